@@ -1,0 +1,1 @@
+"""Raw structures and trajectories in, training data out."""

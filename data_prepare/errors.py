@@ -1,0 +1,42 @@
+"""Wrong input ends in one clear line and exit code 2; `--debug` shows the traceback instead."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
+
+
+class InputError(ValueError):
+    """Input that cannot be used. The message is one line: the file, the entry, what is wrong and the remedy."""
+
+
+def exit_with(message: object) -> NoReturn:
+    """Print one line to standard error and leave with exit code 2."""
+    line = " ".join(str(message).split())
+    print(f"error: {line}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def run_command(command: Callable[[], T], debug: bool = False) -> T:
+    """Run `command`, turning `InputError` and missing files into one line and exit code 2.
+
+    Parameters
+    ----------
+    command
+        What to run, without arguments.
+    debug
+        Let the exception through, so that Python shows its traceback.
+    """
+    try:
+        return command()
+    except BrokenPipeError:  # the reader of our output has left (`| head`): that is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except (InputError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        if debug:
+            raise
+        exit_with(error)

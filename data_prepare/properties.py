@@ -1,0 +1,95 @@
+"""The 50 residue and 13 pair properties: names, order, columns, bins and groups. The only place that knows them.
+
+Three column layouts occur:
+
+- the network predicts all of them: residue columns 0-49, pair channels 0-12;
+- entries from molecular dynamics (MD) hold residue columns 0-46 and pair channels 0-9;
+- entries from normal mode analysis (NMA) hold residue columns 47-49 and pair channels 10-12 (as 0-2 of their arrays).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# property -> (first column, number of columns) in the network's residue output
+RESIDUE_COLUMNS: Final[dict[str, tuple[int, int]]] = {
+    "sasa_mean": (0, 1),  # nm^2
+    "sasa_std": (1, 1),  # nm^2
+    "rmsf_nor": (2, 1),  # RMSF / its maximum in the protein
+    "ss": (3, 8),  # share of frames in each DSSP state
+    "chi": (11, 12),  # share of frames in each bin of the angle
+    "phi": (23, 12),
+    "psi": (35, 12),
+    "nma_res1": (47, 1),  # GNM mean square fluctuation of the low-, middle- and high-frequency modes
+    "nma_res2": (48, 1),
+    "nma_res3": (49, 1),
+}
+
+# property -> channel in the network's pair output
+PAIR_CHANNELS: Final[dict[str, int]] = {
+    "vdw": 0,
+    "hbbb": 1,
+    "hbsb": 2,
+    "hbss": 3,
+    "hp": 4,
+    "sb": 5,
+    "pc": 6,
+    "ps": 7,
+    "ts": 8,
+    "corr": 9,  # correlation of C-alpha displacements
+    "nma_pair1": 10,  # ANM displacement correlation of the three groups of modes
+    "nma_pair2": 11,
+    "nma_pair3": 12,
+}
+
+RESIDUE_PROPERTIES: Final = tuple(RESIDUE_COLUMNS)
+PAIR_PROPERTIES: Final = tuple(PAIR_CHANNELS)
+PROPERTIES: Final = RESIDUE_PROPERTIES + PAIR_PROPERTIES
+NUM_RESIDUE_OUTPUTS: Final = 50
+NUM_PAIR_OUTPUTS: Final = 13
+
+INTERACTIONS: Final = PAIR_PROPERTIES[:9]  # contact types, in channel order
+DSSP_STATES: Final = ("B", "E", "H", "I", "G", "S", "T", " ")
+NUM_ANGLE_BINS: Final = 12  # of 30 degrees, from -pi
+
+NMA_PROPERTIES: Final = ("nma_res1", "nma_res2", "nma_res3", "nma_pair1", "nma_pair2", "nma_pair3")
+MD_PROPERTIES: Final = tuple(name for name in PROPERTIES if name not in NMA_PROPERTIES)
+
+# columns of an entry's own arrays
+MD_RESIDUE_WIDTH: Final = 47
+MD_PAIR_WIDTH: Final = 10
+NMA_RESIDUE_WIDTH: Final = 3
+NMA_PAIR_WIDTH: Final = 3
+
+# training group -> sources (column `source` of the training table). A group's own name is also accepted as a source:
+# data of one's own that plays the part of that group.
+SOURCES_OF_GROUP: Final[dict[str, tuple[str, ...]]] = {
+    "ATLAS_GPCRmd_PED_mdCATH": ("ATLAS", "GPCRmd", "PED", "mdCATH"),
+    "IDRome": ("IDRome",),
+    "Proteinflow": ("proteinflow_pdb", "proteinflow_sabdab"),
+}
+GROUPS: Final = tuple(SOURCES_OF_GROUP)
+NMA_GROUPS: Final = ("Proteinflow",)
+GROUP_OF_SOURCE: Final[dict[str, str]] = {
+    source: group for group, sources in SOURCES_OF_GROUP.items() for source in (group, *sources)
+}
+
+MISSING: Final = -1.0  # value of rows and pairs that are not there: <cls>, <eos>, linkers, unresolved residues
+
+
+def properties_of_group(group: str) -> tuple[str, ...]:
+    """Properties that the entries of a training group hold: the NMA ones for Proteinflow, the others for MD groups."""
+    return NMA_PROPERTIES if group in NMA_GROUPS else MD_PROPERTIES
+
+
+def entry_residue_columns(name: str) -> slice:
+    """Columns of a residue property in an entry's own residue array (MD: 47 columns, NMA: 3 columns)."""
+    first, width = RESIDUE_COLUMNS[name]
+    if name in NMA_PROPERTIES:
+        first -= MD_RESIDUE_WIDTH
+    return slice(first, first + width)
+
+
+def entry_pair_channel(name: str) -> int:
+    """Channel of a pair property in an entry's own pair array (MD: 10 channels, NMA: 3 channels)."""
+    return PAIR_CHANNELS[name] - (MD_PAIR_WIDTH if name in NMA_PROPERTIES else 0)

@@ -1,0 +1,61 @@
+"""The training table: a CSV with the columns name, modify_seq, source, label.
+
+`name` is the entry of the store, `modify_seq` its chains joined by `<eos><cls>`, `source` the data set it is from (or
+the training group itself, for data of one's own), `label` is train or test.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from data_prepare.errors import InputError
+from data_prepare.files import whole_file
+from data_prepare.properties import GROUP_OF_SOURCE
+
+COLUMNS: Final = ("name", "modify_seq", "source", "label")
+LABELS: Final = ("train", "test")
+
+
+def _refuse(path: str | Path, bad: pd.Series, what: str) -> None:
+    if bad.any():
+        raise InputError(f"{path}: {int(bad.sum())} rows, first in line {int(bad.to_numpy().argmax()) + 2}: {what}")
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read and check a training table.
+
+    Returns
+    -------
+    The four columns as text, and `group`: the training group of the source.
+
+    Raises
+    ------
+    InputError
+        If the file or a column is missing, or a row has an unknown source or label, no sequence, or a name that is
+        there twice.
+    """
+    try:
+        # names such as "NA" or "1e10" are names, not numbers
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such table; expected a CSV with columns {', '.join(COLUMNS)}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV table ({error})") from None
+    if absent := [column for column in COLUMNS if column not in table]:
+        raise InputError(f"{path}: column {', '.join(absent)} is missing; expected {', '.join(COLUMNS)}")
+    table = table[list(COLUMNS)]
+    _refuse(path, table["name"].duplicated(), "the name is there twice")
+    _refuse(path, table["modify_seq"] == "", "modify_seq is empty")
+    _refuse(path, ~table["label"].isin(LABELS), "label is neither train nor test")
+    sources = ", ".join(GROUP_OF_SOURCE)
+    _refuse(path, ~table["source"].isin(list(GROUP_OF_SOURCE)), f"unknown source; known are {sources}")
+    return table.assign(group=table["source"].map(GROUP_OF_SOURCE))
+
+
+def write_table(path: str | Path, table: pd.DataFrame) -> None:
+    """Write the four columns of a training table; the file takes its name when it is complete."""
+    with whole_file(path) as temporary:
+        table[list(COLUMNS)].to_csv(temporary, index=False)

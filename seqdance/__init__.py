@@ -1,0 +1,1 @@
+"""SeqDance: protein dynamics from sequence."""
