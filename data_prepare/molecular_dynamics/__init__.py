@@ -1,0 +1,1 @@
+"""Contacts and residue and pair features of molecular dynamics trajectories."""

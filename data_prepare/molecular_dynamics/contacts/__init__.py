@@ -1,0 +1,34 @@
+"""Non-covalent contacts of proteins: the nine types of GetContacts that SeqDance learns from, without VMD."""
+
+from data_prepare.molecular_dynamics.contacts.criteria import PUBLISHED, Criteria
+from data_prepare.molecular_dynamics.contacts.lines import (
+    ContactHeader,
+    contact_lines,
+    read_contacts,
+    read_header,
+    write_header,
+)
+from data_prepare.molecular_dynamics.contacts.search import (
+    Contacts,
+    ContactSearch,
+    atom_labels,
+    iter_contacts,
+    types_asked,
+)
+from data_prepare.molecular_dynamics.contacts.tables import TYPES
+
+__all__ = [
+    "PUBLISHED",
+    "TYPES",
+    "ContactHeader",
+    "ContactSearch",
+    "Contacts",
+    "Criteria",
+    "atom_labels",
+    "contact_lines",
+    "iter_contacts",
+    "read_contacts",
+    "read_header",
+    "types_asked",
+    "write_header",
+]

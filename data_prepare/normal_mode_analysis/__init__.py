@@ -1,0 +1,1 @@
+"""Residue and pair features of elastic network normal modes."""
