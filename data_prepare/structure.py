@@ -1,17 +1,19 @@
 """Structure files -> topology (atoms, residues, chains exactly as the file names them) and coordinates.
 
-PDB and mmCIF, also gzipped, are read with gemmi; GRO here, because readers at hand rename its atoms; PSF, PRMTOP and
-the like with MDTraj. Of alternate locations the first is taken; the topology is that of the first model.
+PDB and GRO are read here, because readers at hand rename atoms, or merge residues that share a number and so change the
+order of the atoms, which has to be that of the trajectory. mmCIF is read with gemmi, PSF, PRMTOP and the like with
+MDTraj. Text forms may be gzipped. Of alternate locations the first is taken; the topology is that of the first model.
 """
 
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import gemmi
 import numpy as np
@@ -145,52 +147,94 @@ class Topology:
         return result
 
 
-@dataclass
 class _Builder:
-    """Collects atoms in file order; a change of chain key or residue key starts a new one."""
+    """Collects the atoms of a model in file order and finds where residues and chains begin."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._atom_names: list[str] = []
+        self._symbols: list[str] = []
+        self._residue_of_atom: list[int] = []
+        self._residues: list[tuple[str, int, str]] = []
+        self._chain_of_residue: list[int] = []
+        self._chain_ids: list[str] = []
+        self._file_rows: list[int] = []
+        self._names_in_residue: set[str] = set()
+        self._first_name = ""
+        self._key: tuple[object, int, str] | None = None
+        self._chain_key: object = None
+        self._rows = 0
 
-    def __post_init__(self) -> None:
-        self.atom_names: list[str] = []
-        self.elements: list[str] = []
-        self.residue_of_atom: list[int] = []
-        self.residues: list[tuple[str, int, str]] = []
-        self.chain_of_residue: list[int] = []
-        self.chain_ids: list[str] = []
-        self.file_rows: list[int] = []
+    def add(
+        self,
+        chain_key: object,
+        chain_id: str,
+        residue_name: str,
+        number: int,
+        insertion_code: str,
+        atom_name: str,
+        symbol: str,
+        alternate: bool = False,
+    ) -> None:
+        """Add an atom; another `chain_key` begins a chain, another number, code or name a residue.
 
-    def add_chain(self, chain_id: str) -> None:
-        self.chain_ids.append(chain_id)
+        An atom of an alternate location is left out if the residue has its name already or has another residue name.
+        Without alternate locations, the name of the residue's first atom begins the next residue: waters and ions that
+        share a number.
+        """
+        row = self._rows
+        self._rows += 1
+        key = (chain_key, number, insertion_code)
+        if key == self._key:
+            same_name = residue_name == self._residues[-1][0]
+            if alternate and (not same_name or atom_name in self._names_in_residue):
+                return
+            begins = not same_name or atom_name == self._first_name
+        else:
+            begins = True
+        if self._chain_key != chain_key or not self._chain_ids:
+            self._chain_ids.append(chain_id)
+            self._chain_key = chain_key
+        if begins:
+            self._residues.append((residue_name, number, insertion_code))
+            self._chain_of_residue.append(len(self._chain_ids) - 1)
+            self._names_in_residue = set()
+            self._first_name = atom_name
+            self._key = key
+        self._names_in_residue.add(atom_name)
+        self._atom_names.append(atom_name)
+        self._symbols.append(symbol)
+        self._residue_of_atom.append(len(self._residues) - 1)
+        self._file_rows.append(row)
 
-    def add_residue(self, name: str, number: int, insertion_code: str) -> None:
-        self.residues.append((name, number, insertion_code))
-        self.chain_of_residue.append(len(self.chain_ids) - 1)
-
-    def add_atom(self, name: str, element: str, row: int) -> None:
-        self.atom_names.append(name)
-        self.elements.append(element)
-        self.residue_of_atom.append(len(self.residues) - 1)
-        self.file_rows.append(row)
-
-    def build(self, atoms_in_file: int) -> Topology:
-        if not self.atom_names:
+    def build(self) -> Topology:
+        """Topology of what was added."""
+        if not self._atom_names:
             raise InputError(f"{self.path}: no atoms in it; expected a structure file")
-        topology = Topology(
+        residue_of_atom = np.array(self._residue_of_atom, np.int32)
+        names_of_residue: list[set[str]] = [set() for _ in self._residues]
+        for residue, name in zip(self._residue_of_atom, self._atom_names, strict=True):
+            names_of_residue[residue].add(name)
+        in_protein = [
+            {"N", "CA", "C"} <= names or residue[0] in ONE_LETTER
+            for names, residue in zip(names_of_residue, self._residues, strict=True)
+        ]
+        return Topology(
             path=self.path,
-            atom_names=tuple(self.atom_names),
-            elements=tuple(self.elements),
-            residue_of_atom=np.array(self.residue_of_atom, np.int32),
-            residue_names=tuple(residue[0] for residue in self.residues),
-            residue_numbers=np.array([residue[1] for residue in self.residues], np.int32),
-            insertion_codes=tuple(residue[2] for residue in self.residues),
-            chain_of_residue=np.array(self.chain_of_residue, np.int32),
-            chain_ids=tuple(self.chain_ids),
-            file_rows=np.array(self.file_rows, np.int64),
-            atoms_in_file=atoms_in_file,
+            atom_names=tuple(self._atom_names),
+            elements=tuple(
+                _element(symbol, name, in_protein[residue])
+                for symbol, name, residue in zip(self._symbols, self._atom_names, self._residue_of_atom, strict=True)
+            ),
+            residue_of_atom=residue_of_atom,
+            residue_names=tuple(residue[0] for residue in self._residues),
+            residue_numbers=np.array([residue[1] for residue in self._residues], np.int32),
+            insertion_codes=tuple(residue[2] for residue in self._residues),
+            chain_of_residue=np.array(self._chain_of_residue, np.int32),
+            chain_ids=tuple(self._chain_ids),
+            file_rows=np.array(self._file_rows, np.int64),
+            atoms_in_file=self._rows,
         )
-        # a residue is emptied when all its atoms are alternates of an earlier one
-        return topology.subset(np.arange(topology.num_atoms))
 
 
 def _element(symbol: str, name: str, in_protein: bool) -> str:
@@ -206,98 +250,137 @@ def _element(symbol: str, name: str, in_protein: bool) -> str:
     return letters[0] if letters and letters[0] in "HCNOSP" else "X"
 
 
-def _gemmi_structure(path: Path) -> gemmi.Structure:
+def _open_text(path: Path) -> TextIO:
+    return gzip.open(path, "rt") if path.suffix == ".gz" else open(path)
+
+
+def _residue_number(field: str) -> int:
+    """Residue number of a PDB line; beyond 9999 in hybrid-36 (A000 = 10000)."""
     try:
-        suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-        if suffix.lower() in (".pdb", ".ent"):
-            structure = gemmi.read_pdb(str(path), split_chain_on_ter=True)
-        else:
-            structure = gemmi.read_structure(str(path), merge_chain_parts=False)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: not a readable structure file ({error})") from None
-    if len(structure) == 0:
-        raise InputError(f"{path}: no atoms in it; expected a structure file")
-    return structure
+        return int(field)
+    except ValueError:
+        return int(field, 36) - 10 * 36**3 + 10**4
 
 
-def _gemmi_topology(path: Path, model: gemmi.Model) -> Topology:
+def _read_pdb(path: Path) -> tuple[Topology, list[list[tuple[float, float, float]]]]:
+    """Topology of the first model of a PDB file, and the positions of all atoms of each model in Angstrom."""
     builder = _Builder(path)
-    row = 0
-    for chain in model:
-        builder.add_chain(chain.name)
-        seen: set[tuple[int, str, str]] = set()
-        previous = None
-        for residue in chain:
-            number, code = residue.seqid.num, residue.seqid.icode.strip()
-            if number is None:
-                raise InputError(f"{path}: residue {residue.name} of chain {chain.name} has no number")
-            # residues of one number and code are alternates of each other where their atoms say so
-            alternate = previous == (number, code) and all(atom.has_altloc() for atom in residue)
-            if not alternate:
-                builder.add_residue(residue.name, number, code)
-                seen = set()
-            previous = (number, code)
-            names = {atom.name for atom in residue}
-            in_protein = {"N", "CA", "C"} <= names or residue.name in ONE_LETTER
-            for atom in residue:
-                key = (number, code, atom.name)
-                first = not (alternate or (atom.has_altloc() and key in seen))
-                if first:
-                    builder.add_atom(atom.name, _element(atom.element.name, atom.name, in_protein), row)
-                    seen.add(key)
-                row += 1
-    return builder.build(row)
+    models: list[list[tuple[float, float, float]]] = [[]]
+    chain_breaks = 0
+    with _open_text(path) as file:
+        for line in file:
+            record = line[:6]
+            if record in ("ATOM  ", "HETATM"):
+                models[-1].append((float(line[30:38]), float(line[38:46]), float(line[46:54])))
+                if len(models) == 1:
+                    chain_id = line[21].strip()
+                    builder.add(
+                        chain_key=(chain_id, chain_breaks),
+                        chain_id=chain_id,
+                        residue_name=line[17:21].strip(),  # CHARMM names have four letters
+                        number=_residue_number(line[22:26]),
+                        insertion_code=line[26].strip(),
+                        atom_name=line[12:16].strip(),
+                        symbol=line[76:78].strip(),
+                        alternate=line[16] != " ",
+                    )
+            elif record[:3] == "TER":
+                chain_breaks += 1
+            elif record[:5] == "MODEL" and models[-1]:
+                models.append([])
+    return builder.build(), [model for model in models if model]
+
+
+MMCIF_COLUMNS: Final = (
+    "label_asym_id",
+    "auth_asym_id",
+    "label_comp_id",
+    "auth_seq_id",
+    "?pdbx_PDB_ins_code",
+    "label_atom_id",
+    "?type_symbol",
+    "?label_alt_id",
+    "?pdbx_PDB_model_num",
+    "Cartn_x",
+    "Cartn_y",
+    "Cartn_z",
+)
+
+
+def _read_mmcif(path: Path) -> tuple[Topology, list[list[tuple[float, float, float]]]]:
+    """The same of an mmCIF file; another label_asym_id begins a chain."""
+    table = gemmi.cif.read(str(path)).sole_block().find("_atom_site.", list(MMCIF_COLUMNS))
+    builder = _Builder(path)
+    models: dict[str, list[tuple[float, float, float]]] = {}
+
+    def text(row: gemmi.cif.Table.Row, column: int) -> str:
+        value = gemmi.cif.as_string(row[column]) if row.has(column) else ""
+        return "" if value in (".", "?") else value
+
+    for row in table:
+        model = text(row, 8)
+        position = (gemmi.cif.as_number(row[9]), gemmi.cif.as_number(row[10]), gemmi.cif.as_number(row[11]))
+        models.setdefault(model, []).append(position)
+        if len(models) == 1:
+            builder.add(
+                chain_key=text(row, 0),
+                chain_id=text(row, 1),
+                residue_name=text(row, 2),
+                number=int(text(row, 3)),
+                insertion_code=text(row, 4),
+                atom_name=text(row, 5),
+                symbol=text(row, 6),
+                alternate=text(row, 7) != "",
+            )
+    return builder.build(), list(models.values())
 
 
 def _gro_topology(path: Path) -> Topology:
     """Topology of a GRO file: fixed columns residue number, residue name, atom name, 5 characters each."""
-    opener = gzip.open if path.suffix == ".gz" else open
     builder = _Builder(path)
-    builder.add_chain("")
-    try:
-        with opener(path, "rt") as file:
-            next(file)
-            count = int(next(file))
-            previous = None
-            for row in range(count):
-                line = next(file)
-                key = (line[5:10].strip(), int(line[:5]))
-                name = line[10:15].strip()
-                if key != previous:
-                    builder.add_residue(*key, "")
-                    previous = key
-                builder.add_atom(name, _element("", name, key[0] in ONE_LETTER), row)
-    except (StopIteration, ValueError, UnicodeDecodeError, OSError):
-        raise InputError(f"{path}: not a readable GRO file") from None
-    return builder.build(count)
+    with _open_text(path) as file:
+        next(file)
+        for _ in range(int(next(file))):
+            line = next(file)
+            builder.add(0, "", line[5:10].strip(), int(line[:5]), "", line[10:15].strip(), "")
+    return builder.build()
 
 
 def _mdtraj_topology(path: Path) -> Topology:
     import mdtraj
 
-    try:
-        source = mdtraj.load_topology(str(path))
-    except Exception as error:  # every reader of MDTraj raises its own kind
-        raise InputError(f"{path}: not a readable topology ({type(error).__name__}: {error})") from None
     builder = _Builder(path)
-    for chain in source.chains:
-        builder.add_chain(chain.chain_id or "")
-        for residue in chain.residues:
-            builder.add_residue(residue.name, residue.resSeq, "")
-            for atom in residue.atoms:
-                symbol = atom.element.symbol if atom.element is not None else ""
-                builder.add_atom(
-                    atom.name,
-                    _element("" if symbol == "VS" else symbol, atom.name, residue.name in ONE_LETTER),
-                    atom.index,
-                )
-    return builder.build(source.n_atoms)
+    for atom in mdtraj.load_topology(str(path)).atoms:
+        residue = atom.residue
+        symbol = "" if atom.element is None or atom.element.symbol == "VS" else atom.element.symbol
+        chain_id = residue.chain.chain_id or ""
+        builder.add(residue.chain.index, chain_id, residue.name, residue.resSeq, "", atom.name, symbol)
+    return builder.build()
+
+
+def _suffix(path: str | Path) -> str:
+    """Suffix of a file name in lower case, without .gz."""
+    return Path(str(path).lower().removesuffix(".gz")).suffix
 
 
 def is_structure_file(path: str | Path) -> bool:
     """Whether a file is PDB or mmCIF (also gzipped) by its name."""
-    name = str(path).lower().removesuffix(".gz")
-    return name.endswith(STRUCTURE_SUFFIXES)
+    return _suffix(path) in STRUCTURE_SUFFIXES
+
+
+def _readable(path: str | Path) -> Path:
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
+    return Path(path)
+
+
+def _read_structure_file(path: Path) -> tuple[Topology, list[list[tuple[float, float, float]]]]:
+    try:
+        return _read_pdb(path) if _suffix(path) in (".pdb", ".ent") else _read_mmcif(path)
+    except InputError:
+        raise
+    except (OSError, EOFError, RuntimeError, ValueError, IndexError, zlib.error) as error:
+        raise InputError(f"{path}: not a readable structure file ({error})") from None
 
 
 def read_topology(path: str | Path) -> Topology:
@@ -308,14 +391,15 @@ def read_topology(path: str | Path) -> Topology:
     InputError
         If the file is missing or cannot be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    path = _readable(path)
     if is_structure_file(path):
-        return _gemmi_topology(path, _gemmi_structure(path)[0])
-    if str(path).lower().removesuffix(".gz").endswith(".gro"):
-        return _gro_topology(path)
-    return _mdtraj_topology(path)
+        return _read_structure_file(path)[0]
+    try:
+        return _gro_topology(path) if _suffix(path) == ".gro" else _mdtraj_topology(path)
+    except InputError:
+        raise
+    except Exception as error:  # every reader of MDTraj raises its own kind
+        raise InputError(f"{path}: not a readable topology ({type(error).__name__}: {error})") from None
 
 
 def read_models(path: str | Path) -> NDArray[np.float32]:
@@ -330,29 +414,20 @@ def read_models(path: str | Path) -> NDArray[np.float32]:
     InputError
         If models differ in their number of atoms.
     """
-    path = Path(path)
-    structure = _gemmi_structure(path)
-    frames = [
-        np.array([atom.pos.tolist() for chain in model for residue in chain for atom in residue], np.float32)
-        for model in structure
-    ]
-    if len({len(frame) for frame in frames}) > 1:
-        counts = sorted({len(frame) for frame in frames})
-        raise InputError(f"{path}: models have between {counts[0]} and {counts[-1]} atoms; they must be equal")
-    return np.stack(frames)
+    _, models = _read_structure_file(_readable(path))
+    counts = {len(model) for model in models}
+    if len(counts) > 1:
+        raise InputError(f"{path}: models have between {min(counts)} and {max(counts)} atoms; they must be equal")
+    return np.array(models, np.float32)
 
 
 def read_structure(path: str | Path) -> tuple[Topology, NDArray[np.float64]]:
     """Topology and coordinates of the first model: (atoms, 3) in Angstrom, alternate locations left out."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    path = _readable(path)
     if not is_structure_file(path):
         raise InputError(f"{path}: expected a PDB or mmCIF file")
-    model = _gemmi_structure(path)[0]
-    topology = _gemmi_topology(path, model)
-    positions = [atom.pos.tolist() for chain in model for residue in chain for atom in residue]
-    return topology, np.array(positions)[topology.file_rows]
+    topology, models = _read_structure_file(path)
+    return topology, np.array(models[0])[topology.file_rows]
 
 
 def label_of_residue(topology: Topology, chain_default: str = "X") -> Sequence[str]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
 from data_prepare.molecular_dynamics.contacts import TYPES, ContactSearch, read_contacts, read_header
+from data_prepare.molecular_dynamics.sasa import residue_sasa, surface_radii
 from data_prepare.molecular_dynamics.trajectory import Chunk, read_chunks
 from data_prepare.properties import (
     DSSP_STATES,
@@ -35,8 +36,6 @@ from data_prepare.properties import (
 )
 from data_prepare.structure import Topology, label_of_residue
 
-PROBE_RADIUS: Final = 0.14  # nm
-SPHERE_POINTS: Final = 960
 BIN_EDGES: Final = np.linspace(-np.pi, np.pi, NUM_ANGLE_BINS + 1)
 CHI1_ENDS: Final = ("CG", "CG1", "SG", "OG", "OG1", "SEG")
 DSSP_COLUMNS: Final = tuple(f"dssp_{state}" for state in DSSP_STATES)
@@ -101,6 +100,7 @@ class FeatureAccumulator:
         self._mdtraj = self._protein.to_mdtraj()
         self._ca = np.array([atoms["CA"] for atoms in self._protein.atoms_by_name])
         self._angles = angle_atoms(self._protein)
+        self._radii = surface_radii(self._protein.elements)
         self._reference = self._trajectory(first.nm[:1])
         self._search = ContactSearch(topology, first.angstrom[0]) if find_contacts else None
         self._rows = np.full(topology.num_atoms, -1, np.int64)
@@ -132,7 +132,7 @@ class FeatureAccumulator:
             self._dssp[:, column] += (states == state).sum(axis=0)
         self._dssp[:, -1] = self.frames - self._dssp[:, :-1].sum(axis=1)
 
-        area = mdtraj.shrake_rupley(trajectory, PROBE_RADIUS, SPHERE_POINTS, mode="residue").astype(np.float64)
+        area = residue_sasa(trajectory.xyz, self._radii, self._protein.residue_of_atom)  # (frames, N)
         self._sasa += area.sum(axis=0), (area**2).sum(axis=0)
 
         for angle, atoms in self._angles.items():

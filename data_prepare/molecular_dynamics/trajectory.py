@@ -55,7 +55,7 @@ def _raw_chunks(path: Path, size: int) -> Iterator[tuple[NDArray[np.float32], bo
                 if len(xyz) == 0:
                     return
                 yield xyz, in_nm
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
         raise InputError(f"{path}: not a readable trajectory ({error})") from None
 
 
@@ -74,7 +74,7 @@ def read_chunks(
     topology
         Of the same system.
     path
-        XTC, DCD, TRR, NetCDF, HDF5 (whatever MDTraj opens), or the models of a PDB or mmCIF file.
+        XTC, DCD, TRR, NetCDF (whatever MDTraj opens), or the models of a PDB or mmCIF file.
     begin, end, stride
         Which frames; `end` is inclusive and None is the last one.
     size
@@ -140,6 +140,6 @@ def count_frames(topology: Topology, path: str | Path) -> int:
         try:
             with mdtraj.open(str(path)) as file:
                 return len(file)
-        except (OSError, RuntimeError, ValueError, TypeError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
             raise InputError(f"{path}: not a readable trajectory ({error})") from None
     return sum(len(chunk.numbers) for chunk in read_chunks(topology, path))

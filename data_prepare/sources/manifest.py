@@ -1,0 +1,55 @@
+"""Entries listed in a CSV with the columns name, source, label, topology, trajectory (empty for a structure).
+
+Paths are relative to the folder of the CSV. Other columns are left alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from data_prepare.errors import InputError
+from data_prepare.properties import GROUP_OF_SOURCE, NMA_GROUPS
+from data_prepare.sources.entry import Entry
+from data_prepare.table import LABELS
+
+COLUMNS: Final = ("name", "source", "label", "topology", "trajectory")
+
+
+def read_manifest(path: str | Path) -> list[Entry]:
+    """Entries of a manifest.
+
+    Raises
+    ------
+    InputError
+        If the file or a column is missing, a name is there twice, a source or label is unknown, or an entry of a group
+        of normal modes has a trajectory or one of a group of dynamics has none.
+    """
+    path = Path(path)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a CSV with columns {', '.join(COLUMNS)}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV table ({error})") from None
+    if absent := [column for column in COLUMNS if column not in table]:
+        raise InputError(f"{path}: column {', '.join(absent)} is missing; expected {', '.join(COLUMNS)}")
+    entries: dict[str, Entry] = {}
+    for line, row in enumerate(table.to_dict("records"), 2):
+        name, source, label = row["name"], row["source"], row["label"]
+        where = f"{path}: line {line}, entry {name}"
+        if not name or "/" in name or name in entries:
+            raise InputError(f"{where}: names are unique, not empty and without '/'")
+        if source not in GROUP_OF_SOURCE:
+            raise InputError(f"{where}: unknown source {source}; known are {', '.join(GROUP_OF_SOURCE)}")
+        if label not in LABELS:
+            raise InputError(f"{where}: label {label} is neither train nor test")
+        if (GROUP_OF_SOURCE[source] in NMA_GROUPS) == bool(row["trajectory"]):
+            raise InputError(f"{where}: structures belong to {', '.join(NMA_GROUPS)}, trajectories to the other groups")
+        trajectory = path.parent / row["trajectory"] if row["trajectory"] else None
+        entries[name] = Entry(name, source, label, path.parent / row["topology"], trajectory)
+    if not entries:
+        raise InputError(f"{path}: no entries in it")
+    return list(entries.values())

@@ -1,0 +1,53 @@
+"""Paths and small builders that several tests use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of the reference data that are not part of the project."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip("the reference data beside the project are not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """Folder of the example data."""
+    return ROOT / "data_prepare" / "examples"
+
+
+def pdb_line(serial, name, resname, chain, resid, xyz, element=None, icode=" ", altloc=" ", record="ATOM"):
+    """One line of a PDB file; the element column is the first letter of the name unless given ("" = blank)."""
+    element = name.lstrip("0123456789")[0] if element is None else element
+    padded = name if len(name) == 4 else f" {name:<3}"
+    return (
+        f"{record:<6}{serial:5d} {padded}{altloc}{resname:>3} {chain}{resid:4d}{icode}   "
+        f"{xyz[0]:8.3f}{xyz[1]:8.3f}{xyz[2]:8.3f}  1.00  0.00          {element:>2}\n"
+    )
+
+
+@pytest.fixture
+def write_pdb(tmp_path):
+    """Write atoms (name, resname, chain, resid, xyz[, options]) to a PDB file and return its path."""
+
+    def write(atoms, name="system.pdb"):
+        path = tmp_path / name
+        with open(path, "w") as file:
+            for serial, (*fields, options) in enumerate(
+                [atom if isinstance(atom[-1], dict) else (*atom, {}) for atom in atoms], 1
+            ):
+                if options.pop("ter_before", False):
+                    file.write("TER\n")
+                file.write(pdb_line(serial, *fields, **options))
+            file.write("END\n")
+        return path
+
+    return write

@@ -1,0 +1,119 @@
+"""Loss weights: the baseline by its definition, and the balance that the weights promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_prepare.errors import InputError
+from data_prepare.loss_weights import baselines, entry_spread, loss_weights, read_loss_weights, write_loss_weights
+from data_prepare.properties import GROUPS, INTERACTIONS, MD_PROPERTIES, NMA_PROPERTIES, PROPERTIES, RESIDUE_COLUMNS
+from data_prepare.store import FeatureStore, StoreWriter
+
+
+@pytest.fixture
+def world(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    with StoreWriter(tmp_path / "s.h5") as writer:
+        for index, group in enumerate(g for g in GROUPS for _ in range(3)):
+            n = int(rng.integers(5, 12))
+            widths = (3, 3) if group == "Proteinflow" else (47, 10)
+            residue = rng.random((n, widths[0]))
+            pair = rng.normal(size=(n, n, widths[1]))
+            residue[[0, -1]] = -1
+            pair[[0, -1]] = -1
+            pair[:, [0, -1]] = -1
+            writer.add(f"e{index}", residue, pair)
+            rows.append((f"e{index}", "G" * (n - 2), group, "test" if index % 3 == 2 else "train", group))
+    return FeatureStore(tmp_path / "s.h5"), pd.DataFrame(
+        rows, columns=["name", "modify_seq", "source", "label", "group"]
+    )
+
+
+def test_spread_by_its_definition(world):
+    store, _ = world
+    residue, pair = (array.astype(float) for array in store.read("e0"))
+    spread = entry_spread(*store.read("e0"), GROUPS[0])
+    valid = residue[1:-1]
+    assert spread["sasa_mean"] == pytest.approx(valid[:, 0].std())
+    assert spread["rmsf_nor"] == pytest.approx((valid[:, 2] / valid[:, 2].max()).std())
+    first, width = RESIDUE_COLUMNS["phi"]
+    bins = [np.var(valid[:, first + b]) for b in range(width)]
+    assert spread["phi"] == pytest.approx(np.sqrt(np.mean(bins)))
+    assert spread["corr"] == pytest.approx(pair[1:-1, 1:-1, 9].std())
+    assert set(spread) == set(MD_PROPERTIES)
+
+
+def test_baseline_is_the_mean_over_training_entries(world):
+    store, table = world
+    found = baselines(store, table, progress=False)
+    expected = np.mean([entry_spread(*store.read(name), GROUPS[0])["sasa_std"] for name in ("e0", "e1")])
+    assert found[GROUPS[0]]["sasa_std"] == pytest.approx(expected)
+    assert set(found["Proteinflow"]) == set(NMA_PROPERTIES)
+
+
+def test_balance(world):
+    baseline = baselines(*world, progress=False)
+    weights = loss_weights(baseline)
+    for group in GROUPS:
+        part = {name: baseline[group].get(name, 0) * weights[group][name] for name in PROPERTIES}
+        pair = sum(part[name] for name in PROPERTIES[10:])
+        residue = sum(part[name] for name in PROPERTIES[:10])
+        assert pair / residue == pytest.approx(3)
+        assert pair + residue == pytest.approx(1)  # the groups are equal
+        if group == "Proteinflow":
+            for k in "123":
+                assert part[f"nma_pair{k}"] / part[f"nma_res{k}"] == pytest.approx(3)
+                assert part[f"nma_res{k}"] == pytest.approx(part["nma_res1"])
+            assert all(weights[group][name] == 0 for name in MD_PROPERTIES)
+        else:
+            dihedrals = part["chi"] + part["phi"] + part["psi"]
+            assert part["rmsf_nor"] == pytest.approx(part["ss"]) == pytest.approx(dihedrals)
+            assert part["sasa_mean"] + part["sasa_std"] == pytest.approx(dihedrals)
+            interactions = [part[name] for name in INTERACTIONS]
+            assert interactions == pytest.approx([interactions[0]] * 9)
+            assert sum(interactions) / part["corr"] == pytest.approx(3)
+            assert all(weights[group][name] == 0 for name in NMA_PROPERTIES)
+
+
+def test_a_property_that_never_varies_has_no_weight():
+    weights = loss_weights({GROUPS[0]: dict.fromkeys(MD_PROPERTIES, 0.5) | {"ts": 0.0}})
+    assert weights[GROUPS[0]]["ts"] == 0.0
+    assert weights[GROUPS[0]]["ps"] > 0
+
+
+def test_entry_without_valid_positions_is_left_out():
+    assert entry_spread(np.full((4, 47), -1.0), np.full((4, 4, 10), -1.0), GROUPS[0]) == {}
+
+
+def test_group_without_training_entries(world):
+    store, table = world
+    with pytest.raises(InputError, match="no training entry of the group IDRome"):
+        baselines(store, table[table["group"] != "IDRome"], progress=False)
+
+
+def test_round_trip_and_errors(world, tmp_path):
+    weights = loss_weights(baselines(*world, progress=False))
+    path = tmp_path / "w.csv"
+    write_loss_weights(path, weights)
+    found = read_loss_weights(path)
+    assert list(found) == list(GROUPS)
+    for group in GROUPS:
+        assert found[group] == pytest.approx(weights[group])
+    frame = pd.read_csv(path, index_col=0)
+    assert list(frame.index) == list(PROPERTIES)
+    assert list(frame.columns) == list(GROUPS)
+    frame.drop(index="corr").to_csv(path)
+    with pytest.raises(InputError, match="no weights for corr"):
+        read_loss_weights(path)
+    frame.loc["corr", "IDRome"] = -1
+    frame.to_csv(path)
+    with pytest.raises(InputError, match="a weight of IDRome"):
+        read_loss_weights(path)
+
+
+def test_published_file_is_read(shared):
+    weights = read_loss_weights(shared / "golden" / "model" / "loss_weight.csv")
+    assert weights["Proteinflow"]["nma_pair3"] == pytest.approx(3.3)

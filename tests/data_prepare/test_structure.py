@@ -1,0 +1,207 @@
+"""Topologies: names as in the file, alternate locations, chains, elements, formats."""
+
+from __future__ import annotations
+
+import gzip
+
+import gemmi
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prepare.errors import InputError
+from data_prepare.sequence import modify_seq, one_letter_sequence
+from data_prepare.structure import label_of_residue, read_models, read_structure, read_topology
+
+BACKBONE = (("N", (0, 0, 0)), ("CA", (1.5, 0, 0)), ("C", (2, 1.4, 0)), ("O", (1.2, 2.3, 0)))
+
+
+def backbone(name, chain, number, shift=0.0, **options):
+    return [(atom, name, chain, number, np.add(xyz, (shift, 0, 0)), dict(options)) for atom, xyz in BACKBONE]
+
+
+def test_names_stay_as_they_are(write_pdb):
+    atoms = [*backbone("HSD", "A", 7), ("OT1", "HSD", "A", 7, (9, 9, 9)), ("1HB", "HSD", "A", 7, (8, 9, 9))]
+    topology, xyz = read_structure(write_pdb(atoms))
+    assert topology.residue_names == ("HSD",)
+    assert topology.atom_names == ("N", "CA", "C", "O", "OT1", "1HB")
+    assert topology.elements == ("N", "C", "C", "O", "O", "H")
+    assert xyz.dtype == np.float64
+    np.testing.assert_allclose(xyz[4], 9)
+    assert topology.chain_sequences() == ["H"]
+
+
+def test_ter_ends_a_chain_also_with_the_same_id(write_pdb):
+    atoms = backbone("ALA", "A", 1) + backbone("GLY", "A", 2, 4) + backbone("TRP", "A", 3, 8)
+    atoms[8][-1]["ter_before"] = True
+    topology = read_topology(write_pdb(atoms))
+    assert topology.chain_ids == ("A", "A")
+    assert topology.chain_lengths == [2, 1]
+    assert modify_seq(topology.chain_sequences()) == "AG<eos><cls>W"
+
+
+def test_repeated_numbers_keep_the_order_of_the_file(write_pdb):
+    """Waters that share a number are residues of their own; nothing is merged with an earlier residue."""
+    atoms = backbone("ALA", " ", 1)
+    atoms += [(n, "HOH", " ", 1, (i, 5, 5)) for i in range(3) for n in ("O", "H1", "H2")]
+    atoms += backbone("GLY", " ", 1, 9)
+    topology, xyz = read_structure(write_pdb(atoms))
+    assert topology.residue_names == ("ALA", "HOH", "HOH", "HOH", "GLY")
+    np.testing.assert_array_equal(xyz[:, 0], [np.float64(atom[4][0]) for atom in atoms])
+    assert topology.protein.chain_sequences() == ["AG"]
+
+
+def test_first_alternate_location(write_pdb):
+    atoms = backbone("SER", "A", 1)
+    atoms += [("CB", "SER", "A", 1, (1, 0, 0), {"altloc": "B"}), ("CB", "SER", "A", 1, (2, 0, 0), {"altloc": "A"})]
+    # one place, two kinds of residue, atom by atom in turn
+    for index, (name, xyz) in enumerate(BACKBONE):
+        atoms += [
+            (name, "SER", "A", 2, xyz, {"altloc": "A"}),
+            (name, "THR", "A", 2, (index, 7, 7), {"altloc": "B"}),
+        ]
+    path = write_pdb(atoms)
+    topology, xyz = read_structure(path)
+    assert topology.residue_names == ("SER", "SER")
+    assert topology.num_atoms == 9
+    assert topology.atoms_in_file == 14
+    assert xyz[4, 0] == 1.0
+    assert read_models(path).shape == (1, 14, 3)
+    np.testing.assert_array_equal(read_models(path)[0][topology.file_rows], xyz.astype(np.float32))
+
+
+def test_insertion_codes_separate_residues(write_pdb):
+    atoms = backbone("SER", "A", 5) + backbone("SER", "A", 5, 4, icode="A")
+    topology = read_topology(write_pdb(atoms))
+    assert label_of_residue(topology) == ["A:SER:5", "A:SER:5A"]
+
+
+def test_protein_is_what_has_a_backbone(write_pdb):
+    atoms = backbone("FOO", "A", 1)
+    atoms.append(("CA", "CA", "A", 2, (9, 9, 9), {"element": "CA", "record": "HETATM"}))
+    topology = read_topology(write_pdb(atoms))
+    assert topology.is_protein.tolist() == [True, False]
+    assert topology.elements[-1] == "CA"
+    assert topology.protein.chain_sequences() == ["X"]
+
+
+def test_sequence_of_modified_residues():
+    names = ["MSE", "HSE", "HIP", "CYX", "SEP", "TPO", "PTR", "ASH", "UNK"]
+    assert one_letter_sequence(names) == "MHHCSTYDX"
+
+
+def test_mmcif_pdb_and_gzip_agree(write_pdb, tmp_path):
+    atoms = backbone("MSE", "A", 1) + backbone("SER", "A", 2, 4, icode="C") + backbone("TRP", "B", 1, 9)
+    atoms += [("CB", "TRP", "B", 1, (5, 5, 5), {"altloc": "A"}), ("CB", "TRP", "B", 1, (6, 6, 6), {"altloc": "B"})]
+    path = write_pdb(atoms)
+    structure = gemmi.read_structure(str(path))
+    structure.setup_entities()
+    structure.make_mmcif_document().write_file(str(tmp_path / "x.cif"))
+    (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "x.cif.gz").write_bytes(gzip.compress((tmp_path / "x.cif").read_bytes()))
+    reference, xyz = read_structure(path)
+    assert reference.num_atoms == 13
+    for name in ("x.cif", "x.pdb.gz", "x.cif.gz"):
+        topology, positions = read_structure(tmp_path / name)
+        for field in ("atom_names", "elements", "residue_names", "insertion_codes", "chain_ids"):
+            assert getattr(topology, field) == getattr(reference, field), (name, field)
+        np.testing.assert_array_equal(topology.residue_of_atom, reference.residue_of_atom)
+        np.testing.assert_array_equal(topology.residue_numbers, reference.residue_numbers)
+        np.testing.assert_array_equal(topology.chain_of_residue, reference.chain_of_residue)
+        np.testing.assert_allclose(positions, xyz, atol=1e-9)
+
+
+def test_models(tmp_path):
+    lines = "".join(
+        f"ATOM  {i:5d}  CA  ALA A{i:4d}    {i:8.3f}{0:8.3f}{0:8.3f}  1.00  0.00           C\n" for i in (1, 2)
+    )
+    path = tmp_path / "m.pdb"
+    path.write_text(f"MODEL        1\n{lines}TER\nENDMDL\nMODEL        2\n{lines}TER\nENDMDL\nEND\n")
+    assert read_models(path).shape == (2, 2, 3)
+    assert read_topology(path).num_atoms == 2
+    path.write_text(f"MODEL        1\n{lines}ENDMDL\nMODEL        2\n{lines.splitlines()[0]}\nENDMDL\n")
+    with pytest.raises(InputError, match="between 1 and 2 atoms"):
+        read_models(path)
+
+
+def test_hybrid_36_numbers(write_pdb):
+    path = write_pdb(backbone("ALA", "A", 1))
+    path.write_text(path.read_text().replace("ALA A   1", "ALA AA00B"))
+    assert read_topology(path).residue_numbers.tolist() == [10011]
+
+
+def test_gro_keeps_names(tmp_path):
+    path = tmp_path / "x.gro"
+    path.write_text(
+        "title\n    2\n    1HSD    OT1    1   0.1   0.2   0.3\n    2SOL     OW    2   0.1   0.2   0.3\n 1 1 1\n"
+    )
+    topology = read_topology(path)
+    assert topology.residue_names == ("HSD", "SOL")
+    assert topology.atom_names == ("OT1", "OW")
+    assert topology.elements == ("O", "O")
+    path.write_text("title\n    3\n    1HSD    OT1    1   0.1   0.2   0.3\n")
+    with pytest.raises(InputError, match=r"x\.gro: not a readable topology"):
+        read_topology(path)
+
+
+def test_other_topologies_through_mdtraj(tmp_path):
+    names = [("N", "NH1", 14.0), ("CA", "CT1", 12.0), ("C", "C", 12.0), ("OT1", "OC", 16.0)]
+    atoms = [
+        f"{i:8d} PROT 1    HSD  {name:<4} {kind:<4} {0.0:10.6f} {mass:12.4f} {0:11d}\n"
+        for i, (name, kind, mass) in enumerate(names, 1)
+    ]
+    path = tmp_path / "x.psf"
+    path.write_text(
+        f"PSF\n\n       1 !NTITLE\n REMARKS x\n\n{len(atoms):8d} !NATOM\n{''.join(atoms)}\n       0 !NBOND: bonds\n\n"
+    )
+    topology = read_topology(path)
+    assert topology.atom_names == ("N", "CA", "C", "OT1")
+    assert topology.elements == ("N", "C", "C", "O")
+    assert topology.protein.chain_sequences() == ["H"]
+
+
+def test_to_mdtraj_names_the_terminal_oxygen(write_pdb):
+    atoms = backbone("ALA", "A", 1) + backbone("GLY", "A", 2, 4)[:3] + [("OT1", "GLY", "A", 2, (5, 5, 5))]
+    topology = read_topology(write_pdb(atoms)).to_mdtraj()
+    assert [atom.name for atom in topology.residue(1).atoms] == ["N", "CA", "C", "O"]
+    assert topology.n_residues == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("x.pdb", "", "no atoms"),
+        ("x.pdb", "ATOM      1  N   ALA A   1      xx.xxx   6.134  -6.504\n", "not a readable"),
+        ("x.cif", "data_x\nloop_\n_atom_site.id\n", "no atoms"),
+        ("x.cif", "no cif at all", "not a readable"),
+        ("x.cif", "data_x\n_entry.id 1\n", "no atoms"),
+        ("x.psf", "nothing", "not a readable topology"),
+        ("x.pdb.gz", "not gzip", "not a readable"),
+    ],
+)
+def test_unusable_files(tmp_path, name, content, reason):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(InputError, match=reason) as caught:
+        read_topology(path)
+    assert name in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"nothing\.pdb: no such file"):
+        read_topology(tmp_path / "nothing.pdb")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=90), max_size=8))
+def test_any_text_is_read_or_refused(tmp_path_factory, lines):
+    """A PDB reader has no other way out than a topology or an InputError."""
+    path = tmp_path_factory.mktemp("fuzz") / "x.pdb"
+    path.write_text("".join(f"ATOM  {line}\n" for line in lines))
+    try:
+        message = ""
+        assert read_topology(path).num_atoms > 0
+    except InputError as error:
+        message = str(error)
+    assert not message or "x.pdb" in message

@@ -1,0 +1,92 @@
+"""MD and NMA features by the plain routes of MDTraj, NumPy and ProDy, on the whole trajectory at once."""
+
+from __future__ import annotations
+
+import mdtraj
+import numpy as np
+import pandas as pd
+import prody
+
+STATES = ["B", "E", "H", "I", "G", "S", "T", " "]
+prody.confProDy(verbosity="none")
+
+
+def residue_table(pdb, trajectory):
+    """Published residue table of a single-chain protein with all residues and standard names, with MDTraj alone."""
+    frames = mdtraj.load(str(trajectory), top=str(pdb))
+    ca = frames.topology.select("name CA")
+    frames.superpose(frames, 0, atom_indices=ca)
+    table = {"ca_atom": ca}
+    dssp = mdtraj.compute_dssp(frames, simplified=False)
+    table |= {f"dssp_{state}": (dssp == state).mean(axis=0) for state in STATES}
+    # one call a frame: within a call some area of each frame leaks into the next
+    sasa = np.concatenate([mdtraj.shrake_rupley(frame, mode="residue") for frame in frames]).astype(float)
+    table |= {"sasa_mean": sasa.mean(axis=0), "sasa_std": sasa.std(axis=0)}
+    for name, compute, atom in (
+        ("chi", mdtraj.compute_chi1, 1),
+        ("phi", mdtraj.compute_phi, 2),
+        ("psi", mdtraj.compute_psi, 1),
+    ):
+        indices, values = compute(frames, periodic=False)
+        shares = np.full((len(ca), 12), np.nan)
+        for quartet, angle in zip(indices, values.T, strict=True):
+            residue = frames.topology.atom(quartet[atom]).residue.index
+            shares[residue] = np.histogram(np.clip(angle, -np.pi, np.pi), 12, (-np.pi, np.pi))[0] / len(angle)
+        table |= {f"{name}_{b}": shares[:, b] for b in range(12)}
+    xyz = frames.xyz[:, ca].astype(float)
+    table["rmsf"] = np.sqrt(((xyz - xyz.mean(axis=0)) ** 2).sum(axis=-1).mean(axis=0))
+    return pd.DataFrame(table)
+
+
+def displacement_correlation(pdb, trajectory):
+    """Correlation of C-alpha displacements (N, N) by its definition, pair by pair."""
+    frames = mdtraj.load(str(trajectory), top=str(pdb))
+    ca = frames.topology.select("name CA")
+    frames.superpose(frames, 0, atom_indices=ca)
+    moved = frames.xyz[:, ca].astype(float)
+    moved -= moved.mean(axis=0)
+    n = len(ca)
+    result = np.empty((n, n))
+    for i in range(n):
+        for j in range(n):
+            dot = (moved[:, i] * moved[:, j]).sum(axis=1).mean()
+            norm = (moved[:, i] ** 2).sum(axis=1).mean() * (moved[:, j] ** 2).sum(axis=1).mean()
+            result[i, j] = dot / np.sqrt(norm)
+    return result
+
+
+class _Gamma(prody.Gamma):
+    def gamma(self, dist2, i, j):
+        return 10 if dist2 <= 16 else 2 if dist2 <= 100 else 1 if dist2 <= 225 else 0
+
+
+def _groups(eigenvalues):
+    share = np.cumsum(1 / eigenvalues) / (1 / eigenvalues).sum()
+    first = int(np.argmin(abs(share - 1 / 3)))
+    second = int(np.argmin(abs(share - (1 + share[first]) / 2)))
+    index = np.arange(len(eigenvalues))
+    return index <= first, (index > first) & (index <= second), index > max(first, second)
+
+
+def nma(pdb):
+    """gnm_msf (3, N) and anm_cor (3, N, N) with ProDy's matrices and modes."""
+    ca = prody.parsePDB(str(pdb), subset="ca")
+    n = ca.numAtoms()
+    gnm, anm = prody.GNM(), prody.ANM()
+    gnm.buildKirchhoff(ca, cutoff=15, gamma=_Gamma())
+    gnm.calcModes(None)
+    anm.buildHessian(ca, cutoff=15, gamma=_Gamma())
+    anm.calcModes(None)
+    msf, cor = np.zeros((3, n)), np.zeros((3, n, n))
+    for k, group in enumerate(_groups(gnm.getEigvals())):
+        for mode in np.flatnonzero(group):
+            msf[k] += gnm.getEigvecs()[:, mode] ** 2 / gnm.getEigvals()[mode]
+    for k, group in enumerate(_groups(anm.getEigvals())):
+        covariance = np.zeros((3 * n, 3 * n))
+        for mode in np.flatnonzero(group):
+            vector = anm.getEigvecs()[:, mode]
+            covariance += np.outer(vector, vector) / anm.getEigvals()[mode]
+        trace = covariance.reshape(n, 3, n, 3).trace(axis1=1, axis2=3)
+        if group.any():
+            cor[k] = trace / np.sqrt(np.outer(np.diag(trace), np.diag(trace)))
+    return msf, cor
