@@ -1,0 +1,237 @@
+"""Typed, frozen configuration. Everything is validated when it is built; presets are complete configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from data_prepare.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and behaviour of a SeqDance or ESMDance network. The defaults are SeqDance on the ESM2-35M architecture."""
+
+    hidden: int = 480
+    """Width of the residue embeddings."""
+    layers: int = 12
+    """Transformer layers of the encoder."""
+    heads: int = 20
+    """Attention heads per layer; hidden / heads must be an even number (rotary positions turn pairs of channels)."""
+    feed_forward: int = 1920
+    """Width inside the feed-forward sublayers of the encoder."""
+    freeze_encoder: bool = False
+    """ESMDance: the encoder keeps its weights, runs without gradients and without dropout; only the heads train."""
+    encoder_dropout: float = 0.1
+    """Dropout on attention probabilities and on both sublayer outputs of the encoder."""
+    head_dropout: float = 0.1
+    """Dropout in the residue head and in the pair head."""
+    pair_tile: int = 128
+    """Columns of the pair matrix computed at a time where tiles are used; bounds memory, changes no result."""
+    pair_recompute_above: int = 1024
+    """Training: token count above which the pair head works in tiles and recomputes them in the backward pass."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "heads", "feed_forward", "pair_tile"):
+            value = getattr(self, name)
+            if not _is_int(value) or value < 1:
+                raise InputError(f"model configuration: {name} is {value!r}, it must be a whole number of at least 1")
+        if not _is_int(self.pair_recompute_above) or self.pair_recompute_above < 0:
+            raise InputError(f"model configuration: pair_recompute_above is {self.pair_recompute_above!r}, not a count")
+        if self.hidden % self.heads or (self.hidden // self.heads) % 2:
+            raise InputError(
+                f"model configuration: hidden ({self.hidden}) / heads ({self.heads}) must be an even whole number"
+            )
+        for name in ("encoder_dropout", "head_dropout"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+                raise InputError(f"model configuration: {name} is {value!r}, it must be at least 0 and below 1")
+        if not isinstance(self.freeze_encoder, bool):
+            raise InputError(
+                f"model configuration: freeze_encoder is {self.freeze_encoder!r}, it must be true or false"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.hidden // self.heads
+
+    @property
+    def maps(self) -> int:
+        """Attention maps of the whole encoder; the pair head has as many middle channels."""
+        return self.layers * self.heads
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionary, as it is written to config.json."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Configuration from the content of a config.json.
+
+        Parameters
+        ----------
+        values
+            Field names and values of this class, or the published form with `esm2_select` and `model_select`.
+
+        Raises
+        ------
+        InputError
+            A name is unknown or a value cannot be used.
+        """
+        if "model_select" in values:
+            preset, size = values["model_select"], values.get("esm2_select", PUBLISHED_SIZE)
+            if preset not in PUBLISHED_MODELS or size != PUBLISHED_SIZE:
+                raise InputError(
+                    f"model configuration: no preset for model_select {preset!r} with esm2_select {size!r}; "
+                    f"known are {' and '.join(PUBLISHED_MODELS)} with {PUBLISHED_SIZE}"
+                )
+            return cls(**PRESETS[preset].to_dict())
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise InputError(f"model configuration: unknown entries {', '.join(unknown)}; remove them")
+        return cls(**values)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+PRESETS: Final[dict[str, ModelConfig]] = {
+    "seqdance": ModelConfig(),
+    "esmdance": ModelConfig(freeze_encoder=True, encoder_dropout=0.0),
+    "demo": ModelConfig(hidden=96, layers=4, heads=6, feed_forward=384),  # a few hundred updates in minutes on a CPU
+}
+
+# the config.json of the published models names the encoder's size and the model
+PUBLISHED_SIZE: Final = "model_35M"
+PUBLISHED_MODELS: Final = ("seqdance", "esmdance")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Length and batch of one part of the training."""
+
+    length: int
+    """Tokens of the longest crop."""
+    micro_batch: int
+    """Proteins of each group in one backward pass of one process."""
+    accumulation: int
+    """Micro-batches of each group per update."""
+
+    def __post_init__(self) -> None:
+        for name in ("length", "micro_batch", "accumulation"):
+            if not _is_int(getattr(self, name)) or getattr(self, name) < 1:
+                raise InputError(
+                    f"training configuration: {name} is {getattr(self, name)!r}, not a number of at least 1"
+                )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained. The defaults are those of SeqDance as published, on 4 GPUs."""
+
+    preset: Literal["seqdance", "esmdance", "demo"] = "seqdance"
+    """Where the other fields start from."""
+    table: Path = Path("data/table.csv")
+    """Training table: name, modify_seq, source, label."""
+    store: Path = Path("data/features.h5")
+    """Feature store of the entries of the table."""
+    weights: Path = Path("data/loss_weights.csv")
+    """Loss weights: rows properties, columns groups."""
+    output: Path = Path("runs/seqdance")
+    """Folder of this run: config.json, log.jsonl, tensorboard, checkpoints."""
+    encoder: str | None = None
+    """ESM2 weights to start the encoder from: folder, file or Hub id. Without: random weights."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Sizes of the network."""
+
+    updates: int = 200_000
+    """Optimizer steps of the whole training."""
+    short_updates: int = 160_000
+    """Updates at the short length; the others run at the long one."""
+    short: Stage = Stage(length=256, micro_batch=16, accumulation=2)
+    """First part of the training."""
+    long: Stage = Stage(length=1024, micro_batch=2, accumulation=16)
+    """Second part."""
+    seed: int = 0
+    """Decides on initial weights, dropout, order and crops."""
+
+    learning_rate: float = 1e-4
+    """Peak of the schedule: linear warm-up, linear decay to a tenth at 90 % of the updates, constant."""
+    warmup_updates: int = 2_000
+    """Updates of the warm-up."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW: decay of the running means of gradient and squared gradient."""
+    eps: float = 1e-8
+    """AdamW: added to the root of the squared gradient's mean."""
+    weight_decay: float = 0.01
+    """AdamW: decoupled weight decay."""
+    clip: float = 0.5
+    """Gradients are clipped to this absolute value, element by element."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of the forward pass. auto: fp32 on a CPU, bf16 on a GPU that has it, else fp16 (published; scaled gradients)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU if there is one."""
+    workers: int | None = None
+    """Processes that read the store. Default: 0 on a CPU, up to 4 on a GPU."""
+
+    log_every: int = 20
+    """Updates between two lines of the log."""
+    checkpoint_every: int = 1_000
+    """Updates between two checkpoints."""
+    keep_last: int = 3
+    """Checkpoints that stay whatever their number."""
+    keep_every: int = 1_000
+    """Older checkpoints stay where their update is a multiple of this."""
+    resume: str = "auto"
+    """auto: go on from the newest whole checkpoint of the run, if any; none: start anew; or a checkpoint folder."""
+    stop_after: int | None = None
+    """Save and leave after this update; the schedule stays that of all updates."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "log_every", "checkpoint_every", "keep_last", "keep_every"):
+            self._check(_is_int(getattr(self, name)) and getattr(self, name) >= 1, name, "a number of at least 1")
+        for name in ("short_updates", "warmup_updates", "seed"):
+            self._check(_is_int(getattr(self, name)) and getattr(self, name) >= 0, name, "a number of at least 0")
+        for name in ("learning_rate", "eps", "clip"):
+            self._check(getattr(self, name) > 0, name, "above 0")
+        self._check(self.warmup_updates < 0.9 * self.updates, "warmup_updates", "below 90 % of the updates")
+        self._check(self.weight_decay >= 0, "weight_decay", "at least 0")
+        self._check(all(0 <= beta < 1 for beta in self.betas), "betas", "at least 0 and below 1")
+        self._check(self.workers is None or self.workers >= 0, "workers", "a number of at least 0")
+        self._check(self.stop_after is None or self.stop_after >= 1, "stop_after", "a number of at least 1")
+
+    def _check(self, holds: bool, name: str, expected: str) -> None:
+        if not holds:
+            raise InputError(f"training configuration: {name} is {getattr(self, name)!r}, it must be {expected}")
+
+
+TRAIN_PRESETS: Final[dict[str, TrainConfig]] = {
+    "seqdance": TrainConfig(),
+    "esmdance": TrainConfig(
+        preset="esmdance",
+        output=Path("runs/esmdance"),
+        encoder="facebook/esm2_t12_35M_UR50D",
+        model=PRESETS["esmdance"],
+        updates=60_000,
+        short_updates=40_000,
+    ),
+    "demo": TrainConfig(
+        preset="demo",
+        output=Path("runs/demo"),
+        model=PRESETS["demo"],
+        updates=300,
+        short_updates=240,
+        short=Stage(length=64, micro_batch=4, accumulation=1),
+        long=Stage(length=128, micro_batch=2, accumulation=2),
+        learning_rate=1e-3,
+        warmup_updates=20,
+        checkpoint_every=100,
+    ),
+}

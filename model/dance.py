@@ -1,0 +1,371 @@
+"""SeqDance and ESMDance: 23 dynamic properties of residues and residue pairs from sequence.
+
+Source: Hou, Zhao, Shen, PNAS 2026 (doi 10.1073/pnas.2530466123).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data_prepare.errors import InputError
+from data_prepare.files import whole_file
+from data_prepare.properties import (
+    INTERACTIONS,
+    NUM_PAIR_OUTPUTS,
+    NUM_RESIDUE_OUTPUTS,
+    PAIR_CHANNELS,
+    RESIDUE_COLUMNS,
+)
+from model.config import ModelConfig
+from model.encoder import Esm2Encoder
+from model.heads import attention_logits, head, linear, pair_logits
+
+SOFTPLUS_THRESHOLD: Final = 2.0  # softplus(x) = x above it
+
+# entries of published weight files that play no part
+UNUSED_ENTRIES: Final = re.compile(
+    r"esm2\.pooler\..*|esm2\.contact_head\..*|esm2\.embeddings\.position_embeddings\.weight"
+    r"|esm2\.embeddings\.position_ids|.*\.inv_freq"
+)
+# the same for files of ESM2 itself, named without a prefix
+UNUSED_ESM2_ENTRIES: Final = re.compile(
+    r"lm_head\..*|pooler\..*|contact_head\..*|embeddings\.position_embeddings\.weight|embeddings\.position_ids"
+    r"|.*\.inv_freq"
+)
+
+# some releases of transformers write the LayerNorms of ESM2 under the names of TensorFlow
+OLD_ESM2_NAMES: Final = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+
+WEIGHTS_NAME: Final = "model.safetensors"
+CONFIG_NAME: Final = "config.json"
+TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin")
+
+
+class DanceModel(nn.Module):
+    """SeqDance, or ESMDance where the configuration freezes the encoder.
+
+    Parameter names are the published ones. A new model holds random weights; ESMDance starts from
+    `load_esm2_encoder(model, "facebook/esm2_t12_35M_UR50D")`.
+    """
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or ModelConfig()
+        self.esm2 = Esm2Encoder(config)
+        self.res_pred_nn = head(config.hidden, NUM_RESIDUE_OUTPUTS, config.head_dropout)
+        self.res_transform_nn = head(config.hidden, 2 * config.hidden, config.head_dropout)
+        self.pair_middle_linear = linear(2 * config.hidden, config.maps)
+        self.pair_pred_linear = linear(2 * config.maps, NUM_PAIR_OUTPUTS)
+        if config.freeze_encoder:
+            self.esm2.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.config.freeze_encoder:
+            self.esm2.eval()
+        return self
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        residue: bool = True,
+        pair: bool = True,
+        embedding: bool = False,
+        attention: bool = False,
+    ) -> dict[str, Tensor]:
+        """Predict properties of a batch of tokenised sequences.
+
+        Parameters
+        ----------
+        input_ids
+            (B, L) int64, see `tokenizer.tokenize`.
+        attention_mask
+            (B, L), 1 for tokens and 0 for padding. Default: no padding.
+        residue, pair, embedding, attention
+            What to compute.
+
+        Returns
+        -------
+        dict
+            Float tensors in token space, rows of <cls>, <eos> and padding included. residue: property -> (B, L), or
+            (B, L, bins) for ss, chi, phi, psi; pair: property -> (B, L, L); embedding: `res_emb` (B, L, hidden), the
+            last hidden state; attention: `attention_map` (B, L, L, layers * heads), channel = layer * heads + head,
+            value at (i, j) = attention of query i on key j.
+        """
+        kept: list[Tensor] = []
+        attention_part: Tensor | float = 0.0  # of the pair logits, (B, 13, L, L); grows layer by layer
+        heads_learn = torch.is_grad_enabled()
+
+        def sink(layer: int, maps: Tensor) -> None:
+            nonlocal attention_part
+            if attention:
+                kept.append(maps)
+            if pair:
+                with torch.set_grad_enabled(heads_learn):
+                    attention_part = attention_part + attention_logits(maps, layer, self.pair_pred_linear).float()
+
+        with torch.set_grad_enabled(heads_learn and not self.config.freeze_encoder):
+            hidden = self.esm2(input_ids, attention_mask, sink if pair or attention else None)  # (B, L, hidden)
+
+        outputs: dict[str, Tensor] = {}
+        if residue:
+            outputs |= residue_properties(self.res_pred_nn(hidden).float())
+        if pair:
+            q, k = self.res_transform_nn(hidden).chunk(2, dim=-1)  # each (B, L, hidden)
+            recompute = input_ids.shape[1] > self.config.pair_recompute_above
+            tile = self.config.pair_tile if recompute or not heads_learn else None
+            logits = pair_logits(q, k, self.pair_middle_linear, self.pair_pred_linear, tile)  # (B, 13, L, L)
+            outputs |= pair_properties(logits.float() + attention_part)
+        if embedding:
+            outputs["res_emb"] = hidden
+        if attention:
+            outputs["attention_map"] = torch.cat(kept, dim=1).permute(0, 2, 3, 1)  # (B, L, L, layers * heads)
+        return outputs
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights under the published names, always strictly.
+
+        Entries that play no part (`UNUSED_ENTRIES`) are passed over.
+
+        Raises
+        ------
+        InputError
+            Names are missing or unknown, or shapes differ.
+        """
+        used = {name: value for name, value in state_dict.items() if not UNUSED_ENTRIES.fullmatch(name)}
+        _check_entries(self, used, "model weights")
+        return super().load_state_dict(used, strict=True, assign=assign)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `model.safetensors` and `config.json` into a folder; each appears complete or not at all."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        with whole_file(folder / WEIGHTS_NAME) as temporary:
+            save_file(weights, temporary, metadata={"format": "pt"})
+        with whole_file(folder / CONFIG_NAME) as temporary:
+            temporary.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")
+
+
+def residue_properties(logits: Tensor) -> dict[str, Tensor]:
+    """(B, L, 50) -> residue property -> (B, L) or (B, L, bins): distributions, RMSF from 0 to 1, else at least 0."""
+    outputs = {}
+    widths = [width for _, width in RESIDUE_COLUMNS.values()]
+    for name, part in zip(RESIDUE_COLUMNS, logits.split(widths, dim=-1), strict=True):  # part (B, L, bins)
+        if part.shape[-1] > 1:
+            outputs[name] = part.softmax(-1)
+        elif name == "rmsf_nor":
+            outputs[name] = part.squeeze(-1).sigmoid()
+        else:
+            outputs[name] = F.softplus(part.squeeze(-1), threshold=SOFTPLUS_THRESHOLD)
+    return outputs
+
+
+def pair_properties(logits: Tensor) -> dict[str, Tensor]:
+    """(B, 13, L, L) -> pair property -> (B, L, L): correlations from -1 to 1, interaction frequencies at least 0."""
+    outputs = {}
+    for name, channel in zip(PAIR_CHANNELS, logits.unbind(1), strict=True):  # channel (B, L, L)
+        if name in INTERACTIONS:
+            outputs[name] = F.softplus(channel, threshold=SOFTPLUS_THRESHOLD)
+        else:
+            outputs[name] = 2 * channel.sigmoid() - 1
+    return outputs
+
+
+def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.device = "auto") -> DanceModel:
+    """Load a trained model in evaluation mode.
+
+    Parameters
+    ----------
+    path_or_hub_id
+        A folder with `model.safetensors` and `config.json`; a .safetensors file or a .pt state dict (a `config.json`
+        beside it is used, else the sizes are read from the tensors, which say nothing about dropout or freezing); or
+        the id of a Hub repository such as `ChaoHou/ESMDance`.
+    device
+        Where to put it; "auto" takes a GPU if there is one.
+
+    Raises
+    ------
+    InputError
+        There is no such file or repository, or its content does not fit.
+    """
+    weights, config_path = _find_weights(path_or_hub_id, (WEIGHTS_NAME,))
+    state = {name: value for name, value in read_weights(weights).items() if not UNUSED_ENTRIES.fullmatch(name)}
+    config = read_config(config_path) if config_path else infer_config(state, weights)
+    try:
+        model = DanceModel(config)
+        model.load_state_dict(state)
+    except InputError as error:
+        raise InputError(f"{weights}: {error}") from None
+    return model.to(_device(device)).eval()
+
+
+def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str]) -> None:
+    """Put ESM2's weights into the encoder of a model.
+
+    Parameters
+    ----------
+    model
+        Its encoder must have the sizes of the ESM2 model.
+    path_or_hub_id
+        A folder written by Hugging Face `EsmModel` or `EsmForMaskedLM` (`model.safetensors` or `pytorch_model.bin`),
+        one of these files, or a Hub id such as `facebook/esm2_t12_35M_UR50D`.
+
+    Raises
+    ------
+    InputError
+        There is no such file or repository, or its content does not fit.
+    """
+    weights, config_path = _find_weights(path_or_hub_id, (WEIGHTS_NAME, "pytorch_model.bin"))
+    state = {}
+    for name, value in read_weights(weights).items():
+        name = name.removeprefix("esm2.").removeprefix("esm.")
+        for old, new in OLD_ESM2_NAMES.items():
+            name = name.replace(old, new)
+        if not UNUSED_ESM2_ENTRIES.fullmatch(name):
+            state[name] = value
+    if config_path:
+        heads = _read_json(config_path).get("num_attention_heads", model.config.heads)
+        if heads != model.config.heads:  # the one size that no tensor shows
+            raise InputError(f"{config_path}: {heads} attention heads, the model has {model.config.heads}; adapt heads")
+    _check_entries(model.esm2, state, str(weights))
+    model.esm2.load_state_dict(state)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a .safetensors file or a plain state dict (.pt, .pth, .bin); nothing else is unpickled."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
+        raise InputError(f"{path}: not a weight file; .safetensors, {', '.join(TORCH_SUFFIXES)} are known")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as weights ({_first_line(error)}); get the file again") from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: does not hold a plain state dict (name -> tensor)")
+    return dict(state)
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Configuration from a config.json, ours or the published form."""
+    try:
+        return ModelConfig.from_dict(_read_json(path))
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+
+def infer_config(state: Mapping[str, Tensor], source: object = "weights") -> ModelConfig:
+    """Sizes of a model from its tensors; heads = channels of `pair_middle_linear` / layers."""
+    try:
+        hidden = state["esm2.embeddings.word_embeddings.weight"].shape[1]
+        feed_forward = state["esm2.encoder.layer.0.intermediate.dense.weight"].shape[0]
+        maps = state["pair_middle_linear.weight"].shape[0]
+    except (KeyError, IndexError) as error:
+        raise InputError(
+            f"{source}: not weights of SeqDance or ESMDance (no {_first_line(error)}); name another file"
+        ) from None
+    layers = len({name.split(".")[3] for name in state if name.startswith("esm2.encoder.layer.")})
+    if maps % layers:
+        raise InputError(f"{source}: {maps} attention maps of {layers} layers; put the model's {CONFIG_NAME} beside it")
+    return ModelConfig(hidden=hidden, layers=layers, heads=maps // layers, feed_forward=feed_forward)
+
+
+def _check_entries(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Raise InputError unless names and shapes are exactly those of the module."""
+    own = module.state_dict()
+    problems = [
+        ("missing", [name for name in own if name not in state]),
+        ("unknown", [name for name in state if name not in own]),
+        (
+            "of another shape",
+            [
+                f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+                for name, value in own.items()
+                if name in state and state[name].shape != value.shape
+            ],
+        ),
+    ]
+    found = [f"{kind}: {', '.join(names)}" for kind, names in problems if names]
+    if found:
+        raise InputError(f"{source} do not fit the model; {'; '.join(found)}; use weights of the same configuration")
+
+
+def _find_weights(path_or_hub_id: str | os.PathLike[str], names: tuple[str, ...]) -> tuple[Path, Path | None]:
+    """Weight file and, if there is one, config.json of a folder, a file or a Hub repository."""
+    path = Path(path_or_hub_id)
+    if path.is_dir():
+        weights = next((path / name for name in names if (path / name).is_file()), None)
+        if weights is None:
+            raise InputError(f"{path}: no {' or '.join(names)} in this folder; name the weight file itself")
+    elif path.is_file():
+        weights = path
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", str(path_or_hub_id)) and path.suffix not in (".safetensors", *TORCH_SUFFIXES):
+        return _download(str(path_or_hub_id), names)
+    else:
+        raise InputError(f"{path_or_hub_id}: no such file or folder, and not a Hub id of the form owner/name")
+    config = weights.parent / CONFIG_NAME
+    return weights, config if config.is_file() else None
+
+
+def _download(hub_id: str, names: tuple[str, ...]) -> tuple[Path, Path]:
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        config = Path(huggingface_hub.hf_hub_download(hub_id, CONFIG_NAME))
+        for name in names[:-1]:
+            try:
+                return Path(huggingface_hub.hf_hub_download(hub_id, name)), config
+            except EntryNotFoundError as error:
+                if isinstance(error, LocalEntryNotFoundError):  # no network, rather than no such file
+                    raise
+        return Path(huggingface_hub.hf_hub_download(hub_id, names[-1])), config
+    except Exception as error:  # the client lets the errors of several network libraries through
+        raise InputError(
+            f"{hub_id}: no such folder here, and the download from the Hub failed ({_first_line(error)}); "
+            "download it where there is network and give the folder"
+        ) from None
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {device!r}: {_first_line(error)}; use auto, cpu or cuda") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r}: PyTorch sees no GPU here; use auto or cpu")
+    return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); get the file again") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a configuration; get the file again")
+    return values
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,109 @@
+"""The training loss: per property the mean over proteins of sqrt(MSE over valid positions), weighted and summed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from data_prepare.errors import InputError
+from data_prepare.properties import (
+    GROUPS,
+    MISSING,
+    RESIDUE_COLUMNS,
+    entry_pair_channel,
+    entry_residue_columns,
+    properties_of_group,
+)
+
+
+def dance_loss(
+    outputs: Mapping[str, Tensor],
+    residue_target: Tensor,
+    pair_target: Tensor,
+    group: str,
+    weights: Mapping[str, float],
+    counts: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Loss of a batch of one training group.
+
+    For a property p: loss_p = 1/n * sum over proteins b of sqrt(MSE_b), where MSE_b runs over the valid positions of
+    protein b and over all bins of p, and n is the number of proteins with a valid position.
+    loss = sum_p weight_p * loss_p.
+
+    Parameters
+    ----------
+    outputs
+        Property name -> prediction of `DanceModel`: (B, L), (B, L, bins) or (B, L, L) float.
+    residue_target
+        (B, L, 47) for MD groups, (B, L, 3) for Proteinflow. A row is valid where its column 0 is not -1.
+    pair_target
+        (B, L, L, 10) or (B, L, L, 3). A pair is valid where its channel 0 is not -1.
+    group
+        One of `properties.GROUPS`.
+    weights
+        Property name -> weight in this group.
+    counts
+        (properties of the group,) float: what the sums over proteins are divided by. Default: the proteins of this
+        batch that count (`valid_counts`). With the number in the batches of all ranks divided by the number of ranks,
+        the mean of the ranks' gradients is the gradient of one process with the whole batch.
+
+    Returns
+    -------
+    dict
+        Property name -> scalar loss (0 if no protein counts), and `loss`, the weighted sum. At MSE 0 gradients are 0.
+
+    Raises
+    ------
+    InputError
+        The group is unknown or a weight is missing.
+    """
+    names = _properties(group)
+    missing = [name for name in names if name not in weights]
+    if missing:
+        raise InputError(f"loss weights of group {group}: no weight for {', '.join(missing)}; add these rows")
+    if counts is None:
+        counts = valid_counts(residue_target, pair_target, group)
+    counts = torch.where(counts > 0, counts, 1)  # the sums are 0 there
+    valid_residue = residue_target[..., 0] != MISSING  # (B, L)
+    valid_pair = pair_target[..., 0] != MISSING  # (B, L, L)
+
+    losses: dict[str, Tensor] = {}
+    for name, count in zip(names, counts, strict=True):
+        if name in RESIDUE_COLUMNS:
+            target = residue_target[..., entry_residue_columns(name)]  # (B, L, bins)
+            losses[name] = _sum_of_rmse(outputs[name].reshape(target.shape), target, valid_residue[..., None]) / count
+        else:
+            target = pair_target[..., entry_pair_channel(name)]  # (B, L, L)
+            losses[name] = _sum_of_rmse(outputs[name], target, valid_pair) / count
+    losses["loss"] = torch.stack([weights[name] * losses[name] for name in names]).sum()
+    return losses
+
+
+def valid_counts(residue_target: Tensor, pair_target: Tensor, group: str) -> Tensor:
+    """Number of proteins with at least one valid position, per property in the order of `properties_of_group(group)`.
+
+    Targets as in `dance_loss`. Returns (properties of the group,) float32.
+    """
+    residue = (residue_target[..., 0] != MISSING).flatten(1).any(1).sum()
+    pair = (pair_target[..., 0] != MISSING).flatten(1).any(1).sum()
+    return torch.stack([residue if name in RESIDUE_COLUMNS else pair for name in _properties(group)]).float()
+
+
+def _properties(group: str) -> tuple[str, ...]:
+    if group not in GROUPS:
+        raise InputError(f"unknown training group {group!r}; known are {', '.join(GROUPS)}")
+    return properties_of_group(group)
+
+
+def _sum_of_rmse(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Sum over proteins of sqrt(MSE over valid positions); a protein without any adds 0.
+
+    prediction, target (B, ...) float; valid broadcasts to them. Sums over masks, so that no shape depends on the data.
+    """
+    error = (prediction.float() - target.float()).masked_fill(~valid, 0)
+    positions = valid.expand_as(error).flatten(1).sum(1).clamp(min=1)  # (B,)
+    mse = error.square().flatten(1).sum(1) / positions  # (B,)
+    positive = mse > 0  # sqrt has no finite derivative at 0
+    return torch.where(positive, torch.where(positive, mse, 1).sqrt(), 0).sum()

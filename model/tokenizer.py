@@ -1,0 +1,87 @@
+"""Protein sequences -> token ids of ESM2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from data_prepare.errors import InputError
+
+VOCABULARY: Final = (
+    *("<cls>", "<pad>", "<eos>", "<unk>"),
+    *"LAGVSERTIDPKQNFYMHWCXBUZO.-",
+    *("<null_1>", "<mask>"),
+)
+TOKEN_ID: Final = {token: number for number, token in enumerate(VOCABULARY)}
+CLS_ID: Final = TOKEN_ID["<cls>"]
+PAD_ID: Final = TOKEN_ID["<pad>"]
+EOS_ID: Final = TOKEN_ID["<eos>"]
+MASK_ID: Final = TOKEN_ID["<mask>"]
+
+SPECIAL_TOKENS: Final = ("<cls>", "<eos>", "<unk>", "<mask>")  # may stand inside a sequence string
+CHAIN_LINKER: Final = "<eos><cls>"  # joins the chains of a complex
+AMINO_ACIDS: Final = "ACDEFGHIKLMNPQRSTVWY"
+
+_TOKEN: Final = re.compile("|".join(SPECIAL_TOKENS) + "|.", re.DOTALL)
+_IN_STRING: Final = frozenset(token for token in VOCABULARY if len(token) == 1) | frozenset(SPECIAL_TOKENS)
+
+
+def split_tokens(sequence: str) -> list[str]:
+    """Cut a sequence string into letters and special tokens (`<mask>`, `<eos>`, `<cls>`, `<unk>`), unchecked."""
+    return _TOKEN.findall(sequence)
+
+
+def tokenize(sequences: Sequence[str], max_length: int | None = None) -> dict[str, Tensor]:
+    """Token ids of a batch: `<cls>` + sequence + `<eos>`, padded to the longest.
+
+    Parameters
+    ----------
+    sequences
+        Upper-case one-letter codes (the 20 amino acids, X B U Z O and the symbols . -). Chains of a complex are joined
+        by `<eos><cls>`; `<mask>` hides a residue.
+    max_length
+        Keep only the first tokens of longer sequences (`<cls>` counted).
+
+    Returns
+    -------
+    dict
+        `input_ids` (B, L) int64 and `attention_mask` (B, L) int64, 1 for tokens and 0 for padding.
+
+    Raises
+    ------
+    InputError
+        A sequence is empty or holds a letter that is not in the vocabulary.
+    """
+    if isinstance(sequences, str):
+        raise InputError("tokenize takes a list of sequences; put the single sequence into a list")
+    if not len(sequences):
+        raise InputError("no sequence to tokenize; give at least one")
+    if max_length is not None and max_length < 1:
+        raise InputError(f"max_length is {max_length}; it must be at least 1")
+    rows = [
+        _token_ids(sequence, f"sequence {number} of {len(sequences)}")[:max_length]
+        for number, sequence in enumerate(sequences, start=1)
+    ]
+    longest = max(map(len, rows))
+    input_ids = torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in rows])  # (B, L)
+    lengths = torch.tensor([len(row) for row in rows])
+    return {"input_ids": input_ids, "attention_mask": (torch.arange(longest) < lengths[:, None]).long()}
+
+
+def _token_ids(sequence: str, name: str) -> list[int]:
+    if not sequence:
+        raise InputError(f"{name} is empty; remove it")
+    tokens = split_tokens(sequence)
+    for position, token in enumerate(tokens, start=1):
+        if token not in _IN_STRING:
+            remedy = "use upper-case one-letter codes"
+            if not token.isalpha():
+                remedy = f"remove it (special tokens that may stand in a sequence: {' '.join(SPECIAL_TOKENS)})"
+            elif token.upper() not in _IN_STRING:
+                remedy = "use X for an unknown residue"
+            raise InputError(f"{name}, position {position}: {token!r} is not in the alphabet; {remedy}")
+    return [CLS_ID, *(TOKEN_ID[token] for token in tokens), EOS_ID]

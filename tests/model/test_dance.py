@@ -1,0 +1,404 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from data_prepare.errors import InputError
+from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERTIES
+from model.config import PRESETS, ModelConfig
+from model.dance import DanceModel, infer_config, load_esm2_encoder, load_model, pair_properties, residue_properties
+from model.tokenizer import tokenize
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "model"
+TINY = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64)
+FROZEN = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, freeze_encoder=True, encoder_dropout=0.0)
+SEQUENCES = ["MKTAYIAKQRQISF", "ACD<mask>EFG", "ACDEF<eos><cls>GHIKL"]
+
+
+def tiny(config: ModelConfig = TINY) -> DanceModel:
+    model = DanceModel(config)
+    model.load_state_dict(load_file(DATA / "tiny_weights.safetensors"))
+    return model.eval()
+
+
+@pytest.mark.parametrize(("form", "config"), [("seqdance", TINY), ("esmdance", FROZEN)])
+@pytest.mark.parametrize("grad", [True, False])
+def test_golden_outputs(form: str, config: ModelConfig, grad: bool) -> None:
+    golden = np.load(DATA / f"tiny_{form}.npz")
+    ids, mask = (torch.tensor(golden[f"in.{name}"]) for name in ("input_ids", "attention_mask"))
+    with torch.set_grad_enabled(grad):
+        outputs = tiny(config)(ids, mask, embedding=True, attention=True)
+    expected = {name.removeprefix("out.") for name in golden.files if name.startswith("out.")}
+    assert set(outputs) == expected
+    for name, value in outputs.items():
+        np.testing.assert_allclose(value.detach(), golden[f"out.{name}"], rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_tiles_change_nothing() -> None:
+    batch, plain = tokenize(SEQUENCES), tiny()
+    tiled = tiny(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, pair_tile=3, pair_recompute_above=0))
+    for model in (plain, tiled):
+        outputs = model(**batch)
+        sum(outputs[name].square().sum() for name in PROPERTIES).backward()
+    with torch.no_grad():
+        expected, outputs = plain(**batch), tiled(**batch)
+    for name in PROPERTIES:
+        torch.testing.assert_close(outputs[name], expected[name], rtol=0, atol=1e-5)
+    for ours, theirs in zip(tiled.parameters(), plain.parameters(), strict=True):
+        assert (ours.grad - theirs.grad).norm() <= 1e-4 * theirs.grad.norm() + 1e-5
+
+
+def test_when_tiles_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training recomputes only long sequences; without gradients tiles cost nothing and are always used."""
+    import model.dance
+
+    used: list[int | None] = []
+    plain = model.dance.pair_logits
+    monkeypatch.setattr(model.dance, "pair_logits", lambda *args: used.append(args[-1]) or plain(*args))
+    network = tiny(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, pair_tile=5, pair_recompute_above=10))
+    network(tokenize(["A" * 8])["input_ids"])  # 10 tokens
+    network(tokenize(["A" * 9])["input_ids"])
+    with torch.no_grad():
+        network(tokenize(["A"])["input_ids"])
+    assert used == [None, 5, 5]
+
+
+def test_only_what_is_asked_for() -> None:
+    model, batch = tiny(), tokenize(SEQUENCES)
+    assert tuple(model(**batch)) == PROPERTIES
+    assert tuple(model(**batch, pair=False)) == RESIDUE_PROPERTIES
+    assert tuple(model(**batch, residue=False)) == PAIR_PROPERTIES
+    assert tuple(model(**batch, residue=False, pair=False, embedding=True)) == ("res_emb",)
+    assert tuple(model(**batch, residue=False, pair=False, attention=True)) == ("attention_map",)
+    fast = model(**batch, pair=False, embedding=True)  # the fused attention
+    slow = model(**batch, embedding=True)
+    for name in (*RESIDUE_PROPERTIES, "res_emb"):
+        torch.testing.assert_close(fast[name], slow[name], rtol=0, atol=1e-5)
+
+
+def test_one_by_one_equals_batch() -> None:
+    model, together = tiny(), tiny()(**tokenize(SEQUENCES), embedding=True, attention=True)
+    for row, sequence in enumerate(SEQUENCES):
+        alone = model(tokenize([sequence])["input_ids"], embedding=True, attention=True)
+        for name, value in alone.items():
+            n = value.shape[1]
+            square = name in PAIR_PROPERTIES or name == "attention_map"
+            part = together[name][row, :n, :n] if square else together[name][row, :n]
+            torch.testing.assert_close(part, value[0], rtol=0, atol=1e-5)
+
+
+def test_activations() -> None:
+    x = torch.tensor([-30.0, -1.0, 0.0, 1.9, 2.1, 30.0])
+    softplus = torch.where(x > 2, x, (1 + x.exp()).log())  # the identity above the threshold 2
+    sigmoid = 1 / (1 + (-x).exp())
+    residue = residue_properties(x[None, :, None].expand(1, 6, 50))
+    pair = pair_properties(x[None, None, None, :].expand(1, 13, 6, 6))
+    for name in ("sasa_mean", "sasa_std", "nma_res1", "nma_res2", "nma_res3"):
+        torch.testing.assert_close(residue[name][0], softplus)
+    torch.testing.assert_close(residue["rmsf_nor"][0], sigmoid)
+    for name, bins in (("ss", 8), ("chi", 12), ("phi", 12), ("psi", 12)):
+        torch.testing.assert_close(residue[name], torch.full((1, 6, bins), 1 / bins))
+    for name in ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts"):
+        torch.testing.assert_close(pair[name][0, 0], softplus)
+    for name in ("corr", "nma_pair1", "nma_pair2", "nma_pair3"):
+        torch.testing.assert_close(pair[name][0, 0], 2 * sigmoid - 1)
+
+
+def test_columns_reach_their_property() -> None:
+    logits = torch.zeros(1, 1, 50)
+    logits[..., 11] = 5  # first bin of chi
+    logits[..., 48] = 7
+    outputs = residue_properties(logits)
+    assert outputs["chi"].argmax() == 0
+    assert outputs["nma_res2"].item() == 7
+    torch.testing.assert_close(outputs["phi"], torch.full((1, 1, 12), 1 / 12))
+
+
+@pytest.mark.parametrize(("preset", "trained"), [("seqdance", 34_455_663), ("esmdance", 1_186_383)])
+def test_parameter_counts(preset: str, trained: int) -> None:
+    model = DanceModel(PRESETS[preset])
+    assert sum(value.numel() for value in model.parameters()) == 34_455_663
+    assert sum(value.numel() for value in model.parameters() if value.requires_grad) == trained
+
+
+def test_initial_weights_of_the_heads() -> None:
+    torch.manual_seed(0)
+    for name, value in DanceModel(TINY).named_parameters():
+        if name.startswith("esm2.") or name.split(".")[-2] == "2":  # encoder: test_encoder.py; LayerNorm 1 / 0
+            continue
+        if name.endswith("bias"):
+            assert not value.any(), name
+        else:  # uniform within 1 / sqrt(inputs)
+            bound = value.shape[1] ** -0.5
+            assert value.abs().max() <= bound, name
+            assert value.detach().std().item() == pytest.approx(bound / 3**0.5, rel=0.1), name
+
+
+def test_frozen_encoder_stays_in_evaluation() -> None:
+    config = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, freeze_encoder=True, encoder_dropout=0.5)
+    model, batch = tiny(config).train(), tokenize(SEQUENCES)
+    assert model.res_pred_nn.training
+    assert not any(module.training for module in model.esm2.modules())
+    first, second = (model(**batch, embedding=True) for _ in range(2))
+    torch.testing.assert_close(first["res_emb"], second["res_emb"], rtol=0, atol=0)
+    assert not first["res_emb"].requires_grad
+    assert not torch.allclose(first["vdw"], second["vdw"], atol=1e-4)  # dropout of the heads
+    first["vdw"].sum().backward()
+    assert all(
+        (value.grad is None) == name.startswith(("esm2", "res_pred")) for name, value in model.named_parameters()
+    )
+    assert model.pair_pred_linear.weight.grad[:, 8:].any()  # the part that sees the attention maps
+
+
+def test_dropout_changes_training_only() -> None:
+    model, batch = tiny(), tokenize(SEQUENCES)
+    for name, value in model(**batch).items():
+        torch.testing.assert_close(value, model(**batch)[name], rtol=0, atol=0)
+    model.train()
+    first, second = model(**batch), model(**batch)
+    for name in PROPERTIES:
+        assert not torch.allclose(first[name], second[name], atol=1e-4), name
+
+
+def test_bfloat16_autocast() -> None:
+    model, batch = tiny(), tokenize(SEQUENCES)
+    expected = model(**batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(**batch)
+    for name, value in outputs.items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, expected[name], rtol=0.1, atol=0.1)
+    sum(value.sum() for value in outputs.values()).backward()
+    assert all(value.grad.isfinite().all() for value in model.parameters())
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def test_published_entries_that_play_no_part() -> None:
+    state = load_file(DATA / "tiny_weights.safetensors")
+    assert "esm2.pooler.dense.weight" in state
+    state["esm2.embeddings.position_embeddings.weight"] = torch.zeros(5, 32)
+    state["esm2.embeddings.position_ids"] = torch.zeros(1, 5)
+    state["esm2.encoder.layer.0.attention.self.rotary_embeddings.inv_freq"] = torch.zeros(4)
+    model = DanceModel(TINY)
+    model.load_state_dict(state)
+    assert torch.equal(model.pair_pred_linear.weight, state["pair_pred_linear.weight"])
+
+
+def test_other_names_and_shapes_are_errors() -> None:
+    state = load_file(DATA / "tiny_weights.safetensors")
+    del state["res_pred_nn.0.bias"]
+    state["esm2.extra"] = torch.zeros(1)
+    state["pair_pred_linear.bias"] = torch.zeros(12)
+    with pytest.raises(InputError) as error:
+        DanceModel(TINY).load_state_dict(state)
+    for words in ("missing: res_pred_nn.0.bias", "unknown: esm2.extra", "pair_pred_linear.bias (12,) instead of (13,)"):
+        assert words in str(error.value)
+
+
+def same_weights(a: DanceModel, b: DanceModel) -> bool:
+    return all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
+
+
+@pytest.mark.parametrize("config", [TINY, FROZEN])
+def test_save_and_load(tmp_path: Path, config: ModelConfig) -> None:
+    model = tiny(config)
+    model.save_pretrained(tmp_path / "new" / "folder")
+    files = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
+    assert files == ["config.json", "model.safetensors"]
+    loaded = load_model(tmp_path / "new" / "folder", device="cpu")
+    assert loaded.config == config
+    assert not loaded.training
+    assert same_weights(model, loaded)
+    assert same_weights(model, load_model(tmp_path / "new" / "folder" / "model.safetensors"))
+
+
+def test_killed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny()
+    model.save_pretrained(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+
+    def half(weights: dict, path: Path, metadata: dict) -> None:
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("safetensors.torch.save_file", half)
+    with pytest.raises(KeyboardInterrupt):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_plain_state_dict_without_configuration(tmp_path: Path) -> None:
+    torch.save(load_file(DATA / "tiny_weights.safetensors"), tmp_path / "update_10.pt")
+    loaded = load_model(tmp_path / "update_10.pt")
+    assert loaded.config == TINY  # heads from the number of attention maps
+    assert same_weights(tiny(), loaded)
+    big = DanceModel(PRESETS["seqdance"]).state_dict()
+    assert infer_config(big) == PRESETS["seqdance"]
+
+
+def test_pickled_code_is_not_run(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "harm",)
+
+    torch.save({"a": Harm()}, tmp_path / "update_1.pt")
+    with pytest.raises(InputError, match=r"update_1\.pt"):
+        load_model(tmp_path / "update_1.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("model.safetensors", b"not weights", "cannot be read as weights"),
+        ("update_1.pt", b"not weights", "cannot be read as weights"),
+        ("update_1.pt", b"", "cannot be read as weights"),
+        ("weights.h5", b"", "not a weight file"),
+    ],
+)
+def test_unreadable_files(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=words) as error:
+        load_model(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_other_unusable_paths(tmp_path: Path) -> None:
+    torch.save({"optimizer": {}, "update": 3}, tmp_path / "training.pt")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="plain state dict"):
+        load_model(tmp_path / "training.pt")
+    with pytest.raises(InputError, match="not weights of SeqDance"):
+        load_model(tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="no such file"):
+        load_model(tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"no model\.safetensors"):
+        load_model(tmp_path)
+    tiny().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**TINY.to_dict(), "layers": 3}))
+    with pytest.raises(InputError, match="do not fit"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json: not JSON"):
+        load_model(tmp_path)
+
+
+def test_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny().save_pretrained(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert load_model(tmp_path).pair_pred_linear.weight.device.type == "cpu"
+    with pytest.raises(InputError, match="no GPU here"):
+        load_model(tmp_path, device="cuda")
+    with pytest.raises(InputError, match="use auto, cpu or cuda"):
+        load_model(tmp_path, device="abacus")
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[tuple[str, str]]:
+    """Let the Hub's client answer from a folder."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    asked: list[tuple[str, str]] = []
+
+    def download(repository: str, name: str) -> str:
+        asked.append((repository, name))
+        if not (folder / name).exists():
+            raise EntryNotFoundError.__new__(EntryNotFoundError)
+        return str(folder / name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    return asked
+
+
+def test_hub_repository_in_the_published_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = DanceModel(PRESETS["esmdance"])
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"esm2_select": "model_35M", "model_select": "esmdance"}')
+    asked = hub(monkeypatch, tmp_path)
+    loaded = load_model("ChaoHou/ESMDance")
+    assert loaded.config == PRESETS["esmdance"]
+    assert same_weights(model, loaded)
+    assert {repository for repository, _ in asked} == {"ChaoHou/ESMDance"}
+
+
+def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(repository: str, name: str) -> str:
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    with pytest.raises(InputError, match=r"ChaoHou/SeqDance.*no route") as error:
+        load_model("ChaoHou/SeqDance")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["EsmModel", "EsmForMaskedLM", "bin", "hub"])
+def test_encoder_weights_of_hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    import transformers
+
+    settings = transformers.EsmConfig(
+        vocab_size=33,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        pad_token_id=1,
+        mask_token_id=32,
+        position_embedding_type="rotary",
+        token_dropout=True,
+        layer_norm_eps=1e-5,
+    )
+    source = (transformers.EsmModel if form == "EsmModel" else transformers.EsmForMaskedLM)(settings).eval()
+    source.save_pretrained(tmp_path)
+    if form in ("bin", "hub"):  # older repositories
+        torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+    model, batch = DanceModel(FROZEN).eval(), tokenize(SEQUENCES)
+    if form == "hub":
+        hub(monkeypatch, tmp_path)
+    load_esm2_encoder(model, "facebook/esm2_tiny" if form == "hub" else tmp_path)
+    backbone = source if form == "EsmModel" else source.esm
+    real = batch["attention_mask"].bool()
+    with torch.no_grad():
+        expected = backbone(**batch).last_hidden_state[real]
+        hidden = model(**batch, residue=False, pair=False, embedding=True)["res_emb"][real]
+    torch.testing.assert_close(hidden, expected, rtol=0, atol=1e-5)
+
+    with pytest.raises(InputError, match="4 attention heads, the model has 2"):
+        load_esm2_encoder(DanceModel(ModelConfig(hidden=32, layers=2, heads=2, feed_forward=64)), tmp_path)
+    with pytest.raises(InputError, match="missing: encoder"):
+        load_esm2_encoder(DanceModel(ModelConfig(hidden=32, layers=3, heads=4, feed_forward=64)), tmp_path)
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+def test_configuration_round_trip() -> None:
+    for config in PRESETS.values():
+        assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert ModelConfig.from_dict({"model_select": "seqdance", "esm2_select": "model_35M"}) == PRESETS["seqdance"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"hidden": 50, "heads": 20}, "even whole number"),
+        ({"hidden": 20, "heads": 4}, "even whole number"),
+        ({"layers": 0}, "layers"),
+        ({"layers": 2.5}, "layers"),
+        ({"head_dropout": 1.0}, "head_dropout"),
+        ({"encoder_dropout": "a"}, "encoder_dropout"),
+        ({"freeze_encoder": 1}, "freeze_encoder"),
+        ({"width": 3}, "unknown entries width"),
+        ({"model_select": "other", "esm2_select": "model_35M"}, "no preset"),
+        ({"model_select": "seqdance", "esm2_select": "model_650M"}, "no preset"),
+    ],
+)
+def test_configuration_errors(values: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        ModelConfig.from_dict(values)

@@ -1,0 +1,172 @@
+import pytest
+import torch
+from torch import Tensor
+
+from model.config import ModelConfig
+from model.encoder import Embeddings, Esm2Encoder
+from model.tokenizer import MASK_ID, tokenize
+
+CONFIG = ModelConfig(hidden=48, layers=3, heads=4, feed_forward=80, encoder_dropout=0.0)
+SEQUENCES = ["MKTAYIAKQRQISFVKSHFSRQ", "MK<mask>LV<mask>A", "ACDEF<eos><cls>GHIKL<mask>MNP"]
+
+
+def encoder(config: ModelConfig = CONFIG) -> Esm2Encoder:
+    """Random weights of a size at which attention is far from uniform."""
+    torch.manual_seed(0)
+    module = Esm2Encoder(config)
+    for name, value in module.named_parameters():
+        torch.nn.init.normal_(value, 1.0 if name.endswith("LayerNorm.weight") else 0.0, 0.3)
+    return module.eval()
+
+
+def run(module: Esm2Encoder, batch: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+    maps: list[Tensor] = []
+    with torch.no_grad():
+        hidden = module(**batch, sink=lambda layer, values: maps.insert(layer, values))
+    return hidden, maps
+
+
+def test_equals_hugging_face() -> None:
+    from transformers import EsmConfig, EsmModel
+
+    module, batch = encoder(), tokenize(SEQUENCES)
+    settings = EsmConfig(
+        vocab_size=33,
+        hidden_size=CONFIG.hidden,
+        num_hidden_layers=CONFIG.layers,
+        num_attention_heads=CONFIG.heads,
+        intermediate_size=CONFIG.feed_forward,
+        pad_token_id=1,
+        mask_token_id=MASK_ID,
+        position_embedding_type="rotary",
+        token_dropout=True,
+        emb_layer_norm_before=False,
+        layer_norm_eps=1e-5,
+        attn_implementation="eager",
+    )
+    reference = EsmModel(settings, add_pooling_layer=False).eval()
+    result = reference.load_state_dict(module.state_dict(), strict=False)
+    assert not result.unexpected_keys
+    used = [name for name in result.missing_keys if not name.startswith(("contact_head", "rotary", "embeddings.pos"))]
+    assert [name for name in used if not name.endswith("inv_freq")] == []
+    with torch.no_grad():
+        expected = reference(**batch, output_attentions=True)
+    hidden, maps = run(module, batch)
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(hidden[real], expected.last_hidden_state[real], rtol=0, atol=1e-5)
+    for ours, theirs in zip(maps, expected.attentions, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert torch.stack(maps).std() > 0.02  # a uniform attention would hide errors of the rotation
+
+
+def test_both_attention_paths_agree() -> None:
+    module, batch = encoder(), tokenize(SEQUENCES)
+    with torch.no_grad():
+        torch.testing.assert_close(module(**batch), run(module, batch)[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_one_by_one_equals_batch(maps: bool) -> None:
+    module, batch = encoder(), tokenize(SEQUENCES)
+    sink = (lambda layer, values: None) if maps else None
+    with torch.no_grad():
+        together = module(**batch, sink=sink)
+        for row, sequence in enumerate(SEQUENCES):
+            alone = module(tokenize([sequence])["input_ids"], sink=sink)[0]
+            torch.testing.assert_close(together[row, : len(alone)], alone, rtol=0, atol=1e-5)
+
+
+def test_token_dropout_rule() -> None:
+    embeddings = Embeddings(CONFIG)
+    torch.nn.init.normal_(embeddings.word_embeddings.weight)
+    batch = tokenize(["ACDEF", "A<mask>", "<mask><mask><mask>C"])
+    values = embeddings(batch["input_ids"], batch["attention_mask"].bool())
+    words = embeddings.word_embeddings.weight
+    torch.testing.assert_close(values[0, 1], 0.88 * words[5])  # nothing masked
+    torch.testing.assert_close(values[1, 1], 0.88 / (1 - 1 / 4) * words[5])  # one of four tokens, padding not counted
+    torch.testing.assert_close(values[2, 0], 0.88 / (1 - 3 / 6) * words[0])
+    assert not values[1, 2].any()  # <mask>
+    assert not values[1, 4:].any()  # padding
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_padding_only_is_finite(maps: bool) -> None:
+    module, batch = encoder(), tokenize(["ACDEF", "AC"])
+    expected = module(**batch)[0]
+    batch["input_ids"][1], batch["attention_mask"][1] = 1, 0
+    hidden = module(**batch, sink=(lambda layer, values: None) if maps else None)
+    torch.testing.assert_close(hidden[0], expected, rtol=0, atol=1e-5)
+    assert hidden.isfinite().all()
+    hidden.sum().backward()
+    assert all(value.grad.isfinite().all() for value in module.parameters() if value.grad is not None)
+
+
+def test_maps_are_distributions_over_real_keys() -> None:
+    module, batch = encoder(), tokenize(SEQUENCES)
+    for maps in run(module, batch)[1]:
+        torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:3]))
+        padded = ~batch["attention_mask"].bool()[:, None, None, :].expand_as(maps)
+        assert not maps[padded].any()
+
+
+def test_dropout_of_the_maps_reaches_the_sink() -> None:
+    module = encoder(ModelConfig(hidden=48, layers=1, heads=4, feed_forward=80, encoder_dropout=0.5)).train()
+    torch.manual_seed(1)
+    maps: list[Tensor] = []
+    module(**tokenize(["ACDEFGHIKLMNPQRSTVWY" * 3]), sink=lambda layer, values: maps.append(values))
+    assert 0.4 < (maps[0] == 0).float().mean() < 0.6
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_dropout_only_in_training(maps: bool) -> None:
+    module = encoder(ModelConfig(hidden=48, layers=2, heads=4, feed_forward=80, encoder_dropout=0.3))
+    batch, sink = tokenize(SEQUENCES), (lambda layer, values: None) if maps else None
+    with torch.no_grad():
+        torch.testing.assert_close(module(**batch, sink=sink), module(**batch, sink=sink), rtol=0, atol=0)
+        module.train()
+        assert not torch.allclose(module(**batch, sink=sink), module(**batch, sink=sink), atol=1e-3)
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_attention_probabilities_are_dropped(maps: bool) -> None:
+    """Uniform attention on values of 1: the context is the share of keys that stay, scaled by 1 / (1 - p)."""
+    attention = encoder(ModelConfig(hidden=48, layers=1, heads=4, feed_forward=80, encoder_dropout=0.25))
+    attention = attention.encoder.layer[0].attention.self.train()
+    for linear in (attention.query, attention.key, attention.value):
+        torch.nn.init.zeros_(linear.weight)
+        torch.nn.init.zeros_(linear.bias)
+    torch.nn.init.ones_(attention.value.bias)
+    keys, rotary = torch.ones(4, 1, 1, 50, dtype=torch.bool), (torch.ones(50, 12), torch.zeros(50, 12))
+    context = attention(torch.zeros(4, 50, 48), keys, rotary, maps)[0].detach()
+    assert context.mean().item() == pytest.approx(1, abs=0.02)
+    assert context.std().item() == pytest.approx((0.25 / 0.75 / 50) ** 0.5, rel=0.2)
+
+
+@pytest.mark.parametrize("place", ["attention", "feed_forward"])
+def test_sublayer_outputs_are_dropped(place: str) -> None:
+    """One sublayer silent, the other constant 1: the residual stream holds zeros and 1 / (1 - p)."""
+    layer = encoder(ModelConfig(hidden=48, layers=1, heads=4, feed_forward=80, encoder_dropout=0.25)).encoder.layer[0]
+    for dense in (layer.attention.output.dense, layer.output.dense):
+        torch.nn.init.zeros_(dense.weight)
+        torch.nn.init.zeros_(dense.bias)
+    torch.nn.init.ones_((layer.attention.output if place == "attention" else layer.output).dense.bias)
+    x, keys = torch.zeros(4, 50, 48), torch.ones(4, 1, 1, 50, dtype=torch.bool)
+    rotary = (torch.ones(50, 12), torch.zeros(50, 12))
+    y, _ = layer.train()(x, keys, rotary, True)
+    assert y.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert (y == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_initial_weights() -> None:
+    config = ModelConfig(hidden=64, layers=2, heads=4, feed_forward=192)
+    torch.manual_seed(0)
+    for name, value in Esm2Encoder(config).named_parameters():
+        if name.endswith("bias"):
+            assert not value.any(), name
+        elif value.ndim == 1:
+            assert (value == 1).all(), name
+        else:
+            gain = 0.5**0.5 if ".self." in name else 1.0
+            bound = gain * (6 / sum(value.shape)) ** 0.5
+            assert value.abs().max() <= bound, name
+            assert value.detach().std().item() == pytest.approx(bound / 3**0.5, rel=0.05), name

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prepare.errors import InputError
+from model.tokenizer import MASK_ID, PAD_ID, VOCABULARY, split_tokens, tokenize
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "model"
+
+
+def test_vocabulary() -> None:
+    published = "<cls> <pad> <eos> <unk> L A G V S E R T I D P K Q N F Y M H W C X B U Z O . - <null_1> <mask>"
+    assert published.split() == list(VOCABULARY)
+    assert (len(VOCABULARY), PAD_ID, MASK_ID) == (33, 1, 32)
+
+
+def test_batch_is_padded() -> None:
+    batch = tokenize(["LAG", "L"])
+    assert batch["input_ids"].tolist() == [[0, 4, 5, 6, 2], [0, 4, 2, 1, 1]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert batch["input_ids"].dtype == batch["attention_mask"].dtype == torch.int64
+
+
+def test_special_tokens_inside_a_sequence() -> None:
+    ids = tokenize(["LA<eos><cls>G<mask><unk>"])["input_ids"]
+    assert ids.tolist() == [[0, 4, 5, 2, 0, 6, 32, 3, 2]]
+
+
+def test_golden_batch() -> None:
+    golden = np.load(DATA / "tiny_seqdance.npz")
+    ids, mask = golden["in.input_ids"], golden["in.attention_mask"]
+    texts = ["".join(VOCABULARY[i] for i in row[: n.sum()][1:-1]) for row, n in zip(ids, mask, strict=True)]
+    assert "<eos><cls>" in texts[2]
+    batch = tokenize(texts)
+    np.testing.assert_array_equal(batch["input_ids"], ids)
+    np.testing.assert_array_equal(batch["attention_mask"], mask)
+
+
+def test_hugging_face_tokenizer_agrees(tmp_path: Path) -> None:
+    from transformers import EsmTokenizer
+
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY))
+    reference = EsmTokenizer(str(tmp_path / "vocab.txt"))
+    for text in ("LAGVSERTIDPKQNFYMHWCXBUZO.-", "MK<mask>L", "MK<eos><cls>L"):
+        assert tokenize([text])["input_ids"][0].tolist() == reference(text)["input_ids"]
+
+
+@given(st.lists(st.text("LAGVSERTIDPKQNFYMHWCXBUZO.-", min_size=1, max_size=30), min_size=1, max_size=5))
+def test_letters_come_back(sequences: list[str]) -> None:
+    batch = tokenize(sequences)
+    for sequence, row, mask in zip(sequences, batch["input_ids"], batch["attention_mask"], strict=True):
+        assert "".join(VOCABULARY[i] for i in row[mask.bool()][1:-1]) == sequence
+        assert set(row[~mask.bool()].tolist()) <= {PAD_ID}
+
+
+def test_max_length_keeps_the_first_tokens() -> None:
+    assert tokenize(["LAGV", "L"], max_length=3)["input_ids"].tolist() == [[0, 4, 5], [0, 4, 2]]
+
+
+@pytest.mark.parametrize(
+    ("sequences", "words"),
+    [
+        (["LAG", "LAgV"], ["sequence 2 of 2", "position 3", "'g'", "upper-case"]),
+        (["LJG"], ["sequence 1 of 1", "position 2", "'J'", "X for an unknown"]),
+        (["LA G"], ["position 3", "' '", "remove"]),
+        (["LA\n"], ["position 3", "remove"]),
+        (["L<pad>A"], ["position 2", "'<'"]),
+        (["LA<mask>g"], ["position 4", "'g'"]),
+        (["LA", ""], ["sequence 2 of 2", "empty"]),
+        ([], ["no sequence"]),
+        ("LAG", ["list"]),
+    ],
+)
+def test_errors_name_the_place(sequences: list[str], words: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        tokenize(sequences)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_split_tokens() -> None:
+    assert split_tokens("AC<eos><cls>D<mask>") == ["A", "C", "<eos>", "<cls>", "D", "<mask>"]
