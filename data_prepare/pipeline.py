@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
+import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,11 +19,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+import tyro
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file
 from data_prepare.loss_weights import baselines, loss_weights, write_loss_weights
 from data_prepare.sequence import modify_seq
@@ -164,6 +166,8 @@ class PrepareConfig:
     """Folder of features.h5, table.csv, loss_weights.csv and failures.csv."""
     workers: int = 1
     """Processes, one entry each."""
+    debug: bool = False
+    """Show the traceback of an error."""
 
 
 def prepare(config: PrepareConfig) -> int:
@@ -185,3 +189,18 @@ def prepare(config: PrepareConfig) -> int:
         weights = loss_weights(baselines(store, read_table(config.out / TABLE)))
     write_loss_weights(config.out / LOSS_WEIGHTS, weights)
     return len(failures)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of `seqdance prepare`; exit code 1 if some entries failed."""
+    config = tyro.cli(PrepareConfig, args=args)
+    failed = run_command(lambda: prepare(config), config.debug)
+    for name in (STORE, TABLE, LOSS_WEIGHTS):
+        print(config.out / name)
+    if failed:
+        print(f"error: {failed} entries failed, see {config.out / FAILURES}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

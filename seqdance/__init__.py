@@ -1,1 +1,79 @@
-"""SeqDance: protein dynamics from sequence."""
+"""SeqDance: protein dynamics from sequence.
+
+The public interface, loaded on first use:
+
+>>> from seqdance import load_model, score_mutations
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data_prepare.store import FeatureStore
+    from model.config import ModelConfig
+    from model.dance import DanceModel, load_esm2_encoder, load_model
+    from model.tokenizer import tokenize
+    from model.zero_shot import all_single_mutants, combine_scores, property_changes, score_mutations
+
+__all__ = [
+    "DanceModel",
+    "FeatureStore",
+    "ModelConfig",
+    "all_single_mutants",
+    "combine_scores",
+    "load_esm2_encoder",
+    "load_model",
+    "property_changes",
+    "score_mutations",
+    "tokenize",
+]
+__version__ = metadata.version("seqdance")
+
+_MODULE_OF = {
+    "DanceModel": "model.dance",
+    "FeatureStore": "data_prepare.store",
+    "ModelConfig": "model.config",
+    "all_single_mutants": "model.zero_shot",
+    "combine_scores": "model.zero_shot",
+    "load_esm2_encoder": "model.dance",
+    "load_model": "model.dance",
+    "property_changes": "model.zero_shot",
+    "score_mutations": "model.zero_shot",
+    "tokenize": "model.tokenizer",
+}
+
+
+def check_packages() -> None:
+    """See that `model` and `data_prepare` are those of this project.
+
+    Raises
+    ------
+    ImportError
+        If another package of that name comes first on the path.
+    """
+    for name in ("model", "data_prepare"):
+        found = importlib.util.find_spec(name)
+        places = list(found.submodule_search_locations or []) if found else []
+        marker = {"model": "dance.py", "data_prepare": "properties.py"}[name]
+        if not any((Path(place) / marker).is_file() for place in places):
+            where = places[0] if places else found.origin if found else "nowhere"
+            raise ImportError(
+                f"the package {name!r} found first on the path ({where}) is not that of SeqDance; "
+                "run Python in another folder or rename yours"
+            )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'seqdance' has no attribute {name!r}")
+    check_packages()
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

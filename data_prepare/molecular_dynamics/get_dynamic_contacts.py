@@ -25,7 +25,7 @@ from data_prepare.molecular_dynamics.contacts import (
     types_asked,
     write_header,
 )
-from data_prepare.molecular_dynamics.trajectory import count_frames, first_frame, read_chunks
+from data_prepare.molecular_dynamics.trajectory import check_range, count_frames, first_frame, read_chunks
 from data_prepare.structure import read_topology
 
 
@@ -59,6 +59,7 @@ def write_contacts(arguments: Arguments) -> None:
     """Write the contact file that `arguments` ask for."""
     if arguments.cores < 1:
         raise InputError(f"--cores {arguments.cores}: expected 1 or more")
+    check_range(arguments.beg, arguments.end, arguments.stride)
     itypes = types_asked(arguments.itypes)
     topology = read_topology(arguments.topology)
     search = ContactSearch(topology, first_frame(topology, arguments.trajectory), itypes, arguments.criteria)

@@ -59,6 +59,12 @@ def _raw_chunks(path: Path, size: int) -> Iterator[tuple[NDArray[np.float32], bo
         raise InputError(f"{path}: not a readable trajectory ({error})") from None
 
 
+def check_range(begin: int, end: int | None, stride: int) -> None:
+    """Raise InputError unless 0 <= begin <= end and stride >= 1."""
+    if begin < 0 or stride < 1 or (end is not None and end < begin):
+        raise InputError(f"frames {begin} to {end} with stride {stride}: expected 0 <= begin <= end and stride >= 1")
+
+
 def read_chunks(
     topology: Topology,
     path: str | Path,
@@ -93,8 +99,7 @@ def read_chunks(
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    if begin < 0 or stride < 1 or (end is not None and end < begin):
-        raise InputError(f"frames {begin} to {end} with stride {stride}: expected 0 <= begin <= end and stride >= 1")
+    check_range(begin, end, stride)
     position = 0
     used = 0
     for xyz, in_nm in _raw_chunks(path, size):

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from data_prepare.errors import InputError
+from data_prepare.properties import GROUPS
+from data_prepare.store import FeatureStore
+from data_prepare.table import read_table
+from model.dataset import Batch, TrainingSet, batches, collate, group_sequences, load_entry
+from model.schedule import Draw, Draws
+from model.tokenizer import CLS_ID, EOS_ID, PAD_ID, tokenize
+
+MD, IDR, NMA = GROUPS
+
+
+def training_set(data, seed: int = 0) -> TrainingSet:
+    store = FeatureStore(data.store)
+    return TrainingSet(store, group_sequences(read_table(data.table), store, "train"), seed)
+
+
+def equal(first: Batch, second: Batch) -> bool:
+    return first[:2] == second[:2] and all(torch.equal(a, b) for a, b in zip(first[2:], second[2:], strict=True))
+
+
+def test_every_epoch_has_every_protein_of_all_sources_once(small_data) -> None:
+    """mdCATH and the other small sources included; an epoch goes over into the next without a gap."""
+    dataset = training_set(small_data)
+    table = read_table(small_data.table)
+    train = table[table["label"] == "train"]
+    orders = []
+    for group in GROUPS:
+        expected = sorted(train.loc[train["group"] == group, "name"])
+        size = len(expected)
+        for epoch in range(3):
+            counters = range(epoch * size, (epoch + 1) * size)
+            names = [dataset.sequences[group][dataset.entry_index(group, counter)][0] for counter in counters]
+            assert sorted(names) == expected
+            assert {dataset.epoch(group, counter) for counter in counters} == {epoch}
+            orders.append(names)
+    assert set(train["source"]) >= {"ATLAS", "GPCRmd", "PED", "mdCATH", "IDRome", "proteinflow_sabdab"}
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_training_uses_every_protein(small_data, tmp_path: Path) -> None:
+    """The batches of enough updates hold all training entries, and no test entry."""
+    config = small_data.config(tmp_path)
+    with closing(batches(training_set(small_data), Draws(config, 0, 0, 5), 0, False)) as stream:
+        seen = {name for batch in stream for name in batch.names}
+    table = read_table(small_data.table)
+    assert seen == set(table.loc[table["label"] == "train", "name"])
+
+
+def test_order_and_crops_follow_from_the_seed(small_data) -> None:
+    draws = [Draw(group, counter, 10) for group in GROUPS for counter in range(20)]
+    first, again, other = training_set(small_data), training_set(small_data), training_set(small_data, seed=1)
+    for draw in reversed(draws):  # in any order
+        again[draw]
+    assert all(torch.equal(first[draw].input_ids, again[draw].input_ids) for draw in draws)
+    assert [first[draw].name for draw in draws] != [other[draw].name for draw in draws]
+
+
+def test_crop_is_one_window_of_ids_and_arrays(small_data) -> None:
+    dataset = training_set(small_data)
+    starts = set()
+    for group in GROUPS:
+        for counter in range(40):
+            part = dataset[Draw(group, counter, 9)]
+            sequence = dict(dataset.sequences[group])[part.name]
+            whole = load_entry(dataset.store, part.name, sequence, group)
+            size = len(whole.input_ids)
+            assert len(part.input_ids) == min(9, size)
+            fits = [
+                start
+                for start in range(size - len(part.input_ids) + 1)
+                if torch.equal(part.residue, whole.residue[start : start + 9])
+                and torch.equal(part.pair, whole.pair[start : start + 9, start : start + 9])
+                and torch.equal(part.input_ids, whole.input_ids[start : start + 9])
+            ]
+            assert len(fits) == 1
+            if size - 9 >= 3:
+                starts.add("first" if fits[0] == 0 else "last" if fits[0] == size - 9 else "middle")
+    assert starts == {"first", "middle", "last"}
+
+
+def test_rmsf_is_divided_by_its_maximum_in_the_whole_protein(small_data) -> None:
+    dataset = training_set(small_data)
+    for group in (MD, IDR):
+        for name, sequence in dataset.sequences[group]:
+            stored, pair = dataset.store.read(name)
+            valid = stored[:, 0] != -1
+            entry = load_entry(dataset.store, name, sequence, group)
+            assert entry.residue[valid, 2].max() == 1
+            np.testing.assert_allclose(entry.residue[valid, 2], stored[valid, 2] / stored[valid, 2].max(), rtol=1e-6)
+            assert (entry.residue[~valid] == -1).all()
+            np.testing.assert_array_equal(np.delete(entry.residue.numpy(), 2, 1), np.delete(stored, 2, 1))
+            np.testing.assert_array_equal(entry.pair, pair)
+            part = load_entry(dataset.store, name, sequence, group, 1, 4)  # without the largest value, most of the time
+            torch.testing.assert_close(part.residue, entry.residue[1:5], rtol=0, atol=0)
+    for name, sequence in dataset.sequences[NMA]:
+        np.testing.assert_array_equal(
+            load_entry(dataset.store, name, sequence, NMA).residue, dataset.store.read(name)[0]
+        )
+
+
+def test_linker_of_a_complex_counts_as_two_tokens(small_data) -> None:
+    dataset = training_set(small_data)
+    name, sequence = next(entry for entry in dataset.sequences[NMA] if "<eos><cls>" in entry[1])
+    entry = load_entry(dataset.store, name, sequence, NMA)
+    chain = sequence.index("<eos><cls>")
+    assert entry.input_ids[[0, chain + 1, chain + 2, -1]].tolist() == [CLS_ID, EOS_ID, CLS_ID, EOS_ID]
+    assert (entry.residue[[0, chain + 1, chain + 2, -1]] == -1).all()
+
+
+def test_padding_has_the_pad_id_and_targets_of_minus_one(small_data) -> None:
+    dataset = training_set(small_data)
+    entries = [dataset[Draw(IDR, counter, 1000)] for counter in range(5)]
+    batch = collate(IDR, entries)
+    longest = max(len(entry.input_ids) for entry in entries)
+    assert batch.residue.shape == (5, longest, 47)
+    assert batch.pair.shape == (5, longest, longest, 10)
+    expected = tokenize([dict(dataset.sequences[IDR])[name] for name in batch.names])
+    assert torch.equal(batch.input_ids, expected["input_ids"])
+    assert torch.equal(batch.attention_mask, expected["attention_mask"])
+    padding = batch.attention_mask == 0
+    assert padding.any()
+    assert (batch.input_ids[padding] == PAD_ID).all()
+    assert (batch.residue[padding] == -1).all()
+    assert (batch.pair[padding] == -1).all()
+    assert (batch.pair.transpose(1, 2)[padding] == -1).all()
+    for row, entry in enumerate(entries):
+        n = len(entry.input_ids)
+        assert torch.equal(batch.pair[row, :n, :n], entry.pair)
+
+
+def test_workers_give_the_same_batches_and_leave_the_random_state_alone(small_data, tmp_path: Path) -> None:
+    config = small_data.config(tmp_path)
+    before = torch.get_rng_state()
+    streams = []
+    for workers in (0, 2):
+        with closing(batches(training_set(small_data), Draws(config, 0, 0, 4), workers, False)) as stream:
+            streams.append(list(stream))
+    assert torch.equal(before, torch.get_rng_state())
+    assert len(streams[0]) == 4 * 2 * 3
+    assert all(equal(*pair) for pair in zip(*streams, strict=True))
+
+
+def test_dataset_can_be_pickled_with_an_open_store(small_data) -> None:
+    dataset = training_set(small_data)
+    draw = Draw(MD, 3, 8)
+    first = dataset[draw]
+    assert torch.equal(pickle.loads(pickle.dumps(dataset))[draw].pair, first.pair)
+
+
+def test_entries_that_the_store_lacks_are_named_in_one_line(small_data, caplog) -> None:
+    table = read_table(small_data.table)
+    extra = table.iloc[:7].assign(name=[f"absent_{k}" for k in range(7)])
+    sequences = group_sequences(pd.concat([table, extra]), FeatureStore(small_data.store), "train")
+    assert [record.message for record in caplog.records] == [
+        f"warning: {small_data.store} lacks 7 of 26 train entries: "
+        "absent_0, absent_1, absent_2, absent_3, absent_4, ..."
+    ]
+    assert sum(map(len, sequences.values())) == 19
+
+
+def test_a_group_without_entries_is_refused(small_data) -> None:
+    table = read_table(small_data.table)
+    store = FeatureStore(small_data.store)
+    with pytest.raises(InputError, match="no training entry of IDRome"):
+        TrainingSet(store, group_sequences(table[table["group"] != "IDRome"], store, "train"), 0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_wrong_token_count_names_the_entry(small_data, tmp_path: Path, workers: int) -> None:
+    """Also from a worker process the message is one line."""
+    store = FeatureStore(small_data.store)
+    sequences = group_sequences(read_table(small_data.table), store, "train")
+    name, sequence = sequences[IDR][2]
+    sequences[IDR][2] = name, sequence + "G"
+    draws = Draws(small_data.config(tmp_path), 0, 0, 5)
+    with (
+        pytest.raises(InputError, match=f"^entry {name}: modify_seq has .* tokens") as caught,
+        closing(batches(TrainingSet(store, sequences, 0), draws, workers, False)) as stream,
+    ):
+        list(stream)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_letters_and_wrong_columns_name_the_entry(small_data) -> None:
+    store = FeatureStore(small_data.store)
+    name, sequence = group_sequences(read_table(small_data.table), store, "train")[IDR][0]
+    with pytest.raises(InputError, match=f"entry {name}: .*'j' is not in the alphabet"):
+        load_entry(store, name, "j" + sequence[1:], IDR)
+    with pytest.raises(InputError, match=f"entry {name}: 47 residue columns"):
+        load_entry(store, name, sequence, NMA)
+
+
+def test_unexpected_error_of_a_worker_leaves_none_behind(small_data, tmp_path: Path, monkeypatch) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError("in a worker")
+
+    monkeypatch.setattr("model.dataset.load_entry", no_memory)
+    with (
+        pytest.raises(MemoryError) as caught,
+        closing(batches(training_set(small_data), Draws(small_data.config(tmp_path), 0, 0, 5), 2, False)) as stream,
+    ):
+        list(stream)
+    assert caught.tb is not None  # which holds all that the frames hold
+    assert multiprocessing.active_children() == []

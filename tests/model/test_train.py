@@ -1,0 +1,524 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.distributed.run import get_args_parser
+
+from data_prepare.errors import InputError
+from data_prepare.loss_weights import read_loss_weights
+from data_prepare.properties import GROUPS, properties_of_group
+from data_prepare.store import FeatureStore, StoreWriter
+from data_prepare.table import read_table
+from model import train_ddp
+from model.checkpoint import checkpoints, read_training
+from model.config import ModelConfig, Stage, TrainConfig
+from model.dataset import TrainingSet, batches, group_sequences
+from model.loss import dance_loss
+from model.schedule import Draws, learning_rate
+from model.train_ddp import LossRecord, Process, accumulate_gradients, main, open_data, parse, prepare, step, train
+
+SCRIPT = Path(train_ddp.__file__)
+CPU = Process(torch.device("cpu"))
+NO_DROPOUT = ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32, encoder_dropout=0.0, head_dropout=0.0)
+
+
+def log_lines(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def without_time(output: Path) -> list[dict]:
+    return [{key: value for key, value in line.items() if key != "Batch time"} for line in log_lines(output)]
+
+
+def assert_same(first: object, second: object, where: str = "") -> None:
+    """Equality of nested states, tensors bit by bit."""
+    assert type(first) is type(second), where
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same(first[key], second[key], f"{where}/{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for number, (a, b) in enumerate(zip(first, second, strict=True)):
+            assert_same(a, b, f"{where}/{number}")
+    else:
+        assert first == second, where
+
+
+def assert_same_run(first: Path, second: Path, update: int) -> None:
+    a, b = (path / "checkpoints" / f"update_{update}" for path in (first, second))
+    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+    assert_same(read_training(a), read_training(b))
+    assert without_time(first) == without_time(second)
+
+
+@pytest.fixture(scope="module")
+def whole(small_data, tmp_path_factory) -> Path:
+    """Output of a training of 8 updates that nothing interrupts, with dropout."""
+    output = tmp_path_factory.mktemp("whole")
+    config = small_data.config(output)
+    assert config.model.encoder_dropout > 0
+    train(config, CPU)
+    return output
+
+
+# what a run leaves behind
+
+
+def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, whole: Path, tmp_path: Path) -> None:
+    lines = log_lines(whole)
+    assert [line["n_update"] for line in lines] == [2, 4, 6, 8]
+    keys = ["rank", "n_epoch", "n_update", "n_batch_in_epoch", "Batch time", "Learning Rate", "Max_len"]
+    keys += [f"{group}_{name}" for group in GROUPS for name in (*properties_of_group(group), "loss")]
+    assert all(list(line) == keys for line in lines)
+    assert [line["Max_len"] for line in lines] == [12, 12, 24, 24]
+    assert [line["Learning Rate"] for line in lines] == [learning_rate(u, 1e-2, 2, 8) for u in (2, 4, 6, 8)]
+    # 2 x 2 proteins per update until update 5, then 2; the largest group has 8
+    assert [(line["n_epoch"], line["n_batch_in_epoch"]) for line in lines] == [(0, 3), (1, 3), (2, 2), (3, 0)]
+    train(small_data.config(tmp_path, log_every=1), CPU)
+    single = log_lines(tmp_path)
+    for line in lines[:2]:  # later ones mix updates of different batches: there each backward pass counts the same
+        for key in keys[7:]:
+            pair = [single[line["n_update"] - 2][key], single[line["n_update"] - 1][key]]
+            assert line[key] == pytest.approx(np.mean(pair), rel=1e-5)
+    weights = read_loss_weights(small_data.weights)
+    for group in GROUPS:
+        expected = sum(weights[group][name] * single[0][f"{group}_{name}"] for name in properties_of_group(group))
+        assert single[0][f"{group}_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_output_folder_holds_configuration_versions_and_tensorboard(small_data, whole: Path) -> None:
+    record = json.loads((whole / "config.json").read_text())
+    assert record["config"]["short"] == {"length": 12, "micro_batch": 2, "accumulation": 2}
+    assert record["config"]["store"] == str(small_data.store)
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["processes"] == 1
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(whole / "tensorboard"))
+    board.Reload()
+    events = board.Scalars("IDRome_loss")
+    assert [event.step for event in events] == [2, 4, 6, 8]
+    assert events[0].value == pytest.approx(log_lines(whole)[0]["IDRome_loss"])
+
+
+def test_training_learns(whole: Path) -> None:
+    lines = log_lines(whole)
+    assert sum(lines[-1][f"{group}_loss"] for group in GROUPS) < 0.9 * sum(
+        lines[0][f"{group}_loss"] for group in GROUPS
+    )
+
+
+# resume
+
+
+@pytest.mark.parametrize(("stop", "workers"), [(3, 0), (5, 2), (7, 0)])
+def test_stop_and_resume_equals_the_uninterrupted_run(small_data, whole: Path, tmp_path: Path, stop, workers) -> None:
+    """Weights, optimizer, random state and log, bit by bit, from both stages and between log lines."""
+    config = small_data.config(tmp_path)
+    train(replace(config, stop_after=stop), CPU)
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")][-1] == f"update_{stop}"
+    torch.manual_seed(99)
+    train(replace(config, workers=workers), CPU)
+    assert_same_run(tmp_path, whole, 8)
+
+
+def test_resume_after_a_kill_repeats_no_line_of_the_log(small_data, whole: Path, tmp_path: Path) -> None:
+    config = small_data.config(tmp_path)
+    train(replace(config, stop_after=7), CPU)
+    (tmp_path / "checkpoints/update_7").rename(
+        tmp_path / "gone"
+    )  # as if killed after update 7: only update 4 was saved
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"rank": 0, "n_up')
+    train(config, CPU)
+    assert_same_run(tmp_path, whole, 8)
+
+
+def test_damaged_last_checkpoint_is_passed_over(small_data, whole: Path, tmp_path: Path, caplog) -> None:
+    config = small_data.config(tmp_path)
+    train(replace(config, stop_after=6), CPU)
+    weights = tmp_path / "checkpoints/update_6/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    train(config, CPU)
+    assert "update_6: model.safetensors is damaged; trying the checkpoint before it" in caplog.text
+    assert_same_run(tmp_path, whole, 8)
+
+
+def test_resume_from_a_named_checkpoint_into_another_folder(small_data, whole: Path, tmp_path: Path) -> None:
+    train(small_data.config(tmp_path, resume=str(whole / "checkpoints/update_4")), CPU)
+    a, b = (load_file(path / "checkpoints/update_8/model.safetensors") for path in (tmp_path, whole))
+    assert_same(a, b)
+    assert [line["n_update"] for line in log_lines(tmp_path)] == [6, 8]
+
+
+def test_resume_that_cannot_be_meant_is_refused(small_data, whole: Path, tmp_path: Path) -> None:
+    config = small_data.config(whole)
+    with pytest.raises(InputError, match="holds checkpoints"):
+        train(replace(config, resume="none"), CPU)
+    with pytest.raises(InputError, match="holds update_8"):
+        train(replace(config, resume=str(whole / "checkpoints/update_4")), CPU)
+    with pytest.raises(InputError, match="another seed"):
+        train(replace(config, seed=1), CPU)
+    with pytest.raises(InputError, match=r"manifest\.json is missing"):
+        train(replace(config, output=tmp_path, resume=str(tmp_path / "absent")), CPU)
+    before = without_time(whole)
+    train(config, CPU)  # nothing is left to do
+    assert without_time(whole) == before
+
+
+def test_fp16_scaler_is_resumed(small_data, tmp_path: Path) -> None:
+    config = small_data.config(tmp_path / "a", precision="fp16", updates=3, short_updates=3, warmup_updates=0)
+    try:
+        train(config, CPU)
+    except RuntimeError as error:
+        pytest.skip(f"this PyTorch has no fp16 on the CPU: {error}")
+    state = read_training(tmp_path / "a/checkpoints/update_3")
+    assert state["scaler"]["scale"] > 0
+    train(replace(config, output=tmp_path / "b", stop_after=2), CPU)
+    train(replace(config, output=tmp_path / "b"), CPU)
+    assert_same(state, read_training(tmp_path / "b/checkpoints/update_3"))
+
+
+def test_bf16_trains_in_float32_weights(small_data, tmp_path: Path) -> None:
+    train(small_data.config(tmp_path, precision="bf16", updates=2, short_updates=2, warmup_updates=0), CPU)
+    weights = load_file(tmp_path / "checkpoints/update_2/model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_frozen_encoder_keeps_the_weights_it_starts_from(small_data, whole: Path, tmp_path: Path) -> None:
+    """ESMDance: the encoder comes from a file, only the heads change."""
+    start = load_file(whole / "checkpoints/update_8/model.safetensors")
+    encoder = {name.removeprefix("esm2."): value for name, value in start.items() if name.startswith("esm2.")}
+    torch.save(encoder, tmp_path / "encoder.pt")
+    model = ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32, freeze_encoder=True)
+    config = small_data.config(tmp_path, model=model, encoder=str(tmp_path / "encoder.pt"), stop_after=2)
+    train(config, CPU)
+    end = load_file(tmp_path / "checkpoints/update_2/model.safetensors")
+    changed = {name for name in end if not torch.equal(end[name], start[name])}
+    assert changed == {name for name in end if not name.startswith("esm2.")}
+
+
+# signals
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGUSR1, 0), (signal.SIGUSR1, 1)])
+def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monkeypatch, number, workers) -> None:
+    """The signal reaches the processes that read the store as well, as that of a batch system does."""
+    config = small_data.config(tmp_path, workers=workers)
+    forward, passes = train_ddp.forward, []
+
+    def signalling_forward(training, batch) -> dict:
+        passes.append(batch.group)
+        if len(passes) == 13:  # 6 in an update: the first of the third
+            readers = [child.pid for child in multiprocessing.active_children()]
+            assert len(readers) == workers
+            for process in (*readers, os.getpid()):
+                os.kill(process, number)
+            time.sleep(0.2)
+        return forward(training, batch)
+
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_ddp, "forward", signalling_forward)
+        train(config, CPU)
+    assert len(passes) == 18
+    assert signal.getsignal(number) is handler
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["update_3"]
+    train(config, CPU)
+    assert_same_run(tmp_path, whole, 8)
+
+
+# the arithmetic of an update
+
+
+def training_and_stream(config: TrainConfig):
+    data, weights = open_data(config)
+    training = prepare(config, CPU, weights, new=True)
+    return training, batches(data, Draws(config, 0, 0, config.updates), 0, False)
+
+
+def test_gradient_is_the_mean_over_micro_steps_of_the_sum_over_groups(small_data, tmp_path: Path) -> None:
+    config = small_data.config(tmp_path, model=NO_DROPOUT, short=Stage(12, 2, 3))
+    training, stream = training_and_stream(config)
+    with closing(stream):
+        accumulate_gradients(training, stream, config.short, LossRecord(CPU))
+    found = {name: parameter.grad.clone() for name, parameter in training.model.named_parameters()}
+
+    training, stream = training_and_stream(config)
+    total = torch.zeros(())
+    with closing(stream):
+        for _ in range(3 * len(GROUPS)):
+            batch = next(stream)
+            outputs = training.model(batch.input_ids, batch.attention_mask)
+            weights = training.weights[batch.group]
+            total = total + dance_loss(outputs, batch.residue, batch.pair, batch.group, weights)["loss"] / 3
+    names, parameters = zip(*training.model.named_parameters(), strict=True)
+    for name, gradient in zip(names, torch.autograd.grad(total, parameters), strict=True):
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_step_clips_by_value_at_the_rate_of_the_schedule(small_data, tmp_path: Path) -> None:
+    config = small_data.config(tmp_path, clip=0.01)
+    training, stream = training_and_stream(config)
+    with closing(stream):
+        accumulate_gradients(training, stream, config.short, LossRecord(CPU))
+    before = {name: (p.detach().clone(), p.grad.clone()) for name, p in training.model.named_parameters()}
+    assert max(gradient.abs().max() for _, gradient in before.values()) > 0.01
+    step(training, 0.003)
+    for name, parameter in training.model.named_parameters():
+        value, gradient = before[name]
+        torch.testing.assert_close(parameter.grad, gradient.clamp(-0.01, 0.01), rtol=0, atol=0, msg=name)
+        # first step of AdamW: lr * (g / (|g| + eps) + decay * value)
+        moved = 0.003 * (parameter.grad / (parameter.grad.abs() + 1e-8) + 0.01 * value)
+        torch.testing.assert_close(value - parameter.detach(), moved, rtol=1e-3, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_every_group_alone_reaches_all_parameters(small_data, tmp_path: Path, freeze: bool) -> None:
+    """The network needs no search for unused parameters when it is distributed: there are none."""
+    config = small_data.config(tmp_path, model=replace(NO_DROPOUT, freeze_encoder=freeze))
+    training, stream = training_and_stream(config)
+    with closing(stream):
+        for _ in GROUPS:
+            training.model.zero_grad()
+            train_ddp.forward(training, next(stream))["loss"].backward()
+            without = [n for n, p in training.model.named_parameters() if p.requires_grad and p.grad is None]
+            assert without == []
+
+
+def unresolved_data(data, names: set[str]) -> None:
+    """Write the store again with some entries without any valid position."""
+    with FeatureStore(data.store) as store:
+        entries = {name: store.read(name) for name in store.names()}
+    with StoreWriter(data.store) as writer:
+        for name, (residue, pair) in entries.items():
+            hidden = name in names
+            writer.add(
+                name, np.full_like(residue, -1) if hidden else residue, np.full_like(pair, -1) if hidden else pair
+            )
+
+
+def test_group_without_a_valid_position_adds_nothing(own_small_data, tmp_path: Path) -> None:
+    unresolved_data(own_small_data, {f"IDRome_train_{k}" for k in range(5)})
+    config = own_small_data.config(tmp_path / "run")
+    train(config, CPU)
+    for line in log_lines(tmp_path / "run"):
+        assert line["IDRome_loss"] == 0
+        assert line["Proteinflow_loss"] > 0
+
+
+def test_loss_that_is_not_finite_stops_and_names_the_entries(own_small_data, tmp_path: Path, capsys) -> None:
+    data = own_small_data
+    with FeatureStore(data.store) as store:
+        entries = {name: store.read(name) for name in store.names()}
+    with StoreWriter(data.store) as writer:
+        for name, (residue, pair) in entries.items():
+            writer.add(name, residue, np.where(pair == -1, pair, 1e30) if name == "mdCATH_train_1" else pair)
+    output = tmp_path / "run"
+    with pytest.raises(SystemExit) as left:
+        main(data.arguments(output, **{"log-every": 4}))
+    assert left.value.code == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert len(error) == 1
+    assert "ATLAS_GPCRmd_PED_mdCATH is not finite" in error[0]
+    assert "mdCATH_train_1" in re.search("entries are (.*?):", error[0]).group(1)
+    assert checkpoints(output / "checkpoints") == []
+
+
+# several processes
+
+WORKER = """
+import json, os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+import torch
+from conftest import SmallData
+from model import train_ddp
+from model.config import ModelConfig, Stage
+from model.train_ddp import LossRecord, accumulate_gradients, open_data, prepare, start_process, step, train
+from model.dataset import batches
+from model.schedule import Draws
+
+data = SmallData(*map(Path, {files!r}))
+out = Path({out!r})
+no_dropout = ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32, encoder_dropout=0.0, head_dropout=0.0)
+config = data.config(out / "gradients", model=no_dropout, short=Stage(12, 2, 2))
+process = start_process(config)
+
+synchronised = []
+for freeze in (False, True):
+    config = replace(config, model=replace(no_dropout, freeze_encoder=freeze))
+    training = prepare(config, process, open_data(config)[1], new=True)
+    training.network.register_comm_hook(None, lambda _, bucket: synchronised.append(1) or train_ddp.dist.all_reduce(
+        bucket.buffer() .div_(2), async_op=True).get_future().then(lambda f: f.value()[0]))
+    stream = batches(open_data(config)[0], Draws(config, 0, 0, 1, process.rank, process.processes), 0, False)
+    losses = LossRecord(process)
+    accumulate_gradients(training, stream, config.short, losses)
+    stream.close()
+    means = losses.means()
+    if process.rank == 0:
+        gradients = {{n: p.grad for n, p in training.model.named_parameters() if p.requires_grad}}
+        torch.save([gradients, means, len(synchronised)], out / f"gradients_{{int(freeze)}}.pt")
+
+config = data.config(out / "whole")
+train(config, process)
+
+updates = []
+def signalling_step(training, rate):
+    updates.append(rate)
+    if len(updates) == 3 and process.rank == 1:  # only one of them hears it
+        os.kill(os.getpid(), signal.SIGUSR1)
+    step(training, rate)
+train_ddp.step = signalling_step
+config = data.config(out / "parts")
+train(config, process)
+assert len(updates) == 3, updates
+train(config, process)
+train_ddp.dist.destroy_process_group()
+"""
+
+
+def torchrun(*words: object, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("torchrun")
+def test_two_processes(own_small_data, tmp_path: Path) -> None:
+    """Gradients equal those of one process with the whole batch, and a stopped run goes on exactly.
+
+    Some entries have no valid position, so that the processes have different numbers of proteins that count.
+    """
+    data = own_small_data
+    unresolved_data(data, {"IDRome_train_0", "IDRome_train_3", "ATLAS_train_1", "proteinflow_pdb_train_2"})
+    script = tmp_path / "worker.py"
+    files = [str(path) for path in (data.table, data.store, data.weights)]
+    script.write_text(WORKER.format(folder=str(Path(__file__).parent), files=files, out=str(tmp_path)))
+    result = torchrun(script, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+    for freeze in (0, 1):
+        config = data.config(tmp_path, model=replace(NO_DROPOUT, freeze_encoder=bool(freeze)), short=Stage(12, 4, 2))
+        training, stream = training_and_stream(config)
+        losses = LossRecord(CPU)
+        with closing(stream):
+            accumulate_gradients(training, stream, config.short, losses)
+        expected = {name: p.grad for name, p in training.model.named_parameters() if p.requires_grad}
+        found, means, _ = torch.load(tmp_path / f"gradients_{freeze}.pt", weights_only=True)
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            assert (found[name] - gradient).abs().max() <= 1e-5 * max(1.0, gradient.abs().max()), name
+        assert means == pytest.approx(losses.means(), rel=1e-5)
+    # every gradient was exchanged once: one bucket holds all of this network
+    assert torch.load(tmp_path / "gradients_0.pt", weights_only=True)[2] == 1
+
+    assert_same_run(tmp_path / "parts", tmp_path / "whole", 8)
+    assert json.loads((tmp_path / "whole/config.json").read_text())["processes"] == 2
+
+    # one process goes on with the samples of two: 3 updates of 2 x 2 x 2, 1 more before the change of length
+    torch.manual_seed(0)
+    config = data.config(tmp_path / "one", resume=str(tmp_path / "whole/checkpoints/update_4"), stop_after=5)
+    train(config, CPU)
+    assert read_training(tmp_path / "one/checkpoints/update_5")["seen"] == 4 * 8 + 4
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("torchrun")
+def test_torchrun_command_from_another_folder(small_data, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    result = torchrun(SCRIPT, *small_data.arguments(output, workers=1), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert [line["n_update"] for line in log_lines(output)] == [2, 4, 6, 8]
+    assert [line["rank"] for line in log_lines(output)] == [0] * 4
+
+
+def test_command_without_arguments_names_what_is_missing(tmp_path: Path) -> None:
+    result = subprocess.run([sys.executable, SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "error: no such file: --table data/table.csv, --store data/features.h5, --weights data/loss_weights.csv; "
+        "give their paths (`seqdance demo` makes a small set)"
+    ]
+
+
+# the command line
+
+
+def test_presets_and_overrides() -> None:
+    assert parse([]) == TrainConfig()
+    config = parse(
+        ["--preset", "esmdance", "--short.length", "128", "--model.head-dropout", "0.2", "--betas", "0.9", "0.95"]
+    )
+    assert config.model.freeze_encoder
+    assert config.updates == 60_000
+    assert config.short == Stage(128, 16, 2)
+    assert config.model.head_dropout == 0.2
+    assert config.betas == (0.9, 0.95)
+    assert parse(["--updates", "500", "--preset=demo"]).updates == 500
+
+
+@pytest.mark.parametrize("words", [["--preset", "large"], ["--clip", "0"], ["--model.hidden", "7"], ["--nonsense"]])
+def test_wrong_arguments_leave_with_code_2(words: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse(words)
+    assert left.value.code == 2
+
+
+def test_no_option_is_taken_for_one_of_torchrun(capsys) -> None:
+    """torchrun reads abbreviations of its own options wherever they stand on the line."""
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    ours = set(re.findall(r"--[a-z][a-z.-]+", capsys.readouterr().out))
+    assert {"--output", "--resume", "--model.hidden", "--short.micro-batch"} <= ours
+    theirs = {option for action in get_args_parser()._actions for option in action.option_strings}
+    assert [(a, b) for a in ours - {"--help"} for b in theirs if b.startswith(a)] == []
+
+
+def test_missing_entries_are_one_line_and_an_empty_group_an_error(small_data, tmp_path: Path, caplog) -> None:
+    table = read_table(small_data.table)
+    table = table[table["group"] != "Proteinflow"]
+    path = tmp_path / "table.csv"
+    table.to_csv(path, index=False)
+    with pytest.raises(InputError, match="no training entry of Proteinflow"):
+        train(replace(small_data.config(tmp_path), table=path), CPU)
+    with pytest.raises(InputError, match="not a readable HDF5"):
+        train(replace(small_data.config(tmp_path), store=path), CPU)
+
+
+def test_gpu_that_is_not_there_is_one_line(small_data, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as left:
+        main([*small_data.arguments(tmp_path), "--device", "cuda"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("error: --device cuda: PyTorch sees no GPU")
+
+
+def test_training_set_is_named_by_seed_and_entries(small_data) -> None:
+    store = FeatureStore(small_data.store)
+    sequences = group_sequences(read_table(small_data.table), store, "train")
+    first = train_ddp.fingerprint(TrainingSet(store, sequences, 0))
+    assert first == train_ddp.fingerprint(TrainingSet(store, dict(reversed(sequences.items())), 0))
+    assert first != train_ddp.fingerprint(TrainingSet(store, sequences, 1))
+    assert first != train_ddp.fingerprint(TrainingSet(store, {**sequences, "IDRome": sequences["IDRome"][::-1]}, 0))
