@@ -7,7 +7,7 @@ each frame's area leak into the next one of the same call, so that its results d
 from __future__ import annotations
 
 from math import pi, sqrt
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from mdtraj.geometry.sasa import _ATOMIC_RADII
@@ -35,39 +35,62 @@ def surface_radii(elements: tuple[str, ...]) -> NDArray[np.float64]:
     return np.array([_ATOMIC_RADII.get(e.capitalize(), UNKNOWN_RADIUS) for e in elements]) + PROBE_RADIUS
 
 
+Points = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # x, y, z of the sphere points
+
+
+class _Scratch(NamedTuple):
+    """Room for the neighbours and the points of one atom."""
+
+    cap: NDArray[np.float64]  # (neighbours,) cosine of the half-angle of the cap that each neighbour buries
+    plane: NDArray[np.float64]  # (neighbours, 4) its direction and where its plane cuts it
+    alive: NDArray[np.int32]  # (points,) points that no neighbour so far has buried
+
+
 @njit(cache=True, nogil=True)
 def _accessible_points(
-    i: int, xyz: NDArray, radii: NDArray, points: NDArray, neighbours: NDArray, start: int, stop: int, work: NDArray
+    i: int, xyz: NDArray, radii: NDArray, points: Points, neighbours: NDArray, start: int, stop: int, room: _Scratch
 ) -> int:
     """Sphere points of atom i that lie in no sphere of the atoms neighbours[start:stop].
 
-    A point x_i + R_i u is in the sphere of j where u . (x_j - x_i) > (d_ij^2 + R_i^2 - R_j^2) / (2 R_i).
+    A point x_i + R_i u is in the sphere of j where u . (x_j - x_i) > (d_ij^2 + R_i^2 - R_j^2) / (2 R_i). Neighbours are
+    taken by the size of the cap that they bury, the largest first, so that few points are left after a few of them.
     """
+    cap, plane, alive = room
+    px, py, pz = points
     count = stop - start
     for n in range(count):
         j = neighbours[start + n]
         x, y, z = xyz[j, 0] - xyz[i, 0], xyz[j, 1] - xyz[i, 1], xyz[j, 2] - xyz[i, 2]
-        work[n, 0], work[n, 1], work[n, 2] = x, y, z
-        work[n, 3] = (x * x + y * y + z * z + radii[i] ** 2 - radii[j] ** 2) / (2 * radii[i])
-    accessible = 0
-    last = 0  # points follow each other on the spiral: what buried the last one often buries the next
-    for p in range(len(points)):
-        buried = False
-        for n in range(count):
-            m = n + last
-            if m >= count:
-                m -= count
-            if points[p, 0] * work[m, 0] + points[p, 1] * work[m, 1] + points[p, 2] * work[m, 2] > work[m, 3]:
-                buried = True
-                last = m
-                break
-        if not buried:
-            accessible += 1
-    return accessible
+        squared = x * x + y * y + z * z
+        cut = (squared + radii[i] ** 2 - radii[j] ** 2) / (2 * radii[i])
+        cosine = cut / max(sqrt(squared), 1e-12)
+        m = n
+        while m > 0 and cap[m - 1] > cosine:
+            cap[m] = cap[m - 1]
+            for k in range(4):
+                plane[m, k] = plane[m - 1, k]
+            m -= 1
+        cap[m] = cosine
+        plane[m, 0], plane[m, 1], plane[m, 2], plane[m, 3] = x, y, z, cut
+    left = len(px)
+    for p in range(left):
+        alive[p] = p
+    for n in range(count):
+        if left == 0:
+            break
+        x, y, z, cut = plane[n, 0], plane[n, 1], plane[n, 2], plane[n, 3]
+        kept = 0
+        for p in range(left):
+            point = alive[p]
+            alive[kept] = point
+            # counted instead of branched on: the outcome is a coin toss that no processor foresees
+            kept += 1 if px[point] * x + py[point] * y + pz[point] * z <= cut else 0
+        left = kept
+    return left
 
 
 @njit(cache=True, nogil=True)
-def _residue_areas(frame: NDArray, radii: NDArray, residue: NDArray, points: NDArray, areas: NDArray) -> None:
+def _residue_areas(frame: NDArray, radii: NDArray, residue: NDArray, points: Points, areas: NDArray) -> None:
     """Write the areas (N,) of the residues of one frame (atoms, 3) in nm."""
     atoms = len(frame)
     xyz = np.empty((atoms, 3))
@@ -98,12 +121,12 @@ def _residue_areas(frame: NDArray, radii: NDArray, residue: NDArray, points: NDA
             filled[j] += 1
             most = max(most, filled[i], filled[j])
 
-    work = np.empty((max(1, most), 4))
+    room = _Scratch(np.empty(most), np.empty((most, 4)), np.empty(len(points[0]), np.int32))
     for n in range(len(areas)):
         areas[n] = 0.0
     for a in range(atoms):
-        free = _accessible_points(a, xyz, radii, points, neighbours, start[a], start[a] + filled[a], work)
-        areas[residue[a]] += 4 * pi * radii[a] ** 2 * free / len(points)
+        free = _accessible_points(a, xyz, radii, points, neighbours, start[a], start[a] + filled[a], room)
+        areas[residue[a]] += 4 * pi * radii[a] ** 2 * free / len(points[0])
 
 
 def residue_sasa(
@@ -126,8 +149,8 @@ def residue_sasa(
     -------
     (frames, N) nm^2.
     """
-    points = sphere_points() if points is None else points
+    x, y, z = np.ascontiguousarray((sphere_points() if points is None else points).T)
     areas = np.empty((len(frames), int(residue_of_atom.max()) + 1))
     for frame, row in zip(frames, areas, strict=True):
-        _residue_areas(np.ascontiguousarray(frame), radii, residue_of_atom, points, row)
+        _residue_areas(np.ascontiguousarray(frame), radii, residue_of_atom, (x, y, z), row)
     return areas
