@@ -103,7 +103,8 @@ def _is_int(value: object) -> bool:
 PRESETS: Final[dict[str, ModelConfig]] = {
     "seqdance": ModelConfig(),
     "esmdance": ModelConfig(freeze_encoder=True, encoder_dropout=0.0),
-    "demo": ModelConfig(hidden=96, layers=4, heads=6, feed_forward=384),  # a few hundred updates in minutes on a CPU
+    # a few hundred updates in minutes on a CPU; few training entries ask for more dropout
+    "demo": ModelConfig(hidden=96, layers=4, heads=6, feed_forward=384, head_dropout=0.2),
 }
 
 # the config.json of the published models names the encoder's size and the model
@@ -226,11 +227,11 @@ TRAIN_PRESETS: Final[dict[str, TrainConfig]] = {
         preset="demo",
         output=Path("runs/demo"),
         model=PRESETS["demo"],
-        updates=300,
-        short_updates=240,
+        updates=400,
+        short_updates=320,
         short=Stage(length=64, micro_batch=4, accumulation=1),
         long=Stage(length=128, micro_batch=2, accumulation=2),
-        learning_rate=1e-3,
+        learning_rate=3e-3,
         warmup_updates=20,
         checkpoint_every=100,
     ),

@@ -472,8 +472,9 @@ def position(data: TrainingSet, progress: Progress, process: Process, stage: Sta
 
 def write_config(config: TrainConfig, processes: int) -> None:
     """Write config.json of the run: configuration, versions, number of processes."""
-    names = ("seqdance", "torch", "numpy", "h5py", "safetensors")
-    versions = {"python": platform.python_version()} | {name: version(name) for name in names}
+    names = ("seqdance", "numpy", "h5py", "safetensors")
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}  # with its build: +cpu, +cu130
+    versions |= {name: version(name) for name in names}
     content = {"config": asdict(config), "versions": versions, "processes": processes}
     write_text(config.output / "config.json", json.dumps(content, indent=2, default=str) + "\n")
 

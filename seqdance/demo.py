@@ -76,7 +76,7 @@ def newest(run: Path) -> Path:
     """Folder of the last checkpoint of a run."""
     from model.checkpoint import newest_checkpoint
 
-    checkpoint = newest_checkpoint(run)
+    checkpoint = newest_checkpoint(run / "checkpoints")
     if checkpoint is None:
         raise InputError(f"{run}: the training left no checkpoint")
     return checkpoint
