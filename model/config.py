@@ -103,8 +103,7 @@ def _is_int(value: object) -> bool:
 PRESETS: Final[dict[str, ModelConfig]] = {
     "seqdance": ModelConfig(),
     "esmdance": ModelConfig(freeze_encoder=True, encoder_dropout=0.0),
-    # a few hundred updates in minutes on a CPU; few training entries ask for more dropout
-    "demo": ModelConfig(hidden=96, layers=4, heads=6, feed_forward=384, head_dropout=0.2),
+    "demo": ModelConfig(hidden=48, layers=2, heads=4, feed_forward=192),  # hundreds of updates in minutes on a CPU
 }
 
 # the config.json of the published models names the encoder's size and the model
@@ -227,12 +226,13 @@ TRAIN_PRESETS: Final[dict[str, TrainConfig]] = {
         preset="demo",
         output=Path("runs/demo"),
         model=PRESETS["demo"],
-        updates=400,
-        short_updates=320,
+        updates=800,
+        short_updates=640,
         short=Stage(length=64, micro_batch=4, accumulation=1),
         long=Stage(length=128, micro_batch=2, accumulation=2),
         learning_rate=3e-3,
         warmup_updates=20,
+        weight_decay=0.1,
         checkpoint_every=100,
     ),
 }
