@@ -12,7 +12,7 @@ from typing import Final
 import pandas as pd
 
 from data_prepare.errors import InputError
-from data_prepare.files import whole_file
+from data_prepare.files import read_text_table, whole_file
 from data_prepare.properties import GROUP_OF_SOURCE
 
 COLUMNS: Final = ("name", "modify_seq", "source", "label")
@@ -37,16 +37,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         If the file or a column is missing, or a row has an unknown source or label, no sequence, or a name that is
         there twice.
     """
-    try:
-        # names such as "NA" or "1e10" are names, not numbers
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table; expected a CSV with columns {', '.join(COLUMNS)}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV table ({error})") from None
-    if absent := [column for column in COLUMNS if column not in table]:
-        raise InputError(f"{path}: column {', '.join(absent)} is missing; expected {', '.join(COLUMNS)}")
-    table = table[list(COLUMNS)]
+    table = read_text_table(path, COLUMNS)[list(COLUMNS)]
     _refuse(path, table["name"].duplicated(), "the name is there twice")
     _refuse(path, table["modify_seq"] == "", "modify_seq is empty")
     _refuse(path, ~table["label"].isin(LABELS), "label is neither train nor test")

@@ -149,13 +149,6 @@ def remove_old(folder: Path, keep_last: int, keep_every: int) -> None:
             shutil.rmtree(checkpoint)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file that appears complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def _update(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(PREFIX))
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_prepare.errors import InputError
-from data_prepare.files import whole_file
+from data_prepare.files import whole_file, write_text
 from data_prepare.properties import (
     INTERACTIONS,
     NUM_PAIR_OUTPUTS,
@@ -157,8 +157,7 @@ class DanceModel(nn.Module):
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with whole_file(folder / WEIGHTS_NAME) as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})
-        with whole_file(folder / CONFIG_NAME) as temporary:
-            temporary.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")
+        write_text(folder / CONFIG_NAME, json.dumps(self.config.to_dict(), indent=2) + "\n")
 
 
 def residue_properties(logits: Tensor) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, run_command
+from data_prepare.files import write_text
 from data_prepare.loss_weights import Weights, read_loss_weights
 from data_prepare.properties import (
     GROUPS,
@@ -43,7 +44,6 @@ from data_prepare.properties import (
 )
 from data_prepare.store import FeatureStore
 from data_prepare.table import read_table
-from model.checkpoint import write_text
 from model.dance import DanceModel, load_model
 from model.dataset import Batch, Entry, collate, group_sequences, load_entry, require_files
 from model.loss import dance_loss, valid_counts

@@ -37,6 +37,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, run_command
+from data_prepare.files import write_text
 from data_prepare.loss_weights import Weights, read_loss_weights
 from data_prepare.properties import GROUPS, properties_of_group
 from data_prepare.store import FeatureStore
@@ -48,7 +49,6 @@ from model.checkpoint import (
     remove_old,
     save_checkpoint,
     verify,
-    write_text,
 )
 from model.config import TRAIN_PRESETS, Stage, TrainConfig
 from model.dance import DanceModel, load_esm2_encoder

@@ -8,9 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
-
 from data_prepare.errors import InputError
+from data_prepare.files import read_text_table
 from data_prepare.properties import GROUP_OF_SOURCE, NMA_GROUPS
 from data_prepare.sources.entry import Entry
 from data_prepare.table import LABELS
@@ -28,14 +27,7 @@ def read_manifest(path: str | Path) -> list[Entry]:
         of normal modes has a trajectory or one of a group of dynamics has none.
     """
     path = Path(path)
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a CSV with columns {', '.join(COLUMNS)}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV table ({error})") from None
-    if absent := [column for column in COLUMNS if column not in table]:
-        raise InputError(f"{path}: column {', '.join(absent)} is missing; expected {', '.join(COLUMNS)}")
+    table = read_text_table(path, COLUMNS)
     entries: dict[str, Entry] = {}
     for line, row in enumerate(table.to_dict("records"), 2):
         name, source, label = row["name"], row["source"], row["label"]
