@@ -246,8 +246,10 @@ def _element(symbol: str, name: str, in_protein: bool) -> str:
         return "H"
     if symbol not in ("", "X"):
         return symbol
-    letters = name.lstrip("0123456789")
-    return letters[0] if letters and letters[0] in "HCNOSP" else "X"
+    letter = name.lstrip("0123456789")[:1]
+    if letter == "D" and in_protein:  # deuterium
+        return "H"
+    return letter if letter and letter in "HCNOSP" else "X"
 
 
 def _open_text(path: Path) -> TextIO:

@@ -77,6 +77,14 @@ def angle_atoms(topology: Topology) -> dict[str, NDArray[np.int64]]:
     return result
 
 
+def angle_bins(values: NDArray) -> NDArray[np.intp]:
+    """Bin of each angle (radians), 0 to 11; an edge belongs to the bin above it, -pi and pi to the end bins.
+
+    float32 pi is a little above pi, so both ends are clipped.
+    """
+    return np.clip(np.searchsorted(BIN_EDGES, values, side="right") - 1, 0, NUM_ANGLE_BINS - 1)
+
+
 class FeatureAccumulator:
     """Takes chunks of frames, gives the features.
 
@@ -139,8 +147,7 @@ class FeatureAccumulator:
             exists = np.flatnonzero(atoms[:, 0] >= 0)
             if len(exists):
                 values = mdtraj.compute_dihedrals(trajectory, atoms[exists], periodic=False)  # (frames, angles)
-                # float32 pi is above the last edge: both ends belong to the end bins
-                bins = np.clip(np.searchsorted(BIN_EDGES, values, side="right") - 1, 0, NUM_ANGLE_BINS - 1)
+                bins = angle_bins(values)
                 np.add.at(self._histogram[angle], (np.broadcast_to(exists, bins.shape), bins), 1)
 
         # displacements from the first frame, not from the mean that is not known yet: the mean is taken off in result()

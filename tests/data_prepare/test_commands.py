@@ -83,6 +83,22 @@ def test_frames_keep_their_numbers(helix, tmp_path):
     assert set(lines) == {line for line in every if line.split("\t")[0] in ("3", "7", "11") and "\tvdw\t" in line}
 
 
+def test_the_first_frame_of_the_file_decides(write_pdb, tmp_path):
+    """A disulfide that only frame 0 has hides the contacts of the later frames too, whatever --beg."""
+    names = ("N", "CA", "C", "SG")
+    atoms = [(n, "CYS", "A", r, (9.0 * i, 30.0 * (r > 1), 0)) for r in (1, 9) for i, n in enumerate(names)]
+    pdb = write_pdb(atoms)
+    frames = np.stack([mdtraj.load(str(pdb)).xyz[0]] * 3)
+    frames[0, 7] = frames[0, 3] + [0.2, 0, 0]  # nm: bonded
+    frames[1:, 7] = frames[0, 3] + [0.3, 0, 0]  # only close
+    mdtraj.Trajectory(frames, mdtraj.load(str(pdb)).topology).save(str(tmp_path / "t.dcd"))
+    command = (CONTACTS, "--topology", pdb, "--trajectory", "t.dcd", "--itypes", "vdw", "--output", "c.tsv")
+    assert run(*command, "--beg", 1, cwd=tmp_path).returncode == 0
+    header, _, *lines = (tmp_path / "c.tsv").read_text().splitlines()
+    assert header.startswith("# total_frames:2 beg:1 end:2")
+    assert lines == []
+
+
 def test_nma_command(examples, tmp_path):
     made = run(NMA, "-i", examples / "structures" / "1ubi_A.pdb.gz", "-o", "ubi", cwd=tmp_path)
     assert made.returncode == 0, made.stderr

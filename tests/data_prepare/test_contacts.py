@@ -217,9 +217,67 @@ def test_hydrogen_belongs_to_its_nearest_heavy_atom_of_the_first_frame(write_pdb
     assert sorted(line[0] for line in lines) == ["0", "2"]
 
 
+HISTIDINES = ("HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP")
+
+
+def test_water_does_not_own_a_hydrogen(write_pdb):
+    """Nearest heavy atom of the protein: a water oxygen that is nearer takes nothing away."""
+    atoms = hydrogen_bond(0.0)
+    atoms.append(("O", "HOH", "W", 500, (1.0, 0.3, 0), {"record": "HETATM"}))
+    assert found_in(write_pdb, atoms, ["hb"]) == {("hbss", "A:ARG:1:NE", "A:ASN:9:OD1")}
+
+
+def test_residue_difference_options(write_pdb):
+    atoms = hydrogen_bond(0.0, number=3)
+    assert len(found_in(write_pdb, atoms, ["hb"], criteria=Criteria(hbond_res_diff=2))) == 1
+    assert found_in(write_pdb, atoms, ["hb"], criteria=Criteria(hbond_res_diff=3)) == set()
+    assert len(found_in(write_pdb, atoms, ["vdw"], criteria=Criteria(vdw_res_diff=2))) == 1
+    assert found_in(write_pdb, atoms, ["vdw"], criteria=Criteria(vdw_res_diff=3)) == set()
+
+
+def test_hydrogen_bond_of_equal_numbers_in_two_chains(write_pdb):
+    atoms = residue("ARG", "A", 1, (0, 0, 0), [("NE", (0, 0, 0)), ("HE", (1, 0, 0))])
+    atoms += residue("ASN", "B", 1, (20, 0, 0), [("OD1", (3 - 20, 0, 0))])
+    assert found_in(write_pdb, atoms, ["hb"]) == {("hbss", "A:ARG:1:NE", "B:ASN:1:OD1")}
+
+
+def test_hydrogen_bond_angle_is_exclusive(write_pdb):
+    """A right angle, exactly: 90 is not below 90."""
+    atoms = residue("ARG", "A", 1, (0, 0, 0), [("NE", (0, 0, 0)), ("HE", (0, 1, 0))])
+    atoms += residue("ASN", "A", 9, (20, 0, 0), [("OD1", (3 - 20, 1, 0))])
+    assert found_in(write_pdb, atoms, ["hb"], criteria=Criteria(hbond_cutoff_ang=90.0)) == set()
+    assert len(found_in(write_pdb, atoms, ["hb"], criteria=Criteria(hbond_cutoff_ang=90.001))) == 1
+
+
+@pytest.mark.parametrize("name", ["CYS", "CYX", "CYM"])
+def test_disulfide_names(write_pdb, name):
+    atoms = residue(name, "A", 1, (0, 0, 0), [("SG", (0, 0, 0))])
+    atoms += residue(name, "A", 9, (20, 0, 0), [("SG", (2.05 - 20, 0, 0))])
+    assert found_in(write_pdb, atoms, ["vdw"]) == set()
+
+
+@pytest.mark.parametrize(("element", "reach"), [("SE", 4.3), ("P", 4.1), ("S", 4.1), ("N", 3.6), ("O", 3.54)])
+def test_radii(write_pdb, element, reach):
+    """Two atoms of an element touch below twice its radius and 0.5."""
+    for distance, expected in ((reach - 0.001, 1), (reach + 0.001, 0)):
+        atoms = residue("SER", "A", 1, (0, 0, 0), [("X", (0, 0, 0), {"element": element})])
+        atoms += residue("SER", "A", 9, (20, 0, 0), [("X", (distance - 20, 0, 0), {"element": element})])
+        assert len(found_in(write_pdb, atoms, ["vdw"])) == expected
+
+
+@pytest.mark.parametrize("name", HISTIDINES)
+def test_every_histidine_is_base_and_ring(write_pdb, name):
+    atoms = residue("GLU", "A", 1, (0, 0, 0), [("OE2", (0, 0, 0))])
+    atoms += residue(name, "A", 9, (20, 0, 0), [("ND1", (3 - 20, 0, 0))])
+    assert found_in(write_pdb, atoms, ["sb"]) == {("sb", "A:GLU:1:OE2", f"A:{name}:9:ND1")}
+    atoms = ring("PHE", "A", 1, (0, 0, 0), (0, 0, 1)) + ring(name, "B", 1, (0, 0, 5), (0, 0, 1))
+    assert found_in(write_pdb, atoms, ["ps"]) == {("ps", "A:PHE:1:CE1", f"B:{name}:1:CD2")}
+
+
 def ring(name, chain, number, centre, normal, spin=0.0):
     """Three ring atoms around a centroid in the plane of a normal."""
-    atoms = {"PHE": ("CG", "CE1", "CE2"), "TRP": ("CD2", "CZ2", "CZ3"), "HSD": ("CG", "CE1", "CD2")}[name]
+    table = {"PHE": ("CG", "CE1", "CE2"), "TYR": ("CG", "CE1", "CE2"), "TRP": ("CD2", "CZ2", "CZ3")}
+    atoms = (table | dict.fromkeys(HISTIDINES, ("CG", "CE1", "CD2")))[name]
     normal = np.asarray(normal, float) / np.linalg.norm(normal)
     u = np.cross(normal, [0.3, 0.5, 0.8])
     u /= np.linalg.norm(u)
@@ -254,8 +312,38 @@ def test_stacking(write_pdb, distance, tilt, kinds):
 @pytest.mark.parametrize(("psi", "expected"), [(44, True), (46, False)])
 def test_stacking_psi(write_pdb, psi, expected):
     centre = 5.5 * np.array([np.sin(np.radians(psi)), 0, np.cos(np.radians(psi))])
-    atoms = ring("PHE", "A", 1, (0, 0, 0), (0, 0, 1)) + ring("TRP", "B", 1, centre, (0, 0, 1))
-    assert bool(found_in(write_pdb, atoms, ["ps"])) == expected
+    atoms = ring("TYR", "A", 1, (0, 0, 0), (0, 0, 1)) + ring("TRP", "B", 1, centre, (0, 0, 1))
+    found = found_in(write_pdb, atoms, ["ps"])
+    assert found == ({("ps", "A:TYR:1:CE1", "B:TRP:1:CD2")} if expected else set())
+
+
+@pytest.mark.parametrize(("psi", "expected"), [(44, True), (46, False)])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_t_stacking_psi_is_the_smaller_angle(write_pdb, psi, expected, swapped):
+    """One normal at psi to the line of centroids, the other along y and so at 90 degrees to it."""
+    centre = 4.9 * np.array([np.sin(np.radians(psi)), 0, np.cos(np.radians(psi))])
+    normals = [(0, 0, 1), (0, 1, 0)]
+    if swapped:
+        normals.reverse()
+    atoms = ring("PHE", "A", 1, (0, 0, 0), normals[0]) + ring("PHE", "B", 1, centre, normals[1])
+    assert bool(found_in(write_pdb, atoms, ["ts"])) == expected
+
+
+def test_stacking_thresholds_are_those_of_their_type(write_pdb):
+    """Every limit of one type alone is moved: the other type does not change."""
+    flat = ring("PHE", "A", 1, (0, 0, 0), (0, 0, 1)) + ring("PHE", "B", 1, (0, 0, 4.5), (0, 0, 1))
+    upright = ring("PHE", "A", 1, (0, 0, 0), (0, 0, 1)) + ring("PHE", "B", 1, (0, 0, 4.5), (1, 0, 0))
+    tight_ps = {"ps_cutoff_dist": 4.0}, {"ps_cutoff_ang": 0.0, "ps_psi_ang": 0.0, "ps_cutoff_dist": 1.0}
+    tight_ts = {"ts_cutoff_dist": 4.0}, {"ts_cutoff_ang": 0.0, "ts_psi_ang": 0.0, "ts_cutoff_dist": 1.0}
+    for limits in tight_ps:
+        assert found_in(write_pdb, flat, ["ps", "ts"], criteria=Criteria(**limits)) == set()
+        assert len(found_in(write_pdb, upright, ["ps", "ts"], criteria=Criteria(**limits))) == 1
+    for limits in tight_ts:
+        assert len(found_in(write_pdb, flat, ["ps", "ts"], criteria=Criteria(**limits))) == 1
+        assert found_in(write_pdb, upright, ["ps", "ts"], criteria=Criteria(**limits)) == set()
+    tilted = ring("PHE", "A", 1, (0, 0, 0), (0, 0, 1)) + ring("PHE", "B", 1, (0, 0, 4.5), (0.3, 0, 1))  # 16.7 degrees
+    for limits, expected in (({"ps_cutoff_ang": 16.0}, 0), ({"ps_cutoff_ang": 17.5, "ts_cutoff_ang": 1.0}, 1)):
+        assert len(found_in(write_pdb, tilted, ["ps", "ts"], criteria=Criteria(**limits))) == expected
 
 
 @pytest.mark.parametrize(
@@ -295,6 +383,7 @@ def test_blank_elements_of_protein_atoms(write_pdb):
     """CA, CD and the like are carbon and HG is hydrogen, whatever the alignment of the name suggests."""
     atoms = residue("VAL", "A", 1, (0, 0, 0), [("CB", (0, 0, 0)), ("HG", (1, 0, 0))])
     atoms += residue("GLU", "A", 9, (20, 0, 0), [("CD", (3.5 - 20, 0, 0))])
+    atoms.append(("D", "GLU", "A", 9, (0, 60, 0), {}))  # deuterium is hydrogen
     path = write_pdb([(*atom[:-1], {**atom[-1], "element": ""}) for atom in atoms])
     # the names moved one column to the left
     path.write_text(
@@ -304,7 +393,7 @@ def test_blank_elements_of_protein_atoms(write_pdb):
         )
     )
     topology, xyz = read_structure(path)
-    assert topology.elements == ("N", "C", "C", "C", "H", "N", "C", "C", "C")
+    assert topology.elements == ("N", "C", "C", "C", "H", "N", "C", "C", "C", "H")
     assert lines_of(topology, [xyz], itypes=["vdw"]) == {"0\tvdw\tA:GLU:9:CD\tA:VAL:1:CB"}
 
 

@@ -16,6 +16,7 @@ from data_prepare.molecular_dynamics.features import (
     ANGLE_COLUMNS,
     BIN_EDGES,
     angle_atoms,
+    angle_bins,
     contact_frequencies,
     correlation,
     md_features,
@@ -119,15 +120,13 @@ def test_angles_stop_at_chain_ends(write_pdb):
 @settings(max_examples=50, deadline=None)
 @given(st.floats(-3.140625, 3.140625, width=32))
 def test_bins_are_those_of_a_histogram(angle):
-    clipped = np.clip(np.float64(angle), -np.pi, np.pi)
-    expected = np.histogram([clipped], BIN_EDGES)[0].argmax()
-    assert np.clip(np.searchsorted(BIN_EDGES, angle, side="right") - 1, 0, 11) == expected
+    assert angle_bins(np.array([angle]))[0] == np.histogram([np.float64(angle)], BIN_EDGES)[0].argmax()
 
 
-@pytest.mark.parametrize("angle", np.float32([np.pi, -np.pi, np.nextafter(np.pi, 4)]))
-def test_float32_pi_is_in_an_end_bin(angle):
-    index = np.clip(np.searchsorted(BIN_EDGES, np.float32(angle), side="right") - 1, 0, 11)
-    assert index == (11 if angle > 0 else 0)
+def test_edges_and_ends_of_the_bins():
+    assert angle_bins(BIN_EDGES).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11]
+    above = np.nextafter(np.float32(np.pi), np.float32(4))
+    assert angle_bins(np.float32([np.pi, -np.pi, above, -above])).tolist() == [11, 0, 11, 0]
 
 
 def test_residue_array_has_the_order_of_the_network(features_of_helix):
@@ -162,6 +161,12 @@ def test_water_and_ions_take_no_part(helix, write_pdb, tmp_path):
     wet = md_features(read_topology(path), [chunk_of_angstrom(wet_xyz)])
     pd.testing.assert_frame_equal(wet.residue, dry.residue)
     np.testing.assert_array_equal(wet.pair, dry.pair)
+
+    # water before the protein: the index of the C-alpha is that in the file
+    path.write_text(water + "TER\n" + text + "END\n")
+    first = md_features(read_topology(path), [chunk_of_angstrom(np.roll(wet_xyz, 3, axis=1))])
+    np.testing.assert_array_equal(first.residue["ca_atom"], dry.residue["ca_atom"] + 3)
+    pd.testing.assert_frame_equal(first.residue.drop(columns="ca_atom"), dry.residue.drop(columns="ca_atom"))
 
 
 def test_one_frame_is_an_error(helix):

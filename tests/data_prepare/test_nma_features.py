@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from data_prepare.errors import InputError
-from data_prepare.normal_mode_analysis.elastic_network import hessian, kirchhoff, mode_groups, nma_features
+from data_prepare.normal_mode_analysis.elastic_network import hessian, kirchhoff, mode_groups, modes, nma_features
 from data_prepare.normal_mode_analysis.NMA_features import c_alpha_trace, structure_features
 from data_prepare.structure import read_structure
 
@@ -127,3 +127,9 @@ def test_unusable_structures(write_pdb):
     path = write_pdb([("CA", "GLY", "A", r, (1, 1, 1)) for r in (1, 2)])
     with pytest.raises(InputError, match=r"system\.pdb: two C-alpha atoms have the same position"):
         structure_features(path)
+
+
+def test_modes_below_1e_6_are_dropped():
+    values, vectors = modes(np.diag([0.0, 9e-7, 1.1e-6, 1e-3, 2.0]))
+    np.testing.assert_allclose(values, [1.1e-6, 1e-3, 2.0])
+    np.testing.assert_allclose(abs(vectors), np.eye(5)[:, 2:])
