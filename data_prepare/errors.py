@@ -36,7 +36,7 @@ def run_command(command: Callable[[], T], debug: bool = False) -> T:
     except BrokenPipeError:  # the reader of our output has left (`| head`): that is no error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
-    except (InputError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except (InputError, OSError) as error:
         if debug:
             raise
         exit_with(error)

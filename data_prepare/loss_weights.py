@@ -132,6 +132,8 @@ def read_loss_weights(path: str | Path) -> Weights:
     absent = [name for name in GROUPS if name not in frame] + [name for name in PROPERTIES if name not in frame.index]
     if absent:
         raise InputError(f"{path}: no weights for {', '.join(absent)}; rows are properties, columns are groups")
+    if frame.index.has_duplicates:
+        raise InputError(f"{path}: {frame.index[frame.index.duplicated()][0]} is there twice")
     weights: Weights = {}
     for group in GROUPS:
         column = pd.to_numeric(frame.loc[list(PROPERTIES), group], errors="coerce").to_numpy(float)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import sys
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +28,7 @@ from tqdm import tqdm
 from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file
 from data_prepare.loss_weights import baselines, loss_weights, write_loss_weights
+from data_prepare.properties import GROUP_OF_SOURCE, GROUPS
 from data_prepare.sequence import modify_seq
 from data_prepare.sources import Entry, read_manifest
 from data_prepare.store import FeatureStore, StoreWriter, md_entry, nma_entry
@@ -37,6 +39,7 @@ STORE: Final = "features.h5"
 TABLE: Final = "table.csv"
 LOSS_WEIGHTS: Final = "loss_weights.csv"
 FAILURES: Final = "failures.csv"
+FEATURES_VERSION: Final = 1  # raised when features change, so that entries are made again
 ENTRIES: Final = "entries"  # folder of the results of single entries
 
 
@@ -81,14 +84,15 @@ def _fingerprint(entry: Entry) -> str:
     """What the result of an entry depends on: another file, or a changed one, is made again."""
     paths = [entry.topology] + ([entry.trajectory] if entry.trajectory else [])
     stats = [(path.resolve(), path.stat()) for path in paths if path.exists()]
-    return ";".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
+    files = ";".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
+    return f"{FEATURES_VERSION};{files}"
 
 
 def _is_made(folder: Path, entry: Entry) -> bool:
     try:
         with np.load(_result_path(folder, entry)) as result:
             return str(result["fingerprint"]) == _fingerprint(entry)
-    except (OSError, KeyError, ValueError, BadZipFile):
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error):
         return False
 
 
@@ -97,12 +101,12 @@ def _make_entry(entry: Entry, folder: Path) -> str | None:
     try:
         with threadpool_limits(1):  # one task a core: threads of BLAS would only get in each other's way
             features = entry_features(entry)
+        with whole_file(_result_path(folder, entry)) as temporary:
+            np.savez_compressed(temporary, fingerprint=_fingerprint(entry), **features._asdict())
     except InputError as error:
         return " ".join(str(error).split())
-    except MemoryError:
-        return "not enough memory"
-    with whole_file(_result_path(folder, entry)) as temporary:
-        np.savez_compressed(temporary, fingerprint=_fingerprint(entry), **features._asdict())
+    except Exception as error:  # whatever it is: one entry must not stop the others
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
 
@@ -180,6 +184,11 @@ def prepare(config: PrepareConfig) -> int:
     if config.workers < 1:
         raise InputError(f"--workers {config.workers}: expected 1 or more")
     entries = read_manifest(config.manifest)
+    trained = {GROUP_OF_SOURCE[entry.source] for entry in entries if entry.label == "train"}
+    if absent := [group for group in GROUPS if group not in trained]:
+        raise InputError(
+            f"{config.manifest}: no entry labelled train of {', '.join(absent)}; loss weights need each group"
+        )
     failures = _make_entries(entries, config.out, config.workers)
     _write_failures(config.out / FAILURES, failures)
     if len(failures) == len(entries):

@@ -1,8 +1,8 @@
 """The merged HDF5 file of training features: write, read, crop.
 
 Each entry has two datasets in token space, `{name}_res_feature` (L, 47 or 3) and `{name}_pair_feature` (L, L, 10 or 3).
-Token space is `<cls> residues <eos>`, chains joined by `<eos><cls>`: rows of these tokens and of residues without
-coordinates are -1. What the arrays hold, and the only places where numbers change on the way in:
+Token space is `<cls> residues <eos>`, chains joined by `<eos><cls>`: rows of these tokens are -1, and so are residues
+without coordinates in stores that have them. The only places where numbers change on the way in:
 
 - interaction frequencies (pair channels 0-8 of MD entries) are stored as their cube root, one-sided as the contact
   lines give them;
@@ -46,7 +46,7 @@ PAIR_CHUNK: Final = 64  # tokens on each side of a chunk of the pair array: 64 x
 RESIDUE_CHUNK: Final = 256
 
 Array = NDArray[np.float32]
-ANGLE_COLUMNS: Final = np.r_[tuple(slice(f, f + w) for f, w in (RESIDUE_COLUMNS[a] for a in ("chi", "phi", "psi")))]
+ANGLE_INDICES: Final = np.r_[tuple(slice(f, f + w) for f, w in (RESIDUE_COLUMNS[a] for a in ("chi", "phi", "psi")))]
 
 
 def token_rows(chain_lengths: Sequence[int]) -> NDArray[np.intp]:
@@ -113,8 +113,8 @@ def md_entry(residue: NDArray, pair: NDArray, chain_lengths: Sequence[int]) -> t
             f"a molecular dynamics entry has 47 and 10 columns, not {residue.shape[1]} and {pair.shape[2]}"
         )
     residue = residue.astype(np.float64)
-    angles = residue[:, ANGLE_COLUMNS]
-    residue[:, ANGLE_COLUMNS] = np.where(np.isnan(angles), 0.0, angles)
+    angles = residue[:, ANGLE_INDICES]
+    residue[:, ANGLE_INDICES] = np.where(np.isnan(angles), 0.0, angles)
     pair = pair.astype(np.float64)
     pair[..., : len(INTERACTIONS)] = np.cbrt(pair[..., : len(INTERACTIONS)])
     return to_token_space(residue, pair, chain_lengths)

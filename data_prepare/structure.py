@@ -1,8 +1,9 @@
 """Structure files -> topology (atoms, residues, chains exactly as the file names them) and coordinates.
 
-PDB and GRO are read here, because readers at hand rename atoms, or merge residues that share a number and so change the
-order of the atoms, which has to be that of the trajectory. mmCIF is read with gemmi, PSF, PRMTOP and the like with
-MDTraj. Text forms may be gzipped. Of alternate locations the first is taken; the topology is that of the first model.
+PDB, GRO and PSF are read here, because readers at hand rename atoms, or merge residues that share a number and so
+change the order of the atoms, which has to be that of the trajectory. mmCIF is read with gemmi, PRMTOP and the like
+with MDTraj. Text forms may be gzipped. Of alternate locations the first is taken; the topology is that of the first
+model.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ ELEMENT_FROM_FIRST_LETTER: Final = frozenset(
     "N CA C O OXT OT OT1 OT2 OC1 OC2 O1 O2 CB CG CG1 CG2 CD CD1 CD2 CE CE1 CE2 CE3 CZ CZ2 CZ3 CH2 ND1 ND2 NE NE1 NE2 "
     "NZ NH1 NH2 OD1 OD2 OE1 OE2 OG OG1 OH SD SG".split()
 )
+# rounded atomic mass -> element, for files that have no elements
+ELEMENT_OF_MASS: Final = {1: "H", 2: "H", 12: "C", 14: "N", 16: "O", 19: "F", 31: "P", 32: "S", 35: "CL", 79: "SE"}
 
 
 @dataclass(frozen=True)
@@ -244,7 +247,9 @@ def _element(symbol: str, name: str, in_protein: bool) -> str:
     symbol = symbol.upper()
     if symbol == "D" or (in_protein and symbol.startswith("H")):  # HG of a serine is no mercury
         return "H"
-    if symbol not in ("", "X"):
+    if in_protein and name == "SE":
+        return "SE"
+    if symbol != "X" and gemmi.Element(symbol).atomic_number:  # old files have numbers in these columns
         return symbol
     letter = name.lstrip("0123456789")[:1]
     if letter == "D" and in_protein:  # deuterium
@@ -253,15 +258,17 @@ def _element(symbol: str, name: str, in_protein: bool) -> str:
 
 
 def _open_text(path: Path) -> TextIO:
-    return gzip.open(path, "rt") if path.suffix == ".gz" else open(path)
+    # remarks in other encodings are no reason to refuse coordinates
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", errors="replace")
+    return open(path, errors="replace")
 
 
 def _residue_number(field: str) -> int:
     """Residue number of a PDB line; beyond 9999 in hybrid-36 (A000 = 10000)."""
-    try:
-        return int(field)
-    except ValueError:
+    if field[:1].isupper():
         return int(field, 36) - 10 * 36**3 + 10**4
+    return int(field)
 
 
 def _read_pdb(path: Path) -> tuple[Topology, list[list[tuple[float, float, float]]]]:
@@ -288,7 +295,7 @@ def _read_pdb(path: Path) -> tuple[Topology, list[list[tuple[float, float, float
                     )
             elif record[:3] == "TER":
                 chain_breaks += 1
-            elif record[:5] == "MODEL" and models[-1]:
+            elif (record[:3] == "END" or record[:5] == "MODEL") and models[-1]:
                 models.append([])
     return builder.build(), [model for model in models if model]
 
@@ -348,6 +355,22 @@ def _gro_topology(path: Path) -> Topology:
     return builder.build()
 
 
+def _psf_topology(path: Path) -> Topology:
+    """Topology of a PSF file: lines serial, segment, number, residue, atom, type, charge, mass.
+
+    A segment is a chain; it is printed by its first letter, as VMD does.
+    """
+    builder = _Builder(path)
+    with _open_text(path) as file:
+        count = next(int(line.split()[0]) for line in file if "!NATOM" in line)
+        for _ in range(count):
+            _, segment, number, residue, name, _, _, mass, *_ = next(file).split()
+            code = number.lstrip("-0123456789")
+            symbol = ELEMENT_OF_MASS.get(round(float(mass)), "")
+            builder.add(segment, segment[:1], residue, int(number.removesuffix(code)), code, name, symbol)
+    return builder.build()
+
+
 def _mdtraj_topology(path: Path) -> Topology:
     import mdtraj
 
@@ -397,7 +420,8 @@ def read_topology(path: str | Path) -> Topology:
     if is_structure_file(path):
         return _read_structure_file(path)[0]
     try:
-        return _gro_topology(path) if _suffix(path) == ".gro" else _mdtraj_topology(path)
+        reader = {".gro": _gro_topology, ".psf": _psf_topology}.get(_suffix(path), _mdtraj_topology)
+        return reader(path)
     except InputError:
         raise
     except Exception as error:  # every reader of MDTraj raises its own kind
@@ -432,10 +456,10 @@ def read_structure(path: str | Path) -> tuple[Topology, NDArray[np.float64]]:
     return topology, np.array(models[0])[topology.file_rows]
 
 
-def label_of_residue(topology: Topology, chain_default: str = "X") -> Sequence[str]:
+def label_of_residue(topology: Topology) -> Sequence[str]:
     """`chain:name:number[code]` of each residue; an empty chain id is `X`."""
     return [
-        f"{topology.chain_ids[chain] or chain_default}:{name}:{number}{code}"
+        f"{topology.chain_ids[chain] or 'X'}:{name}:{number}{code}"
         for name, number, code, chain in zip(
             topology.residue_names,
             topology.residue_numbers,

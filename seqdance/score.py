@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from data_prepare.errors import run_command
+from data_prepare.errors import InputError, run_command
 from model.dance import load_model
 from model.zero_shot import all_single_mutants, plot_mutation_map, score_mutations, write_mutation_table
 
@@ -35,6 +35,10 @@ class ScoreConfig:
 
 def score(config: ScoreConfig) -> list[Path]:
     """Write the scores, and the picture if all single mutants were asked for; returns the paths."""
+    if config.output.suffix.lower() == ".png":
+        raise InputError(
+            f"--output {config.output}: this is the table; give it the suffix .csv, the picture goes beside it"
+        )
     model = load_model(config.model, config.device)
     mutants = config.mutations.split(",") if config.mutations else all_single_mutants(config.sequence)
     table = score_mutations(model, config.sequence, mutants, config.batch_size, progress=True)

@@ -57,13 +57,6 @@ def test_demo(small_examples, tmp_path, monkeypatch, capsys):
     assert (out / "training" / "checkpoints" / "update_20" / "model.safetensors").stat().st_mtime_ns == weights
 
 
-def structures_only(small_examples, rows):
-    """A manifest of structures for every group: quick to make, wrong for training."""
-    path = small_examples / "m.csv"
-    path.write_text("name,source,label,topology,trajectory\n" + "\n".join(rows) + "\n")
-    return path
-
-
 def test_entry_features_of_two_chains(examples):
     entry = next(e for e in read_manifest(examples / "examples.csv") if e.name == "1hvr_AB")
     residue, pair, modify_seq = entry_features(entry)
@@ -132,9 +125,26 @@ def test_a_changed_file_is_made_again(small_examples, tmp_path):
 
 
 def test_nothing_could_be_made(small_examples, tmp_path):
-    path = structures_only(small_examples, ["x,Proteinflow,train,none.pdb,"])
+    path = small_examples / "m.csv"
+    header = "name,source,label,topology,trajectory"
+    path.write_text(f"{header}\nx,Proteinflow,train,none.pdb,\n")
+    with pytest.raises(InputError, match="no entry labelled train of ATLAS_GPCRmd_PED_mdCATH, IDRome"):
+        prepare(PrepareConfig(path, tmp_path / "out"))
+    rows = [f"{g},{g},train,none.pdb,{'' if g == 'Proteinflow' else 'none.xtc'}" for g in GROUPS]
+    path.write_text("\n".join([header, *rows]) + "\n")
     with pytest.raises(InputError, match="no entry could be made"):
         prepare(PrepareConfig(path, tmp_path / "out"))
     assert "no such file" in (tmp_path / "out" / "failures.csv").read_text()
     with pytest.raises(InputError, match="--workers 0"):
         prepare(PrepareConfig(path, tmp_path / "out", 0))
+
+
+def test_an_unexpected_exception_is_a_failure_of_its_entry(small_examples, tmp_path, monkeypatch):
+    import data_prepare.pipeline
+
+    def broken(entry):
+        raise KeyError("Q")
+
+    monkeypatch.setattr(data_prepare.pipeline, "entry_features", broken)
+    entry = Entry("s", "Proteinflow", "train", small_examples / "structures" / "1ubi_A.pdb.gz")
+    assert data_prepare.pipeline._make_entry(entry, tmp_path) == "KeyError: 'Q'"

@@ -23,8 +23,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_prepare.correlation import correlation
 from data_prepare.errors import InputError
-from data_prepare.molecular_dynamics.contacts import TYPES, ContactSearch, read_contacts, read_header
+from data_prepare.molecular_dynamics.contacts import HYDROGEN_BONDS, TYPES, ContactSearch, read_contacts, read_header
 from data_prepare.molecular_dynamics.sasa import residue_sasa, surface_radii
 from data_prepare.molecular_dynamics.trajectory import Chunk, read_chunks
 from data_prepare.properties import (
@@ -37,7 +38,7 @@ from data_prepare.properties import (
 from data_prepare.structure import Topology, label_of_residue
 
 BIN_EDGES: Final = np.linspace(-np.pi, np.pi, NUM_ANGLE_BINS + 1)
-CHI1_ENDS: Final = ("CG", "CG1", "SG", "OG", "OG1", "SEG")
+CHI1_ENDS: Final = ("CG", "CG1", "SG", "OG", "OG1", "SE")
 DSSP_COLUMNS: Final = tuple(f"dssp_{state}" for state in DSSP_STATES)
 ANGLES: Final = ("chi", "phi", "psi")
 ANGLE_COLUMNS: Final = {angle: tuple(f"{angle}_{b}" for b in range(NUM_ANGLE_BINS)) for angle in ANGLES}
@@ -100,7 +101,12 @@ class FeatureAccumulator:
 
     def __init__(self, topology: Topology, first: Chunk, find_contacts: bool = True) -> None:
         if not topology.is_protein.any():
-            raise InputError(f"{topology.path}: no residue with atoms N, CA and C; features need an all-atom protein")
+            raise InputError(
+                f"{topology.path}: no residue with atoms N, CA and C; features need an all-atom protein "
+                "(cg2all back-maps C-alpha models)"
+            )
+        if topology.is_protein.sum() < 3:
+            raise InputError(f"{topology.path}: fewer than 3 protein residues; frames cannot be superposed")
         self.topology = topology
         in_protein = topology.is_protein[topology.residue_of_atom]
         self._atoms = np.flatnonzero(in_protein)
@@ -121,7 +127,7 @@ class FeatureAccumulator:
         self._histogram = {angle: np.zeros((n, NUM_ANGLE_BINS), np.int64) for angle in ANGLES}
         self._shift = np.zeros((n, 3))  # sum of the displacements from the first frame, nm
         self._product = np.zeros((n, n))  # sum of the scalar products of displacements, nm^2
-        self._contacts = np.zeros((n, n, len(TYPES)), np.int64)
+        self._contacts = np.zeros((n, n, len(TYPES)), np.int32)
 
     def _trajectory(self, xyz: NDArray) -> mdtraj.Trajectory:
         """Protein atoms of frames (frames, atoms, 3) in nm as an MDTraj trajectory."""
@@ -186,13 +192,6 @@ class FeatureAccumulator:
         return MDFeatures(pd.DataFrame(columns), pair)
 
 
-def correlation(covariance: NDArray) -> NDArray[np.float64]:
-    """Covariances (N, N) divided by the roots of their diagonal; rows and columns without variance are 0."""
-    scale = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
-    return covariance * inverse[:, None] * inverse[None, :]
-
-
 def contact_frequencies(topology: Topology, path: str | Path) -> NDArray[np.float64]:
     """Contact lines per frame of each pair of protein residues, read from a contact file.
 
@@ -209,9 +208,11 @@ def contact_frequencies(topology: Topology, path: str | Path) -> NDArray[np.floa
         frame beyond its header.
     """
     header = read_header(path)
+    if header.total_frames < 1:
+        raise InputError(f"{path}: total_frames is 0; there is nothing to take a frequency of")
     asked = set(header.interaction_types)
     if "hb" in asked:
-        asked |= {"hbbb", "hbsb", "hbss"}
+        asked |= set(HYDROGEN_BONDS)
     if missing := [name for name in TYPES if name not in asked]:
         raise InputError(f"{path}: made without the interaction types {', '.join(missing)}; make it again with all")
     protein = topology.protein

@@ -19,6 +19,7 @@ from data_prepare.molecular_dynamics.contacts.neighbours import neighbour_pairs
 PROBE_RADIUS: Final = 0.14  # nm
 SPHERE_POINTS: Final = 960
 UNKNOWN_RADIUS: Final = 0.17  # nm, of an element that cannot be told
+COMPILED_FROM: Final = "7757c284d4abf51a"  # of contacts/neighbours.py, see contacts/search.py
 
 
 def sphere_points(number: int = SPHERE_POINTS) -> NDArray[np.float64]:
@@ -46,7 +47,7 @@ class _Scratch(NamedTuple):
     alive: NDArray[np.int32]  # (points,) points that no neighbour so far has buried
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _accessible_points(
     i: int, xyz: NDArray, radii: NDArray, points: Points, neighbours: NDArray, start: int, stop: int, room: _Scratch
 ) -> int:

@@ -55,8 +55,8 @@ def _raw_chunks(path: Path, size: int) -> Iterator[tuple[NDArray[np.float32], bo
                 if len(xyz) == 0:
                     return
                 yield xyz, in_nm
-    except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
-        raise InputError(f"{path}: not a readable trajectory ({error})") from None
+    except Exception as error:  # every reader of MDTraj raises its own kind
+        raise InputError(f"{path}: not a readable trajectory ({type(error).__name__}: {error})") from None
 
 
 def check_range(begin: int, end: int | None, stride: int) -> None:
@@ -145,6 +145,6 @@ def count_frames(topology: Topology, path: str | Path) -> int:
         try:
             with mdtraj.open(str(path)) as file:
                 return len(file)
-        except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
-            raise InputError(f"{path}: not a readable trajectory ({error})") from None
+        except Exception as error:
+            raise InputError(f"{path}: not a readable trajectory ({type(error).__name__}: {error})") from None
     return sum(len(chunk.numbers) for chunk in read_chunks(topology, path))

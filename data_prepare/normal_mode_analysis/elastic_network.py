@@ -12,6 +12,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from data_prepare.correlation import correlation
 from data_prepare.errors import InputError
 
 # squared distance (Angstrom^2) up to which each force constant holds; beyond the last there is no spring
@@ -118,7 +119,5 @@ def nma_features(xyz: NDArray) -> NMAFeatures:
     for k, group in enumerate(mode_groups(values)):
         scaled = by_axis[:, :, group] / np.sqrt(values[group])
         covariance = sum((axis @ axis.T for axis in scaled), np.zeros((n, n)))
-        scale = np.sqrt(np.diag(covariance))
-        inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
-        anm_cor[k] = covariance * inverse[:, None] * inverse[None, :]
+        anm_cor[k] = correlation(covariance)
     return NMAFeatures(gnm_msf, anm_cor)

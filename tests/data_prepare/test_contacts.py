@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import contact_oracle
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from data_prepare.errors import InputError
+from data_prepare.molecular_dynamics import contacts as contacts_package
+from data_prepare.molecular_dynamics import sasa
 from data_prepare.molecular_dynamics.contacts import (
     TYPES,
     ContactHeader,
@@ -20,6 +25,7 @@ from data_prepare.molecular_dynamics.contacts import (
     iter_contacts,
     read_contacts,
     read_header,
+    search,
     types_asked,
 )
 from data_prepare.molecular_dynamics.contacts.neighbours import neighbour_pairs
@@ -47,7 +53,7 @@ def test_published_contact_file(shared):
 
 @pytest.mark.parametrize("name", ["bpti", "ubq"])
 def test_oracle_on_trajectories(shared, name):
-    """HIS, TRP-free and disulfide-bonded systems with other hydrogen names than the published one."""
+    """Systems with histidine or disulfides, and other hydrogen names than the published one."""
     folder = shared / "data" / "trajectories"
     topology = read_topology(folder / ("ubq.pdb" if name == "ubq" else "bpti.gro"))
     chunk = next(read_chunks(topology, folder / ("ubq_1ns.xtc" if name == "ubq" else "bpti.xtc"), stride=40, size=50))
@@ -67,7 +73,7 @@ def test_oracle_on_trajectories(shared, name):
 
 
 def test_oracle_on_an_example(examples):
-    """All types occur in the example proteins; topology read by two different readers."""
+    """Topology read by two different readers."""
     path = examples / "trajectories" / "5pti.pdb"
     topology = read_topology(path)
     atoms, _ = contact_oracle.read_pdb_atoms(path.read_text())
@@ -493,7 +499,8 @@ def test_header_round_trip(tmp_path):
     header = ContactHeader(10, 0, 9, 1, ("hb", "sb", "pc", "ps", "ts", "hp", "vdw"))
     assert str(header) == "# total_frames:10 beg:0 end:9 stride:1 interaction_types:hb,sb,pc,ps,ts,hp,vdw"
     path = tmp_path / "c.tsv"
-    path.write_text(f"{header}\n# Columns\n3\thbbb\tA:GLY:1:N\tA:SER:5:O\n")
+    water = "3\twb\tA:GLY:1:N\tA:SER:5:O\tW:HOH:9:O\n"  # not a type of ours
+    path.write_text(f"{header}\n# Columns\n3\thbbb\tA:GLY:1:N\tA:SER:5:O\n{water}")
     assert read_header(path) == header
     assert list(read_contacts(path)) == [(3, "hbbb", "A:GLY:1:N", "A:SER:5:O")]
 
@@ -506,7 +513,7 @@ def test_files_that_are_no_contact_files(tmp_path, text):
         read_header(path)
 
 
-@pytest.mark.parametrize("line", ["0\tsb\ta", "x\tsb\ta\tb", "0\twater\ta\tb", "0 sb a b"])
+@pytest.mark.parametrize("line", ["0\tsb\ta", "x\tsb\ta\tb", "0\twater\ta\tb", "\u00b2\tsb\ta\tb", "0 sb a b"])
 def test_damaged_lines_are_named(tmp_path, line):
     path = tmp_path / "c.tsv"
     path.write_text(f"# header\n{line}\n")
@@ -516,3 +523,18 @@ def test_damaged_lines_are_named(tmp_path, line):
 
 def test_types_are_in_the_order_of_the_pair_channels():
     assert TYPES == ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
+
+
+# ---- compiled code --------------------------------------------------------------------------------------------------
+
+
+def digest(*names):
+    folder = Path(contacts_package.__file__).parent
+    return hashlib.sha256(b"".join((folder / f"{name}.py").read_bytes() for name in names)).hexdigest()[:16]
+
+
+def test_compiled_code_is_made_again_when_its_parts_change():
+    """Numba does not see changes of the files whose functions it compiles into others: renew the digests there."""
+    parts = ("geometry", "hydrogen_bond", "neighbours", "rings", "salt_bridge", "van_der_waals")
+    assert digest(*parts, "tables") == search.COMPILED_FROM
+    assert digest("neighbours") == sasa.COMPILED_FROM

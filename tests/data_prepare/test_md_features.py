@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from data_prepare.correlation import correlation
 from data_prepare.errors import InputError
 from data_prepare.molecular_dynamics.features import (
     ANGLE_COLUMNS,
@@ -18,7 +19,6 @@ from data_prepare.molecular_dynamics.features import (
     angle_atoms,
     angle_bins,
     contact_frequencies,
-    correlation,
     md_features,
     residue_array,
 )
@@ -211,6 +211,7 @@ def test_contact_frequencies_are_one_sided(write_pdb, tmp_path):
         (HEADER + "0\tvdw\tA:ALA:1:CA\tA:ALA:7:CA\n", "A:ALA:7 is not in the protein"),
         (HEADER + "2\tvdw\tA:ALA:1:CA\tA:ALA:2:CA\n", "frame 2 is beyond"),
         (HEADER.replace("hb,sb,", ""), "without the interaction types hbbb, hbsb, hbss, sb"),
+        (HEADER.replace("frames:2", "frames:0"), "total_frames is 0"),
     ],
 )
 def test_contact_files_that_would_be_misread(write_pdb, tmp_path, text, reason):

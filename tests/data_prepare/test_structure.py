@@ -120,6 +120,10 @@ def test_models(tmp_path):
     path.write_text(f"MODEL        1\n{lines}TER\nENDMDL\nMODEL        2\n{lines}TER\nENDMDL\nEND\n")
     assert read_models(path).shape == (2, 2, 3)
     assert read_topology(path).num_atoms == 2
+    for separator in ("END\n", "ENDMDL\n"):  # without MODEL records
+        path.write_text(f"{lines}{separator}{lines}{separator}")
+        assert read_models(path).shape == (2, 2, 3)
+        assert read_topology(path).num_atoms == 2
     path.write_text(f"MODEL        1\n{lines}ENDMDL\nMODEL        2\n{lines.splitlines()[0]}\nENDMDL\n")
     with pytest.raises(InputError, match="between 1 and 2 atoms"):
         read_models(path)
@@ -145,20 +149,40 @@ def test_gro_keeps_names(tmp_path):
         read_topology(path)
 
 
-def test_other_topologies_through_mdtraj(tmp_path):
-    names = [("N", "NH1", 14.0), ("CA", "CT1", 12.0), ("C", "C", 12.0), ("OT1", "OC", 16.0)]
+def test_psf_keeps_names_and_segments(tmp_path):
+    """Segments are chains, printed by their first letter; elements come from the masses."""
+    names = [("N", 14.007), ("CA", 12.011), ("C", 12.011), ("OT1", 15.999), ("HA", 1.008)]
+    rows = [
+        (segment, number, name, mass) for segment, number in (("PROA", "52A"), ("PROB", "1")) for name, mass in names
+    ]
     atoms = [
-        f"{i:8d} PROT 1    HSD  {name:<4} {kind:<4} {0.0:10.6f} {mass:12.4f} {0:11d}\n"
-        for i, (name, kind, mass) in enumerate(names, 1)
+        f"{i:8d} {segment:<4} {number:<4} HSD  {name:<4} XX   {0.0:10.6f} {mass:12.4f} {0:11d}\n"
+        for i, (segment, number, name, mass) in enumerate(rows, 1)
     ]
     path = tmp_path / "x.psf"
-    path.write_text(
-        f"PSF\n\n       1 !NTITLE\n REMARKS x\n\n{len(atoms):8d} !NATOM\n{''.join(atoms)}\n       0 !NBOND: bonds\n\n"
-    )
+    head = f"PSF\n\n       1 !NTITLE\n REMARKS x\n\n{len(atoms):8d} !NATOM\n"
+    path.write_text(f"{head}{''.join(atoms)}\n       0 !NBOND: bonds\n\n")
     topology = read_topology(path)
-    assert topology.atom_names == ("N", "CA", "C", "OT1")
-    assert topology.elements == ("N", "C", "C", "O")
-    assert topology.protein.chain_sequences() == ["H"]
+    assert label_of_residue(topology) == ["P:HSD:52A", "P:HSD:1"]
+    assert topology.atom_names[:5] == ("N", "CA", "C", "OT1", "HA")
+    assert topology.elements[:5] == ("N", "C", "C", "O", "H")
+    assert topology.protein.chain_sequences() == ["H", "H"]
+
+
+def test_element_columns_that_hold_something_else(write_pdb):
+    """Old files have line numbers there; a selenium without an element column is no sulfur."""
+    atoms = backbone("MSE", "A", 1)
+    atoms += [("SE", "MSE", "A", 1, (5, 5, 5), {"element": ""}), ("HB1", "MSE", "A", 1, (6, 5, 5), {"element": "24"})]
+    atoms.append(("XQ", "MSE", "A", 1, (7, 5, 5), {"element": "Q"}))
+    topology = read_topology(write_pdb(atoms))
+    assert topology.elements[-3:] == ("SE", "H", "X")
+    assert topology.to_mdtraj().n_atoms == 7
+
+
+def test_other_encodings_of_remarks(write_pdb):
+    path = write_pdb(backbone("ALA", "A", 1))
+    path.write_bytes("REMARK Ångström\n".encode("latin-1") + path.read_bytes())
+    assert read_topology(path).num_atoms == 4
 
 
 def test_to_mdtraj_names_the_terminal_oxygen(write_pdb):

@@ -9,6 +9,7 @@ from data_prepare.molecular_dynamics.contacts.lines import (
     write_header,
 )
 from data_prepare.molecular_dynamics.contacts.search import (
+    HYDROGEN_BONDS,
     Contacts,
     ContactSearch,
     atom_labels,
@@ -18,6 +19,7 @@ from data_prepare.molecular_dynamics.contacts.search import (
 from data_prepare.molecular_dynamics.contacts.tables import TYPES
 
 __all__ = [
+    "HYDROGEN_BONDS",
     "PUBLISHED",
     "TYPES",
     "ContactHeader",

@@ -12,7 +12,7 @@ from data_prepare.molecular_dynamics.contacts.geometry import bend
 from data_prepare.structure import Topology
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def donates(donor: int, acceptor: int, start: NDArray, hydrogens: NDArray, xyz: NDArray, cutoff: float) -> bool:
     """Whether a hydrogen of the donor has an angle of donor->H to H->acceptor below the cutoff (degrees).
 

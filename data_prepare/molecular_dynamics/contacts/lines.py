@@ -16,6 +16,8 @@ from data_prepare.errors import InputError
 from data_prepare.molecular_dynamics.contacts.search import Contacts
 from data_prepare.molecular_dynamics.contacts.tables import TYPES
 
+# types of GetContacts that are not extracted here; its files may hold them
+OTHER_TYPES: Final = ("wb", "wb2", "lwb", "lwb2", "hls", "hlb", "br")
 COLUMNS_LINE: Final = "# Columns: frame, interaction_type, atom_1, atom_2[, atom_3[, atom_4]]"
 
 
@@ -105,11 +107,13 @@ def read_contacts(path: str | Path) -> Iterator[tuple[int, str, str, str]]:
     InputError
         At a line that has another form, naming it.
     """
-    with open(path) as file:
+    with open(path, errors="replace") as file:
         for number, line in enumerate(file, 1):
             if line.startswith("#") or not line.strip():
                 continue
             fields = line.rstrip("\n").split("\t")
-            if len(fields) < 4 or not fields[0].isdigit() or fields[1] not in TYPES:
+            if len(fields) >= 4 and fields[1] in OTHER_TYPES:
+                continue
+            if len(fields) < 4 or not re.fullmatch("[0-9]+", fields[0]) or fields[1] not in TYPES:
                 raise InputError(f"{path}: line {number} is not a contact: expected frame, type, atom 1 and atom 2")
             yield int(fields[0]), fields[1], fields[2], fields[3]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 MAX_CELLS_PER_AXIS = 128  # points far apart get larger cells instead of more of them
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def sort_into_cells(points: NDArray, width: float) -> tuple[NDArray, NDArray, NDArray]:
     """Sort points into cells of at least `width` on each side.
 
@@ -61,7 +61,7 @@ def sort_into_cells(points: NDArray, width: float) -> tuple[NDArray, NDArray, ND
     return order, start, cells
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def neighbour_pairs(points: NDArray, width: float) -> tuple[NDArray, int]:
     """All pairs (i, j), i != j, each once, that are not farther apart than `width`.
 

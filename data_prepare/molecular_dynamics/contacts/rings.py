@@ -11,13 +11,13 @@ from data_prepare.molecular_dynamics.contacts.tables import RINGS
 from data_prepare.structure import Topology
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def is_pi_cation(centroid: NDArray, normal: NDArray, cation: NDArray, cutoff: float, max_angle: float) -> bool:
     """Whether a cation lies above a ring: distances in Angstrom, angles in degrees."""
     return distance(centroid, cation) <= cutoff and tilt(normal, centroid, cation) <= max_angle
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def ring_pair(
     centroid_1: NDArray, normal_1: NDArray, centroid_2: NDArray, normal_2: NDArray
 ) -> tuple[float, float, float]:

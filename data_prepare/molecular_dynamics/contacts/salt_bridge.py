@@ -10,7 +10,7 @@ from data_prepare.molecular_dynamics.contacts.tables import ACIDIC, BASIC
 from data_prepare.structure import Topology
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def is_salt_bridge(distance: float, charge_1: int, charge_2: int, cutoff: float) -> bool:
     """Whether two atoms of opposite charge are within the cutoff (Angstrom)."""
     return charge_1 * charge_2 == -1 and distance <= cutoff

@@ -35,6 +35,9 @@ from data_prepare.structure import Topology, label_of_residue
 
 HYDROGEN_BONDS: Final = ("hbbb", "hbsb", "hbss")
 RING_KINDS: Final = 1 << PC | 1 << PS | 1 << TS
+# Numba keeps compiled code on disk and makes it again when this file changes, but not when a file changes whose
+# functions are compiled into it: this digest of those files has to be renewed with them (a test tells the new one).
+COMPILED_FROM: Final = "eaa557565af00b8c"
 
 
 class Contacts(NamedTuple):
@@ -86,7 +89,7 @@ class _Limits(NamedTuple):
     width: float  # Angstrom: no atom pair farther apart than this is a contact
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _atom_pair_kinds(i: int, j: int, xyz: NDArray, tables: _Tables, limits: _Limits, wanted: int) -> int:
     """Interactions of two heavy atoms, as bits 1 << kind."""
     kinds = 0
@@ -115,7 +118,7 @@ def _atom_pair_kinds(i: int, j: int, xyz: NDArray, tables: _Tables, limits: _Lim
     return kinds & wanted
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _ring_pair_kinds(r: int, s: int, centroids: NDArray, normals: NDArray, limits: _Limits, wanted: int) -> int:
     """Interactions of two rings, as bits 1 << kind."""
     kinds = 0
@@ -127,7 +130,7 @@ def _ring_pair_kinds(r: int, s: int, centroids: NDArray, normals: NDArray, limit
     return kinds & wanted
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _put(found: NDArray, count: int, kinds: int, i: int, j: int, rank: NDArray) -> int:
     """Add the contacts of a pair and return their number so far, which may be more than `found` holds."""
     for kind in range(9):

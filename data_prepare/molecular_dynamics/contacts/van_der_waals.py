@@ -13,7 +13,7 @@ from data_prepare.molecular_dynamics.contacts.tables import DISULFIDE_DISTANCE, 
 from data_prepare.structure import Topology
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def in_contact(distance: float, radius_1: float, radius_2: float, epsilon: float) -> bool:
     """Whether two atoms touch; all in Angstrom."""
     return distance < radius_1 + radius_2 + epsilon
