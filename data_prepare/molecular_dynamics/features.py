@@ -96,7 +96,7 @@ class FeatureAccumulator:
     first
         Chunk that begins with the first frame of the trajectory: the reference of the superposition.
     find_contacts
-        Count contacts too; without it the interaction channels stay 0 and are given by `contact_counts`.
+        Count contacts too; without it the interaction channels stay 0, for `contact_frequencies` to fill.
     """
 
     def __init__(self, topology: Topology, first: Chunk, find_contacts: bool = True) -> None:

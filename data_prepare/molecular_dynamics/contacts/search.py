@@ -303,7 +303,7 @@ class ContactSearch:
         rows
             (atoms,) row of each atom's residue in the table.
         counts
-            (N, N, 9) int64, changed in place: row of atom 1, row of atom 2, type as in `TYPES`.
+            (N, N, 9) integers, changed in place: row of atom 1, row of atom 2, type as in `TYPES`.
         """
         _count(np.ascontiguousarray(frames), self._tables, self._limits, self._wanted, rows, counts)
 
