@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final
+
+import gemmi
 
 CHAIN_LINKER: Final = "<eos><cls>"
 
@@ -52,6 +56,40 @@ UNKNOWN: Final = "X"
 def one_letter_sequence(residue_names: Iterable[str]) -> str:
     """One letter a residue; a name that is not in `ONE_LETTER` becomes X."""
     return "".join(ONE_LETTER.get(name, UNKNOWN) for name in residue_names)
+
+
+def align_to_sequence(names: Sequence[str], numbers: Sequence[int], declared: Sequence[str]) -> list[int]:
+    """Place of each residue of a chain in its declared sequence, which may have more residues.
+
+    Gaps cost nothing at the ends and where the numbers of two neighbours do not follow one another.
+
+    Parameters
+    ----------
+    names, numbers
+        Of the residues that are there, in order.
+    declared
+        Names of all residues of the chain.
+
+    Returns
+    -------
+    Places from 0, ascending; all -1 if a residue finds none or more than a tenth of them another residue's.
+    """
+    query = [ONE_LETTER.get(name, name) for name in declared]
+    target = [ONE_LETTER.get(name, name) for name in names]
+    scoring = gemmi.AlignmentScoring()
+    follows = [after - before in (0, 1) for before, after in pairwise(numbers)]
+    gap_open = [0, *(scoring.bad_gapo if known else 0 for known in follows), 0]
+    alignment = gemmi.align_string_sequences(query, target, gap_open, scoring)
+    places: list[int] = []
+    place = 0
+    for length, kind in re.findall(r"(\d+)([MID])", alignment.cigar_str()):
+        if kind == "D":  # residues that the declared sequence lacks
+            return [-1] * len(names)
+        if kind == "M":
+            places += range(place, place + int(length))
+        place += int(length)
+    same = sum(query[at] == letter for at, letter in zip(places, target, strict=True))
+    return places if 10 * same >= 9 * len(target) else [-1] * len(names)
 
 
 def modify_seq(chains: Iterable[str]) -> str:

@@ -1,260 +1,42 @@
-"""Structure files -> topology (atoms, residues, chains exactly as the file names them) and coordinates.
+"""Structure and topology files -> topology (exactly as the file names things) and coordinates.
 
-PDB, GRO and PSF are read here, because readers at hand rename atoms, or merge residues that share a number and so
-change the order of the atoms, which has to be that of the trajectory. mmCIF is read with gemmi, PRMTOP and the like
-with MDTraj. Text forms may be gzipped. Of alternate locations the first is taken; the topology is that of the first
-model.
+PDB, GRO, PSF and PRMTOP are read here, because readers at hand rename atoms, or merge residues that share a number and
+so change the order of the atoms, which has to be that of the trajectory. mmCIF is read with gemmi, other forms with
+MDTraj. Text forms may be gzipped. Of alternate locations the first is taken; the topology is that of the first model.
+
+Chains: another chain id begins one, and so does TER. Programs also write TER inside a chain, where residues are missing
+or are not of the twenty: if the file declares one sequence for the id, the chain goes on; so it does where the next
+nitrogen is bonded to the last carbon, or 1 to 49 numbers are left out under the same id. Without chain ids, another
+segment name or a number that falls begins a chain.
 """
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator
+from math import dist, inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Final, TextIO
 
 import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
-from data_prepare.sequence import ONE_LETTER, one_letter_sequence
+from data_prepare.sequence import one_letter_sequence
+from data_prepare.topology import Topology, TopologyBuilder, label_of_residue
 
-if TYPE_CHECKING:
-    import mdtraj
+__all__ = ["Topology", "label_of_residue"]
 
 STRUCTURE_SUFFIXES: Final = (".pdb", ".ent", ".cif", ".mmcif")
-# Names of the heavy atoms of the 20 amino acids start with their element. A file that leaves its element column blank,
-# or aligns names to the left, would make CA calcium, CD cadmium and NE neon.
-ELEMENT_FROM_FIRST_LETTER: Final = frozenset(
-    "N CA C O OXT OT OT1 OT2 OC1 OC2 O1 O2 CB CG CG1 CG2 CD CD1 CD2 CE CE1 CE2 CE3 CZ CZ2 CZ3 CH2 ND1 ND2 NE NE1 NE2 "
-    "NZ NH1 NH2 OD1 OD2 OE1 OE2 OG OG1 OH SD SG".split()
-)
+MAX_STEP: Final = 50  # of residue numbers over a TER inside a chain
+PEPTIDE_BOND: Final = 2.0  # Angstrom, at most
 # rounded atomic mass -> element, for files that have no elements
-ELEMENT_OF_MASS: Final = {1: "H", 2: "H", 12: "C", 14: "N", 16: "O", 19: "F", 31: "P", 32: "S", 35: "CL", 79: "SE"}
-
-
-@dataclass(frozen=True)
-class Topology:
-    """Atoms, residues and chains in the order of the file.
-
-    Attributes
-    ----------
-    path
-        File it was read from.
-    atom_names, elements
-        Per atom; elements in upper case ("C", "SE"), "X" if unknown.
-    residue_of_atom
-        (atoms,) index of the residue of each atom, ascending.
-    residue_names, residue_numbers, insertion_codes
-        Per residue, as in the file; no insertion code is "".
-    chain_of_residue
-        (residues,) index of the chain of each residue, ascending. TER ends a chain, also between equal chain ids.
-    chain_ids
-        Per chain, as in the file, possibly "".
-    file_rows
-        (atoms,) index of each atom among all atoms of the file, alternate locations included.
-    atoms_in_file
-        Their number.
-    """
-
-    path: Path
-    atom_names: tuple[str, ...]
-    elements: tuple[str, ...]
-    residue_of_atom: NDArray[np.int32]
-    residue_names: tuple[str, ...]
-    residue_numbers: NDArray[np.int32]
-    insertion_codes: tuple[str, ...]
-    chain_of_residue: NDArray[np.int32]
-    chain_ids: tuple[str, ...]
-    file_rows: NDArray[np.int64]
-    atoms_in_file: int
-
-    @property
-    def num_atoms(self) -> int:
-        """Number of atoms, of alternate locations the first."""
-        return len(self.atom_names)
-
-    @property
-    def num_residues(self) -> int:
-        """Number of residues, water and ions included."""
-        return len(self.residue_names)
-
-    @cached_property
-    def atoms_by_name(self) -> tuple[dict[str, int], ...]:
-        """Per residue: atom name -> index of the atom (the first, should a name occur twice)."""
-        atoms: tuple[dict[str, int], ...] = tuple({} for _ in range(self.num_residues))
-        for index, (name, residue) in enumerate(zip(self.atom_names, self.residue_of_atom, strict=True)):
-            atoms[residue].setdefault(name, index)
-        return atoms
-
-    @cached_property
-    def is_protein(self) -> NDArray[np.bool_]:
-        """(residues,) whether a residue has atoms N, CA and C, whatever its name."""
-        return np.array([{"N", "CA", "C"} <= atoms.keys() for atoms in self.atoms_by_name], bool)
-
-    @cached_property
-    def protein(self) -> Topology:
-        """The protein residues alone."""
-        return self.subset(np.flatnonzero(self.is_protein[self.residue_of_atom]))
-
-    @property
-    def chain_lengths(self) -> list[int]:
-        """Residues of each chain."""
-        return np.bincount(self.chain_of_residue, minlength=len(self.chain_ids)).tolist()
-
-    def chain_sequences(self) -> list[str]:
-        """One-letter sequence of each chain."""
-        sequence = one_letter_sequence(self.residue_names)
-        ends = np.cumsum(self.chain_lengths)
-        return [sequence[end - length : end] for end, length in zip(ends, self.chain_lengths, strict=True)]
-
-    def subset(self, atoms: NDArray[np.intp]) -> Topology:
-        """Topology of some atoms (ascending indices); residues and chains without atoms are dropped."""
-        residues, residue_of_atom = np.unique(self.residue_of_atom[atoms], return_inverse=True)
-        chains, chain_of_residue = np.unique(self.chain_of_residue[residues], return_inverse=True)
-        return Topology(
-            path=self.path,
-            atom_names=tuple(self.atom_names[i] for i in atoms),
-            elements=tuple(self.elements[i] for i in atoms),
-            residue_of_atom=residue_of_atom.astype(np.int32),
-            residue_names=tuple(self.residue_names[i] for i in residues),
-            residue_numbers=self.residue_numbers[residues],
-            insertion_codes=tuple(self.insertion_codes[i] for i in residues),
-            chain_of_residue=chain_of_residue.astype(np.int32),
-            chain_ids=tuple(self.chain_ids[i] for i in chains),
-            file_rows=self.file_rows[atoms],
-            atoms_in_file=self.atoms_in_file,
-        )
-
-    def to_mdtraj(self) -> mdtraj.Topology:
-        """The same as an MDTraj topology without bonds. A C-terminal oxygen under another name is called O for DSSP."""
-        import mdtraj
-
-        result = mdtraj.Topology()
-        chains = [result.add_chain(chain_id) for chain_id in self.chain_ids]
-        residues = [
-            result.add_residue(name, chains[chain], int(number))
-            for name, chain, number in zip(self.residue_names, self.chain_of_residue, self.residue_numbers, strict=True)
-        ]
-        carbonyl = {}
-        for atoms in self.atoms_by_name:
-            if "O" not in atoms and (other := next((n for n in ("OT1", "OC1", "O1") if n in atoms), None)):
-                carbonyl[atoms[other]] = "O"
-        for index, (name, element) in enumerate(zip(self.atom_names, self.elements, strict=True)):
-            symbol = mdtraj.element.Element.getBySymbol(element) if element != "X" else mdtraj.element.virtual
-            result.add_atom(carbonyl.get(index, name), symbol, residues[self.residue_of_atom[index]])
-        return result
-
-
-class _Builder:
-    """Collects the atoms of a model in file order and finds where residues and chains begin."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._atom_names: list[str] = []
-        self._symbols: list[str] = []
-        self._residue_of_atom: list[int] = []
-        self._residues: list[tuple[str, int, str]] = []
-        self._chain_of_residue: list[int] = []
-        self._chain_ids: list[str] = []
-        self._file_rows: list[int] = []
-        self._names_in_residue: set[str] = set()
-        self._first_name = ""
-        self._key: tuple[object, int, str] | None = None
-        self._chain_key: object = None
-        self._rows = 0
-
-    def add(
-        self,
-        chain_key: object,
-        chain_id: str,
-        residue_name: str,
-        number: int,
-        insertion_code: str,
-        atom_name: str,
-        symbol: str,
-        alternate: bool = False,
-    ) -> None:
-        """Add an atom; another `chain_key` begins a chain, another number, code or name a residue.
-
-        An atom of an alternate location is left out if the residue has its name already or has another residue name.
-        Without alternate locations, the name of the residue's first atom begins the next residue: waters and ions that
-        share a number.
-        """
-        row = self._rows
-        self._rows += 1
-        key = (chain_key, number, insertion_code)
-        if key == self._key:
-            same_name = residue_name == self._residues[-1][0]
-            if alternate and (not same_name or atom_name in self._names_in_residue):
-                return
-            begins = not same_name or atom_name == self._first_name
-        else:
-            begins = True
-        if self._chain_key != chain_key or not self._chain_ids:
-            self._chain_ids.append(chain_id)
-            self._chain_key = chain_key
-        if begins:
-            self._residues.append((residue_name, number, insertion_code))
-            self._chain_of_residue.append(len(self._chain_ids) - 1)
-            self._names_in_residue = set()
-            self._first_name = atom_name
-            self._key = key
-        self._names_in_residue.add(atom_name)
-        self._atom_names.append(atom_name)
-        self._symbols.append(symbol)
-        self._residue_of_atom.append(len(self._residues) - 1)
-        self._file_rows.append(row)
-
-    def build(self) -> Topology:
-        """Topology of what was added."""
-        if not self._atom_names:
-            raise InputError(f"{self.path}: no atoms in it; expected a structure file")
-        residue_of_atom = np.array(self._residue_of_atom, np.int32)
-        names_of_residue: list[set[str]] = [set() for _ in self._residues]
-        for residue, name in zip(self._residue_of_atom, self._atom_names, strict=True):
-            names_of_residue[residue].add(name)
-        in_protein = [
-            {"N", "CA", "C"} <= names or residue[0] in ONE_LETTER
-            for names, residue in zip(names_of_residue, self._residues, strict=True)
-        ]
-        return Topology(
-            path=self.path,
-            atom_names=tuple(self._atom_names),
-            elements=tuple(
-                _element(symbol, name, in_protein[residue])
-                for symbol, name, residue in zip(self._symbols, self._atom_names, self._residue_of_atom, strict=True)
-            ),
-            residue_of_atom=residue_of_atom,
-            residue_names=tuple(residue[0] for residue in self._residues),
-            residue_numbers=np.array([residue[1] for residue in self._residues], np.int32),
-            insertion_codes=tuple(residue[2] for residue in self._residues),
-            chain_of_residue=np.array(self._chain_of_residue, np.int32),
-            chain_ids=tuple(self._chain_ids),
-            file_rows=np.array(self._file_rows, np.int64),
-            atoms_in_file=self._rows,
-        )
-
-
-def _element(symbol: str, name: str, in_protein: bool) -> str:
-    """Element of an atom, "X" if it cannot be told."""
-    if in_protein and name in ELEMENT_FROM_FIRST_LETTER:
-        return name[0]
-    symbol = symbol.upper()
-    if symbol == "D" or (in_protein and symbol.startswith("H")):  # HG of a serine is no mercury
-        return "H"
-    if in_protein and name == "SE":
-        return "SE"
-    if symbol != "X" and gemmi.Element(symbol).atomic_number:  # old files have numbers in these columns
-        return symbol
-    letter = name.lstrip("0123456789")[:1]
-    if letter == "D" and in_protein:  # deuterium
-        return "H"
-    return letter if letter and letter in "HCNOSP" else "X"
+ELEMENT_OF_MASS: Final = {
+    **{1: "H", 2: "H", 12: "C", 14: "N", 16: "O", 19: "F", 31: "P", 32: "S", 79: "SE"},
+    **{23: "NA", 24: "MG", 35: "CL", 39: "K", 40: "CA", 56: "FE", 65: "ZN"},
+}
 
 
 def _open_text(path: Path) -> TextIO:
@@ -271,87 +53,179 @@ def _residue_number(field: str) -> int:
     return int(field)
 
 
-def _read_pdb(path: Path) -> tuple[Topology, list[list[tuple[float, float, float]]]]:
-    """Topology of the first model of a PDB file, and the positions of all atoms of each model in Angstrom."""
-    builder = _Builder(path)
-    models: list[list[tuple[float, float, float]]] = [[]]
-    chain_breaks = 0
+class _PDBReader:
+    """Takes the lines of the first model of a PDB file."""
+
+    def __init__(self, path: Path) -> None:
+        self.builder = TopologyBuilder(path)
+        self.xyz: list[tuple[float, float, float]] = []
+        self._declared: dict[str, list[list[str]]] = {}  # chain id -> SEQRES of each chain of that id
+        self._chain_ids: list[str] = []
+        self._chain_id = ""
+        self._segment = ""
+        self._after_ter = False
+        self._carbon = (inf, inf, inf)  # position of the last atom named C
+
+    def declare(self, line: str) -> None:
+        """Take a SEQRES line; serial number 1 begins a sequence."""
+        sequences = self._declared.setdefault(line[11].strip(), [])
+        if line[7:10].strip() == "1" or not sequences:
+            sequences.append([])
+        sequences[-1] += line[19:].split()
+
+    def end_chain(self) -> None:
+        """Take a TER line."""
+        self._after_ter = True
+
+    def add(self, line: str) -> None:
+        """Take an ATOM or HETATM line."""
+        position = (float(line[30:38]), float(line[38:46]), float(line[46:54]))
+        self.xyz.append(position)
+        chain_id = line[21].strip()
+        name = line[12:16].strip()
+        number = _residue_number(line[22:26])
+        segment = "" if chain_id else line[72:76].strip()
+        bonded = name == "N" and dist(position, self._carbon) < PEPTIDE_BOND
+        if not self._chain_ids or self._begins_chain(chain_id, segment, number, bonded):
+            self._chain_ids.append(chain_id)
+        self._chain_id, self._segment, self._after_ter = chain_id, segment, False
+        if name == "C":
+            self._carbon = position
+        self.builder.add(
+            chain_key=len(self._chain_ids),
+            chain_id=chain_id,
+            residue_name=line[17:21].strip(),  # CHARMM names have four letters
+            number=number,
+            insertion_code=line[26].strip(),
+            atom_name=name,
+            symbol=line[76:78].strip(),
+            alternate=line[16] != " ",
+        )
+
+    def _begins_chain(self, chain_id: str, segment: str, number: int, bonded: bool) -> bool:
+        if chain_id != self._chain_id or segment != self._segment:
+            return True
+        step = number - (self.builder.last_number or 0)
+        if self._after_ter:
+            skips = chain_id != "" and 1 < step <= MAX_STEP
+            return not (bonded or skips or len(self._declared.get(chain_id, ())) == 1)
+        return not chain_id and step < 0
+
+    def topology(self) -> Topology:
+        """Topology of what was added."""
+        declared = {}
+        counts: dict[str, int] = {}
+        for chain, chain_id in enumerate(self._chain_ids):
+            sequences = self._declared.get(chain_id, [])
+            place = counts.get(chain_id, 0)
+            counts[chain_id] = place + 1
+            if place < len(sequences):
+                declared[chain] = sequences[place]
+        return self.builder.build(declared=declared)
+
+
+def _pdb_first_model(path: Path) -> tuple[Topology, NDArray[np.float64]]:
+    """Topology and positions (atoms of the file, 3) in Angstrom of the first model of a PDB file."""
+    reader = _PDBReader(path)
     with _open_text(path) as file:
         for line in file:
             record = line[:6]
             if record in ("ATOM  ", "HETATM"):
-                models[-1].append((float(line[30:38]), float(line[38:46]), float(line[46:54])))
-                if len(models) == 1:
-                    chain_id = line[21].strip()
-                    builder.add(
-                        chain_key=(chain_id, chain_breaks),
-                        chain_id=chain_id,
-                        residue_name=line[17:21].strip(),  # CHARMM names have four letters
-                        number=_residue_number(line[22:26]),
-                        insertion_code=line[26].strip(),
-                        atom_name=line[12:16].strip(),
-                        symbol=line[76:78].strip(),
-                        alternate=line[16] != " ",
-                    )
+                reader.add(line)
+            elif record == "SEQRES":
+                reader.declare(line)
             elif record[:3] == "TER":
-                chain_breaks += 1
-            elif (record[:3] == "END" or record[:5] == "MODEL") and models[-1]:
-                models.append([])
-    return builder.build(), [model for model in models if model]
+                reader.end_chain()
+            elif (record[:3] == "END" or record[:5] == "MODEL") and reader.xyz:
+                break
+    return reader.topology(), np.array(reader.xyz)
+
+
+def _pdb_models(path: Path) -> Iterator[NDArray[np.float64]]:
+    """Positions (atoms of the file, 3) of one model after the other."""
+    positions: list[str] = []  # columns x, y, z of 8 characters each
+
+    def model() -> NDArray[np.float64]:
+        return np.frombuffer("".join(positions).encode(), "S8").astype(np.float64).reshape(-1, 3)
+
+    with _open_text(path) as file:
+        for line in file:
+            record = line[:6]
+            if record in ("ATOM  ", "HETATM"):
+                positions.append(line[30:54])
+            elif (record[:3] == "END" or record[:5] == "MODEL") and positions:
+                yield model()
+                positions = []
+    if positions:
+        yield model()
 
 
 MMCIF_COLUMNS: Final = (
     "label_asym_id",
-    "auth_asym_id",
+    "?auth_asym_id",
     "label_comp_id",
-    "auth_seq_id",
+    "?auth_seq_id",
     "?pdbx_PDB_ins_code",
     "label_atom_id",
     "?type_symbol",
     "?label_alt_id",
     "?pdbx_PDB_model_num",
+    "?label_seq_id",
+    "?label_entity_id",
     "Cartn_x",
     "Cartn_y",
     "Cartn_z",
 )
 
 
-def _read_mmcif(path: Path) -> tuple[Topology, list[list[tuple[float, float, float]]]]:
-    """The same of an mmCIF file; another label_asym_id begins a chain."""
-    table = gemmi.cif.read(str(path)).sole_block().find("_atom_site.", list(MMCIF_COLUMNS))
-    builder = _Builder(path)
+def _mmcif_models(path: Path) -> tuple[Topology, list[NDArray[np.float64]]]:
+    """Topology of the first model of an mmCIF file and positions of all models; another label_asym_id is a chain."""
+    block = gemmi.cif.read(str(path)).sole_block()
+    declared: dict[str, dict[int, str]] = {}  # entity -> place -> residue name (the first of several)
+    for entity, number, name in block.find("_entity_poly_seq.", ["entity_id", "num", "mon_id"]):
+        declared.setdefault(gemmi.cif.as_string(entity), {}).setdefault(int(number) - 1, gemmi.cif.as_string(name))
+    builder = TopologyBuilder(path)
     models: dict[str, list[tuple[float, float, float]]] = {}
+    sequences: dict[int, str] = {}
 
     def text(row: gemmi.cif.Table.Row, column: int) -> str:
         value = gemmi.cif.as_string(row[column]) if row.has(column) else ""
         return "" if value in (".", "?") else value
 
-    for row in table:
+    for row in block.find("_atom_site.", list(MMCIF_COLUMNS)):
         model = text(row, 8)
-        position = (gemmi.cif.as_number(row[9]), gemmi.cif.as_number(row[10]), gemmi.cif.as_number(row[11]))
+        position = (gemmi.cif.as_number(row[11]), gemmi.cif.as_number(row[12]), gemmi.cif.as_number(row[13]))
         models.setdefault(model, []).append(position)
         if len(models) == 1:
+            number, entity = text(row, 9), text(row, 10)
             builder.add(
                 chain_key=text(row, 0),
-                chain_id=text(row, 1),
+                chain_id=text(row, 1) or text(row, 0),
                 residue_name=text(row, 2),
-                number=int(text(row, 3)),
+                number=int(text(row, 3) or number or 0),
                 insertion_code=text(row, 4),
                 atom_name=text(row, 5),
                 symbol=text(row, 6),
                 alternate=text(row, 7) != "",
+                place=int(number) - 1 if number and entity in declared else -1,
             )
-    return builder.build(), list(models.values())
+            if entity in declared:
+                names = declared[entity]
+                sequences[builder.num_chains - 1] = one_letter_sequence(names[place] for place in sorted(names))
+    return builder.build(sequences), [np.array(model) for model in models.values()]
 
 
 def _gro_topology(path: Path) -> Topology:
     """Topology of a GRO file: fixed columns residue number, residue name, atom name, 5 characters each."""
-    builder = _Builder(path)
+    builder = TopologyBuilder(path)
+    chains = 0
     with _open_text(path) as file:
         next(file)
         for _ in range(int(next(file))):
             line = next(file)
-            builder.add(0, "", line[5:10].strip(), int(line[:5]), "", line[10:15].strip(), "")
+            number = int(line[:5])
+            chains += number < (builder.last_number or 0)
+            builder.add(chains, "", line[5:10].strip(), number, "", line[10:15].strip(), "")
     return builder.build()
 
 
@@ -360,7 +234,7 @@ def _psf_topology(path: Path) -> Topology:
 
     A segment is a chain; it is printed by its first letter, as VMD does.
     """
-    builder = _Builder(path)
+    builder = TopologyBuilder(path)
     with _open_text(path) as file:
         count = next(int(line.split()[0]) for line in file if "!NATOM" in line)
         for _ in range(count):
@@ -371,16 +245,58 @@ def _psf_topology(path: Path) -> Topology:
     return builder.build()
 
 
+def _prmtop_sections(lines: Iterable[str]) -> dict[str, list[str]]:
+    """%FLAG sections of a PRMTOP file; names are cut from fields of four characters, numbers at blanks."""
+    sections: dict[str, list[str]] = {}
+    fields: list[str] = []
+    four_letters = False
+    for line in lines:
+        if line.startswith("%FLAG"):
+            fields = sections.setdefault(line.split()[1], [])
+        elif line.startswith("%FORMAT"):
+            four_letters = "a4" in line.lower()
+        elif not line.startswith("%"):
+            line = line.rstrip("\n")
+            fields += [line[at : at + 4].strip() for at in range(0, len(line), 4)] if four_letters else line.split()
+    return sections
+
+
+def _prmtop_topology(path: Path) -> Topology:
+    """Topology of an AMBER PRMTOP file: residues are numbered from 1; a molecule is a chain, as far as it tells."""
+    with _open_text(path) as file:
+        sections = _prmtop_sections(file)
+    names = sections["ATOM_NAME"]
+    first_atoms = [int(first) - 1 for first in sections["RESIDUE_POINTER"]]
+    masses = sections["MASS"]
+    molecule_ends = np.cumsum([int(atoms) for atoms in sections.get("ATOMS_PER_MOLECULE", [])])
+    builder = TopologyBuilder(path)
+    for residue, (name, first) in enumerate(zip(sections["RESIDUE_LABEL"], first_atoms, strict=False)):
+        last = first_atoms[residue + 1] if residue + 1 < len(first_atoms) else len(names)
+        molecule = int(np.searchsorted(molecule_ends, first, side="right"))
+        for atom in range(first, last):
+            symbol = ELEMENT_OF_MASS.get(round(float(masses[atom])), "")
+            builder.add(molecule, "", name, residue + 1, "", names[atom], symbol)
+    return builder.build()
+
+
 def _mdtraj_topology(path: Path) -> Topology:
     import mdtraj
 
-    builder = _Builder(path)
+    builder = TopologyBuilder(path)
     for atom in mdtraj.load_topology(str(path)).atoms:
         residue = atom.residue
         symbol = "" if atom.element is None or atom.element.symbol == "VS" else atom.element.symbol
         chain_id = residue.chain.chain_id or ""
         builder.add(residue.chain.index, chain_id, residue.name, residue.resSeq, "", atom.name, symbol)
     return builder.build()
+
+
+TOPOLOGY_READERS: Final = {
+    ".gro": _gro_topology,
+    ".psf": _psf_topology,
+    ".prmtop": _prmtop_topology,
+    ".parm7": _prmtop_topology,
+}
 
 
 def _suffix(path: str | Path) -> str:
@@ -393,18 +309,30 @@ def is_structure_file(path: str | Path) -> bool:
     return _suffix(path) in STRUCTURE_SUFFIXES
 
 
+def is_topology_file(path: str | Path) -> bool:
+    """Whether a file is a structure or a topology by its name."""
+    return is_structure_file(path) or _suffix(path) in TOPOLOGY_READERS
+
+
 def _readable(path: str | Path) -> Path:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     return Path(path)
 
 
-def _read_structure_file(path: Path) -> tuple[Topology, list[list[tuple[float, float, float]]]]:
+UNREADABLE: Final = (OSError, EOFError, RuntimeError, ValueError, IndexError, zlib.error)
+
+
+def _first_model(path: Path) -> tuple[Topology, NDArray[np.float64]]:
+    """Topology and positions of all atoms of the file's first model, (atoms of the file, 3) in Angstrom."""
     try:
-        return _read_pdb(path) if _suffix(path) in (".pdb", ".ent") else _read_mmcif(path)
+        if _suffix(path) in (".pdb", ".ent"):
+            return _pdb_first_model(path)
+        topology, models = _mmcif_models(path)
+        return topology, models[0]
     except InputError:
         raise
-    except (OSError, EOFError, RuntimeError, ValueError, IndexError, zlib.error) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: not a readable structure file ({error})") from None
 
 
@@ -418,33 +346,54 @@ def read_topology(path: str | Path) -> Topology:
     """
     path = _readable(path)
     if is_structure_file(path):
-        return _read_structure_file(path)[0]
+        return _first_model(path)[0]
     try:
-        reader = {".gro": _gro_topology, ".psf": _psf_topology}.get(_suffix(path), _mdtraj_topology)
-        return reader(path)
+        return TOPOLOGY_READERS.get(_suffix(path), _mdtraj_topology)(path)
     except InputError:
         raise
     except Exception as error:  # every reader of MDTraj raises its own kind
         raise InputError(f"{path}: not a readable topology ({type(error).__name__}: {error})") from None
 
 
-def read_models(path: str | Path) -> NDArray[np.float32]:
-    """Coordinates of all models of a PDB or mmCIF file, all alternate locations included.
+def topology_of_pdb_text(path: Path, text: str) -> Topology:
+    """Topology of PDB text that is kept in another file: `path` is named in messages."""
+    reader = _PDBReader(path)
+    try:
+        for line in text.splitlines():
+            if line[:6] in ("ATOM  ", "HETATM"):
+                reader.add(line)
+            elif line[:3] == "TER":
+                reader.end_chain()
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{path}: not readable as PDB text ({error})") from None
+    return reader.topology()
 
-    Returns
-    -------
-    (models, atoms of the file, 3) float32 in Angstrom.
+
+def read_models(path: str | Path) -> Iterator[NDArray[np.float32]]:
+    """Coordinates of one model of a PDB or mmCIF file after the other, all alternate locations included.
+
+    Yields
+    ------
+    (atoms of the file, 3) float32 in Angstrom.
 
     Raises
     ------
     InputError
-        If models differ in their number of atoms.
+        If the file cannot be read or models differ in their number of atoms.
     """
-    _, models = _read_structure_file(_readable(path))
-    counts = {len(model) for model in models}
-    if len(counts) > 1:
-        raise InputError(f"{path}: models have between {min(counts)} and {max(counts)} atoms; they must be equal")
-    return np.array(models, np.float32)
+    path = _readable(path)
+    atoms = None
+    try:
+        models = _pdb_models(path) if _suffix(path) in (".pdb", ".ent") else iter(_mmcif_models(path)[1])
+        for number, model in enumerate(models, 1):
+            if atoms is not None and len(model) != atoms:
+                raise InputError(f"{path}: model {number} has {len(model)} atoms, the first has {atoms}")
+            atoms = len(model)
+            yield model.astype(np.float32)
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(f"{path}: not a readable structure file ({error})") from None
 
 
 def read_structure(path: str | Path) -> tuple[Topology, NDArray[np.float64]]:
@@ -452,19 +401,5 @@ def read_structure(path: str | Path) -> tuple[Topology, NDArray[np.float64]]:
     path = _readable(path)
     if not is_structure_file(path):
         raise InputError(f"{path}: expected a PDB or mmCIF file")
-    topology, models = _read_structure_file(path)
-    return topology, np.array(models[0])[topology.file_rows]
-
-
-def label_of_residue(topology: Topology) -> Sequence[str]:
-    """`chain:name:number[code]` of each residue; an empty chain id is `X`."""
-    return [
-        f"{topology.chain_ids[chain] or 'X'}:{name}:{number}{code}"
-        for name, number, code, chain in zip(
-            topology.residue_names,
-            topology.residue_numbers,
-            topology.insertion_codes,
-            topology.chain_of_residue,
-            strict=True,
-        )
-    ]
+    topology, xyz = _first_model(path)
+    return topology, xyz[topology.file_rows]

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import mdtraj
 import numpy as np
+from mdtraj.formats.registry import FormatRegistry
+from mdtraj.utils import lengths_and_angles_to_box_vectors
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
-from data_prepare.structure import Topology, is_structure_file, read_models
+from data_prepare.molecular_dynamics.periodic import WholeChains
+from data_prepare.structure import is_structure_file, read_models
+from data_prepare.topology import Topology
 
 ANGSTROM_PER_NM: Final = np.float32(10.0)
 NM_PER_ANGSTROM: Final = np.float32(0.1)
+CHUNK_FRAMES: Final = 100
+CHUNK_ATOMS: Final = 1_000_000  # frames x atoms held at once: 12 MB of coordinates, a few times over
+TRAJECTORY_SUFFIXES: Final = (".xtc", ".trr", ".dcd", ".nc", ".netcdf", ".ncdf", ".mdcrd", ".crd", ".h5", ".hdf5")
 
 
 class Chunk(NamedTuple):
@@ -39,24 +48,82 @@ def chunk_of_angstrom(xyz: NDArray, first_number: int = 0) -> Chunk:
     return Chunk(np.arange(first_number, first_number + len(xyz)), xyz, xyz * NM_PER_ANGSTROM)
 
 
-def _raw_chunks(path: Path, size: int) -> Iterator[tuple[NDArray[np.float32], bool]]:
-    """Chunks (frames, atoms, 3) of all frames as stored, and whether that is in nm (else Angstrom)."""
+class _RawChunk(NamedTuple):
+    """Frames as stored."""
+
+    xyz: NDArray[np.float32]  # (frames, atoms, 3)
+    box: NDArray[np.float64] | None  # (frames, 3, 3) vectors in rows, same unit
+    in_nm: bool  # else Angstrom
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def is_trajectory_file(path: str | Path) -> bool:
+    """Whether a file is a trajectory by its name."""
+    return _suffix(Path(path)) in TRAJECTORY_SUFFIXES
+
+
+def _open(path: Path) -> AbstractContextManager:
+    """The file, opened by MDTraj's reader for its suffix."""
+    suffix = _suffix(path)
+    if suffix not in FormatRegistry.fileobjects:
+        raise InputError(f"{path}: not a trajectory by its name; known are {', '.join(TRAJECTORY_SUFFIXES)}")
+    if suffix == ".dcd":
+        _check_dcd(path)
+    return FormatRegistry.fileobjects[suffix](str(path), mode="r")
+
+
+def _check_dcd(path: Path) -> None:
+    """Refuse a DCD file that was cut short: its reader would end early without a word."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    if len(head) < 12:
+        raise InputError(f"{path}: not a readable trajectory (only {len(head)} bytes)")
+    order = "<" if head[:4] == struct.pack("<i", 84) else ">"
+    (claimed,) = struct.unpack(f"{order}i", head[8:])
+    with FormatRegistry.fileobjects[".dcd"](str(path), mode="r") as opened:
+        there = len(opened)
+    if claimed > there:
+        raise InputError(f"{path}: cut short, {there} of {claimed} frames are there; copy it again")
+
+
+def _raw_chunks(path: Path, size: int) -> Iterator[_RawChunk]:
+    """All frames as stored."""
     if is_structure_file(path):
         models = read_models(path)
-        for start in range(0, len(models), size):
-            yield models[start : start + size], False
+        while some := list(islice(models, size)):
+            yield _RawChunk(np.array(some), None, False)
         return
     try:
-        with mdtraj.open(str(path)) as file:
+        with _open(path) as file:
             in_nm = file.distance_unit == "nanometers"
             while True:
                 data = file.read(n_frames=size)
                 xyz = np.asarray(data[0] if isinstance(data, tuple) else data, np.float32)
                 if len(xyz) == 0:
                     return
-                yield xyz, in_nm
+                yield _RawChunk(xyz, _box_vectors(data), in_nm)
+    except InputError:
+        raise
     except Exception as error:  # every reader of MDTraj raises its own kind
         raise InputError(f"{path}: not a readable trajectory ({type(error).__name__}: {error})") from None
+
+
+def _box_vectors(data: object) -> NDArray[np.float64] | None:
+    """Box vectors (frames, 3, 3) among what a reader of MDTraj gives: as they are, or lengths and angles."""
+    if not isinstance(data, tuple):
+        return None
+    frames = len(data[0])
+    arrays = [np.asarray(item) for item in data[1:] if item is not None]
+    for array in arrays:
+        if array.shape == (frames, 3, 3):
+            return array.astype(np.float64)
+    cell = [array.T.astype(np.float64) for array in arrays if array.shape == (frames, 3)]
+    if len(cell) != 2 or not (cell[0] > 0).all():
+        return None
+    return np.stack(lengths_and_angles_to_box_vectors(*cell[0], *cell[1]), axis=1)
 
 
 def check_range(begin: int, end: int | None, stride: int) -> None:
@@ -71,20 +138,23 @@ def read_chunks(
     begin: int = 0,
     end: int | None = None,
     stride: int = 1,
-    size: int = 100,
+    size: int | None = None,
+    whole: bool = False,
 ) -> Iterator[Chunk]:
     """Frames of a trajectory, a chunk at a time.
 
     Parameters
     ----------
     topology
-        Of the same system.
+        Of the same system, or a part of it.
     path
         XTC, DCD, TRR, NetCDF (whatever MDTraj opens), or the models of a PDB or mmCIF file.
     begin, end, stride
         Which frames; `end` is inclusive and None is the last one.
     size
-        Frames read at once.
+        Frames read at once; by default as many as fit a bounded memory, at most 100.
+    whole
+        Make protein chains whole that the periodic box has broken, if the trajectory has a box.
 
     Yields
     ------
@@ -93,16 +163,19 @@ def read_chunks(
     Raises
     ------
     InputError
-        If the file is missing, unreadable or empty, its atoms are not as many as those of the topology, a coordinate
-        is not finite, or the range has no frame.
+        If the file is missing, unreadable, cut short or empty, its atoms are not as many as those of the topology, a
+        coordinate is not finite, or the range has no frame.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     check_range(begin, end, stride)
+    if size is None:
+        size = max(1, min(CHUNK_FRAMES, CHUNK_ATOMS // topology.atoms_in_file))
     position = 0
     used = 0
-    for xyz, in_nm in _raw_chunks(path, size):
+    make_whole = None
+    for xyz, box, in_nm in _raw_chunks(path, size):
         if xyz.shape[1] not in (topology.num_atoms, topology.atoms_in_file):
             raise InputError(
                 f"{path}: {xyz.shape[1]} atoms, but the topology {topology.path} has {topology.num_atoms}; "
@@ -110,13 +183,17 @@ def read_chunks(
             )
         if xyz.shape[1] != topology.num_atoms:
             xyz = xyz[:, topology.file_rows]
+        if whole and box is not None:
+            if make_whole is None:  # the first frame decides, whichever are used
+                make_whole = WholeChains(topology, xyz[0], box[0])
+            xyz = make_whole(xyz, box)
         numbers = np.arange(position, position + len(xyz))
         position += len(xyz)
         keep = (numbers >= begin) & ((numbers - begin) % stride == 0)
         if end is not None:
             keep &= numbers <= end
-        numbers, xyz = numbers[keep], xyz[keep]
-        if len(numbers):
+        if keep.any():
+            numbers, xyz = numbers[keep], xyz[keep]
             finite = np.isfinite(xyz).all(axis=(1, 2))
             if not finite.all():
                 raise InputError(f"{path}: frame {numbers[~finite][0]} has coordinates that are not finite numbers")
@@ -141,10 +218,14 @@ def first_frame(topology: Topology, path: str | Path) -> NDArray[np.float32]:
 def count_frames(topology: Topology, path: str | Path) -> int:
     """Number of frames of a trajectory."""
     path = Path(path)
-    if path.suffix in (".xtc", ".dcd", ".nc", ".trr") and path.is_file():
+    if _suffix(path) in (".xtc", ".dcd", ".nc", ".trr") and path.is_file():
         try:
-            with mdtraj.open(str(path)) as file:
+            with _open(path) as file:
                 return len(file)
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(f"{path}: not a readable trajectory ({type(error).__name__}: {error})") from None
+    if is_structure_file(path):
+        return sum(1 for _ in read_models(path))
     return sum(len(chunk.numbers) for chunk in read_chunks(topology, path))

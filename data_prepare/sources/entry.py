@@ -1,14 +1,77 @@
-"""An entry of a source: one protein or complex, not opened yet."""
+"""An entry of a source: one protein or complex, listed by name and opened only when its turn comes."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.structure import read_structure, read_topology
+from data_prepare.topology import Topology
+
+if TYPE_CHECKING:
+    from data_prepare.molecular_dynamics.trajectory import Chunk
+
+GZIP_RATIO: Final = 4  # text of a structure to its gzipped size, roughly
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What is needed to make the features of one protein.
+class Reading:
+    """What of an entry is used.
+
+    Attributes
+    ----------
+    begin, end, stride
+        Frames of each replica; `end` is inclusive and None is the last one.
+    chains
+        Ids of the chains; none stands for all.
+    """
+
+    begin: int = 0
+    end: int | None = None
+    stride: int = 1
+    chains: tuple[str, ...] = ()
+
+
+class Ensemble(NamedTuple):
+    """Frames of one system, all replicas one after the other.
+
+    Attributes
+    ----------
+    topology
+        Atoms of the frames; chains of protein and whatever else is there.
+    chunks
+        Frames with these atoms; read on, they come from the files.
+    """
+
+    topology: Topology
+    chunks: Iterator[Chunk]
+
+
+class Structure(NamedTuple):
+    """One conformation.
+
+    Attributes
+    ----------
+    topology
+        Its atoms.
+    xyz
+        (atoms, 3) float64, Angstrom.
+    """
+
+    topology: Topology
+    xyz: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(ABC):
+    """What is needed to make the features of one protein or complex; small, and can be sent to another machine.
 
     Attributes
     ----------
@@ -17,15 +80,77 @@ class Entry:
     source
         Data set it is from, or the training group it belongs to.
     label
-        train or test.
-    topology
-        Structure file, or the topology of the trajectory.
-    trajectory
-        None for a single structure, which gets normal mode features.
+        train or test; empty if the split by clusters decides.
     """
 
     name: str
     source: str
-    label: str
+    label: str = ""
+
+    @property
+    @abstractmethod
+    def paths(self) -> tuple[Path, ...]:
+        """Files that are read."""
+
+    @abstractmethod
+    def open(self, reading: Reading) -> AbstractContextManager[Ensemble | Structure]:
+        """The system, while the context lasts.
+
+        Raises
+        ------
+        InputError
+            If a file is missing or cannot be read; also later, while chunks are read.
+        """
+
+    @property
+    def size(self) -> int:
+        """Bytes to read, uncompressed: the largest entries begin first."""
+        there = [path for path in self.paths if path.is_file()]
+        return sum(path.stat().st_size * (GZIP_RATIO if path.suffix == ".gz" else 1) for path in there)
+
+
+def select(topology: Topology, reading: Reading) -> Topology:
+    """The chains that are asked for."""
+    return topology.select_chains(reading.chains) if reading.chains else topology
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry(Entry):
+    """A structure, or a topology with one or several trajectories (replicas, pooled to one ensemble).
+
+    Attributes
+    ----------
+    topology
+        Structure file, or the topology of the trajectories.
+    trajectories
+        None for a single structure.
+    """
+
     topology: Path
-    trajectory: Path | None = None
+    trajectories: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files that are read."""
+        return tuple(dict.fromkeys((self.topology, *self.trajectories)))
+
+    @contextmanager
+    def open(self, reading: Reading) -> Iterator[Ensemble | Structure]:
+        """The first model of the structure, or the frames of all trajectories."""
+        if self.trajectories:
+            topology = select(read_topology(self.topology), reading)
+            yield Ensemble(topology, read_replicas(topology, self.trajectories, reading))
+        else:
+            topology, xyz = read_structure(self.topology)
+            chosen = select(topology, reading)
+            # both have the same file rows in ascending order
+            yield Structure(chosen, xyz[np.searchsorted(topology.file_rows, chosen.file_rows)])
+
+
+def read_replicas(topology: Topology, paths: tuple[Path, ...], reading: Reading) -> Iterator[Chunk]:
+    """Frames of several trajectories of a system, one after the other, chains made whole."""
+    # the libraries of trajectories take seconds to import: only a task needs them
+    from data_prepare.molecular_dynamics.trajectory import read_chunks
+
+    for path in paths:
+        yield from read_chunks(topology, path, reading.begin, reading.end, reading.stride, whole=True)

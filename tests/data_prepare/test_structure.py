@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from itertools import pairwise
 
 import gemmi
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prepare.errors import InputError
-from data_prepare.sequence import modify_seq, one_letter_sequence
-from data_prepare.structure import label_of_residue, read_models, read_structure, read_topology
+from data_prepare.sequence import ONE_LETTER, align_to_sequence, modify_seq, one_letter_sequence
+from data_prepare.structure import read_models, read_structure, read_topology
+from data_prepare.topology import label_of_residue
 
 BACKBONE = (("N", (0, 0, 0)), ("CA", (1.5, 0, 0)), ("C", (2, 1.4, 0)), ("O", (1.2, 2.3, 0)))
 
@@ -32,13 +34,154 @@ def test_names_stay_as_they_are(write_pdb):
     assert topology.chain_sequences() == ["H"]
 
 
+def ter_before(atoms):
+    atoms[0][-1]["ter_before"] = True
+    return atoms
+
+
+def chains(path):
+    topology = read_topology(path)
+    return list(zip(topology.chain_ids, topology.chain_sequences(), strict=True))
+
+
 def test_ter_ends_a_chain_also_with_the_same_id(write_pdb):
-    atoms = backbone("ALA", "A", 1) + backbone("GLY", "A", 2, 4) + backbone("TRP", "A", 3, 8)
-    atoms[8][-1]["ter_before"] = True
-    topology = read_topology(write_pdb(atoms))
+    """Numbers that run on, as AMBER writes them, or a jump: another chain."""
+    for number in (3, 103, 1):
+        atoms = backbone("ALA", "A", 1) + backbone("GLY", "A", 2, 4) + ter_before(backbone("TRP", "A", number, 8))
+        topology = read_topology(write_pdb(atoms))
+        assert topology.chain_ids == ("A", "A")
+        assert modify_seq(topology.chain_sequences()) == "AG<eos><cls>W"
+
+
+def test_ter_inside_a_chain(write_pdb):
+    """Some numbers left out, or a bond: the chain goes on."""
+    before = backbone("ALA", "A", 1) + backbone("GLY", "A", 2, 4)
+    assert chains(write_pdb(before + ter_before(backbone("TRP", "A", 5, 30)))) == [("A", "AGW")]
+    atoms = [(n, r, "A", i, xyz if (n, i) != ("N", 3) else (6, 1.4, 1.3), {}) for n, r, _, i, xyz, _ in before]
+    bonded = backbone("TRP", "A", 3, 8)
+    bonded[0] = ("N", "TRP", "A", 3, (6, 1.4, 1.3), {"ter_before": True})
+    assert chains(write_pdb(atoms + bonded)) == [("A", "AGW")]
+    blank = backbone("ALA", " ", 1) + ter_before(backbone("TRP", " ", 5, 30))
+    assert chains(write_pdb(blank)) == [("", "A"), ("", "W")]
+
+
+def test_chains_without_ids(write_pdb):
+    """A number that falls, or another segment name."""
+    path = write_pdb(backbone("ALA", " ", 1) + backbone("GLY", " ", 2, 4) + backbone("TRP", " ", 1, 9))
+    assert chains(path) == [("", "AG"), ("", "W")]
+    path = write_pdb(backbone("ALA", " ", 1) + backbone("GLY", " ", 2, 4))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line[:72] + f"PRO{line[25]}" + line[76:] for line in lines if line[:4] == "ATOM"))
+    assert chains(path) == [("", "A"), ("", "G")]
+
+
+def seqres(chain, *names):
+    return [
+        f"SEQRES {i // 13 + 1:3d} {chain} {len(names):4d}  {' '.join(names[i : i + 13])}\n"
+        for i in range(0, len(names), 13)
+    ]
+
+
+def with_seqres(path, *lines):
+    path.write_text("".join(lines) + path.read_text())
+    return path
+
+
+def test_unresolved_residues_stay_in_the_sequence(write_pdb):
+    """SEQRES has a tail before, a loop and an end that have no coordinates; TER at the loop is no end of the chain."""
+    atoms = [a for i, r in ((5, "ALA"), (6, "MSE"), (9, "GLY"), (10, "TRP")) for a in backbone(r, "A", i, 5 * i)]
+    ter_before(atoms[8:12])
+    atoms += ter_before(backbone("SER", "B", 1, 90))
+    atoms.append(("O", "HOH", "A", 201, (0, 0, 50), {"record": "HETATM"}))
+    declared = seqres("A", "GLY", "HIS", "ALA", "MSE", "GLY", "GLY", "GLY", "TRP", "LYS"), seqres("B", "SER", "THR")
+    topology = read_topology(with_seqres(write_pdb(atoms), *declared[0], *declared[1])).protein
+    assert topology.chain_sequences() == ["AMGW", "S"]
+    sequences, places = topology.full_sequences()
+    assert sequences == ["GHAMGGGWK", "ST"]
+    assert places.tolist() == [2, 3, 6, 7, 9]
+    sequences, places = topology.select_chains(["B"]).full_sequences()
+    assert (sequences, places.tolist()) == (["ST"], [0])
+
+
+def test_unresolved_residues_of_mmcif(write_pdb, tmp_path):
+    """label_seq_id tells the place; an archive's second name for a place (heterogeneity) is left out."""
+    path = write_pdb(backbone("ALA", "A", 5) + backbone("TRP", "A", 9, 9))
+    structure = gemmi.read_structure(str(path))
+    structure.setup_entities()
+    structure.entities[0].full_sequence = ["GLY", "ALA,SER", "MSE", "LYS", "TRP", "HIS"]
+    structure.assign_label_seq_id()
+    structure.make_mmcif_document().write_file(str(tmp_path / "x.cif"))
+    topology = read_topology(tmp_path / "x.cif").protein
+    assert topology.residue_numbers.tolist() == [5, 9]
+    sequences, places = topology.full_sequences()
+    assert (sequences, places.tolist()) == (["GAMKWH"], [1, 4])
+    # files of other programs may lack the author's names
+    text = (tmp_path / "x.cif").read_text().replace("_atom_site.auth_", "_atom_site.other_")
+    (tmp_path / "y.cif").write_text(text)
+    other = read_topology(tmp_path / "y.cif").protein
+    assert other.residue_numbers.tolist() == [2, 5]
+    assert other.full_sequences()[0] == ["GAMKWH"]
+
+
+def test_prmtop(tmp_path):
+    """Names stay; molecules are chains; elements are those of the masses, CA is carbon in protein and calcium alone."""
+    names = ["N", "CA", "C", "O", "N", "CA", "C", "O", "CA", "O", "H1", "H2"]
+    masses = [14.01, 12.01, 12.01, 16.0] * 2 + [40.08, 16.0, 1.008, 1.008]
+
+    def section(flag, form, fields, width, per_line):
+        lines = [fields[i : i + per_line] for i in range(0, len(fields), per_line)]
+        body = "".join("".join(f"{field:{width}}" for field in line) + "\n" for line in lines)
+        return f"%FLAG {flag}\n%FORMAT({form})\n{body}"
+
+    text = "%VERSION  VERSION_STAMP = V0001.000\n" + section("TITLE", "20a4", ["test"], 4, 20)
+    text += section("ATOM_NAME", "20a4", names, "<4", 20)
+    text += section("MASS", "5E16.8", [f"{mass:.8E}" for mass in masses], ">16", 5)
+    text += section("RESIDUE_LABEL", "20a4", ["HIE", "CYX", "CA", "WAT"], "<4", 20)
+    text += section("RESIDUE_POINTER", "10I8", ["1", "5", "9", "10"], ">8", 10)
+    path = tmp_path / "x.prmtop"
+    path.write_text(text + section("ATOMS_PER_MOLECULE", "10I8", ["4", "4", "1", "3"], ">8", 10))
+    topology = read_topology(path)
+    assert topology.residue_names == ("HIE", "CYX", "CA", "WAT")
+    assert topology.chain_lengths == [1, 1, 1, 1]
+    assert topology.elements == (*"NCCONCCO", "CA", "O", "H", "H")
+    assert topology.protein.chain_sequences() == ["H", "C"]
+    path.write_text(text)
+    assert read_topology(path).chain_lengths == [4]
+    path.write_text(text.replace("%FLAG MASS", "%FLAG OTHER"))
+    with pytest.raises(InputError, match=r"x\.prmtop: not a readable topology"):
+        read_topology(path)
+
+
+def test_select_chains(write_pdb):
+    path = write_pdb(backbone("ALA", "A", 1) + backbone("GLY", "B", 1, 9) + backbone("TRP", "A", 2, 18))
+    topology = read_topology(path).select_chains(["A"])
     assert topology.chain_ids == ("A", "A")
-    assert topology.chain_lengths == [2, 1]
-    assert modify_seq(topology.chain_sequences()) == "AG<eos><cls>W"
+    assert topology.file_rows.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+    with pytest.raises(InputError, match=r"system\.pdb: no chain C; it has A, B"):
+        read_topology(path).select_chains(["A", "C"])
+
+
+def test_declared_sequence_that_does_not_fit(write_pdb):
+    path = with_seqres(write_pdb(backbone("ALA", "A", 1) + backbone("TRP", "A", 2, 4)), *seqres("A", "ALA", "GLY"))
+    with pytest.warns(UserWarning, match="chain A: its declared sequence does not fit"):
+        sequences, places = read_topology(path).full_sequences()
+    assert (sequences, places.tolist()) == (["AW"], [0, 1])
+
+
+@given(
+    st.lists(st.sampled_from(sorted(set(ONE_LETTER) - {"MSE"})), min_size=1, max_size=60),
+    st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_alignment_finds_the_places(names, data):
+    """Residues taken out anywhere leave jumps of the numbers: all others find a place with their own name, in order."""
+    there = data.draw(st.lists(st.integers(0, len(names) - 1), min_size=1, unique=True).map(sorted))
+    places = align_to_sequence([names[i] for i in there], [i + 7 for i in there], names)
+    assert all(a < b for a, b in pairwise(places))
+    assert [ONE_LETTER[names[i]] for i in places] == [ONE_LETTER[names[i]] for i in there]
+    # neighbours by number are neighbours in the sequence
+    for (a, b), (p, q) in zip(pairwise(there), pairwise(places), strict=True):
+        assert b - a != 1 or q - p == 1
 
 
 def test_repeated_numbers_keep_the_order_of_the_file(write_pdb):
@@ -67,8 +210,9 @@ def test_first_alternate_location(write_pdb):
     assert topology.num_atoms == 9
     assert topology.atoms_in_file == 14
     assert xyz[4, 0] == 1.0
-    assert read_models(path).shape == (1, 14, 3)
-    np.testing.assert_array_equal(read_models(path)[0][topology.file_rows], xyz.astype(np.float32))
+    (model,) = read_models(path)
+    assert model.shape == (14, 3)
+    np.testing.assert_array_equal(model[topology.file_rows], xyz.astype(np.float32))
 
 
 def test_insertion_codes_separate_residues(write_pdb):
@@ -118,15 +262,15 @@ def test_models(tmp_path):
     )
     path = tmp_path / "m.pdb"
     path.write_text(f"MODEL        1\n{lines}TER\nENDMDL\nMODEL        2\n{lines}TER\nENDMDL\nEND\n")
-    assert read_models(path).shape == (2, 2, 3)
+    assert np.array(list(read_models(path))).shape == (2, 2, 3)
     assert read_topology(path).num_atoms == 2
     for separator in ("END\n", "ENDMDL\n"):  # without MODEL records
         path.write_text(f"{lines}{separator}{lines}{separator}")
-        assert read_models(path).shape == (2, 2, 3)
+        assert np.array(list(read_models(path))).shape == (2, 2, 3)
         assert read_topology(path).num_atoms == 2
     path.write_text(f"MODEL        1\n{lines}ENDMDL\nMODEL        2\n{lines.splitlines()[0]}\nENDMDL\n")
-    with pytest.raises(InputError, match="between 1 and 2 atoms"):
-        read_models(path)
+    with pytest.raises(InputError, match="model 2 has 1 atoms, the first has 2"):
+        list(read_models(path))
 
 
 def test_hybrid_36_numbers(write_pdb):

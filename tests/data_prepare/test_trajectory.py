@@ -90,7 +90,10 @@ def test_not_finite(tmp_path, system, xyz):
 def test_empty_and_unreadable(tmp_path, system, suffix):
     path = tmp_path / f"t.{suffix}"
     path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"t\.(xtc|dcd|xyz_unknown): (no frames|not a readable trajectory)"):
+    with pytest.raises(
+        InputError,
+        match=r"t\.(xtc|dcd|xyz_unknown): (no frames|not a readable trajectory|not a trajectory by its name)",
+    ):
         list(read_chunks(system, path))
 
 

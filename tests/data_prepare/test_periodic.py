@@ -1,0 +1,96 @@
+"""Chains broken by the periodic box are made whole; whole ones stay as they are."""
+
+from __future__ import annotations
+
+import mdtraj
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prepare.molecular_dynamics.periodic import WholeChains
+from data_prepare.molecular_dynamics.trajectory import read_chunks
+from data_prepare.structure import read_topology
+from data_prepare.topology import Topology
+
+BOXES = {
+    "cubic": np.diag([6.0, 6.0, 6.0]),
+    "oblong": np.diag([4.0, 7.0, 5.0]),
+    "dodecahedron": np.array([[6.0, 0, 0], [0, 6.0, 0], [3.0, 3.0, 6.0 * np.sqrt(0.5)]]),
+}
+
+
+@pytest.fixture(scope="module")
+def complex_(examples, tmp_path_factory):
+    """Two chains beside each other and a water: topology and frames (3, atoms, 3) in nm."""
+    path = examples / "trajectories" / "helix_aeaaak.pdb"
+    frames = mdtraj.load(str(path.with_suffix(".xtc")), top=str(path))[:3]
+    first = [line for line in path.read_text().splitlines() if line.startswith("ATOM")]
+    second = [line[:21] + "B" + line[22:] for line in first]
+    water = first[0][:12] + " O   HOH W   1 " + first[0][27:76] + " O"
+    file = tmp_path_factory.mktemp("periodic") / "complex.pdb"
+    file.write_text("\n".join([*first, "TER", *second, "TER", water, "END"]))
+    xyz = np.concatenate([frames.xyz, frames.xyz + np.float32([0.1, 1.2, 0]), frames.xyz[:, :1] + 2], axis=1)
+    return read_topology(file), xyz.astype(np.float32)
+
+
+def broken(xyz: np.ndarray, box: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Every atom put into the box after a shift."""
+    fraction = (xyz + shift) @ np.linalg.inv(box)
+    return ((fraction - np.floor(fraction)) @ box).astype(np.float32)
+
+
+def distances(topology: Topology, xyz: np.ndarray) -> np.ndarray:
+    """All distances of the protein atoms of each frame."""
+    protein = xyz[:, topology.is_protein[topology.residue_of_atom]].astype(np.float64)
+    return np.linalg.norm(protein[:, :, None] - protein[:, None], axis=-1)
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
+@given(shift=st.tuples(*[st.floats(-20, 20)] * 3))
+@settings(max_examples=15, deadline=None)
+def test_broken_chains_are_whole_again(complex_, box, shift):
+    """The same distances within and between chains as before, another shift in each frame."""
+    topology, xyz = complex_
+    shifts = np.array(shift) * np.array([1, -2, 3])[:, None, None]  # (frames, 1, 3)
+    cut = broken(xyz, box, shifts)
+    boxes = np.repeat(box[None], len(xyz), axis=0)
+    whole = WholeChains(topology, cut[0], box)(cut, boxes)
+    np.testing.assert_allclose(distances(topology, whole), distances(topology, xyz), atol=2e-5)
+    np.testing.assert_array_equal(whole[:, -1], cut[:, -1])  # the water stays where it is
+
+
+def test_whole_frames_are_left_alone(complex_):
+    topology, xyz = complex_
+    box = BOXES["cubic"]
+    boxes = np.repeat(box[None], len(xyz), axis=0)
+    assert WholeChains(topology, xyz[0], box)(xyz, boxes) is xyz
+
+
+def test_frames_without_a_box_are_left_alone(complex_):
+    topology, xyz = complex_
+    box = BOXES["cubic"]
+    cut = broken(xyz, box, np.array([1.3, 2.2, 0.4]))
+    make_whole = WholeChains(topology, cut[0], box)
+    some = make_whole(cut, np.stack([box, np.zeros((3, 3)), box]))
+    np.testing.assert_array_equal(some[1], cut[1])
+    np.testing.assert_array_equal(some[[0, 2]], make_whole(cut[[0, 2]], np.stack([box, box])))
+    assert make_whole(cut, np.zeros((3, 3, 3))) is cut
+
+
+@pytest.mark.parametrize("suffix", ["xtc", "trr", "dcd", "nc"])
+def test_boxes_of_file_formats(complex_, tmp_path, suffix):
+    """Box vectors, or lengths and angles, in the unit of the format; only on request."""
+    topology, xyz = complex_
+    box = BOXES["dodecahedron"]
+    cut = broken(xyz, box, np.array([1.3, 2.2, 0.4]))
+    path = tmp_path / f"t.{suffix}"
+    frames = mdtraj.Trajectory(cut, topology.to_mdtraj())
+    frames.unitcell_vectors = np.repeat(box[None], len(xyz), axis=0)
+    frames.save(str(path))
+    (as_stored,) = read_chunks(topology, path)
+    np.testing.assert_allclose(as_stored.nm, cut, atol=1e-3)
+    (whole,) = read_chunks(topology, path, whole=True)
+    np.testing.assert_allclose(distances(topology, whole.nm), distances(topology, xyz), atol=3e-3)
+    one_by_one = np.concatenate([chunk.nm for chunk in read_chunks(topology, path, size=1, whole=True)])
+    np.testing.assert_array_equal(one_by_one, whole.nm)
