@@ -6,6 +6,7 @@ the training group itself, for data of one's own), `label` is train or test.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +25,15 @@ def _refuse(path: str | Path, bad: pd.Series, what: str) -> None:
         raise InputError(f"{path}: {int(bad.sum())} rows, first in line {int(bad.to_numpy().argmax()) + 2}: {what}")
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
     """Read and check a training table.
+
+    Parameters
+    ----------
+    path
+        The CSV.
+    labelled
+        Refuse entries without a label, which wait for the split into train and test.
 
     Returns
     -------
@@ -40,7 +48,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
     table = read_text_table(path, COLUMNS)[list(COLUMNS)]
     _refuse(path, table["name"].duplicated(), "the name is there twice")
     _refuse(path, table["modify_seq"] == "", "modify_seq is empty")
-    _refuse(path, ~table["label"].isin(LABELS), "label is neither train nor test")
+    if labelled:
+        _refuse(path, table["label"] == "", "no label yet; `seqdance prepare --clusters FILE` makes the split")
+    _refuse(path, ~table["label"].isin((*LABELS, "")), "label is neither train nor test")
     sources = ", ".join(GROUP_OF_SOURCE)
     _refuse(path, ~table["source"].isin(list(GROUP_OF_SOURCE)), f"unknown source; known are {sources}")
     return table.assign(group=table["source"].map(GROUP_OF_SOURCE))
@@ -50,3 +60,27 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
     """Write the four columns of a training table; the file takes its name when it is complete."""
     with whole_file(path) as temporary:
         table[list(COLUMNS)].to_csv(temporary, index=False)
+
+
+def join_tables(paths: Sequence[str | Path]) -> pd.DataFrame:
+    """Rows of several training tables, one file after the other.
+
+    Returns
+    -------
+    As `read_table` gives it; labels may be empty.
+
+    Raises
+    ------
+    InputError
+        If a table cannot be read, or a name is in two of them.
+    """
+    if not paths:
+        raise InputError("no training tables to join; give at least one")
+    tables = [read_table(path, labelled=False) for path in paths]
+    joined = pd.concat([table.assign(path=str(path)) for path, table in zip(paths, tables, strict=True)])
+    repeated = joined[joined["name"].duplicated(keep=False)]
+    if len(repeated):
+        name = repeated["name"].iloc[0]
+        first, second = repeated.loc[repeated["name"] == name, "path"].iloc[:2]
+        raise InputError(f"{second}: entry {name} is in {first} too; rename one of them or leave it out")
+    return joined.drop(columns="path").reset_index(drop=True)

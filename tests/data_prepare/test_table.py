@@ -9,7 +9,7 @@ import pytest
 from data_prepare import properties
 from data_prepare.errors import InputError
 from data_prepare.sources import read_manifest
-from data_prepare.table import read_table, write_table
+from data_prepare.table import join_tables, read_table, write_table
 
 ROWS = [("NA", "GG", "mdCATH", "train"), ("1e10", "AA<eos><cls>W", "proteinflow_sabdab", "test")]
 
@@ -53,6 +53,21 @@ def test_missing_column_and_file(tmp_path):
         read_table(tmp_path / "none.csv")
 
 
+def test_join_tables(tmp_path):
+    write_table(tmp_path / "a.csv", frame())
+    write_table(tmp_path / "b.csv", frame([("x", "GW", "IDRome", "train")]))
+    joined = join_tables([tmp_path / "b.csv", tmp_path / "a.csv"])
+    assert joined["name"].tolist() == ["x", "NA", "1e10"]
+    assert joined.index.tolist() == [0, 1, 2]
+    assert joined.columns.tolist() == ["name", "modify_seq", "source", "label", "group"]
+    assert joined["group"].tolist() == ["IDRome", "ATLAS_GPCRmd_PED_mdCATH", "Proteinflow"]
+    write_table(tmp_path / "c.csv", frame([("1e10", "GW", "IDRome", "train")]))
+    with pytest.raises(InputError, match=r"c\.csv: entry 1e10 is in .*a\.csv too"):
+        join_tables([tmp_path / "b.csv", tmp_path / "a.csv", tmp_path / "c.csv"])
+    with pytest.raises(InputError, match="at least one"):
+        join_tables([])
+
+
 def test_columns_of_properties_cover_the_outputs_once():
     columns = [c for first, width in properties.RESIDUE_COLUMNS.values() for c in range(first, first + width)]
     assert columns == list(range(50))
@@ -72,8 +87,8 @@ def test_manifest(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text(MANIFEST)
     first, second = read_manifest(path)
-    assert (first.name, first.topology, first.trajectory) == ("x", tmp_path / "x.pdb", tmp_path / "x.xtc")
-    assert second.trajectory is None
+    assert (first.name, first.topology, first.trajectories) == ("x", tmp_path / "x.pdb", (tmp_path / "x.xtc",))
+    assert second.trajectories == ()
 
 
 @pytest.mark.parametrize(
@@ -103,4 +118,4 @@ def test_examples(examples):
         assert labels.count("test") >= 1
     for entry in entries:
         assert entry.topology.is_file(), entry.topology
-        assert entry.trajectory is None or entry.trajectory.is_file(), entry.trajectory
+        assert all(path.is_file() for path in entry.trajectories), entry.trajectories

@@ -1,0 +1,269 @@
+"""Clusters of chains and entries, with MMseqs2, a stand-in of it and files; the split that keeps clusters whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prepare.clusters import chains_of, entry_clusters, mmseqs_clusters, read_clusters, split_by_cluster
+from data_prepare.errors import InputError
+
+needs_mmseqs = pytest.mark.skipif(shutil.which("mmseqs") is None, reason="mmseqs is not on the PATH")
+
+
+def test_chains_of():
+    assert chains_of("a", "GW") == {"a": "GW"}
+    assert chains_of("b", "GW<eos><cls>AA") == {"b:0": "GW", "b:1": "AA"}
+
+
+def test_read_clusters(tmp_path):
+    path = tmp_path / "c.tsv"
+    path.write_text("a\ta\na\tb x\nc:0\tc:0\n")
+    assert read_clusters(path) == {"a": "a", "b x": "a", "c:0": "c:0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a\ta\na b\n", "line 2: expected representative TAB member"),
+        ("a\ta\na\tb\tc\n", "line 2: expected"),
+        ("a\t\n", "line 1: expected"),
+        ("a\ta\nb\tb\nb\ta\n", "line 3: a is in the cluster of a already"),
+    ],
+)
+def test_bad_cluster_files(tmp_path, text, reason):
+    path = tmp_path / "c.tsv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"c\.tsv, {reason}"):
+        read_clusters(path)
+
+
+def test_missing_and_binary_cluster_files(tmp_path):
+    with pytest.raises(InputError, match="no such file of clusters"):
+        read_clusters(tmp_path / "none.tsv")
+    (tmp_path / "b.tsv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not a text file"):
+        read_clusters(tmp_path / "b.tsv")
+
+
+def test_entries_that_share_a_chain_are_one_cluster():
+    link = "<eos><cls>"
+    sequences = {"d": "MM", "c": f"KK{link}LL", "b": f"GG{link}KA", "a": "GA", "e": "EE", "f": f"EE{link}WW", "g": "YY"}
+    members = {"a": "x", "b:0": "x", "b:1": "y", "c:0": "y", "d": "z"}  # a-b-c by chains; e-f by equal sequence
+    assert entry_clusters(sequences, members) == {"d": "d", "c": "a", "b": "a", "a": "a", "e": "e", "f": "e", "g": "g"}
+    assert entry_clusters(sequences, {"c": "q", "d": "q"})["d"] == "c"  # a complex clustered as a whole
+
+
+def test_a_representative_may_be_named_like_a_sequence():
+    assert entry_clusters({"GW": "AA", "b": "GW"}, {"GW": "GW"}) == {"GW": "GW", "b": "b"}
+
+
+def test_clusters_of_other_entries():
+    with pytest.raises(InputError, match="none of the 1 entries is a member"):
+        entry_clusters({"a": "GG"}, {"b": "b"})
+    assert entry_clusters({"a": "GG"}, {}) == {"a": "a"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=3), min_size=1, max_size=10), st.randoms())
+def test_clusters_are_the_connected_components(chains, shuffler):
+    """Against the closure of "shares a cluster" by repeated products of the adjacency matrix."""
+    sequences = {
+        f"e{k}": "<eos><cls>".join(["A" * (k + 1), *["C" * (k + 1)] * (len(c) - 1)]) for k, c in enumerate(chains)
+    }
+    members = {
+        name: str(cluster)
+        for (entry, sequence), own in zip(sequences.items(), chains, strict=True)
+        for name, cluster in zip(chains_of(entry, sequence), own, strict=True)
+    }
+    adjacent = np.array([[bool(set(one) & set(other)) for other in chains] for one in chains])
+    for _ in chains:
+        adjacent = adjacent @ adjacent
+    shuffled = list(sequences.items())
+    shuffler.shuffle(shuffled)
+    found = entry_clusters(dict(shuffled), members)
+    for k in range(len(chains)):
+        assert found[f"e{k}"] == min(f"e{j}" for j in np.flatnonzero(adjacent[k]))
+
+
+def test_mmseqs_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"mmseqs is not on the PATH .*apt install mmseqs2.*--clusters FILE"):
+        mmseqs_clusters({"a": "GG"})
+
+
+@pytest.fixture
+def fake_mmseqs(tmp_path, monkeypatch):
+    """Put a program `mmseqs` in front of the PATH: the given lines of Python after its arguments are read."""
+
+    def write(*lines):
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        script = folder / "mmseqs"
+        script.write_text(
+            "\n".join([f"#!{sys.executable}", "import sys", "_, command, fasta, out, tmp, *options = sys.argv", *lines])
+        )
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    return write
+
+
+def test_mmseqs_call(fake_mmseqs, tmp_path):
+    fake_mmseqs(
+        f"open({str(tmp_path / 'seen')!r}, 'w').write(' '.join([command, *options]) + '\\n' + open(fasta).read())",
+        "open(out + '_cluster.tsv', 'w').write('0\\t0\\n0\\t2\\n')",  # AA and MM; KK is absent
+    )
+    sequences = {"p|1": "MM", "q": "KK<eos><cls>AA", "r": "KK", "s x": "YY"}
+    assert mmseqs_clusters(sequences, 0.3, 0.7, 2) == {"p|1": "p|1", "q": "p|1", "r": "p|1", "s x": "s x"}
+    command, *fasta = (tmp_path / "seen").read_text().splitlines()
+    assert command == "easy-cluster --min-seq-id 0.3 -c 0.7 --threads 2 -v 1"
+    assert fasta == [">0", "AA", ">1", "KK", ">2", "MM", ">3", "YY"]  # each sequence once
+
+
+def test_mmseqs_fails(fake_mmseqs):
+    fake_mmseqs("print('first\\nsecond', file=sys.stderr)", "sys.exit(3)")
+    with pytest.raises(InputError, match=r"easy-cluster of 1 chains failed \(3\): first second$"):
+        mmseqs_clusters({"a": "GG"})
+
+
+def test_mmseqs_finds_no_kmer(fake_mmseqs):
+    fake_mmseqs("print('No k-mer could be extracted for the database')", "sys.exit(1)")
+    assert mmseqs_clusters({"a": "GG", "b": "GG", "c": "AA"}) == {"a": "a", "b": "a", "c": "c"}
+
+
+def similar(sequence, identity, rng):
+    """A copy with a share of `1 - identity` of its residues replaced."""
+    letters = list(sequence)
+    for place in rng.sample(range(len(letters)), round((1 - identity) * len(letters))):
+        letters[place] = rng.choice([letter for letter in "ACDEFGHIKLMNPQRSTVWY" if letter != letters[place]])
+    return "".join(letters)
+
+
+@needs_mmseqs
+def test_mmseqs_itself():
+    rng = random.Random(0)
+    one, other, third = ("".join(rng.choices("ACDEFGHIKLMNPQRSTVWY", k=120)) for _ in range(3))
+    sequences = {
+        "a": one,
+        "near": similar(one, 0.8, rng),
+        "far": similar(one, 0.25, rng),
+        "complex": f"{other}<eos><cls>{third}",
+        "part": "X" + similar(third, 0.8, rng)[1:],
+        "peptide": "ACDEFGHIKLMN",
+        "peptide again": "ACDEFGHIKLMN",
+    }
+    found = mmseqs_clusters(sequences)
+    assert found == {
+        **dict.fromkeys(["a", "near"], "a"),
+        "far": "far",
+        **dict.fromkeys(["complex", "part"], "complex"),
+        **dict.fromkeys(["peptide", "peptide again"], "peptide"),
+    }
+
+
+@needs_mmseqs
+def test_mmseqs_of_peptides_only():
+    assert mmseqs_clusters({"a": "GW", "b": "AAA", "c": "GW"}) == {"a": "a", "b": "b", "c": "a"}
+
+
+def labels_of(split, names):
+    return [split[name] for name in names].count("test")
+
+
+@st.composite
+def entries(draw):
+    """Names, their clusters of 1 to 12 entries, their groups."""
+    sizes = draw(st.lists(st.integers(1, 12), min_size=1, max_size=40))
+    spans = draw(st.booleans())
+    clusters, groups = {}, {}
+    for cluster, size in enumerate(sizes):
+        group = draw(st.sampled_from("xyz"))
+        for k in range(size):
+            name = f"{cluster}_{k}"
+            clusters[name] = f"{cluster}_0"
+            groups[name] = draw(st.sampled_from("xyz")) if spans else group
+    return clusters, groups
+
+
+@settings(max_examples=200, deadline=None)
+@given(entries(), st.integers(0, 5), st.floats(0.01, 0.4), st.randoms())
+def test_split(drawn, seed, share, shuffler):
+    clusters, groups = drawn
+    names = list(clusters)
+    split = split_by_cluster(names, clusters, groups, share, seed)
+    for name, representative in clusters.items():
+        assert split[name] == split[representative]
+    count = len(set(clusters.values()))
+    assert ("test" in split.values()) == (count > 1)
+    assert "train" in split.values()
+
+    shuffled = shuffler.sample(names, len(names))
+    renamed = {name: str(99 - int(clusters[name].split("_")[0])) for name in names}  # sorts the other way round
+    assert split_by_cluster(shuffled, renamed, groups, share, seed) == split
+
+    for group in set(groups.values()):
+        of_group = [name for name in names if groups[name] == group]
+        own = {clusters[name] for name in of_group}
+        pure = all(groups[name] == group for name in names if clusters[name] in own)
+        if pure and len(own) > 1:
+            test = labels_of(split, of_group)
+            assert 0 < test < len(of_group)
+            sizes = [sum(clusters[name] == cluster for name in of_group) for cluster in own]
+            smallest_training = min(
+                sum(clusters[name] == cluster for name in of_group) for cluster in own if split[cluster] == "train"
+            )
+            away = abs(test - share * len(of_group))
+            assert away <= smallest_training / 2 + 1e-9 or test == min(sizes)
+
+
+def test_split_of_single_clusters_hits_the_share_in_each_group():
+    groups = {f"{group}{k}": group for group, size in (("x", 1000), ("y", 200), ("z", 40)) for k in range(size)}
+    split = split_by_cluster(list(groups), {}, groups)
+    tests = [sum(split[name] == "test" and groups[name] == group for name in groups) for group in "xyz"]
+    assert tests == [50, 10, 2]
+    assert split_by_cluster(list(groups), {}, groups, seed=1) != split
+
+
+def test_split_of_clusters_across_groups():
+    """Half of the clusters hold an entry of each group."""
+    clusters = {f"{group}{k}": f"c{k}" if k < 200 else f"{group}{k}" for group in "xyz" for k in range(400)}
+    groups = {name: name[0] for name in clusters}
+    split = split_by_cluster(list(clusters), clusters, groups)
+    for group in "xyz":
+        assert labels_of(split, [name for name in groups if groups[name] == group]) == 20
+
+
+def test_split_counts_shares_not_entries():
+    """A cluster that brings 60 of 1000 entries nearer to their share but puts a small group far off stays in train."""
+    clusters = {f"x{k}": "spans" if k < 60 else f"x{k}" if k < 70 else "large" for k in range(1000)}
+    clusters |= {f"y{k}": "spans" if k < 3 else f"y{k}" for k in range(20)}
+    split = split_by_cluster(list(clusters), clusters, {name: name[0] for name in clusters})
+    assert [labels_of(split, [name for name in clusters if name[0] == group]) for group in "xy"] == [10, 1]
+
+
+def test_split_keeps_a_training_entry_of_each_group():
+    groups = {"a": "x", "b": "x", "c": "x", "d": "y"}
+    split = split_by_cluster("abcd", {"a": "a", "b": "b", "c": "b"}, groups)
+    assert split == {"a": "test", "b": "train", "c": "train", "d": "train"}
+
+
+def test_split_of_groups_with_one_cluster_each():
+    assert split_by_cluster("abc", {"a": "a", "b": "a", "c": "c"}, {"a": "x", "b": "x", "c": "y"})["c"] == "test"
+
+
+@pytest.mark.parametrize("share", [0, 1, 5, float("nan")])
+def test_bad_share(share):
+    with pytest.raises(InputError, match="expected a number between 0 and 1"):
+        split_by_cluster("a", {}, {"a": "x"}, share)
+
+
+def test_split_of_nothing():
+    assert split_by_cluster([], {}, {}) == {}
