@@ -19,7 +19,8 @@ from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file
 from data_prepare.normal_mode_analysis.elastic_network import NMAFeatures, nma_features
 from data_prepare.sequence import ONE_LETTER
-from data_prepare.structure import Topology, read_structure
+from data_prepare.structure import read_structure
+from data_prepare.topology import Topology
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,31 @@ def c_alpha_trace(topology: Topology, xyz: NDArray) -> tuple[Topology, NDArray[n
     return topology.subset(index), np.asarray(xyz, np.float64)[index]
 
 
-def structure_features(path: str | Path) -> tuple[Topology, NMAFeatures]:
-    """C-alpha topology and features of a structure file."""
-    topology, xyz = c_alpha_trace(*read_structure(path))
+def nma_features_of(topology: Topology, xyz: NDArray, available: int | None = None) -> tuple[Topology, NMAFeatures]:
+    """C-alpha topology and features of an opened structure.
+
+    Parameters
+    ----------
+    topology, xyz
+        Its atoms and their positions (atoms, 3) in Angstrom.
+    available
+        Bytes that may be used, by default what is free.
+
+    Raises
+    ------
+    InputError
+        If it has no protein, a C-alpha position cannot be used, or the memory does not suffice.
+    """
+    trace, positions = c_alpha_trace(topology, xyz)
     try:
-        return topology, nma_features(xyz)
+        return trace, nma_features(positions, available)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{topology.path}: {error}") from None
+
+
+def structure_features(path: str | Path, available: int | None = None) -> tuple[Topology, NMAFeatures]:
+    """C-alpha topology and features of a structure file; `available` as in `nma_features_of`."""
+    return nma_features_of(*read_structure(path), available)
 
 
 def extract(arguments: Arguments) -> None:

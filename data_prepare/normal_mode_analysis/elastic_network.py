@@ -14,11 +14,16 @@ from numpy.typing import NDArray
 
 from data_prepare.correlation import correlation
 from data_prepare.errors import InputError
+from data_prepare.memory import available_memory
 
 # squared distance (Angstrom^2) up to which each force constant holds; beyond the last there is no spring
 FORCE_CONSTANTS: Final = ((16.0, 10.0), (100.0, 2.0), (225.0, 1.0))
 ZERO_EIGENVALUE: Final = 1e-6
+SAME_POSITION: Final = 1e-12  # squared distance (Angstrom^2), below the digits of any file: no direction between them
+LARGEST_COORDINATE: Final = 1e6  # Angstrom; more is a broken file, and squares stay finite
 NUM_MODE_GROUPS: Final = 3
+# LAPACK's divide and conquer solver counts its workspace of 1 + 6 n + 2 n^2 numbers in 32 bits
+LARGEST_DIVIDE_AND_CONQUER: Final = 32766
 
 
 class NMAFeatures(NamedTuple):
@@ -36,44 +41,52 @@ class NMAFeatures(NamedTuple):
     anm_cor: NDArray[np.float64]
 
 
-def spring_constants(xyz: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Force constants (N, N), 0 on the diagonal, and difference vectors (N, N, 3) x_j - x_i of points (N, 3)."""
-    difference = xyz[None, :, :] - xyz[:, None, :]
-    squared = np.einsum("ijk,ijk->ij", difference, difference)
-    constants = np.zeros_like(squared)
+def elastic_networks(xyz: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Matrices of the Gaussian and of the anisotropic network of points (N, 3).
+
+    Returns
+    -------
+    kirchhoff
+        (N, N).
+    hessian
+        (3N, 3N), rows and columns x of all points, then y, then z: modes are multiplied per axis as they lie in memory.
+
+    Raises
+    ------
+    InputError
+        If two points are in the same position.
+    """
+    n = len(xyz)
+    difference = xyz.T[:, None, :] - xyz.T[:, :, None]  # (3, N, N), x_j - x_i
+    squared = np.einsum("aij,aij->ij", difference, difference)
+    np.fill_diagonal(squared, 1.0)
+    if (same := squared <= SAME_POSITION).any():
+        i, j = np.argwhere(same)[0] + 1
+        raise InputError(f"C-alpha atoms {i} and {j} of {n} have the same position; keep one of them")
+    constants = np.zeros((n, n))
     for limit, constant in reversed(FORCE_CONSTANTS):
         constants[squared <= limit] = constant
     np.fill_diagonal(constants, 0.0)
-    if (squared[~np.eye(len(xyz), dtype=bool)] == 0).any():
-        raise InputError("two C-alpha atoms have the same position")
-    return constants, difference
 
+    kirchhoff = -constants
+    np.fill_diagonal(kirchhoff, constants.sum(axis=1))
 
-def kirchhoff(xyz: NDArray) -> NDArray[np.float64]:
-    """Kirchhoff matrix (N, N) of the Gaussian network."""
-    constants, _ = spring_constants(xyz)
-    return np.diag(constants.sum(axis=1)) - constants
-
-
-def hessian(xyz: NDArray) -> NDArray[np.float64]:
-    """Hessian (3N, 3N) of the anisotropic network, rows x, y, z of residue 1, then of residue 2, ..."""
-    n = len(xyz)
-    constants, difference = spring_constants(xyz)
-    squared = np.einsum("ijk,ijk->ij", difference, difference)
-    np.fill_diagonal(squared, 1.0)
-    scaled = constants / squared
-    blocks = -np.einsum("ij,ija,ijb->iajb", scaled, difference, difference)  # (N, 3, N, 3)
-    diagonal = -blocks.sum(axis=2)  # (N, 3, 3)
+    blocks = np.einsum("ij,aij,bij->aibj", -constants / squared, difference, difference, order="C")  # (3, N, 3, N)
     index = np.arange(n)
-    blocks[index, :, index, :] = diagonal
-    return blocks.reshape(3 * n, 3 * n)
+    blocks[:, index, :, index] = -blocks.sum(axis=3).transpose(1, 0, 2)  # (N, 3, 3)
+    return kirchhoff, blocks.reshape(3 * n, 3 * n)
 
 
 def modes(matrix: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Eigenvalues (m,) ascending and eigenvectors (n, m) of the non-trivial modes of a symmetric matrix (n, n)."""
-    values, vectors = scipy.linalg.eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
-    keep = values >= ZERO_EIGENVALUE
-    return values[keep], vectors[:, keep]
+    """Eigenvalues (m,) ascending and eigenvectors (n, m) of the non-trivial modes of a symmetric matrix (n, n).
+
+    The eigenvectors take the place of the matrix if that is float64 in C order; it is lost.
+    """
+    # transposed, a symmetric matrix in C order is itself in Fortran order: LAPACK works in place
+    driver = "evd" if len(matrix) <= LARGEST_DIVIDE_AND_CONQUER else "evr"
+    values, vectors = scipy.linalg.eigh(matrix.T, driver=driver, overwrite_a=True, check_finite=False)
+    first = np.searchsorted(values, ZERO_EIGENVALUE)
+    return values[first:], vectors[:, first:]
 
 
 def mode_groups(eigenvalues: NDArray) -> list[slice]:
@@ -91,33 +104,45 @@ def mode_groups(eigenvalues: NDArray) -> list[slice]:
     return [slice(0, first), slice(first, second), slice(second, len(share))]
 
 
-def nma_features(xyz: NDArray) -> NMAFeatures:
+def nma_features(xyz: NDArray, available: int | None = None) -> NMAFeatures:
     """Features of C-alpha positions.
 
     Parameters
     ----------
     xyz
         (N, 3) Angstrom, all chains together.
+    available
+        Bytes that may be used, by default what the machine and its control groups have free. 4 matrices of
+        (3N, 3N) float64 are asked for; 3 are used at once, the Hessian and the workspace of LAPACK.
 
     Raises
     ------
     InputError
-        If a coordinate is not finite or two atoms have the same position.
+        If a coordinate is not a number in range, two atoms have the same position, or the memory does not suffice.
     """
     xyz = np.asarray(xyz, np.float64)
-    if not np.isfinite(xyz).all():
-        raise InputError("C-alpha coordinates are not all finite numbers")
+    if not (np.abs(xyz) < LARGEST_COORDINATE).all():
+        raise InputError(f"C-alpha coordinates are not all numbers below {LARGEST_COORDINATE:.0f} Angstrom")
     n = len(xyz)
-    gnm_msf = np.zeros((NUM_MODE_GROUPS, n))
-    values, vectors = modes(kirchhoff(xyz))
+    needed = 4 * 8 * (3 * n) ** 2
+    if available is None:
+        available = available_memory()
+    if needed > available:
+        raise InputError(
+            f"{n} residues need {needed / 1e9:.1f} GB for the normal modes, {available / 1e9:.1f} GB are available; "
+            "give it more memory or fewer workers"
+        )
+    kirchhoff, hessian = elastic_networks(xyz)
+
+    values, vectors = modes(kirchhoff)
+    gnm_msf = np.empty((NUM_MODE_GROUPS, n))
     for k, group in enumerate(mode_groups(values)):
         gnm_msf[k] = vectors[:, group] ** 2 @ (1.0 / values[group])
 
-    anm_cor = np.zeros((NUM_MODE_GROUPS, n, n))
-    values, vectors = modes(hessian(xyz))
-    by_axis = np.ascontiguousarray(vectors.reshape(n, 3, -1).transpose(1, 0, 2))  # (3, N, modes)
+    values, vectors = modes(hessian)
+    vectors /= np.sqrt(values)
+    anm_cor = np.empty((NUM_MODE_GROUPS, n, n))
     for k, group in enumerate(mode_groups(values)):
-        scaled = by_axis[:, :, group] / np.sqrt(values[group])
-        covariance = sum((axis @ axis.T for axis in scaled), np.zeros((n, n)))
-        anm_cor[k] = correlation(covariance)
+        by_axis = vectors[:, group].reshape(n, 3 * (group.stop - group.start), order="F")  # (N, 3 * modes), a view
+        anm_cor[k] = correlation(by_axis @ by_axis.T)
     return NMAFeatures(gnm_msf, anm_cor)

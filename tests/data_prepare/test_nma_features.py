@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import feature_oracle
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from data_prepare.correlation import correlation
 from data_prepare.errors import InputError
-from data_prepare.normal_mode_analysis.elastic_network import hessian, kirchhoff, mode_groups, modes, nma_features
-from data_prepare.normal_mode_analysis.NMA_features import c_alpha_trace, structure_features
+from data_prepare.normal_mode_analysis import elastic_network
+from data_prepare.normal_mode_analysis.elastic_network import elastic_networks, mode_groups, modes, nma_features
+from data_prepare.normal_mode_analysis.NMA_features import c_alpha_trace, nma_features_of, structure_features
 from data_prepare.structure import read_structure
 
 
@@ -52,16 +56,25 @@ def test_rigid_motion_changes_nothing(n, seed):
     rotation = Rotation.random(rng=np.random.default_rng(seed))
     first, second = nma_features(xyz), nma_features(rotation.apply(xyz) + np.array([10, -20, 30]))
     assert np.isfinite(first.gnm_msf).all()
-    assert np.isfinite(first.anm_cor).all()
     # where two modes are nearly degenerate, rounding decides which group ends where
     np.testing.assert_allclose(first.gnm_msf.sum(0), second.gnm_msf.sum(0), atol=1e-8)
     np.testing.assert_allclose(first.gnm_msf, second.gnm_msf, atol=1e-6)
+    np.testing.assert_allclose(first.anm_cor, second.anm_cor, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(40)))
+def test_features_follow_the_order_of_the_residues(order):
+    xyz = compact(40, 0)  # no degenerate modes at the ends of the groups
+    first, second = nma_features(xyz), nma_features(xyz[order])
+    np.testing.assert_allclose(first.gnm_msf[:, order], second.gnm_msf, atol=1e-9)
+    np.testing.assert_allclose(first.anm_cor[:, order][:, :, order], second.anm_cor, atol=1e-9)
 
 
 def test_matrices_by_their_definition():
     xyz = compact(12, 1)
     n = len(xyz)
-    expected_kirchhoff, expected_hessian = np.zeros((n, n)), np.zeros((3 * n, 3 * n))
+    expected_kirchhoff, expected_hessian = np.zeros((n, n)), np.zeros((3, n, 3, n))
     for i in range(n):
         for j in range(n):
             d2 = float(((xyz[i] - xyz[j]) ** 2).sum())
@@ -71,25 +84,28 @@ def test_matrices_by_their_definition():
             expected_kirchhoff[i, j] -= constant
             expected_kirchhoff[i, i] += constant
             block = constant * np.outer(xyz[j] - xyz[i], xyz[j] - xyz[i]) / d2
-            expected_hessian[3 * i : 3 * i + 3, 3 * j : 3 * j + 3] -= block
-            expected_hessian[3 * i : 3 * i + 3, 3 * i : 3 * i + 3] += block
-    np.testing.assert_allclose(kirchhoff(xyz), expected_kirchhoff, atol=1e-12)
-    np.testing.assert_allclose(hessian(xyz), expected_hessian, atol=1e-12)
+            expected_hessian[:, i, :, j] -= block
+            expected_hessian[:, i, :, i] += block
+    kirchhoff, hessian = elastic_networks(xyz)
+    np.testing.assert_allclose(kirchhoff, expected_kirchhoff, atol=1e-12)
+    np.testing.assert_allclose(hessian, expected_hessian.reshape(3 * n, 3 * n), atol=1e-12)
 
 
 def test_force_constants_at_their_limits():
     for distance, constant in ((4.0, 10), (4.0001, 2), (10.0, 2), (10.0001, 1), (15.0, 1), (15.0001, 0)):
-        assert kirchhoff(np.array([[0.0, 0, 0], [distance, 0, 0]]))[0, 0] == constant
+        kirchhoff, hessian = elastic_networks(np.array([[0.0, 0, 0], [distance, 0, 0]]))
+        assert kirchhoff.tolist() == [[constant, -constant], [-constant, constant]]
+        np.testing.assert_allclose(hessian[:2, :2], kirchhoff, rtol=1e-15)  # the springs lie along x
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_tiny_proteins_have_no_division_by_zero(n):
+@pytest.mark.parametrize(("n", "gnm_groups", "anm_groups"), [(1, 0, 0), (2, 1, 1), (3, 2, 3)])
+def test_empty_groups_of_tiny_proteins_are_zeros(n, gnm_groups, anm_groups):
     features = nma_features(np.array([[0.0, 0, 0], [3.8, 0, 0], [3.8, 3.8, 0]])[:n])
-    assert np.isfinite(features.gnm_msf).all()
-    assert np.isfinite(features.anm_cor).all()
-    if n == 1:
-        assert not features.gnm_msf.any()
-        assert not features.anm_cor.any()
+    assert features.gnm_msf.any(axis=1).sum() == gnm_groups
+    assert features.anm_cor.any(axis=(1, 2)).sum() == anm_groups
+    for correlations in features.anm_cor:
+        moves = correlations.any(axis=1)
+        np.testing.assert_allclose(np.diag(correlations), moves, atol=1e-12)
 
 
 def test_mode_groups_cover_all_modes_in_order():
@@ -104,11 +120,22 @@ def test_mode_groups_cover_all_modes_in_order():
     assert [group.stop - group.start for group in mode_groups(np.array([]))] == [0, 0, 0]
 
 
-def test_pieces_that_are_not_connected_stay_finite():
-    xyz = np.concatenate([compact(10, 0), compact(10, 1) + 500])
-    features = nma_features(xyz)
-    assert np.isfinite(features.anm_cor).all()
-    np.testing.assert_allclose(features.anm_cor[:, :10, 10:], 0, atol=1e-9)
+def test_pieces_that_do_not_touch():
+    """A piece that does not move in a group of modes has no correlation there, not the one of rounding errors."""
+    floppy, stiff = compact(12, 0), 0.6 * compact(60, 10) + 500
+    features = nma_features(np.concatenate([floppy, stiff]))
+    assert not features.anm_cor[0, 12:].any()
+    assert features.anm_cor[0, :12, :12].all()
+    assert features.anm_cor[2, 12:, 12:].all()
+    np.testing.assert_allclose(features.anm_cor[:, :12, 12:], 0, atol=1e-9)
+
+
+def test_correlation_without_variance():
+    covariance = np.array([[4.0, -2.0, 1e-16], [-2.0, 4.0, 0.0], [1e-16, 0.0, 1e-32]])
+    assert correlation(covariance).tolist() == [[1, -0.5, 0], [-0.5, 1, 0], [0, 0, 0]]
+    assert not correlation(np.zeros((2, 2))).any()
+    small = correlation(np.array([[1.0, 1e-9], [1e-9, 1e-16]]))  # small, but far from rounding
+    np.testing.assert_allclose(small, [[1, 0.1], [0.1, 1]])
 
 
 def test_first_alternate_location_and_no_calcium(write_pdb):
@@ -124,9 +151,86 @@ def test_unusable_structures(write_pdb):
     path = write_pdb([("O", "HOH", "A", 1, (0, 0, 0))])
     with pytest.raises(InputError, match=r"system\.pdb: no C-alpha"):
         structure_features(path)
-    path = write_pdb([("CA", "GLY", "A", r, (1, 1, 1)) for r in (1, 2)])
-    with pytest.raises(InputError, match=r"system\.pdb: two C-alpha atoms have the same position"):
+    path = write_pdb([("CA", "GLY", "A", r, (r == 2, 1, 1)) for r in (1, 2, 3)])
+    with pytest.raises(InputError, match=r"system\.pdb: C-alpha atoms 1 and 3 of 3 have the same position"):
         structure_features(path)
+
+
+@pytest.mark.parametrize("shift", [1e-160, 1e-9])
+def test_positions_that_differ_by_rounding_are_the_same(shift):
+    with pytest.raises(InputError, match="atoms 2 and 3 of 3 have the same position"):
+        nma_features(np.array([[0, 0, 0], [1, 2, 3], [1, 2, 3 + shift]]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e200])
+def test_coordinates_that_are_no_positions(value):
+    xyz = compact(5, 0)
+    xyz[3, 1] = value
+    with pytest.raises(InputError, match="not all numbers below 1000000 Angstrom"):
+        nma_features(xyz)
+
+
+def test_too_large_for_the_memory_is_refused_before_anything_is_allocated(examples):
+    line = np.arange(36_000.0).reshape(-1, 3)
+    tracemalloc.start()
+    with pytest.raises(
+        InputError, match=r"^12000 residues need 41\.5 GB for the normal modes, 8\.0 GB are available; give it more"
+    ):
+        nma_features(line, available=8_000_000_000)
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
+
+    path = examples / "structures" / "1ubi_A.pdb.gz"
+    enough = 4 * 8 * (3 * 76) ** 2
+    structure_features(path, enough)
+    with pytest.raises(InputError, match=r"1ubi_A\.pdb\.gz: 76 residues need 0\.0 GB"):
+        structure_features(path, enough - 1)
+
+
+def test_free_memory_is_the_limit_unless_one_is_given(monkeypatch):
+    monkeypatch.setattr(elastic_network, "available_memory", lambda: 10)
+    with pytest.raises(InputError, match="3 residues need"):
+        nma_features(compact(3, 0))
+    nma_features(compact(3, 0), available=10**6)
+
+
+@pytest.mark.parametrize("n", [60, 300])
+def test_memory_stays_below_what_is_asked_for(n):
+    xyz = compact(n, 0)
+    nma_features(xyz[:10])  # what is allocated once
+    tracemalloc.start()
+    nma_features(xyz)
+    assert tracemalloc.get_traced_memory()[1] < 3.3 * 8 * (3 * n) ** 2
+    tracemalloc.stop()
+
+
+def test_eigenvectors_take_the_place_of_the_matrix():
+    for matrix in elastic_networks(compact(20, 0)):
+        _, vectors = modes(matrix)
+        assert np.shares_memory(vectors, matrix)
+
+
+def test_solver_of_matrices_whose_workspace_cannot_be_counted(monkeypatch):
+    xyz = compact(30, 0)
+    expected = nma_features(xyz)
+    drivers = []
+    eigh = elastic_network.scipy.linalg.eigh
+    monkeypatch.setattr(
+        elastic_network.scipy.linalg, "eigh", lambda *args, **kw: drivers.append(kw["driver"]) or eigh(*args, **kw)
+    )
+    monkeypatch.setattr(elastic_network, "LARGEST_DIVIDE_AND_CONQUER", 30)
+    features = nma_features(xyz)
+    assert drivers == ["evd", "evr"]  # 30 rows, 90 rows
+    np.testing.assert_allclose(features.gnm_msf, expected.gnm_msf, atol=1e-10)
+    np.testing.assert_allclose(features.anm_cor, expected.anm_cor, atol=1e-10)
+
+
+def test_opened_structure(examples):
+    path = examples / "structures" / "1hvr_AB.pdb.gz"
+    topology, features = nma_features_of(*read_structure(path))
+    from_file, same = structure_features(path)
+    assert topology.chain_lengths == from_file.chain_lengths == [99, 99]
+    np.testing.assert_array_equal(features.anm_cor, same.anm_cor)
 
 
 def test_modes_below_1e_6_are_dropped():
