@@ -14,6 +14,10 @@ class InputError(ValueError):
     """Input that cannot be used. The message is one line: the file, the entry, what is wrong and the remedy."""
 
 
+class InputWarning(UserWarning):
+    """Input that is used, but not quite as it stands: what was set aside and why."""
+
+
 def exit_with(message: object) -> NoReturn:
     """Print one line to standard error and leave with exit code 2."""
     line = " ".join(str(message).split())

@@ -1,177 +1,135 @@
-"""Entries -> store, training table and loss weights, in parallel and resumable.
+"""Command `seqdance prepare`: a source of raw data -> store, training table and loss weights.
 
-Each entry is one task whose result is a file of its own, written whole or not at all. A second run takes what is there
-and makes the rest; an entry that fails is recorded with its reason in `failures.csv` and the others go on.
+    seqdance prepare --source atlas --raw DIR --out data/features.h5 --workers 8
+    seqdance prepare --merge a/features.h5 b/features.h5 c/features.h5 --out all/features.h5
+    seqdance prepare --check all/features.h5
+
+Each entry is a task whose result is a file of its own (`extraction.py`); the results are joined to the store. A second
+run takes what is there and makes the rest; an entry that fails is recorded with its reason in `failures.csv` and the
+others go on.
 """
 
 from __future__ import annotations
 
 import csv
-import multiprocessing
+import hashlib
 import sys
-import zlib
-from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
-from zipfile import BadZipFile
+from shutil import which
+from typing import Final, Literal
 
-import numpy as np
 import pandas as pd
 import tyro
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from data_prepare.clusters import entry_clusters, mmseqs_clusters, read_clusters, split_by_cluster
 from data_prepare.errors import InputError, run_command
+from data_prepare.extraction import Task, result_attributes, run_tasks
 from data_prepare.files import whole_file
 from data_prepare.loss_weights import baselines, loss_weights, write_loss_weights
-from data_prepare.properties import GROUP_OF_SOURCE, GROUPS
-from data_prepare.sequence import modify_seq
-from data_prepare.sources import Entry, read_manifest
-from data_prepare.store import FeatureStore, StoreWriter, md_entry, nma_entry
-from data_prepare.structure import read_topology
-from data_prepare.table import read_table, write_table
+from data_prepare.properties import FAMILIES, GROUP_OF_SOURCE, GROUPS
+from data_prepare.sources import SOURCES, Entry, Reading, list_source, read_manifest
+from data_prepare.store import FeatureStore, StoreWriter, check_store, merge_stores
+from data_prepare.table import COLUMNS, join_tables, read_table, write_table
 
 STORE: Final = "features.h5"
 TABLE: Final = "table.csv"
 LOSS_WEIGHTS: Final = "loss_weights.csv"
 FAILURES: Final = "failures.csv"
-FEATURES_VERSION: Final = 1  # raised when features change, so that entries are made again
-ENTRIES: Final = "entries"  # folder of the results of single entries
-
-
-class EntryFeatures(NamedTuple):
-    """What the store and the table take of an entry.
-
-    Attributes
-    ----------
-    residue, pair
-        (L, 47 or 3) and (L, L, 10 or 3) float32 in token space.
-    modify_seq
-        Its chains joined by `<eos><cls>`.
-    """
-
-    residue: NDArray[np.float32]
-    pair: NDArray[np.float32]
-    modify_seq: str
-
-
-def entry_features(entry: Entry) -> EntryFeatures:
-    """Features of one entry: of its trajectory if it has one, else of its normal modes."""
-    # the libraries of trajectories take seconds to import: only a task needs them
-    from data_prepare.molecular_dynamics.features import md_features, residue_array
-    from data_prepare.normal_mode_analysis.NMA_features import structure_features
-
-    if entry.trajectory is None:
-        topology, nma = structure_features(entry.topology)
-        residue, pair = nma_entry(nma.gnm_msf, nma.anm_cor, topology.chain_lengths)
-    else:
-        system = read_topology(entry.topology)
-        md = md_features(system, entry.trajectory)
-        topology = system.protein
-        residue, pair = md_entry(residue_array(md.residue), md.pair, topology.chain_lengths)
-    return EntryFeatures(residue, pair, modify_seq(topology.chain_sequences()))
-
-
-def _result_path(folder: Path, entry: Entry) -> Path:
-    return folder / ENTRIES / f"{entry.name}.npz"
-
-
-def _fingerprint(entry: Entry) -> str:
-    """What the result of an entry depends on: another file, or a changed one, is made again."""
-    paths = [entry.topology] + ([entry.trajectory] if entry.trajectory else [])
-    stats = [(path.resolve(), path.stat()) for path in paths if path.exists()]
-    files = ";".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
-    return f"{FEATURES_VERSION};{files}"
-
-
-def _is_made(folder: Path, entry: Entry) -> bool:
-    try:
-        with np.load(_result_path(folder, entry)) as result:
-            return str(result["fingerprint"]) == _fingerprint(entry)
-    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error):
-        return False
-
-
-def _make_entry(entry: Entry, folder: Path) -> str | None:
-    """Write the result of one entry; returns the reason if it cannot be made."""
-    try:
-        with threadpool_limits(1):  # one task a core: threads of BLAS would only get in each other's way
-            features = entry_features(entry)
-        with whole_file(_result_path(folder, entry)) as temporary:
-            np.savez_compressed(temporary, fingerprint=_fingerprint(entry), **features._asdict())
-    except InputError as error:
-        return " ".join(str(error).split())
-    except Exception as error:  # whatever it is: one entry must not stop the others
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return None
-
-
-def _make_entries(entries: Sequence[Entry], folder: Path, workers: int) -> dict[str, str]:
-    """Make the results that are not there yet; returns name -> reason of those that failed."""
-    todo = [entry for entry in entries if not _is_made(folder, entry)]
-    failures: dict[str, str] = {}
-    with tqdm(total=len(entries), initial=len(entries) - len(todo), desc="features", unit="entry") as bar:
-        if workers == 1:
-            for entry in todo:
-                if reason := _make_entry(entry, folder):
-                    failures[entry.name] = reason
-                bar.update()
-            return failures
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            futures: dict[Future[str | None], Entry] = {
-                pool.submit(_make_entry, entry, folder): entry for entry in todo
-            }
-            for future in as_completed(futures):
-                try:
-                    reason = future.result()
-                except BrokenProcessPool:
-                    reason = "its worker was killed (out of memory?); run again to try it once more"
-                if reason:
-                    failures[futures[future].name] = reason
-                bar.update()
-    return failures
-
-
-def _write_failures(path: Path, failures: dict[str, str]) -> None:
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    with whole_file(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("name", "reason"))
-        writer.writerows(sorted(failures.items()))
-
-
-def _merge(entries: Sequence[Entry], folder: Path, failures: dict[str, str]) -> None:
-    """Write store and table of the entries that did not fail."""
-    rows = []
-    with StoreWriter(folder / STORE) as store:
-        for entry in tqdm(entries, desc="store", unit="entry"):
-            if entry.name in failures:
-                continue
-            with np.load(_result_path(folder, entry)) as result:
-                store.add(entry.name, result["residue"], result["pair"])
-                rows.append((entry.name, str(result["modify_seq"]), entry.source, entry.label))
-    write_table(folder / TABLE, pd.DataFrame(rows, columns=["name", "modify_seq", "source", "label"]))
+MADE_OF: Final = "made_of"  # attribute of the store: digest of the results in it
 
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """Make a feature store, a training table and loss weights from structures and trajectories."""
+    """Make a store, a training table and loss weights from structures and trajectories; merge or check stores."""
 
-    manifest: Path
-    """CSV with the columns name, source, label, topology, trajectory; paths relative to it."""
-    out: Path
-    """Folder of features.h5, table.csv, loss_weights.csv and failures.csv."""
+    out: Path | None = None
+    """Store to make, FOLDER/NAME.h5; table.csv, loss_weights.csv and failures.csv go beside it."""
+    source: Literal[tuple(SOURCES)] | None = None  # type: ignore[valid-type]
+    """What the raw data are: a published source, or a plain folder of structures or of trajectories."""
+    raw: Path | None = None
+    """Folder of the raw data."""
+    manifest: Path | None = None
+    """Instead of a source: CSV with the columns name, source, label, topology, trajectory; paths relative to it."""
+    merge: tuple[Path, ...] = ()
+    """Stores to merge into one, with the tables beside them."""
+    check: Path | None = None
+    """Store to verify, with the table beside it if there is one."""
     workers: int = 1
-    """Processes, one entry each."""
+    """Processes on this machine, one entry each."""
+    scheduler: str | None = None
+    """Address of a Dask scheduler, tcp://host:8786, instead of processes here."""
+    begin: int = 0
+    """First frame of each trajectory."""
+    end: int | None = None
+    """Last frame of each trajectory, inclusive."""
+    stride: int = 1
+    """Use every stride-th frame."""
+    select: tuple[str, ...] = ()
+    """Ids of the chains to use; by default all."""
+    properties: tuple[Literal[tuple(FAMILIES)], ...] = FAMILIES  # type: ignore[valid-type]
+    """Property families of trajectories; those left out cost no time, are 0 in the store and get the loss weight 0."""
+    temperatures: tuple[int, ...] = (348,)
+    """Of mdCATH, K; each is an entry of its own."""
+    dtype: Literal["float32", "float16"] | None = None
+    """Of the numbers in the store: float32 unless merged stores are float16, which is half the size."""
+    clusters: Path | None = None
+    """TSV of representative and member (MMseqs2's *_cluster.tsv) for the split; by default mmseqs makes it."""
+    identity: float = 0.5
+    """Sequence identity of the clusters that mmseqs makes."""
+    test_share: float = 0.05
+    """Share of test entries."""
+    seed: int = 0
+    """Seed of the split."""
+    keep_labels: bool = False
+    """When stores are merged: keep the labels of their tables instead of a new split of all entries."""
+    limit: int | None = None
+    """Use only the first entries, in the order of their names."""
+    dry_run: bool = False
+    """Only list the entries and what is to be done."""
     debug: bool = False
     """Show the traceback of an error."""
+
+
+def store_path(out: Path) -> Path:
+    """The store: `out` itself, or features.h5 in the folder `out`."""
+    return out if out.suffix in (".h5", ".hdf5") else out / STORE
+
+
+def _entries(config: PrepareConfig) -> list[Entry]:
+    """What the source has, in the order of names."""
+    if config.manifest is not None and config.source is None:
+        entries = read_manifest(config.manifest)
+    elif config.source is not None and config.raw is not None and config.manifest is None:
+        entries = list_source(config.source, config.raw, config.temperatures)
+    else:
+        raise InputError("prepare: give --source and --raw, or --manifest; or --merge, or --check")
+    return sorted(entries, key=lambda entry: entry.name)[: config.limit]
+
+
+def _results_folder(store: Path) -> Path:
+    """Folder of the results of single entries; another store's beside it would share table and failures."""
+    folder = store.with_suffix(".entries")
+    if others := sorted(path.stem for path in store.parent.glob("*.entries") if path != folder):
+        raise InputError(
+            f"{store.parent}: holds the results of {', '.join(others)} already; give {store.name} its own folder"
+        )
+    return folder.resolve()
+
+
+def _check_config(config: PrepareConfig) -> None:
+    if config.workers < 1:
+        raise InputError(f"--workers {config.workers}: expected 1 or more")
+    if config.limit is not None and config.limit < 1:
+        raise InputError(f"--limit {config.limit}: expected 1 or more")
+    if config.begin < 0 or config.stride < 1 or (config.end is not None and config.end < config.begin):
+        raise InputError("--begin, --end, --stride: expected 0 <= begin <= end and stride >= 1")
+    if not 0 < config.test_share < 1:
+        raise InputError(f"--test-share {config.test_share}: expected a number between 0 and 1")
+    if not config.properties:
+        raise InputError(f"--properties: name at least one of {', '.join(FAMILIES)}")
 
 
 def prepare(config: PrepareConfig) -> int:
@@ -181,33 +139,165 @@ def prepare(config: PrepareConfig) -> int:
     -------
     Number of entries that failed; their reasons are in `failures.csv`.
     """
-    if config.workers < 1:
-        raise InputError(f"--workers {config.workers}: expected 1 or more")
-    entries = read_manifest(config.manifest)
-    trained = {GROUP_OF_SOURCE[entry.source] for entry in entries if entry.label == "train"}
-    if absent := [group for group in GROUPS if group not in trained]:
-        raise InputError(
-            f"{config.manifest}: no entry labelled train of {', '.join(absent)}; loss weights need each group"
-        )
-    failures = _make_entries(entries, config.out, config.workers)
-    _write_failures(config.out / FAILURES, failures)
-    if len(failures) == len(entries):
-        raise InputError(f"{config.manifest}: no entry could be made; {config.out / FAILURES} tells why")
-    _merge(entries, config.out, failures)
-    with FeatureStore(config.out / STORE) as store:
-        weights = loss_weights(baselines(store, read_table(config.out / TABLE)))
-    write_loss_weights(config.out / LOSS_WEIGHTS, weights)
+    _check_config(config)
+    if config.out is None:
+        raise InputError("prepare: --out is missing; give the store to make, FOLDER/NAME.h5")
+    entries = _entries(config)
+    store = store_path(config.out)
+    folder = _results_folder(store)
+    reading = Reading(config.begin, config.end, config.stride, config.select)
+    dtype = config.dtype or "float32"
+    tasks = [Task(entry, reading, config.properties, dtype, folder) for entry in entries]
+    made = {task.entry.name for task in tasks if result_attributes(task) is not None}
+    if config.dry_run:
+        for task in tasks:
+            state = "made" if task.entry.name in made else f"{task.entry.size / 1e6:.1f} MB"
+            print(f"{task.entry.name}\t{task.entry.source}\t{state}")
+        print(f"{len(tasks)} entries, {len(made)} made already, {len(tasks) - len(made)} to make in {store}")
+        return 0
+
+    todo = [task for task in tasks if task.entry.name not in made]
+    failures = run_tasks(todo, len(made), config.workers, config.scheduler)
+    for leftover in folder.glob(".*.tmp.h5"):  # of workers that were killed
+        leftover.unlink()
+    _write_failures(store.parent / FAILURES, failures)
+    if len(failures) == len(tasks):
+        raise InputError(f"{store}: no entry could be made; {store.parent / FAILURES} tells why")
+    table = _join([task for task in tasks if task.entry.name not in failures], store, dtype)
+    if (table["label"] == "").any():
+        table = _split(table, config)
+    write_table(store.parent / TABLE, table)
+    _weigh(store)
     return len(failures)
 
 
+def _write_failures(path: Path, failures: Mapping[str, str]) -> None:
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with whole_file(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("name", "reason"))
+        writer.writerows(sorted(failures.items()))
+
+
+def _join(tasks: Sequence[Task], store: Path, dtype: Literal["float32", "float16"]) -> pd.DataFrame:
+    """Join results to the store, unless it is made of them; returns the table, labels as the entries have them."""
+    rows = []
+    digest = hashlib.sha256()
+    for task in tasks:
+        attributes = result_attributes(task)
+        if attributes is None:
+            raise InputError(f"{task.result}: its raw data have changed during the run; run again")
+        digest.update(f"{task.entry.name}\n{attributes['fingerprint']}\n".encode())
+        rows.append((task.entry.name, attributes["modify_seq"], task.entry.source, task.entry.label))
+        if notes := attributes["notes"]:
+            print(f"note: {task.entry.name}: {notes}", file=sys.stderr)
+    if not (store.is_file() and _attribute(store, MADE_OF) == digest.hexdigest()):
+        with StoreWriter(store, dtype, {MADE_OF: digest.hexdigest()}) as writer:
+            for task in tqdm(tasks, desc="store", unit="entry"):
+                writer.copy_from(task.result)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _attribute(store: Path, name: str) -> object:
+    with FeatureStore(store) as opened:
+        return opened.attributes.get(name)
+
+
+def _split(table: pd.DataFrame, config: PrepareConfig) -> pd.DataFrame:
+    """The table with labels by clusters; without labels, and a warning, if there are no clusters."""
+    sequences = dict(zip(table["name"], table["modify_seq"], strict=True))
+    if config.clusters is not None:
+        clusters = entry_clusters(sequences, read_clusters(config.clusters))
+    elif which("mmseqs"):
+        clusters = mmseqs_clusters(sequences, config.identity, threads=config.workers)
+    else:
+        print(
+            "warning: no split into train and test: mmseqs is not on the PATH (Debian: apt install mmseqs2); "
+            "install it or give --clusters FILE, and run again: what is made stays",
+            file=sys.stderr,
+        )
+        return table
+    groups = dict(zip(table["name"], table["source"].map(GROUP_OF_SOURCE), strict=True))
+    labels = split_by_cluster(groups, clusters, groups, config.test_share, config.seed)
+    return table.assign(label=table["name"].map(labels))
+
+
+def _weigh(store: Path) -> None:
+    """Write the loss weights, if the store has training entries of each group."""
+    path = store.parent / LOSS_WEIGHTS
+    table = pd.read_csv(store.parent / TABLE, dtype=str, keep_default_na=False)
+    trained = {GROUP_OF_SOURCE[source] for source in table["source"][table["label"] == "train"]}
+    if absent := [group for group in GROUPS if group not in trained]:
+        path.unlink(missing_ok=True)
+        print(
+            f"no loss weights: no training entry of {', '.join(absent)}; merge the stores of all groups for them",
+            file=sys.stderr,
+        )
+        return
+    with FeatureStore(store) as opened:
+        write_loss_weights(path, loss_weights(baselines(opened, read_table(store.parent / TABLE))))
+
+
+def merge(config: PrepareConfig) -> None:
+    """Merge stores, and the tables beside them if each has one."""
+    _check_config(config)
+    if config.out is None:
+        raise InputError("prepare: --out is missing; give the merged store to make, FOLDER/NAME.h5")
+    store = store_path(config.out)
+    tables = [path.parent / TABLE for path in config.merge]
+    if any((path.parent / TABLE).resolve() == (store.parent / TABLE).resolve() for path in config.merge):
+        raise InputError(
+            f"{store.parent}: has the table of a store to merge; give the merged store a folder of its own"
+        )
+    if config.dry_run:
+        for path in config.merge:
+            with FeatureStore(path) as opened:
+                print(f"{path}\t{len(opened.names())} entries")
+        return
+    merge_stores(config.merge, store, config.dtype)
+    if without := [path.name for path, table in zip(config.merge, tables, strict=True) if not table.is_file()]:
+        print(f"note: no table and no loss weights: there is no {TABLE} beside {', '.join(without)}", file=sys.stderr)
+        return
+    table = join_tables(tables)
+    if not config.keep_labels:
+        table = _split(table, config)
+    write_table(store.parent / TABLE, table)
+    _weigh(store)
+
+
+def check(config: PrepareConfig) -> int:
+    """Print what is wrong with a store; returns the number of problems."""
+    assert config.check is not None
+    store = store_path(config.check)
+    table = store.parent / TABLE
+    problems = check_store(store, table if table.is_file() else None)
+    for problem in problems:
+        print(problem)
+    with FeatureStore(store) as opened:
+        print(f"{store}: {len(opened.names())} entries, {len(problems) or 'no'} problems")
+    return len(problems)
+
+
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of `seqdance prepare`; exit code 1 if some entries failed."""
+    """Entry point of `seqdance prepare`; exit code 1 if some entries failed or a store has problems."""
     config = tyro.cli(PrepareConfig, args=args)
-    failed = run_command(lambda: prepare(config), config.debug)
-    for name in (STORE, TABLE, LOSS_WEIGHTS):
-        print(config.out / name)
+    if config.check is not None:
+        raise SystemExit(bool(run_command(lambda: check(config), config.debug)))
+    if config.merge:
+        failed = 0
+        run_command(lambda: merge(config), config.debug)
+    else:
+        failed = run_command(lambda: prepare(config), config.debug)
+    if config.dry_run or config.out is None:
+        return
+    store = store_path(config.out)
+    for path in (store, *(store.with_name(name) for name in (TABLE, LOSS_WEIGHTS, FAILURES))):
+        if path.is_file():
+            print(path)
     if failed:
-        print(f"error: {failed} entries failed, see {config.out / FAILURES}", file=sys.stderr)
+        print(f"error: {failed} entries failed, see {store.with_name(FAILURES)}", file=sys.stderr)
         raise SystemExit(1)
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
-import gemmi
-
 CHAIN_LINKER: Final = "<eos><cls>"
 
 ONE_LETTER: Final[dict[str, str]] = {
@@ -74,6 +72,8 @@ def align_to_sequence(names: Sequence[str], numbers: Sequence[int], declared: Se
     -------
     Places from 0, ascending; all -1 if a residue finds none or more than a tenth of them another residue's.
     """
+    import gemmi  # machines that only train do without it
+
     query = [ONE_LETTER.get(name, name) for name in declared]
     target = [ONE_LETTER.get(name, name) for name in names]
     scoring = gemmi.AlignmentScoring()

@@ -13,7 +13,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, InputWarning
 from data_prepare.sequence import ONE_LETTER, align_to_sequence, one_letter_sequence
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Topology:
 
         Warns
         -----
-        UserWarning
+        InputWarning
             If the declared sequence of a chain lacks a residue that is there; the residues decide then.
         """
         sequences = []
@@ -136,6 +136,7 @@ class Topology:
                 warnings.warn(
                     f"{self.path}: chain {self.chain_ids[chain] or 'X'}: its declared sequence does not fit its "
                     "residues and is set aside; unresolved residues of this chain are left out",
+                    InputWarning,
                     stacklevel=2,
                 )
                 declared = None

@@ -52,7 +52,7 @@ def demo(config: DemoConfig) -> str:
     """Run all steps; returns the summary."""
     started = time.monotonic()
     data, run, metrics = config.out / "data", config.out / "training", config.out / "metrics.json"
-    failed = prepare(PrepareConfig(EXAMPLES / "examples.csv", data, config.processes))
+    failed = prepare(PrepareConfig(manifest=EXAMPLES / "examples.csv", out=data, workers=config.processes))
     if failed:
         raise InputError(f"{data / 'failures.csv'}: {failed} of the examples could not be made")
 

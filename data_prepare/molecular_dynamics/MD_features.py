@@ -2,7 +2,8 @@
 
     python data_prepare/molecular_dynamics/MD_features.py -p PDB -t TRAJ [-i CONTACTS] -o PREFIX
 
-writes PREFIX_res_feature.csv (a row per residue) and PREFIX_pair_feature.npz (key `array`, (N, N, 10)).
+writes PREFIX_res_feature.csv (a row per residue) and PREFIX_pair_feature.npz (key `array`, (N, N, 10)). Chains that the
+periodic box has broken are made whole; for a contact file of such a trajectory ask for the same (`--whole`).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def extract(arguments: Arguments) -> None:
     with tqdm(total=total, desc="features", unit="frame") as bar:
 
         def chunks() -> Iterator[Chunk]:
-            for chunk in read_chunks(topology, arguments.trajectory):
+            for chunk in read_chunks(topology, arguments.trajectory, whole=True):
                 yield chunk
                 bar.update(len(chunk.numbers))
 

@@ -49,6 +49,8 @@ class Arguments:
     """Last frame, inclusive; by default that of the trajectory."""
     stride: int = 1
     """Use every stride-th frame."""
+    whole: bool = False
+    """Make chains whole that the periodic box has broken; as published, coordinates are taken as they are."""
     criteria: tyro.conf.OmitArgPrefixes[Criteria] = PUBLISHED
     """Thresholds."""
     debug: bool = False
@@ -62,7 +64,8 @@ def write_contacts(arguments: Arguments) -> None:
     check_range(arguments.beg, arguments.end, arguments.stride)
     itypes = types_asked(arguments.itypes)
     topology = read_topology(arguments.topology)
-    search = ContactSearch(topology, first_frame(topology, arguments.trajectory), itypes, arguments.criteria)
+    first = first_frame(topology, arguments.trajectory, arguments.whole)
+    search = ContactSearch(topology, first, itypes, arguments.criteria)
     labels = atom_labels(topology)
     frames = count_frames(topology, arguments.trajectory)
     end = frames - 1 if arguments.end is None else min(arguments.end, frames - 1)
@@ -75,7 +78,8 @@ def write_contacts(arguments: Arguments) -> None:
         tqdm(total=total, desc="contacts", unit="frame") as bar,
     ):
         write_header(file, header)
-        chunks = read_chunks(topology, arguments.trajectory, arguments.beg, arguments.end, arguments.stride)
+        beg, end, stride = arguments.beg, arguments.end, arguments.stride
+        chunks = read_chunks(topology, arguments.trajectory, beg, end, stride, whole=arguments.whole)
         for numbers, xyz, _ in chunks:
             for number, contacts in zip(numbers.tolist(), pool.map(search.contacts, xyz), strict=True):
                 file.writelines(f"{line}\n" for line in contact_lines(number, contacts, labels))

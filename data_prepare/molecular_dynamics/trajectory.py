@@ -210,9 +210,9 @@ def read_chunks(
         raise InputError(f"{path}: no frame from {begin} to {end}; it has {position}")
 
 
-def first_frame(topology: Topology, path: str | Path) -> NDArray[np.float32]:
+def first_frame(topology: Topology, path: str | Path, whole: bool = False) -> NDArray[np.float32]:
     """First frame (atoms, 3) of a trajectory in Angstrom."""
-    return next(read_chunks(topology, path, size=1)).angstrom[0]
+    return next(read_chunks(topology, path, size=1, whole=whole)).angstrom[0]
 
 
 def count_frames(topology: Topology, path: str | Path) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prepare.errors import InputError
 from data_prepare.structure import read_structure, read_topology
 from data_prepare.topology import Topology
 
@@ -109,6 +110,31 @@ class Entry(ABC):
         return sum(path.stat().st_size * (GZIP_RATIO if path.suffix == ".gz" else 1) for path in there)
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnusableEntry(Entry):
+    """An entry whose file names show that something is missing: it is listed, and fails when its turn comes.
+
+    Attributes
+    ----------
+    files
+        What is there.
+    reason
+        What is missing, and the remedy.
+    """
+
+    files: tuple[Path, ...]
+    reason: str
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files that are there."""
+        return self.files
+
+    def open(self, reading: Reading) -> AbstractContextManager[Ensemble | Structure]:
+        """Raise InputError with the reason."""
+        raise InputError(self.reason)
+
+
 def select(topology: Topology, reading: Reading) -> Topology:
     """The chains that are asked for."""
     return topology.select_chains(reading.chains) if reading.chains else topology
@@ -123,7 +149,7 @@ class FileEntry(Entry):
     topology
         Structure file, or the topology of the trajectories.
     trajectories
-        None for a single structure.
+        None of them for a single structure.
     """
 
     topology: Path

@@ -1,6 +1,7 @@
-"""Entries listed in a CSV with the columns name, source, label, topology, trajectory (empty for a structure).
+"""Entries listed in a CSV with the columns name, source, label, topology, trajectory.
 
-Paths are relative to the folder of the CSV. Other columns are left alone.
+No trajectory is a structure; several, separated by `;`, are replicas, pooled to one ensemble; a multi-model PDB can be
+its own trajectory. Paths are relative to the folder of the CSV. Other columns are left alone.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Final
 from data_prepare.errors import InputError
 from data_prepare.files import read_text_table
 from data_prepare.properties import GROUP_OF_SOURCE, NMA_GROUPS
-from data_prepare.sources.entry import Entry
+from data_prepare.sources.entry import Entry, FileEntry
 from data_prepare.table import LABELS
 
 COLUMNS: Final = ("name", "source", "label", "topology", "trajectory")
+REPLICA_SEPARATOR: Final = ";"
 
 
 def read_manifest(path: str | Path) -> list[Entry]:
@@ -36,12 +38,24 @@ def read_manifest(path: str | Path) -> list[Entry]:
             raise InputError(f"{where}: names are unique, not empty and without '/'")
         if source not in GROUP_OF_SOURCE:
             raise InputError(f"{where}: unknown source {source}; known are {', '.join(GROUP_OF_SOURCE)}")
-        if label not in LABELS:
-            raise InputError(f"{where}: label {label} is neither train nor test")
-        if (GROUP_OF_SOURCE[source] in NMA_GROUPS) == bool(row["trajectory"]):
+        if label not in (*LABELS, ""):
+            raise InputError(
+                f"{where}: label {label} is neither train nor test, nor left empty for a split by clusters"
+            )
+        if not row["topology"]:
+            raise InputError(f"{where}: no topology; give a structure file, or the topology of the trajectory")
+        replicas = [part.strip() for part in row["trajectory"].split(REPLICA_SEPARATOR) if part.strip()]
+        if (GROUP_OF_SOURCE[source] in NMA_GROUPS) == bool(replicas):
             raise InputError(f"{where}: structures belong to {', '.join(NMA_GROUPS)}, trajectories to the other groups")
-        trajectory = path.parent / row["trajectory"] if row["trajectory"] else None
-        entries[name] = Entry(name, source, label, path.parent / row["topology"], trajectory)
+        entries[name] = FileEntry(
+            name=name,
+            source=source,
+            label=label,
+            topology=path.parent / row["topology"],
+            trajectories=tuple(path.parent / replica for replica in replicas),
+        )
     if not entries:
         raise InputError(f"{path}: no entries in it")
+    if len({entry.label == "" for entry in entries.values()}) == 2:
+        raise InputError(f"{path}: some entries have a label, some have none; label all, or none for a split by clusters")
     return list(entries.values())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prepare.molecular_dynamics.periodic import WholeChains
-from data_prepare.molecular_dynamics.trajectory import read_chunks
+from data_prepare.molecular_dynamics.trajectory import first_frame, read_chunks
 from data_prepare.structure import read_topology
 from data_prepare.topology import Topology
 
@@ -92,5 +92,6 @@ def test_boxes_of_file_formats(complex_, tmp_path, suffix):
     np.testing.assert_allclose(as_stored.nm, cut, atol=1e-3)
     (whole,) = read_chunks(topology, path, whole=True)
     np.testing.assert_allclose(distances(topology, whole.nm), distances(topology, xyz), atol=3e-3)
+    np.testing.assert_array_equal(first_frame(topology, path, whole=True), whole.angstrom[0])
     one_by_one = np.concatenate([chunk.nm for chunk in read_chunks(topology, path, size=1, whole=True)])
     np.testing.assert_array_equal(one_by_one, whole.nm)

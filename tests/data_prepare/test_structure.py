@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, InputWarning
 from data_prepare.sequence import ONE_LETTER, align_to_sequence, modify_seq, one_letter_sequence
 from data_prepare.structure import read_models, read_structure, read_topology
 from data_prepare.topology import label_of_residue
@@ -163,7 +163,7 @@ def test_select_chains(write_pdb):
 
 def test_declared_sequence_that_does_not_fit(write_pdb):
     path = with_seqres(write_pdb(backbone("ALA", "A", 1) + backbone("TRP", "A", 2, 4)), *seqres("A", "ALA", "GLY"))
-    with pytest.warns(UserWarning, match="chain A: its declared sequence does not fit"):
+    with pytest.warns(InputWarning, match="chain A: its declared sequence does not fit"):
         sequences, places = read_topology(path).full_sequences()
     assert (sequences, places.tolist()) == (["AW"], [0, 1])
 
