@@ -57,5 +57,5 @@ def read_manifest(path: str | Path) -> list[Entry]:
     if not entries:
         raise InputError(f"{path}: no entries in it")
     if len({entry.label == "" for entry in entries.values()}) == 2:
-        raise InputError(f"{path}: some entries have a label, some have none; label all, or none for a split by clusters")
+        raise InputError(f"{path}: some entries have a label, some have none; label all, or leave all to the split")
     return list(entries.values())

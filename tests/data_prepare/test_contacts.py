@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import contact_oracle
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial import cKDTree
 
 from data_prepare.errors import InputError
-from data_prepare.molecular_dynamics import contacts as contacts_package
-from data_prepare.molecular_dynamics import sasa
 from data_prepare.molecular_dynamics.contacts import (
     TYPES,
     ContactHeader,
@@ -23,12 +17,12 @@ from data_prepare.molecular_dynamics.contacts import (
     atom_labels,
     contact_lines,
     iter_contacts,
+    loops,
     read_contacts,
     read_header,
-    search,
     types_asked,
 )
-from data_prepare.molecular_dynamics.contacts.neighbours import neighbour_pairs
+from data_prepare.molecular_dynamics.contacts.neighbours import neighbour_lists
 from data_prepare.molecular_dynamics.trajectory import read_chunks
 from data_prepare.structure import read_structure, read_topology
 
@@ -60,11 +54,11 @@ def test_oracle_on_trajectories(shared, name):
     frames = chunk.angstrom[:2]
     atoms = [
         contact_oracle.Atom(
-            atom,
-            topology.residue_names[r],
             topology.chain_ids[topology.chain_of_residue[r]],
+            topology.residue_names[r],
             int(topology.residue_numbers[r]),
             topology.insertion_codes[r],
+            atom,
             element,
         )
         for atom, r, element in zip(topology.atom_names, topology.residue_of_atom, topology.elements, strict=True)
@@ -365,6 +359,44 @@ def test_pi_cation(write_pdb, distance, angle, expected):
     assert found == ({("pc", "A:LYS:9:NZ", "A:TRP:1:CD2")} if expected else set())
 
 
+def flat_ring(chain, number, corner):
+    """A ring in a plane of constant z, its centroid in the corner: both are exact in floating point."""
+    points = [(2, -1, 0), (-1, 2, 0), (-1, -1, 0)]
+    atoms = [(name, np.array(p, float)) for name, p in zip(("CG", "CE1", "CE2"), points, strict=True)]
+    return residue("PHE", chain, number, corner, atoms)
+
+
+def upright(atoms):
+    """The same with y and z swapped about the corner: the normal is along y."""
+    corner = np.mean([atom[4] for atom in atoms[3:]], axis=0)
+    turned = [(*atom[:4], corner + (atom[4] - corner)[[0, 2, 1]], atom[5]) for atom in atoms[3:]]
+    return atoms[:3] + turned
+
+
+@pytest.mark.parametrize("distance", [4.0, 5.0])
+def test_limits_of_rings_are_inclusive(write_pdb, distance):
+    """Distances and angles that are equal to their limits, without rounding."""
+    below = np.nextafter(distance, 0)
+    parallel = flat_ring("A", 1, (0, 0, 0)) + flat_ring("B", 1, (0, 0, distance))
+    right_angle = flat_ring("A", 1, (0, 0, 0)) + upright(flat_ring("B", 1, (0, 0, distance)))
+    cation = flat_ring("A", 1, (0, 0, 0)) + residue("LYS", "A", 9, (20, 0, 0), [("NZ", (-20, 0, distance))])
+    for kind, atoms in (("ps", parallel), ("ts", right_angle), ("pc", cation)):
+        for limit, expected in ((distance, 1), (below, 0)):
+            exact = {f"{kind}_cutoff_dist": limit, f"{kind}_cutoff_ang": 0.0}
+            if kind != "pc":
+                exact[f"{kind}_psi_ang"] = 0.0
+            assert len(found_in(write_pdb, atoms, [kind], criteria=Criteria(**exact))) == expected
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("ps", "ps_psi_ang"), ("pc", "pc_cutoff_ang")])
+def test_right_angle_at_its_limit(write_pdb, kind, limit):
+    """A ring or cation in the plane of the ring: 90 degrees are within 90, not within a little less."""
+    atoms = flat_ring("A", 1, (0, 0, 0)) + flat_ring("B", 1, (5, 0, 0))
+    atoms += residue("LYS", "C", 9, (20, 0, 0), [("NZ", (-15, 0, 0))])
+    assert len(found_in(write_pdb, atoms, [kind], criteria=Criteria(**{limit: 90.0}))) >= 1
+    assert found_in(write_pdb, atoms, [kind], criteria=Criteria(**{limit: 89.999})) == set()
+
+
 def test_ring_with_a_missing_atom_is_skipped(write_pdb):
     atoms = ring("PHE", "A", 1, (0, 0, 0), (0, 0, 1))[:-1] + ring("PHE", "B", 1, (0, 0, 5), (0, 0, 1))
     assert found_in(write_pdb, atoms, ["ps", "ts"]) == set()
@@ -466,9 +498,16 @@ def test_more_contacts_than_expected_are_all_found(write_pdb):
     } == heavy_pairs
     assert len(found.kind) == len(heavy_pairs) > 8 * topology.num_atoms
 
-    counts = np.zeros((topology.num_residues, topology.num_residues, 9), np.int64)
-    ContactSearch(topology, xyz, ["vdw"]).count(np.stack([xyz, xyz]), topology.residue_of_atom.astype(np.int64), counts)
-    assert counts.sum() == 2 * len(heavy_pairs)
+
+def near_pairs(points, reach):
+    """Pairs of `neighbour_lists`, both ways, and the pairs that have to be and may be among them."""
+    found = neighbour_lists(points, reach)
+    pairs = [(i, int(j)) for i in range(len(points)) for j in found.points[found.start[i] : found.stop[i]]]
+    excess = np.linalg.norm(points[:, None] - points[None], axis=-1) - reach[:, None] - reach[None]
+    np.fill_diagonal(excess, np.inf)
+    rounding = 1e-5 * np.ptp(points, axis=0).max(initial=0.0) if len(points) else 0.0
+    needed, allowed = (set(map(tuple, np.argwhere(excess <= slack).tolist())) for slack in (0.0, rounding))
+    return pairs, needed, allowed
 
 
 @settings(max_examples=60, deadline=None)
@@ -478,18 +517,25 @@ def test_more_contacts_than_expected_are_all_found(write_pdb):
     st.floats(0.1, 300.0),
     st.integers(0, 2**32 - 1),
 )
-def test_neighbour_pairs_equal_a_tree(number, width, box, seed):
-    points = np.random.default_rng(seed).uniform(-box, box, (number, 3))
-    pairs, count = neighbour_pairs(points, width)
-    found = [tuple(sorted(pair)) for pair in pairs[:count].tolist()]
-    assert len(found) == len(set(found))
-    assert set(found) == (cKDTree(points).query_pairs(width) if number else set())
+def test_neighbour_lists_hold_all_near_pairs(number, widest, box, seed):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-box, box, (number, 3))
+    pairs, needed, allowed = near_pairs(points, rng.uniform(0.2, widest / 2, number))
+    assert len(pairs) == len(set(pairs))
+    assert needed <= set(pairs) <= allowed
 
 
-def test_neighbour_pairs_with_an_atom_very_far_away():
+@pytest.mark.parametrize("shift", [0.0, 1e5])
+def test_neighbour_lists_of_a_crowd(shift):
+    """More neighbours than there is room for at first, and coordinates far from the origin."""
+    points = np.random.default_rng(0).uniform(0, 2, (200, 3)) + shift
+    pairs, needed, _ = near_pairs(points, np.full(200, 2.0))
+    assert len(pairs) == len(needed) == 200 * 199
+
+
+def test_neighbour_lists_with_an_atom_very_far_away():
     points = np.array([[0.0, 0, 0], [1.0, 0, 0], [1e7, 1e7, 1e7]])
-    pairs, count = neighbour_pairs(points, 4.0)
-    assert [sorted(pair) for pair in pairs[:count].tolist()] == [[0, 1]]
+    assert near_pairs(points, np.full(3, 2.0))[0] == [(0, 1), (1, 0)]
 
 
 # ---- the text form --------------------------------------------------------------------------------------------------
@@ -523,18 +569,4 @@ def test_damaged_lines_are_named(tmp_path, line):
 
 def test_types_are_in_the_order_of_the_pair_channels():
     assert TYPES == ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
-
-
-# ---- compiled code --------------------------------------------------------------------------------------------------
-
-
-def digest(*names):
-    folder = Path(contacts_package.__file__).parent
-    return hashlib.sha256(b"".join((folder / f"{name}.py").read_bytes() for name in names)).hexdigest()[:16]
-
-
-def test_compiled_code_is_made_again_when_its_parts_change():
-    """Numba does not see changes of the files whose functions it compiles into others: renew the digests there."""
-    parts = ("geometry", "hydrogen_bond", "neighbours", "rings", "salt_bridge", "van_der_waals")
-    assert digest(*parts, "tables") == search.COMPILED_FROM
-    assert digest("neighbours") == sasa.COMPILED_FROM
+    assert [TYPES[getattr(loops, name.upper())] for name in TYPES] == list(TYPES)

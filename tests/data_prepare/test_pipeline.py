@@ -221,6 +221,12 @@ def test_one_store_a_folder(manifest, tmp_path):
         prepare(PrepareConfig(manifest=path, out=tmp_path / "b.h5"))
 
 
+def test_labels_for_all_or_none(manifest, tmp_path):
+    path = manifest(["1ubi_A"], ("x", "Proteinflow", "", GOOD, ""))
+    with pytest.raises(InputError, match="some entries have a label, some have none"):
+        prepare(PrepareConfig(manifest=path, out=tmp_path / "out"))
+
+
 def test_dry_run_and_limit(manifest, tmp_path, capsys):
     path = manifest(["1ubi_A", "1pdo_A", "2cvi_A"])
     out = tmp_path / "out"

@@ -1,6 +1,13 @@
-"""Contacts by loops over all pairs of atoms, written apart from the fast code and from its PDB reader.
+"""Contacts by loops over all pairs of atoms, written from the definitions alone: nothing of the fast code is imported.
 
 Slow on purpose: every line can be checked against the definitions by eye.
+
+Slack: a pair of atoms at a limit may fall on either side of it in another order of operations. `slack` moves every
+limit outwards (negative: inwards), those of the first frame included, so that
+
+    contact_lines(..., slack=(-a, -b))  <=  contact_lines(...)  <=  contact_lines(..., slack=(a, b))
+
+holds for every computation whose distances err by less than a Angstrom and whose angles err by less than b degrees.
 """
 
 from __future__ import annotations
@@ -10,22 +17,45 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RADIUS = {"H": 1.2, "C": 1.7, "N": 1.55, "O": 1.52, "S": 1.8, "SE": 1.9, "P": 1.8}
+RADIUS = {"H": 1.2, "C": 1.7, "N": 1.55, "O": 1.52, "S": 1.8, "SE": 1.9, "P": 1.8, "F": 1.47, "CL": 1.75}
+UNKNOWN_RADIUS = 1.7
 HIS = {"HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP"}
+CYS = {"CYS", "CYX", "CYM"}
+GREASY = {"ALA", "PHE", "GLY", "ILE", "LEU", "PRO", "VAL", "TRP"}
+RING = {"PHE": ("CG", "CE1", "CE2"), "TYR": ("CG", "CE1", "CE2"), "TRP": ("CD2", "CZ2", "CZ3")}
+RING |= dict.fromkeys(HIS, ("CG", "CE1", "CD2"))
+ACID = {("ASP", "OD1"), ("ASP", "OD2"), ("GLU", "OE1"), ("GLU", "OE2")}
+BASE = {("LYS", "NZ"), ("ARG", "NH1"), ("ARG", "NH2")} | {(his, n) for his in HIS for n in ("ND1", "NE2")}
+LIMITS = {
+    "sb_cutoff_dist": 4.0,
+    "pc_cutoff_dist": 6.0,
+    "pc_cutoff_ang": 60.0,
+    "ps_cutoff_dist": 7.0,
+    "ps_cutoff_ang": 30.0,
+    "ps_psi_ang": 45.0,
+    "ts_cutoff_dist": 5.0,
+    "ts_cutoff_ang": 30.0,
+    "ts_psi_ang": 45.0,
+    "hbond_cutoff_dist": 3.5,
+    "hbond_cutoff_ang": 70.0,
+    "vdw_epsilon": 0.5,
+    "vdw_res_diff": 2,
+    "hbond_res_diff": 1,
+}
+KINDS = ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Atom:
-    name: str
-    resname: str
+    """An atom as its file has it; `molecule` counts the TER records before it."""
+
     chain: str
+    resname: str
     resid: int
     icode: str
+    name: str
     element: str
-
-    @property
-    def residue(self):
-        return (self.chain, self.resid, self.icode, self.resname)
+    molecule: int = 0
 
     @property
     def label(self):
@@ -33,129 +63,197 @@ class Atom:
 
 
 def read_pdb_atoms(text):
-    """Atoms of the first model, and their coordinates (atoms, 3)."""
-    atoms, xyz = [], []
+    """Atoms of the first model, of alternate locations the first, and their coordinates (atoms, 3) in Angstrom."""
+    atoms, xyz, seen, molecule = [], [], set(), 0
     for line in text.splitlines():
-        if line.startswith("ENDMDL"):
+        if line.startswith("END"):
             break
+        if line.startswith("TER"):
+            molecule += 1
         if line.startswith(("ATOM", "HETATM")):
             name = line[12:16].strip()
-            element = line[76:78].strip().upper() or name.lstrip("0123456789")[0]
-            atoms.append(Atom(name, line[17:20].strip(), line[21].strip(), int(line[22:26]), line[26].strip(), element))
+            letter = "SE" if name == "SE" else name.lstrip("0123456789")[0]
+            element = line[76:78].strip().upper() or letter
+            element = "H" if element == "D" else element
+            residue = (line[21].strip(), line[17:21].strip(), int(line[22:26]), line[26].strip())
+            if line[16] != " " and (*residue, name, molecule) in seen:
+                continue
+            seen.add((*residue, name, molecule))
+            atoms.append(Atom(*residue, name, element, molecule))
             xyz.append([float(line[30:38]), float(line[38:46]), float(line[46:54])])
     return atoms, np.array(xyz)
 
 
+def residues_of(atoms):
+    """Residues as lists of atom indices: a run of atoms that share chain, name, number and code, no name twice."""
+    residues, key, names = [], None, set()
+    for i, a in enumerate(atoms):
+        this = (a.molecule, a.chain, a.resname, a.resid, a.icode)
+        if this != key or a.name in names:
+            residues.append([])
+            key, names = this, set()
+        residues[-1].append(i)
+        names.add(a.name)
+    return residues
+
+
+def _minus(a, b):
+    return (a[0] - b[0], a[1] - b[1], a[2] - b[2])
+
+
+def _dot(u, v):
+    return u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
+
+
+def _cross(u, v):
+    return (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])
+
+
 def _angle(u, v):
-    return math.degrees(math.acos(max(-1.0, min(1.0, float(np.dot(u, v) / np.linalg.norm(u) / np.linalg.norm(v))))))
+    return math.degrees(math.atan2(math.hypot(*_cross(u, v)), _dot(u, v)))
 
 
 def _fold(a):
     return min(a, 180 - a)
 
 
-def contact_lines(atoms, frames):
-    """Set of contact lines `frame type atom1 atom2` (tab-separated) of frames (frames, atoms, 3) in Angstrom."""
-    frames = np.asarray(frames, np.float64)
-    names_of = {}
-    for atom in atoms:
-        names_of.setdefault(atom.residue, set()).add(atom.name)
-    protein = [i for i, a in enumerate(atoms) if {"N", "CA", "C"} <= names_of[a.residue]]
-    heavy = [i for i in protein if atoms[i].element != "H"]
+def contacts(atoms, frames, limits=None, slack=(0.0, 0.0)):
+    """Set of contacts (frame, kind, i, j), atom i before atom j in the order of their labels, all kinds.
+
+    Parameters
+    ----------
+    atoms
+        All atoms of the system, water and ions included.
+    frames
+        (frames, atoms, 3) Angstrom; the first is that of the trajectory.
+    limits
+        What differs from `LIMITS`.
+    slack
+        Angstrom and degrees, see above.
+    """
+    limit = LIMITS | (limits or {})
+    more, turn = slack
+    frames = [[tuple(point) for point in np.asarray(frame, np.float64).tolist()] for frame in frames]
     first = frames[0]
 
-    owner = {i: [] for i in heavy}
+    residues = [group for group in residues_of(atoms) if {"N", "CA", "C"} <= {atoms[i].name for i in group}]
+    residue_of = {i: r for r, group in enumerate(residues) for i in group}
+    protein = sorted(residue_of)
+    heavy = [i for i in protein if atoms[i].element != "H"]
+
+    # the first frame: owners of hydrogens, disulfides, carbons that touch only carbon and hydrogen
+    hydrogens_of = {i: [] for i in heavy}
     for h in protein:
         if atoms[h].element == "H":
-            nearest = min(heavy, key=lambda i: float(np.linalg.norm(first[i] - first[h])))
-            owner[nearest].append(h)
-
-    disulfide = set()
-    sulfurs = [i for i in protein if atoms[i].name == "SG" and atoms[i].resname in ("CYS", "CYX", "CYM")]
-    for i in sulfurs:
-        for j in sulfurs:
-            if i != j and np.linalg.norm(first[i] - first[j]) < 2.1:
-                disulfide.add((atoms[i].residue, atoms[j].residue))
-
+            away = {i: math.dist(first[i], first[h]) for i in heavy}
+            nearest = min(away, key=away.get)
+            close = [i for i in heavy if away[i] <= away[nearest] + abs(more)]
+            if more == 0:
+                hydrogens_of[nearest].append(h)
+            elif more > 0 or len(close) == 1:  # outwards any of those that tie, inwards none of them
+                for i in close:
+                    hydrogens_of[i].append(h)
+    sulfurs = [i for i in protein if atoms[i].name == "SG" and atoms[i].resname in CYS]
+    disulfides = {
+        (residue_of[i], residue_of[j])
+        for i in sulfurs
+        for j in sulfurs
+        if i != j and math.dist(first[i], first[j]) < 2.1 - more
+    }
     greasy = set()
     for i in protein:
-        a = atoms[i]
-        if a.element == "C" and a.resname in ("ALA", "PHE", "GLY", "ILE", "LEU", "PRO", "VAL", "TRP"):
-            near = [
-                atoms[j].element for j in range(len(atoms)) if j != i and np.linalg.norm(first[i] - first[j]) <= 1.7
-            ]
-            if all(element in ("C", "H") for element in near):
+        if atoms[i].element == "C" and atoms[i].resname in GREASY:
+            near = [j for j in range(len(atoms)) if j != i and math.dist(first[i], first[j]) <= 1.7 - more]
+            if all(atoms[j].element in ("C", "H") for j in near):
                 greasy.add(i)
 
-    def charge(a):
-        if (a.resname, a.name) in (("ASP", "OD1"), ("ASP", "OD2"), ("GLU", "OE1"), ("GLU", "OE2")):
-            return -1
-        if (a.resname, a.name) in (("LYS", "NZ"), ("ARG", "NH1"), ("ARG", "NH2")):
-            return 1
-        return 1 if a.resname in HIS and a.name in ("ND1", "NE2") else 0
+    charge = {i: -1 for i in protein if (atoms[i].resname, atoms[i].name) in ACID}
+    charge |= {i: 1 for i in protein if (atoms[i].resname, atoms[i].name) in BASE}
+    rings = []
+    for group in residues:
+        index = {atoms[i].name: i for i in group}
+        ring = RING.get(atoms[group[0]].resname, ())
+        if ring and all(name in index for name in ring):
+            rings.append(([index[name] for name in ring], index[min(ring)]))
 
-    ring_names = {"PHE": ("CG", "CE1", "CE2"), "TYR": ("CG", "CE1", "CE2"), "TRP": ("CD2", "CZ2", "CZ3")}
-    ring_names |= dict.fromkeys(HIS, ("CG", "CE1", "CD2"))
-    ring_list = []
-    for residue in dict.fromkeys(atoms[i].residue for i in protein):
-        if residue[3] in ring_names:
-            of_residue = {atoms[i].name: i for i in protein if atoms[i].residue == residue}
-            if all(name in of_residue for name in ring_names[residue[3]]):
-                ring_list.append(
-                    ([of_residue[n] for n in ring_names[residue[3]]], of_residue[min(ring_names[residue[3]])])
-                )
-
-    lines = set()
+    radius = {i: RADIUS.get(atoms[i].element, UNKNOWN_RADIUS) for i in heavy}
+    # no pair of atoms farther apart is a contact
+    furthest = max(2 * max(radius.values()) + limit["vdw_epsilon"], limit["sb_cutoff_dist"], limit["hbond_cutoff_dist"])
+    order = [(atom.label, i) for i, atom in enumerate(atoms)]
+    found = set()
     for f, xyz in enumerate(frames):
 
-        def write(kind, i, j, f=f):
-            lines.add("\t".join([str(f), kind, *sorted((atoms[i].label, atoms[j].label))]))
+        def add(kind, i, j, f=f):
+            found.add((f, kind, *sorted((i, j), key=order.__getitem__)))
 
         for x, i in enumerate(heavy):
             for j in heavy[x + 1 :]:
-                a, b = atoms[i], atoms[j]
-                d = float(np.linalg.norm(xyz[i] - xyz[j]))
-                if d > 6:
+                d = math.dist(xyz[i], xyz[j])
+                if d > furthest + more:
                     continue
-                same = a.chain == b.chain
+                a, b = atoms[i], atoms[j]
+                apart = abs(a.resid - b.resid) if a.chain == b.chain else math.inf
                 if (
-                    d < RADIUS[a.element] + RADIUS[b.element] + 0.5
-                    and not (same and abs(a.resid - b.resid) < 2)
-                    and (a.residue, b.residue) not in disulfide
+                    d < radius[i] + radius[j] + limit["vdw_epsilon"] + more
+                    and apart >= limit["vdw_res_diff"]
+                    and (residue_of[i], residue_of[j]) not in disulfides
                 ):
-                    write("vdw", i, j)
+                    add("vdw", i, j)
                     if i in greasy and j in greasy:
-                        write("hp", i, j)
-                if charge(a) * charge(b) == -1 and d <= 4.0:
-                    write("sb", i, j)
+                        add("hp", i, j)
+                if charge.get(i, 0) * charge.get(j, 0) == -1 and d <= limit["sb_cutoff_dist"] + more:
+                    add("sb", i, j)
                 if (
-                    a.element not in ("C", "S")
-                    and b.element not in ("C", "S")
-                    and d <= 3.5
-                    and not (same and abs(a.resid - b.resid) < 1)
+                    not {a.element, b.element} & {"C", "S"}
+                    and d <= limit["hbond_cutoff_dist"] + more
+                    and apart >= limit["hbond_res_diff"]
                 ):
-                    pairs = [(i, h, j) for h in owner[i]] + [(j, h, i) for h in owner[j]]
-                    if any(_angle(xyz[h] - xyz[don], xyz[acc] - xyz[h]) < 70 for don, h, acc in pairs):
-                        backbone = (a.name in ("N", "O")) + (b.name in ("N", "O"))
-                        write(("hbss", "hbsb", "hbbb")[backbone], i, j)
+                    bonds = [(i, h, j) for h in hydrogens_of[i]] + [(j, h, i) for h in hydrogens_of[j]]
+                    for donor, h, acceptor in bonds:
+                        bend = _angle(_minus(xyz[h], xyz[donor]), _minus(xyz[acceptor], xyz[h]))
+                        if bend < limit["hbond_cutoff_ang"] + turn:
+                            add(("hbss", "hbsb", "hbbb")[(a.name in ("N", "O")) + (b.name in ("N", "O"))], i, j)
 
         planes = []
-        for members, name in ring_list:
-            p, q, r = xyz[members]
-            planes.append(((p + q + r) / 3, np.cross(q - p, r - p), name))
+        for (p, q, r), name in rings:
+            centre = tuple((xyz[p][k] + xyz[q][k] + xyz[r][k]) / 3 for k in range(3))
+            planes.append((centre, _cross(_minus(xyz[q], xyz[p]), _minus(xyz[r], xyz[p])), name))
         for x, (centre, normal, name) in enumerate(planes):
-            for i in protein:
-                if charge(atoms[i]) == 1:
-                    line = xyz[i] - centre
-                    if np.linalg.norm(line) <= 6 and _fold(_angle(normal, line)) <= 60:
-                        write("pc", name, i)
+            for i in (i for i, q in charge.items() if q == 1):
+                if (
+                    math.dist(centre, xyz[i]) <= limit["pc_cutoff_dist"] + more
+                    and _fold(_angle(normal, _minus(xyz[i], centre))) <= limit["pc_cutoff_ang"] + turn
+                ):
+                    add("pc", name, i)
             for centre2, normal2, name2 in planes[x + 1 :]:
-                line = centre2 - centre
-                d = float(np.linalg.norm(line))
-                normals = _fold(_angle(normal, normal2))
+                d = math.dist(centre, centre2)
+                line = _minus(centre2, centre)
+                tilt = _fold(_angle(normal, normal2))
                 psi = min(_fold(_angle(normal, line)), _fold(_angle(normal2, line)))
-                if d <= 7 and normals <= 30 and psi <= 45:
-                    write("ps", name, name2)
-                if d <= 5 and normals >= 60 and psi <= 45:
-                    write("ts", name, name2)
-    return lines
+                for kind, off in (("ps", tilt), ("ts", 90 - tilt)):
+                    if (
+                        d <= limit[f"{kind}_cutoff_dist"] + more
+                        and off <= limit[f"{kind}_cutoff_ang"] + turn
+                        and psi <= limit[f"{kind}_psi_ang"] + turn
+                    ):
+                        add(kind, name, name2)
+    return found
+
+
+def contact_lines(atoms, frames, limits=None, slack=(0.0, 0.0), kinds=KINDS):
+    """Set of contact lines `frame type atom1 atom2` (tab-separated); parameters as those of `contacts`."""
+    return {
+        f"{frame}\t{kind}\t{atoms[i].label}\t{atoms[j].label}"
+        for frame, kind, i, j in contacts(atoms, frames, limits, slack)
+        if kind in kinds
+    }
+
+
+def contact_counts(atoms, frames, limits=None, slack=(0.0, 0.0)):
+    """Contacts (N, N, 9) of the N protein residues over all frames: row = residue of atom 1, column = of atom 2."""
+    residues = [group for group in residues_of(atoms) if {"N", "CA", "C"} <= {atoms[i].name for i in group}]
+    residue_of = {i: r for r, group in enumerate(residues) for i in group}
+    counts = np.zeros((len(residues), len(residues), len(KINDS)), int)
+    for _, kind, i, j in contacts(atoms, frames, limits, slack):
+        counts[residue_of[i], residue_of[j], KINDS.index(kind)] += 1
+    return counts

@@ -1,0 +1,767 @@
+"""Contacts of systems that are hard to read or at the edge of a rule: the lines are those of the brute-force oracle.
+
+The oracle gets plain lists of atoms, the fast code gets a PDB file of them. Both get the same frames. Where a system is
+random, a distance may be within rounding of a limit: lines may then differ by what the oracle finds with all limits
+1e-6 Angstrom and 1e-6 degrees wider but not with all limits narrower by as much.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import contact_oracle
+import mdtraj
+import numpy as np
+import pytest
+from contact_oracle import Atom
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from data_prepare.errors import InputError
+from data_prepare.molecular_dynamics import get_dynamic_contacts
+from data_prepare.molecular_dynamics.contacts import Criteria, atom_labels, contact_lines, iter_contacts
+from data_prepare.molecular_dynamics.features import md_features
+from data_prepare.molecular_dynamics.trajectory import chunk_of_angstrom
+from data_prepare.structure import read_topology
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "data_prepare" / "examples" / "trajectories"
+HISTIDINES = ("HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP")
+RINGS = ("PHE", "TYR", "TRP", *HISTIDINES)
+
+
+# ---- systems as lists of atoms -----------------------------------------------------------------------------------
+
+
+@cache
+def example(name):
+    """Atoms of an example and their coordinates (atoms, 3), Angstrom."""
+    return contact_oracle.read_pdb_atoms((EXAMPLES / f"{name}.pdb").read_text())
+
+
+def fragment(name, *numbers):
+    """Residues of an example by number."""
+    atoms, xyz = example(name)
+    keep = [i for i, atom in enumerate(atoms) if atom.resid in numbers]
+    return [atoms[i] for i in keep], xyz[keep]
+
+
+def join(*systems):
+    return [atom for atoms, _ in systems for atom in atoms], np.concatenate([xyz for _, xyz in systems])
+
+
+def change(system, where=lambda atom: True, **fields):
+    """The same system with other fields of some atoms; a field may be a function of the atom."""
+    atoms, xyz = system
+    return [
+        replace(a, **{k: v(a) if callable(v) else v for k, v in fields.items()}) if where(a) else a for a in atoms
+    ], xyz
+
+
+def without(system, drop):
+    atoms, xyz = system
+    keep = [i for i, atom in enumerate(atoms) if not drop(atom)]
+    return [atoms[i] for i in keep], xyz[keep]
+
+
+def index_of(system, resid, name):
+    return next(i for i, atom in enumerate(system[0]) if (atom.resid, atom.name) == (resid, name))
+
+
+def shaken(xyz, frames=3, by=0.3, seed=0):
+    """Frames (frames, atoms, 3): the coordinates and copies with noise, float32."""
+    noise = np.random.default_rng(seed).normal(0, by, (frames, *xyz.shape))
+    noise[0] = 0
+    return (xyz + noise).astype(np.float32)
+
+
+def pdb_text(atoms, xyz, elements="right", names="right"):
+    """PDB file: elements in their columns right- or left-aligned or blank, names with or without a leading space."""
+    lines, molecule = [], atoms[0].molecule
+    for serial, (atom, point) in enumerate(zip(atoms, xyz, strict=True), 1):
+        if atom.molecule != molecule:
+            lines.append("TER")
+            molecule = atom.molecule
+        name = f" {atom.name:<3}" if names == "right" and len(atom.name) < 4 else f"{atom.name:<4}"
+        element = {"right": f"{atom.element:>2}", "left": f"{atom.element:<2}", "blank": "  "}[elements]
+        residue = f"{f'{atom.resname:>3}':<4}{atom.chain or ' '}{atom.resid:4d}{atom.icode or ' '}"
+        lines.append(
+            f"ATOM  {serial:5d} {name} {residue}   "
+            f"{point[0]:8.3f}{point[1]:8.3f}{point[2]:8.3f}  1.00  0.00          {element}"
+        )
+    return "\n".join([*lines, "END", ""])
+
+
+def fast_lines(topology, frames, limits=None, itypes=("all",)):
+    labels = atom_labels(topology)
+    return {
+        line
+        for number, contacts in enumerate(iter_contacts(topology, frames, itypes, Criteria(**(limits or {}))))
+        for line in contact_lines(number, contacts, labels)
+    }
+
+
+def kinds_of(itypes):
+    """Kinds of lines that are asked for."""
+    meaning = {"all": contact_oracle.KINDS, "hb": ("hbbb", "hbsb", "hbss")}
+    return {kind for name in itypes for kind in meaning.get(name, (name,))}
+
+
+def check(folder, atoms, frames, limits=None, itypes=("all",), counts=True, **style):
+    """Lines of the oracle, which are those of the fast code; features count what the lines say."""
+    path = folder / "system.pdb"
+    path.write_text(pdb_text(atoms, frames[0], **style))
+    topology = read_topology(path)
+    assert atom_labels(topology) == [atom.label for atom in atoms]
+    found = fast_lines(topology, frames, limits, itypes)
+    kinds = kinds_of(itypes)
+    expected = contact_oracle.contact_lines(atoms, frames, limits, kinds=kinds)
+    if found != expected:
+        certain = contact_oracle.contact_lines(atoms, frames, limits, (-1e-6, -1e-6), kinds)
+        possible = contact_oracle.contact_lines(atoms, frames, limits, (1e-6, 1e-6), kinds)
+        assert certain - found == set(), "lines that are missing"
+        assert found - possible == set(), "lines that ought not to be there"
+    elif counts and limits is None and itypes == ("all",) and topology.is_protein.sum() >= 3:
+        pair = md_features(topology, [chunk_of_angstrom(frames)]).pair[..., :9] * len(frames)
+        by_hand = contact_oracle.contact_counts(atoms, frames)
+        if len(set(atom_labels(topology))) < topology.num_atoms:  # the two atoms of a line have no order then
+            pair, by_hand = pair + pair.swapaxes(0, 1), by_hand + by_hand.swapaxes(0, 1)
+        np.testing.assert_allclose(pair, by_hand, atol=1e-9)
+    return expected
+
+
+def split(lines):
+    """Frame, kind and for each atom (chain, residue name, number with code, atom name) of lines."""
+    for line in lines:
+        frame, kind, *labels = line.split("\t")
+        yield int(frame), kind, *(tuple(label.split(":")) for label in labels)
+
+
+# ---- chains and numbers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chains", [("A", "B"), ("A", "A"), ("", "B"), ("", ""), ("a", "A"), ("1", "2")])
+def test_two_chains_with_the_same_numbers(tmp_path, chains):
+    """Chains are told apart by their ids: after TER, the same id is still the same chain."""
+    atoms, xyz = fragment("5pti", *range(14, 26))
+    first, second = change((atoms, xyz), chain=chains[0]), change((atoms, xyz + 4.0), chain=chains[1], molecule=1)
+    system, xyz = join(first, second)
+    lines = check(tmp_path, system, shaken(xyz))
+    same_number = {kind[:2] for _, kind, a, b in split(lines) if a[2] == b[2]} & {"vd", "hp", "hb"}
+    assert same_number == (set() if chains[0] == chains[1] else {"vd", "hp", "hb"})
+
+
+NUMBERINGS = {
+    "negative": lambda i: (i - 6, ""),
+    "across zero, downwards": lambda i: (5 - i, ""),
+    "begins again": lambda i: (i % 5, ""),
+    "insertion codes": lambda i: (10 + i // 3, ("", "A", "B")[i % 3]),
+    "one number": lambda i: (7, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[i]),
+    "gaps": lambda i: (i * i, ""),
+    "thousands": lambda i: (9980 + i, ""),
+}
+
+
+@pytest.mark.parametrize("numbering", NUMBERINGS)
+def test_numbers(tmp_path, numbering):
+    atoms, xyz = fragment("5pti", *range(17, 36))
+    number = NUMBERINGS[numbering]
+    system = change(
+        (atoms, xyz), resid=lambda atom: number(atom.resid - 17)[0], icode=lambda atom: number(atom.resid - 17)[1]
+    )
+    lines = check(tmp_path, system[0], shaken(xyz, by=0.2))
+    kinds = Counter(kind for _, kind, *_ in split(lines))
+    if numbering == "one number":  # all residues are neighbours: what is left does not look at the number
+        assert set(kinds) <= {"sb", "pc", "ps", "ts"}
+    else:
+        assert min(kinds[kind] for kind in ("vdw", "hbbb")) > 5
+
+
+# ---- histidines, rings and cations -------------------------------------------------------------------------------
+
+
+@cache
+def template(name):
+    """A residue of an example under a name: its ring, or else its last nitrogen, in the origin, the normal along z."""
+    source = "HIS" if name in HISTIDINES else name
+    for entry in ("1v6p", "5pti", "p53_tad"):
+        atoms, xyz = example(entry)
+        numbers = [atom.resid for atom in atoms if atom.resname == source and atom.resid > 1]
+        if numbers:
+            break
+    atoms, xyz = fragment(entry, numbers[0])
+    index = {atom.name: i for i, atom in enumerate(atoms)}
+    if source in contact_oracle.RING:
+        p, q, r = xyz[[index[atom] for atom in contact_oracle.RING[source]]]
+        centre, axis = (p + q + r) / 3, np.cross(q - p, r - p)
+    else:
+        tip = xyz[index[{"LYS": "NZ", "ARG": "NH1", "GLU": "OE1", "ASP": "OD1"}[source]]]
+        centre, axis = tip, xyz[index["CB"]] - tip  # the rest of the residue is above
+    turn, _ = Rotation.align_vectors([[0, 0, 1]], [axis / np.linalg.norm(axis)])
+    return [replace(atom, resname=name) for atom in atoms], turn.apply(xyz - centre)
+
+
+def place(name, chain, number, centre=(0, 0, 0), axis=(0, 0, 1), spin=0.0):
+    """A residue with its centre and axis elsewhere."""
+    atoms, xyz = template(name)
+    turn, _ = Rotation.align_vectors([axis], [[0, 0, 1]])
+    xyz = turn.apply(Rotation.from_euler("z", spin, degrees=True).apply(xyz)) + centre
+    return [replace(atom, chain=chain, resid=number, icode="") for atom in atoms], xyz
+
+
+def ring_pairs(first, names):
+    """`first` with each of the names: parallel in chains A and B, upright in C and D; numbers tell the pairs apart."""
+    parts = []
+    for number, name in enumerate(names):
+        corner = np.array([40.0 * number, 0, 0])
+        parts += [
+            place(first, "A", number, corner),
+            place(name, "B", number, np.add(corner, (1.2, 0, 3.6)), spin=35),
+            place(first, "C", number, np.add(corner, (0, 60, 0))),
+            place(name, "D", number, np.add(corner, (0.3, 60, 4.8)), axis=(1, 0.1, 0), spin=20),
+        ]
+    system = join(*parts)
+    order = sorted(range(len(system[0])), key=lambda i: (system[0][i].chain, system[0][i].resid))
+    return [system[0][i] for i in order], system[1][order]
+
+
+@pytest.mark.parametrize("first", RINGS)
+def test_every_pair_of_rings(tmp_path, first):
+    atoms, xyz = ring_pairs(first, RINGS)
+    lines = check(tmp_path, atoms, shaken(xyz, 2, 0.1), counts=False)
+    pairs = {(kind, a[0], b[0], a[2]) for frame, kind, a, b in split(lines) if frame == 0 and kind in ("ps", "ts")}
+    assert pairs >= {("ps", "A", "B", str(n)) for n in range(len(RINGS))}
+    assert pairs >= {("ts", "C", "D", str(n)) for n in range(len(RINGS))}
+
+
+@pytest.mark.parametrize("cation", ["LYS", "ARG", *HISTIDINES])
+def test_every_cation_with_every_ring(tmp_path, cation):
+    tops = [
+        part
+        for number, ring in enumerate(RINGS)
+        for part in (
+            place(ring, "A", 2 * number, (40.0 * number, 0, 0)),
+            place(cation, "A", 2 * number + 1, (40.0 * number, 0, 4.2)),
+        )
+    ]
+    atoms, xyz = join(*tops)
+    lines = check(tmp_path, atoms, shaken(xyz, 2, 0.1), itypes=("pc",))
+    named = {min(a[2], b[2], key=int) for _, kind, a, b in split(lines) if kind == "pc"}
+    assert named == {str(2 * number) for number in range(len(RINGS))}
+
+
+@pytest.mark.parametrize("ring", ["PHE", "TYR", "TRP", "HSE"])
+def test_ring_with_a_missing_atom(tmp_path, ring):
+    """Without one of its three atoms a ring takes no part; its other atoms may be missing."""
+    whole = join(
+        place(ring, "A", 1), place("PHE", "B", 1, (1.2, 0, 3.6)), place("LYS", "C", 1, (0, 0, -4.0), (0, 0, -1))
+    )
+    side_chain = {atom.name for atom in whole[0] if atom.chain == "A" and atom.element != "H"} - {"N", "CA", "C", "O"}
+    found = {}
+    for name in sorted(side_chain):
+        atoms, xyz = without(whole, lambda atom, name=name: (atom.chain, atom.name) == ("A", name))
+        lines = check(tmp_path, atoms, xyz[None], itypes=("ps", "pc"))
+        found[name] = {kind for _, kind, a, b in split(lines) if "A" in (a[0], b[0])}
+    three = set(contact_oracle.RING[ring])
+    assert {name for name, kinds in found.items() if "ps" not in kinds} == three
+    assert all("pc" in found[name] for name in side_chain - three)
+
+
+def test_salt_bridges_of_every_base_and_acid(tmp_path):
+    parts = []
+    for number, (base, acid) in enumerate(product(("LYS", "ARG", *HISTIDINES), ("ASP", "GLU"))):
+        corner = np.array([40.0 * number, 0, 0])
+        parts += [
+            place(base, "A", 2 * number, corner),
+            place(acid, "A", 2 * number + 1, np.add(corner, (0, 0, -2.8)), (0, 0, -1)),
+        ]
+    atoms, xyz = join(*parts)
+    lines = check(tmp_path, atoms, shaken(xyz, 3, 0.4), itypes=("sb",))
+    assert {(b[1], a[1]) for _, _, a, b in split(lines)} | {(a[1], b[1]) for _, _, a, b in split(lines)} >= set(
+        product(("LYS", "ARG", *HISTIDINES), ("ASP", "GLU"))
+    )
+    both = {a[3] for _, _, a, b in split(lines)} | {b[3] for _, _, a, b in split(lines)}
+    assert both == {"NZ", "NH1", "NH2", "ND1", "NE2", "OD1", "OD2", "OE1", "OE2"}
+
+
+# ---- what the first frame decides --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("CYS", "CYS"), ("CYX", "CYX"), ("CYM", "CYS")])
+@pytest.mark.parametrize(("first", "later"), [(2.05, 2.05), (2.099, 2.6), (2.101, 2.05), (2.6, 2.09)])
+@pytest.mark.parametrize("chains", [("A", "A"), ("A", "B")])
+def test_disulfide_of_the_first_frame(tmp_path, names, first, later, chains):
+    """A bond of frame 0 hides every atom pair of the two residues in all frames, one of a later frame hides nothing."""
+    system = fragment("5pti", *range(4, 8), *range(53, 57))
+    system = change(system, lambda atom: atom.resid > 50, chain=chains[1])
+    system = change(system, lambda atom: atom.resid == 5, resname=names[0])
+    atoms, xyz = change(system, lambda atom: atom.resid == 55, resname=names[1])
+    one, other = index_of((atoms, xyz), 5, "SG"), index_of((atoms, xyz), 55, "SG")
+    along = (xyz[other] - xyz[one]) / np.linalg.norm(xyz[other] - xyz[one])
+    frames = np.stack([xyz, xyz])
+    for frame, separation in zip(frames, (first, later), strict=True):
+        frame[one] = frame[other] - separation * along
+    lines = check(tmp_path, atoms, frames)
+    pair = {5, 55}
+    between = {frame for frame, kind, a, b in split(lines) if kind == "vdw" and {int(a[2]), int(b[2])} == pair}
+    assert between == (set() if first < 2.1 else {0, 1})
+    assert any(
+        kind == "vdw" and len({int(a[2]), int(b[2])} & pair) == 1 for _, kind, a, b in split(lines)
+    )  # with others they have contacts
+
+
+def test_the_first_frame_decides_on_carbons_and_hydrogens(tmp_path):
+    """The same frames in another order give other lines: the first one is not like the others."""
+    atoms, xyz = fragment("5pti", *range(16, 36))
+    rough = xyz + np.random.default_rng(3).normal(0, 0.35, xyz.shape)  # hydrogens change owners
+    carbon, oxygen = index_of((atoms, xyz), 18, "CD1"), index_of((atoms, xyz), 24, "OD1")
+    rough[oxygen] = rough[carbon] + (0, 0, 1.6)
+    frames = np.stack([xyz, rough])
+    lines = check(tmp_path, atoms, frames)
+    turned = check(tmp_path, atoms, frames[::-1])
+    swap = {"0": "1", "1": "0"}
+    turned = {swap[line[0]] + line[1:] for line in turned}
+    differ = {line.split("\t")[1] for line in lines ^ turned}
+    assert differ >= {"hp", "hbbb"}
+    assert not differ & {"vdw", "sb", "pc", "ps", "ts"}
+
+
+# ---- ions and water ----------------------------------------------------------------------------------------------
+
+
+WATERS = {
+    "TIP3": ("OH2", "H1", "H2"),
+    "SOL": ("OW", "HW1", "HW2"),
+    "HOH": ("O", "H", "HN"),
+    "WAT": ("N", "CA", "H"),  # names of a backbone, but not all of it
+    "LYS": ("NZ", "OD1", "CD2"),  # no N, CA, C: not of the protein whatever it is called
+}
+
+
+@pytest.mark.parametrize("resname", WATERS)
+@pytest.mark.parametrize("before", [False, True])
+def test_water_and_ions(tmp_path, resname, before):
+    """They have no contacts and own no hydrogens, but a carbon that they touch in frame 0 is not hydrophobic."""
+    protein = fragment("5pti", *range(16, 36))
+    dry = check(tmp_path, *_frames(protein))
+    carbon = index_of(protein, 18, "CD1")
+    hydrogen = index_of(protein, 20, "H")
+    offsets = ((0, 0, 0), (0.95, 0, 0), (-0.3, 0.9, 0))
+    water = [Atom("A", resname, number, "", name, name[0], 1) for number in (18, 19, 20) for name in WATERS[resname]]
+    # one water by a carbon, one by a hydrogen, one far away; an ion between carbon and its water
+    points = [protein[1][carbon] + (0, 0, 1.6), protein[1][hydrogen] + (0, 0.3, 0.3), protein[1].mean(0) + 50]
+    places = np.concatenate([point + np.array(offsets) for point in points])
+    ion = Atom("A", "CA", 18, "", "CA", "CA", 2)
+    solvent = [*water, ion], np.concatenate([places, protein[1][carbon][None] - (0, 0, 1.65)])
+    parts = (change(solvent, molecule=lambda atom: atom.molecule - 3), protein) if before else (protein, solvent)
+    atoms, xyz = join(*parts)
+    frames = np.repeat(xyz[None], 2, axis=0)
+    frames[1] += np.where([[atom.molecule == 0] for atom in atoms], 0.0, 30.0)  # the solvent leaves
+    lines = check(tmp_path, atoms, frames)
+    # what was hydrophobic by this carbon is no more, in both frames; nothing else has changed
+    gone = dry - lines
+    assert lines < dry
+    assert {frame for frame, *_ in split(gone)} == {0, 1}
+    assert all(kind == "hp" and "18" in (a[2], b[2]) for _, kind, a, b in split(gone))
+
+
+def _frames(system, number=2):
+    return system[0], np.repeat(system[1][None], number, axis=0)
+
+
+@pytest.mark.parametrize(("distance", "expected"), [(1.699, False), (1.701, True)])
+@pytest.mark.parametrize("neighbour", ["CA", "ZN", "O", "SE"])
+def test_the_neighbour_of_a_carbon(tmp_path, distance, expected, neighbour):
+    """Calcium is called CA as an alpha carbon is."""
+    # lysines nose to nose, their NZ made carbons of an alanine
+    system = join(place("LYS", "A", 1, (0, 0, 0), (-1, 0, 0)), place("LYS", "B", 1, (3.5, 0, 0), (1, 0, 0)))
+    system = change(without(system, lambda atom: atom.name.startswith("HZ")), resname="ALA")
+    atoms, xyz = change(system, lambda atom: atom.name == "NZ", name="CX", element="C")
+    ion = Atom("A", neighbour, 1, "", neighbour, neighbour, 1)
+    atoms, xyz = join((atoms, xyz), ([ion], np.array([[0, -distance, 0]])))
+    lines = check(tmp_path, atoms, xyz[None], itypes=("hp",))
+    assert ("0\thp\tA:ALA:1:CX\tB:ALA:1:CX" in lines) == expected
+
+
+# ---- names and elements of other programs ------------------------------------------------------------------------
+
+
+def charmm(atom, first, last):
+    if atom.resid == first and atom.name in ("H", "H2", "H3"):
+        return {"H": "HT1", "H2": "HT2", "H3": "HT3"}[atom.name]
+    if atom.resid == last and atom.name in ("O", "OXT"):
+        return {"O": "OT1", "OXT": "OT2"}[atom.name]
+    return {"H": "HN", "HB2": "HB1", "HB3": "HB2"}.get(atom.name, atom.name)
+
+
+def amber(atom, first, last):
+    return "H1" if atom.resid == first and atom.name == "H" else atom.name
+
+
+def gromacs(atom, first, last):
+    if atom.resid == last and atom.name in ("O", "OXT"):
+        return {"O": "OC1", "OXT": "OC2"}[atom.name]
+    return atom.name
+
+
+def old_pdb(atom, first, last):
+    """The digit of a hydrogen comes first: 1HB, 2HG1."""
+    moved = atom.element == "H" and atom.name[-1].isdigit()
+    return atom.name[-1] + atom.name[:-1] if moved else atom.name
+
+
+@pytest.mark.parametrize("elements", ["right", "left", "blank"])
+@pytest.mark.parametrize("names", ["right", "left"])
+@pytest.mark.parametrize("program", [charmm, amber, gromacs, old_pdb])
+def test_names_and_elements_of_other_programs(tmp_path, program, names, elements):
+    """The ends of a chain, hydrogens, and the alignment of names and elements change names and nothing else."""
+    parts = fragment("5pti", 1, 2, 3, 4, 22, 23, 24, 25, 54, 55, 56, 57, 58)
+    frames = shaken(parts[1], 2, 0.1)
+    plain = check(tmp_path, parts[0], frames)
+    atoms, _ = change(parts, name=lambda atom: program(atom, 1, 58))
+    lines = check(tmp_path, atoms, frames, elements=elements, names=names)
+    new_name = {old.label: new.label for old, new in zip(parts[0], atoms, strict=True)}
+    terminal_oxygen = {new.label for new in atoms if new.resid == 58 and new.name[:2] in ("OT", "OC")}
+
+    def renamed(line, kinds):
+        frame, kind, *labels = line.split("\t")
+        labels = sorted(new_name[label] for label in labels)
+        return "\t".join([frame, kinds.get(kind, kind) if terminal_oxygen & set(labels) else kind, *labels])
+
+    lost = {"hbbb": "hbsb", "hbsb": "hbss"}  # OT1 and OC1 are not called O: side chain
+    moved = {renamed(line, lost) for line in plain} ^ lines
+    assert all("OXT" in line or "OT2" in line or "OC2" in line for line in moved)  # never was backbone
+    assert len(lines) == len(plain) > 40
+
+
+# ---- modified residues -------------------------------------------------------------------------------------------
+
+
+def phosphorylated(system, number, oxygen, resname):
+    """A phosphate on a hydroxyl oxygen: P and three oxygens, the hydrogen gone."""
+    atoms, xyz = without(system, lambda atom: atom.resid == number and atom.name in ("HG", "HG1", "HH"))
+    at = index_of((atoms, xyz), number, oxygen)
+    last = max(i for i, atom in enumerate(atoms) if atom.resid == number)
+    away = xyz[at] - xyz[index_of((atoms, xyz), number, "CA")]
+    away /= np.linalg.norm(away)
+    side = np.cross(away, (0.3, 0.5, 0.8))
+    phosphorus = xyz[at] + 1.6 * away
+    added = [("P", "P", phosphorus)] + [
+        (f"O{k}P", "O", phosphorus + 0.5 * away + 1.4 * Rotation.from_rotvec(2.1 * k * away).apply(side))
+        for k in (1, 2, 3)
+    ]
+    new = [replace(atoms[at], name=name, element=element) for name, element, _ in added]
+    atoms = atoms[: last + 1] + new + atoms[last + 1 :]
+    xyz = np.concatenate([xyz[: last + 1], [point for *_, point in added], xyz[last + 1 :]])
+    return change((atoms, xyz), lambda atom: atom.resid == number, resname=resname)
+
+
+@pytest.mark.parametrize("elements", ["right", "blank"])
+@pytest.mark.parametrize("name", ["SEP", "TPO", "PTR", "MSE", "UNK", "DAL", "X1"])
+def test_modified_residues(tmp_path, name, elements):
+    """Whatever its name, a residue with N, CA and C is protein; rings, charges and fat go by the name."""
+    if name == "MSE":
+        system = change(fragment("5pti", *range(46, 57)), lambda atom: atom.resid == 52, resname="MSE")
+        number, special = 52, "SE"
+        atoms, xyz = change(system, lambda atom: atom.name == "SD", name="SE", element="SE")
+    elif name in ("SEP", "TPO", "PTR"):
+        number, oxygen = {"SEP": (47, "OG"), "TPO": (54, "OG1"), "PTR": (35, "OH")}[name]
+        atoms, xyz = phosphorylated(fragment("5pti", *range(30, 58)), number, oxygen, name)
+        special = "OH" if name == "PTR" else "P"
+    else:
+        number, special = 33, "CE2"  # a phenylalanine under a name that is not known
+        atoms, xyz = change(fragment("5pti", *range(18, 40)), lambda atom: atom.resid == number, resname=name)
+    lines = check(tmp_path, atoms, shaken(xyz, 3, 0.3), elements=elements)
+    own = [(kind, a, b) for _, kind, a, b in split(lines) if str(number) in (a[2], b[2])]
+    assert {kind for kind, *_ in own} & {"vdw"}
+    assert not {kind for kind, a, b in own if (a if a[2] == str(number) else b)[1] == name} & {"pc", "ps", "ts", "hp"}
+    assert any(special in (a[3], b[3]) for _, a, b in own)
+
+
+@pytest.mark.parametrize("missing", ["N", "CA", "C"])
+def test_residue_without_a_backbone_atom_is_out(tmp_path, missing):
+    system = fragment("5pti", *range(17, 36))
+    whole = check(tmp_path, *_frames(system))
+    atoms, xyz = without(system, lambda atom: (atom.resid, atom.name) == (22, missing))
+    lines = check(tmp_path, *_frames((atoms, xyz)))
+    assert any("22" in (a[2], b[2]) for *_, a, b in split(whole))
+    assert not any("22" in (a[2], b[2]) for *_, a, b in split(lines))
+
+
+# ---- options and the command -------------------------------------------------------------------------------------
+
+
+@cache
+def system_of_everything():
+    """Contacts of all nine types, and rings side by side that are not stacked because of psi alone."""
+    fold = fragment("5pti", *range(16, 37), 44)
+    others = join(
+        ring_pairs("TYR", ("PHE", "HSD")),
+        place("LYS", "E", 5, (0, 0, -4.6), (0, 0, -1)),
+        place("GLU", "F", 5, (0, 0, -7.6), (0, 0, -1)),
+        place("PHE", "G", 1, (0, 100, 0)),
+        place("TRP", "G", 2, (5, 100, 3.3)),
+        place("PHE", "H", 1, (0, 140, 0)),
+        place("TYR", "H", 2, (4.7, 140, 0), axis=(0, 1, 0)),
+    )
+    return join(fold, change((others[0], others[1] + fold[1].mean(axis=0) + (0, 40, 0)), molecule=1))
+
+
+@cache
+def usual_lines():
+    atoms, xyz = system_of_everything()
+    return contact_oracle.contact_lines(atoms, shaken(xyz, 2, 0.15))
+
+
+OPTIONS = {
+    "sb_cutoff_dist": (2.0, 9.0, {"sb"}),
+    "pc_cutoff_dist": (4.5, 9.0, {"pc"}),
+    "pc_cutoff_ang": (15.0, 90.0, {"pc"}),
+    "ps_cutoff_dist": (3.7, 12.0, {"ps"}),
+    "ps_cutoff_ang": (2.0, 85.0, {"ps"}),
+    "ps_psi_ang": (10.0, 90.0, {"ps"}),
+    "ts_cutoff_dist": (4.5, 12.0, {"ts"}),
+    "ts_cutoff_ang": (2.0, 85.0, {"ts"}),
+    "ts_psi_ang": (1.0, 90.0, {"ts"}),
+    "hbond_cutoff_dist": (2.7, 5.5, {"hbbb", "hbsb", "hbss"}),
+    "hbond_cutoff_ang": (15.0, 120.0, {"hbbb", "hbsb", "hbss"}),
+    "vdw_epsilon": (0.0, 1.3, {"vdw", "hp"}),
+    "vdw_res_diff": (5, 0, {"vdw", "hp"}),
+    "hbond_res_diff": (8, 0, {"hbbb", "hbsb", "hbss"}),
+}
+
+
+def test_every_limit_is_an_option():
+    assert set(OPTIONS) == set(contact_oracle.LIMITS) == set(Criteria.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option(tmp_path, option):
+    """A tighter limit gives fewer lines, a wider one more, of its own types and of no others."""
+    *values, kinds = OPTIONS[option]
+    atoms, xyz = system_of_everything()
+    frames = shaken(xyz, 2, 0.15)
+    usual = usual_lines()
+    assert {kind for _, kind, *_ in split(usual)} == set(contact_oracle.KINDS)
+    tight, wide = (check(tmp_path, atoms, frames, {option: value}) for value in values)
+    assert tight < usual < wide
+    assert {kind for _, kind, *_ in split(wide - usual)} <= kinds
+    assert {kind for _, kind, *_ in split(usual - tight)} == kinds
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"beg": 1, "stride": 2},
+        {"beg": 3, "end": 5, "stride": 1, "cores": 2},
+        {"stride": 4, "vdw_epsilon": 0.2, "vdw_res_diff": 3, "hbond_res_diff": 0},
+        {"stride": 2, "itypes": ("hp", "ts", "hb"), "ts_cutoff_dist": 6.5, "hbond_cutoff_ang": 50.0},
+        {"itypes": ("sb", "pc", "ps"), "ps_psi_ang": 60.0, "sb_cutoff_dist": 5.0},
+    ],
+)
+def test_command(tmp_path, monkeypatch, options):
+    """Frames keep their numbers, and whatever is used of them, the first of the trajectory is frame 0."""
+    atoms, xyz = system_of_everything()
+    frames = shaken(xyz, 7, 0.25, seed=1)
+    frames[0] += np.random.default_rng(5).normal(0, 0.25, xyz.shape)  # carbons touch, hydrogens change owners
+    (tmp_path / "t.pdb").write_text(pdb_text(atoms, xyz))
+    with mdtraj.formats.DCDTrajectoryFile(str(tmp_path / "t.dcd"), "w") as file:
+        file.write(frames)
+    limits = {name: value for name, value in options.items() if name in contact_oracle.LIMITS}
+    words = []
+    for name, value in ({"itypes": ("all",)} | options).items():
+        words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+    paths = ["--topology", tmp_path / "t.pdb", "--trajectory", tmp_path / "t.dcd", "--output", tmp_path / "c.tsv"]
+    monkeypatch.setattr(sys, "argv", ["get_dynamic_contacts.py", *words, *map(str, paths)])
+    get_dynamic_contacts.main()
+    header, columns, *lines = (tmp_path / "c.tsv").read_text().splitlines()
+    beg, end, stride = options.get("beg", 0), options.get("end", 6), options.get("stride", 1)
+    used = range(beg, end + 1, stride)
+    asked = options.get("itypes", ("hp", "sb", "pc", "ps", "ts", "vdw", "hb"))
+    assert header == (
+        f"# total_frames:{len(used)} beg:{beg} end:{end} stride:{stride} interaction_types:{','.join(asked)}"
+    )
+    assert columns == "# Columns: frame, interaction_type, atom_1, atom_2[, atom_3[, atom_4]]"
+    expected = contact_oracle.contact_lines(atoms, frames, limits, kinds=kinds_of(asked))
+    assert len(lines) == len(set(lines))
+    assert set(lines) == {line for line in expected if int(line.split("\t")[0]) in used}
+    numbers = [int(line.split("\t")[0]) for line in lines]
+    assert numbers == sorted(numbers)
+
+
+def test_alternate_locations_and_models(tmp_path, monkeypatch):
+    """Of alternate locations the first counts; the models of the file are the frames."""
+    atoms, xyz = fragment("5pti", *range(17, 30))
+    models = []
+    for number, frame in enumerate(shaken(xyz, 3, 0.2), 1):
+        lines = pdb_text(atoms, frame).splitlines()[:-1]
+        for at in range(len(lines) - 1, -1, -1):
+            if atoms[at].resid == 21 and atoms[at].name not in ("N", "C", "O"):
+                lines[at] = lines[at][:16] + "A" + lines[at][17:]
+                lines.insert(at + 1, lines[at][:16] + "B" + lines[at][17:30] + "   0.000" + lines[at][38:])
+        models.append("\n".join([f"MODEL     {number:4d}", *lines, "ENDMDL"]))
+    path = tmp_path / "models.pdb"
+    path.write_text("\n".join(models) + "\nEND\n")
+    words = ["--topology", path, "--trajectory", path, "--output", tmp_path / "c.tsv"]
+    monkeypatch.setattr(sys, "argv", ["get_dynamic_contacts.py", *map(str, words)])
+    get_dynamic_contacts.main()
+    frames = []
+    for model in models:
+        read, points = contact_oracle.read_pdb_atoms(model)
+        assert read == atoms
+        frames.append(points.astype(np.float32))
+    lines = (tmp_path / "c.tsv").read_text().splitlines()[2:]
+    assert set(lines) == contact_oracle.contact_lines(atoms, frames)
+    assert len(lines) > 60
+
+
+# ---- random systems ----------------------------------------------------------------------------------------------
+
+
+@cache
+def residue_pool():
+    """Whole residues of the examples: name -> (atoms, coordinates about the middle of the side chain)."""
+    pool = {}
+    for name in ("5pti", "1v6p", "p53_tad"):
+        for number in dict.fromkeys(atom.resid for atom in example(name)[0] if atom.resid > 1):
+            group, points = fragment(name, number)
+            side = [i for i, atom in enumerate(group) if atom.name not in ("N", "H", "CA", "HA", "C", "O")]
+            pool.setdefault(group[0].resname, (group, points - points[side[-6:]].mean(axis=0)))
+    return pool
+
+
+OTHER_NAMES = {
+    "HIS": HISTIDINES,
+    "CYS": ("CYS", "CYX", "CYM"),
+    "PHE": ("PHE", "PHE", "PHX"),
+    "LYS": ("LYS", "LYS", "LYN"),
+    "MET": ("MET", "MSE"),
+    "ALA": ("ALA", "ALA", "UNK"),
+}
+residues = st.tuples(
+    st.sampled_from(
+        ["ARG", "LYS", "HIS", "ASP", "GLU", "PHE", "TYR", "TRP", "CYS", "ALA", "LEU", "VAL", "PRO", "GLY", "SER", "MET"]
+    ),
+    st.integers(0, 6),  # which of its other names
+    st.sampled_from([1, 1, 1, 2, 0, -3]),  # step of the residue number
+    st.sampled_from(["", "", "", "A", "B"]),
+    st.floats(2.5, 7.0),  # from an earlier residue, Angstrom
+)
+chains = st.lists(
+    st.tuples(st.sampled_from(["A", "A", "B", "", "z"]), st.lists(residues, min_size=1, max_size=9)), max_size=4
+)
+limits_drawn = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.integers(0, 4) if isinstance(value, int) else st.floats(value / 2, 1.6 * value)
+        for name, value in contact_oracle.LIMITS.items()
+    },
+)
+
+
+def random_system(drawn, solvent, lose, rng):
+    """Residues at random near each other, as drawn; some atoms lost, some renamed; ions and water between them."""
+    atoms, points, tips = [], [], []
+    for molecule, (chain, members) in enumerate(drawn):
+        number, previous = int(rng.integers(-3, 12)), None
+        for name, variant, step, code, near in members:
+            group, xyz = residue_pool()[name]
+            number += step
+            if previous == (number, code):
+                number += 1
+            previous = (number, code)
+            other = OTHER_NAMES.get(name, (name,))
+            resname = other[variant % len(other)]
+            tip = tips[rng.integers(len(tips))] + near * _direction(rng) if tips else np.zeros(3)
+            tips.append(tip)
+            moved = Rotation.random(rng=rng).apply(xyz) + tip
+            keep = rng.random(len(group)) >= lose
+            for atom, point, kept in zip(group, moved, keep, strict=True):
+                name_, element = atom.name, atom.element
+                if resname == "MSE" and name_ == "SD":
+                    name_, element = "SE", "SE"
+                elif variant == 5:
+                    name_ = {"O": "OT1", "H": "HN", "HB2": "1HB", "HB3": "2HB"}.get(name_, name_)
+                if kept:
+                    atoms.append(Atom(chain, resname, number, code, name_, element, molecule))
+                    points.append(point)
+    for k in range(solvent):
+        at = tips[rng.integers(len(tips))] if tips else np.zeros(3)
+        names, element = [(("CA",), "CA"), (("ZN",), "ZN"), (("O", "H1", "H2"), "O")][k % 3]
+        resname = names[0] if k % 3 < 2 else "HOH"
+        for name in names:
+            element = element if name == names[0] else "H"
+            atoms.append(Atom("A", resname, int(rng.integers(1, 9)), "", name, element, len(drawn) + k))
+            points.append(at + rng.normal(0, 2, 3))
+    return atoms, np.array(points).reshape(-1, 3)
+
+
+def _direction(rng):
+    vector = rng.normal(size=3)
+    return vector / np.linalg.norm(vector)
+
+
+def check_random(folder, drawn, solvent, lose, limits, itypes, seed):
+    rng = np.random.default_rng(seed)
+    atoms, xyz = random_system(drawn, solvent, lose, rng)
+    if not atoms:
+        return
+    frames = shaken(xyz, 3, 0.25, seed)
+    frames = frames.round(3)  # the file holds as many digits
+    protein = [
+        i
+        for group in contact_oracle.residues_of(atoms)
+        if {"N", "CA", "C"} <= {atoms[i].name for i in group}
+        for i in group
+    ]
+    bonds = kinds_of(itypes) & {"hbbb", "hbsb", "hbss"}
+    if not protein or (bonds and all(atoms[i].element != "H" for i in protein)):
+        path = folder / "system.pdb"
+        path.write_text(pdb_text(atoms, frames[0]))
+        with pytest.raises(InputError, match="no residue with atoms N, CA and C" if not protein else "no hydrogens"):
+            fast_lines(read_topology(path), frames, limits, itypes)
+        return
+    check(folder, atoms, frames, limits, itypes, elements="left" if seed % 2 else "right")
+
+
+systems = given(
+    drawn=chains,
+    solvent=st.integers(0, 6),
+    lose=st.sampled_from([0.0, 0.0, 0.03, 0.3]),
+    limits=limits_drawn,
+    itypes=st.sampled_from(
+        [("all",), ("all",), ("all",), ("hb", "sb"), ("ps", "hp"), ("vdw",), ("hbss", "ts"), ("pc",)]
+    ),
+    seed=st.integers(0, 2**32 - 1),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@systems
+def test_random_systems(tmp_path_factory, drawn, solvent, lose, limits, itypes, seed):
+    check_random(tmp_path_factory.getbasetemp(), drawn, solvent, lose, limits, itypes, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None)
+@systems
+def test_many_random_systems(tmp_path_factory, drawn, solvent, lose, limits, itypes, seed):
+    check_random(tmp_path_factory.getbasetemp(), drawn, solvent, lose, limits, itypes, seed)
+
+
+def test_random_systems_hold_every_type(tmp_path):
+    """What the random systems are made of gives contacts of all nine types, so none is compared in vain."""
+    names = ["ARG", "HIS", "PHE", "GLU", "TRP", "LYS", "TYR", "ALA", "LEU", "ASP"]
+    kinds = set()
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        members = [(names[k % 10], k, 1, "", rng.uniform(2.5, 5)) for k in rng.permutation(10).tolist()]
+        atoms, xyz = random_system([("A", members), ("B", members)], 3, 0.0, rng)
+        kinds |= {kind for _, kind, *_ in split(check(tmp_path, atoms, shaken(xyz, 2, 0.2).round(3)))}
+    assert kinds == set(contact_oracle.KINDS)

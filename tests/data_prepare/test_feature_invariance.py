@@ -1,0 +1,242 @@
+"""From trajectory file to features: what must not depend on where a protein lies, on the order of frames, on chunks.
+
+A rigid motion rounds coordinates in other places. So counts are compared where they are decided: no distance of a
+contact within 1e-3 Angstrom of a limit, no angle within 1e-4 radians. Contacts that are not decided are bounded from
+both sides by the brute-force oracle with all limits tighter and wider by as much; frames whose DSSP is not decided (a
+backbone hydrogen bond within 1e-3 kcal/mol of -0.5, a bend within 0.05 degrees of 70) are not used.
+"""
+
+from __future__ import annotations
+
+import contact_oracle
+import mdtraj
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from data_prepare.molecular_dynamics.features import md_features
+from data_prepare.molecular_dynamics.trajectory import read_chunks
+from data_prepare.structure import read_topology
+
+DISTANCE_MARGIN = 1e-3  # Angstrom
+ANGLE_MARGIN = 1e-4  # radians
+ENERGY_MARGIN = 1e-3  # kcal/mol
+EDGES = np.linspace(-np.pi, np.pi, 13)
+ANGLES = ("chi", "phi", "psi")
+CHI1_ENDS = ("CG", "CG1", "SG", "OG", "OG1")
+
+
+# ---- what is decided, by definitions in float64 ---------------------------------------------------------------------
+
+
+def index_by_name(atoms):
+    """Per residue: atom name -> index."""
+    return [{atoms[i].name: i for i in group} for group in contact_oracle.residues_of(atoms)]
+
+
+def dssp_is_decided(atoms, xyz):
+    """Whether no backbone hydrogen bond energy and no bend of a frame (atoms, 3) in Angstrom is at its limit."""
+    residues = index_by_name(atoms)
+    n, ca, c, o = (xyz[[residue[name] for residue in residues]] for name in ("N", "CA", "C", "O"))
+    carbonyl = (c - o) / np.linalg.norm(c - o, axis=1, keepdims=True)
+    h = n[1:] + carbonyl[:-1]  # one Angstrom from N, against C=O of the residue before
+
+    def inverse(a, b):
+        return 1 / np.linalg.norm(a[:, None] - b[None], axis=-1)
+
+    # (donors, acceptors), Kabsch and Sander 1983
+    energy = 27.888 * (inverse(n[1:], o) + inverse(h, c) - inverse(h, o) - inverse(n[1:], c))
+    before, after = ca[2:-2] - ca[:-4], ca[4:] - ca[2:-2]
+    cosine = (before * after).sum(1) / np.linalg.norm(before, axis=1) / np.linalg.norm(after, axis=1)
+    bend = np.degrees(np.arccos(cosine))
+    return abs(energy + 0.5).min() > ENERGY_MARGIN and abs(bend - 70).min() > 0.05
+
+
+def dihedral(p, q, r, s):
+    """Angles (frames,) of four points (frames, 3), radians."""
+    axis = (r - q) / np.linalg.norm(r - q, axis=1, keepdims=True)
+    first = np.cross(q - p, axis)
+    second = np.cross(axis, s - r)
+    return np.arctan2((np.cross(first, second) * axis).sum(1), (first * second).sum(1))
+
+
+def angle_shares(atoms, frames):
+    """Per angle: shares (N, 12) of frames in its bins, NaN where it does not exist, and which rows are decided."""
+    residues = index_by_name(atoms)
+    result = {}
+    for angle in ANGLES:
+        shares, decided = np.full((len(residues), 12), np.nan), np.ones(len(residues), bool)
+        for i, own in enumerate(residues):
+            end = next((name for name in CHI1_ENDS if name in own), None)
+            quartet = None
+            if angle == "chi" and end and "CB" in own:
+                quartet = [own["N"], own["CA"], own["CB"], own[end]]
+            elif angle == "phi" and i > 0:
+                quartet = [residues[i - 1]["C"], own["N"], own["CA"], own["C"]]
+            elif angle == "psi" and i + 1 < len(residues):
+                quartet = [own["N"], own["CA"], own["C"], residues[i + 1]["N"]]
+            if quartet:
+                values = dihedral(*(frames[:, k] for k in quartet))
+                shares[i] = np.histogram(values, EDGES)[0] / len(frames)
+                decided[i] = abs(values[:, None] - EDGES).min() > ANGLE_MARGIN
+        result[angle] = shares, decided
+    return result
+
+
+# ---- the trajectories -----------------------------------------------------------------------------------------------
+
+
+class System:
+    """A trajectory and what is known of it; no tuple, because Hypothesis prints those."""
+
+    def __init__(self, topology, atoms, frames, features, contacts):
+        self.topology = topology
+        self.atoms = atoms
+        self.frames = frames  # (frames, atoms, 3) Angstrom float32
+        self.features = features
+        self.contacts = contacts  # (N, N, 9) there are at least and at most, all frames together
+
+
+def features_of(topology, frames, folder, size=None):
+    """Features of frames that are written to a file first: DCD keeps every bit of float32 Angstrom."""
+    path = folder / "t.dcd"
+    with mdtraj.formats.DCDTrajectoryFile(str(path), "w", force_overwrite=True) as file:
+        file.write(frames)
+    return md_features(topology, path if size is None else read_chunks(topology, path, size=size))
+
+
+@pytest.fixture(scope="module", params=[("helix_aeaaak", 1, 24), ("5pti", 3, 11)], ids=lambda param: param[0])
+def system(request, examples, tmp_path_factory):
+    name, stride, number = request.param
+    path = examples / "trajectories" / f"{name}.pdb"
+    topology = read_topology(path)
+    atoms, _ = contact_oracle.read_pdb_atoms(path.read_text())
+    chunks = read_chunks(topology, path.with_suffix(".xtc"), stride=stride)
+    frames = np.concatenate([chunk.angstrom for chunk in chunks])
+    decided = [frame for frame in frames if dssp_is_decided(atoms, frame.astype(float))]
+    assert len(decided) > 0.7 * len(frames)
+    frames = np.stack(decided[:number])
+    assert len(frames) == number
+    margin = np.array([DISTANCE_MARGIN, np.degrees(ANGLE_MARGIN)])
+    least, most = (contact_oracle.contact_counts(atoms, frames, slack=tuple(s * margin)) for s in (-1, 1))
+    assert (least <= most).all()
+    assert (most - least).sum() < 0.01 * least.sum()
+    features = features_of(topology, frames, tmp_path_factory.mktemp("reference"))
+    return System(topology, atoms, frames, features, (least, most))
+
+
+def moved(system, seed, reach=100.0):
+    """Each frame on the first one, all turned at random, the later ones then by up to 150 degrees about axes of their
+    own, and each moved by up to 10 nm.
+
+    Near 180 degrees from the first frame the superposition, which works in float32, is off by up to 0.005 nm.
+    """
+    rng = np.random.default_rng(seed)
+    together = Rotation.random(rng=rng)
+    ca = [i for i, atom in enumerate(system.atoms) if atom.name == "CA"]
+    centred = system.frames - system.frames[:, ca].mean(axis=1, dtype=float, keepdims=True)
+    result = []
+    for number, frame in enumerate(centred):
+        onto_first, _ = Rotation.align_vectors(centred[0, ca], frame[ca])
+        axis = rng.normal(size=3)
+        own = Rotation.from_rotvec(min(number, 1) * rng.uniform(0, 150) * axis / np.linalg.norm(axis), degrees=True)
+        result.append((own * together * onto_first).apply(frame) + rng.uniform(-reach, reach, 3))
+    return np.array(result, np.float32)
+
+
+def equal(found, expected, atol):
+    """All features within atol, shares of frames and contacts exactly."""
+    np.testing.assert_array_equal(found.pair[..., :9], expected.pair[..., :9])
+    np.testing.assert_allclose(found.pair[..., 9], expected.pair[..., 9], rtol=0, atol=atol)
+    continuous = ["sasa_mean", "sasa_std", "rmsf"]
+    pd.testing.assert_frame_equal(found.residue.drop(columns=continuous), expected.residue.drop(columns=continuous))
+    for column in continuous:
+        np.testing.assert_allclose(found.residue[column], expected.residue[column], rtol=0, atol=atol, err_msg=column)
+
+
+# ---- tests ----------------------------------------------------------------------------------------------------------
+
+
+def check_counts(system, features):
+    """Contacts between the bounds, angles as by hand where they are decided, DSSP as in the reference."""
+    least, most = system.contacts
+    counts = features.pair[..., :9] * len(system.frames)
+    np.testing.assert_allclose(counts, counts.round(), atol=1e-9)
+    assert (counts.round() >= least).all()
+    assert (counts.round() <= most).all()
+    for angle, (shares, decided) in angle_shares(system.atoms, system.frames.astype(float)).items():
+        assert decided.mean() > 0.9
+        found = features.residue[[f"{angle}_{b}" for b in range(12)]].to_numpy()
+        np.testing.assert_allclose(found[decided], shares[decided], atol=1e-12, err_msg=angle)
+    dssp = system.features.residue.filter(like="dssp_")
+    np.testing.assert_array_equal(features.residue.filter(like="dssp_"), dssp)
+
+
+def test_where_the_file_has_it(system):
+    check_counts(system, system.features)
+    assert system.features.residue.filter(like="dssp_").to_numpy().std(axis=0).max() > 0.1  # not all of one kind
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_rigid_motion(system, tmp_path, seed):
+    features = features_of(system.topology, moved(system, seed), tmp_path)
+    check_counts(system, features)
+    reference = system.features
+    np.testing.assert_allclose(features.pair[..., 9], reference.pair[..., 9], atol=1e-4)
+    np.testing.assert_allclose(features.residue["rmsf"], reference.residue["rmsf"], atol=1e-5)  # nm
+    np.testing.assert_array_equal(features.residue["ca_atom"], reference.residue["ca_atom"])
+    for column in ("sasa_mean", "sasa_std"):
+        difference = abs(features.residue[column] - reference.residue[column])
+        assert difference.max() < 0.05  # nm^2
+        assert difference.mean() < 0.01
+
+
+def test_rigid_motion_and_the_area_of_each_frame(system, tmp_path):
+    """Of two frames, mean and standard deviation give the area of each: at most 0.05 nm^2 apart, 0.01 on average."""
+    turned = moved(system, 5)
+    differences = []
+    for k in range(1, 7):
+        areas = []
+        for frames in (system.frames, turned):
+            table = features_of(system.topology, frames[[0, k]], tmp_path).residue
+            areas.append([table["sasa_mean"] - table["sasa_std"], table["sasa_mean"] + table["sasa_std"]])
+        differences.append(abs(np.array(areas[0]) - np.array(areas[1])))
+    assert np.max(differences) < 0.05
+    assert 0 < np.mean(differences) < 0.01
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_order_of_the_frames_after_the_first(system, tmp_path, data):
+    order = data.draw(st.permutations(range(1, len(system.frames))))
+    equal(features_of(system.topology, system.frames[[0, *order]], tmp_path), system.features, 1e-6)
+
+
+def test_the_first_frame_is_the_reference(system, tmp_path):
+    """Another first frame superposes the others otherwise: the features that need it do change."""
+    turned = features_of(system.topology, np.roll(system.frames, -1, axis=0), tmp_path)
+    assert abs(turned.pair[..., 9] - system.features.pair[..., 9]).max() > 1e-3
+    np.testing.assert_array_equal(turned.residue.filter(like="dssp_"), system.features.residue.filter(like="dssp_"))
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_chunk_sizes(system, tmp_path, size):
+    equal(features_of(system.topology, system.frames, tmp_path, size), system.features, 1e-6)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_trajectory_in_two_parts(system, tmp_path, data):
+    """Chunks of two files, one after the other."""
+    cut = data.draw(st.integers(1, len(system.frames) - 1))
+    chunks = []
+    for part, frames in enumerate((system.frames[:cut], system.frames[cut:])):
+        path = tmp_path / f"part_{part}.dcd"
+        with mdtraj.formats.DCDTrajectoryFile(str(path), "w", force_overwrite=True) as file:
+            file.write(frames)
+        chunks += read_chunks(system.topology, path, size=data.draw(st.sampled_from([2, 5, 100])))
+    equal(md_features(system.topology, chunks), system.features, 1e-6)
