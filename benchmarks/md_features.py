@@ -1,14 +1,23 @@
-"""All features of a trajectory against the MDTraj calls that give a part of them.
+"""All features of a trajectory against the MDTraj calls that give a part of them, and the memory they need.
 
-    python benchmarks/md_features.py [--topology T --trajectory X] [--frames 100] [--repeats 5]
+    python benchmarks/md_features.py [--topology T --trajectory X] [--frames 100] [--repeats 3]
+    python benchmarks/md_features.py --memory-frames 20000
 
 Ours: contacts of all nine types, SASA, DSSP, dihedrals, RMSF, displacement correlation. MDTraj: `shrake_rupley`,
-`compute_dssp`, `compute_chi1/phi/psi`, `rmsf` of the same frames in memory. One core, both in one run, medians.
+`compute_dssp`, `compute_chi1/phi/psi`, `rmsf`. The same frames, in memory, one core, both in one run, medians.
+
+With --memory-frames the trajectory is repeated in a file until it has so many frames, and the peak resident memory of
+a process of its own is measured that reads the file and makes the features; also of a tenth of the frames.
 """
 
 from __future__ import annotations
 
+import itertools
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,24 +28,38 @@ import tyro
 from threadpoolctl import threadpool_limits
 
 from data_prepare.molecular_dynamics.features import md_features
-from data_prepare.molecular_dynamics.trajectory import chunk_of_angstrom
+from data_prepare.molecular_dynamics.trajectory import read_chunks
 from data_prepare.structure import read_topology
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "data_prepare" / "examples" / "trajectories"
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "data_prepare" / "examples" / "trajectories" / "1v6p.pdb"
+UBIQUITIN = ROOT.parent / "shared" / "data" / "trajectories" / "ubq.pdb"
 
 
 @dataclass(frozen=True)
 class Arguments:
     """What to measure."""
 
-    topology: Path = EXAMPLES / "1v6p.pdb"
-    """Structure with hydrogens."""
-    trajectory: Path = EXAMPLES / "1v6p.xtc"
+    topology: Path | None = None
+    """Structure with hydrogens; by default ubiquitin if its trajectory is beside the project, else cobrotoxin."""
+    trajectory: Path | None = None
     """Its trajectory."""
-    frames: int = 60
+    frames: int | None = None
     """Use at most so many frames."""
-    repeats: int = 5
+    repeats: int = 3
     """Runs of each; the median counts."""
+    memory_frames: int | None = None
+    """Measure the peak memory with so many frames, instead of times."""
+    only_features: bool = False
+    """Make the features of the trajectory once and print the peak memory of this process in MB."""
+
+    def files(self) -> tuple[Path, Path]:
+        """Topology and trajectory."""
+        if self.topology is not None and self.trajectory is not None:
+            return self.topology, self.trajectory
+        if UBIQUITIN.is_file():
+            return UBIQUITIN, UBIQUITIN.with_name("ubq_1ns.xtc")
+        return EXAMPLE, EXAMPLE.with_suffix(".xtc")
 
 
 def seconds(action: Callable[[], object], repeats: int) -> float:
@@ -58,21 +81,59 @@ def plain(frames: mdtraj.Trajectory) -> None:
     mdtraj.rmsf(frames, frames, 0, atom_indices=frames.topology.select("name CA"), parallel=False)
 
 
-def main() -> None:
-    """Measure and print."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    topology = read_topology(arguments.topology)
-    frames = mdtraj.load(str(arguments.trajectory), top=str(arguments.topology))[: arguments.frames]
-    chunk = chunk_of_angstrom(frames.xyz * 10)
+def compare(arguments: Arguments) -> None:
+    """Time both and print the ratio."""
+    topology_path, trajectory_path = arguments.files()
+    topology = read_topology(topology_path)
+    end = None if arguments.frames is None else arguments.frames - 1
+    chunks = list(read_chunks(topology, trajectory_path, end=end))
+    frames = mdtraj.load(str(trajectory_path), top=str(topology_path))[: arguments.frames]
     with threadpool_limits(1):
-        md_features(topology, [chunk])  # compiles
-        ours = seconds(lambda: md_features(topology, [chunk]), arguments.repeats)
+        md_features(topology, [chunks[0]])  # compiles
+        ours = seconds(lambda: md_features(topology, chunks), arguments.repeats)
         theirs = seconds(lambda: plain(frames), arguments.repeats)
     n = len(frames)
-    print(f"{arguments.trajectory.name}: {n} frames, {topology.num_atoms} atoms, {topology.num_residues} residues")
+    print(f"{trajectory_path.name}: {n} frames, {topology.num_atoms} atoms, {topology.num_residues} residues")
     print(f"ours   {1e3 * ours / n:8.2f} ms/frame (everything)")
     print(f"MDTraj {1e3 * theirs / n:8.2f} ms/frame (SASA, DSSP, dihedrals, RMSF)")
     print(f"ratio  {theirs / ours:8.2f}")
+
+
+def only_features(arguments: Arguments) -> None:
+    """Print the peak memory of this process in MB after it has read the trajectory and made the features."""
+    topology_path, trajectory_path = arguments.files()
+    with threadpool_limits(1):
+        md_features(read_topology(topology_path), trajectory_path)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def memory(arguments: Arguments, number: int) -> None:
+    """Print the peak memory with a number of frames and with a tenth of it."""
+    topology_path, trajectory_path = arguments.files()
+    frames = mdtraj.load(str(trajectory_path), top=str(topology_path))
+    topology = read_topology(topology_path)
+    md_features(topology, [next(read_chunks(topology, trajectory_path))])  # a compiler needs memory, too
+    for count in (number // 10, number):
+        with tempfile.TemporaryDirectory() as folder:
+            tiled = Path(folder) / "tiled.xtc"
+            with mdtraj.formats.XTCTrajectoryFile(str(tiled), "w") as file:
+                for frame in itertools.islice(itertools.cycle(frames.xyz), count):
+                    file.write(frame[None])
+            command = [sys.executable, __file__, "--only-features"]
+            files = ["--topology", str(topology_path), "--trajectory", str(tiled)]
+            run = subprocess.run([*command, *files], check=True, capture_output=True, text=True)
+        print(f"{trajectory_path.name}, {count} frames: peak {float(run.stdout):.0f} MB", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    if arguments.only_features:
+        only_features(arguments)
+    elif arguments.memory_frames is not None:
+        memory(arguments, arguments.memory_frames)
+    else:
+        compare(arguments)
 
 
 if __name__ == "__main__":

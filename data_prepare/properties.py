@@ -55,6 +55,17 @@ NUM_ANGLE_BINS: Final = 12  # of 30 degrees, from -pi
 NMA_PROPERTIES: Final = ("nma_res1", "nma_res2", "nma_res3", "nma_pair1", "nma_pair2", "nma_pair3")
 MD_PROPERTIES: Final = tuple(name for name in PROPERTIES if name not in NMA_PROPERTIES)
 
+# properties of a trajectory that are computed together
+PROPERTIES_OF_FAMILY: Final[dict[str, tuple[str, ...]]] = {
+    "sasa": ("sasa_mean", "sasa_std"),
+    "rmsf": ("rmsf_nor",),
+    "ss": ("ss",),
+    "dihedrals": ("chi", "phi", "psi"),
+    "contacts": INTERACTIONS,
+    "corr": ("corr",),
+}
+FAMILIES: Final = tuple(PROPERTIES_OF_FAMILY)
+
 # columns of an entry's own arrays
 MD_RESIDUE_WIDTH: Final = 47
 MD_PAIR_WIDTH: Final = 10

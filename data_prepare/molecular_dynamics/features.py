@@ -14,7 +14,7 @@ Definitions (paper, methods; lengths in nm, angles in radians):
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,10 +26,14 @@ from numpy.typing import NDArray
 from data_prepare.correlation import correlation
 from data_prepare.errors import InputError
 from data_prepare.molecular_dynamics.contacts import HYDROGEN_BONDS, TYPES, ContactSearch, read_contacts, read_header
-from data_prepare.molecular_dynamics.sasa import residue_sasa, surface_radii
-from data_prepare.molecular_dynamics.trajectory import Chunk, read_chunks
+from data_prepare.molecular_dynamics.contacts.neighbours import neighbour_lists
+from data_prepare.molecular_dynamics.contacts.search import protein_atoms
+from data_prepare.molecular_dynamics.sasa import SurfaceArea, surface_radii
+from data_prepare.molecular_dynamics.superposition import superposed
+from data_prepare.molecular_dynamics.trajectory import ANGSTROM_PER_NM, Chunk, read_chunks
 from data_prepare.properties import (
     DSSP_STATES,
+    FAMILIES,
     INTERACTIONS,
     MD_RESIDUE_WIDTH,
     NUM_ANGLE_BINS,
@@ -95,11 +99,17 @@ class FeatureAccumulator:
         All atoms of the system; features are of its protein residues.
     first
         Chunk that begins with the first frame of the trajectory: the reference of the superposition.
-    find_contacts
-        Count contacts too; without it the interaction channels stay 0, for `contact_frequencies` to fill.
+    families
+        Which of `properties.FAMILIES` to compute. The columns and channels of the others are 0, or NaN for angles.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 3 protein residues, a family is unknown, or contacts are asked for and the protein has
+        no hydrogens.
     """
 
-    def __init__(self, topology: Topology, first: Chunk, find_contacts: bool = True) -> None:
+    def __init__(self, topology: Topology, first: Chunk, families: Sequence[str] = FAMILIES) -> None:
         if not topology.is_protein.any():
             raise InputError(
                 f"{topology.path}: no residue with atoms N, CA and C; features need an all-atom protein "
@@ -107,18 +117,29 @@ class FeatureAccumulator:
             )
         if topology.is_protein.sum() < 3:
             raise InputError(f"{topology.path}: fewer than 3 protein residues; frames cannot be superposed")
+        if unknown := [name for name in families if name not in FAMILIES]:
+            raise InputError(f"unknown property family {', '.join(unknown)}; known are {', '.join(FAMILIES)}")
         self.topology = topology
-        in_protein = topology.is_protein[topology.residue_of_atom]
-        self._atoms = np.flatnonzero(in_protein)
+        self._families = frozenset(families)
+        self._atoms = np.flatnonzero(topology.is_protein[topology.residue_of_atom])
         self._protein = topology.protein
         self._mdtraj = self._protein.to_mdtraj()
         self._ca = np.array([atoms["CA"] for atoms in self._protein.atoms_by_name])
         self._angles = angle_atoms(self._protein)
-        self._radii = surface_radii(self._protein.elements)
-        self._reference = self._trajectory(first.nm[:1])
-        self._search = ContactSearch(topology, first.angstrom[0]) if find_contacts else None
-        self._rows = np.full(topology.num_atoms, -1, np.int64)
-        self._rows[in_protein] = self._protein.residue_of_atom
+        self._reference = first.nm[0, self._atoms[self._ca]].astype(np.float64)  # (N, 3) nm
+
+        # contacts and areas share a neighbour search of the protein atoms, the heavy ones first
+        self._order = protein_atoms(self._protein)
+        self._rows = self._protein.residue_of_atom[self._order]
+        radii = surface_radii(self._protein.elements)[self._order]
+        self._surface = SurfaceArea(radii, self._rows) if "sasa" in families else None
+        self._search = ContactSearch(topology, first.angstrom[0]) if "contacts" in families else None
+        self._reach = radii * ANGSTROM_PER_NM if self._surface is not None else np.zeros(len(radii))
+        if self._search is not None:
+            heavy = self._search.num_heavy
+            self._reach[:heavy] = np.maximum(self._reach[:heavy], self._search.reach)
+            if self._surface is None:
+                self._reach = self._reach[:heavy]
 
         n = self._protein.num_residues
         self.frames = 0
@@ -134,21 +155,36 @@ class FeatureAccumulator:
         return mdtraj.Trajectory(xyz[:, self._atoms], self._mdtraj)
 
     def add(self, chunk: Chunk) -> None:
-        """Add frames."""
-        if self._search is not None:
-            self._search.count(chunk.angstrom, self._rows, self._contacts)
-        trajectory = self._trajectory(chunk.nm)
-        trajectory.superpose(self._reference, atom_indices=self._ca, parallel=False)
-        self.frames += len(chunk.numbers)
+        """Add frames.
 
+        Raises
+        ------
+        InputError
+            If a coordinate is not a finite number.
+        """
+        if not np.isfinite(chunk.nm).all():
+            raise InputError(f"{self.topology.path}: frames with coordinates that are not finite numbers")
+        self.frames += len(chunk.numbers)
+        trajectory = self._trajectory(chunk.nm)
+        if not self._families.isdisjoint(("sasa", "rmsf", "corr")):
+            trajectory.xyz = superposed(trajectory.xyz, self._ca, self._reference)
+        if "ss" in self._families:
+            self._add_states(trajectory)
+        if "dihedrals" in self._families:
+            self._add_angles(trajectory)
+        if not self._families.isdisjoint(("rmsf", "corr")):
+            self._add_displacements(trajectory)
+        if not self._families.isdisjoint(("sasa", "contacts")):
+            for angstrom, nm in zip(chunk.angstrom, trajectory.xyz, strict=True):
+                self._add_neighbours(angstrom, nm)
+
+    def _add_states(self, trajectory: mdtraj.Trajectory) -> None:
         states = mdtraj.compute_dssp(trajectory, simplified=False)  # (frames, N)
         for column, state in enumerate(DSSP_STATES[:-1]):
             self._dssp[:, column] += (states == state).sum(axis=0)
         self._dssp[:, -1] = self.frames - self._dssp[:, :-1].sum(axis=1)
 
-        area = residue_sasa(trajectory.xyz, self._radii, self._protein.residue_of_atom)  # (frames, N)
-        self._sasa += area.sum(axis=0), (area**2).sum(axis=0)
-
+    def _add_angles(self, trajectory: mdtraj.Trajectory) -> None:
         for angle, atoms in self._angles.items():
             exists = np.flatnonzero(atoms[:, 0] >= 0)
             if len(exists):
@@ -156,11 +192,27 @@ class FeatureAccumulator:
                 bins = angle_bins(values)
                 np.add.at(self._histogram[angle], (np.broadcast_to(exists, bins.shape), bins), 1)
 
+    def _add_displacements(self, trajectory: mdtraj.Trajectory) -> None:
         # displacements from the first frame, not from the mean that is not known yet: the mean is taken off in result()
-        moved = trajectory.xyz[:, self._ca].astype(np.float64) - self._reference.xyz[0, self._ca]  # (frames, N, 3)
+        moved = trajectory.xyz[:, self._ca].astype(np.float64) - self._reference  # (frames, N, 3)
         self._shift += moved.sum(axis=0)
-        flat = moved.transpose(0, 2, 1).reshape(-1, moved.shape[1])  # (frames * 3, N)
-        self._product += flat.T @ flat
+        if "corr" in self._families:
+            flat = moved.transpose(0, 2, 1).reshape(-1, moved.shape[1])  # (frames * 3, N)
+            self._product += flat.T @ flat
+        else:
+            self._product.flat[:: len(self._ca) + 1] += (moved**2).sum(axis=(0, 2))
+
+    def _add_neighbours(self, angstrom: NDArray, nm: NDArray) -> None:
+        """Add contacts and areas of a frame: all atoms of the system as they are, those of the protein superposed."""
+        xyz = angstrom[self._atoms[self._order]].astype(np.float64)
+        # rigid bodies keep their distances: what is near in a frame is near when it has been superposed
+        neighbours = neighbour_lists(xyz[: len(self._reach)], self._reach)
+        if self._search is not None:
+            kind, atom_1, atom_2 = self._search.contacts_among(xyz, neighbours)
+            np.add.at(self._contacts, (self._rows[atom_1], self._rows[atom_2], kind), 1)
+        if self._surface is not None:
+            area = self._surface.residues(nm[self._order], neighbours)  # (N,)
+            self._sasa += area, area**2
 
     def result(self) -> MDFeatures:
         """Features of the frames so far.
@@ -182,20 +234,31 @@ class FeatureAccumulator:
         columns |= dict(zip(DSSP_COLUMNS, self._dssp.T / self.frames, strict=True))
         columns |= {"sasa_mean": sasa_mean.astype(np.float32), "sasa_std": sasa_std.astype(np.float32)}
         for angle, atoms in self._angles.items():
-            shares = np.where(atoms[:, :1] >= 0, self._histogram[angle] / self.frames, np.nan)
+            exists = (atoms[:, :1] >= 0) & ("dihedrals" in self._families)
+            shares = np.where(exists, self._histogram[angle] / self.frames, np.nan)
             columns |= dict(zip(ANGLE_COLUMNS[angle], shares.T, strict=True))
-        columns["rmsf"] = np.sqrt(variance).astype(np.float32)
+        columns["rmsf"] = np.sqrt(variance).astype(np.float32) * np.float32("rmsf" in self._families)
 
-        pair = np.empty((*covariance.shape, len(INTERACTIONS) + 1))
+        pair = np.zeros((*covariance.shape, len(INTERACTIONS) + 1))
         pair[..., :-1] = self._contacts / self.frames
-        pair[..., -1] = correlation(covariance)
+        if "corr" in self._families:
+            pair[..., -1] = correlation(covariance)
         return MDFeatures(pd.DataFrame(columns), pair)
 
 
-def contact_frequencies(topology: Topology, path: str | Path) -> NDArray[np.float64]:
+def contact_frequencies(topology: Topology, path: str | Path, frames: int) -> NDArray[np.float64]:
     """Contact lines per frame of each pair of protein residues, read from a contact file.
 
     Residues of the file are found by chain, number and insertion code.
+
+    Parameters
+    ----------
+    topology
+        All atoms of the system.
+    path
+        Contact file, made of the whole trajectory or of some of its frames.
+    frames
+        Number of frames of the trajectory.
 
     Returns
     -------
@@ -204,12 +267,21 @@ def contact_frequencies(topology: Topology, path: str | Path) -> NDArray[np.floa
     Raises
     ------
     InputError
-        If the file lacks an interaction type, names a residue that the topology does not have or has twice, or has a
-        frame beyond its header.
+        If the file lacks an interaction type, names a residue that the topology does not have or has twice, or its
+        frames are not those of its header or not in the trajectory.
     """
     header = read_header(path)
-    if header.total_frames < 1:
-        raise InputError(f"{path}: total_frames is 0; there is nothing to take a frequency of")
+    used = range(header.beg, header.end + 1, header.stride) if header.stride else range(0)
+    if header.end >= frames:
+        raise InputError(
+            f"{path}: made of frames up to {header.end}, but the trajectory has {frames}; "
+            "give the trajectory it was made of, or leave -i out"
+        )
+    if header.total_frames != len(used) or header.total_frames < 1:
+        raise InputError(
+            f"{path}: its header has {header.total_frames} frames from {header.beg} to {header.end} with stride "
+            f"{header.stride}, which are {len(used)}; make the file again, or leave -i out"
+        )
     asked = set(header.interaction_types)
     if "hb" in asked:
         asked |= set(HYDROGEN_BONDS)
@@ -235,8 +307,11 @@ def contact_frequencies(topology: Topology, path: str | Path) -> NDArray[np.floa
                     f"{path}: residue {label} is there more than once in {topology.path}; number its residues uniquely "
                     "or leave -i out"
                 )
-        if not header.beg <= frame <= header.end:
-            raise InputError(f"{path}: frame {frame} is beyond the header's {header.beg} to {header.end}")
+        if frame not in used:
+            raise InputError(
+                f"{path}: frame {frame} is none of its header's, {header.beg} to {header.end} with stride "
+                f"{header.stride}; make the file again, or leave -i out"
+            )
         counts[row_of_residue[labels[0]], row_of_residue[labels[1]], channel[kind]] += 1
     return counts / header.total_frames
 
@@ -245,6 +320,7 @@ def md_features(
     topology: Topology,
     trajectory: str | Path | Iterable[Chunk],
     contact_file: str | Path | None = None,
+    families: Sequence[str] = FAMILIES,
 ) -> MDFeatures:
     """Features of one trajectory.
 
@@ -256,19 +332,23 @@ def md_features(
         Trajectory file, or chunks of its frames.
     contact_file
         Contact file of the trajectory; without one contacts are found on the way.
+    families
+        Which of `properties.FAMILIES` to compute. The columns and channels of the others are 0, or NaN for angles.
     """
     if isinstance(trajectory, str | Path):
         trajectory = read_chunks(topology, trajectory)
+    to_find = [name for name in families if name != "contacts" or contact_file is None]
     accumulator = None
     for chunk in trajectory:
         if accumulator is None:
-            accumulator = FeatureAccumulator(topology, chunk, find_contacts=contact_file is None)
+            accumulator = FeatureAccumulator(topology, chunk, to_find)
         accumulator.add(chunk)
     if accumulator is None:
         raise InputError(f"{topology.path}: its trajectory has no frames")
     features = accumulator.result()
-    if contact_file is not None:
-        features.pair[..., : len(INTERACTIONS)] = contact_frequencies(topology, contact_file)
+    if contact_file is not None and "contacts" in families:
+        frequencies = contact_frequencies(topology, contact_file, accumulator.frames)
+        features.pair[..., : len(INTERACTIONS)] = frequencies
     return features
 
 

@@ -78,8 +78,9 @@ def write_contacts(arguments: Arguments) -> None:
         tqdm(total=total, desc="contacts", unit="frame") as bar,
     ):
         write_header(file, header)
-        beg, end, stride = arguments.beg, arguments.end, arguments.stride
-        chunks = read_chunks(topology, arguments.trajectory, beg, end, stride, whole=arguments.whole)
+        chunks = read_chunks(
+            topology, arguments.trajectory, arguments.beg, arguments.end, arguments.stride, whole=arguments.whole
+        )
         for numbers, xyz, _ in chunks:
             for number, contacts in zip(numbers.tolist(), pool.map(search.contacts, xyz), strict=True):
                 file.writelines(f"{line}\n" for line in contact_lines(number, contacts, labels))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import contact_oracle
 import numpy as np
 import pytest
@@ -570,3 +572,17 @@ def test_damaged_lines_are_named(tmp_path, line):
 def test_types_are_in_the_order_of_the_pair_channels():
     assert TYPES == ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
     assert [TYPES[getattr(loops, name.upper())] for name in TYPES] == list(TYPES)
+
+
+def test_threads_search_frames_at_the_same_time(examples):
+    """The search has no state that two frames could share."""
+    path = examples / "trajectories" / "5pti.pdb"
+    topology = read_topology(path)
+    frames = np.concatenate([chunk.angstrom for chunk in read_chunks(topology, path.with_suffix(".xtc"))])
+    search = ContactSearch(topology, frames[0])
+    alone = [search.contacts(frame) for frame in frames]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(search.contacts, np.tile(frames, (3, 1, 1))))
+    for number, found in enumerate(together):
+        for one, other in zip(found, alone[number % len(frames)], strict=True):
+            np.testing.assert_array_equal(one, other)

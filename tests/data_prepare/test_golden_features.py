@@ -42,7 +42,9 @@ def test_md_features(neopetrosiamide):
     for column in table:
         tolerance = 3e-4 if column.startswith("sasa") else 1e-6
         np.testing.assert_allclose(features.residue[column], table[column], atol=tolerance, err_msg=column)
-    np.testing.assert_allclose(features.pair[..., 9], np.load(GOLDEN / "2juy_corr.npy"), atol=1e-9)
+    np.testing.assert_allclose(
+        features.pair[..., 9], np.load(GOLDEN / "2juy_corr.npy"), atol=1e-6
+    )  # float32 superposition there
 
 
 def test_nma_features(examples):

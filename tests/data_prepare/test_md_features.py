@@ -22,7 +22,8 @@ from data_prepare.molecular_dynamics.features import (
     md_features,
     residue_array,
 )
-from data_prepare.molecular_dynamics.trajectory import chunk_of_angstrom, read_chunks
+from data_prepare.molecular_dynamics.trajectory import Chunk, chunk_of_angstrom, read_chunks
+from data_prepare.properties import FAMILIES, MD_PROPERTIES, PROPERTIES_OF_FAMILY
 from data_prepare.structure import read_topology
 
 
@@ -51,11 +52,59 @@ def features_of_helix(helix):
     return md_features(read_topology(helix[0]), helix[1])
 
 
-def test_chunk_size_changes_nothing(helix, features_of_helix):
+@settings(max_examples=8, deadline=None)
+@given(st.sets(st.integers(1, 39), max_size=4))
+def test_chunks_change_nothing(helix, features_of_helix, cuts):
+    """Frames in chunks of any sizes."""
     topology = read_topology(helix[0])
-    features = md_features(topology, read_chunks(topology, helix[1], size=7))
-    np.testing.assert_allclose(features.pair, features_of_helix.pair, atol=1e-12)
+    whole = next(read_chunks(topology, helix[1]))
+    parts = zip(*(np.split(array, sorted(cuts)) for array in whole), strict=True)
+    features = md_features(topology, [Chunk(*part) for part in parts])
+    np.testing.assert_allclose(features.pair, features_of_helix.pair, atol=1e-6)
     pd.testing.assert_frame_equal(features.residue, features_of_helix.residue, rtol=0, atol=1e-6)
+
+
+COLUMNS_OF_FAMILY = {
+    "sasa": ("sasa_",),
+    "rmsf": ("rmsf",),
+    "ss": ("dssp_",),
+    "dihedrals": ("chi_", "phi_", "psi_"),
+    "contacts": (),
+    "corr": (),
+}
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sets(st.sampled_from(FAMILIES)))
+def test_families_are_as_with_all_others_or_zero(helix, features_of_helix, families):
+    features = md_features(read_topology(helix[0]), helix[1], families=tuple(families))
+    assert list(features.residue.columns) == list(features_of_helix.residue.columns)
+    for family, prefixes in COLUMNS_OF_FAMILY.items():
+        for column in features.residue.filter(regex="|".join(f"^{prefix}" for prefix in prefixes) or "^$"):
+            left_out = np.nan if family == "dihedrals" else 0.0
+            expected = features_of_helix.residue[column] if family in families else left_out
+            np.testing.assert_allclose(features.residue[column], expected, atol=1e-12, err_msg=column)
+    contacts, corr = features.pair[..., :9], features.pair[..., 9]
+    np.testing.assert_array_equal(contacts, features_of_helix.pair[..., :9] if "contacts" in families else 0)
+    np.testing.assert_allclose(corr, features_of_helix.pair[..., 9] if "corr" in families else 0, atol=1e-12)
+
+
+def test_columns_of_families_are_those_of_their_properties():
+    assert tuple(COLUMNS_OF_FAMILY) == FAMILIES
+    assert sorted(name for names in PROPERTIES_OF_FAMILY.values() for name in names) == sorted(MD_PROPERTIES)
+
+
+def test_only_contacts_need_hydrogens(helix, write_pdb):
+    topology = read_topology(helix[0])
+    heavy = np.flatnonzero(np.array(topology.elements) != "H")
+    xyz = next(read_chunks(topology, helix[1], size=3)).angstrom[:, heavy]
+    bare = topology.subset(heavy)
+    with pytest.raises(InputError, match="no hydrogens"):
+        md_features(bare, [chunk_of_angstrom(xyz)])
+    others = tuple(name for name in FAMILIES if name != "contacts")
+    assert (md_features(bare, [chunk_of_angstrom(xyz)], families=others).residue["sasa_mean"] > 0).any()
+    with pytest.raises(InputError, match="unknown property family surface; known are sasa, rmsf"):
+        md_features(topology, helix[1], families=("surface",))
 
 
 def test_plain_route(helix, features_of_helix):
@@ -67,9 +116,8 @@ def test_plain_route(helix, features_of_helix):
     for column in table:
         tolerance = 3e-4 if column.startswith("sasa") else 1e-6 if column == "rmsf" else 1e-9
         np.testing.assert_allclose(features.residue[column], table[column], atol=tolerance, err_msg=column)
-    np.testing.assert_allclose(
-        features.pair[..., 9], feature_oracle.displacement_correlation(pdb, trajectory), atol=1e-9
-    )
+    expected = feature_oracle.displacement_correlation(pdb, trajectory)  # superposed in float32
+    np.testing.assert_allclose(features.pair[..., 9], expected, atol=2e-6)
 
 
 def test_rigid_motion_and_frame_order(helix):
@@ -198,7 +246,7 @@ def test_contact_frequencies_are_one_sided(write_pdb, tmp_path):
     path = tmp_path / "c.tsv"
     lines = ("0\tvdw\tA:ALA:1:CA\tA:ALA:1A:CA", "1\tvdw\tA:ALA:1:C\tA:ALA:1A:CA", "1\thbbb\tA:ALA:1A:N\tA:ALA:1:N")
     path.write_text(HEADER + "\n".join(lines) + "\n")
-    frequency = contact_frequencies(contact_system(write_pdb, ((1, " "), (1, "A"))), path)
+    frequency = contact_frequencies(contact_system(write_pdb, ((1, " "), (1, "A"))), path, 2)
     expected = np.zeros((2, 2, 9))
     expected[0, 1, 0] = 1.0
     expected[1, 0, 1] = 0.5
@@ -209,16 +257,21 @@ def test_contact_frequencies_are_one_sided(write_pdb, tmp_path):
     ("text", "reason"),
     [
         (HEADER + "0\tvdw\tA:ALA:1:CA\tA:ALA:7:CA\n", "A:ALA:7 is not in the protein"),
-        (HEADER + "2\tvdw\tA:ALA:1:CA\tA:ALA:2:CA\n", "frame 2 is beyond"),
+        (HEADER + "2\tvdw\tA:ALA:1:CA\tA:ALA:2:CA\n", "frame 2 is none of its header's, 0 to 1 with stride 1; make"),
+        (HEADER.replace("end:1 stride:1", "end:2 stride:2") + "1\tvdw\tA:ALA:1:CA\tA:ALA:2:CA\n", "frame 1 is none"),
         (HEADER.replace("hb,sb,", ""), "without the interaction types hbbb, hbsb, hbss, sb"),
-        (HEADER.replace("frames:2", "frames:0"), "total_frames is 0"),
+        (HEADER.replace("frames:2", "frames:0"), "its header has 0 frames from 0 to 1 with stride 1, which are 2"),
+        (HEADER.replace("frames:2", "frames:3"), "its header has 3 frames from 0 to 1 with stride 1, which are 2"),
+        (HEADER.replace("stride:1", "stride:2"), "its header has 2 frames from 0 to 1 with stride 2, which are 1"),
+        (HEADER.replace("stride:1", "stride:0"), "its header has 2 frames from 0 to 1 with stride 0"),
+        (HEADER.replace("end:1", "end:3"), "frames up to 3, but the trajectory has 3; give the trajectory"),
     ],
 )
 def test_contact_files_that_would_be_misread(write_pdb, tmp_path, text, reason):
     path = tmp_path / "c.tsv"
     path.write_text(text)
     with pytest.raises(InputError, match=reason):
-        contact_frequencies(contact_system(write_pdb), path)
+        contact_frequencies(contact_system(write_pdb), path, 3)
 
 
 def test_contact_file_of_repeated_residues_is_refused(write_pdb, tmp_path):
@@ -226,7 +279,7 @@ def test_contact_file_of_repeated_residues_is_refused(write_pdb, tmp_path):
     path.write_text(HEADER + "0\tvdw\tA:ALA:1:CA\tA:ALA:2:CA\n")
     topology = contact_system(write_pdb, ((1, " "), (2, " "), (1, " ")))
     with pytest.raises(InputError, match="A:ALA:1 is there more than once"):
-        contact_frequencies(topology, path)
+        contact_frequencies(topology, path, 2)
 
 
 def test_mdtraj_reads_the_examples_as_we_do(helix):

@@ -1,13 +1,22 @@
-"""Solvent-accessible surface against MDTraj and against closed forms."""
+"""Solvent-accessible surface against MDTraj, against closed forms, and against every point by itself."""
 
 from __future__ import annotations
 
 import mdtraj
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data_prepare.molecular_dynamics.sasa import PROBE_RADIUS, residue_sasa, sphere_points, surface_radii
+from data_prepare.molecular_dynamics.contacts.neighbours import neighbour_lists
+from data_prepare.molecular_dynamics.sasa import PROBE_RADIUS, SurfaceArea, patches_of, sphere_points, surface_radii
 from data_prepare.structure import read_topology
+
+
+def residue_sasa(frames, radii, residue_of_atom, points=None):
+    """Areas (frames, N) of frames in nm."""
+    surface = SurfaceArea(radii, residue_of_atom, points)
+    return np.array([surface.residues(frame, neighbour_lists(np.asarray(frame, float), radii)) for frame in frames])
 
 
 @pytest.mark.parametrize("name", ["helix_aeaaak", "histatin5"])
@@ -17,8 +26,49 @@ def test_mdtraj_frame_by_frame(examples, name):
     frames = mdtraj.load(str(path.with_suffix(".xtc")), top=str(path))[::10]
     found = residue_sasa(frames.xyz, surface_radii(topology.elements), topology.residue_of_atom)
     expected = np.concatenate([mdtraj.shrake_rupley(frame, mode="residue") for frame in frames])
-    assert abs(found - expected).mean() < 3e-4  # single points at a border, in float32 there
+    assert abs(found - expected).mean() < 3e-4  # single points at a border, in float32 in both
     assert abs(found - expected).max() < 5e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 60),
+    st.sampled_from([0.2, 0.5, 1.0, 2.0]),
+    st.sampled_from([1, 7, 100, 960]),
+    st.integers(0, 2**32 - 1),
+)
+def test_every_point_by_itself(number, box, num_points, seed):
+    """Atoms of any radii, crowded or apart: patches settle what their points would."""
+    rng = np.random.default_rng(seed)
+    xyz = rng.uniform(0, box, (number, 3)).astype(np.float32)
+    radii = rng.choice([0.1, 0.25, 0.31, 0.4], number)
+    points = sphere_points(num_points)
+    found = residue_sasa(xyz[None], radii, np.arange(number), points)[0]
+    borders = np.zeros(number)
+    expected = np.zeros(number)
+    for i in range(number):
+        surface = xyz[i].astype(float) + radii[i] * points
+        outside = np.linalg.norm(surface[:, None] - xyz[None].astype(float), axis=-1) - radii  # (points, atoms)
+        outside[:, i] = np.inf
+        area = 4 * np.pi * radii[i] ** 2 / num_points
+        expected[i] = area * (outside.min(axis=1) > 0).sum()
+        borders[i] = area * (abs(outside).min(axis=1) < 1e-6).sum()
+    assert (abs(found - expected) <= borders + 1e-6).all()
+
+
+@pytest.mark.parametrize("number", [1, 7, 960, 20000])
+def test_patches_hold_every_point_once(number):
+    points = sphere_points(number)
+    patches = patches_of(points)
+    found = patches.points.transpose(0, 2, 1)[patches.there > 0]  # (points, 3)
+    assert len(found) == number
+    np.testing.assert_array_equal(
+        found[np.lexsort(found.T)], points.astype(np.float32)[np.lexsort(points.astype(np.float32).T)]
+    )
+    patch = np.nonzero(patches.there)[0]
+    cosine = (found * patches.centres.T[patch]).sum(axis=1)
+    assert cosine.min() >= np.cos(patches.radius) - 1e-6
+    assert patches.number == number
 
 
 def test_one_atom_is_a_sphere():
@@ -46,6 +96,14 @@ def test_an_atom_within_others_has_none():
     xyz = np.concatenate([np.zeros((1, 3)), directions])[None]
     area = residue_sasa(xyz, surface_radii(("C",) * 61), np.array([0] + [1] * 60, np.int32))
     assert area[0, 0] == 0
+
+
+def test_atoms_at_one_place():
+    """The larger sphere holds the smaller one, equal ones are one sphere twice."""
+    xyz = np.zeros((1, 2, 3))
+    residues = np.arange(2)
+    np.testing.assert_allclose(residue_sasa(xyz, np.array([0.3, 0.3]), residues)[0], 4 * np.pi * 0.3**2, rtol=1e-6)
+    np.testing.assert_allclose(residue_sasa(xyz, np.array([0.2, 0.3]), residues)[0], [0, 4 * np.pi * 0.3**2], rtol=1e-6)
 
 
 def test_unknown_element_has_a_radius():

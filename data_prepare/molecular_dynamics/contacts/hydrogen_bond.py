@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from data_prepare.errors import InputError
-from data_prepare.molecular_dynamics.contacts.geometry import bend
-from data_prepare.structure import Topology
-
-
-@njit(nogil=True)
-def donates(donor: int, acceptor: int, start: NDArray, hydrogens: NDArray, xyz: NDArray, cutoff: float) -> bool:
-    """Whether a hydrogen of the donor has an angle of donor->H to H->acceptor below the cutoff (degrees).
-
-    `start` and `hydrogens` are those of `hydrogens_of_atoms`, donor and acceptor are atoms.
-    """
-    for h in range(start[donor], start[donor + 1]):
-        if bend(xyz[donor], xyz[hydrogens[h]], xyz[acceptor]) < cutoff:
-            return True
-    return False
+from data_prepare.topology import Topology
 
 
 def hydrogens_of_atoms(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from math import floor
+from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-MAX_CELLS_PER_AXIS = 128  # points far apart get larger cells instead of more of them
+MAX_CELLS_PER_AXIS: Final = 128  # points far apart get larger cells instead of more of them
+ROUNDING: Final = 1e-6  # of float32 coordinates, a few times over
+ZERO: Final = np.float32(0)
+
+
+class Neighbours(NamedTuple):
+    """Neighbours of each point: those of point i are `points[start[i]:stop[i]]`, in no particular order."""
+
+    start: NDArray[np.int64]  # (n,)
+    stop: NDArray[np.int64]  # (n,)
+    points: NDArray[np.uint32]  # unsigned: compiled loops would check for negative indices at every step
 
 
 @njit(nogil=True)
-def sort_into_cells(points: NDArray, width: float) -> tuple[NDArray, NDArray, NDArray]:
-    """Sort points into cells of at least `width` on each side.
-
-    Parameters
-    ----------
-    points
-        (n, 3) finite coordinates.
-    width
-        Range of the search, same unit.
+def _sort_into_cells(points: NDArray, width: float) -> tuple[NDArray, NDArray, NDArray, NDArray, float]:
+    """Sort points (n, 3) into cells of at least `width` on each side.
 
     Returns
     -------
@@ -30,18 +34,24 @@ def sort_into_cells(points: NDArray, width: float) -> tuple[NDArray, NDArray, ND
         (cells + 1,) where each cell begins in `order`.
     cells
         (3,) number of cells on each axis; the cell (x, y, z) has the index (x * cells[1] + y) * cells[2] + z.
+    lowest
+        (3,) corner of the points.
+    extent
+        Longest side of the box around them.
     """
     n = len(points)
     lowest = np.empty(3)
     side = np.empty(3)
     cells = np.empty(3, np.int64)
+    longest = 0.0
     for k in range(3):
-        low = high = points[0, k] if n else 0.0
+        low = high = np.float64(points[0, k])
         for i in range(n):
             low, high = min(low, points[i, k]), max(high, points[i, k])
         lowest[k], extent = low, high - low
         cells[k] = min(MAX_CELLS_PER_AXIS, max(1, floor(extent / width)))
         side[k] = max(width, extent / cells[k])
+        longest = max(longest, extent)
     start = np.zeros(cells[0] * cells[1] * cells[2] + 1, np.int64)
     cell_of_point = np.empty(n, np.int64)
     for i in range(n):
@@ -52,62 +62,80 @@ def sort_into_cells(points: NDArray, width: float) -> tuple[NDArray, NDArray, ND
         start[index + 1] += 1
     for c in range(len(start) - 1):
         start[c + 1] += start[c]
-    order = np.empty(n, np.int64)
+    order = np.empty(n, np.uint32)
     filled = np.zeros(len(start), np.int64)
     for i in range(n):
         cell = cell_of_point[i]
         order[start[cell] + filled[cell]] = i
         filled[cell] += 1
-    return order, start, cells
+    return order, start, cells, lowest, longest
 
 
-@njit(nogil=True)
-def neighbour_pairs(points: NDArray, width: float) -> tuple[NDArray, int]:
-    """All pairs (i, j), i != j, each once, that are not farther apart than `width`.
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def neighbour_lists(points: NDArray, reach: NDArray) -> Neighbours:
+    """Neighbours of each point: all others that are not farther from it than the reaches of the two together.
+
+    Distances are taken in float32; a pair that is farther apart by no more than its rounding may be among them.
 
     Parameters
     ----------
     points
-        (n, 3) float64.
-    width
-        Range, same unit.
-
-    Returns
-    -------
-    pairs
-        (room, 2) integers, in no particular order.
-    count
-        How many rows of it are filled.
+        (n, 3) finite coordinates.
+    reach
+        (n,) positive, same unit.
     """
-    order, start, cells = sort_into_cells(points, width)
-    pairs = np.empty((max(64, 32 * len(points)), 2), np.int64)
-    count = 0
-    limit = width * width
-    for x in range(cells[0]):
-        for y in range(cells[1]):
-            for z in range(cells[2]):
-                here = (x * cells[1] + y) * cells[2] + z
-                # half of the 26 neighbouring cells, and the cell itself: each pair of cells once
-                for step in range(14):
-                    code = step + 13  # 13 is (0, 0, 0) of the 27 offsets in base 3
-                    ox, oy, oz = x + code // 9 - 1, y + code // 3 % 3 - 1, z + code % 3 - 1
-                    if ox >= cells[0] or oy < 0 or oy >= cells[1] or oz < 0 or oz >= cells[2]:
-                        continue
-                    there = (ox * cells[1] + oy) * cells[2] + oz
-                    for a in range(start[here], start[here + 1]):
-                        i = order[a]
-                        for b in range(a + 1 if there == here else start[there], start[there + 1]):
-                            j = order[b]
-                            dx = points[i, 0] - points[j, 0]
-                            dy = points[i, 1] - points[j, 1]
-                            dz = points[i, 2] - points[j, 2]
-                            if dx * dx + dy * dy + dz * dz <= limit:
-                                if count == len(pairs):
-                                    larger = np.empty((2 * count, 2), np.int64)
-                                    for p in range(count):
-                                        larger[p, 0], larger[p, 1] = pairs[p, 0], pairs[p, 1]
-                                    pairs = larger
-                                pairs[count, 0] = i
-                                pairs[count, 1] = j
-                                count += 1
-    return pairs, count
+    n = len(points)
+    start, stop = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    found = np.empty(80 * n, np.uint32)
+    if n == 0:
+        return Neighbours(start, stop, found)
+    widest = 0.0
+    for i in range(n):
+        widest = max(widest, reach[i])
+    order, first, cells, lowest, extent = _sort_into_cells(points, 2 * widest)
+    slack = ROUNDING * extent
+    x, y, z = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    r = np.empty(n, np.float32)
+    for m in range(n):
+        i = order[m]
+        x[m], y[m], z[m] = points[i, 0] - lowest[0], points[i, 1] - lowest[1], points[i, 2] - lowest[2]
+        r[m] = reach[i] + slack
+
+    # points of the 27 cells around a cell
+    near = np.empty(n, np.uint32)
+    nx, ny, nz = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    nr = np.empty(n, np.float32)
+    beyond = np.empty(n, np.float32)  # squared distance less the squared reach
+    filled = np.uint64(0)
+    for a in range(cells[0]):
+        for b in range(cells[1]):
+            for c in range(cells[2]):
+                here = (a * cells[1] + b) * cells[2] + c
+                if first[here] == first[here + 1]:
+                    continue
+                count = 0
+                for oa in range(max(a - 1, 0), min(a + 2, cells[0])):
+                    for ob in range(max(b - 1, 0), min(b + 2, cells[1])):
+                        column = (oa * cells[1] + ob) * cells[2]
+                        for m in range(first[column + max(c - 1, 0)], first[column + min(c + 2, cells[2])]):
+                            near[count] = order[m]
+                            nx[count], ny[count], nz[count], nr[count] = x[m], y[m], z[m], r[m]
+                            count += 1
+                for m in range(first[here], first[here + 1]):
+                    i = order[m]
+                    xi, yi, zi, ri = x[m], y[m], z[m], r[m]
+                    for p in range(count):
+                        dx, dy, dz, dr = nx[p] - xi, ny[p] - yi, nz[p] - zi, nr[p] + ri
+                        beyond[p] = dx * dx + dy * dy + dz * dz - dr * dr
+                    if filled + np.uint64(count) > np.uint64(len(found)):
+                        larger = np.empty(2 * len(found) + count, np.uint32)
+                        for p in range(filled):
+                            larger[p] = found[p]
+                        found = larger
+                    start[i] = filled
+                    for p in range(count):
+                        found[filled] = near[p]
+                        # counted instead of branched on: the outcome is a coin toss that no processor foresees
+                        filled += np.uint64((beyond[p] <= ZERO) & (near[p] != i))
+                    stop[i] = filled
+    return Neighbours(start, stop, found)

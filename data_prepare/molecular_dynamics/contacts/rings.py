@@ -3,30 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from data_prepare.molecular_dynamics.contacts.geometry import distance, folded_angle, tilt
 from data_prepare.molecular_dynamics.contacts.tables import RINGS
-from data_prepare.structure import Topology
-
-
-@njit(nogil=True)
-def is_pi_cation(centroid: NDArray, normal: NDArray, cation: NDArray, cutoff: float, max_angle: float) -> bool:
-    """Whether a cation lies above a ring: distances in Angstrom, angles in degrees."""
-    return distance(centroid, cation) <= cutoff and tilt(normal, centroid, cation) <= max_angle
-
-
-@njit(nogil=True)
-def ring_pair(
-    centroid_1: NDArray, normal_1: NDArray, centroid_2: NDArray, normal_2: NDArray
-) -> tuple[float, float, float]:
-    """Distance of the centroids (Angstrom), angle of the normals and psi (degrees, 0 to 90) of two rings.
-
-    psi is the smaller of the two angles between a normal and the line of the centroids.
-    """
-    psi = min(tilt(normal_1, centroid_1, centroid_2), tilt(normal_2, centroid_1, centroid_2))
-    return distance(centroid_1, centroid_2), folded_angle(normal_1, normal_2), psi
+from data_prepare.topology import Topology
 
 
 def rings(topology: Topology) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from data_prepare.molecular_dynamics.contacts.tables import ACIDIC, BASIC
-from data_prepare.structure import Topology
-
-
-@njit(nogil=True)
-def is_salt_bridge(distance: float, charge_1: int, charge_2: int, cutoff: float) -> bool:
-    """Whether two atoms of opposite charge are within the cutoff (Angstrom)."""
-    return charge_1 * charge_2 == -1 and distance <= cutoff
+from data_prepare.topology import Topology
 
 
 def charges(topology: Topology) -> NDArray[np.int8]:

@@ -6,7 +6,6 @@ from typing import Final
 
 # interaction types in the order of the pair features; `hb` asks for the three hydrogen bond types
 TYPES: Final = ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
-VDW, HBBB, HBSB, HBSS, HP, SB, PC, PS, TS = range(9)
 ASKED: Final = ("hp", "sb", "pc", "ps", "ts", "vdw", "hb")  # what `all` stands for, in the order of the header
 
 RADII: Final[dict[str, float]] = {

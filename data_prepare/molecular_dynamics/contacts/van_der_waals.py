@@ -5,18 +5,11 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from data_prepare.molecular_dynamics.contacts.tables import DISULFIDE_DISTANCE, RADII, UNKNOWN_RADIUS
-from data_prepare.structure import Topology
-
-
-@njit(nogil=True)
-def in_contact(distance: float, radius_1: float, radius_2: float, epsilon: float) -> bool:
-    """Whether two atoms touch; all in Angstrom."""
-    return distance < radius_1 + radius_2 + epsilon
+from data_prepare.topology import Topology
 
 
 def radii(topology: Topology) -> NDArray[np.float64]:
