@@ -25,9 +25,7 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
 from data_prepare.sequence import one_letter_sequence
-from data_prepare.topology import Topology, TopologyBuilder, label_of_residue
-
-__all__ = ["Topology", "label_of_residue"]
+from data_prepare.topology import Topology, TopologyBuilder
 
 STRUCTURE_SUFFIXES: Final = (".pdb", ".ent", ".cif", ".mmcif")
 MAX_STEP: Final = 50  # of residue numbers over a TER inside a chain

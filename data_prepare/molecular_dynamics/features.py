@@ -39,7 +39,7 @@ from data_prepare.properties import (
     NUM_ANGLE_BINS,
     RESIDUE_COLUMNS,
 )
-from data_prepare.structure import Topology, label_of_residue
+from data_prepare.topology import Topology, label_of_residue
 
 BIN_EDGES: Final = np.linspace(-np.pi, np.pi, NUM_ANGLE_BINS + 1)
 CHI1_ENDS: Final = ("CG", "CG1", "SG", "OG", "OG1", "SE")

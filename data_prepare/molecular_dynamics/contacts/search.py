@@ -19,7 +19,7 @@ from data_prepare.molecular_dynamics.contacts.rings import rings
 from data_prepare.molecular_dynamics.contacts.salt_bridge import charges
 from data_prepare.molecular_dynamics.contacts.tables import ASKED, BACKBONE, TYPES
 from data_prepare.molecular_dynamics.contacts.van_der_waals import disulfide_partners, radii
-from data_prepare.structure import Topology, label_of_residue
+from data_prepare.topology import Topology, label_of_residue
 
 HYDROGEN_BONDS: Final = ("hbbb", "hbsb", "hbss")
 
