@@ -835,17 +835,19 @@ def test_manifest(tmp_path, helix, of_one_trajectory):
     models = "".join(f"MODEL {n}\n{two_chains(helix, n)}ENDMDL\n" for n in (0, 1))
     (tmp_path / "m.pdb").write_text(models)
     head = "name,source,label,topology,trajectory\n"
-    rows = ["r,mdCATH,train,x.pdb,runs/1.xtc; runs/2.xtc;runs/3.xtc", "m,PED,test,m.pdb,m.pdb", "s,Proteinflow,,x.pdb,"]
+    rows = ["r,mdCATH,train,x.pdb,runs/1.xtc; runs/2.xtc;runs/3.xtc", "m,PED,test,m.pdb,m.pdb", "s,Proteinflow,test,x.pdb,"]
     path = tmp_path / "entries.csv"
     path.write_text(head + "\n".join(rows))
     pooled, ensemble, structure = read_manifest(path)
     assert all(isinstance(entry, FileEntry) for entry in (pooled, ensemble, structure))
     assert (pooled.name, pooled.source, pooled.label) == ("r", "mdCATH", "train")
-    assert (ensemble.label, structure.label) == ("test", "")
+    assert (ensemble.label, structure.label) == ("test", "test")
     assert_same(features(pooled), of_one_trajectory)
     assert frames(ensemble, Reading())[0] == [0, 1]
     with structure.open(Reading()) as system:
         assert isinstance(system, Structure)
+    path.write_text(head + "s,Proteinflow,,x.pdb,")
+    assert [entry.label for entry in read_manifest(path)] == [""]
     for row, message in (
         ("a,PED,train,x.pdb, ; ", "structures belong to"),
         ("a,Proteinflow,train,x.pdb,a.xtc;b.xtc", "structures belong to"),
@@ -854,6 +856,7 @@ def test_manifest(tmp_path, helix, of_one_trajectory):
         ("a/b,PED,train,x.pdb,x.xtc", "without '/'"),
         ("a,XYZ,train,x.pdb,x.xtc", "unknown source XYZ"),
         ("a,PED,valid,x.pdb,x.xtc", "label valid"),
+        ("a,PED,train,x.pdb,x.xtc\nb,PED,,x.pdb,x.xtc", "some have none"),
     ):
         path.write_text(head + row)
         with pytest.raises(InputError, match=message):
