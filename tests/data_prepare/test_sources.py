@@ -835,7 +835,11 @@ def test_manifest(tmp_path, helix, of_one_trajectory):
     models = "".join(f"MODEL {n}\n{two_chains(helix, n)}ENDMDL\n" for n in (0, 1))
     (tmp_path / "m.pdb").write_text(models)
     head = "name,source,label,topology,trajectory\n"
-    rows = ["r,mdCATH,train,x.pdb,runs/1.xtc; runs/2.xtc;runs/3.xtc", "m,PED,test,m.pdb,m.pdb", "s,Proteinflow,test,x.pdb,"]
+    rows = [
+        "r,mdCATH,train,x.pdb,runs/1.xtc; runs/2.xtc;runs/3.xtc",
+        "m,PED,test,m.pdb,m.pdb",
+        "s,Proteinflow,test,x.pdb,",
+    ]
     path = tmp_path / "entries.csv"
     path.write_text(head + "\n".join(rows))
     pooled, ensemble, structure = read_manifest(path)
