@@ -342,6 +342,23 @@ def undisturbed(examples, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("dask")
+def test_workers_of_a_running_scheduler(manifest, raw, tmp_path):
+    """Entries go to workers that were there before, which stay; failures come back with their reason."""
+    from distributed import Client, LocalCluster
+
+    (raw / "bad.pdb").write_text("nothing")
+    path = manifest(["1ubi_A", "1pdo_A"], ("x", "Proteinflow", "train", "bad.pdb", ""))
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        config = PrepareConfig(manifest=path, out=tmp_path / "out", scheduler=cluster.scheduler_address)
+        assert prepare(config) == 1
+        with Client(cluster) as client:
+            assert len(client.scheduler_info()["workers"]) == 1
+    assert "bad.pdb: no atoms" in (tmp_path / "out" / "failures.csv").read_text()
+    assert FeatureStore(tmp_path / "out" / "features.h5").names() == ["1pdo_A", "1ubi_A"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("dask")
 def test_a_killed_worker_costs_nothing(undisturbed, tmp_path):
     manifest, expected = undisturbed
     process = start(manifest, tmp_path)
