@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from types import UnionType
+from typing import Any, Final, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from data_prepare.errors import InputError
 
@@ -29,10 +31,10 @@ class ModelConfig:
     """Dropout on attention probabilities and on both sublayer outputs of the encoder."""
     head_dropout: float = 0.1
     """Dropout in the residue head and in the pair head."""
-    pair_tile: int = 128
-    """Columns of the pair matrix computed at a time where tiles are used; bounds memory, changes no result."""
-    pair_recompute_above: int = 1024
-    """Training: token count above which the pair head works in tiles and recomputes them in the backward pass."""
+    pair_tile: int = 256
+    """Rows of the pair matrix computed at a time (a CPU takes fewer, as its cache is small); changes no result."""
+    pair_recompute_above: int = 512
+    """Training: token count above which the backward pass computes the pair head's middle layer again, not keeps it."""
 
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "heads", "feed_forward", "pair_tile"):
@@ -136,6 +138,8 @@ class TrainConfig:
 
     preset: Literal["seqdance", "esmdance", "demo"] = "seqdance"
     """Where the other fields start from."""
+    config: Path | None = None
+    """Where they start from instead of a preset: config.json of a former run, or a YAML file of fields."""
     table: Path = Path("data/table.csv")
     """Training table: name, modify_seq, source, label."""
     store: Path = Path("data/features.h5")
@@ -145,7 +149,7 @@ class TrainConfig:
     output: Path = Path("runs/seqdance")
     """Folder of this run: config.json, log.jsonl, tensorboard, checkpoints."""
     encoder: str | None = None
-    """ESM2 weights to start the encoder from: folder, file or Hub id. Without: random weights."""
+    """Weights to start the encoder from, of ESM2, SeqDance or ESMDance: folder, file or Hub id. Without: random."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Sizes of the network."""
 
@@ -174,8 +178,14 @@ class TrainConfig:
     """Gradients are clipped to this absolute value, element by element."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the forward pass. auto: fp32 on a CPU, bf16 on a GPU that has it, else fp16 (published; scaled gradients)."""
+    tf32: bool = False
+    """Products of fp32 matrices on a GPU in TF32. Those of a bf16 or fp16 forward pass are none."""
+    compile: bool = False
+    """Compile the network before the first update; needs a C++ compiler. Other rounding than without."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one."""
+    sort_by_length: bool = False
+    """Batches of proteins of similar length, in random order: less padding. Otherwise random ones, as published."""
     workers: int | None = None
     """Processes that read the store. Default: 0 on a CPU, up to 4 on a GPU."""
 
@@ -236,3 +246,76 @@ TRAIN_PRESETS: Final[dict[str, TrainConfig]] = {
         checkpoint_every=100,
     ),
 }
+
+ONE_CALL: Final = ("config", "resume", "stop_after", "debug")  # fields that a former run says nothing about
+T = TypeVar("T")
+
+
+def read_train_config(path: Path) -> TrainConfig:
+    """Configuration of a former run.
+
+    Parameters
+    ----------
+    path
+        config.json of a run, or a YAML or JSON file of fields; those that are not in it are the preset's. `resume`,
+        `stop_after` and `debug` are not taken over.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or holds something that is no field or not of its type.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        text = path.read_text()
+        values = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: not a JSON or YAML file ({str(error).splitlines()[0]})") from None
+    if isinstance(values, dict) and isinstance(values.get("config"), dict):
+        values = values["config"]  # beside the versions and devices of the run
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: no fields of a training configuration; give config.json of a run")
+    preset = values.get("preset", "seqdance")
+    if preset not in TRAIN_PRESETS:
+        raise InputError(f"{path}: unknown preset {preset!r}; known are {', '.join(TRAIN_PRESETS)}")
+    return _changed(TRAIN_PRESETS[preset], {k: v for k, v in values.items() if k not in ONE_CALL}, str(path))
+
+
+def _changed(start: T, values: Mapping[str, Any], where: str) -> T:
+    """A dataclass with the values of a file in the place of its own."""
+    kinds = get_type_hints(type(start))
+    if unknown := [name for name in values if name not in kinds]:
+        raise InputError(f"{where}: unknown entries {', '.join(map(str, unknown))}; remove them")
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(kinds[name]) and isinstance(value, dict):
+            changes[name] = _changed(getattr(start, name), value, f"{where}: {name}")
+            continue
+        try:
+            changes[name] = _typed(kinds[name], value)
+        except (TypeError, ValueError):
+            expected = getattr(kinds[name], "__name__", str(kinds[name]))
+            raise InputError(f"{where}: {name} is {value!r}, it must be {expected}") from None
+    try:
+        return dataclasses.replace(start, **changes)  # type: ignore[type-var]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """A value of a JSON or YAML file as the type of a field; TypeError or ValueError if it is none."""
+    match get_origin(kind), value:
+        case (origin, _) if origin is UnionType:  # X | None
+            return None if value is None else _typed(get_args(kind)[0], value)
+        case (origin, _) if origin is Literal and value in get_args(kind):
+            return value
+        case (origin, [*items]) if origin is tuple:
+            return tuple(_typed(item_kind, item) for item_kind, item in zip(get_args(kind), items, strict=True))
+    if kind is float and type(value) in (int, str):  # YAML takes 1e-4 for text
+        return float(value)
+    if kind is Path and type(value) is str:
+        return Path(value)
+    if type(value) is not kind:
+        raise TypeError
+    return value

@@ -37,10 +37,10 @@ UNUSED_ENTRIES: Final = re.compile(
     r"esm2\.pooler\..*|esm2\.contact_head\..*|esm2\.embeddings\.position_embeddings\.weight"
     r"|esm2\.embeddings\.position_ids|.*\.inv_freq"
 )
-# the same for files of ESM2 itself, named without a prefix
+# the same for the encoder alone, named without a prefix: heads of ESM2, or of SeqDance and ESMDance
 UNUSED_ESM2_ENTRIES: Final = re.compile(
     r"lm_head\..*|pooler\..*|contact_head\..*|embeddings\.position_embeddings\.weight|embeddings\.position_ids"
-    r"|.*\.inv_freq"
+    r"|.*\.inv_freq|(res_pred_nn|res_transform_nn|pair_middle_linear|pair_pred_linear)\..*"
 )
 
 # some releases of transformers write the LayerNorms of ESM2 under the names of TensorFlow
@@ -126,9 +126,9 @@ class DanceModel(nn.Module):
         if pair:
             q, k = self.res_transform_nn(hidden).chunk(2, dim=-1)  # each (B, L, hidden)
             recompute = input_ids.shape[1] > self.config.pair_recompute_above
-            tile = self.config.pair_tile if recompute or not heads_learn else None
-            logits = pair_logits(q, k, self.pair_middle_linear, self.pair_pred_linear, tile)  # (B, 13, L, L)
-            outputs |= pair_properties(logits.float() + attention_part)
+            head_layers = (self.pair_middle_linear, self.pair_pred_linear)
+            logits = pair_logits(q, k, *head_layers, self.config.pair_tile, recompute)  # (B, 13, L, L)
+            outputs |= pair_properties(logits + attention_part)
         if embedding:
             outputs["res_emb"] = hidden
         if attention:
@@ -214,15 +214,16 @@ def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
 
 
 def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str]) -> None:
-    """Put ESM2's weights into the encoder of a model.
+    """Put the weights of ESM2, or of the encoder of a SeqDance or ESMDance model, into the encoder of a model.
 
     Parameters
     ----------
     model
-        Its encoder must have the sizes of the ESM2 model.
+        Its encoder must have the sizes of the other.
     path_or_hub_id
-        A folder written by Hugging Face `EsmModel` or `EsmForMaskedLM` (`model.safetensors` or `pytorch_model.bin`),
-        one of these files, or a Hub id such as `facebook/esm2_t12_35M_UR50D`.
+        A folder written by Hugging Face `EsmModel` or `EsmForMaskedLM` (`model.safetensors` or `pytorch_model.bin`)
+        or by `DanceModel.save_pretrained`, a weight file of either kind, or a Hub id such as
+        `facebook/esm2_t12_35M_UR50D` or `ChaoHou/ESMDance`.
 
     Raises
     ------
@@ -238,7 +239,8 @@ def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str])
         if not UNUSED_ESM2_ENTRIES.fullmatch(name):
             state[name] = value
     if config_path:
-        heads = _read_json(config_path).get("num_attention_heads", model.config.heads)
+        sizes = _read_json(config_path)
+        heads = sizes.get("num_attention_heads", sizes.get("heads", model.config.heads))  # ESM2's file, ours
         if heads != model.config.heads:  # the one size that no tensor shows
             raise InputError(f"{config_path}: {heads} attention heads, the model has {model.config.heads}; adapt heads")
     _check_entries(model.esm2, state, str(weights))

@@ -31,10 +31,11 @@ from data_prepare.properties import (
 )
 from data_prepare.store import FeatureStore
 from model.schedule import Draw
-from model.tokenizer import PAD_ID, tokenize
+from model.tokenizer import PAD_ID, split_tokens, tokenize
 
 LOGGER: Final = logging.getLogger("seqdance")
 RMSF_COLUMN: Final = entry_residue_columns("rmsf_nor").start
+WINDOW: Final = 50  # blocks of similar length between which the proteins of an epoch are sorted
 _ORDER, _CROP = 0, 1  # streams of random numbers: order of an epoch, crop of a sample
 
 Sequences = Mapping[str, Sequence[tuple[str, str]]]  # group -> (name, modify_seq) of its entries
@@ -165,6 +166,8 @@ class TrainingSet(Dataset):
         group -> (name, modify_seq) of its entries, as `group_sequences` returns it.
     seed
         Decides on orders and crops.
+    block
+        Order each epoch by `blocks_of_similar_length` of this size. Default: purely random.
 
     Raises
     ------
@@ -172,13 +175,18 @@ class TrainingSet(Dataset):
         If a group has no entry.
     """
 
-    def __init__(self, store: FeatureStore, sequences: Sequences, seed: int) -> None:
+    def __init__(self, store: FeatureStore, sequences: Sequences, seed: int, block: int | None = None) -> None:
         if empty := [group for group in GROUPS if not sequences[group]]:
             raise InputError(
                 f"{store.path}: no training entry of {', '.join(empty)}; the table needs entries labelled train of "
                 "every group that are in the store"
             )
-        self.store, self.sequences, self.seed = store, sequences, seed
+        self.store, self.sequences, self.seed, self.block = store, sequences, seed, block
+        self._lengths: dict[str, NDArray[np.int64]] = {}  # group -> tokens of its entries, without the outer two
+        if block is not None:
+            self._lengths = {
+                group: np.array([len(split_tokens(sequence)) for _, sequence in sequences[group]]) for group in GROUPS
+            }
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}  # group -> the epoch used last and its order
 
     def _random(self, group: str, stream: int, number: int) -> np.random.Generator:
@@ -192,9 +200,14 @@ class TrainingSet(Dataset):
 
     def entry_index(self, group: str, counter: int) -> int:
         """Which entry of the group the `counter`-th sample is."""
-        epoch, place = divmod(counter, len(self.sequences[group]))
+        size = len(self.sequences[group])
+        epoch, place = divmod(counter, size)
         if self._orders.get(group, (-1,))[0] != epoch:
-            self._orders[group] = epoch, self._random(group, _ORDER, epoch).permutation(len(self.sequences[group]))
+            random = self._random(group, _ORDER, epoch)
+            order = random.permutation(size)
+            if self.block is not None:
+                order = blocks_of_similar_length(order, self._lengths[group], epoch * size, self.block, random)
+            self._orders[group] = epoch, order
         return int(self._orders[group][1][place])
 
     def __getitem__(self, draw: Draw) -> Entry:
@@ -209,6 +222,41 @@ class TrainingSet(Dataset):
             return collate(draws[0].group, [self[draw] for draw in draws])
         except InputError as error:
             return error
+
+
+def blocks_of_similar_length(
+    order: NDArray[np.int64], lengths: NDArray[np.int64], first: int, block: int, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Order of an epoch in which the proteins of a block have similar lengths.
+
+    Within windows of `WINDOW` blocks the proteins are sorted by length and dealt out to the blocks, block after block;
+    which block comes where is random. What a window holds changes from epoch to epoch.
+
+    Parameters
+    ----------
+    order
+        (n,) random order of the proteins.
+    lengths
+        (n,) length of each protein.
+    first
+        Number of the epoch's first sample in the stream of its group. Blocks begin at multiples of `block` in that
+        stream, as batches of that size do: the first and the last block of an epoch may be short.
+    block
+        Samples of a block.
+    random
+        Orders the blocks.
+
+    Returns
+    -------
+    (n,) the proteins of `order`, each once.
+    """
+    place = np.arange(len(order))
+    blocks = (first + place) // block
+    windows = blocks // WINDOW
+    turn = random.permutation(blocks[-1] - blocks[0] + 1)[blocks - blocks[0]]  # of a place's block
+    result = np.empty_like(order)
+    result[np.lexsort((place, turn, windows))] = order[np.lexsort((place, lengths[order], windows))]
+    return result
 
 
 def _prepare_worker(_: int) -> None:

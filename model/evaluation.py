@@ -1,80 +1,89 @@
-"""Losses and correlations of a trained network on the test entries, beside two baselines fitted on training entries.
+"""Losses and correlations of trained networks on the test entries, beside baselines.
 
     python model/evaluation.py --checkpoint RUN/checkpoints/update_200000 --table T.csv --store F.h5 --weights W.csv
+    torchrun --nproc_per_node=4 model/evaluation.py --run-folder RUN --structures FOLDER ...
 
-The baselines know no structure and no evolution: `mean` predicts the mean of each column over all valid positions of
-the group's training entries; `sequence` the mean of the amino acid for residue properties, and of the distance |i-j|
-along the chain for pair properties. A network that has learnt something has lower losses than both.
+The first measures one checkpoint, the second each checkpoint of a training run that has not been measured yet, into
+RUN/metrics/update_N.json. Baselines: means fitted on the training entries (`model.baselines`), which a network that has
+learnt something beats, and, for entries with a structure, its slowest modes (`model.structure_baseline`).
+
+The paper's table is the median over proteins of the correlation of fluctuations (rmsf_nor) and co-movements (corr).
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.distributed as dist
 import tyro
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, run_command
-from data_prepare.files import write_text
+from data_prepare.files import whole_file, write_text
 from data_prepare.loss_weights import Weights, read_loss_weights
 from data_prepare.properties import (
     GROUPS,
-    MD_PAIR_WIDTH,
-    MD_RESIDUE_WIDTH,
-    MISSING,
     NMA_GROUPS,
-    NMA_PAIR_WIDTH,
-    NMA_RESIDUE_WIDTH,
+    PROPERTIES,
     RESIDUE_COLUMNS,
-    entry_pair_channel,
-    entry_residue_columns,
     properties_of_group,
 )
 from data_prepare.store import FeatureStore
 from data_prepare.table import read_table
+from model.baselines import Baselines
+from model.checkpoint import checkpoints
 from model.dance import DanceModel, load_model
-from model.dataset import Batch, Entry, collate, group_sequences, load_entry, require_files
-from model.loss import dance_loss, valid_counts
-from model.tokenizer import CLS_ID, VOCABULARY
+from model.dataset import Batch, Sequences, collate, group_sequences, load_entry, require_files
+from model.evaluation_report import report, report_of_run
+from model.processes import Process, start_process
+from model.protein_scores import CORRELATED, LEARNT, NUMBERS, OF_NETWORKS, PREDICTORS, Scored, score, single
+from model.structure_baseline import structure_profiles
 
 LOGGER: Final = logging.getLogger("seqdance")
-CORRELATED: Final = ("rmsf_nor", "sasa_mean", "corr")  # properties compared protein by protein
-FEWEST: Final = 3  # positions that a correlation needs
 
-Array = NDArray[np.float64]
 Predictor = Callable[[Batch], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Evaluate a network on the test entries."""
+    """Evaluate a network on the test entries, or each checkpoint of a training run."""
 
-    checkpoint: str
+    checkpoint: str | None = None
     """Folder with model.safetensors and config.json, weight file, or Hub id."""
+    run_folder: Path | None = None
+    """Instead: folder of a training. Checkpoints without whole metrics of these settings are evaluated."""
     table: Path = Path("data/table.csv")
     """Training table: name, modify_seq, source, label."""
     store: Path = Path("data/features.h5")
     """Feature store of the entries of the table."""
     weights: Path = Path("data/loss_weights.csv")
     """Loss weights: rows properties, columns groups."""
-    output: Path = Path("metrics.json")
-    """Where the numbers are written."""
+    structures: Path | None = None
+    """Folder of structures NAME.pdb or NAME.cif (also .gz) of test entries, for the elastic networks."""
+    output: Path | None = None
+    """With --checkpoint: file of the numbers, by default metrics.json. Those of a run go to its folder metrics."""
+    per_protein: Path | None = None
+    """With --checkpoint: CSV of the numbers of each protein and property."""
     length: int = 1024
     """Longer proteins are cut after this number of tokens."""
     batch_size: int = 16
     """Most proteins of similar length at a time; changes no number."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the network's forward pass. bf16 is faster on a GPU and gives other digits; losses are summed in fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one."""
     debug: bool = False
@@ -83,6 +92,16 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.length < 1 or self.batch_size < 1:
             raise InputError(f"--length {self.length}, --batch-size {self.batch_size}: both are at least 1")
+        if (self.checkpoint is None) == (self.run_folder is None):
+            raise InputError("nothing or too much to evaluate; give either --checkpoint or --run-folder")
+        if self.run_folder is not None and (self.output or self.per_protein):
+            raise InputError("--output and --per-protein are for one --checkpoint; leave them out with --run-folder")
+
+    def settings(self) -> dict[str, Any]:
+        """What the numbers of a checkpoint depend on; `batch_size` and `device` change their rounding only."""
+        paths = {"table": self.table, "store": self.store, "weights": self.weights, "structures": self.structures}
+        texts = {name: None if path is None else str(path) for name, path in paths.items()}
+        return {"length": self.length, "precision": self.precision, **texts}
 
 
 def evaluate(
@@ -92,9 +111,12 @@ def evaluate(
     weights: Weights,
     length: int = 1024,
     batch_size: int = 16,
+    precision: str = "fp32",
+    structures: Path | None = None,
+    process: Process | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Losses and correlations of a network and of the two baselines on the test entries.
+    """Losses and correlations of a network and of the baselines on the test entries.
 
     Parameters
     ----------
@@ -107,265 +129,357 @@ def evaluate(
         Tokens of a protein that are used, from its first.
     batch_size
         Most proteins at a time.
+    precision
+        fp32 or bf16, of the network's forward pass.
+    structures
+        Folder of structures, see `structure_profiles`.
+    process
+        This one among several that deal the entries among themselves; by default it is alone.
     progress
         Show progress bars.
 
     Returns
     -------
     dict
-        group -> `entries` (number), and for `model`, `mean` and `sequence` each: `loss` (weighted sum), `properties`
-        (property -> loss as in training: mean over proteins of the RMSE) and, for MD groups, `correlations`
-        (property -> `pearson` and `spearman`, medians over proteins, and `proteins`, for how many they exist).
-        Correlations of `corr` are over the valid pairs i != j. What does not exist is None.
+        As `Evaluation.metrics`.
 
     Raises
     ------
     InputError
         There is no test entry, or no training entry of a group that has test entries.
     """
+    process = process or Process(next(model.parameters()).device)
     test, train = (group_sequences(table, store, label) for label in ("test", "train"))
-    groups = [group for group in GROUPS if test[group]]
-    if not groups:
-        raise InputError(f"{store.path}: no entry labelled test in the table is in the store; nothing to evaluate")
-    if left := [group for group in GROUPS if group not in groups]:
-        LOGGER.warning("warning: no test entry of %s", ", ".join(left))
-    model.eval()
-    metrics: dict[str, Any] = {}
-    for group in groups:
-        if not train[group]:
-            raise InputError(f"{store.path}: no training entry of {group} to fit the baselines on")
-        shown = tqdm(train[group], desc=f"baselines, {group}", unit="entry", disable=not progress)
-        baselines = Baselines(group, (load_entry(store, *entry, group) for entry in shown))
-        predictors: dict[str, Predictor] = {
-            "model": lambda batch: model(batch.input_ids, batch.attention_mask),
-            "mean": baselines.mean,
-            "sequence": baselines.sequence,
-        }
-        scores = {name: Score(group, weights[group]) for name in predictors}
-        device = next(model.parameters()).device
-        with (
-            torch.inference_mode(),
-            tqdm(total=len(test[group]), desc=group, unit="entry", disable=not progress) as bar,
-        ):
-            for batch in length_batches(store, group, test[group], length, batch_size):
-                batch = batch.to(device)
-                for name, predict in predictors.items():
-                    scores[name].add(predict(batch), batch)
-                bar.update(len(batch.names))
-        metrics[group] = {"entries": len(test[group])} | {name: score.result() for name, score in scores.items()}
-    return metrics
+    evaluation = Evaluation(store, test, train, weights, process, length, batch_size, precision, structures, progress)
+    return evaluation.metrics(evaluation.scores(model))
 
 
-def length_batches(
-    store: FeatureStore, group: str, entries: Sequence[tuple[str, str]], length: int, batch_size: int
-) -> Iterator[Batch]:
-    """First `length` tokens of each entry, shortest first; a batch has no more pairs than one protein of `length`."""
-    lengths = {name: min(store.length(name), length) for name, _ in entries}
-    held: list[Entry] = []
-    for name, sequence in sorted(entries, key=lambda entry: lengths[entry[0]]):
-        if held and (len(held) == batch_size or (len(held) + 1) * lengths[name] ** 2 > length**2):
-            yield collate(group, held)
-            held = []
-        held.append(load_entry(store, name, sequence, group, 0, length))
-    if held:
-        yield collate(group, held)
+class Evaluation:
+    """The test entries and what the baselines make of them; one network after the other is measured on them.
 
-
-class Score:
-    """Losses and correlations of one predictor on one group, as sums over proteins."""
-
-    def __init__(self, group: str, weights: Mapping[str, float]) -> None:
-        self.group, self.weights = group, weights
-        self.names = properties_of_group(group)
-        self.sums = torch.zeros(len(self.names), dtype=torch.float64)
-        self.counts = torch.zeros(len(self.names), dtype=torch.float64)
-        self.correlations: dict[str, list[tuple[float, float]]] = {
-            name: [] for name in CORRELATED if name in self.names
-        }
-
-    def add(self, outputs: Mapping[str, Tensor], batch: Batch) -> None:
-        """Add the proteins of a batch."""
-        losses = dance_loss(outputs, batch.residue, batch.pair, self.group, self.weights)
-        counts = valid_counts(batch.residue, batch.pair, self.group).cpu().double()
-        self.sums += torch.stack([losses[name] for name in self.names]).cpu().double() * counts
-        self.counts += counts
-        for name, found in self.correlations.items():
-            for prediction, target in valid_values(name, outputs[name], batch):
-                if (pair := correlations(prediction, target)) is not None:
-                    found.append(pair)
-
-    def result(self) -> dict[str, Any]:
-        """Numbers of all proteins added so far."""
-        losses = {
-            name: total / count if count else None
-            for name, total, count in zip(self.names, self.sums.tolist(), self.counts.tolist(), strict=True)
-        }
-        result: dict[str, Any] = {
-            "loss": sum(self.weights[name] * (loss or 0.0) for name, loss in losses.items()),
-            "properties": losses,
-        }
-        if self.correlations:
-            result["correlations"] = {name: _medians(found) for name, found in self.correlations.items()}
-        return result
-
-
-def _medians(found: Sequence[tuple[float, float]]) -> dict[str, float | None]:
-    pearson, spearman = np.median(found, axis=0).tolist() if found else (None, None)
-    return {"pearson": pearson, "spearman": spearman, "proteins": len(found)}
-
-
-def valid_values(name: str, prediction: Tensor, batch: Batch) -> Iterator[tuple[Array, Array]]:
-    """Prediction and target (n,) of a property at the valid positions of each protein; pairs without i = j."""
-    if name in RESIDUE_COLUMNS:
-        valid = batch.residue[..., 0] != MISSING  # (B, L)
-        target = batch.residue[..., entry_residue_columns(name).start]
-    else:
-        diagonal = torch.eye(batch.pair.shape[1], dtype=torch.bool, device=batch.pair.device)
-        valid = (batch.pair[..., 0] != MISSING) & ~diagonal  # (B, L, L)
-        target = batch.pair[..., entry_pair_channel(name)]
-    for row, mask in enumerate(valid):
-        yield prediction[row][mask].double().cpu().numpy(), target[row][mask].double().cpu().numpy()
-
-
-def correlations(first: Array, second: Array) -> tuple[float, float] | None:
-    """Pearson's and Spearman's correlation; None for fewer than three values or where one side is constant."""
-    if len(first) < FEWEST or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return None
-    spearman = np.corrcoef(rankdata(first), rankdata(second))[0, 1]
-    return float(np.corrcoef(first, second)[0, 1]), float(spearman)
-
-
-class Baselines:
-    """Means over the valid positions of a group's training entries; entries are read one after the other and not kept.
+    The batches are the same for any number of processes, and dealt to them: so are the numbers.
 
     Parameters
     ----------
-    group
-        Training group.
-    entries
-        Whole proteins.
+    store, weights
+        Features and loss weights.
+    test, train
+        Entries as `group_sequences` gives them.
+    process, length, batch_size, precision, structures, progress
+        As in `evaluate`.
     """
 
-    def __init__(self, group: str, entries: Iterable[Entry]) -> None:
-        self.group = group
-        nma = group in NMA_GROUPS
-        residue = Means(NMA_RESIDUE_WIDTH if nma else MD_RESIDUE_WIDTH)
-        pair = Means(NMA_PAIR_WIDTH if nma else MD_PAIR_WIDTH)
-        for entry in entries:
-            valid = entry.residue[:, 0].numpy() != MISSING
-            residue.add(entry.input_ids.numpy()[valid], entry.residue.numpy()[valid])
-            valid = entry.pair[..., 0].numpy() != MISSING
-            pair.add(pair_classes(entry.input_ids.numpy())[valid], entry.pair.numpy()[valid])
-        self._residue, self._residue_mean = residue.table(len(VOCABULARY), nearest=False)
-        self._pair, self._pair_mean = pair.table(pair.classes, nearest=True)
+    def __init__(
+        self,
+        store: FeatureStore,
+        test: Sequences,
+        train: Sequences,
+        weights: Weights,
+        process: Process,
+        length: int = 1024,
+        batch_size: int = 16,
+        precision: str = "fp32",
+        structures: Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        groups = process.first(lambda: usable_groups(store, test, train))
+        self.store, self.weights, self.process = store, weights, process
+        self.length, self.precision, self.structures = length, precision, structures
+        self.progress = progress and process.rank == 0
+        self.names = {group: [name for name, _ in test[group]] for group in groups}
+        self._sequences = {name: sequence for group in groups for name, sequence in test[group]}
+        self._plan = {
+            group: length_batches(store, test[group], length, batch_size)[process.rank :: process.processes]
+            for group in groups
+        }
+        self.without: dict[str, str] = {}  # entry -> why it has no structure
+        self._resolved: dict[str, Tensor] = {}  # entry of this process -> (T,) bool, tokens that its structure has
+        self.baselines = self._baselines(train)
 
-    def mean(self, batch: Batch) -> dict[str, Tensor]:
-        """Predict the mean of each column everywhere."""
-        residue = torch.from_numpy(self._residue_mean).float().to(batch.residue.device)
-        pair = torch.from_numpy(self._pair_mean).float().to(batch.pair.device)
-        return self._outputs(residue.expand_as(batch.residue), pair.expand_as(batch.pair))
+    def scores(self, model: DanceModel) -> list[Scored]:
+        """Numbers of a network, of the entries of all processes."""
+        model.eval()
 
-    def sequence(self, batch: Batch) -> dict[str, Tensor]:
-        """Predict the mean of the amino acid, and of the distance along the chain."""
-        ids = batch.input_ids.cpu().numpy()
-        classes = np.stack([pair_classes(row) for row in ids]).clip(max=len(self._pair) - 1)  # (B, L, L)
-        residue = torch.from_numpy(self._residue.astype(np.float32)[ids])  # (B, L, C)
-        pair = torch.from_numpy(self._pair.astype(np.float32)[classes])  # (B, L, L, K)
-        return self._outputs(residue.to(batch.residue.device), pair.to(batch.pair.device))
+        def predict(batch: Batch) -> Mapping[str, Tensor]:
+            with torch.autocast(batch.residue.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                return model(batch.input_ids, batch.attention_mask)
 
-    def _outputs(self, residue: Tensor, pair: Tensor) -> dict[str, Tensor]:
-        """(B, L, C) and (B, L, L, K) in an entry's own columns -> property -> (B, L), (B, L, bins) or (B, L, L)."""
-        outputs = {}
-        for name in properties_of_group(self.group):
-            if name in RESIDUE_COLUMNS:
-                columns = residue[..., entry_residue_columns(name)]
-                outputs[name] = columns.squeeze(-1) if columns.shape[-1] == 1 else columns
-            else:
-                outputs[name] = pair[..., entry_pair_channel(name)]
-        return outputs
+        return self._gather([row for group in self.names for row in self._measure(group, {"model": predict})])
 
+    def _baselines(self, train: Sequences) -> list[Scored]:
+        """Numbers of all baselines; notes which entries have a structure, and where."""
+        rows: list[Scored] = []
+        for group in self.names:
+            if self.structures is not None and group not in NMA_GROUPS:  # these are the target there
+                rows += self._networks(group, self.structures)
+            fitted = Baselines.fit(group, self.store, train[group], self.process, self.progress)
+            rows += self._measure(group, {"mean": fitted.mean, "sequence": fitted.sequence})
+        gathered = self.process.gather(self.without)
+        self.without = {entry: reason for found in gathered for entry, reason in found.items()}
+        if self.without:
+            reason = next(iter(self.without.values()))
+            LOGGER.warning("warning: %d test entries have no structure, the first: %s", len(self.without), reason)
+        return self._gather(rows)
 
-def pair_classes(input_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Class of each token pair: 0 between two chains, 1 + |i-j| within one. (T,) token ids -> (T, T)."""
-    chain = (input_ids == CLS_ID).cumsum()
-    place = np.arange(len(input_ids))
-    return np.where(chain[:, None] == chain, 1 + np.abs(place[:, None] - place), 0)
+    def _networks(self, group: str, folder: Path) -> Iterator[Scored]:
+        """Numbers of the elastic networks of this process's entries."""
+        for batch in self._batches(group, f"networks, {group}"):
+            for row, entry in enumerate(batch.names):
+                protein = single(batch, row)
+                n = protein.input_ids.shape[1]
+                try:
+                    profiles = structure_profiles(folder, entry, self._sequences[entry])
+                except InputError as error:
+                    self.without[entry] = str(error)
+                    continue
+                for network, profile in profiles.items():
+                    values = {"rmsf_nor": profile.fluctuation[None, :n], "corr": profile.comovement[None, :n, :n]}
+                    outputs = {name: torch.from_numpy(value).to(batch.residue.device) for name, value in values.items()}
+                    self._resolved[entry] = outputs["rmsf_nor"][0].isfinite()
+                    yield from score(network, outputs, protein, self.weights[group], self._resolved[entry])
 
+    def _measure(self, group: str, predictors: Mapping[str, Predictor]) -> Iterator[Scored]:
+        """Numbers of predictors on the batches of this process."""
+        for batch in self._batches(group, f"{', '.join(predictors)}, {group}"):
+            with torch.inference_mode():
+                predicted = {name: predict(batch) for name, predict in predictors.items()}
+            for row, entry in enumerate(batch.names):
+                protein = single(batch, row)
+                n = protein.input_ids.shape[1]
+                for name, values in predicted.items():
+                    outputs = {
+                        key: value[row, :n][None] if key in RESIDUE_COLUMNS else value[row, :n, :n][None]
+                        for key, value in values.items()
+                    }
+                    yield from score(name, outputs, protein, self.weights[group], self._resolved.get(entry))
 
-class Means:
-    """Running sums of rows by class."""
+    def _batches(self, group: str, title: str) -> Iterator[Batch]:
+        """Batches of this process, one after the other."""
+        plan = self._plan[group]
+        with tqdm(total=sum(map(len, plan)), desc=title, unit="entry", disable=not self.progress) as bar:
+            for entries in plan:
+                held = [load_entry(self.store, *entry, group, 0, self.length) for entry in entries]
+                yield collate(group, held).to(self.process.device)
+                bar.update(len(entries))
 
-    def __init__(self, columns: int) -> None:
-        self.sums: Array = np.zeros((0, columns))  # (classes, columns)
-        self.counts: Array = np.zeros(0)
+    def _gather(self, own: list[Scored]) -> list[Scored]:
+        """Rows of all processes, in an order that does not depend on their number."""
+        return self._ordered([row for rows in self.process.gather(own) for row in rows])
 
-    @property
-    def classes(self) -> int:
-        """One more than the highest class seen."""
-        return len(self.counts)
+    def _ordered(self, rows: list[Scored]) -> list[Scored]:
+        """Rows by group, entry as in the table, property and predictor."""
+        order = {entry: place for place, entry in enumerate(self._sequences)}
 
-    def add(self, classes: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """Add rows (n, columns) of the given classes (n,)."""
-        size = max(self.classes, int(classes.max(initial=-1)) + 1)
-        more = size - self.classes
-        self.counts = np.pad(self.counts, (0, more)) + np.bincount(classes, minlength=size)
-        added = [np.bincount(classes, column, minlength=size) for column in rows.T]
-        self.sums = np.pad(self.sums, ((0, more), (0, 0))) + np.stack(added, axis=1)  # (size, columns)
+        def key(row: Scored) -> tuple[int, int, int]:
+            return order[row.entry], PROPERTIES.index(row.property), PREDICTORS.index(row.predictor)
 
-    def table(self, classes: int, nearest: bool) -> tuple[Array, Array]:
-        """Means by class (classes, columns) and over all rows (columns,).
+        return sorted(rows, key=key)
 
-        A class without rows has the mean of the nearest class > 0 that has some (`nearest`; class 0 stands for itself),
-        or the mean over all rows.
+    def metrics(self, network: list[Scored]) -> dict[str, Any]:
+        """Numbers of a network and of the baselines.
+
+        Parameters
+        ----------
+        network
+            As `scores` gives it.
+
+        Returns
+        -------
+        dict
+            group -> `entries` (number), and for `model`, `mean` and `sequence` each: `loss` (weighted sum),
+            `properties` (property -> loss as in training: mean over proteins of the RMSE) and, for MD groups,
+            `correlations` (property -> `pearson` and `spearman`, medians over proteins, and `proteins`, for how many
+            they exist). What does not exist is None.
+
+            If structures were given, MD groups have `structures` as well: `entries` (how many have one), `without`
+            (entry -> why not) and `correlations` (predictor -> property -> as above, `gnm` and `anm` too), of these
+            entries and over the positions that the structure has.
         """
-        overall = self.sums.sum(0) / max(self.counts.sum(), 1.0)
-        means = np.tile(overall, (max(classes, 1), 1))
-        seen = np.flatnonzero(self.counts)
-        means[seen] = self.sums[seen] / self.counts[seen, None]
-        if nearest and len(filled := seen[seen > 0]):
-            for empty in np.setdiff1d(np.arange(1, classes), seen):
-                means[empty] = means[filled[np.abs(filled - empty).argmin()]]
-        return means, overall
+        found: dict[tuple[str, str, str], list[Scored]] = defaultdict(list)
+        for row in self.baselines + network:
+            found[row.group, row.predictor, row.property].append(row)
+        result: dict[str, Any] = {}
+        for group, entries in self.names.items():
+            result[group] = {"entries": len(entries)}
+            names = properties_of_group(group)
+            for predictor in LEARNT:
+                losses = {name: _mean(row.loss for row in found[group, predictor, name]) for name in names}
+                total = sum(self.weights[group][name] * (loss or 0.0) for name, loss in losses.items())
+                result[group][predictor] = {"loss": total, "properties": losses}
+                if group not in NMA_GROUPS:
+                    result[group][predictor]["correlations"] = {
+                        name: _medians((row.pearson, row.spearman) for row in found[group, predictor, name])
+                        for name in CORRELATED
+                    }
+            if self.structures is not None and group not in NMA_GROUPS:
+                without = {entry: self.without[entry] for entry in entries if entry in self.without}
+                result[group]["structures"] = {
+                    "entries": len(entries) - len(without),
+                    "without": without,
+                    "correlations": {
+                        predictor: {
+                            name: _medians(
+                                (row.pearson_resolved, row.spearman_resolved) for row in found[group, predictor, name]
+                            )
+                            for name in OF_NETWORKS
+                        }
+                        for predictor in PREDICTORS
+                    },
+                }
+        return result
+
+    def per_protein(self, network: list[Scored]) -> pd.DataFrame:
+        """One row an entry and property; columns `loss_model`, `pearson_model`, ..., except those without numbers."""
+        rows: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
+        for row in self._ordered(self.baselines + network):
+            for kind in NUMBERS:
+                rows[row.group, row.entry, row.property][f"{kind}_{row.predictor}"] = getattr(row, kind)
+        keys = pd.DataFrame(list(rows), columns=["group", "entry", "property"])
+        columns = [f"{kind}_{predictor}" for kind in NUMBERS for predictor in PREDICTORS]
+        return keys.join(pd.DataFrame(list(rows.values()), columns=columns).dropna(axis="columns", how="all"))
 
 
-def report(metrics: Mapping[str, Any]) -> str:
-    """Metrics as two tables of text: losses, and correlations."""
-    losses, correlated = [], []
-    predictors = ("model", "mean", "sequence")
-    for group, values in metrics.items():
-        for name in properties_of_group(group):
-            losses.append([group, name, *(values[p]["properties"][name] for p in predictors)])
-        losses.append([group, "loss", *(values[p]["loss"] for p in predictors)])
-        for name, found in values["model"].get("correlations", {}).items():
-            numbers = [
-                values[p]["correlations"][name][kind] for kind in ("pearson", "spearman") for p in ("model", "sequence")
-            ]
-            correlated.append([group, name, found["proteins"], *numbers])
-    first = pd.DataFrame(losses, columns=["group", "property", *predictors])
-    headings = ["group", "property", "proteins", "pearson", "(sequence)", "spearman", "(sequence)"]
-    second = pd.DataFrame(correlated, columns=headings)
-    texts = [frame.to_string(index=False, na_rep="-", float_format="{:.4f}".format) for frame in (first, second)]
-    return f"losses\n{texts[0]}\n\ncorrelations, medians over proteins\n{texts[1]}"
+def usable_groups(store: FeatureStore, test: Sequences, train: Sequences) -> list[str]:
+    """Groups that have test entries.
+
+    Raises
+    ------
+    InputError
+        None has, or one that has some has no training entry.
+    """
+    groups = [group for group in GROUPS if test[group]]
+    if not groups:
+        raise InputError(f"{store.path}: no entry labelled test in the table is in the store; nothing to evaluate")
+    if unfitted := [group for group in groups if not train[group]]:
+        raise InputError(f"{store.path}: no training entry of {', '.join(unfitted)} to fit the baselines on")
+    if left := [group for group in GROUPS if group not in groups]:
+        LOGGER.warning("warning: no test entry of %s", ", ".join(left))
+    return groups
+
+
+def length_batches(
+    store: FeatureStore, entries: Sequence[tuple[str, str]], length: int, batch_size: int
+) -> list[list[tuple[str, str]]]:
+    """Entries (name, modify_seq) in batches, shortest first; none has more pairs than one protein of `length`."""
+    lengths = {name: min(store.length(name), length) for name, _ in entries}
+    batches: list[list[tuple[str, str]]] = []
+    for entry in sorted(entries, key=lambda entry: lengths[entry[0]]):
+        held = len(batches[-1]) if batches else batch_size
+        if held == batch_size or (held + 1) * lengths[entry[0]] ** 2 > length**2:
+            batches.append([])
+        batches[-1].append(entry)
+    return batches
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """Mean of the numbers that exist."""
+    kept = [value for value in values if not math.isnan(value)]
+    return math.fsum(kept) / len(kept) if kept else None
+
+
+def _medians(pairs: Iterable[tuple[float, float]]) -> dict[str, float | None]:
+    kept = [pair for pair in pairs if not math.isnan(pair[0])]
+    pearson, spearman = np.median(kept, axis=0).tolist() if kept else (None, None)
+    return {"pearson": pearson, "spearman": spearman, "proteins": len(kept)}
+
+
+def open_data(config: EvaluateConfig) -> tuple[Sequences, Sequences, Weights]:
+    """Test entries, training entries and loss weights; one line names all files that are missing."""
+    require_files(table=config.table, store=config.store, weights=config.weights)
+    if config.structures is not None and not config.structures.is_dir():
+        raise InputError(
+            f"--structures {config.structures}: no such folder; it holds NAME.pdb or NAME.cif of test entries"
+        )
+    table = read_table(config.table)
+    with FeatureStore(config.store) as store:
+        test, train = (group_sequences(table, store, label) for label in ("test", "train"))
+    return test, train, read_loss_weights(config.weights)
+
+
+def choose_checkpoints(config: EvaluateConfig) -> dict[str, Path]:
+    """Checkpoints to evaluate -> file of their numbers; of a run, those that have no file of these settings yet."""
+    if config.run_folder is None:
+        return {str(config.checkpoint): config.output or Path("metrics.json")}
+    found = checkpoints(config.run_folder / "checkpoints")
+    if not found:
+        raise InputError(f"{config.run_folder}: no checkpoints in it; give the --output of a training")
+    made = {checkpoint: metrics_of(config.run_folder, checkpoint) for checkpoint in found}
+    return {str(checkpoint): path for checkpoint, path in made.items() if not is_measured(checkpoint, path, config)}
+
+
+def metrics_of(run: Path, checkpoint: Path) -> Path:
+    """File of the numbers of a checkpoint of a run."""
+    return run / "metrics" / f"{checkpoint.name}.json"
+
+
+def is_measured(checkpoint: Path, metrics: Path, config: EvaluateConfig) -> bool:
+    """Whether a checkpoint has numbers of these settings that are newer than itself and the data."""
+    if not metrics.is_file():
+        return False
+    made_from = (checkpoint, config.table, config.store, config.weights)
+    newest = max((path.stat().st_mtime for path in made_from if path.exists()), default=0.0)
+    if metrics.stat().st_mtime <= newest:
+        return False
+    try:
+        content = json.loads(metrics.read_text())
+    except ValueError:  # not written by this program
+        return False
+    return all(content.get(name, "") == value for name, value in config.settings().items())
 
 
 def run(config: EvaluateConfig) -> None:
-    """Evaluate, write the metrics and print them."""
-    require_files(table=config.table, store=config.store, weights=config.weights)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: PyTorch sees no GPU here; use --device cpu")
-    weights = read_loss_weights(config.weights)
-    model = load_model(config.checkpoint, config.device)
+    """Evaluate in this process, alone or with the others that torchrun started; write the numbers and print them."""
+    process = start_process(config.device)
+    wanted = process.first(lambda: choose_checkpoints(config))
+    if wanted:
+        measure(config, process, wanted)
+    if process.rank == 0 and config.run_folder is not None:
+        held = [metrics_of(config.run_folder, path) for path in checkpoints(config.run_folder / "checkpoints")]
+        print(report_of_run([path for path in held if path.is_file()]))
+    if process.processes > 1:
+        dist.destroy_process_group()
+
+
+def measure(config: EvaluateConfig, process: Process, wanted: Mapping[str, Path]) -> None:
+    """Evaluate checkpoints and write the numbers of each; of a single one, print them."""
+    test, train, weights = process.first(lambda: open_data(config))
+    evaluation = None
     with FeatureStore(config.store) as store:
-        metrics = evaluate(model, read_table(config.table), store, weights, config.length, config.batch_size)
-    config.output.parent.mkdir(parents=True, exist_ok=True)
-    content = {"checkpoint": config.checkpoint, "length": config.length, "groups": metrics}
-    write_text(config.output, json.dumps(content, indent=2, allow_nan=False) + "\n")
-    print(report(metrics))
+        for checkpoint, output in wanted.items():
+            model = process.first(partial(load, checkpoint, config))
+            if model is None:
+                continue
+            if evaluation is None:  # what is wrong with the first checkpoint shows before the work
+                options = (config.length, config.batch_size, config.precision, config.structures)
+                evaluation = Evaluation(store, test, train, weights, process, *options)
+            rows = evaluation.scores(model.to(process.device))
+            if process.rank == 0:
+                write(config, checkpoint, output, evaluation, rows)
+
+
+def write(config: EvaluateConfig, checkpoint: str, output: Path, evaluation: Evaluation, rows: list[Scored]) -> None:
+    """Write the numbers of a checkpoint, and print them unless a run is evaluated."""
+    metrics = evaluation.metrics(rows)
+    content = {"checkpoint": checkpoint, **config.settings(), "groups": metrics}
+    write_text(output, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    if config.per_protein is not None:
+        with whole_file(config.per_protein) as temporary:
+            evaluation.per_protein(rows).to_csv(temporary, index=False)
+    if config.run_folder is None:
+        print(report(metrics))
+
+
+def load(checkpoint: str, config: EvaluateConfig) -> DanceModel | None:
+    """Network of a checkpoint; None if the training that still runs has removed it meanwhile."""
+    if config.run_folder is not None and not Path(checkpoint).is_dir():
+        LOGGER.warning("warning: %s has been removed", checkpoint)
+        return None
+    return load_model(checkpoint, "cpu")
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Command line."""
-    config = tyro.cli(EvaluateConfig, args=args)
+    config = tyro.cli(EvaluateConfig, args=args, console_outputs=os.environ.get("RANK", "0") == "0")
     run_command(lambda: run(config), config.debug)
 
 

@@ -1,9 +1,12 @@
+import copy
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from plain_dance import plain_dance
 from safetensors.torch import load_file, save_file
 
 from data_prepare.errors import InputError
@@ -51,19 +54,72 @@ def test_tiles_change_nothing() -> None:
         assert (ours.grad - theirs.grad).norm() <= 1e-4 * theirs.grad.norm() + 1e-5
 
 
-def test_when_tiles_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training recomputes only long sequences; without gradients tiles cost nothing and are always used."""
+def test_when_the_middle_layer_is_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
     import model.dance
 
-    used: list[int | None] = []
+    used: list[tuple[int, bool]] = []
     plain = model.dance.pair_logits
-    monkeypatch.setattr(model.dance, "pair_logits", lambda *args: used.append(args[-1]) or plain(*args))
+    monkeypatch.setattr(model.dance, "pair_logits", lambda *args: used.append(args[-2:]) or plain(*args))
     network = tiny(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, pair_tile=5, pair_recompute_above=10))
     network(tokenize(["A" * 8])["input_ids"])  # 10 tokens
     network(tokenize(["A" * 9])["input_ids"])
-    with torch.no_grad():
-        network(tokenize(["A"])["input_ids"])
-    assert used == [None, 5, 5]
+    assert used == [(5, False), (5, True)]
+    assert ModelConfig().pair_recompute_above == 512
+
+
+@pytest.mark.parametrize("recompute_above", [0, 512])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(
+    "sequences",
+    [["M"], SEQUENCES, ["MKTAYIAKQRQISF" * 5 + "<eos><cls>" + "ACDEFGHIKL" * 4, "ACD"], ["MKTAYIAKQR" * 29]],
+)
+def test_equals_plain_form(sequences: list[str], frozen: bool, recompute_above: int) -> None:
+    """All outputs to 1e-5 and all gradients to 1e-4: 3 to 292 tokens, one and two chains, padding, <mask>."""
+    model = DanceModel(dataclasses.replace(FROZEN if frozen else TINY, pair_recompute_above=recompute_above))
+    model.load_state_dict(load_file(DATA / "tiny_weights.safetensors"))
+    model.eval()
+    batch = tokenize(sequences)
+    real = batch["attention_mask"].bool()
+    names = [name for name, value in model.named_parameters() if value.requires_grad]
+    parameters = [value for value in model.parameters() if value.requires_grad]
+    gradients = []
+    expected = plain_dance(dict(model.named_parameters()), model.config.heads, **batch, frozen=frozen)
+    for outputs in (model(**batch), expected):
+        upstream = torch.Generator().manual_seed(0)
+        total = torch.zeros(())
+        for name in PROPERTIES:
+            valid = real[:, :, None] & real[:, None, :] if name in PAIR_PROPERTIES else real
+            values = outputs[name][valid]
+            torch.testing.assert_close(values, expected[name][valid], rtol=0, atol=1e-5)
+            total = total + (values * torch.randn(values.shape, generator=upstream)).sum()
+        gradients.append(torch.autograd.grad(total, parameters))
+    scale = max(value.norm() for value in gradients[1])
+    for name, ours, theirs in zip(names, *gradients, strict=True):
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm() + 1e-7 * scale, name  # a key's bias moves nothing
+
+
+def test_nothing_of_the_size_of_pairs_without_pair_outputs() -> None:
+    """Attention runs in the fused kernel: no saved tensor and no output has L^2 numbers per head."""
+    length, sizes = 250, []
+    batch = tokenize(["A" * (length - 2)])
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+        tiny()(**batch, pair=False)
+    assert max(sizes) < length * length
+
+
+@pytest.mark.slow
+def test_compiled_equals_eager() -> None:
+    eager = DanceModel(ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16)).eval()
+    compiled = torch.compile(copy.deepcopy(eager))
+    batch, results = tokenize(SEQUENCES), []
+    for model in (compiled, eager):
+        outputs = model(**batch)
+        sum(value.square().sum() for value in outputs.values()).backward()
+        results.append(outputs)
+    for name, value in results[0].items():
+        torch.testing.assert_close(value, results[1][name], rtol=0, atol=1e-4)
+    for ours, theirs in zip(compiled.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4)
 
 
 def test_only_what_is_asked_for() -> None:

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.encoder import Embeddings, Esm2Encoder
+from model.encoder import Embeddings, Esm2Encoder, drop
 from model.tokenizer import MASK_ID, tokenize
 
 CONFIG = ModelConfig(hidden=48, layers=3, heads=4, feed_forward=80, encoder_dropout=0.0)
@@ -107,6 +107,18 @@ def test_maps_are_distributions_over_real_keys() -> None:
         torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:3]))
         padded = ~batch["attention_mask"].bool()[:, None, None, :].expand_as(maps)
         assert not maps[padded].any()
+
+
+def test_dropout_keeps_a_byte_per_number() -> None:
+    x, kept = torch.ones(1000, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.nbytes) or x, lambda x: x):
+        torch.manual_seed(0)
+        y = drop(x, 0.2)
+    assert kept == [1000]
+    y.backward(torch.full_like(y, 3.0))
+    torch.testing.assert_close(x.grad, 3 * y.detach())
+    assert y.unique().tolist() == [0.0, 1.25]
+    assert drop(x, 0.0) is x
 
 
 def test_dropout_of_the_maps_reaches_the_sink() -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
-import weakref
+import os
+import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,20 +14,28 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
+from torch.distributed.run import get_args_parser
 
 from data_prepare.errors import InputError
 from data_prepare.loss_weights import read_loss_weights
 from data_prepare.properties import GROUPS, PAIR_CHANNELS, RESIDUE_COLUMNS, properties_of_group
+from data_prepare.sequence import ONE_LETTER
 from data_prepare.store import FeatureStore, StoreWriter, to_token_space
+from data_prepare.structure import read_structure
 from data_prepare.table import read_table, write_table
+from model import evaluation
+from model.baselines import Baselines
+from model.checkpoint import save_checkpoint
 from model.config import ModelConfig
 from model.dance import DanceModel
-from model.dataset import Entry, collate, group_sequences, load_entry
-from model.evaluation import Baselines, correlations, evaluate, length_batches, main, pair_classes
-from model.tokenizer import tokenize
+from model.dataset import Entry, group_sequences, load_entry
+from model.evaluation import EvaluateConfig, evaluate, length_batches, load, main
+from model.evaluation_report import report
+from model.structure_baseline import network_profiles
 
 MD, IDR, NMA = GROUPS
 PREDICTORS = ("model", "mean", "sequence")
+THREE_LETTERS = {letter: name for name, letter in reversed(ONE_LETTER.items())}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +44,7 @@ def model() -> DanceModel:
     return DanceModel(ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32))
 
 
-def run(data, model: DanceModel, **options: int) -> dict:
+def run(data, model: DanceModel, **options: object) -> dict:
     table, weights = read_table(data.table), read_loss_weights(data.weights)
     with FeatureStore(data.store) as store:
         return evaluate(model, table, store, weights, progress=False, **options)
@@ -150,12 +161,35 @@ def test_batches_hold_proteins_of_similar_length(small_data) -> None:
     with FeatureStore(small_data.store) as store:
         held = group_sequences(read_table(small_data.table), store, "test")[MD]
         for length, size, expected in ((1024, 16, [4]), (1024, 3, [3, 1]), (8, 16, [1, 1, 1, 1])):
-            batches = list(length_batches(store, MD, held, length, size))
-            assert [len(batch.names) for batch in batches] == expected
-            assert sorted(name for batch in batches for name in batch.names) == sorted(name for name, _ in held)
-            lengths = [n for batch in batches for n in batch.attention_mask.sum(1).tolist()]
+            batches = length_batches(store, held, length, size)
+            assert [len(batch) for batch in batches] == expected
+            assert sorted(entry for batch in batches for entry in batch) == sorted(held)
+            lengths = [min(store.length(name), length) for batch in batches for name, _ in batch]
             assert lengths == sorted(lengths)
-            assert max(lengths) <= length
+
+
+def test_protein_without_a_valid_position_does_not_count(own_small_data, model: DanceModel) -> None:
+    """Losses are those of the other proteins; a group that has no others has none."""
+    data = own_small_data
+    with FeatureStore(data.store) as store:
+        arrays = {name: store.read(name) for name in store.names()}
+    for name in ("PED_test_0", "IDRome_test_0"):
+        for array in arrays[name]:
+            array[:] = -1
+    with StoreWriter(data.store) as writer:
+        for name, features in arrays.items():
+            writer.add(name, *features)
+    table, weights = read_table(data.table), read_loss_weights(data.weights)
+    with FeatureStore(data.store) as store:
+        metrics = evaluate(model, table, store, weights, progress=False)
+        others = evaluate(model, table[table["name"] != "PED_test_0"], store, weights, batch_size=1, progress=False)
+    assert metrics[MD]["entries"] == 4
+    for predictor in PREDICTORS:
+        assert metrics[MD][predictor]["properties"] == pytest.approx(others[MD][predictor]["properties"], rel=1e-5)
+        assert set(metrics[IDR][predictor]["properties"].values()) == {None}
+        assert metrics[IDR][predictor]["loss"] == 0
+    assert metrics[MD]["model"]["correlations"]["corr"]["proteins"] == 3
+    assert report(metrics).count(" - ") > 0
 
 
 def test_correlations_are_medians_over_proteins(small_data, model: DanceModel) -> None:
@@ -181,22 +215,6 @@ def test_correlations_are_medians_over_proteins(small_data, model: DanceModel) -
     # a constant has no correlation; normal modes have none of these properties
     assert metrics[MD]["mean"]["correlations"]["corr"] == {"pearson": None, "spearman": None, "proteins": 0}
     assert "correlations" not in metrics[NMA]["model"]
-
-
-def test_correlation_that_does_not_exist() -> None:
-    values = np.array([1.0, 2.0, 4.0])
-    assert correlations(values, values**2) == pytest.approx((pearsonr(values, values**2)[0], 1.0))
-    assert correlations(values, np.ones(3)) is None
-    assert correlations(values[:2], values[:2]) is None
-
-
-def test_pair_classes() -> None:
-    """0 between chains, 1 + |i-j| within one."""
-    ids = tokenize(["AC<eos><cls>D"])["input_ids"][0].numpy()  # <cls> A C <eos> | <cls> D <eos>
-    classes = pair_classes(ids)
-    assert classes[0].tolist() == [1, 2, 3, 4, 0, 0, 0]
-    assert classes[5].tolist() == [0, 0, 0, 0, 2, 1, 2]
-    assert (classes == classes.T).all()
 
 
 def test_features_that_follow_from_sequence_and_distance_are_predicted(tmp_path: Path, model: DanceModel) -> None:
@@ -227,44 +245,6 @@ def test_features_that_follow_from_sequence_and_distance_are_predicted(tmp_path:
             assert name == "rmsf_nor" or metrics[group]["mean"]["properties"][name] > 0.02, (group, name)
 
 
-def test_amino_acid_never_seen_has_the_mean_of_all() -> None:
-    ids = tokenize(["AAC"])["input_ids"][0]
-    residue, pair = torch.full((5, 3), -1.0), torch.full((5, 5, 3), -1.0)
-    residue[1:4] = torch.tensor([1.0, 2.0, 6.0])[:, None]
-    pair[1:4, 1:4] = torch.tensor([[5.0, 1, 2], [1, 5, 1], [2, 1, 5]])[..., None]
-    baselines = Baselines(NMA, [Entry("x", ids, residue, pair)])
-    new = tokenize(["ACWWW<eos><cls>W"])["input_ids"][0]
-    n = len(new)
-    outputs = baselines.sequence(collate(NMA, [Entry("y", new, torch.zeros(n, 3), torch.zeros(n, n, 3))]))
-    assert outputs["nma_res1"][0, 1:6].tolist() == [1.5, 6, 3, 3, 3]
-    # distances 0, 1, 2 seen; 3 and 4 take that of 2; no pair between chains was seen: mean of all
-    torch.testing.assert_close(outputs["nma_pair2"][0, 1, 1:6], torch.tensor([5.0, 1, 2, 2, 2]))
-    torch.testing.assert_close(outputs["nma_pair2"][0, 1, 8], torch.tensor((15 + 4 + 4) / 9))
-
-
-def test_distance_never_seen_has_the_mean_of_the_nearest() -> None:
-    ids = tokenize(["AAAAA"])["input_ids"][0]
-    distance = (torch.arange(7)[:, None] - torch.arange(7)).abs()
-    seen = (distance == 0) | (distance == 1) | (distance == 4)  # 2 is nearer to 1, 3 to 4
-    pair = torch.where(seen, distance / 10, -1.0)[..., None].repeat(1, 1, 3)
-    baselines = Baselines(NMA, [Entry("x", ids, torch.zeros(7, 3), pair)])
-    outputs = baselines.sequence(collate(NMA, [Entry("y", ids, torch.zeros(7, 3), torch.zeros(7, 7, 3))]))
-    torch.testing.assert_close(outputs["nma_pair1"][0, 0], torch.tensor([0.0, 0.1, 0.1, 0.4, 0.4, 0.4, 0.4]))
-
-
-def test_training_entries_are_not_kept(small_data) -> None:
-    alive: list[weakref.ref] = []
-
-    def watched() -> Iterator[Entry]:
-        for entry in entries(small_data, MD, "train"):
-            assert sum(reference() is not None for reference in alive) <= 1
-            alive.append(weakref.ref(entry.pair))
-            yield entry
-
-    Baselines(MD, watched())
-    assert len(alive) == 8
-
-
 def test_what_is_needed(small_data, model: DanceModel) -> None:
     table, weights = read_table(small_data.table), read_loss_weights(small_data.weights)
     store = FeatureStore(small_data.store)
@@ -276,11 +256,258 @@ def test_what_is_needed(small_data, model: DanceModel) -> None:
     assert list(rest) == [MD, NMA]
 
 
+def test_precision(small_data, model: DanceModel) -> None:
+    """bf16 changes the network's numbers a little and those of the baselines not at all."""
+    exact, rounded = run(small_data, model), run(small_data, model, precision="bf16")
+    for group in GROUPS:
+        assert exact[group]["model"]["loss"] != rounded[group]["model"]["loss"]
+        assert exact[group]["model"]["loss"] == pytest.approx(rounded[group]["model"]["loss"], rel=1e-2)
+        assert exact[group]["sequence"] == rounded[group]["sequence"]
+
+
+# elastic networks
+
+
+def c_alpha_pdb(sequence: str, missing: int | None = None) -> str:
+    """C-alpha atoms of a chain on a noisy helix; the residue with number `missing` is left out."""
+    random = np.random.default_rng(len(sequence))
+    lines = []
+    for number, letter in enumerate(sequence, 1):
+        x, y, z = 2.3 * np.cos(1.75 * number), 2.3 * np.sin(1.75 * number), 3.4 * number
+        x, y, z = np.add((x, y, z), random.normal(0, 0.3, 3))
+        if number != missing:
+            name = THREE_LETTERS[letter]
+            lines.append(f"ATOM  {number:5d}  CA  {name} A{number:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00\n")
+    return "".join(lines)
+
+
+@pytest.fixture(scope="module")
+def structures(small_data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Structures of three test entries, one with a gap, two that do not fit, and one of normal modes."""
+    folder = tmp_path_factory.mktemp("structures")
+    table = read_table(small_data.table).set_index("name")["modify_seq"]
+    for name, missing in (
+        ("ATLAS_test_0", None),
+        ("mdCATH_test_0", 2),
+        ("IDRome_test_0", None),
+        ("proteinflow_pdb_test_0", None),
+    ):
+        (folder / f"{name}.pdb").write_text(c_alpha_pdb(table[name], missing))
+    (folder / "PED_test_0.pdb").write_text(c_alpha_pdb("W" + table["PED_test_0"]))
+    (folder / "GPCRmd_test_0.pdb").write_text("no atoms")
+    return folder
+
+
+@pytest.mark.parametrize("length", [1024, 9])
+def test_networks_are_compared_where_the_structure_is(
+    small_data, model: DanceModel, structures: Path, length: int
+) -> None:
+    """Medians by loops over proteins and positions; all predictors over the same positions."""
+    metrics = run(small_data, model, structures=structures, length=length)
+    assert "structures" not in metrics[NMA]
+    plain = run(small_data, model, length=length)
+    for group, with_structure in ((MD, ("ATLAS_test_0", "mdCATH_test_0")), (IDR, ("IDRome_test_0",))):
+        found = metrics[group].pop("structures")
+        assert metrics[group] == plain[group]
+        assert found["entries"] == len(with_structure)
+        assert sorted(found["without"]) == (["GPCRmd_test_0", "PED_test_0"] if group == MD else [])
+        expected = defaultdict(list)
+        for entry in entries(small_data, group, "test", length):
+            if entry.name not in with_structure:
+                continue
+            positions = read_structure(structures / f"{entry.name}.pdb")[1]
+            n = len(entry.input_ids)
+            here = [k for k in range(1, len(positions) + 2) if (entry.name, k) != ("mdCATH_test_0", 2)]
+            place = {token: row for row, token in enumerate(here)}  # token -> row of the structure
+            kept = [t for t in range(n) if t in place and entry.residue[t, 0] != -1]
+            pairs = [(i, j) for i in place for j in place if max(i, j) < n and i != j and entry.pair[i, j, 0] != -1]
+            with torch.no_grad():
+                outputs = model.eval()(entry.input_ids[None])
+            target = [entry.residue[t, 2].item() for t in kept], [entry.pair[i, j, 9].item() for i, j in pairs]
+            predicted = {
+                "model": (
+                    [outputs["rmsf_nor"][0, t].item() for t in kept],
+                    [outputs["corr"][0, i, j].item() for i, j in pairs],
+                )
+            }
+            for network, profile in network_profiles(positions).items():
+                predicted[network] = (
+                    [profile.fluctuation[place[t]] for t in kept],
+                    [profile.comovement[place[i], place[j]] for i, j in pairs],
+                )
+            for predictor, values in predicted.items():
+                for name, first, second in zip(("rmsf_nor", "corr"), values, target, strict=True):
+                    first, second = np.array(first), np.array(second)
+                    expected[predictor, name].append((pearsonr(first, second)[0], spearmanr(first, second)[0]))
+        for (predictor, name), values in expected.items():
+            pearson, spearman = np.median(values, axis=0)
+            medians = {"pearson": pearson, "spearman": spearman, "proteins": len(with_structure)}
+            assert found["correlations"][predictor][name] == pytest.approx(medians, rel=1e-4, abs=1e-5)
+    assert "PED_test_0.pdb: the residues of chain A are not those of modify_seq" in str(
+        run(small_data, model, structures=structures)[MD]["structures"]["without"]
+    )
+
+
+# the command
+
+
+def words(data, *more: object) -> list[str]:
+    files = ["--table", data.table, "--store", data.store, "--weights", data.weights, "--device", "cpu"]
+    return [str(word) for word in (*files, *more)]
+
+
+def test_numbers_of_each_protein(small_data, model: DanceModel, structures: Path, tmp_path: Path, capsys) -> None:
+    """Means and medians of the CSV are the metrics; entries stand in the order of the table."""
+    model.save_pretrained(tmp_path / "model")
+    out, rows = tmp_path / "metrics.json", tmp_path / "rows.csv"
+    options = ("--checkpoint", tmp_path / "model", "--output", out, "--per-protein", rows, "--structures", structures)
+    main(words(small_data, *options))
+    groups, frame = json.loads(out.read_text())["groups"], pd.read_csv(rows)
+    table = read_table(small_data.table)
+    for group in GROUPS:
+        part = frame[frame["group"] == group]
+        own = (table["group"] == group) & (table["label"] == "test")
+        assert list(dict.fromkeys(part["entry"])) == list(table.loc[own, "name"])
+        assert list(part["property"]) == list(properties_of_group(group)) * groups[group]["entries"]
+        for predictor in PREDICTORS:
+            found = part.groupby("property")[f"loss_{predictor}"].mean().to_dict()
+            assert found == pytest.approx(groups[group][predictor]["properties"], rel=1e-12)
+        if group != NMA:
+            medians = part.groupby("property")["spearman_model"].median().dropna().to_dict()
+            expected = groups[group]["model"]["correlations"]
+            assert medians == pytest.approx({name: expected[name]["spearman"] for name in expected}, rel=1e-12)
+            of_networks = groups[group]["structures"]["correlations"]
+            for predictor in ("model", "sequence", "gnm", "anm"):
+                medians = part.groupby("property")[f"pearson_resolved_{predictor}"].median().dropna().to_dict()
+                expected = {name: values["pearson"] for name, values in of_networks[predictor].items()}
+                assert medians == pytest.approx(expected, rel=1e-12)
+    assert not [name for name in frame if frame[name].isna().all()]
+    printed = capsys.readouterr().out
+    assert "20 slowest modes of elastic networks" in printed
+    value = groups[IDR]["structures"]["correlations"]["anm"]["corr"]["spearman"]
+    assert f"{value:.4f}\n" in printed
+
+
+def test_run_folder_is_taken_up(small_data, model: DanceModel, tmp_path: Path, capsys, monkeypatch) -> None:
+    """Baselines once; files of the same settings that are newer than their checkpoint stay."""
+    fits = []
+    fit = Baselines.fit
+
+    def counted(group: str, *rest: object) -> Baselines:
+        fits.append(group)
+        return fit(group, *rest)
+
+    monkeypatch.setattr(Baselines, "fit", counted)
+    folder, metrics = tmp_path / "checkpoints", tmp_path / "metrics"
+
+    def evaluate_run(*more: object) -> dict[str, int]:
+        fits.clear()
+        main(words(small_data, "--run-folder", tmp_path, *more))
+        return {path.stem: path.stat().st_mtime_ns for path in sorted(metrics.iterdir())}
+
+    with pytest.raises(SystemExit):
+        evaluate_run()
+    assert "no checkpoints in it" in capsys.readouterr().err
+    save_checkpoint(folder, 5, model, {})
+    torch.manual_seed(1)
+    other = DanceModel(model.config)
+    save_checkpoint(folder, 10, other, {})
+    first = evaluate_run()
+    assert list(first) == ["update_10", "update_5"]
+    assert fits == list(GROUPS)
+    for update, expected in ((5, run(small_data, model)), (10, run(small_data, other))):
+        content = json.loads((metrics / f"update_{update}.json").read_text())
+        assert content["groups"] == expected
+        assert content["checkpoint"] == str(folder / f"update_{update}")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == list(GROUPS)
+    assert [line[0] for line in lines[2:]] == ["5", "10", "mean", "sequence"]
+    for line, content in zip(lines[2:], (run(small_data, model), run(small_data, other)), strict=False):
+        assert line[1:] == [f"{content[group]['model']['loss']:.4f}" for group in GROUPS]
+
+    save_checkpoint(folder, 15, model, {})
+    second = evaluate_run()
+    assert second.items() > first.items()
+    assert len(second) == 3
+    assert evaluate_run() == second
+    assert fits == []
+    assert capsys.readouterr().out.count("\n15 ") == 2
+
+    save_checkpoint(folder, 10, model, {})
+    (metrics / "update_5.json").write_text("{")
+    third = evaluate_run()
+    assert [name for name in third if third[name] != second[name]] == ["update_10", "update_5"]
+    fourth = evaluate_run("--length", 9)
+    assert all(fourth[name] > third[name] for name in third)
+
+
+def test_checkpoint_that_the_training_has_removed(model: DanceModel, tmp_path: Path, caplog) -> None:
+    checkpoint = save_checkpoint(tmp_path / "checkpoints", 5, model, {})
+    config = EvaluateConfig(run_folder=tmp_path)
+    assert load(str(checkpoint), config) is not None
+    assert load(str(tmp_path / "checkpoints/update_4"), config) is None
+    assert "update_4 has been removed" in caplog.text
+    with pytest.raises(InputError, match="no such file"):
+        load(str(tmp_path / "checkpoints/update_4"), EvaluateConfig("update_4"))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("torchrun")
+def test_two_processes_give_the_numbers_of_one(small_data, model: DanceModel, structures: Path, tmp_path: Path) -> None:
+    """To the last digit, rows of single proteins included; one group has fewer batches than processes."""
+    save_checkpoint(tmp_path / "checkpoints", 5, model, {})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    one = run(small_data, model, structures=structures, batch_size=2)
+    torch.set_num_threads(threads)
+    checkpoint, out = tmp_path / "checkpoints/update_5", tmp_path / "two.json"
+    options = ["--checkpoint", checkpoint, "--structures", structures, "--batch-size", 2, "--output", out]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", evaluation.__file__]
+    result = subprocess.run(
+        [*command, *words(small_data, *options)],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    two = json.loads(out.read_text())["groups"]
+    assert two == one
+    assert result.stdout.rstrip() == report(one)
+
+
+def test_no_option_is_taken_for_one_of_torchrun(capsys) -> None:
+    """torchrun reads abbreviations of its own options wherever they stand on the line."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    ours = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help", "--nproc"}
+    assert {"--run-folder", "--checkpoint", "--structures", "--per-protein"} <= ours
+    theirs = {option for action in get_args_parser()._actions for option in action.option_strings}
+    assert [(a, b) for a in ours for b in theirs if b.startswith(a)] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either --checkpoint or --run-folder"),
+        (["--checkpoint", "a", "--run-folder", "b"], "give either --checkpoint or --run-folder"),
+        (["--run-folder", "b", "--per-protein", "c.csv"], "are for one --checkpoint"),
+        (["--run-folder", "b", "--output", "c.json"], "are for one --checkpoint"),
+        (["--checkpoint", "a", "--length", "0"], "both are at least 1"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments: list[str], message: str, capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
 def test_command(small_data, model: DanceModel, tmp_path: Path, capsys) -> None:
     model.save_pretrained(tmp_path / "model")
-    words = ["--table", small_data.table, "--store", small_data.store, "--weights", small_data.weights]
-    words = [str(word) for word in (*words, "--output", tmp_path / "new/metrics.json", "--device", "cpu")]
-    main(["--checkpoint", str(tmp_path / "model"), *words])
+    options = words(small_data, "--output", tmp_path / "new/metrics.json")
+    main(["--checkpoint", str(tmp_path / "model"), *options])
     written = json.loads((tmp_path / "new/metrics.json").read_text())
     assert written["groups"] == run(small_data, model)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["metrics.json"]
@@ -294,14 +521,14 @@ def test_command(small_data, model: DanceModel, tmp_path: Path, capsys) -> None:
         (tmp_path / "absent", "no such file"),
     ):
         with pytest.raises(SystemExit) as left:
-            main(["--checkpoint", str(checkpoint), *words])
+            main(["--checkpoint", str(checkpoint), *options])
         assert left.value.code == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert error.count("\n") == 1
         assert message in error
     with pytest.raises(InputError):
-        main(["--checkpoint", str(tmp_path / "absent"), *words, "--debug"])
+        main(["--checkpoint", str(tmp_path / "absent"), *options, "--debug"])
     with pytest.raises(SystemExit) as left:
         main(["--checkpoint", "x", "--store", str(tmp_path / "absent.h5")])
     assert left.value.code == 2

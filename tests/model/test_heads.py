@@ -2,30 +2,31 @@
 
 import pytest
 import torch
+from plain_dance import plain_pair_head
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model import heads
 from model.heads import attention_logits, head, pair_logits
 
 LAYERS, HEADS, HIDDEN, OUTPUTS = 3, 4, 20, 13
 MAPS = LAYERS * HEADS
+BOTH = pytest.mark.parametrize("recompute", [False, True])
 
 
-def plain_pair_head(q: Tensor, k: Tensor, maps: Tensor, middle: nn.Linear, pred: nn.Linear) -> Tensor:
-    """q, k (B, L, hidden), maps (B, L, L, layers * heads) -> (B, L, L, 13)."""
-    product = q[:, None, :, :] * k[:, :, None, :]  # (B, i, j, hidden)
-    difference = q[:, None, :, :] - k[:, :, None, :]
-    mid = F.gelu(middle(torch.cat((product, difference), dim=-1)))
-    return pred(torch.cat((mid, maps), dim=-1))
+def plain(q: Tensor, k: Tensor, layers: list[Tensor], middle: nn.Linear, pred: nn.Linear) -> Tensor:
+    maps = torch.cat(layers, dim=1).permute(0, 2, 3, 1)  # (B, L, L, layers * heads)
+    parameters = ((linear.weight, linear.bias) for linear in (middle, pred))
+    return plain_pair_head(q, k, maps, *parameters).permute(0, 3, 1, 2)
 
 
-def fast_pair_head(
-    q: Tensor, k: Tensor, layers: list[Tensor], middle: nn.Linear, pred: nn.Linear, tile: int | None
+def fast(
+    q: Tensor, k: Tensor, layers: list[Tensor], middle: nn.Linear, pred: nn.Linear, tile: int, recompute: bool
 ) -> Tensor:
-    logits = pair_logits(q, k, middle, pred, tile)
+    logits = pair_logits(q, k, middle, pred, tile, recompute)
     for number, maps in enumerate(layers):
         logits = logits + attention_logits(maps, number, pred)
-    return logits.permute(0, 2, 3, 1)
+    return logits
 
 
 @pytest.fixture
@@ -34,27 +35,42 @@ def linears() -> tuple[nn.Linear, nn.Linear]:
     return nn.Linear(2 * HIDDEN, MAPS), nn.Linear(2 * MAPS, OUTPUTS)
 
 
-@pytest.mark.parametrize("tile", [None, 1, 4, 100])
-@pytest.mark.parametrize("length", [1, 2, 7, 23])
-@pytest.mark.parametrize("padding", [0, 3])
-def test_equals_plain_form(linears: tuple[nn.Linear, nn.Linear], length: int, padding: int, tile: int | None) -> None:
-    middle, pred = linears
+@BOTH
+@pytest.mark.parametrize("tile", [1, 4, 32, 1000])
+@pytest.mark.parametrize(("length", "padding"), [(1, 0), (2, 0), (7, 3), (23, 0), (65, 3), (300, 0)])
+@pytest.mark.parametrize("trained", [True, False])
+def test_equals_plain_form(
+    linears: tuple[nn.Linear, nn.Linear], length: int, padding: int, tile: int, recompute: bool, trained: bool
+) -> None:
+    """Forward to 1e-5, gradients to 1e-4, of the maps too where the encoder is trained."""
     q, k = torch.randn(2, 2, length + padding, HIDDEN).unbind(0)
     layers = [torch.rand(2, HEADS, length + padding, length + padding).softmax(-1) for _ in range(LAYERS)]
     if padding:
         for maps in layers:
             maps[..., length:] = 0
-    leaves = [*(x.requires_grad_() for x in (q, k, *layers)), *middle.parameters(), *pred.parameters()]
-    wanted = plain_pair_head(q, k, torch.cat(layers, dim=1).permute(0, 2, 3, 1), middle, pred)
+    parameters = [*linears[0].parameters(), *linears[1].parameters()]
+    leaves = [*(x.requires_grad_() for x in (q, k, *(layers if trained else []))), *parameters]
+    wanted = plain(q, k, layers, *linears)
     upstream = torch.randn_like(wanted)
     wanted_gradients = torch.autograd.grad(wanted, leaves, upstream)
-    got = fast_pair_head(q, k, layers, middle, pred, tile)
+    got = fast(q, k, layers, *linears, tile, recompute)
     gradients = torch.autograd.grad(got, leaves, upstream)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
     for ours, theirs in zip(gradients, wanted_gradients, strict=True):
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
-    with torch.no_grad():  # tiles without recomputation
-        torch.testing.assert_close(fast_pair_head(q, k, layers, middle, pred, tile), wanted, rtol=0, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(q, k, layers, *linears, tile, recompute), wanted, rtol=0, atol=1e-5)
+
+
+@BOTH
+def test_gradients_are_those_of_differences(recompute: bool) -> None:
+    torch.manual_seed(0)
+    middle, pred = nn.Linear(6, 4).double(), nn.Linear(8, 2).double()
+    q, k = torch.randn(2, 2, 5, 3, dtype=torch.float64).requires_grad_().unbind(0)
+    assert torch.autograd.gradcheck(
+        lambda q, k, *_: pair_logits(q, k, middle, pred, 2, recompute),
+        (q, k, *middle.parameters(), *pred.parameters()),
+    )
 
 
 def test_pair_head_is_directed(linears: tuple[nn.Linear, nn.Linear]) -> None:
@@ -63,14 +79,55 @@ def test_pair_head_is_directed(linears: tuple[nn.Linear, nn.Linear]) -> None:
     assert not torch.allclose(logits, logits.mT, atol=1e-2)
 
 
-@pytest.mark.parametrize("tile", [None, 8])
-def test_large_intermediates_are_not_kept(linears: tuple[nn.Linear, nn.Linear], tile: int | None) -> None:
-    """No tensor of (L, L, hidden) is saved for the backward pass; with tiles none of (L, L, channels) either."""
+@BOTH
+def test_large_intermediates_are_not_kept(linears: tuple[nn.Linear, nn.Linear], recompute: bool) -> None:
+    """Saved for the backward pass: the middle layer at most once, or nothing of the size L^2."""
     length, sizes = 64, []
     q, k = (x.requires_grad_() for x in torch.randn(2, 1, length, HIDDEN).unbind(0))
     with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+        pair_logits(q, k, *linears, 8, recompute)
+    large = [size for size in sizes if size >= length * length]
+    assert large == ([] if recompute else [length * length * MAPS])
+
+
+def test_attention_term_keeps_only_the_maps(linears: tuple[nn.Linear, nn.Linear]) -> None:
+    sizes: list[int] = []
+    maps = torch.rand(2, HEADS, 9, 9)  # of a frozen encoder
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.data_ptr()) or x, lambda x: x):
+        attention_logits(maps, 1, linears[1])
+    assert sizes == [maps.data_ptr()]
+
+
+def test_rows_on_a_cpu(linears: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    weight = heads._weight
+    monkeypatch.setattr(heads, "_weight", lambda k, *rest: rows.append(len(k)) or weight(k, *rest))
+    q, k = torch.randn(2, 1, 70, HIDDEN).unbind(0)
+    for tile in (1000, 40, 30):
         pair_logits(q, k, *linears, tile)
-    assert max(sizes, default=0) < length * length * (HIDDEN if tile is None else MAPS)
+    assert rows == [32, 32, 6, 32, 32, 6, 30, 30, 10]
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision(linears: tuple[nn.Linear, nn.Linear], dtype: torch.dtype, recompute: bool) -> None:
+    """q and k come in the type of autocast; logits are float32, gradients have the type of what they belong to."""
+    q, k = (x.to(dtype).requires_grad_() for x in torch.randn(2, 2, 37, HIDDEN).unbind(0))
+    parameters = [*linears[0].parameters(), *linears[1].parameters()]
+    zero = [torch.zeros(2, HEADS, 37, 37) for _ in range(LAYERS)]
+    exact = [x.detach().float().requires_grad_() for x in (q, k)]
+    wanted = plain(*exact, zero, *linears)
+    upstream = torch.randn_like(wanted)
+    with torch.autocast("cpu", dtype):
+        got = pair_logits(q, k, *linears, 8, recompute)
+    assert got.dtype == torch.float32
+    step = torch.finfo(dtype).eps
+    assert (got - wanted).norm() <= step * wanted.norm()
+    wanted_gradients = torch.autograd.grad(wanted, [*exact, *parameters], upstream)
+    gradients = torch.autograd.grad(got, [q, k, *parameters], upstream)
+    for leaf, ours, theirs in zip([q, k, *parameters], gradients, wanted_gradients, strict=True):
+        assert ours.dtype == leaf.dtype
+        assert (ours - theirs).norm() <= 2 * step * theirs.norm()
 
 
 def test_residue_head() -> None:

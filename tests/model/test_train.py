@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,8 +29,10 @@ from model.checkpoint import checkpoints, read_training
 from model.config import ModelConfig, Stage, TrainConfig
 from model.dataset import TrainingSet, batches, group_sequences
 from model.loss import dance_loss
+from model.processes import Process, attempt
+from model.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, LossRecord, git_commit, write_config
 from model.schedule import Draws, learning_rate
-from model.train_ddp import LossRecord, Process, accumulate_gradients, main, open_data, parse, prepare, step, train
+from model.train_ddp import accumulate_gradients, best_precision, main, open_data, parse, prepare, step, train
 
 SCRIPT = Path(train_ddp.__file__)
 CPU = Process(torch.device("cpu"))
@@ -41,7 +44,8 @@ def log_lines(output: Path) -> list[dict]:
 
 
 def without_time(output: Path) -> list[dict]:
-    return [{key: value for key, value in line.items() if key != "Batch time"} for line in log_lines(output)]
+    left_out = ("Batch time", TOKENS_PER_SECOND, PEAK_MEMORY)
+    return [{key: value for key, value in line.items() if key not in left_out} for line in log_lines(output)]
 
 
 def assert_same(first: object, second: object, where: str = "") -> None:
@@ -86,6 +90,7 @@ def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, who
     assert [line["n_update"] for line in lines] == [2, 4, 6, 8]
     keys = ["rank", "n_epoch", "n_update", "n_batch_in_epoch", "Batch time", "Learning Rate", "Max_len"]
     keys += [f"{group}_{name}" for group in GROUPS for name in (*properties_of_group(group), "loss")]
+    keys += [GRADIENT_NORM, TOKENS_PER_SECOND, PEAK_MEMORY]
     assert all(list(line) == keys for line in lines)
     assert [line["Max_len"] for line in lines] == [12, 12, 24, 24]
     assert [line["Learning Rate"] for line in lines] == [learning_rate(u, 1e-2, 2, 8) for u in (2, 4, 6, 8)]
@@ -94,7 +99,7 @@ def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, who
     train(small_data.config(tmp_path, log_every=1), CPU)
     single = log_lines(tmp_path)
     for line in lines[:2]:  # later ones mix updates of different batches: there each backward pass counts the same
-        for key in keys[7:]:
+        for key in keys[7:-2]:
             pair = [single[line["n_update"] - 2][key], single[line["n_update"] - 1][key]]
             assert line[key] == pytest.approx(np.mean(pair), rel=1e-5)
     weights = read_loss_weights(small_data.weights)
@@ -103,12 +108,45 @@ def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, who
         assert single[0][f"{group}_loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_log_counts_the_tokens_of_all_samples(small_data, tmp_path: Path) -> None:
+    config = small_data.config(tmp_path, log_every=1, stop_after=2)
+    train(config, CPU)
+    lines = log_lines(tmp_path)
+    with closing(batches(open_data(config)[0], Draws(config, 0, 0, 2), 0, False)) as stream:
+        tokens = [int((batch.input_ids != 1).sum()) for batch in stream]
+    for number, line in enumerate(lines):
+        expected = sum(tokens[6 * number : 6 * number + 6]) / line["Batch time"]
+        assert line[TOKENS_PER_SECOND] == pytest.approx(expected, rel=1e-6)
+        assert 0.05 < line[PEAK_MEMORY] < 64  # of the whole process, PyTorch included
+    assert lines[1][PEAK_MEMORY] >= lines[0][PEAK_MEMORY]
+
+
+def test_gradient_norm_is_that_before_clipping_and_leaves_out_what_is_not_finite(small_data, tmp_path: Path) -> None:
+    config = small_data.config(tmp_path, clip=1e-3)
+    training, stream = training_and_stream(config)
+    losses = LossRecord(CPU)
+    with closing(stream):
+        accumulate_gradients(training, stream, config.short, losses)
+    flat = torch.cat([parameter.grad.flatten() for parameter in training.model.parameters()]).double()
+    norm = step(training, 1e-3)
+    assert float(norm) == pytest.approx(float(flat.square().sum().sqrt()), rel=1e-5)
+    assert norm > 0.01
+    for value in (norm, torch.tensor(torch.inf), 3 * norm, torch.tensor(torch.nan)):
+        losses.add_norm(value)
+    assert losses.means()[GRADIENT_NORM] == pytest.approx(2 * float(norm), rel=1e-6)
+    losses.backwards = 1
+    losses.add_norm(torch.tensor(torch.inf))
+    assert losses.means()[GRADIENT_NORM] is None
+
+
 def test_output_folder_holds_configuration_versions_and_tensorboard(small_data, whole: Path) -> None:
     record = json.loads((whole / "config.json").read_text())
     assert record["config"]["short"] == {"length": 12, "micro_batch": 2, "accumulation": 2}
     assert record["config"]["store"] == str(small_data.store)
     assert record["versions"]["torch"] == torch.__version__
-    assert record["processes"] == 1
+    assert set(record["versions"]) == {"python", "torch", "seqdance", "numpy", "h5py", "safetensors", "cuda", "git"}
+    assert (record["processes"], record["devices"], record["precision"]) == (1, ["cpu"], "fp32")
+    assert record["config"]["tf32"] is False
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     board = EventAccumulator(str(whole / "tensorboard"))
@@ -116,6 +154,20 @@ def test_output_folder_holds_configuration_versions_and_tensorboard(small_data, 
     events = board.Scalars("IDRome_loss")
     assert [event.step for event in events] == [2, 4, 6, 8]
     assert events[0].value == pytest.approx(log_lines(whole)[0]["IDRome_loss"])
+    shown = {"IDRome_corr", "Learning Rate", GRADIENT_NORM, TOKENS_PER_SECOND, PEAK_MEMORY}
+    assert shown <= set(board.Tags()["scalars"])
+
+
+def test_commit_of_the_source(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@e"]
+    (tmp_path / "file").write_text("one")
+    for words in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "first"], ["tag", "v1"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert git_commit(tmp_path) == head
+    (tmp_path / "file").write_text("two")
+    assert git_commit(tmp_path) == f"{head}-dirty"
 
 
 def test_training_learns(whole: Path) -> None:
@@ -174,8 +226,9 @@ def test_resume_that_cannot_be_meant_is_refused(small_data, whole: Path, tmp_pat
         train(replace(config, resume="none"), CPU)
     with pytest.raises(InputError, match="holds update_8"):
         train(replace(config, resume=str(whole / "checkpoints/update_4")), CPU)
-    with pytest.raises(InputError, match="another seed"):
-        train(replace(config, seed=1), CPU)
+    for other in (replace(config, seed=1), replace(config, sort_by_length=True)):
+        with pytest.raises(InputError, match="another seed, order"):
+            train(other, CPU)
     with pytest.raises(InputError, match=r"manifest\.json is missing"):
         train(replace(config, output=tmp_path, resume=str(tmp_path / "absent")), CPU)
     before = without_time(whole)
@@ -203,17 +256,75 @@ def test_bf16_trains_in_float32_weights(small_data, tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in weights.values())
 
 
-def test_frozen_encoder_keeps_the_weights_it_starts_from(small_data, whole: Path, tmp_path: Path) -> None:
-    """ESMDance: the encoder comes from a file, only the heads change."""
-    start = load_file(whole / "checkpoints/update_8/model.safetensors")
-    encoder = {name.removeprefix("esm2."): value for name, value in start.items() if name.startswith("esm2.")}
-    torch.save(encoder, tmp_path / "encoder.pt")
+@pytest.mark.parametrize(
+    ("device", "emulated", "precision"), [("cpu", 1, "fp32"), ("cuda", 0, "bf16"), ("cuda", 1, "fp16")]
+)
+def test_precision_is_what_the_device_is_made_for(monkeypatch, device: str, emulated: int, precision: str) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or not emulated
+    )
+    assert best_precision(torch.device(device)) == precision
+
+
+@pytest.mark.parametrize("source", ["encoder alone", "another model", "checkpoint"])
+def test_frozen_encoder_keeps_the_weights_it_starts_from(small_data, whole: Path, tmp_path: Path, source: str) -> None:
+    """ESMDance: the encoder comes from a file of its own or of a whole model, only the heads change."""
+    checkpoint = whole / "checkpoints/update_8"
+    start = load_file(checkpoint / "model.safetensors")
+    path = checkpoint if source == "checkpoint" else tmp_path / "weights.pt"
+    if source == "encoder alone":
+        start_of_encoder = {name.removeprefix("esm2."): value for name, value in start.items() if "esm2." in name}
+        torch.save(start_of_encoder, path)
+    elif source == "another model":  # entries of published files that play no part
+        torch.save({**start, "esm2.pooler.dense.bias": torch.zeros(16)}, path)
     model = ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32, freeze_encoder=True)
-    config = small_data.config(tmp_path, model=model, encoder=str(tmp_path / "encoder.pt"), stop_after=2)
+    config = small_data.config(tmp_path / "run", model=model, encoder=str(path), stop_after=2)
     train(config, CPU)
-    end = load_file(tmp_path / "checkpoints/update_2/model.safetensors")
+    end = load_file(tmp_path / "run/checkpoints/update_2/model.safetensors")
     changed = {name for name in end if not torch.equal(end[name], start[name])}
     assert changed == {name for name in end if not name.startswith("esm2.")}
+    with pytest.raises(InputError, match="2 attention heads, the model has 4"):
+        train(replace(config, output=tmp_path / "other", model=replace(model, heads=4), encoder=str(checkpoint)), CPU)
+
+
+# options of the training step
+
+
+@pytest.mark.parametrize("stop", [2, 5, 6])
+def test_training_sorted_by_length_resumes_exactly(small_data, tmp_path: Path, stop: int) -> None:
+    config = small_data.config(tmp_path / "whole", sort_by_length=True)
+    train(config, CPU)
+    parts = replace(config, output=tmp_path / "parts")
+    train(replace(parts, stop_after=stop), CPU)
+    torch.manual_seed(99)
+    train(parts, CPU)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole", 8)
+
+
+@pytest.mark.slow
+def test_compiled_network_trains_as_the_plain_one(small_data, tmp_path: Path, monkeypatch) -> None:
+    """Same losses within rounding, same names of the weights; it resumes from a checkpoint of the plain one.
+
+    The graph is captured and differentiated ahead of time as always, only its C++ code is not made: that takes minutes.
+    """
+    compile_network, compiled_with = torch.nn.Module.compile, []
+
+    def without_code(module: torch.nn.Module, **options: object) -> None:
+        compiled_with.append(options)
+        compile_network(module, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", without_code)
+    changes = {"model": replace(NO_DROPOUT, layers=1), "short": Stage(12, 2, 1), "log_every": 1, "stop_after": 4}
+    train(small_data.config(tmp_path / "plain", **changes), CPU)
+    shutil.copytree(tmp_path / "plain/checkpoints", tmp_path / "other/checkpoints")
+    train(small_data.config(tmp_path / "compiled", **changes, compile=True), CPU)
+    for plain, compiled in zip(without_time(tmp_path / "plain"), without_time(tmp_path / "compiled"), strict=True):
+        assert compiled == pytest.approx(plain, rel=1e-3)
+    names = [set(load_file(tmp_path / run / "checkpoints/update_4/model.safetensors")) for run in ("plain", "compiled")]
+    assert names[0] == names[1]
+    assert compiled_with == [{"dynamic": True}]
+    train(small_data.config(tmp_path / "other", **changes | {"stop_after": 5}, compile=True), CPU)
+    assert [path.name for path in checkpoints(tmp_path / "other/checkpoints")] == ["update_4", "update_5"]
 
 
 # signals
@@ -227,7 +338,7 @@ def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monk
 
     def signalling_forward(training, batch) -> dict:
         passes.append(batch.group)
-        if len(passes) == 13:  # 6 in an update: the first of the third
+        if len(passes) == 15:  # 6 in an update: in the third one, with gradients of two groups
             readers = [child.pid for child in multiprocessing.active_children()]
             assert len(readers) == workers
             for process in (*readers, os.getpid()):
@@ -354,7 +465,9 @@ import torch
 from conftest import SmallData
 from model import train_ddp
 from model.config import ModelConfig, Stage
-from model.train_ddp import LossRecord, accumulate_gradients, open_data, prepare, start_process, step, train
+from model.run_log import LossRecord
+from model.processes import start_process
+from model.train_ddp import accumulate_gradients, open_data, prepare, train
 from model.dataset import batches
 from model.schedule import Draws
 
@@ -362,7 +475,7 @@ data = SmallData(*map(Path, {files!r}))
 out = Path({out!r})
 no_dropout = ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32, encoder_dropout=0.0, head_dropout=0.0)
 config = data.config(out / "gradients", model=no_dropout, short=Stage(12, 2, 2))
-process = start_process(config)
+process = start_process(config.device)
 
 synchronised = []
 for freeze in (False, True):
@@ -382,16 +495,16 @@ for freeze in (False, True):
 config = data.config(out / "whole")
 train(config, process)
 
-updates = []
-def signalling_step(training, rate):
-    updates.append(rate)
-    if len(updates) == 3 and process.rank == 1:  # only one of them hears it
-        os.kill(os.getpid(), signal.SIGUSR1)
-    step(training, rate)
-train_ddp.step = signalling_step
+forward, passes = train_ddp.forward, []
+def signalling_forward(training, batch):
+    passes.append(batch.group)
+    if len(passes) == 16 and process.rank == 1:  # in the middle of the third update; only one of them hears it
+        os.kill(os.getpid(), signal.SIGTERM)
+    return forward(training, batch)
+train_ddp.forward = signalling_forward
 config = data.config(out / "parts")
 train(config, process)
-assert len(updates) == 3, updates
+assert len(passes) == 18, passes
 train(config, process)
 train_ddp.dist.destroy_process_group()
 """
@@ -429,7 +542,9 @@ def test_two_processes(own_small_data, tmp_path: Path) -> None:
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
             assert (found[name] - gradient).abs().max() <= 1e-5 * max(1.0, gradient.abs().max()), name
-        assert means == pytest.approx(losses.means(), rel=1e-5)
+        expected_means = losses.means()
+        assert (means.pop(GRADIENT_NORM), expected_means.pop(GRADIENT_NORM)) == (None, None)  # no step was made
+        assert means == pytest.approx(expected_means, rel=1e-5)
     # every gradient was exchanged once: one bucket holds all of this network
     assert torch.load(tmp_path / "gradients_0.pt", weights_only=True)[2] == 1
 
@@ -441,6 +556,73 @@ def test_two_processes(own_small_data, tmp_path: Path) -> None:
     config = data.config(tmp_path / "one", resume=str(tmp_path / "whole/checkpoints/update_4"), stop_after=5)
     train(config, CPU)
     assert read_training(tmp_path / "one/checkpoints/update_5")["seen"] == 4 * 8 + 4
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+from conftest import SmallData
+from model import train_ddp
+from model.processes import start_process
+
+data = SmallData(*map(Path, {files!r}))
+process = start_process("cpu")
+train_ddp.train(data.config(Path({out!r}) / "whole"), process)
+forward, passes = train_ddp.forward, []
+def forward_once(training, batch):
+    passes.append(batch.group)
+    # no chance to save: killed in update 7, with lines of update 6 in the log and the checkpoint of update 4
+    if len(passes) == 5 * 6 + 3 + 2 and process.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return forward(training, batch)
+train_ddp.forward = forward_once
+train_ddp.train(data.config(Path({out!r}) / "killed"), process)
+train_ddp.dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("torchrun")
+def test_restart_after_a_killed_process_ends_in_the_same_weights(small_data, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    files = [str(path) for path in (small_data.table, small_data.store, small_data.weights)]
+    script.write_text(KILLED.format(folder=str(Path(__file__).parent), files=files, out=str(tmp_path)))
+    result = torchrun("--max-restarts=1", script, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Signal 9 (SIGKILL)" in result.stderr or "exitcode: -9" in result.stderr
+    assert_same_run(tmp_path / "killed", tmp_path / "whole", 8)
+    assert [line["n_update"] for line in log_lines(tmp_path / "killed")] == [2, 4, 6, 8]
+
+
+def test_place_where_the_processes_of_a_start_meet(monkeypatch) -> None:
+    """Another one for each start on a single node; on several, where their counts differ, and without torchrun one."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    without = attempt()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    places = []
+    for count in ("0", "1", "2"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
+        places.append(attempt())
+    assert len(set(places)) == 3
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert attempt() == without == places[0]
+
+
+@pytest.mark.slow
+def test_training_on_a_machine_without_structure_libraries(small_data, tmp_path: Path) -> None:
+    """The command trains and saves where none of them can be imported."""
+    blocked = ("mdtraj", "prody", "gemmi", "numba", "distributed", "dask", "transformers", "sklearn")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked})); "  # as if they were not installed
+        "from model.train_ddp import main; main(sys.argv[1:])"
+    )
+    arguments = small_data.arguments(tmp_path / "run", **{"stop-after": 1, "workers": 1})
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert [path.name for path in checkpoints(tmp_path / "run/checkpoints")] == ["update_1"]
 
 
 @pytest.mark.slow
@@ -477,6 +659,24 @@ def test_presets_and_overrides() -> None:
     assert config.model.head_dropout == 0.2
     assert config.betas == (0.9, 0.95)
     assert parse(["--updates", "500", "--preset=demo"]).updates == 500
+
+
+def test_configuration_of_a_former_run(small_data, whole: Path, tmp_path: Path) -> None:
+    """Every field comes back from config.json, but for those of one call; the command line wins."""
+    path = whole / "config.json"
+    start = replace(small_data.config(whole), config=path)
+    assert parse(["--config", str(path)]) == start
+    again = parse(["--output", "x", f"--config={path}", "--short.length", "99", "--betas", "0.5", "0.6", "--compile"])
+    changes = {"output": Path("x"), "short": replace(start.short, length=99), "betas": (0.5, 0.6), "compile": True}
+    assert again == replace(start, **changes)
+
+    ours = replace(again, preset="esmdance", resume="none", stop_after=3, debug=True, workers=2, encoder="e.pt")
+    write_config(replace(ours, output=tmp_path), "fp32", ["cpu"])
+    path = tmp_path / "config.json"
+    expected = replace(ours, output=tmp_path, config=path, resume="auto", stop_after=None, debug=False)
+    assert parse(["--config", str(path)]) == expected
+    with pytest.raises(InputError, match="leave one of them out"):
+        parse(["--config", str(path), "--preset", "demo"])
 
 
 @pytest.mark.parametrize("words", [["--preset", "large"], ["--clip", "0"], ["--model.hidden", "7"], ["--nonsense"]])

@@ -1,0 +1,136 @@
+"""The pair head alone against its plain form: time of forward and backward pass, peak memory.
+
+    python benchmarks/pair_head.py [--lengths 256 512 1024] [--threads 2] [--repeats 5]
+
+Inputs of both: the halves q and k of the transformed residue embeddings, (1, L, hidden), and the attention maps as the
+encoder hands them out, (1, heads, L, L) per layer. Plain: `tests/oracles/plain_dance.py`, with the (L, L, 2 hidden)
+input of the middle layer, the stack of all maps and its concatenation with the middle layer. Gradients of everything,
+maps included. Runs of both take turns. Memory: growth of the peak resident memory (VmHWM) of a child process of its
+own over what is resident with the inputs made and the libraries warm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import tyro
+from measure import Clock, compare, in_child, line, peak_growth, plain_form
+from torch import Tensor
+
+from model.config import ModelConfig
+from model.dance import DanceModel
+from model.heads import attention_logits, pair_logits
+
+FORMS = ("ours", "ours recomputed", "plain")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What to measure."""
+
+    lengths: tuple[int, ...] = (512,)
+    """Residues. The default form keeps the middle layer up to `pair_recompute_above` of the model's configuration."""
+    hidden: int = 480
+    """Width of the embeddings."""
+    layers: int = 12
+    """Layers of the encoder."""
+    heads: int = 20
+    """Attention heads per layer."""
+    threads: int = 2
+    """Of the CPU."""
+    clock: Clock = "wall"
+    """cpu: CPU time of the process, for a machine that others use too; then with one thread."""
+    repeats: int = 5
+    """Runs of each; medians count."""
+    peak: Literal["ours", "ours recomputed", "plain"] | None = None
+    """Print only the growth of this process's peak memory in MB, for one form."""
+    backward: bool = True
+    """With `peak`: forward and backward pass, not the forward pass without gradients."""
+
+
+class Case:
+    """Inputs of one length, and the two forms on them."""
+
+    def __init__(self, arguments: Arguments, length: int) -> None:
+        torch.manual_seed(0)
+        config = ModelConfig(hidden=arguments.hidden, layers=arguments.layers, heads=arguments.heads)
+        model = DanceModel(config)
+        self.middle, self.pred = model.pair_middle_linear, model.pair_pred_linear
+        self.tile, self.keep_up_to = config.pair_tile, config.pair_recompute_above
+        self.q, self.k = (x.requires_grad_() for x in torch.randn(2, 1, length, config.hidden).unbind(0))
+        shape = (1, config.heads, length, length)
+        self.maps = [torch.rand(shape).softmax(-1).requires_grad_() for _ in range(config.layers)]
+        self.upstream = torch.randn(1, length, length, 13)
+        self.leaves = [self.q, self.k, *self.maps, *self.middle.parameters(), *self.pred.parameters()]
+        self.plain_pair_head = plain_form().plain_pair_head
+
+    def ours(self, recompute: bool | None = None) -> Tensor:
+        """(1, L, L, 13)."""
+        if recompute is None:
+            recompute = self.q.shape[1] > self.keep_up_to
+        logits = pair_logits(self.q, self.k, self.middle, self.pred, self.tile, recompute)  # (1, 13, L, L)
+        attention: Tensor | float = 0.0
+        for layer, maps in enumerate(self.maps):
+            attention = attention + attention_logits(maps, layer, self.pred)
+        return (logits + attention).permute(0, 2, 3, 1)
+
+    def plain(self) -> Tensor:
+        """(1, L, L, 13)."""
+        maps = torch.cat(self.maps, dim=1).permute(0, 2, 3, 1)  # (1, L, L, layers * heads)
+        linears = ((linear.weight, linear.bias) for linear in (self.middle, self.pred))
+        return self.plain_pair_head(self.q, self.k, maps, *linears)
+
+    def form(self, name: str, backward: bool) -> Callable[[], object]:
+        """One of FORMS, with the backward pass or without gradients."""
+        forward = {"ours": self.ours, "ours recomputed": lambda: self.ours(True), "plain": self.plain}[name]
+
+        def run() -> object:
+            with torch.set_grad_enabled(backward):
+                logits = forward()
+            return torch.autograd.grad(logits, self.leaves, self.upstream) if backward else logits
+
+        return run
+
+
+def peak(arguments: Arguments) -> float:
+    """Megabytes of one form."""
+    assert arguments.peak is not None
+    Case(arguments, 32).form(arguments.peak, arguments.backward)()  # libraries take their buffers
+    return peak_growth(Case(arguments, arguments.lengths[0]).form(arguments.peak, arguments.backward))
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    torch.set_num_threads(arguments.threads)
+    if arguments.peak:
+        print(peak(arguments))
+        return
+    for length in arguments.lengths:
+        case = Case(arguments, length)
+        with torch.no_grad():
+            difference = (case.ours() - case.plain()).abs().max().item()
+        print(f"L = {length}, {arguments.threads} threads; largest difference of the logits {difference:.1e}")
+        for backward in (False, True):
+            what = "forward and backward" if backward else "forward"
+            for ours in FORMS[: 1 + backward]:
+                result = compare(
+                    case.form(ours, backward), case.form("plain", backward), arguments.repeats, arguments.clock
+                )
+                print(line(f"{what} ({ours})", *result, "s"), flush=True)
+        sizes = ("--hidden", arguments.hidden, "--layers", arguments.layers, "--heads", arguments.heads)
+        common = ("--lengths", length, "--threads", arguments.threads, *sizes)
+        for backward in (False, True):
+            what = "forward and backward" if backward else "forward"
+            flag = "--backward" if backward else "--no-backward"
+            grown = {form: in_child(__file__, (*common, "--peak", form, flag)) for form in FORMS}
+            for ours in FORMS[: 1 + backward]:
+                ratio = grown["plain"] / grown[ours]
+                print(line(f"extra memory, {what} ({ours})", grown[ours], grown["plain"], ratio, "MB"), flush=True)
+
+
+if __name__ == "__main__":
+    main()

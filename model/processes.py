@@ -1,0 +1,118 @@
+"""The processes that train together, and the signals that ask them to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from data_prepare.errors import InputError
+
+LOGGER: Final = logging.getLogger("seqdance")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among those that train together."""
+
+    device: torch.device
+    rank: int = 0
+    processes: int = 1
+
+    def first(self, action: Callable[[], T]) -> T:
+        """Run `action` on rank 0 and give its result to all. On `InputError` all leave and rank 0 tells why."""
+        result: list[Any] = [None, False]
+        if self.rank == 0:
+            try:
+                result = [action(), True]
+            except InputError:
+                self.share(result)
+                raise
+        if not self.share(result)[1]:
+            raise SystemExit(2)
+        return result[0]
+
+    def share(self, values: list[Any]) -> list[Any]:
+        """The list of rank 0, on all ranks."""
+        if self.processes > 1:
+            dist.broadcast_object_list(values)
+        return values
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, on all ranks."""
+        values = [value] * self.processes
+        if self.processes > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank. The host waits for the other hosts, not for the GPUs."""
+        if self.processes == 1:
+            return flag
+        flags = torch.tensor([flag], dtype=torch.int32)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
+
+
+def start_process(choice: str) -> Process:
+    """Join the processes that torchrun started, if it did; `choice` of the device is auto, cpu or cuda."""
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: PyTorch sees no GPU here; use --device cpu")
+    gpu = choice != "cpu" and torch.cuda.is_available()
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if gpu and local >= torch.cuda.device_count():
+        raise InputError(
+            f"{local + 1} processes need as many GPUs, there are {torch.cuda.device_count()}; lower --nproc_per_node"
+        )
+    device = torch.device("cuda", local) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(device)
+    if "RANK" not in os.environ:
+        return Process(device)
+    store, rank, processes = next(rendezvous("env://"))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if gpu else "gloo", store=PrefixStore(attempt(), store), rank=rank, world_size=processes
+    )
+    if dist.get_rank():
+        LOGGER.setLevel(logging.ERROR)  # rank 0 tells for all
+    return Process(device, dist.get_rank(), dist.get_world_size())
+
+
+def attempt() -> str:
+    """Where in torchrun's store the processes of this start meet.
+
+    The store outlives them when torchrun starts them again, with the addresses of those before. Only on a single node
+    all processes know which start it is; on several nodes TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives a new store.
+    """
+    single_node = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
+    return f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if single_node else 0}"
+
+
+class StopSignal:
+    """While it is open, SIGTERM and SIGUSR1 only set `caught`."""
+
+    SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1)
+
+    def __init__(self) -> None:
+        self.caught = False
+
+    def __enter__(self) -> StopSignal:
+        self._before = [signal.signal(number, self._catch) for number in self.SIGNALS]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in zip(self.SIGNALS, self._before, strict=True):
+            signal.signal(number, handler)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self.caught = True

@@ -1,0 +1,62 @@
+#!/bin/bash
+# Train on SLURM, as often as the time limit asks for: a job that is stopped by it goes on in the same run.
+#
+#   sbatch --nodes=2 --gpus-per-node=4 model/train_on_slurm.sh --preset seqdance --output runs/seqdance --table ...
+#
+# All options are those of train_ddp.py; --output has to be among them, and all paths on a file system that the nodes
+# share. Options of sbatch win over the lines below. The Python environment has to be active in the submitting shell.
+
+#SBATCH --job-name=seqdance
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=24
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=USR1@120
+# The last line: 120 seconds before the time limit the step gets SIGUSR1; training saves and leaves.
+
+set -euo pipefail
+
+run=""
+previous=""
+for word in "$@"; do
+    case "$word" in --output=*) run="${word#--output=}" ;; esac
+    if [ "$previous" = --output ]; then run="$word"; fi
+    previous="$word"
+done
+if [ -z "$run" ]; then
+    echo "error: no --output among the options; name the folder of the run" >&2
+    exit 2
+fi
+
+# sbatch runs a copy of this file; it was submitted from the folder of the project, or TRAIN names the script
+train="${TRAIN:-model/train_ddp.py}"
+head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+port=$((20000 + SLURM_JOB_ID % 10000))
+
+# torchrun starts all processes again when one has died. On several nodes each start needs a store of its own
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
+
+# On each node: SIGUSR1 is passed on to the processes that torchrun has started. torchrun itself would die of it
+step='
+trap "" USR1
+torchrun "$@" &
+torchrun=$!
+trap "pkill -USR1 -P $torchrun" USR1
+while wait $torchrun; status=$?; [ $status -eq 138 ]; do :; done  # 128 + 10: the signal came, not the end
+exit $status
+'
+srun bash -c "$step" torchrun \
+    --nnodes="$SLURM_JOB_NUM_NODES" --nproc_per_node="$SLURM_GPUS_ON_NODE" --max-restarts=3 \
+    --rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" --rdzv-backend=c10d --rdzv-endpoint="$head_node:$port" \
+    "$train" --resume auto "$@"
+
+last=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["config"]["updates"])' "$run/config.json")
+if [ -d "$run/checkpoints/update_$last" ]; then
+    echo "$run: all $last updates are done"
+else
+    scontrol requeue "$SLURM_JOB_ID"
+fi

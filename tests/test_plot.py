@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_prepare.properties import GROUPS, PROPERTIES, properties_of_group
+from model.run_log import GRADIENT_NORM, TOKENS_PER_SECOND
+from seqdance.cli import main
+from seqdance.plot import draw, read_metrics
+
+MD, IDR, NMA = GROUPS
+
+
+def write_log(run: Path, updates: int = 250) -> None:
+    """A log as a training writes it: one gradient norm is not there, and the last line is cut off."""
+    run.mkdir()
+    with (run / "log.jsonl").open("w") as file:
+        for update in range(1, updates + 1):
+            line = {"n_update": update, "Learning Rate": 1e-4, "Max_len": 256 if update <= 200 else 1024}
+            for group in GROUPS:
+                line |= {f"{group}_{name}": 1 + 10 / update for name in (*properties_of_group(group), "loss")}
+            line |= {GRADIENT_NORM: None if update == 5 else 2.0, TOKENS_PER_SECOND: 1e4}
+            file.write(json.dumps(line) + "\n")
+        file.write('{"n_upd')
+
+
+def write_metrics(run: Path, update: int, loss: float | None = 2.5) -> None:
+    (run / "metrics").mkdir(exist_ok=True)
+    groups = {
+        group: {"model": {"loss": 7.5, "properties": dict.fromkeys(properties_of_group(group), loss)}}
+        for group in (MD, NMA)
+    }
+    (run / "metrics" / f"update_{update}.json").write_text(json.dumps({"groups": groups}))
+
+
+@pytest.mark.filterwarnings("error")
+def test_command_draws_a_picture(tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    write_log(run)
+    main(["plot", str(run)])
+    assert capsys.readouterr().out == f"{run / 'curves.png'}\n"
+    picture = matplotlib.image.imread(run / "curves.png")
+    assert picture.shape[0] > 1000
+    assert picture.shape[1] == 1200
+    main(["plot", str(run), "--out", str(tmp_path / "x" / "curves.svg")])
+    assert "<svg" in (tmp_path / "x" / "curves.svg").read_text()
+
+
+def test_every_curve_is_that_of_the_log(tmp_path: Path) -> None:
+    """A panel per group and property; raw values and their mean over the last two lines; test losses as dots."""
+    run = tmp_path / "run"
+    write_log(run)
+    write_metrics(run, 100)
+    write_metrics(run, 20, loss=None)  # of a property that no test entry has
+    log = pd.DataFrame([json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()[:-1]])
+    figure = draw(log.set_index("n_update"), read_metrics(run / "metrics"))
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    expected = {group.replace("_", " ") for group in GROUPS} | set(PROPERTIES)
+    assert set(panels) == expected | {"learning rate", "gradient norm", "tokens per second"}
+
+    values = 1 + 10 / np.arange(1, 251)
+    raw, mean, dots = panels["corr"].lines[:3]
+    np.testing.assert_allclose(raw.get_ydata(), values)
+    np.testing.assert_allclose(mean.get_ydata()[1:], (values[1:] + values[:-1]) / 2)
+    assert (list(dots.get_xdata()), list(dots.get_ydata())) == ([100], [2.5])
+    assert len(panels["corr"].lines) == 3 + 2  # of two groups, one has test entries
+    assert len(panels["nma_pair1"].lines) == 3
+    total = panels["IDRome"].lines
+    assert list(panels["Proteinflow"].lines[2].get_ydata()) == [7.5, 7.5]
+    assert list(panels["Proteinflow"].lines[2].get_xdata()) == [20, 100]
+    assert list(total[2].get_xdata()) == [200, 200]  # where the length changes; no test entry of this group
+    assert [text.get_text() for text in panels["IDRome"].texts] == ["length 256 | 1024"]
+    assert np.isnan(panels["gradient norm"].lines[0].get_ydata()[4])
+
+
+@pytest.mark.parametrize("content", [None, "", '{"n_upd'])
+def test_run_without_a_log_is_one_line(tmp_path: Path, capsys, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "log.jsonl").write_text(content)
+    with pytest.raises(SystemExit) as left:
+        main(["plot", str(tmp_path)])
+    assert left.value.code == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1
+    assert error[0].startswith(f"error: {tmp_path / 'log.jsonl'}: no line of a log")
+
+
+def test_what_cannot_be_used_is_one_line(tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    write_log(run, 3)
+    for words, reason in (
+        (["--out", str(tmp_path / "c.abc")], "c.abc: Format 'abc' is not supported"),
+        ([], "metrics"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["plot", str(run), *words])
+        error = capsys.readouterr().err.splitlines()
+        assert len(error) == 1
+        assert reason in error[0]
+        write_metrics(run, 2)
+        (run / "metrics/update_3.json").write_text("[1]")
+    assert not (run / "curves.png").exists()
