@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-CPU_ROWS: Final = (
-    32  # on a CPU the products gain nothing from more rows, and larger tensors are slow to get and to read
-)
+# On a CPU the products gain nothing from more rows, and larger tensors are slow to get and to read.
+CPU_ROWS: Final = 32
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:

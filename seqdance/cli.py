@@ -13,7 +13,7 @@ COMMANDS = {
     "demo": ("seqdance.demo", "the whole main job on the example data"),
     "prepare": ("data_prepare.pipeline", "structures and trajectories -> feature store, training table, loss weights"),
     "train": ("model.train_ddp", "train a network (with several processes: torchrun model/train_ddp.py)"),
-    "evaluate": ("model.evaluation", "losses and correlations on the test entries, beside two baselines"),
+    "evaluate": ("model.evaluation", "losses and correlations on the test entries, beside baselines"),
     "plot": ("seqdance.plot", "curves of a training as one picture"),
     "score": ("seqdance.score", "zero-shot scores of mutations: CSV and heat map"),
 }
