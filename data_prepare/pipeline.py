@@ -148,7 +148,7 @@ def prepare(config: PrepareConfig) -> int:
     reading = Reading(config.begin, config.end, config.stride, config.select)
     dtype = config.dtype or "float32"
     tasks = [Task(entry, reading, config.properties, dtype, folder) for entry in entries]
-    made = {task.entry.name for task in tasks if result_attributes(task) is not None}
+    made = {task.entry.name: found for task in tasks if (found := result_attributes(task)) is not None}
     if config.dry_run:
         for task in tasks:
             state = "made" if task.entry.name in made else f"{task.entry.size / 1e6:.1f} MB"
@@ -163,7 +163,7 @@ def prepare(config: PrepareConfig) -> int:
     _write_failures(store.parent / FAILURES, failures)
     if len(failures) == len(tasks):
         raise InputError(f"{store}: no entry could be made; {store.parent / FAILURES} tells why")
-    table = _join([task for task in tasks if task.entry.name not in failures], store, dtype)
+    table = _join([task for task in tasks if task.entry.name not in failures], made, store, dtype)
     if (table["label"] == "").any():
         table = _split(table, config)
     write_table(store.parent / TABLE, table)
@@ -181,12 +181,20 @@ def _write_failures(path: Path, failures: Mapping[str, str]) -> None:
         writer.writerows(sorted(failures.items()))
 
 
-def _join(tasks: Sequence[Task], store: Path, dtype: Literal["float32", "float16"]) -> pd.DataFrame:
-    """Join results to the store, unless it is made of them; returns the table, labels as the entries have them."""
+def _join(
+    tasks: Sequence[Task],
+    made: Mapping[str, Mapping[str, object]],
+    store: Path,
+    dtype: Literal["float32", "float16"],
+) -> pd.DataFrame:
+    """Join results to the store, unless it is made of them; returns the table, labels as the entries have them.
+
+    `made` has the attributes of the results that were there before the run.
+    """
     rows = []
     digest = hashlib.sha256()
     for task in tasks:
-        attributes = result_attributes(task)
+        attributes = made.get(task.entry.name) or result_attributes(task)
         if attributes is None:
             raise InputError(f"{task.result}: its raw data have changed during the run; run again")
         digest.update(f"{task.entry.name}\n{attributes['fingerprint']}\n".encode())
@@ -227,8 +235,8 @@ def _split(table: pd.DataFrame, config: PrepareConfig) -> pd.DataFrame:
 def _weigh(store: Path) -> None:
     """Write the loss weights, if the store has training entries of each group."""
     path = store.parent / LOSS_WEIGHTS
-    table = pd.read_csv(store.parent / TABLE, dtype=str, keep_default_na=False)
-    trained = {GROUP_OF_SOURCE[source] for source in table["source"][table["label"] == "train"]}
+    table = read_table(store.parent / TABLE, labelled=False)
+    trained = set(table["group"][table["label"] == "train"])
     if absent := [group for group in GROUPS if group not in trained]:
         path.unlink(missing_ok=True)
         print(

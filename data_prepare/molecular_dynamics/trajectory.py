@@ -42,6 +42,11 @@ class Chunk(NamedTuple):
     nm: NDArray[np.float32]
 
 
+def chunk_size(atoms: int) -> int:
+    """Frames of a system that are held at once."""
+    return max(1, min(CHUNK_FRAMES, CHUNK_ATOMS // atoms))
+
+
 def chunk_of_angstrom(xyz: NDArray, first_number: int = 0) -> Chunk:
     """Chunk of frames (frames, atoms, 3) in Angstrom that are at hand."""
     xyz = np.asarray(xyz, np.float32)
@@ -171,7 +176,7 @@ def read_chunks(
         raise InputError(f"{path}: no such file")
     check_range(begin, end, stride)
     if size is None:
-        size = max(1, min(CHUNK_FRAMES, CHUNK_ATOMS // topology.atoms_in_file))
+        size = chunk_size(topology.atoms_in_file)
     position = 0
     used = 0
     make_whole = None

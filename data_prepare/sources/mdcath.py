@@ -162,11 +162,10 @@ class MdCathEntry(Entry):
         from data_prepare.molecular_dynamics.periodic import WholeChains
         from data_prepare.molecular_dynamics.trajectory import (
             ANGSTROM_PER_NM,
-            CHUNK_ATOMS,
-            CHUNK_FRAMES,
             NM_PER_ANGSTROM,
             Chunk,
             check_range,
+            chunk_size,
         )
 
         check_range(reading.begin, reading.end, reading.stride)
@@ -183,7 +182,7 @@ class MdCathEntry(Entry):
         make_whole = None
         if box.shape == (3, 3):  # in nm; other forms have been in use, of unknown unit
             make_whole = WholeChains(topology, coords[0][topology.file_rows], box)
-        size = max(1, min(CHUNK_FRAMES, CHUNK_ATOMS // topology.atoms_in_file))
+        size = chunk_size(topology.atoms_in_file)
         for first in range(0, len(numbers), size):
             some = numbers[first : first + size]
             xyz = coords[some[0] : some[-1] + 1 : reading.stride].astype(np.float32)[:, topology.file_rows]

@@ -322,6 +322,12 @@ def wait_for_results(process: subprocess.Popen, out: Path, number: int) -> None:
         time.sleep(0.02)
 
 
+def finish(process: subprocess.Popen) -> None:
+    """Wait for a run that has to end well."""
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+
+
 def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
     """Processes of Dask workers: those that do the work of a nanny."""
     children = psutil.Process(process.pid).children(recursive=True)
@@ -366,8 +372,7 @@ def test_a_killed_worker_costs_nothing(undisturbed, tmp_path):
     workers = workers_of(process)
     assert len(workers) == 2
     workers[0].send_signal(signal.SIGKILL)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    finish(process)
     assert raw_chunks(tmp_path / "features.h5") == expected
 
 
@@ -385,9 +390,7 @@ def test_a_killed_command_goes_on(undisturbed, tmp_path):
     assert not (tmp_path / "features.h5").exists()
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "features.entries").glob("[!.]*.h5")}
     assert 4 <= len(made) < len(expected) // 2
-    process = start(manifest, tmp_path)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    finish(start(manifest, tmp_path))
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert not list((tmp_path / "features.entries").glob(".*"))
     assert raw_chunks(tmp_path / "features.h5") == expected
