@@ -1,0 +1,201 @@
+"""Training and validation entries for Dyna-1: apart by sequence cluster, and apart from the test sets."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from typing import Final
+
+import pandas as pd
+
+from data_prepare.clusters import NO_KMER, entry_clusters, mmseqs_clusters, read_clusters, split_by_cluster
+from data_prepare.errors import InputError
+from data_prepare.nmr.labels import check_label_table
+
+MIN_IDENTITY: Final = 0.3
+ALIGNED: Final = 0.5  # of the shorter sequence: a shared domain counts, a shared helix does not
+# Short proteins at 30 % identity share few exact words: the most sensitive prefilter with words of 5, nothing masked,
+# no limit of hits. The E-value refers to the test set alone (about 20,000 residues in RelaxDB), where 0.1 is some 23
+# bits, which a pair of 50 residues at 30 % can reach. Wrong hits cost a few training entries, missed ones the test:
+# README.md has the measured rates. --dbtype 1 says protein, which MMseqs2 would else guess from the letters.
+SEARCH: Final = "--dbtype 1 -s 7.5 -k 5 --mask 0 --comp-bias-corr 0 --max-seqs 100000 --alignment-mode 3 -e 0.1".split()
+
+
+@dataclass(frozen=True)
+class Hit:
+    """The test entry that an entry is similar to."""
+
+    entry: str
+    identity: float
+
+
+def bmrb_id(name: str) -> str | None:
+    """BMRB id of an entry (`15000`, or `15000_1` with its entity); None if the name is no such id."""
+    found = re.fullmatch(r"(?:bmr)?([0-9]+)(?:_[0-9]+)?", name, re.IGNORECASE)
+    return found[1] if found else None
+
+
+def with_clusters(
+    table: pd.DataFrame,
+    min_identity: float = MIN_IDENTITY,
+    clusters: str | Path | None = None,
+    threads: int = 1,
+) -> pd.DataFrame:
+    """Fill the column `cluster`.
+
+    Parameters
+    ----------
+    table
+        Table of labels.
+    min_identity
+        Of MMseqs2.
+    clusters
+        TSV of representative and entry instead of MMseqs2; absent entries are clusters of their own.
+    threads
+        Of MMseqs2.
+
+    Returns
+    -------
+    The table with new clusters; entries of the same sequence share one in any case.
+    """
+    sequences = dict(zip(table["entry_ID"], table["sequence"], strict=True))
+    if clusters is not None:
+        found = entry_clusters(sequences, read_clusters(clusters))
+    else:
+        found = mmseqs_clusters(sequences, min_identity, threads=threads)
+    return table.assign(cluster=table["entry_ID"].map(found))
+
+
+def similar_entries(
+    sequences: Mapping[str, str],
+    tests: Mapping[str, str],
+    min_identity: float = MIN_IDENTITY,
+    threads: int = 1,
+) -> dict[str, Hit]:
+    """Entries similar to one of the test entries, by `mmseqs easy-search`.
+
+    Similar are sequences of which one holds the other, or that align over at least half of the shorter one with
+    `min_identity` and an E-value of at most 0.1 against the test set (`SEARCH`).
+
+    Parameters
+    ----------
+    sequences
+        Entry -> sequence.
+    tests
+        Test entry -> sequence.
+    min_identity
+        Smallest share of identical residues in the alignment.
+    threads
+        Of MMseqs2.
+
+    Returns
+    -------
+    Entry -> its most similar test entry, only for those that have one.
+
+    Raises
+    ------
+    InputError
+        If MMseqs2 is not on the PATH or fails.
+    """
+    if which("mmseqs") is None:
+        raise InputError("mmseqs is not on the PATH (Debian: apt install mmseqs2); it finds entries similar to tests")
+    names, test_names = list(sequences), list(tests)
+    similar = {
+        name: Hit(test, 1.0)
+        for name, sequence in sequences.items()
+        for test, other in tests.items()
+        if sequence in other or other in sequence
+    }
+    with tempfile.TemporaryDirectory(prefix="similar_") as folder:
+        query, target, result = (Path(folder, name) for name in ("query.fasta", "target.fasta", "result.tsv"))
+        # numbers as names: MMseqs2 cuts names of FASTA files at blanks and bars
+        query.write_text("".join(f">{number}\n{sequences[name]}\n" for number, name in enumerate(names)))
+        target.write_text("".join(f">{number}\n{tests[name]}\n" for number, name in enumerate(test_names)))
+        command = ["mmseqs", "easy-search", str(query), str(target), str(result), str(Path(folder, "tmp")), *SEARCH]
+        command += ["--format-output", "query,target,fident,qcov,tcov", "--threads", str(threads), "-v", "1"]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode and NO_KMER not in run.stdout + run.stderr:
+            reason = " ".join((run.stderr or run.stdout).split())
+            raise InputError(f"mmseqs easy-search of {len(names)} entries failed ({run.returncode}): {reason}")
+        lines = result.read_text().splitlines() if run.returncode == 0 else []
+    for line in lines:
+        number, test_number, *numbers = line.split("\t")
+        identity, covered, test_covered = map(float, numbers)
+        name = names[int(number)]
+        better = name not in similar or identity > similar[name].identity
+        if identity >= min_identity and max(covered, test_covered) >= ALIGNED and better:
+            similar[name] = Hit(test_names[int(test_number)], identity)
+    return similar
+
+
+def without_tests(
+    table: pd.DataFrame, tests: pd.DataFrame, min_identity: float = MIN_IDENTITY, threads: int = 1
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Remove the entries that are, or are similar to, test entries.
+
+    Parameters
+    ----------
+    table, tests
+        Tables of labels.
+    min_identity
+        See `similar_entries`.
+    threads
+        Of MMseqs2.
+
+    Returns
+    -------
+    Rows that stay; and entry_ID, test_entry, identity, reason of those removed (identity is NaN for an equal BMRB id
+    without similarity).
+    """
+    sequences = dict(zip(table["entry_ID"], table["sequence"], strict=True))
+    similar = similar_entries(
+        sequences, dict(zip(tests["entry_ID"], tests["sequence"], strict=True)), min_identity, threads
+    )
+    of_deposition = {found: name for name in tests["entry_ID"] if (found := bmrb_id(name))}
+    rows: list[tuple[str, str, float, str]] = []
+    for name in sequences:
+        hit, deposition = similar.get(name), bmrb_id(name)
+        if deposition in of_deposition:
+            rows.append((name, of_deposition[deposition], hit.identity if hit else float("nan"), "same BMRB id"))
+        elif hit:
+            rows.append((name, hit.entry, hit.identity, f"identity of at least {min_identity:.0%}"))
+    removed = pd.DataFrame(rows, columns=["entry_ID", "test_entry", "identity", "reason"])
+    return table[~table["entry_ID"].isin(removed["entry_ID"])].reset_index(drop=True), removed
+
+
+def train_and_validation(
+    table: pd.DataFrame, validation_share: float = 0.1, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split entries by cluster, whole clusters to one side.
+
+    Parameters
+    ----------
+    table
+        Table of labels with clusters; an empty one is a cluster of its own.
+    validation_share
+        Share of the entries that validate.
+    seed
+        Of the random order of clusters.
+
+    Returns
+    -------
+    Training and validation rows.
+
+    Raises
+    ------
+    InputError
+        If there is no entry, or only one cluster.
+    """
+    check_label_table(table, "entries to split")
+    names = table["entry_ID"]
+    clusters = {name: cluster or name for name, cluster in zip(names, table["cluster"], strict=True)}
+    if len(set(clusters.values())) < 2:
+        raise InputError("all entries are one cluster: nothing to validate on; give more entries")
+    split = split_by_cluster(names, clusters, dict.fromkeys(names, "all"), validation_share, seed)
+    validates = names.map(split) == "test"
+    return table[~validates].reset_index(drop=True), table[validates].reset_index(drop=True)
