@@ -146,7 +146,7 @@ class DanceModel(nn.Module):
             Names are missing or unknown, or shapes differ.
         """
         used = {name: value for name, value in state_dict.items() if not UNUSED_ENTRIES.fullmatch(name)}
-        _check_entries(self, used, "model weights")
+        check_entries(self, used, "model weights")
         return super().load_state_dict(used, strict=True, assign=assign)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -202,7 +202,7 @@ def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
     InputError
         There is no such file or repository, or its content does not fit.
     """
-    weights, config_path = _find_weights(path_or_hub_id, (WEIGHTS_NAME,))
+    weights, config_path = find_weights(path_or_hub_id, (WEIGHTS_NAME,))
     state = {name: value for name, value in read_weights(weights).items() if not UNUSED_ENTRIES.fullmatch(name)}
     config = read_config(config_path) if config_path else infer_config(state, weights)
     try:
@@ -210,7 +210,7 @@ def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
         model.load_state_dict(state)
     except InputError as error:
         raise InputError(f"{weights}: {error}") from None
-    return model.to(_device(device)).eval()
+    return model.to(choose_device(device)).eval()
 
 
 def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str]) -> None:
@@ -230,21 +230,46 @@ def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str])
     InputError
         There is no such file or repository, or its content does not fit.
     """
-    weights, config_path = _find_weights(path_or_hub_id, (WEIGHTS_NAME, "pytorch_model.bin"))
-    state = {}
-    for name, value in read_weights(weights).items():
-        name = name.removeprefix("esm2.").removeprefix("esm.")
-        for old, new in OLD_ESM2_NAMES.items():
-            name = name.replace(old, new)
-        if not UNUSED_ESM2_ENTRIES.fullmatch(name):
-            state[name] = value
-    if config_path:
-        sizes = _read_json(config_path)
-        heads = sizes.get("num_attention_heads", sizes.get("heads", model.config.heads))  # ESM2's file, ours
-        if heads != model.config.heads:  # the one size that no tensor shows
-            raise InputError(f"{config_path}: {heads} attention heads, the model has {model.config.heads}; adapt heads")
-    _check_entries(model.esm2, state, str(weights))
+    state, sizes = read_esm2(path_or_hub_id)
+    heads = sizes.get("num_attention_heads", sizes.get("heads", model.config.heads))  # ESM2's file, ours
+    if heads != model.config.heads:  # the one size that no tensor shows
+        raise InputError(f"{path_or_hub_id}: {heads} attention heads, the model has {model.config.heads}; adapt heads")
+    state = {name: value for name, value in state.items() if not UNUSED_ESM2_ENTRIES.fullmatch(name)}
+    check_entries(model.esm2, state, str(path_or_hub_id))
     model.esm2.load_state_dict(state)
+
+
+def read_esm2(path_or_hub_id: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights as `load_esm2_encoder` finds them, or in several files with an index.
+
+    Returns
+    -------
+    dict
+        Name -> tensor; names of the encoder without prefix (`esm.`, `esm2.`), those of heads as they are.
+    dict
+        Content of config.json, empty if there is none.
+    """
+    names = (WEIGHTS_NAME, "pytorch_model.bin")
+    indices = (Path(path_or_hub_id) / f"{name}.index.json" for name in names)
+    if index := next((path for path in indices if path.is_file()), None):
+        try:
+            files = {index.parent / Path(name).name for name in read_json(index)["weight_map"].values()}
+        except (KeyError, AttributeError, TypeError):
+            raise InputError(f"{index}: not an index of weight files; get the file again") from None
+        if absent := [str(path) for path in sorted(files) if not path.is_file()]:
+            raise InputError(f"{index} names files that are not here: {', '.join(absent)}; get them too")
+        config: Path | None = index.parent / CONFIG_NAME
+    else:
+        weights, config = find_weights(path_or_hub_id, names)
+        files = {weights}
+    state = {}
+    for path in sorted(files):
+        for name, value in read_weights(path).items():
+            name = name.removeprefix("esm2.").removeprefix("esm.")
+            for old, new in OLD_ESM2_NAMES.items():
+                name = name.replace(old, new)
+            state[name] = value
+    return state, read_json(config) if config and config.is_file() else {}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -268,7 +293,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def read_config(path: Path) -> ModelConfig:
     """Configuration from a config.json, ours or the published form."""
     try:
-        return ModelConfig.from_dict(_read_json(path))
+        return ModelConfig.from_dict(read_json(path))
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
@@ -289,7 +314,7 @@ def infer_config(state: Mapping[str, Tensor], source: object = "weights") -> Mod
     return ModelConfig(hidden=hidden, layers=layers, heads=maps // layers, feed_forward=feed_forward)
 
 
-def _check_entries(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def check_entries(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Raise InputError unless names and shapes are exactly those of the module."""
     own = module.state_dict()
     problems = [
@@ -309,7 +334,7 @@ def _check_entries(module: nn.Module, state: Mapping[str, Tensor], source: str) 
         raise InputError(f"{source} do not fit the model; {'; '.join(found)}; use weights of the same configuration")
 
 
-def _find_weights(path_or_hub_id: str | os.PathLike[str], names: tuple[str, ...]) -> tuple[Path, Path | None]:
+def find_weights(path_or_hub_id: str | os.PathLike[str], names: tuple[str, ...]) -> tuple[Path, Path | None]:
     """Weight file and, if there is one, config.json of a folder, a file or a Hub repository."""
     path = Path(path_or_hub_id)
     if path.is_dir():
@@ -346,7 +371,8 @@ def _download(hub_id: str, names: tuple[str, ...]) -> tuple[Path, Path]:
         ) from None
 
 
-def _device(device: str | torch.device) -> torch.device:
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device of this name; "auto" takes a GPU if there is one. InputError if there is no such device."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -358,7 +384,8 @@ def _device(device: str | torch.device) -> torch.device:
     return found
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a configuration file; InputError if it is not a JSON object."""
     try:
         values = json.loads(path.read_text())
     except ValueError as error:

@@ -1,0 +1,226 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import model.measured_mutations
+from data_prepare.errors import InputError, InputWarning
+from model.measured_mutations import LeftOut, MeasuredProtein, read_measured, substitutions
+
+MEGASCALE = """name,aa_seq,mut_type,WT_name,ddG_ML
+x,MKTG,wt,one.pdb,0
+x,MATG,K2A,one.pdb,1.5
+x,CDEF,wt,two|2,0
+x,MKTAG,insA4,one.pdb,2
+x,MKG,delT3,one.pdb,2
+x,MATGG,K2A:insG5,one.pdb,2
+x,MRTG,K2R,one.pdb,-
+x,CDAF,E3A,two|2,-2
+x,MATG,K2A,one.pdb,2.5
+x,AKTV,M1A:G4V,one.pdb,-0.5
+x,AKTV,G4V:M1A,one.pdb,-1.5
+x,WYA,S3A,three,1e-1
+x,MKTG,K2A,one.pdb,-9
+x,MRTG,K2R,one.pdb
+"""
+PROTEINGYM = "mutant,mutated_sequence,DMS_score,DMS_score_bin\nK2A:G4V,MATV,1.5,1\nM1A,AKTG,-2,0\nK2A:G4V,MATV,0.5,1\n"
+
+
+def write(path: Path, text: str) -> Path:
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text)
+    return path
+
+
+def as_dict(protein: MeasuredProtein) -> dict[str, float]:
+    assert protein.loss.dtype == np.float64
+    return dict(zip(protein.mutants, protein.loss.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 1000])
+@pytest.mark.parametrize("name", ["set.csv", "set.csv.gz"])
+def test_megascale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, rows: int) -> None:
+    """ddG_ML is a stability: its sign turns. Rows of a protein stand apart, pieces of the file cut through them."""
+    monkeypatch.setattr(model.measured_mutations, "ROWS_PER_PIECE", rows)
+    left_out: list[LeftOut] = []
+    path = write(tmp_path / name, MEGASCALE)
+    proteins = {protein.name: protein for protein in read_measured(path, left_out=left_out)}
+    assert [(protein.name, protein.wild_type) for protein in proteins.values()] == [
+        ("one.pdb", "MKTG"),
+        ("two|2", "CDEF"),
+        ("three", "WYS"),
+    ]
+    assert as_dict(proteins["one.pdb"]) == {"K2A": -2.0, "M1A:G4V": 1.0}
+    assert as_dict(proteins["two|2"]) == {"E3A": 2.0}
+    assert as_dict(proteins["three"]) == {"S3A": -0.1}
+    assert [(row.line, row.protein, row.mutant) for row in left_out] == [(14, "one.pdb", "K2A")]
+    assert "its sequence is not the wild type with K2A" in left_out[0].reason
+
+
+def test_proteingym(tmp_path: Path) -> None:
+    """A DMS score is a fitness: its sign turns. The wild type follows from the first row."""
+    write(tmp_path / "B_HUMAN.csv", PROTEINGYM)
+    write(tmp_path / "A_HUMAN.csv.gz", "mutant,mutated_sequence,DMS_score\nA1C,CA,3\nA2W,AW,\n")
+    left_out: list[LeftOut] = []
+    first, second = read_measured(tmp_path, "proteingym", left_out=left_out)
+    assert (first.name, first.wild_type, as_dict(first)) == ("A_HUMAN", "AA", {"A1C": -3.0})
+    assert (second.name, second.wild_type) == ("B_HUMAN", "MKTG")
+    assert as_dict(second) == {"K2A:G4V": -1.0, "M1A": 2.0}
+    assert left_out == [LeftOut(str(tmp_path / "A_HUMAN.csv.gz"), 3, "A_HUMAN", "A2W", "no value")]
+
+
+def residues(*rows: tuple[str, str, int, str]) -> list:
+    return [
+        (atom, name, chain, number, (float(row), 0.0, 0.0), {"icode": code})
+        for row, (name, chain, number, code) in enumerate(rows)
+        for atom in ("N", "CA", "C")
+    ]
+
+
+DDG = """pdb_id,chain,pre,pos,post,{column}
+1ABC,A,G,5,V,1.5
+1ABC,A,K,7A,R,-0.5
+1ABC,A,K,7a ,R,0.5
+1ABC,A,A,7,W,2
+1ABC,A,T,9,S,3
+1ABC,A,G,7A,S,3
+1ABC,A,T,6,S,3
+1ABC,A,T,9,T,3
+1ABC,A,T,9,X,3
+1ABC,A,T,9,V,-
+1ABC,C,T,9,V,1
+1ABC,B,M,1,L,4
+2XYZ,A,M,1,L,4
+"""
+
+
+@pytest.mark.parametrize("column", ["ddG", "ddG_experimental"])
+def test_ddg(tmp_path: Path, write_pdb, column: str) -> None:
+    """ddG is a loss as it is; numbers are those of the structure file, insertion codes included."""
+    folder = tmp_path / "structures"
+    folder.mkdir()
+    rows = [
+        ("GLY", "A", 5, " "),
+        ("ALA", "A", 7, " "),
+        ("LYS", "A", 7, "A"),
+        ("THR", "A", 9, "B"),
+        ("MET", "B", 1, " "),
+    ]
+    write_pdb(residues(*rows)).rename(folder / "1ABC.pdb")
+    left_out: list[LeftOut] = []
+    path = write(tmp_path / "ddg.csv", DDG.format(column=column))
+    first, second = read_measured(path, structures=folder, left_out=left_out)
+    assert (first.name, first.wild_type) == ("1ABC_A", "GAKT")
+    assert as_dict(first) == {"G1V": 1.5, "K3R": 0.0, "A2W": 2.0, "T4S": 3.0}  # no other residue 9: its code may lack
+    assert (second.name, second.wild_type, as_dict(second)) == ("1ABC_B", "M", {"M1L": 4.0})
+    reasons = {(row.line, row.mutant): row.reason for row in left_out}
+    assert list(reasons) == [
+        (7, "G7AS"),
+        (8, "T6S"),
+        (9, "T9T"),
+        (10, "T9X"),
+        (11, "T9V"),
+        (12, "T9V"),
+        (14, "M1L"),
+    ]
+    for key, words in {
+        (7, "G7AS"): "residue 7A of chain A of the structure is K, not G",
+        (8, "T6S"): "has no residue 6",
+        (9, "T9T"): "changes nothing",
+        (10, "T9X"): "20 amino acids",
+        (11, "T9V"): "no value",
+        (12, "T9V"): "no chain C",
+        (14, "M1L"): "no structure 2XYZ_A or 2XYZ",
+    }.items():
+        assert words in reasons[key], reasons[key]
+
+
+def test_ambiguous_numbers_need_their_code(tmp_path: Path, write_pdb) -> None:
+    write_pdb(residues(("GLY", "A", 5, "A"), ("GLY", "A", 5, "B"))).rename(tmp_path / "1abc_a.pdb")
+    path = write(tmp_path / "t.csv", "pdb_id,chain,pre,pos,post,ddG\n1ABC,A,G,5,V,1\n1ABC,A,G,5B,V,2\n")
+    left_out: list[LeftOut] = []
+    (protein,) = read_measured(path, structures=tmp_path, left_out=left_out)
+    assert as_dict(protein) == {"G2V": 2.0}
+    assert "has no residue 5" in left_out[0].reason
+
+
+def test_s2648(shared: Path) -> None:
+    left_out: list[LeftOut] = []
+    proteins = list(read_measured(shared / "data/ddg", "ddg", shared / "data/structures/s2648", left_out))
+    assert len(proteins) == 130
+    assert sum(len(protein.mutants) for protein in proteins) == 2643
+    assert {row.protein for row in left_out} == {"1AM7_A", "1ONC_A"}  # their files are numbered anew
+    assert len(left_out) == 5
+
+
+def test_left_out_rows_are_not_silent(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.csv", MEGASCALE)
+    with pytest.warns(InputWarning, match="1 rows cannot be used.*line 14, K2A"):
+        list(read_measured(path))
+
+
+HEADER = "mutant,mutated_sequence,DMS_score\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "message"),
+    [
+        ("", "auto", "set.csv: is empty"),
+        (HEADER, "auto", "has a header and no row"),
+        ("a,b\n1,2\n", "auto", "columns a, b are of no known form"),
+        ("mutant,DMS_score\nA1C,2\n", "proteingym", "column mutated_sequence is missing"),
+        (HEADER + "A1C,CA,1\nA2C,AC,much\n", "auto", "line 3: DMS_score is 'much', not a number"),
+        (HEADER + "A1C,CA,inf\n", "auto", "line 2: DMS_score is 'inf'"),
+        (HEADER + "A1C,CA,1\nA2C,AW,1\n", "auto", "line 3, mutant A2C: its sequence is not"),
+        (HEADER + "A1C,CA,1\nW2C,CC,1\n", "auto", "line 3, mutant W2C"),
+        (HEADER + "A1C,WA,1\n", "auto", "line 2, mutant A1C"),
+        (HEADER + "A12,WA,1\n", "auto", "line 2, mutant A12: .*'A12' is not of the form A12G"),
+        (HEADER + "A1C,CJ,1\n", "auto", "line 2, mutant A1C"),
+        (HEADER + "A1C,CA,\n", "auto", "no measured mutation that can be used .line 2: no value"),
+        (HEADER + '"A1C,CA,1\n', "auto", "not a CSV table"),
+        ("aa_seq,mut_type,WT_name,ddG_ML\nAC,A1C,x,-\n", "auto", "no measured mutation that can be used"),
+        ("aa_seq,mut_type,WT_name,ddG_ML\nAC,A1C,x,?\n", "auto", "line 2: ddG_ML is '\\?'"),
+        ("pdb_id,chain,pre,pos,post,ddG\n1ABC,A,G,5,V,1\n", "auto", "name the folder"),
+        ("pdb_id,chain,pre,pos,post\n1ABC,A,G,5,V\n", "ddg", "column ddG is missing"),
+    ],
+)
+def test_unusable_tables(tmp_path: Path, text: str, form: str, message: str) -> None:
+    path = write(tmp_path / "set.csv", text)
+    structures = tmp_path if "column ddG" in message else None
+    with pytest.raises(InputError, match=message) as raised:
+        list(read_measured(path, form, structures))
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_unusable_paths(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder"):
+        next(read_measured(tmp_path / "none"))
+    with pytest.raises(InputError, match="use auto, megascale, proteingym, ddg"):
+        next(read_measured(tmp_path, "excel"))
+    with pytest.raises(InputError, match=r"no \.csv"):
+        next(read_measured(tmp_path))
+    broken = tmp_path / "set.csv.gz"
+    broken.write_bytes(gzip.compress(MEGASCALE.encode())[:-20])
+    with pytest.raises(InputError, match="not a CSV table"):
+        list(read_measured(broken))
+    table = write(tmp_path / "ddg.csv", DDG.format(column="ddG"))
+    with pytest.raises(InputError, match="no such folder of structures"):
+        list(read_measured(table, structures=tmp_path / "none"))
+
+
+def test_a_protein_is_in_one_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", MEGASCALE)
+    write(tmp_path / "b.csv", MEGASCALE)
+    with pytest.raises(InputError, match=r"b\.csv: protein one\.pdb is also in .*a\.csv"):
+        list(read_measured(tmp_path, left_out=[]))
+
+
+def test_substitutions() -> None:
+    assert substitutions("A12G:K5R") == [("A", 12, "G"), ("K", 5, "R")]
+    for label in ("A0G", "A12", "a1G", "A1G:", "A1B", "A1G K2R"):
+        with pytest.raises(InputError, match="not of the form"):
+            substitutions(label)

@@ -1,0 +1,142 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+import model.mutation_benchmark
+from data_prepare.errors import InputError
+from model.config import ModelConfig
+from model.dance import DanceModel, load_model
+from model.language_model import load_language_model, log_likelihood_ratios
+from model.tokenizer import AMINO_ACIDS
+from model.zero_shot import score_mutations
+from seqdance.benchmark_mutations import BenchmarkMutationsConfig, benchmark, check_names, main, name_of
+
+WILD_TYPES = {"one": "MKTAYIAKQRQI", "two": "GSHMKLVDEFW"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mega-scale table, a tiny SeqDance and a tiny ESM2."""
+    from transformers import EsmConfig, EsmForMaskedLM
+
+    folder = tmp_path_factory.mktemp("benchmark")
+    random = np.random.default_rng(0)
+    rows = []
+    for name, wild_type in WILD_TYPES.items():
+        rows.append((wild_type, "wt", name, "0"))
+        for position in range(1, 9):
+            for letter in random.choice([x for x in AMINO_ACIDS if x != wild_type[position - 1]], 2, replace=False):
+                mutant = wild_type[: position - 1] + letter + wild_type[position:]
+                label = f"{wild_type[position - 1]}{position}{letter}"
+                rows.append((mutant, label, name, f"{random.normal():.3f}"))
+    rows.append(("MKTAYIAKQRQA", "I11A", "one", "1"))  # it is I12A
+    rows.append(("MKA", "T3A", "three", "1"))
+    pd.DataFrame(rows, columns=["aa_seq", "mut_type", "WT_name", "ddG_ML"]).to_csv(folder / "set.csv", index=False)
+    torch.manual_seed(0)
+    DanceModel(ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32)).save_pretrained(folder / "TinyDance")
+    settings = EsmConfig(
+        vocab_size=33,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        pad_token_id=1,
+        mask_token_id=32,
+        position_embedding_type="rotary",
+        token_dropout=True,
+        initializer_range=0.3,
+    )
+    EsmForMaskedLM(settings).save_pretrained(folder / "tiny_esm2")
+    return folder
+
+
+def arguments(folder: Path, output: Path, *more: str) -> list[str]:
+    words = [folder / "set.csv", "--output", output, "--bootstrap", "50", "--device", "cpu"]
+    models = ["--model", folder / "TinyDance", "--esm2", folder / "tiny_esm2"]
+    return [str(word) for word in (*words, *models, *more)]
+
+
+def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "results"
+    main(arguments(folder, output))
+    printed = capsys.readouterr().out
+    assert "33 mutants of 3 proteins" in printed
+    assert "1 proteins with fewer than 10 mutants" in printed
+    assert "1 rows could not be used" in printed
+    left_out = pd.read_csv(output / "left_out.csv")
+    assert left_out[["line", "protein", "mutant"]].to_numpy().tolist() == [[36, "one", "I11A"]]
+
+    table = pd.read_csv(output / "mutations.csv")
+    own = table[table["protein"] == "two"]
+    loss = -pd.read_csv(folder / "set.csv").query("WT_name == 'two' and mut_type != 'wt'")["ddG_ML"]
+    np.testing.assert_allclose(own["loss"], loss)
+    mutants = own["mutant"].tolist()
+    direct = score_mutations(load_model(folder / "TinyDance", "cpu"), WILD_TYPES["two"], mutants)
+    language_model = load_language_model(folder / "tiny_esm2", "cpu")
+    expected = {f"TinyDance.{name}": direct[name] for name in ("norm_geometric_mean", "sasa_mean", "psi")} | {
+        "tiny_esm2.masked": -log_likelihood_ratios(language_model, WILD_TYPES["two"], mutants, masked=True),
+        "tiny_esm2.unmasked": -log_likelihood_ratios(language_model, WILD_TYPES["two"], mutants, masked=False),
+    }
+    assert list(table) == ["protein", "mutant", "loss", "blosum62", "hydrophobicity", *expected]
+    per_protein = pd.read_csv(output / "proteins.csv").set_index("protein")
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["proteins"], summary["mutants"], summary["left_out"]) == (3, 33, 1)
+    for name, values in expected.items():
+        np.testing.assert_allclose(own[name], values, rtol=1e-5)
+        found = stats.spearmanr(loss, values).statistic
+        assert per_protein.loc["two", name] == pytest.approx(found, abs=1e-6)
+        both = per_protein.loc[["one", "two"], name]
+        assert summary["scores"][name]["median"]["value"] == pytest.approx(both.median(), abs=2e-6)
+        assert name in printed
+    assert (output / "proteins.png").read_bytes().startswith(b"\x89PNG")
+
+    # nothing is computed again, and the files are the same
+    before = {path.name: path.read_bytes() for path in output.glob("*.*")}
+    for name in ("score_mutations", "log_likelihood_ratios"):
+        monkeypatch.setattr(model.mutation_benchmark, name, lambda *args: pytest.fail("computed again"))
+    main(arguments(folder, output))
+    assert {path.name: path.read_bytes() for path in output.glob("*.*")} == before
+
+
+def test_baselines_alone(folder: Path, tmp_path: Path) -> None:
+    text = benchmark(BenchmarkMutationsConfig(folder / "set.csv", tmp_path, bootstrap=10))
+    assert list(pd.read_csv(tmp_path / "proteins.csv"))[3:] == ["blosum62", "hydrophobicity"]
+    assert "blosum62" in text
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--min-mutants", "2"], "--min-mutants 2: it must be at least 3"),
+        (["--bootstrap", "-1"], "--bootstrap -1"),
+        (["--batch-size", "0"], "--batch-size 0"),
+        (["--esm2", "nowhere"], "nowhere: no such file or folder"),
+        (["--form", "proteingym"], "column mutant, mutated_sequence, DMS_score is missing"),
+    ],
+)
+def test_errors_are_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, more: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main([str(folder / "set.csv"), "--output", str(tmp_path / "out"), *more])
+    assert raised.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_names() -> None:
+    assert name_of("ChaoHou/ESMDance") == "ESMDance"
+    assert name_of("runs/a/checkpoints/update_20/model.safetensors") == "update_20"
+    assert name_of("runs/update_200000.pt") == "update_200000"
+    check_names(["a/SeqDance", "a/ESMDance"])
+    with pytest.raises(InputError, match="a/SeqDance and b/SeqDance would both be called SeqDance"):
+        check_names(["a/SeqDance", "b/SeqDance"])
+    with pytest.raises(InputError, match="would both be called"):
+        check_names(["a/SeqDance", "a/SeqDance"])
