@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 BIN := .venv/bin
 OUT ?= runs/demo
 
-.PHONY: install demo test test-fast lint format clean
+.PHONY: install demo notebooks images test test-fast lint format clean
 
 install: .venv/installed
 
@@ -18,6 +18,12 @@ install: .venv/installed
 
 demo: install
 	$(BIN)/seqdance demo --out $(OUT)
+
+notebooks: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebook
+
+images: install
+	$(BIN)/python image/draw.py
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup

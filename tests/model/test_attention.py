@@ -1,0 +1,264 @@
+"""Attention maps and their metrics: the golden file, plain loops as oracle, ties, what does not exist."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data_prepare.errors import InputError
+from data_prepare.store import nma_entry, to_token_space
+from model.attention import METRICS, attention_maps, attention_metrics
+from model.config import ModelConfig
+from model.dance import DanceModel
+from model.tokenizer import tokenize
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "model"
+COMPLEX = "MKTAY<eos><cls>IAKQRQ"
+
+
+@pytest.fixture(scope="module")
+def model() -> DanceModel:
+    network = DanceModel(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64))
+    network.load_state_dict(load_file(DATA / "tiny_weights.safetensors"))
+    return network.eval()
+
+
+# --- oracle: sums over pairs, ranks by counting ------------------------------------------------------------------
+
+
+def plain_rank(values: list[float]) -> list[float]:
+    return [sum(w < v for w in values) + (1 + sum(w == v for w in values)) / 2 for v in values]
+
+
+def plain_spearman(first: list[float], second: list[float], fewest: int) -> float:
+    if len(first) < fewest or len(set(first)) == 1 or len(set(second)) == 1:
+        return np.nan
+    a, b = plain_rank(first), plain_rank(second)
+    mean = (len(a) + 1) / 2
+    above = sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True))
+    return above / (sum((x - mean) ** 2 for x in a) * sum((y - mean) ** 2 for y in b)) ** 0.5
+
+
+def plain_auroc(attention: list[float], frequency: list[float]) -> float:
+    positive = [a for a, f in zip(attention, frequency, strict=True) if round(f, 6) >= 0.01]
+    negative = [a for a, f in zip(attention, frequency, strict=True) if f == 0]
+    if not positive or not negative:
+        return np.nan
+    wins = sum((p > n) + (p == n) / 2 for p in positive for n in negative)
+    return wins / (len(positive) * len(negative))
+
+
+def plain_ratio(attention: list[float], values: list[float], top: int) -> float:
+    if len(values) <= top:
+        return np.nan
+    edge = sorted(attention, reverse=True)[top - 1]
+    sure = [v for a, v in zip(attention, values, strict=True) if a > edge]
+    tied = [v for a, v in zip(attention, values, strict=True) if a == edge]
+    inside = sum(sure) + (top - len(sure)) * sum(tied) / len(tied)
+    others = sum(values) - inside
+    return inside / top / (others / (len(values) - top) + 1e-8) if others > 1e-9 else np.nan
+
+
+def plain_metrics(attention: np.ndarray, pair: np.ndarray, form: str) -> dict[str, float]:
+    """Metrics of one map (T, T)."""
+    tokens = len(attention)
+    used = [
+        (i, j)
+        for i in range(tokens)
+        for j in range(tokens)
+        if abs(i - j) > {"notebook": 2, "paper": 5}[form] and pair[i, j, 0] != -1
+    ]
+    fewest = 3
+    if form == "paper":
+        attention = (attention + attention.T) / 2
+        fewest = 6  # each pair is there twice
+
+    def of(values: np.ndarray, members: list[tuple[int, int]] = used) -> list[float]:
+        return [float(values[place]) for place in members]
+
+    def signed(name: str, values: np.ndarray) -> dict[str, float]:
+        positive, negative = [p for p in used if values[p] > 0], [p for p in used if values[p] < 0]
+        return {
+            f"{name}_posi_spearman": plain_spearman(of(attention, positive), of(values, positive), fewest),
+            f"{name}_neg_spearman": plain_spearman(of(attention, negative), of(values, negative), fewest),
+        }
+
+    if pair.shape[-1] == 3:
+        return {k: v for c in range(3) for k, v in signed(f"nma_pair{c + 1}", pair[..., c]).items()}
+    correlation, frequency = pair[..., 9], (pair[..., :9].astype(float) ** 3).sum(-1)
+    found = signed("co_move", correlation)
+    if form == "paper":
+        return found | {"inter_spearman": plain_spearman(of(attention), of(frequency + frequency.T), fewest)}
+    return found | {
+        "co_move_topL_ratio": plain_ratio(of(attention), of(np.abs(correlation)), tokens),
+        "inter_topL_ratio": plain_ratio(of(attention), of(frequency), tokens),
+        "inter_auroc": plain_auroc(of(attention), of(frequency)),
+    }
+
+
+# --- random proteins ---------------------------------------------------------------------------------------------
+
+
+def random_pair(random: np.random.Generator, chains: list[int], kind: str) -> np.ndarray:
+    """Pair feature in token space, one residue unresolved, correlations symmetric and some of them 0."""
+    n = sum(chains)
+    correlation = random.uniform(-1, 1, (n, n, 3)).round(2)
+    correlation = (correlation + correlation.swapaxes(0, 1)).astype(np.float32) / 2
+    places = np.delete(np.arange(n), random.integers(n))
+    inside = np.ix_(places, places)
+    if kind == "nma":
+        return nma_entry(np.ones((3, n - 1)), np.moveaxis(correlation[inside], -1, 0), chains, places)[1]
+    lines = random.integers(0, 40, (n, n, 9)) * (random.random((n, n, 9)) < 0.08)
+    frequency = np.cbrt(lines / 1000)  # sums below, at and above 0.01
+    return to_token_space(
+        np.ones((n - 1, 47)), np.concatenate([frequency, correlation[..., :1]], axis=-1)[inside], chains, places
+    )[1]
+
+
+@pytest.mark.parametrize("form", ["notebook", "paper"])
+@pytest.mark.parametrize("kind", ["md", "nma"])
+@pytest.mark.parametrize("chains", [[14], [7, 9], [4], [9]])
+def test_metrics_equal_loops_over_pairs(form, kind, chains) -> None:
+    random = np.random.default_rng(len(chains) + chains[0])
+    pair = random_pair(random, chains, kind)
+    maps = random.random((len(pair), len(pair), 5)).astype(np.float32)
+    maps[..., 1] = maps[..., 1].round(1)  # many ties, those at the edge of the top-L included
+    maps[..., 2] = 0.25
+    maps[..., 3] = maps[..., 3] > 0.98
+    maps[..., 4] = maps[..., 4].astype(np.float16)
+    table = attention_metrics(maps, pair, form)
+    assert tuple(table.columns) == METRICS[form, pair.shape[-1]]
+    for channel in range(maps.shape[-1]):
+        expected = plain_metrics(maps[..., channel], pair, form)
+        assert set(expected) == set(table.columns)
+        for metric, value in expected.items():
+            np.testing.assert_allclose(table.loc[channel, metric], value, rtol=1e-9, atol=1e-12, err_msg=metric)
+    if sum(chains) > 12:
+        assert table.loc[0].notna().all()
+
+
+def test_golden() -> None:
+    golden = np.load(DATA / "attention_analysis.npz")
+    table = attention_metrics(golden["attention"], golden["pair_feature"])
+    assert {f"metric.{name}" for name in table.columns} == {name for name in golden.files if name.startswith("metric")}
+    for name in table.columns:
+        np.testing.assert_allclose(table[name], golden[f"metric.{name}"], rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_one_line_in_a_hundred_frames_is_frequent() -> None:
+    """Stored as a float32 cube root, 0.01 comes back as slightly less."""
+    pair = np.zeros((8, 8, 10), np.float32)
+    pair[0, 7, 4] = np.float32(np.cbrt(0.01))
+    pair[1, 6, 4] = np.float32(np.cbrt(0.0099))  # neither frequent nor absent
+    assert float(pair[0, 7, 4]) ** 3 < 0.01
+    maps = np.zeros((8, 8, 1), np.float32)
+    maps[0, 7], maps[1, 6] = 0.5, 0.9
+    assert attention_metrics(maps, pair)["inter_auroc"][0] == 1
+
+
+def test_both_halves_of_the_paper_form_say_the_same() -> None:
+    random = np.random.default_rng(3)
+    pair, maps = random_pair(random, [16], "md"), random.random((18, 18, 3)).astype(np.float32)
+    table = attention_metrics(maps, pair, "paper")
+    np.testing.assert_array_equal(table, attention_metrics(maps.swapaxes(0, 1), pair.swapaxes(0, 1), "paper"))
+
+
+def test_channels_are_independent_and_order_in_memory_does_not_matter() -> None:
+    random = np.random.default_rng(4)
+    pair, maps = random_pair(random, [20], "md"), random.random((22, 22, 6)).astype(np.float32)
+    table = attention_metrics(maps, pair)
+    assert table.index.name == "map"
+    other = np.moveaxis(np.ascontiguousarray(np.moveaxis(maps[..., ::-1], -1, 0)), 0, -1)
+    np.testing.assert_array_equal(attention_metrics(other, pair), table[::-1])
+
+
+@pytest.mark.filterwarnings("error")
+def test_metrics_that_do_not_exist() -> None:
+    maps = np.random.default_rng(5).random((9, 9, 2)).astype(np.float32)
+    nothing = np.full((9, 9, 10), -1, np.float32)
+    assert attention_metrics(maps, nothing).isna().all(axis=None)
+    assert attention_metrics(maps, nothing, "paper").isna().all(axis=None)
+    assert attention_metrics(maps[:1, :1], nothing[:1, :1]).isna().all(axis=None)
+    still = np.zeros((9, 9, 10), np.float32)  # neither movement nor interactions: families that were left out
+    assert attention_metrics(maps, still).isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("maps", "pair", "form", "words"),
+    [
+        ((5, 5, 2), (6, 6, 10), "notebook", "not of one protein"),
+        ((5, 4, 2), (5, 5, 10), "notebook", "not of one protein"),
+        ((5, 5), (5, 5, 10), "notebook", "not of one protein"),
+        ((5, 5, 2), (5, 5, 13), "notebook", "13 pair channels"),
+        ((5, 5, 2), (5, 5, 10), "poster", "form 'poster'"),
+    ],
+)
+def test_input_that_does_not_fit(maps, pair, form, words) -> None:
+    with pytest.raises(InputError, match=words):
+        attention_metrics(np.ones(maps), np.ones(pair), form)
+
+
+def test_broken_weights_are_named() -> None:
+    maps = np.ones((9, 9, 2), np.float32)
+    maps[8, 0, 1] = np.nan
+    with pytest.raises(InputError, match="attention map 1 has NaN"):
+        attention_metrics(maps, np.ones((9, 9, 10)))
+
+
+def test_maps_of_500_residues_take_seconds() -> None:
+    """24 of the 240 maps. A loop over pairs would take minutes."""
+    random = np.random.default_rng(6)
+    pair = random_pair(random, [500], "md")
+    maps = random.random((502, 502, 24), dtype=np.float32)
+    started = time.process_time()
+    attention_metrics(maps, pair)
+    assert time.process_time() - started < 6  # measured: 0.6 s
+
+
+# --- maps --------------------------------------------------------------------------------------------------------
+
+
+def test_maps_are_those_of_the_model(model: DanceModel) -> None:
+    with torch.no_grad():
+        expected = model(**tokenize([COMPLEX]), attention=True)["attention_map"][0].numpy()
+    maps = attention_maps(model, COMPLEX)
+    assert maps.shape == (15, 15, 8)
+    assert maps.dtype == np.float32
+    np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(maps.sum(1), 1, rtol=0, atol=1e-5)
+    assert maps.std(axis=(0, 1)).min() > 1e-4
+
+
+def test_special_tokens_dtype_and_length(model: DanceModel) -> None:
+    maps = attention_maps(model, COMPLEX)
+    residues = [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]
+    np.testing.assert_array_equal(
+        attention_maps(model, COMPLEX, special_tokens=False), maps[np.ix_(residues, residues)]
+    )
+    half = attention_maps(model, COMPLEX, dtype=np.float16)
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, maps, rtol=1e-3, atol=1e-6)
+    with torch.no_grad():
+        cut = model(**tokenize([COMPLEX], 6), attention=True)["attention_map"][0].numpy()
+    np.testing.assert_allclose(attention_maps(model, COMPLEX, max_length=6), cut, rtol=0, atol=1e-7)
+
+
+def test_list_gives_list(model: DanceModel) -> None:
+    found = attention_maps(model, ["MKT", COMPLEX])
+    assert [maps.shape for maps in found] == [(5, 5, 8), (15, 15, 8)]
+    np.testing.assert_array_equal(found[1], attention_maps(model, COMPLEX))
+    with pytest.raises(InputError, match="position 2"):
+        attention_maps(model, "M1T")
+
+
+def test_training_mode_comes_back_and_dropout_is_off(model: DanceModel) -> None:
+    expected = attention_maps(model, "MKTAYIAK")
+    model.train()
+    np.testing.assert_array_equal(attention_maps(model, "MKTAYIAK"), expected)
+    assert model.training
+    model.eval()
