@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from data_prepare.store import FeatureStore
+    from model.attention import attention_maps, attention_metrics
     from model.config import ModelConfig
     from model.dance import DanceModel, load_esm2_encoder, load_model
+    from model.embedding import embed
+    from model.prediction import predict_properties
     from model.tokenizer import tokenize
     from model.zero_shot import all_single_mutants, combine_scores, property_changes, score_mutations
 
@@ -25,9 +28,13 @@ __all__ = [
     "FeatureStore",
     "ModelConfig",
     "all_single_mutants",
+    "attention_maps",
+    "attention_metrics",
     "combine_scores",
+    "embed",
     "load_esm2_encoder",
     "load_model",
+    "predict_properties",
     "property_changes",
     "score_mutations",
     "tokenize",
@@ -39,9 +46,13 @@ _MODULE_OF = {
     "FeatureStore": "data_prepare.store",
     "ModelConfig": "model.config",
     "all_single_mutants": "model.zero_shot",
+    "attention_maps": "model.attention",
+    "attention_metrics": "model.attention",
     "combine_scores": "model.zero_shot",
+    "embed": "model.embedding",
     "load_esm2_encoder": "model.dance",
     "load_model": "model.dance",
+    "predict_properties": "model.prediction",
     "property_changes": "model.zero_shot",
     "score_mutations": "model.zero_shot",
     "tokenize": "model.tokenizer",

@@ -4,49 +4,61 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
 
 from seqdance import __version__, check_packages
 
 # sub-command -> (module with main(args), what it does)
-COMMANDS = {
+Commands: TypeAlias = Mapping[str, tuple[str, str]]
+COMMANDS: Final[Commands] = {
     "demo": ("seqdance.demo", "the whole main job on the example data"),
+    "predict": ("seqdance.predict", "dynamic properties of sequences: arrays, profiles, RMSF into a structure"),
+    "score": ("seqdance.score", "zero-shot scores of mutations: table and heat map"),
+    "embed": ("seqdance.embed_sequences", "embeddings of sequences; regression of properties on them"),
+    "attention": ("seqdance.attention", "attention maps; their analysis against a feature store"),
+    "benchmark-mutations": ("seqdance.benchmark_mutations", "scores against measured mutations, beside baselines"),
     "prepare": ("data_prepare.pipeline", "structures and trajectories -> feature store, training table, loss weights"),
     "train": ("model.train_ddp", "train a network (with several processes: torchrun model/train_ddp.py)"),
     "evaluate": ("model.evaluation", "losses and correlations on the test entries, beside baselines"),
     "plot": ("seqdance.plot", "curves of a training as one picture"),
-    "score": ("seqdance.score", "zero-shot scores of mutations: CSV and heat map"),
+    "dyna1": ("seqdance.dyna1", "micro- to millisecond exchange: labels, embed, train, evaluate, predict"),
 }
 
 
-def usage() -> str:
+def usage(program: str, commands: Commands) -> str:
     """Help text."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    width = max(map(len, commands))
+    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in commands.items()]
     return "\n".join(
-        ["usage: seqdance COMMAND [options]", "", *lines, "", "seqdance COMMAND --help tells the options."]
+        [f"usage: {program} COMMAND [options]", "", *lines, "", f"{program} COMMAND --help tells the options."]
     )
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    args = list(sys.argv[1:] if args is None else args)
+def dispatch(program: str, commands: Commands, args: Sequence[str]) -> None:
+    """Call `main` of the sub-command that comes first in `args` with the others."""
     if not args or args[0] in ("-h", "--help"):
-        print(usage())
+        print(usage(program, commands))
         raise SystemExit(0 if args else 2)
-    if args[0] == "--version":
-        print(f"seqdance {__version__}")
-        return
-    if args[0] not in COMMANDS:
-        print(f"error: unknown command {args[0]!r}\n\n{usage()}", file=sys.stderr)
+    if args[0] not in commands:
+        print(f"error: unknown command {args[0]!r}\n\n{usage(program, commands)}", file=sys.stderr)
         raise SystemExit(2)
     try:
         check_packages()
     except ImportError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    sys.argv[0] = f"seqdance {args[0]}"  # as the usage lines of the sub-commands show it
-    importlib.import_module(COMMANDS[args[0]][0]).main(args[1:])
+    sys.argv[0] = f"{program} {args[0]}"  # as the usage lines of the sub-commands show it
+    importlib.import_module(commands[args[0]][0]).main(args[1:])
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    args = list(sys.argv[1:] if args is None else args)
+    if args[:1] == ["--version"]:
+        print(f"seqdance {__version__}")
+        return
+    dispatch("seqdance", COMMANDS, args)
 
 
 if __name__ == "__main__":

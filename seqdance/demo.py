@@ -68,7 +68,8 @@ def demo(config: DemoConfig) -> str:
     checkpoint = newest(run)
     evaluation = (str(ROOT / "model" / "evaluation.py"), "--checkpoint", str(checkpoint), "--output", str(metrics))
     run_module("the evaluation", *evaluation, *files)
-    mutations = score(ScoreConfig(str(checkpoint), UBIQUITIN, config.out / "ubiquitin_mutations.csv"))
+    table = config.out / "ubiquitin_mutations.csv"
+    mutations = score(ScoreConfig(model=str(checkpoint), sequence=UBIQUITIN, output=table))
     return summary(config, checkpoint, metrics, mutations, time.monotonic() - started)
 
 

@@ -1,53 +1,381 @@
-"""Command `seqdance score`: zero-shot scores of mutations of one protein, as CSV and heat map."""
+"""Command `seqdance score`: zero-shot scores of mutations as a table, and as a heat map of one protein.
+
+    seqdance score --model ChaoHou/ESMDance --sequence MQIFVKTLTG --output scores.csv
+    seqdance score --model ChaoHou/ESMDance --fasta proteins.fasta --mutants mutants.csv --output scores.parquet
+
+First the changes of the properties go into a work file beside the output, which an interrupted run goes on with; then
+they are combined, because the normalisation needs all mutants of a protein. Memory grows by a few hundred bytes
+per mutant of the largest protein.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+import fcntl
+import gzip
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Self
 
+import numpy as np
+import pandas as pd
 import tyro
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from data_prepare.errors import InputError, run_command
-from model.dance import load_model
-from model.zero_shot import all_single_mutants, plot_mutation_map, score_mutations, write_mutation_table
+from data_prepare.files import whole_file
+from model.dance import DanceModel, load_model
+from model.inputs import Protein, proteins_of
+from model.mutants import WINDOW, WINDOW_STEP, Mutants, mutants_of, read_mutants
+from model.prediction import model_fingerprint
+from model.zero_shot import (
+    PROPERTIES_OF,
+    PUBLISHED_SCORE,
+    PropertySet,
+    Vector,
+    changes_of_batches,
+    combine_columns,
+    evaluating,
+    plan_batches,
+    plot_mutation_map,
+)
+
+ROWS_PER_PIECE: Final = 20_000  # of files read and written at once
 
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Score mutations by how much the predicted dynamics change: a higher score means more damage."""
+    """Score mutations by how much the predicted dynamics change: a higher score means more damage.
+
+    Columns: protein; mutant; score, the published one (norm_geometric_mean); damage, the share of the protein's other
+    mutants and wild type that score lower (0 to 1, 1 = most damaging); eight ways to combine the changes; the relative
+    change of each property.
+
+    Proteins of more than 1,024 tokens are seen through a window of 1,024: centred on the mutation (on the middle of
+    several), moved to a multiple of 256 tokens, so that nearby mutants share a window and its wild type, and cut as in
+    training.
+    """
 
     model: str
     """Folder with model.safetensors and config.json, weight file, or Hub id such as ChaoHou/ESMDance."""
-    sequence: str
-    """Wild type; chains of a complex are joined by <eos><cls>."""
     output: Path
-    """CSV to write; the heat map of single mutants is written beside it as PNG."""
+    """Table to write: .csv, .csv.gz or .parquet. The heat map of all single mutants of one protein goes beside it."""
+    sequence: str | None = None
+    """Wild type; chains of a complex are joined by <eos><cls> and numbered on."""
+    fasta: Path | None = None
+    """Wild types of a FASTA file (.gz too)."""
+    pdb: Path | None = None
+    """Wild type of a PDB file (.gz too), unresolved residues included."""
+    cif: Path | None = None
+    """Wild type of an mmCIF file (.gz too)."""
+    chain: str | None = None
+    """Chain of the structure, or several joined by commas. Default: all protein chains."""
+    all_single: bool = False
+    """All 19 mutants of each residue; also what is done if no mutants are given."""
     mutations: str | None = None
-    """Such as A12G,K5R:L7V (positions from 1). Default: all single mutants."""
-    batch_size: int = 16
-    """Sequences at a time; changes no number."""
+    """Mutants of one protein, such as A12G,K5R:L7V."""
+    mutants: Path | None = None
+    """CSV with a column mutant or mut_type (A12G:K5R), or mutated_sequence or aa_seq; of several proteins, also protein."""
+    megascale: Path | None = None
+    """Mutants and wild types of a file of the form of Tsuboyama2023_Dataset2_Dataset3_20230416.csv."""
+    proteingym: Path | None = None
+    """Mutants of a ProteinGym file; it tells the wild type too."""
+    offset: int = 0
+    """Number of a residue in the mutations = its position in the sequence + offset."""
+    properties: PropertySet = "all"
+    """residue: without residue pairs, faster; 10 changes instead of 23, and scores over these."""
+    sequences: bool = False
+    """Write the whole sequence of each mutant too."""
+    batch_size: int | None = None
+    """Mutants at a time; changes no number. Default: chosen by length, for bounded memory."""
     device: str = "auto"
     """auto takes a GPU if there is one."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """Mutants of one protein."""
+
+    name: str
+    mutants: Mutants
+
+
+def jobs_of(config: ScoreConfig) -> list[Job]:
+    """Proteins and mutants that the options ask for.
+
+    Raises
+    ------
+    InputError
+        Options contradict each other, or an input cannot be used.
+    """
+    sources = {
+        "--all-single": config.all_single or None,
+        "--mutations": config.mutations,
+        "--mutants": config.mutants,
+        "--megascale": config.megascale,
+        "--proteingym": config.proteingym,
+    }
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} are given; give one of them")
+    measured = config.megascale or config.proteingym
+    if measured is not None:
+        return _measured_jobs(config, measured)
+    proteins = proteins_of(config.sequence, config.fasta, config.pdb, config.cif, config.chain)
+    if config.mutants is not None:
+        found = read_mutants(config.mutants, proteins, config.offset)
+    elif config.mutations is not None:
+        if len(proteins) > 1:
+            raise InputError(f"--mutations are of one protein, {config.fasta} has {len(proteins)}; use --mutants")
+        found = [mutants_of(proteins[0].sequence, config.mutations.split(","), config.offset)]
+    else:
+        found = [Mutants(protein.sequence, config.offset) for protein in proteins]
+        for mutants in found:
+            mutants.add_all_single()
+    return _checked([Job(protein.name, mutants) for protein, mutants in zip(proteins, found, strict=True)])
+
+
+def _measured_jobs(config: ScoreConfig, path: Path) -> list[Job]:
+    from model.measured_mutations import read_measured
+
+    form: Final = "megascale" if config.megascale else "proteingym"
+    if config.offset:
+        raise InputError(f"--offset {config.offset}: --{form} numbers its mutations itself; leave --offset out")
+    wild_type: Protein | None = None
+    if any(value is not None for value in (config.sequence, config.fasta, config.pdb, config.cif, config.chain)):
+        if form == "megascale":
+            raise InputError("--megascale brings its wild types; leave the other proteins out")
+        proteins = proteins_of(config.sequence, config.fasta, config.pdb, config.cif, config.chain)
+        if len(proteins) > 1:
+            raise InputError(f"--proteingym is of one protein, {config.fasta} has {len(proteins)}; give one")
+        wild_type = proteins[0]
+    jobs = []
+    for protein in read_measured(path, form):
+        if wild_type is not None and wild_type.sequence != protein.wild_type:
+            raise InputError(f"{path}: its mutants are not of the wild type that is given; leave that out")
+        jobs.append(Job(protein.name, mutants_of(protein.wild_type, protein.mutants)))
+    return _checked(jobs)
+
+
+def _checked(jobs: list[Job]) -> list[Job]:
+    """Those with mutants; each mutant is there once and fits into a window."""
+    for job in jobs:
+        try:
+            job.mutants.check_unique()
+            job.mutants.window_starts()
+        except InputError as error:
+            raise InputError(f"{job.name}: {error}") from None
+    jobs = [job for job in jobs if len(job.mutants)]
+    if not jobs:
+        raise InputError("no mutants to score; give at least one")
+    return jobs
+
+
+class WorkFile:
+    """Changes of the mutants that are done: a header, then rows of float64 that grow in the order of work.
+
+    Parameters
+    ----------
+    path
+        A file there goes on if its header is that of `fingerprint`; another is begun anew.
+    fingerprint
+        64 characters that tell the model, the mutants and what is computed.
+    columns
+        Numbers in a row.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, columns: int) -> None:
+        self.path, self.columns = path, columns
+        self.header = f"seqdance score 1 {fingerprint}\n".encode()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(path, "a+b")  # noqa: SIM115 - the file is open as long as the object
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.file.close()
+            raise InputError(f"{path}: another run is writing it; wait for that or choose another --output") from None
+        self.file.seek(0)
+        found = self.file.read(len(self.header))
+        if found != self.header:
+            if len(found) == len(self.header):
+                print(f"{path}: of another model, other mutants or options; begun anew", file=sys.stderr)
+            self.file.truncate(0)
+            self.file.write(self.header)
+            self.file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __len__(self) -> int:
+        """Whole rows."""
+        return (self.path.stat().st_size - len(self.header)) // (8 * self.columns)
+
+    def truncate(self, rows: int) -> None:
+        """Keep the first rows."""
+        self.file.truncate(len(self.header) + 8 * self.columns * rows)
+
+    def append(self, changes: NDArray[np.float64]) -> None:
+        """Add rows; once this returns they survive the end of the process."""
+        self.file.write(changes.astype("<f8").tobytes())
+        self.file.flush()
+
+    def read(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float64]:
+        """(rows, columns)."""
+        shape = (len(self), self.columns)
+        # mapped anew each time, so that pages that were read do not stay
+        return np.array(np.memmap(self.path, "<f8", "r", len(self.header), shape)[rows])
+
+
 def score(config: ScoreConfig) -> list[Path]:
-    """Write the scores, and the picture if all single mutants were asked for; returns the paths."""
-    if config.output.suffix.lower() == ".png":
-        raise InputError(
-            f"--output {config.output}: this is the table; give it the suffix .csv, the picture goes beside it"
-        )
+    """Write the table, and the picture of all single mutants of one protein; returns the paths."""
+    check_output(config.output)
+    jobs = jobs_of(config)
     model = load_model(config.model, config.device)
-    mutants = config.mutations.split(",") if config.mutations else all_single_mutants(config.sequence)
-    table = score_mutations(model, config.sequence, mutants, config.batch_size, progress=True)
-    write_mutation_table(table, config.output)
-    if config.mutations:
-        return [config.output]
-    picture = config.output.with_suffix(".png")
-    plot_mutation_map(table, config.sequence, picture)
-    return [config.output, picture]
+    work = config.output.with_name(config.output.name + ".changes")
+    with WorkFile(work, fingerprint(model, jobs, config.properties), len(PROPERTIES_OF[config.properties])) as file:
+        orders = compute(model, jobs, config.properties, config.batch_size, file)
+        scores = write_table(config, jobs, orders, file)
+    paths = [config.output]
+    if scores is not None:
+        (job,) = jobs
+        paths.append(config.output.with_suffix(".png"))
+        plot_mutation_map(scores, job.mutants.wild_type, paths[-1], offset=config.offset)
+    work.unlink()
+    return paths
+
+
+def check_output(path: Path) -> None:
+    """Raise InputError if a table cannot be written under this name."""
+    if path.suffix.lower() == ".png":
+        raise InputError(f"--output {path}: this is the table; give it the suffix .csv, the picture goes beside it")
+    if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise InputError(f"--output {path}: Parquet needs the package pyarrow; install it or write .csv")
+
+
+def fingerprint(model: DanceModel, jobs: Sequence[Job], properties: PropertySet) -> str:
+    """64 hexadecimal digits that tell the model, the mutants and what is computed."""
+    digest = hashlib.sha256(f"{model_fingerprint(model)} {properties} {WINDOW} {WINDOW_STEP}".encode())
+    for job in jobs:
+        digest.update(f"\n{job.name}\n".encode())
+        for part in job.mutants.content():
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def compute(
+    model: DanceModel, jobs: Sequence[Job], properties: PropertySet, batch_size: int | None, file: WorkFile
+) -> list[NDArray[np.int64]]:
+    """Append the changes that are not in the file yet; returns the mutants of each job in the order of its rows."""
+    orders = []
+    total = sum(int(job.mutants.changed().sum()) for job in jobs)
+    with evaluating(model), tqdm(total=total, unit="mutant") as bar:
+        before = 0  # rows of former jobs
+        for job in jobs:
+            plan = plan_batches(model, job.mutants, batch_size, properties)
+            done = min(max(0, len(file) - before), len(plan.rows))
+            begin = bisect.bisect_right([batch.stop for batch in plan.batches], done)
+            if begin < len(plan.batches):
+                done = plan.batches[begin].first
+                file.truncate(before + done)  # a batch that is not whole is made again
+            bar.update(done)
+            for part in changes_of_batches(model, job.mutants, plan, properties, begin):
+                file.append(part)
+                bar.update(len(part))
+            before += len(plan.rows)
+            orders.append(plan.rows)
+    return orders
+
+
+def write_table(
+    config: ScoreConfig, jobs: Sequence[Job], orders: Sequence[NDArray[np.int64]], file: WorkFile
+) -> pd.DataFrame | None:
+    """Combine the changes and write the table; returns labels and scores of all single mutants of one protein."""
+    names = list(PROPERTIES_OF[config.properties])
+    map_wanted = len(jobs) == 1 and not (config.mutations or config.mutants or config.megascale or config.proteingym)
+    of_map = []
+    before = 0
+    with writing(config.output) as write:
+        for job, order in zip(jobs, orders, strict=True):
+            mutants, number = job.mutants, len(job.mutants)
+            place = np.full(number, -1)  # of each mutant in the file; the wild type is not there
+            place[order] = np.arange(before, before + len(order))
+            scores = job_scores(file, place, len(names))
+            for first in range(0, number, ROWS_PER_PIECE):
+                rows = range(first, min(first + ROWS_PER_PIECE, number))
+                labels = [mutants.label(row) for row in rows]
+                piece = pd.DataFrame({"protein": job.name, "mutant": labels})
+                if config.sequences:
+                    piece["sequence"] = [mutants.sequence(row) for row in rows]
+                changes = changes_at(file, place[first : rows.stop])
+                parts = (piece, scores[first : rows.stop].reset_index(drop=True), pd.DataFrame(changes, columns=names))
+                piece = pd.concat(parts, axis=1)
+                write(piece)
+                if map_wanted:
+                    of_map.append(piece[["mutant", PUBLISHED_SCORE]])
+            before += len(order)
+    return pd.concat(of_map, ignore_index=True) if map_wanted else None
+
+
+def changes_at(file: WorkFile, place: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(len(place), columns) changes; zeros for the wild type, whose place is -1."""
+    changes = np.zeros((len(place), file.columns))
+    if (place >= 0).any():
+        changes[place >= 0] = file.read(place[place >= 0])
+    return changes
+
+
+def job_scores(file: WorkFile, place: NDArray[np.int64], columns: int) -> pd.DataFrame:
+    """`score`, `damage` and the combined scores of all mutants of a protein; the wild type takes part."""
+    wild_type_rows = int((place >= 0).all())  # 1 if it is not among the mutants
+
+    def column(number: int) -> Vector:
+        values = np.zeros(wild_type_rows + len(place))
+        for first in range(0, len(place), ROWS_PER_PIECE):
+            at = place[first : first + ROWS_PER_PIECE]
+            values[wild_type_rows + first :][: len(at)] = changes_at(file, at)[:, number]
+        return values
+
+    scores = combine_columns(column, columns)
+    published = scores[PUBLISHED_SCORE]
+    scores.insert(0, "score", published)
+    scores.insert(1, "damage", (published.rank() - 1) / max(1, len(published) - 1))
+    return scores[wild_type_rows:]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Give a function that appends to a table, which appears when the block ends."""
+    with whole_file(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            pyarrow, parquet = map(importlib.import_module, ("pyarrow", "pyarrow.parquet"))
+            writer = None
+            try:
+
+                def write(piece: pd.DataFrame) -> None:
+                    nonlocal writer
+                    table = pyarrow.Table.from_pandas(piece, preserve_index=False)
+                    writer = writer or parquet.ParquetWriter(temporary, table.schema)
+                    writer.write_table(table)
+
+                yield write
+            finally:
+                if writer is not None:
+                    writer.close()
+        else:
+            zipped = path.suffix.lower() == ".gz"
+            with gzip.open(temporary, "wt", newline="") if zipped else open(temporary, "w", newline="") as file:
+                yield lambda piece: piece.to_csv(file, index=False, header=file.tell() == 0)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -12,6 +12,9 @@ import seqdance
 from model.config import ModelConfig
 from model.dance import DanceModel
 from seqdance.cli import COMMANDS, main
+from seqdance.dyna1 import COMMANDS as DYNA1
+
+WORDS = {"labels": ["labels", "refdb"]}  # it has sub-commands of its own
 
 
 def test_help_names_every_command(capsys):
@@ -22,8 +25,17 @@ def test_help_names_every_command(capsys):
     assert all(name in shown for name in COMMANDS)
 
 
+def test_help_of_dyna1_names_its_commands(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["dyna1", "--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert "seqdance dyna1 COMMAND" in shown
+    assert all(name in shown for name in DYNA1)
+
+
 def test_unknown_command_and_none(capsys):
-    for args in (["dance"], []):
+    for args in (["dance"], [], ["dyna1", "dance"]):
         with pytest.raises(SystemExit) as left:
             main(args)
         assert left.value.code == 2
@@ -35,10 +47,14 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"seqdance {seqdance.__version__}\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command, capsys):
+@pytest.mark.parametrize(
+    "words",
+    [*([name] for name in COMMANDS if name != "dyna1"), *(["dyna1", *WORDS.get(name, [name])] for name in DYNA1)],
+    ids=" ".join,
+)
+def test_every_command_has_help(words, capsys):
     with pytest.raises(SystemExit) as left:
-        main([command, "--help"])
+        main([*words, "--help"])
     assert left.value.code == 0
     assert "--debug" in capsys.readouterr().out
 
