@@ -89,7 +89,7 @@ def draw(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -> Figure:
         As `read_metrics` gives them.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator
 
     rows = -(-len(PROPERTIES) // COLUMNS)
     figure = Figure(figsize=(12, 3.2 * 2 + 1.7 * rows), layout="constrained")
@@ -99,6 +99,7 @@ def draw(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -> Figure:
         curve(axes, log, f"{group}_loss", COLOURS[group])
         points(axes, {update: groups[group]["model"]["loss"] for update, groups in metrics.items() if group in groups})
         mark_lengths(axes, log)
+        axes.set_yscale("log")
         axes.set_title(group.replace("_", " "), fontsize=12, color=COLOURS[group])
         axes.set_xlabel("update")
     totals.suptitle("weighted loss of each group" + (" (dots: test entries)" if metrics else ""), fontsize=13)
@@ -106,8 +107,11 @@ def draw(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -> Figure:
     for axes, name in zip(others.subplots(1, 3), ("Learning Rate", GRADIENT_NORM, TOKENS_PER_SECOND), strict=True):
         curve(axes, log, name, "#444444", smooth=name != "Learning Rate")
         axes.set_title(name.lower(), fontsize=12)
-        axes.set_ylim(bottom=0)
-        axes.ticklabel_format(axis="y", scilimits=(-2, 4))
+        if name == GRADIENT_NORM:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+            axes.ticklabel_format(axis="y", scilimits=(-2, 4))
         axes.set_xlabel("update")
 
     panels = properties.subplots(rows, COLUMNS, sharex=True).flat
@@ -118,12 +122,19 @@ def draw(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -> Figure:
                 points(
                     axes, {u: g[group]["model"]["properties"][name] for u, g in metrics.items() if group in g}, group
                 )
+        axes.set_yscale("log")  # the first updates are far above the others
         axes.set_title(name, fontsize=11, pad=3)
     for axes in properties.axes[len(PROPERTIES) :]:
         axes.set_axis_off()
     properties.suptitle("loss of each property: root mean square error", fontsize=13)
     for axes in figure.axes:
         axes.tick_params(labelsize=9)
+        if axes.get_yscale() == "log":
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5), numticks=20))
+            axes.yaxis.set_major_formatter("{x:g}")
+            few = np.ptp(np.log10(axes.get_ylim())) < 2  # decades: room for labels between them
+            axes.yaxis.set_minor_formatter("{x:g}" if few else "")
+            axes.tick_params(which="minor", labelsize=8)
         axes.locator_params(axis="x", nbins=4)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
         axes.spines[["top", "right"]].set_visible(False)
