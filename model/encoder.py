@@ -57,11 +57,12 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(config.hidden, config.hidden)
 
     def forward(
-        self, x: Tensor, keys: Tensor, rotary: tuple[Tensor, Tensor], maps: bool
+        self, x: Tensor, keys: Tensor | None, rotary: tuple[Tensor, Tensor], maps: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(B, L, hidden) -> (B, L, hidden) and, if asked for, the maps (B, heads, L, L) after dropout.
 
-        `keys` (B, 1, 1, L) is True where a key may be seen; `rotary` holds cosines and sines (L, head_dim).
+        `keys` (B, 1, 1, L) is True where a key may be seen, None if all may; `rotary` holds cosines and sines
+        (L, head_dim).
         """
         dropout = self.dropout if self.training else 0.0
         # ESM2 scales the query before it is rotated
@@ -70,7 +71,9 @@ class SelfAttention(nn.Module):
         v = self._split(self.value(x))  # (B, heads, L, head_dim)
         attention = None
         if maps:
-            scores = (q @ k.mT).masked_fill_(~keys, -torch.inf)  # (B, heads, L, L)
+            scores = q @ k.mT  # (B, heads, L, L)
+            if keys is not None:
+                scores = scores.masked_fill_(~keys, -torch.inf)
             attention = drop(scores.softmax(-1), dropout)  # (B, heads, L, L)
             context = attention @ v  # (B, heads, L, head_dim)
         else:
@@ -103,7 +106,7 @@ class Attention(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
 
     def forward(
-        self, x: Tensor, keys: Tensor, rotary: tuple[Tensor, Tensor], maps: bool
+        self, x: Tensor, keys: Tensor | None, rotary: tuple[Tensor, Tensor], maps: bool
     ) -> tuple[Tensor, Tensor | None]:
         """As `SelfAttention.forward`, before dropout and residual."""
         context, attention = self.self(self.LayerNorm(x), keys, rotary, maps)
@@ -122,7 +125,7 @@ class Layer(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
 
     def forward(
-        self, x: Tensor, keys: Tensor, rotary: tuple[Tensor, Tensor], maps: bool
+        self, x: Tensor, keys: Tensor | None, rotary: tuple[Tensor, Tensor], maps: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(B, L, hidden) -> (B, L, hidden) and, if asked for, the attention maps."""
         update, attention = self.attention(x, keys, rotary, maps)
@@ -185,11 +188,11 @@ class Esm2Encoder(nn.Module):
         Tensor
             (B, L, hidden) float. Rows of padding hold numbers without meaning.
         """
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        mask = attention_mask.bool()  # (B, L)
-        keys = mask | ~mask.any(-1, keepdim=True)  # a row of padding only sees all of it: no softmax over nothing
-        keys = keys[:, None, None, :]  # (B, 1, 1, L)
+        mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()  # (B, L)
+        keys = None
+        if attention_mask is not None:
+            keys = mask | ~mask.any(-1, keepdim=True)  # a row of padding only sees all of it: no softmax over nothing
+            keys = keys[:, None, None, :]  # (B, 1, 1, L)
         x = self.embeddings(input_ids, mask)  # (B, L, hidden)
         rotary = rotary_angles(input_ids.shape[1], self.head_dim, x.device)
         for number, layer in enumerate(self.encoder.layer):
@@ -214,6 +217,8 @@ def rotary_angles(length: int, head_dim: int, device: torch.device) -> tuple[Ten
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """Turn channel pairs (c, c + head_dim / 2) of x (B, heads, L, head_dim) by their position's angle."""
-    cos, sin = rotary
+    half = x.shape[-1] // 2
+    cos, sin = (part[:, :half].to(x.dtype) for part in rotary)  # each (L, head_dim / 2)
     first, second = x.chunk(2, dim=-1)  # each (B, heads, L, head_dim / 2)
-    return x * cos.to(x.dtype) + torch.cat((-second, first), dim=-1) * sin.to(x.dtype)
+    turned = (torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin))
+    return torch.cat(turned, dim=-1)

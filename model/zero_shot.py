@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,30 +24,44 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError
 from data_prepare.files import whole_file
-from data_prepare.properties import PROPERTIES
+from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
+from model.config import ModelConfig
 from model.dance import DanceModel
-from model.tokenizer import AMINO_ACIDS, TOKEN_ID, split_tokens, tokenize
+from model.mutants import WINDOW, Mutants, mutants_of
+from model.mutants import all_single_mutants as all_single_mutants
+from model.mutants import apply_mutation as apply_mutation
+from model.tokenizer import AMINO_ACIDS, split_tokens
 
+Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+PropertySet = Literal["all", "residue"]
 
+PROPERTIES_OF: Final[dict[str, tuple[str, ...]]] = {"all": PROPERTIES, "residue": RESIDUE_PROPERTIES}
 DENOMINATOR_OFFSET: Final = 0.01  # keeps the relative change of a property near 0 finite
 SCORE_OFFSET: Final = 1e-8  # keeps weights and logarithms of unchanged properties finite
 COMBINATIONS: Final = ("mean", "max", "weighted_mean", "geometric_mean")
 SCORES: Final = tuple(f"{form}_{name}" for form in ("raw", "norm") for name in COMBINATIONS)
 PUBLISHED_SCORE: Final = "norm_geometric_mean"
-WILD_TYPE_LABEL: Final = "wt"
 RESIDUES_PER_PANEL: Final = 80  # of the heat map
+BATCH_BYTES: Final = {"cpu": 2**27, "cuda": 2**32}  # of a batch chosen by length, about
+MAX_BATCH: Final = {"cpu": 16, "cuda": 512}
 
-_SUBSTITUTION: Final = re.compile(r"([A-Za-z])(\d+)([A-Za-z])")
+_SUBSTITUTION: Final = re.compile(r"([A-Z])(-?\d+)([A-Z])")
 
 
 def property_changes(
-    model: DanceModel, wild_type: str, mutants: Sequence[str], batch_size: int = 16, progress: bool = False
+    model: DanceModel,
+    wild_type: str,
+    mutants: Sequence[str],
+    batch_size: int | None = None,
+    progress: bool = False,
+    properties: PropertySet = "all",
 ) -> Matrix:
     """Relative change of every predicted property from the wild type to each mutant.
 
     change = mean over all elements of |mutant - wild type| / (|wild type| + 0.01); elements are tokens or pairs of
-    tokens, <cls> and <eos> included, and bins.
+    tokens, <cls> and <eos> included, and bins. Of a protein of more than 1,024 tokens a window is compared: see
+    `Mutants.window_starts`.
 
     Parameters
     ----------
@@ -53,63 +70,151 @@ def property_changes(
     wild_type, mutants
         Sequences of the same number of tokens. A mutant equal to the wild type has change 0.
     batch_size
-        Mutants predicted at once; bounds the memory.
+        Mutants predicted at once; bounds the memory. Default: chosen by length.
     progress
         Show a progress bar.
+    properties
+        "residue" leaves the residue pairs out, which is faster.
 
     Returns
     -------
     ndarray
-        (mutants, 23) float64, columns in the order of `properties.PROPERTIES`.
+        (mutants, 23) float64, columns in the order of `properties.PROPERTIES`; (mutants, 10) without residue pairs.
 
     Raises
     ------
     InputError
         A sequence cannot be tokenised or has another length than the wild type.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; it must be at least 1")
-    length = len(split_tokens(wild_type))
+    collected = Mutants(wild_type)
     for number, mutant in enumerate(mutants, start=1):
-        if len(split_tokens(mutant)) != length:
-            raise InputError(
-                f"mutant {number} has {len(split_tokens(mutant))} residues, the wild type has {length}; "
-                "leave insertions and deletions out"
-            )
-    changes = np.zeros((len(mutants), len(PROPERTIES)))
-    changed = [row for row, mutant in enumerate(mutants) if mutant != wild_type]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), tqdm(total=len(changed), unit="mutant", disable=not progress) as bar:
-            reference = _predict(model, [wild_type])
-            for first in range(0, len(changed), batch_size):
-                rows = changed[first : first + batch_size]
-                predicted = _predict(model, [mutants[row] for row in rows])
-                changes[rows] = _changes(predicted, reference)
-                bar.update(len(rows))
-    finally:
-        model.train(was_training)
+        try:
+            collected.add_sequence(mutant)
+        except InputError as error:
+            raise InputError(f"mutant {number}: {error}") from None
+    return _all_changes(model, collected, batch_size, progress, properties)
+
+
+def _all_changes(
+    model: DanceModel, mutants: Mutants, batch_size: int | None, progress: bool, properties: PropertySet
+) -> Matrix:
+    """(mutants, properties) changes; zeros for the wild type."""
+    changes = np.zeros((len(mutants), len(PROPERTIES_OF[properties])))
+    plan = plan_batches(model, mutants, batch_size, properties)
+    with evaluating(model), tqdm(total=len(plan.rows), unit="mutant", disable=not progress) as bar:
+        for batch, part in zip(plan.batches, changes_of_batches(model, mutants, plan, properties), strict=True):
+            changes[plan.rows[batch.first : batch.stop]] = part
+            bar.update(len(part))
     return changes
 
 
-def _predict(model: DanceModel, sequences: Sequence[str]) -> dict[str, Tensor]:
-    device = next(model.parameters()).device
-    return model(**{name: value.to(device) for name, value in tokenize(sequences).items()})
+@dataclass(frozen=True)
+class Batch:
+    """Mutants that are predicted together: `rows[first:stop]` of the plan, all in one window."""
+
+    first: int
+    stop: int
+    start: int
+    """First token of the window."""
+    end: int
+    """Behind its last token."""
 
 
-def _changes(predicted: dict[str, Tensor], reference: dict[str, Tensor]) -> Matrix:
+@dataclass(frozen=True)
+class Plan:
+    """Order of work: by window, so that the wild type is predicted once in each.
+
+    Attributes
+    ----------
+    rows
+        Numbers of the mutants that differ from the wild type, in the order of work.
+    batches
+        One after the other, without gaps.
+    """
+
+    rows: npt.NDArray[np.int64]
+    batches: list[Batch]
+
+
+def plan_batches(
+    model: DanceModel, mutants: Mutants, batch_size: int | None, properties: PropertySet, window: int = WINDOW
+) -> Plan:
+    """Lay mutants out in batches of one window each."""
+    tokens = min(len(mutants.input_ids), window)
+    device = next(model.parameters()).device.type
+    size = automatic_batch_size(model.config, tokens, device, properties) if batch_size is None else batch_size
+    if size < 1:
+        raise InputError(f"batch_size is {size}; it must be at least 1")
+    starts = mutants.window_starts(window)
+    rows = np.flatnonzero(mutants.changed())
+    rows = rows[starts[rows].argsort(kind="stable")]
+    batches = []
+    edges = [0, *(np.flatnonzero(np.diff(starts[rows])) + 1).tolist(), len(rows)]
+    for first, stop in pairwise(edges):
+        for at in range(first, stop, size):
+            start = int(starts[rows[at]])
+            batches.append(Batch(at, min(at + size, stop), start, start + tokens))
+    return Plan(rows, batches)
+
+
+def automatic_batch_size(config: ModelConfig, tokens: int, device: str, properties: PropertySet = "all") -> int:
+    """Mutants of a length that are predicted at once in about `BATCH_BYTES`.
+
+    Counted are per token two layers' widest tensors, and per pair the attention of one layer, three times, and four
+    copies of the 13 pair outputs.
+    """
+    numbers = tokens * (3 * config.feed_forward + 10 * config.hidden)
+    if properties == "all":
+        numbers += tokens**2 * (3 * config.heads + 4 * 13)
+    device = device if device in BATCH_BYTES else "cpu"
+    return min(max(1, BATCH_BYTES[device] // (4 * numbers)), MAX_BATCH[device])
+
+
+@contextmanager
+def evaluating(model: DanceModel) -> Iterator[None]:
+    """Dropout off; the mode of the model comes back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def changes_of_batches(
+    model: DanceModel, mutants: Mutants, plan: Plan, properties: PropertySet, begin: int = 0
+) -> Iterator[Matrix]:
+    """Changes (B, properties) float64 of one batch of a plan after the other, from number `begin` on."""
+    reference: dict[str, tuple[Tensor, Tensor]] = {}
+    window = -1
+    for batch in plan.batches[begin:]:
+        with torch.inference_mode():
+            if batch.start != window:
+                reference = {}  # frees the last one before the next is made
+                wild_type = torch.from_numpy(mutants.input_ids[None, batch.start : batch.end])  # (1, W)
+                reference = _reference(_predict(model, wild_type, properties))
+                window = batch.start
+            tokens = mutants.tokens(plan.rows[batch.first : batch.stop], batch.start, batch.end)  # (B, W)
+            part = _changes(_predict(model, tokens, properties), reference)
+        yield part
+
+
+def _predict(model: DanceModel, input_ids: Tensor, properties: PropertySet) -> dict[str, Tensor]:
+    return model(input_ids=input_ids.to(next(model.parameters()).device), pair=properties == "all")
+
+
+def _reference(predicted: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Property -> the wild type's values and 1 / (|values| + 0.01), each (1, ...)."""
+    return {name: (values, 1 / (values.abs() + DENOMINATOR_OFFSET)) for name, values in predicted.items()}
+
+
+def _changes(predicted: dict[str, Tensor], reference: dict[str, tuple[Tensor, Tensor]]) -> Matrix:
     """(B, properties) from predictions (B, ...) and the wild type's (1, ...)."""
     columns = []
-    for name in PROPERTIES:
-        mutant, wild_type = _widen(predicted[name]), _widen(reference[name])
-        change = (mutant - wild_type).abs() / (wild_type.abs() + DENOMINATOR_OFFSET)
+    for name, (wild_type, weight) in reference.items():
+        change = (predicted[name] - wild_type).abs_().mul_(weight)
         columns.append(change.flatten(1).mean(1))  # (B,)
-    return torch.stack(columns, dim=1).cpu().numpy().astype(np.float64)
-
-
-def _widen(values: Tensor) -> Tensor:
-    return values.float() if values.device.type == "mps" else values.double()  # Apple GPUs have no float64
+    return torch.stack(columns, dim=1).double().cpu().numpy()
 
 
 def quantile_normalise(changes: npt.ArrayLike) -> Matrix:
@@ -129,8 +234,18 @@ def quantile_normalise(changes: npt.ArrayLike) -> Matrix:
         (mutants, properties) float64.
     """
     values = np.asarray(changes, dtype=np.float64)
-    ranks = values.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")  # (mutants, properties)
-    return np.sort(values, axis=0).mean(axis=1)[ranks]
+    return np.stack(list(_normalised_columns(values.T.__getitem__, values.shape[1])), axis=1)
+
+
+def _normalised_columns(column: Callable[[int], Vector], columns: int) -> Iterator[Vector]:
+    """Each column after quantile normalisation; a few columns are in memory at a time."""
+    mean: Any = 0.0
+    for number in range(columns):
+        mean = mean + np.sort(column(number)) / columns
+    for number in range(columns):
+        normalised = np.empty_like(mean)
+        normalised[column(number).argsort(kind="stable")] = mean
+        yield normalised
 
 
 def combine_scores(changes: npt.ArrayLike) -> pd.DataFrame:
@@ -152,18 +267,37 @@ def combine_scores(changes: npt.ArrayLike) -> pd.DataFrame:
         raise InputError(
             f"changes have shape {values.shape}; (mutants, properties) with at least one of each is needed"
         )
-    columns: dict[str, npt.NDArray[np.float64]] = {}
-    for form, x in (("raw", values), ("norm", quantile_normalise(values))):
-        weights = x + SCORE_OFFSET
-        columns[f"{form}_mean"] = x.mean(axis=1)
-        columns[f"{form}_max"] = x.max(axis=1)
-        columns[f"{form}_weighted_mean"] = (weights * x).sum(axis=1) / weights.sum(axis=1)
-        columns[f"{form}_geometric_mean"] = np.exp(np.log(x + SCORE_OFFSET).mean(axis=1))
-    return pd.DataFrame(columns, columns=list(SCORES))
+    return combine_columns(values.T.__getitem__, values.shape[1])
+
+
+def combine_columns(column: Callable[[int], Vector], columns: int) -> pd.DataFrame:
+    """As `combine_scores`, from a function that gives a property's changes, column by column."""
+    scores: dict[str, Vector] = {}
+    forms = {"raw": map(column, range(columns)), "norm": _normalised_columns(column, columns)}
+    for form, parts in forms.items():
+        total: Any = 0.0
+        weighted: Any = 0.0
+        logarithms: Any = 0.0
+        largest: Any = 0.0  # changes are at least 0
+        for x in parts:
+            total = total + x
+            weighted = weighted + (x + SCORE_OFFSET) * x
+            logarithms = logarithms + np.log(x + SCORE_OFFSET)
+            largest = np.maximum(largest, x)
+        scores[f"{form}_mean"] = total / columns
+        scores[f"{form}_max"] = largest
+        scores[f"{form}_weighted_mean"] = weighted / (total + columns * SCORE_OFFSET)
+        scores[f"{form}_geometric_mean"] = np.exp(logarithms / columns)
+    return pd.DataFrame(scores, columns=list(SCORES))
 
 
 def score_mutations(
-    model: DanceModel, wild_type: str, mutants: Sequence[str], batch_size: int = 16, progress: bool = False
+    model: DanceModel,
+    wild_type: str,
+    mutants: Sequence[str],
+    batch_size: int | None = None,
+    progress: bool = False,
+    properties: PropertySet = "all",
 ) -> pd.DataFrame:
     """Score mutations of one protein.
 
@@ -174,8 +308,9 @@ def score_mutations(
     wild_type
         Sequence; chains of a complex are joined by `<eos><cls>` and numbered on.
     mutants
-        Substitutions such as `A12G` or `A12G:K5R` (positions from 1), `wt`, or whole sequences.
-    batch_size, progress
+        Substitutions such as `A12G` or `A12G:K5R` (positions from 1), `wt`, or whole sequences. One that is given
+        twice counts twice in the normalisation.
+    batch_size, progress, properties
         As in `property_changes`.
 
     Returns
@@ -193,84 +328,23 @@ def score_mutations(
         raise InputError("mutants must be a list; put the single mutant into a list")
     if not len(mutants):
         raise InputError("no mutants to score; give at least one")
-    tokenize([wild_type])  # names a letter that cannot be used
-    labels, sequences = zip(*(_read_mutant(wild_type, mutant) for mutant in mutants), strict=True)
-    changes = property_changes(model, wild_type, sequences, batch_size, progress)
-    if wild_type in sequences:
-        scores = combine_scores(changes)
+    collected = mutants_of(wild_type, mutants)
+    changes = _all_changes(model, collected, batch_size, progress, properties)
+    if collected.changed().all():
+        scores = combine_scores(np.vstack([np.zeros(changes.shape[1]), changes]))[1:].reset_index(drop=True)
     else:
-        scores = combine_scores(np.vstack([np.zeros(len(PROPERTIES)), changes]))[1:].reset_index(drop=True)
-    table = pd.DataFrame({"mutant": labels, "sequence": sequences})
-    return pd.concat([table, scores, pd.DataFrame(changes, columns=list(PROPERTIES))], axis=1)
-
-
-def all_single_mutants(sequence: str) -> list[str]:
-    """All substitutions of single residues by the other amino acids (`M1A`, `M1C`, ...): 19 per residue."""
-    tokens, places = _residues(sequence)
-    return [
-        f"{tokens[place]}{position}{letter}"
-        for position, place in enumerate(places, start=1)
-        if len(tokens[place]) == 1
-        for letter in AMINO_ACIDS
-        if letter != tokens[place]
-    ]
-
-
-def apply_mutation(wild_type: str, mutation: str) -> str:
-    """Sequence of a mutant such as `A12G` or `A12G:K5R` (positions from 1 over the residues of all chains).
-
-    Raises
-    ------
-    InputError
-        The mutation has another form, names a position twice or does not fit the wild type.
-    """
-    tokens, places = _residues(wild_type)
-    seen: set[int] = set()
-    for part in mutation.split(":"):
-        match = _SUBSTITUTION.fullmatch(part.strip())
-        if not match:
-            raise InputError(f"mutation {mutation!r}: {part!r} is not of the form A12G")
-        old, position, new = match[1], int(match[2]), match[3]
-        if not 1 <= position <= len(places):
-            raise InputError(
-                f"mutation {mutation!r}: there is no position {position}; the wild type has 1-{len(places)}"
-            )
-        if position in seen:
-            raise InputError(f"mutation {mutation!r}: position {position} appears twice; name it once")
-        if tokens[places[position - 1]] != old:
-            found = tokens[places[position - 1]]
-            raise InputError(f"mutation {mutation!r}: position {position} of the wild type is {found}, not {old}")
-        if new not in TOKEN_ID:
-            raise InputError(f"mutation {mutation!r}: {new!r} is not an amino acid; use upper-case one-letter codes")
-        seen.add(position)
-        tokens[places[position - 1]] = new
-    return "".join(tokens)
-
-
-def _residues(sequence: str) -> tuple[list[str], list[int]]:
-    """Tokens of a sequence, and the indices of those that are residues (not <cls> or <eos>)."""
-    tokens = split_tokens(sequence)
-    return tokens, [place for place, token in enumerate(tokens) if token not in ("<cls>", "<eos>")]
-
-
-def _read_mutant(wild_type: str, mutant: str) -> tuple[str, str]:
-    """Label and sequence of a mutant that is given as a label or as a sequence."""
-    if mutant.lower() == WILD_TYPE_LABEL:
-        return WILD_TYPE_LABEL, wild_type
-    if re.search(r"\d", mutant):
-        return mutant, apply_mutation(wild_type, mutant)
-    (old, places), (new, new_places) = _residues(wild_type), _residues(mutant)
-    if len(new) != len(old) or new_places != places:
-        raise InputError(
-            f"mutant sequence {mutant[:20]}... has {len(new_places)} residues or other chains, the wild type has "
-            f"{len(places)}; leave insertions and deletions out"
-        )
-    different = [(n, place) for n, place in enumerate(places, start=1) if old[place] != new[place]]
-    return ":".join(f"{old[place]}{n}{new[place]}" for n, place in different) or WILD_TYPE_LABEL, mutant
+        scores = combine_scores(changes)
+    rows = range(len(collected))
+    table = pd.DataFrame({"mutant": map(collected.label, rows), "sequence": map(collected.sequence, rows)})
+    return pd.concat([table, scores, pd.DataFrame(changes, columns=list(PROPERTIES_OF[properties]))], axis=1)
 
 
 def plot_mutation_map(
-    table: pd.DataFrame, wild_type: str, path: str | os.PathLike[str], score: str = PUBLISHED_SCORE
+    table: pd.DataFrame,
+    wild_type: str,
+    path: str | os.PathLike[str],
+    score: str = PUBLISHED_SCORE,
+    offset: int = 0,
 ) -> None:
     """Heat map of single substitutions: wild type along x, amino acids along y, colour = score, written as PNG.
 
@@ -286,13 +360,15 @@ def plot_mutation_map(
         Where to write the PNG.
     score
         Column to draw.
+    offset
+        Number of a residue = its position + offset.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if score not in table:
         raise InputError(f"no column {score!r} in the table; it has {', '.join(map(str, table.columns))}")
-    grid, letters = mutation_grid(table, wild_type, score)
+    grid, letters = mutation_grid(table, wild_type, score, offset)
     values = grid[np.isfinite(grid)]
     low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
     starts = range(0, len(letters), RESIDUES_PER_PANEL)
@@ -317,12 +393,12 @@ def plot_mutation_map(
         wild = [(x, AMINO_ACIDS.index(letter)) for x, letter in enumerate(part) if letter in AMINO_ACIDS]
         panel.scatter([x for x, _ in wild], [y for _, y in wild], s=12, color="black")
         panel.set_yticks(range(len(AMINO_ACIDS)), list(AMINO_ACIDS), fontsize=8)
-        positions = range(start + 1, start + len(part) + 1)
-        names = [f"{x}\n{n}" if n % 10 == 0 or n == 1 else x for x, n in zip(part, positions, strict=True)]
+        numbers = range(start + 1 + offset, start + len(part) + 1 + offset)
+        names = [f"{x}\n{n}" if n % 10 == 0 or n == 1 + offset else x for x, n in zip(part, numbers, strict=True)]
         panel.set_xticks(range(len(part)), names, fontsize=8)
         panel.tick_params(length=0)
         panel.set_ylabel("mutant residue")
-    figure.text(left / width, 0.15 / height, "wild-type residue and position (dot: wild type, grey: no value)")
+    figure.text(left / width, 0.15 / height, "wild-type residue and its number (dot: wild type, grey: no value)")
     bar = figure.add_axes(
         ((width - right + 0.2) / width, (height - gap / 2 - panel_height) / height, 0.18 / width, panel_height / height)
     )
@@ -331,7 +407,9 @@ def plot_mutation_map(
         figure.savefig(temporary, format="png", dpi=150)
 
 
-def mutation_grid(table: pd.DataFrame, wild_type: str, score: str = PUBLISHED_SCORE) -> tuple[Matrix, list[str]]:
+def mutation_grid(
+    table: pd.DataFrame, wild_type: str, score: str = PUBLISHED_SCORE, offset: int = 0
+) -> tuple[Matrix, list[str]]:
     """Scores of single substitutions as a grid.
 
     Returns
@@ -341,23 +419,17 @@ def mutation_grid(table: pd.DataFrame, wild_type: str, score: str = PUBLISHED_SC
     list
         Wild-type residues.
     """
-    tokens, places = _residues(wild_type)
-    letters = [tokens[place] if len(tokens[place]) == 1 else "?" for place in places]
+    tokens = [token for token in split_tokens(wild_type) if token not in ("<cls>", "<eos>")]
+    letters = [token if len(token) == 1 else "?" for token in tokens]
     grid = np.full((len(AMINO_ACIDS), len(letters)), np.nan)
     for label, value in zip(table["mutant"], table[score], strict=True):
         match = _SUBSTITUTION.fullmatch(str(label))
         if not match or match[3] not in AMINO_ACIDS:
             continue
-        position = int(match[2])
+        position = int(match[2]) - offset
         if not 1 <= position <= len(letters) or letters[position - 1] != match[1]:
             raise InputError(
                 f"mutation {label!r} of the table does not belong to this wild type; give the right sequence"
             )
         grid[AMINO_ACIDS.index(match[3]), position - 1] = value
     return grid, letters
-
-
-def write_mutation_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a table of `score_mutations` as CSV, complete or not at all."""
-    with whole_file(Path(path)) as temporary:
-        table.to_csv(temporary, index=False)

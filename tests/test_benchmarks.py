@@ -12,6 +12,7 @@ DEMO = ["--preset", "demo"]
 TINY = {
     "pair_head.py": "--lengths 24 --hidden 48 --layers 2 --heads 4 --repeats 1 --threads 1".split(),
     "train_step.py": [*DEMO, *"--length 24 --inference-length 32 --repeats 1 --threads 1 --clock cpu".split()],
+    "dyna1.py": "--parts onehot --lengths 24 --threads 1 --repeats 1".split(),
     "gpu.py": [*DEMO, *"--device cpu --lengths 24 32 --batches 2 1 --steps 1 --warm-up 1".split()],
     "md_features.py": "--frames 2 --repeats 1".split(),
     "nma.py": f"--structures {STRUCTURES / '1ubi_A.pdb.gz'} --threads 1 --repeats 1".split(),
@@ -21,6 +22,7 @@ TINY = {
 WORDS = {
     "pair_head.py": ("L = 24", "extra memory, forward and backward (ours recomputed)"),
     "train_step.py": ("training step, L = 24", "its peak memory", "residue properties only, L = 32"),
+    "dyna1.py": ("classifier on letters: weights", "time, L = 24", "extra memory, L = 24"),
     "gpu.py": ("| 24 | 2 | ours |", "| 32 | 1 | plain |", "- 32 tokens: plain / ours", "aten::"),
     "md_features.py": ("2 frames", "ratio"),
     "nma.py": ("1ubi_A.pdb.gz", "2 workers of 1 thread"),

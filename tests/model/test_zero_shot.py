@@ -9,22 +9,25 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from data_prepare.errors import InputError
-from data_prepare.properties import PROPERTIES
+from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
 from model.dance import DanceModel
 from model.tokenizer import tokenize
 from model.zero_shot import (
+    MAX_BATCH,
+    PROPERTIES_OF,
     PUBLISHED_SCORE,
     SCORES,
+    PropertySet,
     all_single_mutants,
     apply_mutation,
+    automatic_batch_size,
     combine_scores,
     mutation_grid,
     plot_mutation_map,
     property_changes,
     quantile_normalise,
     score_mutations,
-    write_mutation_table,
 )
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
@@ -130,43 +133,58 @@ def test_wild_type_takes_part_in_the_normalisation(model: DanceModel) -> None:
     pd.testing.assert_frame_equal(without, with_wild_type, rtol=1e-5)
 
 
-def test_complex(model: DanceModel) -> None:
-    wild_type = "ACD<eos><cls>EFG"
-    assert apply_mutation(wild_type, "E4W") == "ACD<eos><cls>WFG"
-    assert len(all_single_mutants(wild_type)) == 6 * 19
-    table = score_mutations(model, wild_type, ["E4W", "ACD<eos><cls>EFW"])
-    assert table["mutant"].tolist() == ["E4W", "G6W"]
+@pytest.mark.parametrize("properties", ["all", "residue"])
+def test_complex_one_by_one(model: DanceModel, properties: PropertySet) -> None:
+    wild_type = "ACDKL<eos><cls>EFG"
+    labels = [*all_single_mutants(wild_type)[:30], "E6W:A1C", "wt"]
+    table = score_mutations(model, wild_type, labels, batch_size=5, properties=properties)
+    single = [property_changes(model, wild_type, [mutant], properties=properties) for mutant in table["sequence"]]
+    np.testing.assert_allclose(table[list(PROPERTIES_OF[properties])], np.vstack(single), rtol=0, atol=1e-5)
+    assert table["mutant"].tolist() == labels
     with pytest.raises(InputError, match="other chains"):
-        score_mutations(model, wild_type, ["ACDE<eos><cls>FG"])
+        score_mutations(model, wild_type, ["ACDK<eos><cls>LEFG"])
 
 
-def test_all_single_mutants() -> None:
-    labels = all_single_mutants("MXA")
-    assert len(labels) == len(set(labels)) == 19 + 20 + 19
-    assert labels[0] == "M1A"
-    assert "A3A" not in labels
-    assert len({apply_mutation("MXA", label) for label in labels}) == 58
+def test_without_residue_pairs(model: DanceModel) -> None:
+    labels = ["K2A", "Y5F", "wt"]
+    whole = score_mutations(model, WILD_TYPE, labels)
+    table = score_mutations(model, WILD_TYPE, labels, properties="residue")
+    assert list(table.columns) == ["mutant", "sequence", *SCORES, *RESIDUE_PROPERTIES]
+    changes = whole[list(RESIDUE_PROPERTIES)]
+    np.testing.assert_allclose(table[list(RESIDUE_PROPERTIES)], changes, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(table[list(SCORES)], combine_scores(changes), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("mutant", "words"),
-    [
-        ("A2G", ["'A2G'", "position 2", "is K, not A"]),
-        ("K13A", ["'K13A'", "no position 13", "1-12"]),
-        ("K0A", ["no position 0"]),
-        ("K2A:K2C", ["position 2 appears twice"]),
-        ("K2J", ["'J' is not an amino acid"]),
-        ("K2a", ["'a' is not an amino acid"]),
-        ("2KA", ["form A12G"]),
-        ("K2A:", ["form A12G"]),
-        ("MKTAYIAKQRQ", ["11 residues", "12", "deletions"]),
-    ],
-)
-def test_mutations_that_do_not_fit(model: DanceModel, mutant: str, words: list[str]) -> None:
-    with pytest.raises(InputError) as error:
-        score_mutations(model, WILD_TYPE, [mutant])
-    for word in words:
-        assert word in str(error.value)
+def test_windows_of_a_long_protein(model: DanceModel) -> None:
+    """Changes are those of the window's tokens; the wild type is predicted once for all mutants that share it."""
+    letters = np.random.default_rng(0).choice(list("ACDEFGHIKLMNPQRSTVWY"), 1500)
+    letters[[9, 649, 651, 1499]] = "A"
+    wild_type = "".join(letters)
+    labels = ["A10C", "A1500C", "A650C", "A652C:A650W", "A650D"]  # their order is not that of the windows
+    shapes: list[tuple[int, ...]] = []
+    handle = model.register_forward_pre_hook(
+        lambda _, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    table = score_mutations(model, wild_type, labels, batch_size=2, properties="residue")
+    handle.remove()
+    assert shapes == [(1, 1024), (1, 1024), (1, 1024), (2, 1024), (1, 1024), (1, 1024), (1, 1024)]
+    before = tokenize([wild_type])["input_ids"]
+    for row, start in enumerate((0, 478, 256, 256, 256)):
+        after = tokenize(table["sequence"][[row]])["input_ids"]
+        with torch.no_grad():
+            outputs = [model(ids[:, start : start + 1024], pair=False)["psi"].double() for ids in (before, after)]
+        expected = ((outputs[1] - outputs[0]).abs() / (outputs[0].abs() + 0.01)).mean().item()
+        assert table["psi"][row] == pytest.approx(expected, rel=1e-4), labels[row]
+
+
+def test_batch_sizes_by_length() -> None:
+    config = ModelConfig()
+    sizes = [automatic_batch_size(config, tokens, "cpu") for tokens in (4, 74, 402, 1024)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == MAX_BATCH["cpu"]
+    assert sizes[-1] == 1
+    assert automatic_batch_size(config, 402, "cpu", "residue") > sizes[2]
+    assert automatic_batch_size(config, 402, "cuda") > sizes[2]
 
 
 def test_other_errors(model: DanceModel) -> None:
@@ -174,9 +192,11 @@ def test_other_errors(model: DanceModel) -> None:
         score_mutations(model, WILD_TYPE, "K2A")
     with pytest.raises(InputError, match="no mutants"):
         score_mutations(model, WILD_TYPE, [])
+    with pytest.raises(InputError, match="'A2G': position 2 of the wild type is K, not A"):
+        score_mutations(model, WILD_TYPE, ["K2A", "A2G"])
     with pytest.raises(InputError, match="position 1"):
         score_mutations(model, "mKT", ["K2A"])
-    with pytest.raises(InputError, match="mutant 2 has 3 residues"):
+    with pytest.raises(InputError, match="mutant 2: mutant sequence ACD has 3 residues"):
         property_changes(model, "ACDE", ["ACDF", "ACD"])
     with pytest.raises(InputError, match="batch_size"):
         property_changes(model, "ACDE", ["ACDF"], batch_size=0)
@@ -198,6 +218,8 @@ def test_grid() -> None:
     assert grid["ACDEFGHIKLMNPQRSTVWY".index("W"), 1] == table.set_index("mutant")[PUBLISHED_SCORE]["K2W"]
     with pytest.raises(InputError, match="does not belong"):
         mutation_grid(table, "MTK")
+    shifted = pd.DataFrame({"mutant": ["K12W"], PUBLISHED_SCORE: [0.5]})
+    assert np.argwhere(np.isfinite(mutation_grid(shifted, "MKT", offset=10)[0])).tolist() == [[18, 1]]
 
 
 @pytest.mark.parametrize("length", [1, 76, 200])
@@ -218,9 +240,3 @@ def test_heat_map(tmp_path: Path, length: int) -> None:
 def test_heat_map_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column 'other'"):
         plot_mutation_map(table_of("MKT"), "MKT", tmp_path / "map.png", score="other")
-
-
-def test_written_table(model: DanceModel, tmp_path: Path) -> None:
-    table = score_mutations(model, WILD_TYPE, ["K2A", "wt"])
-    write_mutation_table(table, tmp_path / "table.csv")
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), table)

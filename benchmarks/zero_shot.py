@@ -1,0 +1,203 @@
+"""Mutants per second of `seqdance score` against the published loop, and its memory.
+
+    python benchmarks/zero_shot.py [--residues 72] [--mutants 32] [--device cpu] [--threads 2] [--repeats 5]
+    python benchmarks/zero_shot.py --memory
+    python benchmarks/zero_shot.py --many 5000 50000
+
+Published loop: one sequence at a time, all 23 properties in plain form (`tests/oracles/plain_dance.py`), changes from
+the wild type in NumPy. Runs of both take turns. `--memory`: growth of the peak resident memory (VmHWM) of a child
+process over what is resident with the libraries loaded, network included, at 72, 400 and 1,000 residues. `--many`: the
+same for numbers of mutants of the whole command with the tiny network of the demonstration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import torch
+import tyro
+from measure import Clock, compare, in_child, peak_growth, plain_form
+
+from data_prepare.properties import PROPERTIES
+from model.config import PRESETS
+from model.dance import DanceModel
+from model.tokenizer import AMINO_ACIDS, tokenize
+from model.zero_shot import PropertySet, all_single_mutants, apply_mutation, automatic_batch_size, property_changes
+
+LENGTHS: Final = (72, 400, 1000)  # residues of the table of memory
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What to measure."""
+
+    preset: Literal["seqdance", "esmdance", "demo"] = "esmdance"
+    """Network; weights are random."""
+    residues: int = 72
+    """Of the protein."""
+    mutants: int = 32
+    """Scored in one run."""
+    device: str = "cpu"
+    """Of both forms."""
+    threads: int = 2
+    """Of the CPU."""
+    clock: Clock = "wall"
+    """cpu: CPU time of the process, for a machine that others use too; then with one thread."""
+    repeats: int = 5
+    """Runs of each; medians count."""
+    batch_size: int | None = None
+    """Chosen by length unless given."""
+    memory: bool = False
+    """Print the memory at 72, 400 and 1,000 residues instead."""
+    many: tuple[int, ...] = ()
+    """Print the memory of the command for these numbers of mutants instead."""
+    peak: Literal["all", "residue", "command"] | None = None
+    """Print only the growth of this process's peak memory in MB."""
+
+
+def protein(residues: int) -> str:
+    """A random sequence."""
+    draw = np.random.default_rng(0)
+    return "".join(draw.choice(list(AMINO_ACIDS), residues))
+
+
+def network(arguments: Arguments) -> DanceModel:
+    """With random weights."""
+    torch.manual_seed(0)
+    return DanceModel(PRESETS[arguments.preset]).eval().to(arguments.device)
+
+
+def published_loop(model: DanceModel, wild_type: str, mutants: list[str]) -> np.ndarray:
+    """(mutants, 23) changes, one sequence at a time."""
+    plain_dance, weights = plain_form().plain_dance, dict(model.named_parameters())
+    device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def predict(sequence: str) -> dict[str, np.ndarray]:
+        batch = {name: value.to(device) for name, value in tokenize([sequence]).items()}
+        outputs = plain_dance(weights, model.config.heads, **batch)
+        return {name: value[0].cpu().numpy() for name, value in outputs.items()}
+
+    before = predict(wild_type)
+    rows = []
+    for mutant in mutants:
+        after = predict(mutant)
+        rows.append([np.mean(np.abs(after[n] - before[n]) / (np.abs(before[n]) + 0.01)) for n in PROPERTIES])
+    return np.array(rows)
+
+
+def speed(arguments: Arguments) -> None:
+    """Print mutants per second of both forms, with and without residue pairs."""
+    model, wild_type = network(arguments), protein(arguments.residues)
+    labels = all_single_mutants(wild_type)
+    mutants = [apply_mutation(wild_type, label) for label in labels[:: max(1, len(labels) // arguments.mutants)]]
+    mutants = mutants[: arguments.mutants]
+    choices: tuple[PropertySet, ...] = ("all", "residue")
+    for properties in choices:
+
+        def ours(properties: PropertySet = properties) -> np.ndarray:
+            return property_changes(model, wild_type, mutants, arguments.batch_size, properties=properties)
+
+        def plain() -> np.ndarray:
+            return published_loop(model, wild_type, mutants)
+
+        found = ours()
+        difference = np.abs(found / plain()[:, : found.shape[1]] - 1).max()
+        size = arguments.batch_size or automatic_batch_size(
+            model.config, arguments.residues + 2, model.esm2.embeddings.word_embeddings.weight.device.type, properties
+        )
+        ours_s, plain_s, ratio = compare(ours, plain, arguments.repeats, arguments.clock)
+        print(
+            f"{properties:7} {arguments.residues} residues, batch {size:3}: ours {len(mutants) / ours_s:8.2f} mutants/s,"
+            f" published loop {len(mutants) / plain_s:8.2f} mutants/s, ratio {ratio:5.2f},"
+            f" largest relative difference {difference:.0e}",
+            flush=True,
+        )
+
+
+def peak(arguments: Arguments) -> float:
+    """Megabytes of two batches in this process, the network included, or of the command with the tiny network."""
+    if arguments.peak == "command":
+        from seqdance.score import ScoreConfig, score
+
+        with tempfile.TemporaryDirectory() as folder:
+            DanceModel(PRESETS["demo"]).save_pretrained(folder)
+            table = Path(folder) / "mutants.csv"
+            wild_type = protein(arguments.residues)
+            write_mutants(table, wild_type, arguments.mutants)
+            config = ScoreConfig(
+                model=folder,
+                sequence=wild_type,
+                mutants=table,
+                output=Path(folder) / "scores.csv",
+                device=arguments.device,
+                properties="residue",
+            )
+            score(dataclasses.replace(config, mutants=None, mutations=f"{wild_type[0]}1X"))  # libraries are loaded
+            return peak_growth(lambda: score(config))
+    property_changes(DanceModel(PRESETS["demo"]), "ACD", ["ACE"])  # libraries take their buffers
+    properties: PropertySet = "residue" if arguments.peak == "residue" else "all"
+
+    def two_batches() -> None:
+        model, wild_type = network(arguments), protein(arguments.residues)
+        size = 2 * automatic_batch_size(model.config, arguments.residues + 2, "cpu", properties)
+        mutants = [apply_mutation(wild_type, label) for label in all_single_mutants(wild_type)[:size]]
+        property_changes(model, wild_type, mutants, properties=properties)
+
+    return peak_growth(two_batches)
+
+
+def write_mutants(path: Path, wild_type: str, number: int) -> None:
+    """A table of different mutants with two substitutions."""
+    with path.open("w") as file:
+        file.write("mutant\n")
+        places = ((i, j) for i in range(len(wild_type)) for j in range(i))
+        letters = [(a, b) for a in AMINO_ACIDS for b in AMINO_ACIDS]
+        labels = (
+            f"{wild_type[j]}{j + 1}{a}:{wild_type[i]}{i + 1}{b}\n"
+            for i, j in places
+            for a, b in letters
+            if a != wild_type[j] and b != wild_type[i]
+        )
+        file.writelines(islice(labels, number))
+
+
+def memory(arguments: Arguments) -> None:
+    """Print the memory of two batches at several lengths."""
+    for residues in LENGTHS:
+        for properties in ("all", "residue"):
+            options = ("--preset", arguments.preset, "--threads", arguments.threads, "--residues", residues)
+            grown = in_child(__file__, (*options, "--peak", properties))
+            print(f"{properties:7} {residues:4} residues: peak memory {grown:7.0f} MB", flush=True)
+
+
+def many(arguments: Arguments) -> None:
+    """Print the memory of the command for numbers of mutants."""
+    for number in arguments.many:
+        grown = in_child(__file__, ("--threads", arguments.threads, "--mutants", number, "--peak", "command"))
+        print(f"command, {number:8} mutants: peak memory {grown:7.0f} MB", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    torch.set_num_threads(arguments.threads)
+    if arguments.peak:
+        print(peak(arguments))
+    elif arguments.memory:
+        memory(arguments)
+    elif arguments.many:
+        many(arguments)
+    else:
+        speed(arguments)
+
+
+if __name__ == "__main__":
+    main()
