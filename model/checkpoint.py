@@ -19,7 +19,7 @@ import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 
@@ -32,7 +32,14 @@ MANIFEST_NAME: Final = "manifest.json"
 PREFIX: Final = "update_"
 
 
-def save_checkpoint(folder: Path, update: int, model: DanceModel, training: Mapping[str, Any]) -> Path:
+class Saved(Protocol):
+    """A network that writes its own files."""
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model.safetensors and config.json into a folder."""
+
+
+def save_checkpoint(folder: Path, update: int, model: Saved, training: Mapping[str, Any]) -> Path:
     """Write `folder`/update_N. A folder of that name is replaced.
 
     Parameters

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import torch
 import torch.distributed as dist
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from data_prepare.errors import InputError
 from data_prepare.files import write_text
 from data_prepare.properties import GROUPS, properties_of_group
-from model.config import Stage, TrainConfig
+from model.config import Stage
 from model.dataset import Batch
 from model.processes import Process
 
@@ -32,6 +32,20 @@ LOG_NAME: Final = "log.jsonl"
 GRADIENT_NORM: Final = "Gradient norm"  # before clipping
 TOKENS_PER_SECOND: Final = "Tokens per second"  # of all processes, without padding
 PEAK_MEMORY: Final = "Peak memory (GiB)"  # so far, of the process that needs most: on its GPU, else resident
+
+
+class RunConfig(Protocol):
+    """What the configurations of all trainings have in common: they are dataclasses with these fields."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def output(self) -> Path:
+        """Folder of the run."""
+
+    @property
+    def resume(self) -> str:
+        """What a training goes on from: auto, none, or a checkpoint folder."""
 
 
 class LossRecord:
@@ -110,8 +124,9 @@ class RunLog:
     Lines of updates after `update` (of a run that went on after its last checkpoint) are removed.
     """
 
-    def __init__(self, config: TrainConfig, process: Process, precision: str, update: int) -> None:
-        self.config, self.process, self.precision, self.update = config, process, precision, update
+    def __init__(self, config: RunConfig, process: Process, precision: str, update: int, updates: int) -> None:
+        self.config, self.process, self.precision = config, process, precision
+        self.update, self.updates = update, updates
         self.path = config.output / LOG_NAME
 
     def __enter__(self) -> RunLog:
@@ -128,7 +143,7 @@ class RunLog:
             self._board = SummaryWriter(str(self.config.output / "tensorboard"), purge_step=self.update + 1)
             seldom = 0.1 if sys.stderr.isatty() else 30.0  # seconds; each turn is a line of a batch system's file
             self._bar = tqdm(
-                total=self.config.updates, initial=self.update, unit="update", dynamic_ncols=True, mininterval=seldom
+                total=self.updates, initial=self.update, unit="update", dynamic_ncols=True, mininterval=seldom
             )
         return self
 
@@ -151,13 +166,17 @@ class RunLog:
         line |= {"Learning Rate": rate, "Max_len": stage.length, **means}
         line |= {TOKENS_PER_SECOND: sum(tokens) / seconds, PEAK_MEMORY: max(memory)}
         self._time, self._logged = now, update
+        self.append(line, {group: f"{means[f'{group}_loss']:.3f}" for group in GROUPS})
+
+    def append(self, line: Mapping[str, float | None], shown: Mapping[str, str]) -> None:
+        """Add a line with its `n_update` to the log and to TensorBoard; the progress bar shows `shown`."""
         if self.process.rank == 0:
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             for name, value in line.items():
                 if value is not None:
-                    self._board.add_scalar(name, value, update)
-            self._bar.set_postfix({group: f"{means[f'{group}_loss']:.3f}" for group in GROUPS}, refresh=False)
+                    self._board.add_scalar(name, value, line["n_update"])
+            self._bar.set_postfix(dict(shown), refresh=False)
 
     def advance(self) -> None:
         """One more update is done."""
@@ -183,7 +202,7 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def write_config(config: TrainConfig, precision: str, devices: Sequence[str]) -> None:
+def write_config(config: RunConfig, precision: str, devices: Sequence[str]) -> None:
     """Write config.json of the run: configuration, precision that it came to, versions, device of each process."""
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}  # with its build: +cpu, +cu130
     versions |= {name: version(name) for name in ("seqdance", "numpy", "h5py", "safetensors")}

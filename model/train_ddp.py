@@ -48,7 +48,7 @@ from model.dance import DanceModel, load_esm2_encoder
 from model.dataset import Batch, TrainingSet, batches, default_workers, group_sequences, require_files
 from model.loss import dance_loss, valid_counts
 from model.processes import Process, StopSignal, start_process
-from model.run_log import LossRecord, RunLog
+from model.run_log import LossRecord, RunConfig, RunLog
 from model.schedule import Draws, learning_rate, stage_of
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -96,7 +96,7 @@ def train(config: TrainConfig, process: Process) -> None:
 
     with (
         StopSignal() as signalled,
-        RunLog(config, process, training.precision, progress.update) as log,
+        RunLog(config, process, training.precision, progress.update, config.updates) as log,
         closing(batches(data, draws, workers, pin_memory=process.device.type == "cuda")) as stream,
     ):
         while progress.update < final:
@@ -174,7 +174,7 @@ def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:
     return data, read_loss_weights(config.weights)
 
 
-def choose_checkpoint(config: TrainConfig) -> Path | None:
+def choose_checkpoint(config: RunConfig) -> Path | None:
     """The checkpoint that `--resume` asks for; None: start anew.
 
     Raises

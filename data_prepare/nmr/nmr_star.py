@@ -206,7 +206,9 @@ def star_labels(
         raise InputError("pynmrstar is not installed: pip install 'seqdance[nmr]'")
     source = Path(source)
     files = sorted(path for path in source.rglob("*") if path.suffix in STAR_SUFFIXES) if source.is_dir() else [source]
-    if not files or not source.exists():
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    if not files:
         raise InputError(f"{source}: no NMR-STAR files (*{', *'.join(STAR_SUFFIXES)})")
     rows: dict[str, tuple[str, str, str]] = {}
     left_out: list[LeftOut] = []

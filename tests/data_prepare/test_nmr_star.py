@@ -259,8 +259,11 @@ def test_a_folder_goes_on_after_failures(tmp_path, write):
     assert not left_out["reason"].str.contains(str(tmp_path)).any()
     alone, _ = star_labels(whole)
     assert alone["entry_ID"].tolist() == ["15000_1"]
-    with pytest.raises(InputError, match="no NMR-STAR files"):
+    with pytest.raises(InputError, match="no such file or folder"):
         star_labels(tmp_path / "sub" / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no NMR-STAR files"):
+        star_labels(tmp_path / "empty")
     with pytest.raises(InputError, match=r"coverage 2: expected"):
         star_labels(tmp_path, 2)
 

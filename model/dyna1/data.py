@@ -1,0 +1,253 @@
+"""Labelled proteins, and the batches of a training of the classifier.
+
+Which proteins an update sees, and where they are cropped, follow from (seed, number of the update) alone: a training
+that resumes at an update goes on as if it had never stopped, and each process takes its share of the same proteins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_prepare.errors import InputError
+from data_prepare.nmr.labels import COLUMNS, FORM_OF_SOURCE, NOT_EVALUATED, read_label_table, targets
+from model.dyna1.cache import EmbeddingCache, write_cache
+from model.dyna1.embedders import Embedder, EmbeddingSource, OneHot, make_embedder
+from model.dyna1.entries import Entry
+from model.processes import Process
+
+LOGGER: Final = logging.getLogger("seqdance")
+
+
+class Protein(NamedTuple):
+    """A protein with one target per residue."""
+
+    name: str
+    sequence: str
+    target: NDArray[np.int8]  # (L,) 1 exchange, 0 none, -1 not evaluated
+    cluster: str
+
+
+Read = Callable[[str, str], Tensor]  # name, sequence -> (L, width) float32 embedding, or (L, L, channels) pairs
+Window = tuple[Protein, int]  # a protein and the first of its residues that are seen
+
+
+class Batch(NamedTuple):
+    """Padded windows of proteins."""
+
+    names: tuple[str, ...]
+    embedding: Tensor  # (B, L, width) or (B, L, L, channels) float32, 0 at padding
+    padding: Tensor  # (B, L) bool, True where there is no residue
+    target: Tensor  # (B, L) int8, -1 where not evaluated and at padding
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(self.names, *(tensor.to(device) for tensor in self[1:]))
+
+
+def labelled_proteins(
+    table: pd.DataFrame,
+    path: str,
+    *,
+    missing_only: bool = False,
+    rex_only: bool = False,
+    unsuppressed: bool = False,
+) -> list[Protein]:
+    """Proteins of a table of labels that have a residue to evaluate; a warning names the others.
+
+    Parameters
+    ----------
+    table
+        As `read_label_table` gives it. A protein without a cluster is one of its own.
+    path
+        Where the table is from, for messages.
+    missing_only, rex_only, unsuppressed
+        As in `data_prepare.nmr.labels.targets`.
+
+    Raises
+    ------
+    InputError
+        The options exclude each other, or no protein is left.
+    """
+    options = {"missing_only": missing_only, "rex_only": rex_only, "unsuppressed": unsuppressed}
+    rows = table[list(COLUMNS)].itertuples(index=False, name=None)
+    proteins = [
+        Protein(name, sequence, targets(label, sequence, FORM_OF_SOURCE[source], **options), cluster)
+        for name, sequence, label, source, cluster in rows
+    ]
+    kept = [protein for protein in proteins if (protein.target != NOT_EVALUATED).any()]
+    if not kept:
+        raise InputError(f"{path}: no protein has a residue to evaluate; look at its labels")
+    if len(kept) < len(proteins):
+        names = [protein.name for protein in proteins if (protein.target == NOT_EVALUATED).all()]
+        LOGGER.warning("warning: %s: no residue to evaluate in %s", path, first_names(names))
+    return kept
+
+
+def read_proteins(path: Path) -> list[Protein]:
+    """Proteins of a label table (CSV), see `labelled_proteins`."""
+    return labelled_proteins(read_label_table(path), str(path))
+
+
+def cluster_members(proteins: Sequence[Protein]) -> list[list[int]]:
+    """Numbers of the proteins of each cluster, in order of first appearance."""
+    members: dict[tuple[str, str], list[int]] = {}
+    for number, protein in enumerate(proteins):
+        key = ("cluster", protein.cluster) if protein.cluster else ("protein", protein.name)
+        members.setdefault(key, []).append(number)
+    return list(members.values())
+
+
+class TrainingSet:
+    """The updates of a training: in each epoch every sequence cluster sends one random member, in random order.
+
+    Parameters
+    ----------
+    proteins
+        Proteins to train on.
+    seed
+        Decides on members, order and crops.
+    batch
+        Proteins of an update, of all processes together. The last update of an epoch may have fewer.
+    crop
+        Longer proteins are cut to a random window of this length.
+    """
+
+    def __init__(self, proteins: Sequence[Protein], seed: int, batch: int, crop: int) -> None:
+        self.proteins, self.seed, self.batch, self.crop = list(proteins), seed, batch, crop
+        self.clusters = cluster_members(proteins)
+        self.updates = -(-len(self.clusters) // batch)  # of an epoch
+        self._epoch: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None  # number, proteins, starts
+
+    def epoch(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Proteins of an epoch (counted from 0) in their order, and the first residue of each window; (clusters,)."""
+        if self._epoch is None or self._epoch[0] != number:
+            random = np.random.default_rng([self.seed, number])
+            members = np.array([random.choice(members) for members in self.clusters])
+            members = random.permutation(members)
+            excess = np.array([len(self.proteins[member].sequence) for member in members]) - self.crop
+            self._epoch = number, members, random.integers(np.maximum(excess, 0) + 1)
+        return self._epoch[1:]
+
+    def windows(self, update: int) -> list[Window]:
+        """Windows of an update (counted from 0), those of all processes together."""
+        epoch, place = divmod(update, self.updates)
+        members, starts = self.epoch(epoch)
+        own = slice(place * self.batch, (place + 1) * self.batch)
+        return [(self.proteins[m], int(start)) for m, start in zip(members[own], starts[own], strict=True)]
+
+    def evaluated(self, update: int) -> int:
+        """Evaluated residues in the windows of an update, of all processes together."""
+        targets = [protein.target[start : start + self.crop] for protein, start in self.windows(update)]
+        return int((np.concatenate(targets) != NOT_EVALUATED).sum())
+
+    def shares(self, update: int, rank: int = 0, processes: int = 1, parts: int = 1) -> list[list[Window]]:
+        """Windows of one process in an update, in at most `parts` parts of similar length and at least one.
+
+        All processes run backward: one for which the last update of an epoch has no protein gets a window without
+        targets.
+        """
+        windows = self.windows(update)
+        own = windows[rank::processes]
+        if not own:
+            protein, start = windows[0]
+            own = [(protein._replace(target=np.full_like(protein.target, NOT_EVALUATED)), start)]
+        own = sorted(own, key=lambda window: min(len(window[0].sequence), self.crop))  # little padding in each part
+        cuts = np.linspace(0, len(own), min(parts, len(own)) + 1).astype(int)
+        return [own[first:last] for first, last in pairwise(cuts)]
+
+    def load(self, share: Sequence[Window], read: Read) -> Batch:
+        """Read the embeddings of windows."""
+        rows = []
+        for protein, start in share:
+            window = slice(start, start + self.crop)
+            embedding = embedding_of(protein, read)
+            cut = embedding[window, window] if embedding.ndim == 3 else embedding[window]
+            rows.append((protein.name, cut, protein.target[window]))
+        return collate(rows)
+
+    def fingerprint(self) -> str:
+        """What the sequence of batches follows from."""
+        content = [
+            (protein.name, protein.sequence, protein.target.tolist(), protein.cluster) for protein in self.proteins
+        ]
+        return hashlib.sha256(json.dumps([self.seed, self.batch, self.crop, content]).encode()).hexdigest()
+
+
+def embedding_of(protein: Protein, read: Read) -> Tensor:
+    """Embedding with one row per residue.
+
+    Raises
+    ------
+    InputError
+        It has another number of rows.
+    """
+    embedding = read(protein.name, protein.sequence)
+    if len(embedding) != len(protein.sequence):
+        raise InputError(
+            f"entry {protein.name}: embedding of {len(embedding)} residues for a sequence of {len(protein.sequence)}"
+        )
+    return embedding
+
+
+def collate(rows: Sequence[tuple[str, Tensor, NDArray[np.int8]]]) -> Batch:
+    """Pad names, embeddings and targets to the longest protein."""
+    names, embeddings, labels = zip(*rows, strict=True)
+    lengths = torch.tensor([len(label) for label in labels])
+    longest = int(lengths.max())
+    sides = embeddings[0].ndim - 1  # 1; pairs have 2
+    embedding = torch.zeros(len(rows), *[longest] * sides, embeddings[0].shape[-1])  # (B, L, width), (B, L, L, width)
+    target = torch.full((len(rows), longest), NOT_EVALUATED, dtype=torch.int8)
+    for row, (values, label) in enumerate(zip(embeddings, labels, strict=True)):
+        n = len(label)
+        (embedding[row, :n] if sides == 1 else embedding[row, :n, :n]).copy_(values)
+        target[row, :n] = torch.from_numpy(label)
+    return Batch(names, embedding, torch.arange(longest) >= lengths[:, None], target)
+
+
+def whole_batches(proteins: Sequence[Protein], read: Read, size: int) -> Iterator[Batch]:
+    """Whole proteins, `size` of similar length at a time."""
+    order = sorted(proteins, key=lambda protein: len(protein.sequence))
+    for first in range(0, len(order), size):
+        yield collate([(p.name, embedding_of(p, read), p.target) for p in order[first : first + size]])
+
+
+def open_embeddings(line: str, cache: Path, proteins: Sequence[Protein], process: Process) -> EmbeddingSource:
+    """Source of the embeddings of a training.
+
+    One-hot letters are made when they are read. Those of a language model are computed once, by rank 0, and kept in the
+    file `cache`; what it has already is not computed again.
+
+    Raises
+    ------
+    InputError
+        The source cannot be used, or a file of embeddings lacks a protein.
+    """
+
+    def kept() -> str:
+        source = make_embedder(line, process.device)
+        if not isinstance(source, Embedder) or isinstance(source, OneHot):
+            return line
+        write_cache(cache, source, [Entry(protein.name, protein.sequence) for protein in proteins])
+        return f"cache:{cache}"
+
+    source = make_embedder(process.first(kept), process.device)
+    if isinstance(source, EmbeddingCache) and (missing := [p.name for p in proteins if p.name not in source]):
+        raise InputError(f"{source.path}: lacks {first_names(missing)}; add them with seqdance dyna1 embed")
+    return source
+
+
+def first_names(names: Sequence[str], most: int = 5) -> str:
+    """Number of entries and the first of them."""
+    return f"{len(names)} entries: {', '.join(names[:most])}{', ...' if len(names) > most else ''}"

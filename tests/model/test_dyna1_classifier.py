@@ -1,0 +1,211 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from data_prepare.errors import InputError
+from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, p_exchange
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "model"
+SMALL = Dyna1Config(width=32, layers=3, heads=4, feed_forward=64)
+
+
+def golden() -> tuple[Classifier, dict[str, Tensor]]:
+    """The small classifier of the published implementation, its inputs and outputs."""
+    model = Classifier(SMALL)
+    model.load_state_dict(load_file(DATA / "dyna1_classifier_weights.safetensors"))
+    with np.load(DATA / "dyna1_classifier.npz") as arrays:
+        return model.eval(), {name: torch.from_numpy(arrays[name]) for name in arrays}
+
+
+def random_classifier(config: Dyna1Config) -> Classifier:
+    """Weights at which attention is far from uniform and every layer another one."""
+    torch.manual_seed(0)
+    model = Classifier(config)
+    for name, value in model.named_parameters():
+        torch.nn.init.normal_(value, 1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.4)
+    return model.eval()
+
+
+def plain_classifier(model: Classifier, embedding: Tensor, padding: Tensor) -> Tensor:
+    """The formulas of the architecture, one residue pair at a time in float64: (L, width), (L,) -> (L,)."""
+    state = {name.removeprefix("classifier."): value.double() for name, value in model.state_dict().items()}
+    config = model.config
+    size = config.width // config.heads
+
+    def norm(x: Tensor, name: str, eps: float) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        scaled = centred / (centred.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+        return scaled * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+    x = norm(embedding.double(), "norm1", 1e-12)
+    real = [row for row in range(len(x)) if not padding[row]]
+    for layer in range(config.layers):
+        at = f"encoder.layers.{layer}"
+        y = norm(x, f"{at}.norm1", 1e-5)
+        q, k, v = (y @ state[f"{at}.self_attn.in_proj_weight"].T + state[f"{at}.self_attn.in_proj_bias"]).chunk(
+            3, dim=-1
+        )
+        context = torch.zeros_like(x)
+        for head in range(config.heads):
+            part = slice(head * size, (head + 1) * size)
+            for row in range(len(x)):
+                scores = torch.stack([q[row, part] @ k[other, part] for other in real]) / size**0.5
+                share = scores.exp() / scores.exp().sum()
+                context[row, part] = sum(s * v[other, part] for s, other in zip(share, real, strict=True))
+        x = x + context @ state[f"{at}.self_attn.out_proj.weight"].T + state[f"{at}.self_attn.out_proj.bias"]
+        y = norm(x, f"{at}.norm2", 1e-5)
+        y = (y @ state[f"{at}.linear1.weight"].T + state[f"{at}.linear1.bias"]).clamp(min=0)
+        x = x + y @ state[f"{at}.linear2.weight"].T + state[f"{at}.linear2.bias"]
+    return (norm(x, "norm2", 1e-12) @ state["output_layer.weight"].T + state["output_layer.bias"]).squeeze(-1)
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_equals_the_published_classifier(fast_path: bool) -> None:
+    model, arrays = golden()
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(fast_path)
+    try:
+        with torch.no_grad():
+            logits = model(arrays["embedding"], arrays["padding"])
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+    real = ~arrays["padding"]
+    assert real.sum(1).unique().numel() == 3  # rows of different length
+    torch.testing.assert_close(logits[real], arrays["logits"][real], rtol=0, atol=1e-5)
+    torch.testing.assert_close(p_exchange(logits)[real], arrays["p_exchange"][real], rtol=0, atol=1e-5)
+
+
+def test_equals_the_plain_formulas() -> None:
+    model = random_classifier(Dyna1Config(width=12, layers=2, heads=3, feed_forward=20))
+    embedding = torch.randn(7, 12)
+    padding = torch.tensor([False] * 5 + [True] * 2)
+    expected = plain_classifier(model, embedding, padding)
+    with torch.no_grad():
+        found = model(embedding[None], padding[None])[0]
+    assert expected[:5].std() > 0.1
+    torch.testing.assert_close(found[:5].double(), expected[:5], rtol=0, atol=1e-5)
+
+
+def test_evaluation_equals_the_pass_that_keeps_gradients() -> None:
+    model = random_classifier(SMALL)
+    embedding, padding = torch.randn(3, 9, 32), torch.arange(9) >= torch.tensor([[9], [4], [1]])
+    with torch.inference_mode():
+        fast = model(embedding, padding)
+    slow = model(embedding, padding)
+    assert slow.requires_grad
+    torch.testing.assert_close(fast[~padding], slow.detach()[~padding], rtol=0, atol=1e-5)
+
+
+def test_padding_changes_nothing() -> None:
+    model = random_classifier(SMALL)
+    embedding = torch.randn(1, 6, 32)
+    none = torch.zeros(1, 6, dtype=torch.bool)
+    longer = torch.cat([embedding, torch.full((1, 5, 32), 7.0)], dim=1)
+    with torch.no_grad():
+        alone, padded = model(embedding, none), model(longer, F.pad(none, (0, 5), value=True))
+    torch.testing.assert_close(padded[:, :6], alone, rtol=0, atol=1e-5)
+
+
+def test_layer_norms_see_the_smallest_embeddings() -> None:
+    """With the eps 1e-5 of PyTorch, embeddings of 1e-4 would vanish."""
+    model = random_classifier(SMALL)
+    assert {model.classifier.norm1.eps, model.classifier.norm2.eps} == {1e-12}
+    embedding, padding = torch.randn(1, 6, 32), torch.zeros(1, 6, dtype=torch.bool)
+    with torch.no_grad():
+        torch.testing.assert_close(model(embedding * 1e-4, padding), model(embedding, padding), rtol=0, atol=1e-3)
+
+
+def test_dropout_only_in_training() -> None:
+    model = random_classifier(SMALL)
+    embedding, padding = torch.randn(1, 6, 32), torch.zeros(1, 6, dtype=torch.bool)
+    with torch.no_grad():
+        assert torch.equal(model(embedding, padding), model(embedding, padding))
+        model.train()
+        assert not torch.allclose(model(embedding, padding), model(embedding, padding), atol=1e-3)
+
+
+def test_the_prior_shifts_the_probability() -> None:
+    logits = torch.tensor([np.log(0.05 / 0.95), 0.0, -60.0, 60.0])
+    torch.testing.assert_close(p_exchange(logits), torch.tensor([0.5, 0.95, 0.0, 1.0], dtype=logits.dtype))
+
+
+def test_a_new_classifier_starts_without_biases() -> None:
+    for name, value in Classifier(PRESETS["onehot"]).named_parameters():
+        if name.endswith("bias"):
+            assert not value.any(), name
+        elif "norm" in name:
+            assert (value == 1).all(), name
+        else:
+            assert value.std() > 0, name
+
+
+def test_published_names_and_sizes() -> None:
+    assert set(Classifier(SMALL).state_dict()) == set(load_file(DATA / "dyna1_classifier_weights.safetensors"))
+    sizes = {name: (c.width, c.layers, c.heads, c.feed_forward, c.dropout) for name, c in PRESETS.items()}
+    assert sizes == {
+        "esm3": (1536, 12, 6, 2048, 0.1),
+        "esm2": (640, 12, 8, 2048, 0.1),
+        "onehot": (24, 10, 6, 2048, 0.1),
+        "seqdance": (480, 12, 8, 2048, 0.1),
+        "af2": (4096, 12, 8, 2048, 0.1),
+    }
+    with torch.device("meta"):
+        front = Classifier(PRESETS["af2"]).sel_v
+    assert front.shape == (128, 32)
+
+
+def pairs_classifier() -> Classifier:
+    return random_classifier(Dyna1Config(width=5 * 6, layers=1, heads=2, feed_forward=8, pair_channels=6))
+
+
+def test_pairs_are_gathered_by_attention_over_partners() -> None:
+    model = pairs_classifier()
+    pairs = torch.randn(1, 4, 4, 6)
+    padding = torch.tensor([[False, False, False, True]])
+    with torch.no_grad():
+        found = model.gather_pairs(pairs, padding)[0]  # (4, 30)
+        normed = model.layernorm(pairs)[0].double()
+    vectors = model.sel_v.detach().double()  # (6, 5)
+    for i in range(3):
+        for n in range(5):
+            weights = np.exp([float(normed[i, j] @ vectors[:, n]) for j in range(3)])
+            expected = sum(w * normed[i, j] for j, w in enumerate(weights / weights.sum()))
+            torch.testing.assert_close(found[i, 6 * n : 6 * n + 6].double(), expected, rtol=0, atol=1e-5)
+
+
+def test_pairs_with_padding() -> None:
+    model = pairs_classifier()
+    pairs = torch.randn(1, 4, 4, 6)
+    none = torch.zeros(1, 4, dtype=torch.bool)
+    with torch.no_grad():
+        alone = model(pairs, none)
+        padded = model(F.pad(pairs, (0, 0, 0, 3, 0, 3), value=9.0), F.pad(none, (0, 3), value=True))
+    assert alone.shape == (1, 4)
+    torch.testing.assert_close(padded[:, :4], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": 5}, "32 is no multiple of 5 heads"),
+        ({"layers": 0}, "layers is 0"),
+        ({"width": True}, "width is True"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"pair_channels": 5}, "no multiple of 5 pair channels"),
+        ({"depth": 3}, "unknown entries depth"),
+    ],
+)
+def test_wrong_configuration(change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Dyna1Config.from_dict(SMALL.to_dict() | change)
+
+
+def test_incomplete_configuration() -> None:
+    assert Dyna1Config.from_dict(SMALL.to_dict()) == SMALL
+    with pytest.raises(InputError, match="heads is missing"):
+        Dyna1Config.from_dict({"width": 32})

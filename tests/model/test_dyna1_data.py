@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from data_prepare.errors import InputError
+from data_prepare.nmr.labels import COLUMNS, write_label_table
+from data_prepare.nmr.relaxdb import read_relaxdb
+from model.dyna1.baselines import fit_baselines, read_baselines, read_dssp
+from model.dyna1.data import (
+    Protein,
+    TrainingSet,
+    cluster_members,
+    collate,
+    labelled_proteins,
+    read_proteins,
+    whole_batches,
+)
+from model.dyna1.metrics import summarise
+
+LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+
+
+def proteins_of(clusters: str, lengths: tuple[int, ...] = (9, 30, 14)) -> list[Protein]:
+    """A protein for each letter, the cluster; "." is a protein without one."""
+    random = np.random.default_rng(1)
+    made = []
+    for number, cluster in enumerate(clusters):
+        n = lengths[number % len(lengths)]
+        sequence = "".join(random.choice(list(LETTERS), n))
+        made.append(Protein(f"p{number}", sequence, random.integers(-1, 2, n).astype(np.int8), cluster.strip(".")))
+    return made
+
+
+def numbered(name: str, sequence: str) -> torch.Tensor:
+    """Embedding (L, 2): number of the protein and position."""
+    return torch.tensor([[float(name[1:]), place] for place in range(len(sequence))])
+
+
+def pairs(name: str, sequence: str) -> torch.Tensor:
+    n = len(sequence)
+    return torch.arange(n * n).float().reshape(n, n, 1)
+
+
+# tables
+
+
+def test_table_gives_targets_and_leaves_out_proteins_without_any(tmp_path, caplog) -> None:
+    rows = [("a", "ACDPG", "A.A.A", "refdb", "c1"), ("b", "GG", "..", "refdb", ""), ("c", "GAG", "A^A", "relaxdb", "")]
+    path = tmp_path / "labels.csv"
+    write_label_table(path, pd.DataFrame(rows, columns=list(COLUMNS)))
+    found = read_proteins(path)
+    assert [(protein.name, protein.cluster) for protein in found] == [("a", "c1"), ("c", "")]
+    assert found[0].target.tolist() == [0, 1, 0, -1, 0]
+    assert found[1].target.tolist() == [0, 1, 0]
+    assert "no residue to evaluate in 1 entries: b" in caplog.text
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    with pytest.raises(InputError, match="no protein has a residue"):
+        labelled_proteins(table[1:2], "here")
+    assert labelled_proteins(table, "here", missing_only=True)[1].target.tolist() == [0, 0, 0]
+    assert labelled_proteins(table, "here", rex_only=True)[0].target.tolist() == [0, -1, 0, -1, 0]
+
+
+# epochs
+
+
+def test_epoch_holds_one_random_member_of_each_cluster() -> None:
+    proteins = proteins_of("aabbb.c.")
+    data = TrainingSet(proteins, seed=3, batch=3, crop=12)
+    assert (len(data.clusters), data.updates) == (5, 2)
+    drawn = Counter()
+    for epoch in range(200):
+        windows = [window for update in (0, 1) for window in data.windows(2 * epoch + update)]
+        numbers = sorted(int(protein.name[1:]) for protein, _ in windows)
+        assert len(numbers) == 5
+        assert {5, 6, 7} <= set(numbers)
+        assert all(len(set(numbers) & set(members)) == 1 for members in cluster_members(proteins))
+        drawn.update(numbers)
+    assert all(70 < drawn[number] < 130 for number in (0, 1))
+    assert all(40 < drawn[number] < 95 for number in (2, 3, 4))
+    first = [data.windows(update)[0][0].name for update in range(0, 400, 2)]
+    assert len(set(first)) == 8  # in random order
+
+
+def test_crops_are_random_windows_of_longer_proteins() -> None:
+    proteins = proteins_of("....", lengths=(9, 30))
+    data = TrainingSet(proteins, seed=0, batch=4, crop=12)
+    starts = {name: set() for name in ("p0", "p1", "p2", "p3")}
+    for update in range(300):
+        for protein, start in data.windows(update):
+            starts[protein.name].add(start)
+            batch = data.load([(protein, start)], numbered)
+            expected = torch.arange(start, start + min(12, len(protein.sequence))).float()
+            assert torch.equal(batch.embedding[0, :, 1], expected)
+            assert batch.target[0].tolist() == protein.target[start : start + 12].tolist()
+    assert starts["p0"] == starts["p2"] == {0}
+    assert starts["p1"] == starts["p3"] == set(range(19))
+
+
+def test_samples_depend_on_seed_and_update_alone() -> None:
+    proteins = proteins_of("aabb......")
+    whole = TrainingSet(proteins, 5, 3, 12)
+    expected = [whole.windows(update) for update in range(30)]
+    late = TrainingSet(proteins, 5, 3, 12)
+    assert [(p.name, s) for p, s in late.windows(17)] == [(p.name, s) for p, s in expected[17]]
+    other = TrainingSet(proteins, 6, 3, 12)
+    assert [[p.name for p, _ in other.windows(u)] for u in range(30)] != [[p.name for p, _ in w] for w in expected]
+    assert whole.fingerprint() == late.fingerprint() != other.fingerprint()
+    assert whole.fingerprint() != TrainingSet(proteins[:-1], 5, 3, 12).fingerprint()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("parts", [1, 2, 9])
+def test_processes_share_the_windows_of_an_update(processes: int, parts: int) -> None:
+    data = TrainingSet(proteins_of("." * 10), 0, 4, 12)  # 4, 4 and 2 proteins
+    for update in range(6):
+        shares = [data.shares(update, rank, processes, parts) for rank in range(processes)]
+        assert all(1 <= len(own) <= parts and all(own) for own in shares)
+        counted = [(p.name, start) for own in shares for part in own for p, start in part if (p.target >= 0).any()]
+        assert sorted(counted) == sorted((p.name, start) for p, start in data.windows(update))
+        targets = [data.load(part, numbered).target for own in shares for part in own]
+        assert sum(int((target >= 0).sum()) for target in targets) == data.evaluated(update)
+
+
+# batches
+
+
+def test_batch_is_padded() -> None:
+    proteins = proteins_of("..", lengths=(3, 5))
+    batch = next(whole_batches(proteins, numbered, 2))
+    assert batch.names == ("p0", "p1")
+    assert batch.embedding.shape == (2, 5, 2)
+    assert batch.padding.tolist() == [[False] * 3 + [True] * 2, [False] * 5]
+    assert torch.equal(batch.embedding[0, :3], numbered("p0", "AAA"))
+    assert (batch.embedding[0, 3:] == 0).all()
+    assert batch.target[0].tolist() == [*proteins[0].target.tolist(), -1, -1]
+
+
+def test_pairs_are_cut_and_padded_on_both_sides() -> None:
+    proteins = proteins_of("..", lengths=(3, 20))
+    data = TrainingSet(proteins, 0, 2, 12)
+    batch = data.load([(proteins[0], 0), (proteins[1], 4)], pairs)
+    assert batch.embedding.shape == (2, 12, 12, 1)
+    assert torch.equal(batch.embedding[0, :3, :3, 0], torch.arange(9.0).reshape(3, 3))
+    assert batch.embedding[0, 3:].abs().sum() + batch.embedding[0, :, 3:].abs().sum() == 0
+    assert torch.equal(batch.embedding[1, ..., 0], torch.arange(400.0).reshape(20, 20)[4:16, 4:16])
+
+
+def test_batches_of_whole_proteins_hold_each_once_with_similar_lengths() -> None:
+    proteins = proteins_of("." * 11, lengths=(40, 3, 17, 9))
+    found = list(whole_batches(proteins, numbered, 3))
+    assert sorted(name for batch in found for name in batch.names) == sorted(p.name for p in proteins)
+    assert [batch.embedding.shape[1] for batch in found] == [3, 17, 40, 40]
+
+
+def test_embedding_of_another_length_is_refused() -> None:
+    protein = proteins_of(".")[0]
+    with pytest.raises(InputError, match="entry p0: embedding of 2 residues for a sequence of 9"):
+        list(whole_batches([protein], lambda name, sequence: torch.zeros(2, 4), 1))
+    assert collate([("a", torch.ones(2, 1), np.zeros(2, np.int8))]).target.tolist() == [[0, 0]]
+
+
+# naive baselines
+
+
+def test_baselines_are_the_shares_of_positives() -> None:
+    a = Protein("a", "AAGGA", np.array([1, 0, 1, -1, 0], np.int8), "")
+    b = Protein("b", "GA", np.array([0, 1], np.int8), "")
+    dssp = {"a": np.array([0, 0, 1, 1, 2])}
+    acid, structure, both = fit_baselines([a, b], dssp)
+    assert [baseline.name for baseline in (acid, structure, both)] == ["amino acid", "DSSP", "amino acid + DSSP"]
+    assert acid.scores(Protein("x", "GAW", np.zeros(3, np.int8), ""), {}).tolist() == [1 / 2, 2 / 4, 3 / 6]
+    new = Protein("n", "AGAG", np.zeros(4, np.int8), "")
+    classes = {"n": np.array([0, 1, 2, 2])}
+    assert structure.scores(new, classes).tolist() == [1 / 2, 1, 0, 0]  # of protein a alone
+    assert both.scores(new, classes).tolist() == [1 / 2, 1, 0, 2 / 4]
+    assert [baseline.name for baseline in fit_baselines([a, b], {})] == ["amino acid"]
+
+
+def test_dssp_comes_from_a_column_of_the_table(tmp_path) -> None:
+    proteins = [Protein("a", "ACD", np.zeros(3, np.int8), ""), Protein("b", "AC", np.zeros(2, np.int8), "")]
+    path = tmp_path / "labels.csv"
+    path.write_text("entry_ID,sequence,dssp\na,ACD,EH-\nb,AC,\nelse,A,CC\n")
+    assert {name: classes.tolist() for name, classes in read_dssp(path, proteins).items()} == {"a": [0, 2, 1]}
+    path.write_text("entry_ID,sequence\na,ACD\n")
+    assert read_dssp(path, proteins) == {}
+    path.write_text("entry_ID,dssp\na,EH\n")
+    with pytest.raises(InputError, match="entry a: 2 DSSP letters for 3 residues"):
+        read_dssp(path, proteins)
+    path.write_text("entry_ID,dssp\na,EHx\n")
+    with pytest.raises(InputError, match="letter 'x'"):
+        read_dssp(path, proteins)
+    json = tmp_path / "data.json"
+    json.write_text('{"entry_ID": {"0": "a", "1": 5}, "dssp": {"0": "GBT", "1": null}}')
+    assert read_dssp(json, proteins)["a"].tolist() == [2, 0, 1]
+
+
+def test_published_probabilities_are_read(shared, tmp_path) -> None:
+    acid, structure, both = read_baselines(shared / "golden/relaxdb")
+    protein = Protein("a", "LHX", np.zeros(3, np.int8), "")
+    scores = acid.scores(protein, {})
+    assert scores[:2].tolist() == [0.03468192, 0.11276468]
+    assert 0.03 < scores[2] < 0.06  # X is not in the file
+    classes = {"a": np.array([1, 1, 0])}
+    assert structure.scores(protein, classes).tolist() == [0.05952486, 0.05952486, 0.02963248]
+    assert both.scores(protein, classes)[:2].tolist() == [0.042509615, 0.15406092]
+    with pytest.raises(InputError, match=r"no probs_aa\.csv"):
+        read_baselines(tmp_path)
+    (tmp_path / "probs_aa.csv").write_text("token,target\n4,one\n")
+    with pytest.raises(InputError, match=r"probs_aa\.csv: .*expected numbers"):
+        read_baselines(tmp_path)
+    (tmp_path / "probs_aa.csv").write_text("token,target\n4,1.5\n")
+    with pytest.raises(InputError, match="between 0 and 1"):
+        read_baselines(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, 0.5321), ({"rex_only": True}, 0.4939), ({"missing_only": True}, 0.6437)]
+)
+def test_amino_acids_tell_little_on_relaxdb(shared, options, expected: float) -> None:
+    """Published: naive baselines have an AUROC of about 0.50."""
+    folder = shared / "golden/relaxdb"
+    proteins = labelled_proteins(read_relaxdb(folder / "RelaxDB_133x_22jan2025.json"), "RelaxDB", **options)
+    acid = read_baselines(folder)[0]
+    targets = {protein.name: protein.target for protein in proteins}
+    found = summarise(targets, {protein.name: acid.scores(protein, {}) for protein in proteins})
+    if not options:
+        assert (found["proteins"], found["evaluated"], found["positives"]) == (129, 13332, 1657)
+        assert set(found["left_out"]) == {"5839", "6470", "ORC2WH", "PLEXINB1"}
+    assert found["auroc"]["mean"] == pytest.approx(expected, abs=1e-4)
+    assert found["auroc"]["low"] < found["auroc"]["mean"] < found["auroc"]["high"]

@@ -1,0 +1,425 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data_prepare.errors import InputError
+from data_prepare.nmr.labels import COLUMNS, write_label_table
+from model.checkpoint import checkpoints, read_training
+from model.dyna1 import train as module
+from model.dyna1.cache import EmbeddingCache
+from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
+from model.dyna1.data import read_proteins
+from model.dyna1.embedders import Embedder
+from model.dyna1.evaluate import logits_of
+from model.dyna1.loading import load_dyna1
+from model.dyna1.metrics import auroc, pooled
+from model.dyna1.train import Dyna1TrainConfig, accumulate_gradients, main, open_labels, parse, prepare, train
+from model.processes import Process
+
+CPU = Process(torch.device("cpu"))
+TINY = Dyna1Config(width=24, layers=2, heads=3, feed_forward=16)
+NO_DROPOUT = replace(TINY, dropout=0.0)
+LETTERS = list("ACDEFGHIKLMNQRSTVWY")
+
+
+def write_labels(path: Path, number: int, seed: int = 0, name: str = "p") -> Path:
+    """Random sequences in which histidines and the residues after them are missing."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for k in range(number):
+        sequence = "M" + "".join(random.choice(LETTERS, random.integers(12, 50))) + "G"
+        inner = ["." if "H" in sequence[i - 1 : i + 1] else "A" for i in range(1, len(sequence) - 1)]
+        rows.append(
+            (f"{name}{k}", sequence, "A" + "".join(inner) + "A", "refdb", f"c{k // 2}" if k < 8 and number > 5 else "")
+        )
+    write_label_table(path, pd.DataFrame(rows, columns=list(COLUMNS)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory) -> Path:
+    return write_labels(tmp_path_factory.mktemp("labels") / "labels.csv", 28)
+
+
+def small(labels: Path, output: Path, **changes: object) -> Dyna1TrainConfig:
+    """Three epochs of five updates or six, the last of them short."""
+    values: dict = {
+        "table": labels,
+        "output": output,
+        "model": TINY,
+        "validation_fraction": 0.2,
+        "epochs": 3,
+        "batch": 4,
+        "crop": 30,
+        "learning_rate": 3e-3,
+        "checkpoint_every": 2,
+        "device": "cpu",
+    }
+    return Dyna1TrainConfig(**(values | changes))
+
+
+def arguments(labels: Path, output: Path, **changes: object) -> list[str]:
+    """The same as a command line."""
+    values = {"table": labels, "output": output, "model.layers": 2, "model.heads": 3, "model.feed-forward": 16}
+    values |= {"validation-fraction": 0.2, "epochs": 3, "batch": 4, "crop": 30, "learning-rate": 3e-3}
+    values |= {"checkpoint-every": 2, "device": "cpu"} | changes
+    return [str(word) for name, value in values.items() for word in (f"--{name}", value)]
+
+
+def log_lines(output: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if key not in ("Epoch time", module.PEAK_MEMORY)} for line in lines
+    ]
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    """Last checkpoint, best weights and log, bit by bit."""
+    a, b = (checkpoints(path / "checkpoints")[-1] for path in (first, second))
+    assert a.name == b.name
+    for one, other in ((a, b), (first / "best", second / "best")):
+        assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    assert (first / "best/validation.json").read_text() == (second / "best/validation.json").read_text()
+    states = [read_training(path) for path in (a, b)]
+    assert states[0]["progress"] == states[1]["progress"]
+    for one, other in zip(*(state["optimizer"]["state"].values() for state in states), strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert torch.equal(states[0]["ranks"][0]["cpu"], states[1]["ranks"][0]["cpu"])
+    assert log_lines(first) == log_lines(second)
+
+
+@pytest.fixture(scope="module")
+def whole(labels: Path, tmp_path_factory) -> Path:
+    """Output of a training that nothing interrupts, with dropout."""
+    output = tmp_path_factory.mktemp("whole")
+    train(small(labels, output), CPU)
+    return output
+
+
+# what a run leaves behind
+
+
+def test_log_and_best_weights(labels: Path, whole: Path) -> None:
+    lines = log_lines(whole)
+    updates = prepare(small(labels, whole), CPU, *open_labels(small(labels, whole))).data.updates
+    assert [line["n_update"] for line in lines] == [updates, 2 * updates, 3 * updates]
+    assert all(0 < line["loss"] < 2 and 0 < line["validation_loss"] < 2 for line in lines)
+    best = max(lines, key=lambda line: line["validation_auroc"])
+    found = json.loads((whole / "best/validation.json").read_text())
+    assert found == {key: found[key] for key in ("epoch", "update", "validation_auroc")}
+    assert (found["epoch"], found["validation_auroc"]) == (best["n_epoch"], best["validation_auroc"])
+    assert lines[-1]["best_auroc"] == best["validation_auroc"]
+    model = load_dyna1(whole / "best", "cpu")
+    assert model.config.embedder == "onehot"
+    training = prepare(small(labels, whole), CPU, *open_labels(small(labels, whole)))
+    proteins = training.validation
+    scores = logits_of(model, proteins, training.read, 1)
+    target, score = pooled({p.name: p.target for p in proteins}, scores)
+    assert auroc(target, score) == pytest.approx(best["validation_auroc"], abs=1e-9)
+    assert {path.name for path in checkpoints(whole / "checkpoints")} == {
+        f"update_{update}" for update in (3 * updates - 3 * updates % 2 - (2 if updates % 2 == 0 else 0), 3 * updates)
+    }
+
+
+def test_output_folder_holds_configuration_and_tensorboard(whole: Path) -> None:
+    record = json.loads((whole / "config.json").read_text())
+    assert record["config"]["learning_rate"] == 3e-3
+    assert record["config"]["model"]["layers"] == 2
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(whole / "tensorboard"))
+    board.Reload()
+    shown = [event.value for event in board.Scalars("validation_auroc")]
+    assert shown == pytest.approx([line["validation_auroc"] for line in log_lines(whole)])
+
+
+def test_training_learns_what_the_labels_follow(tmp_path: Path) -> None:
+    """The residue before tells: attention has to find it."""
+    table = write_labels(tmp_path / "many.csv", 120, seed=4)
+    config = small(table, tmp_path / "run", model=NO_DROPOUT, epochs=6, batch=8, crop=60, learning_rate=1e-2)
+    train(config, CPU)
+    lines = log_lines(tmp_path / "run")
+    assert lines[-1]["best_auroc"] > 0.85
+    assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+
+
+# resume
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_stop_and_resume_equals_the_uninterrupted_run(labels: Path, whole: Path, tmp_path: Path, stop: int) -> None:
+    config = small(labels, tmp_path)
+    train(replace(config, stop_after=stop), CPU)
+    train(replace(config, stop_after=1), CPU)  # it is there already
+    assert checkpoints(tmp_path / "checkpoints")[-1].name == f"update_{stop}"
+    torch.manual_seed(99)
+    train(config, CPU)
+    assert_same_run(tmp_path, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signal_saves_after_the_current_update(labels, whole: Path, tmp_path: Path, monkeypatch, number) -> None:
+    config, accumulate, calls = small(labels, tmp_path, checkpoint_every=100), accumulate_gradients, []
+
+    def signalling(training, update: int) -> None:
+        calls.append(update)
+        if update == 6:
+            os.kill(os.getpid(), number)
+        accumulate(training, update)
+
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "accumulate_gradients", signalling)
+        train(config, CPU)
+    assert calls == list(range(7))
+    assert signal.getsignal(number) is handler
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["update_7"]
+    train(replace(config, checkpoint_every=2), CPU)
+    assert_same_run(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_from_its_last_checkpoint(labels: Path, whole: Path, tmp_path: Path) -> None:
+    """kill -9 in the midst of update 8, and the same command again."""
+    killed = (
+        "import os, signal, sys\n"
+        "from model.dyna1 import train\n"
+        "accumulate = train.accumulate_gradients\n"
+        "def kill(training, update):\n"
+        "    accumulate(training, update)\n"
+        "    if update == 7: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "train.accumulate_gradients = kill\n"
+        "train.main(sys.argv[1:])\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-c", killed, *arguments(labels, tmp_path)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert found.returncode == -signal.SIGKILL, found.stderr
+    assert checkpoints(tmp_path / "checkpoints")[-1].name == "update_6"
+    main(arguments(labels, tmp_path, resume="auto"))
+    assert_same_run(tmp_path, whole)
+
+
+def test_killed_between_best_weights_and_checkpoint(labels: Path, whole: Path, tmp_path: Path) -> None:
+    """The next start does that epoch again and comes to the same best weights and lines."""
+    config = small(labels, tmp_path)
+    train(replace(config, checkpoint_every=10**6, stop_after=4), CPU)
+    kept = (tmp_path / "checkpoints").rename(tmp_path / "kept")
+    train(replace(config, checkpoint_every=10**6, resume=str(kept / "update_4")), CPU)
+    for path in checkpoints(tmp_path / "checkpoints"):
+        path.rename(tmp_path / path.name)
+    kept.joinpath("update_4").rename(tmp_path / "checkpoints/update_4")
+    train(config, CPU)
+    assert_same_run(tmp_path, whole)
+
+
+def test_resume_that_cannot_be_meant_is_refused(labels: Path, whole: Path, tmp_path: Path) -> None:
+    config = small(labels, whole)
+    with pytest.raises(InputError, match="holds checkpoints"):
+        train(replace(config, resume="none"), CPU)
+    for changes in ({"seed": 1}, {"batch": 5}, {"crop": 31}):
+        with pytest.raises(InputError, match="another seed, batch, crop"):
+            train(replace(config, **changes), CPU)
+    with pytest.raises(InputError, match="another classifier"):
+        train(replace(config, model=replace(TINY, layers=1)), CPU)
+    before = log_lines(whole)
+    train(config, CPU)  # nothing is left to do
+    assert log_lines(whole) == before
+
+
+# when it ends, what it validates on
+
+
+def test_patience_ends_the_training(labels: Path, tmp_path: Path, monkeypatch) -> None:
+    scores = iter([0.6, 0.7, 0.7, 0.65, 0.9])
+    monkeypatch.setattr(module, "auroc", lambda *_: next(scores))
+    config = small(labels, tmp_path, epochs=5, patience=2)
+    train(config, CPU)
+    assert [line["validation_auroc"] for line in log_lines(tmp_path)] == [0.6, 0.7, 0.7, 0.65]
+    assert json.loads((tmp_path / "best/validation.json").read_text())["epoch"] == 2
+    train(config, CPU)  # it does not go on
+    assert len(log_lines(tmp_path)) == 4
+
+
+def test_validation_table_or_held_out_clusters(labels: Path, tmp_path: Path, caplog) -> None:
+    other = write_labels(tmp_path / "other.csv", 5, seed=2, name="v")
+    proteins, validation = open_labels(small(labels, tmp_path, validation=other))
+    assert (len(proteins), [p.name for p in validation]) == (28, ["v0", "v1", "v2", "v3", "v4"])
+    with pytest.raises(InputError, match=r"p0 is in .* too"):
+        open_labels(small(labels, tmp_path, validation=labels))
+    proteins, validation = open_labels(small(labels, tmp_path))
+    assert len(proteins) + len(validation) == 28
+    assert 4 <= len(validation) <= 7
+    assert not {p.cluster for p in proteins if p.cluster} & {p.cluster for p in validation if p.cluster}
+    again, changed = (open_labels(small(labels, tmp_path, seed=seed))[1] for seed in (0, 1))
+    assert [p.name for p in again] == [p.name for p in validation] != [p.name for p in changed]
+    table = pd.read_csv(other, keep_default_na=False)
+    table["label"] = table["label"].str.replace(".", "A")
+    write_label_table(tmp_path / "negative.csv", table)
+    assert "has no clusters" not in caplog.text
+    open_labels(small(other, tmp_path))
+    assert f"{other} has no clusters" in caplog.text
+    with pytest.raises(InputError, match="lack positives or negatives"):
+        open_labels(small(labels, tmp_path, validation=tmp_path / "negative.csv"))
+    with pytest.raises(InputError, match="no such file: --table"):
+        open_labels(small(tmp_path / "absent.csv", tmp_path))
+
+
+# the arithmetic of an update
+
+
+def gradients(training) -> dict[str, torch.Tensor]:
+    return {name: parameter.grad.clone() for name, parameter in training.model.named_parameters()}
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_gradient_is_that_of_the_mean_over_evaluated_residues(labels: Path, tmp_path: Path, accumulation: int) -> None:
+    config = small(labels, tmp_path, model=NO_DROPOUT, accumulation=accumulation)
+    training = prepare(config, CPU, *open_labels(config))
+    accumulate_gradients(training, 2)
+    found = gradients(training)
+    losses = []
+    for protein, start in training.data.windows(2):
+        embedding = training.read(protein.name, protein.sequence)[start : start + 30]
+        logits = training.model(embedding[None], torch.zeros(1, len(embedding), dtype=torch.bool))[0]
+        for logit, target in zip(logits, protein.target[start : start + 30], strict=True):
+            if target >= 0:  # -log p of what was seen
+                p = torch.sigmoid(logit)
+                losses.append(-torch.log(p if target == 1 else 1 - p))
+    loss = torch.stack(losses).mean()
+    expected = torch.autograd.grad(loss, list(training.model.parameters()))
+    for (name, gradient), other in zip(found.items(), expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-6, msg=name)
+    assert training.losses.tolist() == pytest.approx([loss.item() * len(losses), len(losses)], rel=1e-5)
+
+
+def test_loss_of_the_golden_batch(shared) -> None:
+    golden = np.load(shared / "golden/model/dyna1_classifier.npz")
+    target = np.where(golden["eval_mask"], golden["labels"], -1)
+    logits, labels = torch.from_numpy(golden["logits"]), torch.from_numpy(target)
+    mean = module.sum_of_losses(logits, labels) / (labels != -1).sum()
+    assert float(mean) == pytest.approx(float(golden["loss"]), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(labels: Path, tmp_path: Path) -> None:
+    """Without dropout; the last update of an epoch has fewer proteins than processes in one of the forms."""
+    # eps: what the rounding of gradients that are 0 (biases of keys) comes to is no step
+    changes = {"model.dropout": 0.0, "epochs": 2, "batch": 3, "accumulation": 2, "eps": 1e-3}
+    main(arguments(labels, tmp_path / "one", **changes))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", module.__file__]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        [*command, *arguments(labels, tmp_path / "two", **changes)], env=environment, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+    one, two = (log_lines(tmp_path / name) for name in ("one", "two"))
+    for first, second in zip(one, two, strict=True):
+        assert second == pytest.approx(first, rel=2e-3)  # one pair of residues more in order is 5e-4
+    a, b = (load_file(tmp_path / name / "best/model.safetensors") for name in ("one", "two"))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_loss_that_is_not_finite_ends_the_training(labels: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "sum_of_losses", lambda logits, target: logits.sum() * torch.nan)
+    with pytest.raises(InputError, match="not finite"):
+        train(small(labels, tmp_path), CPU)
+    assert checkpoints(tmp_path / "checkpoints") == []
+
+
+# embeddings
+
+
+class Letters(Embedder):
+    """A language model that knows the letters only."""
+
+    fingerprint, width = "letters", 5
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def embed(self, sequences, structures=None):
+        self.seen += len(sequences)
+        return [torch.tensor([[ord(letter) * k % 7 for k in range(5)] for letter in s]).float() for s in sequences]
+
+
+def test_embeddings_of_a_language_model_are_computed_once(labels: Path, tmp_path: Path, monkeypatch) -> None:
+    letters = Letters()
+    from model.dyna1 import data
+
+    make = data.make_embedder
+    monkeypatch.setattr(
+        data, "make_embedder", lambda line, device: letters if line == "dance:x" else make(line, device)
+    )
+    config = small(labels, tmp_path, embedder="dance:x", model=replace(TINY, width=5, heads=1), stop_after=3)
+    train(config, CPU)
+    assert letters.seen == 28
+    train(replace(config, stop_after=8), CPU)
+    assert letters.seen == 28
+    cache = EmbeddingCache(tmp_path / "embeddings.h5")
+    assert cache.fingerprint == load_dyna1(tmp_path / "best", "cpu").config.embedder == "letters"
+    other = replace(config, output=tmp_path / "b", embedder=f"cache:{tmp_path}/embeddings.h5", stop_after=8)
+    train(other, CPU)
+    assert (tmp_path / "b/best/model.safetensors").read_bytes() == (tmp_path / "best/model.safetensors").read_bytes()
+    more = write_labels(tmp_path / "more.csv", 29)
+    with pytest.raises(InputError, match="lacks 1 entries: p28"):
+        train(replace(other, table=more, output=tmp_path / "c"), CPU)
+    with pytest.raises(InputError, match="embeddings of width 5 do not fit"):
+        train(replace(other, model=TINY, output=tmp_path / "d"), CPU)
+
+
+def test_pair_representations_train_their_front(labels: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for protein in read_proteins(labels):
+        n = len(protein.sequence)
+        np.save(tmp_path / f"{protein.name}.npy", random.normal(size=(n, n, 128)).astype(np.float16))
+    model = Dyna1Config(width=256, layers=1, heads=2, feed_forward=8, pair_channels=128)
+    config = small(labels, tmp_path / "run", embedder=f"af2:{tmp_path}", model=model, accumulation=4, stop_after=2)
+    train(config, CPU)
+    torch.manual_seed(config.seed)
+    start = Classifier(model).state_dict()
+    end = load_file(tmp_path / "run/checkpoints/update_2/model.safetensors")
+    assert all(not torch.equal(end[name], start[name]) for name in ("sel_v", "layernorm.weight"))
+
+
+# command line
+
+
+def test_presets_hold_the_published_numbers() -> None:
+    for preset in ("esm3", "esm2", "onehot", "seqdance", "af2"):
+        config = parse(["--preset", preset])
+        assert config.model == PRESETS[preset]
+        assert (config.epochs, config.batch, config.preset) == (500, 16, preset)
+        assert (config.crop, config.learning_rate) == ((400, 1e-5) if preset == "af2" else (367, 1e-6))
+        assert config.batch // config.accumulation == (4 if preset == "af2" else 16)
+    changed = parse(["--preset", "esm2", "--model.layers", "3", "--learning-rate", "1e-4", "--patience", "7"])
+    assert changed.model == replace(PRESETS["esm2"], layers=3)
+    assert (changed.learning_rate, changed.patience) == (1e-4, 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--batch", "0"], "batch is 0, it must be"),
+        (["--validation-fraction", "1"], "validation_fraction is 1.0"),
+        (["--table", "absent.csv"], "no such file: --table absent.csv; `seqdance dyna1 labels` makes"),
+        (["--table", __file__, "--validation", "absent.csv"], "no such file: --validation absent.csv"),
+    ],
+)
+def test_wrong_options_end_in_one_line(words: list[str], line: str, capsys, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--output", str(tmp_path), *words])
+    assert line in capsys.readouterr().err
