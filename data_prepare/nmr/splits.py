@@ -11,9 +11,12 @@ from pathlib import Path
 from shutil import which
 from typing import Final
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from data_prepare.clusters import NO_KMER, entry_clusters, mmseqs_clusters, read_clusters, split_by_cluster
+from data_prepare.clusters import NO_KMER, entry_clusters, read_clusters, split_by_cluster
 from data_prepare.errors import InputError
 from data_prepare.nmr.labels import check_label_table
 
@@ -53,7 +56,8 @@ def with_clusters(
     table
         Table of labels.
     min_identity
-        Of MMseqs2.
+        Entries at least as similar (`similar_pairs`), directly or through others, are one cluster: a protein and
+        a piece of it, or two relatives of a third, never stand on different sides of a split.
     clusters
         TSV of representative and entry instead of MMseqs2; absent entries are clusters of their own.
     threads
@@ -67,27 +71,36 @@ def with_clusters(
     if clusters is not None:
         found = entry_clusters(sequences, read_clusters(clusters))
     else:
-        found = mmseqs_clusters(sequences, min_identity, threads=threads)
+        number = {name: k for k, name in enumerate(sequences)}
+        pairs = [
+            (number[name], number[other])
+            for name, other, _ in similar_pairs(sequences, sequences, min_identity, threads)
+        ]
+        ends = np.array(pairs, int).reshape(-1, 2).T  # (2, pairs)
+        graph = coo_array((np.ones(ends.shape[1]), tuple(ends)), shape=(len(number), len(number)))
+        component = connected_components(graph, directed=False)[1].tolist()  # of each entry
+        first: dict[int, str] = {}
+        for name in sorted(sequences):
+            first.setdefault(component[number[name]], name)
+        found = {name: first[component[number[name]]] for name in sequences}
     return table.assign(cluster=table["entry_ID"].map(found))
 
 
-def similar_entries(
+def similar_pairs(
     sequences: Mapping[str, str],
-    tests: Mapping[str, str],
+    others: Mapping[str, str],
     min_identity: float = MIN_IDENTITY,
     threads: int = 1,
-) -> dict[str, Hit]:
-    """Entries similar to one of the test entries, by `mmseqs easy-search`.
+) -> list[tuple[str, str, float]]:
+    """Pairs of similar entries, by `mmseqs easy-search`.
 
     Similar are sequences of which one holds the other, or that align over at least half of the shorter one with
-    `min_identity` and an E-value of at most 0.1 against the test set (`SEARCH`).
+    `min_identity` and an E-value of at most 0.1 against the others (`SEARCH`).
 
     Parameters
     ----------
-    sequences
+    sequences, others
         Entry -> sequence.
-    tests
-        Test entry -> sequence.
     min_identity
         Smallest share of identical residues in the alignment.
     threads
@@ -95,7 +108,7 @@ def similar_entries(
 
     Returns
     -------
-    Entry -> its most similar test entry, only for those that have one.
+    Entry, other entry and their identity.
 
     Raises
     ------
@@ -103,19 +116,19 @@ def similar_entries(
         If MMseqs2 is not on the PATH or fails.
     """
     if which("mmseqs") is None:
-        raise InputError("mmseqs is not on the PATH (Debian: apt install mmseqs2); it finds entries similar to tests")
-    names, test_names = list(sequences), list(tests)
-    similar = {
-        name: Hit(test, 1.0)
+        raise InputError("mmseqs is not on the PATH (Debian: apt install mmseqs2); it finds similar entries")
+    names, other_names = list(sequences), list(others)
+    pairs = [
+        (name, other, 1.0)
         for name, sequence in sequences.items()
-        for test, other in tests.items()
-        if sequence in other or other in sequence
-    }
+        for other, text in others.items()
+        if sequence in text or text in sequence
+    ]
     with tempfile.TemporaryDirectory(prefix="similar_") as folder:
         query, target, result = (Path(folder, name) for name in ("query.fasta", "target.fasta", "result.tsv"))
         # numbers as names: MMseqs2 cuts names of FASTA files at blanks and bars
         query.write_text("".join(f">{number}\n{sequences[name]}\n" for number, name in enumerate(names)))
-        target.write_text("".join(f">{number}\n{tests[name]}\n" for number, name in enumerate(test_names)))
+        target.write_text("".join(f">{number}\n{others[name]}\n" for number, name in enumerate(other_names)))
         command = ["mmseqs", "easy-search", str(query), str(target), str(result), str(Path(folder, "tmp")), *SEARCH]
         command += ["--format-output", "query,target,fident,qcov,tcov", "--threads", str(threads), "-v", "1"]
         run = subprocess.run(command, capture_output=True, text=True)
@@ -124,12 +137,24 @@ def similar_entries(
             raise InputError(f"mmseqs easy-search of {len(names)} entries failed ({run.returncode}): {reason}")
         lines = result.read_text().splitlines() if run.returncode == 0 else []
     for line in lines:
-        number, test_number, *numbers = line.split("\t")
-        identity, covered, test_covered = map(float, numbers)
-        name = names[int(number)]
-        better = name not in similar or identity > similar[name].identity
-        if identity >= min_identity and max(covered, test_covered) >= ALIGNED and better:
-            similar[name] = Hit(test_names[int(test_number)], identity)
+        number, other_number, *numbers = line.split("\t")
+        identity, covered, other_covered = map(float, numbers)
+        if identity >= min_identity and max(covered, other_covered) >= ALIGNED:
+            pairs.append((names[int(number)], other_names[int(other_number)], identity))
+    return pairs
+
+
+def similar_entries(
+    sequences: Mapping[str, str],
+    tests: Mapping[str, str],
+    min_identity: float = MIN_IDENTITY,
+    threads: int = 1,
+) -> dict[str, Hit]:
+    """Entries similar to one of the test entries (`similar_pairs`), each with its most similar test entry."""
+    similar: dict[str, Hit] = {}
+    for name, test, identity in similar_pairs(sequences, tests, min_identity, threads):
+        if name not in similar or identity > similar[name].identity:
+            similar[name] = Hit(test, identity)
     return similar
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -92,6 +93,20 @@ PRESETS: Final[Mapping[str, Dyna1Config]] = MappingProxyType(
 )
 
 
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """Keep PyTorch from its fast path for evaluation, which forms the (L, L) maps of all heads.
+
+    At 1,500 residues it takes up to twice the time and two to three times the memory (benchmarks/dyna1.py).
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 class Head(nn.Module):
     """LayerNorm, transformer encoder, LayerNorm, linear output."""
 
@@ -110,7 +125,8 @@ class Head(nn.Module):
 
     def forward(self, embedding: Tensor, padding: Tensor) -> Tensor:
         """(B, L, width) and (B, L) -> (B, L)."""
-        hidden = self.encoder(self.norm1(embedding), src_key_padding_mask=padding)  # (B, L, width)
+        with fused_attention():
+            hidden = self.encoder(self.norm1(embedding), src_key_padding_mask=padding)  # (B, L, width)
         return self.output_layer(self.norm2(hidden)).squeeze(-1)  # (B, L)
 
 

@@ -117,13 +117,24 @@ def test_clusters_of_mmseqs_and_of_a_file(tmp_path, monkeypatch):
     assert with_clusters(table, clusters=tmp_path / "c.tsv")["cluster"].tolist() == ["a", "b", "b", "a"]
     asked = []
 
-    def stand_in(sequences, min_identity, threads):
-        asked.append((sequences, min_identity, threads))
-        return {"a": "a", "b": "b", "c": "a", "d": "b"}
+    def stand_in(sequences, others, min_identity, threads):
+        asked.append((sequences, others, min_identity, threads))
+        return [("a", "a", 1.0), ("d", "b", 0.5), ("c", "d", 0.4)]
 
-    monkeypatch.setattr(splits, "mmseqs_clusters", stand_in)
-    assert with_clusters(table, 0.4, threads=3)["cluster"].tolist() == ["a", "b", "a", "b"]
-    assert asked == [({"a": "GG", "b": "GA", "c": "GK", "d": "GG"}, 0.4, 3)]
+    monkeypatch.setattr(splits, "similar_pairs", stand_in)
+    assert with_clusters(table, 0.4, threads=3)["cluster"].tolist() == ["a", "b", "b", "b"]
+    sequences = {"a": "GG", "b": "GA", "c": "GK", "d": "GG"}
+    assert asked == [(sequences, sequences, 0.4, 3)]
+
+
+@needs_mmseqs
+def test_no_entry_is_similar_to_one_of_another_cluster():
+    parents = {f"parent{k}": protein(140, k) for k in range(4)}
+    sequences = parents | {f"piece{k}": parents[f"parent{k}"][:75] for k in range(4)}
+    sequences |= {f"end{k}": relative(parents[f"parent{k}"][60:], 0.7, k) for k in range(4)}
+    found = with_clusters(labels(sequences)).set_index("entry_ID")["cluster"]
+    assert found.groupby(found).size().tolist() == [3] * 4
+    assert all(found[f"piece{k}"] == found[f"parent{k}"] == found[f"end{k}"] for k in range(4))
 
 
 def test_train_and_validation_keep_clusters_whole():

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_prepare.errors import InputError
+from model.dyna1 import classifier
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, p_exchange
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
@@ -65,15 +67,13 @@ def plain_classifier(model: Classifier, embedding: Tensor, padding: Tensor) -> T
 
 
 @pytest.mark.parametrize("fast_path", [True, False])
-def test_equals_the_published_classifier(fast_path: bool) -> None:
+def test_equals_the_published_classifier(monkeypatch: pytest.MonkeyPatch, fast_path: bool) -> None:
+    """Both ways of PyTorch: with fused attention, as we run it, and the fast path, as a plain call would."""
+    if fast_path:
+        monkeypatch.setattr(classifier, "fused_attention", nullcontext)
     model, arrays = golden()
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(fast_path)
-    try:
-        with torch.no_grad():
-            logits = model(arrays["embedding"], arrays["padding"])
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+    with torch.no_grad():
+        logits = model(arrays["embedding"], arrays["padding"])
     real = ~arrays["padding"]
     assert real.sum(1).unique().numel() == 3  # rows of different length
     torch.testing.assert_close(logits[real], arrays["logits"][real], rtol=0, atol=1e-5)
@@ -99,6 +99,28 @@ def test_evaluation_equals_the_pass_that_keeps_gradients() -> None:
     slow = model(embedding, padding)
     assert slow.requires_grad
     torch.testing.assert_close(fast[~padding], slow.detach()[~padding], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_maps_of_attention_are_not_formed(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+    def fast_path(*_: object, **__: object) -> None:
+        raise AssertionError("the fast path is taken")
+
+    monkeypatch.setattr(torch, "_transformer_encoder_layer_fwd", fast_path)
+    monkeypatch.setattr(torch, "_native_multi_head_attention", fast_path)
+    model, inputs = random_classifier(SMALL), (torch.randn(1, 6, 32), torch.zeros(1, 6, dtype=torch.bool))
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(allowed)
+    try:
+        with torch.inference_mode():
+            model(*inputs)
+            assert torch.backends.mha.get_fastpath_enabled() == allowed  # as it was
+            if allowed:  # what is guarded against is real
+                monkeypatch.setattr(classifier, "fused_attention", nullcontext)
+                with pytest.raises(AssertionError, match="fast path is taken"):
+                    model(*inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def test_padding_changes_nothing() -> None:

@@ -1,0 +1,58 @@
+"""Run notebooks and keep their outputs: without times, paths of this machine, and messages of libraries.
+
+    python notebook/execute.py notebook/*.ipynb
+
+What a notebook writes to the error stream is a fault: a warning has a cause, and a progress bar
+does not belong on a page.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+SECONDS_PER_CELL: Final = 120
+
+
+def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
+    """Run all cells in place, with `folder` as working directory.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        A cell fails.
+    RuntimeError
+        A cell writes to the error stream.
+    """
+    client = NotebookClient(
+        notebook, timeout=SECONDS_PER_CELL, record_timing=False, resources={"metadata": {"path": str(folder)}}
+    )
+    client.execute()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if output.get("name") == "stderr":
+                raise RuntimeError(f"cell {cell.id} writes to the error stream:\n{output.text}")
+    # of the language, only its name: the rest changes with the version of Python
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return notebook
+
+
+def main(paths: list[str]) -> None:
+    """Execute each notebook in its folder and write it back."""
+    for path in map(Path, paths):
+        notebook = execute(nbformat.read(path, as_version=4), path.resolve().parent)
+        text = nbformat.writes(notebook) + "\n"
+        path.write_text(text, encoding="utf-8")
+        print(f"{path}: {len(text) / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

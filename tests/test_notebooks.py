@@ -1,0 +1,172 @@
+"""The notebooks run from a fresh copy, and what is committed of them is clean, small and true to its outputs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebook").glob("*.ipynb"))
+LARGEST = 600_000  # bytes
+MACHINE = re.compile(r"(?<![\w./-])/(?:home|root|tmp|usr|work|Users|opt|mnt|var)/|[A-Z]:\\\\")
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
+notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def texts(notebook: nbformat.NotebookNode) -> str:
+    """What the outputs say in words and numbers."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return "\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs)
+
+
+@pytest.fixture(scope="module")
+def executing():
+    """The script that executes notebooks, as a module."""
+    spec = importlib.util.spec_from_file_location("notebook_execute", ROOT / "notebook" / "execute.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder notebook/ of its own, beside the data of the project."""
+    ignored = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
+    shutil.copytree(ROOT / "notebook", tmp_path / "notebook", ignore=ignored)
+    (tmp_path / "data_prepare").symlink_to(ROOT / "data_prepare")
+    return tmp_path / "notebook"
+
+
+def assays(folder: Path) -> str:
+    """A table in the form of ProteinGym; the numbers are made up."""
+    path = folder / "assay.csv"
+    wild_type = "MKTAYIAKQRQISFVKSHFSRQ"
+    rows = [
+        (f"{old}{place}{new}", wild_type[: place - 1] + new + wild_type[place:], (7 * place) % 5 - ord(new) / 100)
+        for place, old in enumerate(wild_type, start=1)
+        for new in "AW"
+        if new != old
+    ]
+    pd.DataFrame(rows, columns=["mutant", "mutated_sequence", "DMS_score"]).to_csv(path, index=False)
+    return str(path)
+
+
+def tiny_esm2(folder: Path) -> str:
+    """ESM2 with few random weights."""
+    from transformers import EsmConfig, EsmForMaskedLM
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    settings = {"position_embedding_type": "rotary", "token_dropout": True, "emb_layer_norm_before": False}
+    config = EsmConfig(vocab_size=33, pad_token_id=1, mask_token_id=32, layer_norm_eps=1e-5, **sizes, **settings)
+    EsmForMaskedLM(config).save_pretrained(folder / "esm2")
+    return str(folder / "esm2")
+
+
+def relaxation(folder: Path) -> str:
+    """A table in the form of RelaxDB; the labels are made up."""
+    path = folder / "relaxdb.json"
+    label = "A.AA^AAvAAAbAAAAxAAAAt"
+    entries = {"0": ("one", "MKTAYIAKQRQISFVKSHFSRQ", label), "1": ("two", "MVKTSYHAKQGQLSFIKSHFSW", label[::-1])}
+    columns = zip(("entry_ID", "sequence", "label"), zip(*entries.values(), strict=True), strict=True)
+    path.write_text(json.dumps({name: dict(zip(entries, values, strict=True)) for name, values in columns}))
+    return str(path)
+
+
+# notebook -> optional cell, the line of it that is set, what makes its file, cells that are run again, a word to see
+OPTIONS = {
+    "zero_shot_mutation": ("measured_file", assays, (), "assay, 42 mutants"),
+    "dyna1_relaxdb": ("relaxdb", relaxation, (), "2 proteins count"),
+    "embedding_conformation_property": ("esm2", tiny_esm2, ("regress", "regress-plot"), "ESM2 "),
+}
+
+
+@pytest.mark.slow
+@notebooks
+def test_runs(path: Path, copy: Path, executing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All cells, then the optional one with a file."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = read(copy / path.name)
+    before = sorted(found.relative_to(copy) for found in copy.rglob("*"))
+    cells = len(notebook.cells)
+    variable, make, again, word = OPTIONS.get(path.stem, (None, None, (), ""))
+    if variable:
+        by_name = {cell.id: cell for cell in notebook.cells}
+        (optional,) = (cell for cell in notebook.cells if f"{variable} = None" in cell.source)
+        chosen = nbformat.v4.new_code_cell(
+            optional.source.replace(f"{variable} = None", f"{variable} = {make(copy.parent)!r}")
+        )
+        notebook.cells += [chosen, *(nbformat.v4.new_code_cell(by_name[name].source) for name in again)]
+    executing.execute(notebook, copy)
+
+    new = nbformat.v4.new_notebook(cells=notebook.cells[:cells])
+    found, held = texts(new), texts(read(path))
+    stale = "outputs are not up to date: python notebook/execute.py notebook/*.ipynb"
+    assert NUMBER.sub("#", found).split() == NUMBER.sub("#", held).split(), stale
+    numbers = [list(map(float, NUMBER.findall(text))) for text in (found, held)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=0.02), stale  # other processors round otherwise
+    if variable:
+        assert texts(new).count("skipped") == 1
+    extra = texts(nbformat.v4.new_notebook(cells=notebook.cells[cells:]))
+    assert word in extra
+    assert "skipped" not in extra
+    assert sorted(found.relative_to(copy) for found in copy.rglob("*")) == before, "a notebook leaves files behind"
+
+
+@notebooks
+@pytest.mark.parametrize("folder", [".", "notebook"])
+def test_finds_its_files_from_both_folders(path: Path, folder: str) -> None:
+    setup = next(cell.source for cell in read(path).cells if cell.cell_type == "code")
+    code = f"{setup}\npaths = [value for value in globals().values() if isinstance(value, Path)]\n"
+    code += "assert len(paths) >= 2 and all(path.exists() for path in paths), paths"
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT / folder, env=environment, check=True)
+
+
+@notebooks
+def test_outputs_are_committed_and_clean(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.encode()) < LARGEST
+    assert not MACHINE.findall(text), "a path of this machine"
+    notebook = read(path)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run all cells in order"
+    outputs = [output for cell in code for output in cell.outputs]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
+    for output in outputs:
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr"
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert not [cell.id for cell in notebook.cells if cell.metadata]
+    assert not re.search(r" at 0x[0-9a-f]{6}", texts(notebook)), "an address in memory changes with each run"
+
+
+@notebooks
+def test_numbers_in_the_text_are_in_the_outputs(path: Path) -> None:
+    notebook = read(path)
+    shown = set(re.findall(r"(?<![\w.])\d+\.\d+(?!\w)", texts(notebook)))
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.id.endswith("found"):
+            numbers = re.findall(r"\d+\.\d+", cell.source)
+            assert numbers
+            assert shown.issuperset(numbers), f"{path.name}, cell {cell.id}"
+
+
+def test_readme_names_all_notebooks() -> None:
+    readme = (ROOT / "notebook" / "README.md").read_text()
+    assert NOTEBOOKS
+    for path in NOTEBOOKS:
+        assert path.name in readme
