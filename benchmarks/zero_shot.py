@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -109,15 +108,15 @@ def speed(arguments: Arguments) -> None:
             return published_loop(model, wild_type, mutants)
 
         found = ours()
-        difference = np.abs(found / plain()[:, : found.shape[1]] - 1).max()
-        size = arguments.batch_size or automatic_batch_size(
-            model.config, arguments.residues + 2, model.esm2.embeddings.word_embeddings.weight.device.type, properties
-        )
+        difference = np.abs(found - plain()[:, : found.shape[1]]).max()
+        device = next(model.parameters()).device.type
+        tokens = arguments.residues + 2
+        size = arguments.batch_size or automatic_batch_size(model.config, tokens, device, properties)
         ours_s, plain_s, ratio = compare(ours, plain, arguments.repeats, arguments.clock)
         print(
-            f"{properties:7} {arguments.residues} residues, batch {size:3}: ours {len(mutants) / ours_s:8.2f} mutants/s,"
-            f" published loop {len(mutants) / plain_s:8.2f} mutants/s, ratio {ratio:5.2f},"
-            f" largest relative difference {difference:.0e}",
+            f"{properties:7} {arguments.residues} residues, batch {size}: ours {len(mutants) / ours_s:.2f} mutants/s, "
+            f"published loop {len(mutants) / plain_s:.2f} mutants/s, ratio {ratio:.2f}, "
+            f"largest difference of a change {difference:.0e}",
             flush=True,
         )
 
