@@ -81,7 +81,7 @@ class ScoreConfig:
     mutations: str | None = None
     """Mutants of one protein, such as A12G,K5R:L7V."""
     mutants: Path | None = None
-    """CSV with a column mutant or mut_type (A12G:K5R), or mutated_sequence or aa_seq; of several proteins also protein."""
+    """CSV with a column mutant or mut_type (A12G:K5R), mutated_sequence or aa_seq; protein too if of several."""
     megascale: Path | None = None
     """Mutants and wild types of a file of the form of Tsuboyama2023_Dataset2_Dataset3_20230416.csv."""
     proteingym: Path | None = None
