@@ -26,7 +26,7 @@ from data_prepare.properties import (
     PAIR_PROPERTIES,
     entry_pair_channel,
 )
-from model.dance import DanceModel
+from model.dance import DanceModel, evaluating
 from model.tokenizer import CLS_ID, EOS_ID, tokenize
 
 Form = Literal["notebook", "paper"]
@@ -112,15 +112,10 @@ def attention_maps(
     InputError
         A sequence cannot be tokenised.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            if isinstance(sequences, str):
-                return _maps(model, sequences, special_tokens, dtype, max_length)
-            return [_maps(model, sequence, special_tokens, dtype, max_length) for sequence in sequences]
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode():
+        if isinstance(sequences, str):
+            return _maps(model, sequences, special_tokens, dtype, max_length)
+        return [_maps(model, sequence, special_tokens, dtype, max_length) for sequence in sequences]
 
 
 def _maps(model: DanceModel, sequence: str, special_tokens: bool, dtype: DTypeLike, max_length: int | None) -> NDArray:

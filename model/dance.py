@@ -5,11 +5,13 @@ Source: Hou, Zhao, Shen, PNAS 2026 (doi 10.1073/pnas.2530466123).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -369,6 +371,26 @@ def _download(hub_id: str, names: tuple[str, ...]) -> tuple[Path, Path]:
             f"{hub_id}: no such folder here, and the download from the Hub failed ({_first_line(error)}); "
             "download it where there is network and give the folder"
         ) from None
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Dropout off; the mode of the module comes back afterwards."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+def weights_digest(module: nn.Module, *more: object) -> str:
+    """Hexadecimal digits that tell a network, and what `more` says of it, from others."""
+    digest = hashlib.sha256(repr((type(module).__name__, more)).encode())
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
 
 
 def choose_device(device: str | torch.device) -> torch.device:

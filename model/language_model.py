@@ -49,6 +49,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         self.esm = Esm2Encoder(config)
         self.lm_head = LanguageHead(config.hidden)
 

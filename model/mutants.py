@@ -29,7 +29,7 @@ WINDOW_STEP: Final = 256  # windows start at multiples of it, so that nearby mut
 
 MUTANT_COLUMNS: Final = ("mutant", "mut_type", "mutated_sequence", "aa_seq")  # of a table, the first one counts
 PROTEIN_COLUMN: Final = "protein"
-ROWS_PER_PIECE: Final = 50_000  # of a table read at once
+ROWS_PER_PIECE: Final = 5_000  # of a table read at once
 
 _CHAIN_ENDS: Final = ("<cls>", "<eos>")
 _SUBSTITUTION: Final = re.compile(r"(.)(-?\d+)(.)")

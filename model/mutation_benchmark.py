@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import nn
 from tqdm import tqdm
 
 from data_prepare.errors import InputError
 from data_prepare.files import whole_file
-from model.dance import DanceModel
+from model.dance import DanceModel, weights_digest
 from model.language_model import LanguageModel, log_likelihood_ratios
 from model.measured_mutations import MeasuredProtein, substitutions
 from model.tokenizer import AMINO_ACIDS
@@ -116,7 +115,7 @@ def dance_predictor(name: str, model: DanceModel, batch_size: int | None = None)
         table = score_mutations(model, protein.wild_type, protein.mutants, batch_size)
         return {f"{name}.{column}": table[column].to_numpy(np.float64) for column in DANCE_SCORES}
 
-    return Predictor(name, fingerprint(model, *DANCE_SCORES), score)
+    return Predictor(name, weights_digest(model, model.config.heads, *DANCE_SCORES), score)
 
 
 def esm2_predictor(name: str, model: LanguageModel, batch_size: int = 16) -> Predictor:
@@ -130,16 +129,7 @@ def esm2_predictor(name: str, model: LanguageModel, batch_size: int = 16) -> Pre
             for form in ("masked", "unmasked")
         }
 
-    return Predictor(name, fingerprint(model, "masked", "unmasked"), score)
-
-
-def fingerprint(model: nn.Module, *more: str) -> str:
-    """Digest of the weights of a model and of what else decides its scores."""
-    digest = hashlib.sha256("\n".join((type(model).__name__, *more)).encode())
-    for name, value in model.state_dict().items():
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
+    return Predictor(name, weights_digest(model, model.config.heads, "masked", "unmasked"), score)
 
 
 def score_proteins(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from torch import Tensor
 from data_prepare.errors import InputError
 from data_prepare.files import whole_file
 from data_prepare.properties import PAIR_CHANNELS, PROPERTIES, RESIDUE_COLUMNS, RESIDUE_PROPERTIES
-from model.dance import DanceModel
+from model.dance import DanceModel, evaluating, weights_digest
 from model.tokenizer import split_tokens, tokenize
 
 Properties = dict[str, NDArray[np.float32]]
@@ -215,7 +214,7 @@ def run_batches(model: DanceModel, sequences: Sequence[str], size: BatchSize, **
     for places in length_batches([len(split_tokens(sequence)) + 2 for sequence in sequences], size):
         tokens = tokenize([sequences[place] for place in places])
         longest = tokens["input_ids"].shape[1]
-        with _memory_in_words(len(places), longest, device), _evaluation(model), torch.inference_mode():
+        with _memory_in_words(len(places), longest, device), evaluating(model), torch.inference_mode():
             mask = tokens["attention_mask"].to(device)
             outputs = model(tokens["input_ids"].to(device), mask, **asked)
         yield Batch(places, mask, outputs)
@@ -242,16 +241,6 @@ def length_batches(lengths: Sequence[int], size: BatchSize) -> Iterator[list[int
 
 
 @contextmanager
-def _evaluation(model: DanceModel) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-@contextmanager
 def _memory_in_words(sequences: int, tokens: int, device: torch.device) -> Iterator[None]:
     try:
         yield
@@ -265,14 +254,8 @@ def _memory_in_words(sequences: int, tokens: int, device: torch.device) -> Itera
 
 
 def model_fingerprint(model: DanceModel) -> str:
-    """Sixteen hexadecimal digits that tell models of other sizes or weights apart."""
-    config = model.config
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(f"{config.hidden} {config.layers} {config.heads} {config.feed_forward}".encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    """Hexadecimal digits that tell models of other sizes or weights apart."""
+    return weights_digest(model, model.config.heads)  # the other sizes are those of the weights
 
 
 def is_hdf5(path: str | os.PathLike[str]) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +25,7 @@ from data_prepare.errors import InputError
 from data_prepare.files import whole_file
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
-from model.dance import DanceModel
+from model.dance import DanceModel, evaluating
 from model.mutants import WINDOW, Mutants, mutants_of
 from model.mutants import all_single_mutants as all_single_mutants
 from model.mutants import apply_mutation as apply_mutation
@@ -168,17 +167,6 @@ def automatic_batch_size(config: ModelConfig, tokens: int, device: str, properti
         numbers += tokens**2 * (3 * config.heads + 4 * 13)
     device = device if device in BATCH_BYTES else "cpu"
     return min(max(1, BATCH_BYTES[device] // (4 * numbers)), MAX_BATCH[device])
-
-
-@contextmanager
-def evaluating(model: DanceModel) -> Iterator[None]:
-    """Dropout off; the mode of the model comes back afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def changes_of_batches(

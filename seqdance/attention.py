@@ -30,7 +30,7 @@ from data_prepare.properties import GROUPS, MISSING, NMA_GROUPS, entry_pair_chan
 from data_prepare.store import FeatureStore
 from data_prepare.table import read_table
 from model.attention import Form, attention_maps, attention_metrics, is_residue
-from model.dance import DanceModel, load_model
+from model.dance import DanceModel, load_model, weights_digest
 from model.dataset import group_sequences, load_entry, require_files
 from model.inputs import Protein, proteins_of
 from model.tokenizer import tokenize
@@ -222,7 +222,14 @@ def measure(
     """Entry -> its metrics, see `attention_metrics`; those that are in the work folder are taken from there."""
     folder = config.output.with_suffix(".entries")
     stat = store.path.stat()
-    settings = (RESULTS_VERSION, config.form, config.length, encoder_digest(model), stat.st_size, stat.st_mtime_ns)
+    settings = (
+        RESULTS_VERSION,
+        config.form,
+        config.length,
+        weights_digest(model.esm2, model.config.heads),
+        stat.st_size,
+        stat.st_mtime_ns,
+    )
     measured = {}
     for entry in tqdm(entries, desc="attention", unit="entry"):
         path = folder / f"{entry.name}.npz"
@@ -247,15 +254,6 @@ def read_result(path: Path, fingerprint: str) -> pd.DataFrame | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or not written by this program
         pass
     return None
-
-
-def encoder_digest(model: DanceModel) -> str:
-    """Digest of what the attention depends on: weights of the encoder, heads."""
-    digest = hashlib.sha256(f"{model.config.heads}".encode())
-    for name, value in model.esm2.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def mean_metrics(measured: Mapping[Used, pd.DataFrame], heads: int) -> pd.DataFrame:

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file
-from model.dance import DanceModel, load_model
+from model.dance import DanceModel, evaluating, load_model
 from model.inputs import Protein, proteins_of
 from model.mutants import WINDOW, WINDOW_STEP, Mutants, mutants_of, read_mutants
 from model.prediction import model_fingerprint
@@ -41,12 +41,11 @@ from model.zero_shot import (
     Vector,
     changes_of_batches,
     combine_columns,
-    evaluating,
     plan_batches,
     plot_mutation_map,
 )
 
-ROWS_PER_PIECE: Final = 20_000  # of files read and written at once
+ROWS_PER_PIECE: Final = 5_000  # of files read and written at once
 
 
 @dataclass(frozen=True)

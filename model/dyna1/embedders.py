@@ -14,7 +14,6 @@ Source: Wayment-Steele, El Nesr et al., Nature 2026 (doi 10.1038/s41586-026-1098
 
 from __future__ import annotations
 
-import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_prepare.errors import InputError
-from model.dance import UNUSED_ESM2_ENTRIES, check_entries, choose_device, load_model, read_esm2
+from model.dance import UNUSED_ESM2_ENTRIES, check_entries, choose_device, load_model, read_esm2, weights_digest
 from model.dyna1.classifier import Dyna1Config
 from model.embedding import embed as embed_with_dance
 from model.encoder import Esm2Encoder
@@ -181,15 +180,6 @@ def residue_tokens(sequences: Sequence[str]) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def weights_digest(module: nn.Module) -> str:
-    """Sixteen hexadecimal digits that tell other weights apart."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 class OneHot(Embedder):
     """One channel for each token id below 24; X, B, U, Z, O and `<mask>` are all zeros."""
 
@@ -260,7 +250,7 @@ class Dance(Embedder):
     def __init__(self, path_or_hub_id: str, device: str | torch.device = "auto") -> None:
         self.model = load_model(path_or_hub_id, device)
         self.width = self.model.config.hidden
-        self.fingerprint = f"dance {weights_digest(self.model.esm2)}"
+        self.fingerprint = f"dance {weights_digest(self.model.esm2, self.model.config.heads)}"
 
     def embed(self, sequences: Sequence[str], structures: Sequence[Backbone | None] | None = None) -> list[Tensor]:
         """See `Embedder.embed`."""

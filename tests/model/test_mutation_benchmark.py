@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from data_prepare.errors import InputError
+from model.dance import weights_digest
 from model.measured_mutations import MeasuredProtein
 from model.mutation_benchmark import (
     BLOSUM62,
@@ -15,7 +16,6 @@ from model.mutation_benchmark import (
     Predictor,
     baseline_scores,
     draw,
-    fingerprint,
     mutation_table,
     protein_table,
     report,
@@ -244,14 +244,14 @@ def test_scores_that_cannot_be_used(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.npz"))
 
 
-def test_fingerprint_tells_weights_apart() -> None:
+def test_digest_tells_weights_apart() -> None:
     network = torch.nn.Linear(3, 2)
-    before = fingerprint(network, "score")
-    assert fingerprint(network, "score") == before
-    assert fingerprint(network, "other") != before
+    before = weights_digest(network, "score")
+    assert weights_digest(network, "score") == before
+    assert weights_digest(network, "other") != before
     with torch.no_grad():
         network.weight[1, 2] += 1e-3
-    assert fingerprint(network, "score") != before
+    assert weights_digest(network, "score") != before
 
 
 def test_figure(tmp_path: Path) -> None:
