@@ -120,7 +120,7 @@ def _pair_logits_of_products(q: Tensor, k: Tensor, middle: nn.Linear, pred: nn.L
         for i in range(0, length, rows):
             product = k[some, i : i + rows, None] * q[some, None]  # (P, T, L, hidden)
             start = from_q[some, None] - from_k[some, i : i + rows, None]  # (P, T, L, channels)
-            mid = torch.addmm(start.flatten(0, 2), product.flatten(0, 2), w_p.mT)  # (P * T * L, channels)
+            mid = start.flatten(0, 2).addmm_(product.flatten(0, 2), w_p.mT)  # (P * T * L, channels)
             part = F.linear(F.gelu(mid), v_m, pred.bias.to(q.dtype)).unflatten(0, start.shape[:3])  # (P, T, L, outputs)
             logits[some, :, i : i + rows] = part.permute(0, 3, 1, 2)
     return logits

@@ -83,3 +83,15 @@ def test_texts_of_boxes_are_inside(drawing, name: str) -> None:
                 assert box.y0 > shape.y0, text
                 assert box.y1 < shape.y1, text
     assert inside >= len(shapes)
+
+
+@pytest.mark.slow
+def test_script_draws_results(tmp_path: Path) -> None:
+    command = [sys.executable, str(IMAGE / "draw_results.py"), "--output", str(tmp_path)]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    paths = [tmp_path / f"ubiquitin_{name}.png" for name in ("mutations", "prediction")]
+    assert found.stdout.split() == list(map(str, paths))
+    for path in paths:
+        new, held = pixels(path), pixels(IMAGE / path.name)
+        assert new.shape == held.shape, f"{path.name} is not up to date: make images"
+        assert np.abs(new - held).mean() < 3, f"{path.name} is not up to date: make images"
