@@ -24,7 +24,7 @@ from torch.nn import functional as F
 CPU_ROWS: Final = 32
 # The same of the pairs of one step without gradients.
 CPU_PAIRS: Final = 2**11
-GPU_PAIRS: Final = 2**17
+GPU_PAIRS: Final = 2**16
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
@@ -94,7 +94,7 @@ def pair_logits(
             return _pair_logits_of_products(q, k, middle, pred)
     if not q.is_cuda:
         tile = min(tile, CPU_ROWS)
-    keep = torch.is_grad_enabled() and not recompute
+    keep = not recompute
     v_m = pred.weight[:, : middle.out_features]  # (outputs, channels)
     parameters = (value.to(q.dtype) for value in (middle.weight, middle.bias, v_m, pred.bias))
     with torch.autocast(q.device.type, enabled=False):  # the types are settled

@@ -17,6 +17,7 @@ TINY = {
     "md_features.py": "--frames 2 --repeats 1".split(),
     "nma.py": f"--structures {STRUCTURES / '1ubi_A.pdb.gz'} --threads 1 --repeats 1".split(),
     "prepare.py": f"--raw {STRUCTURES} --limit 1 --workers 1".split(),
+    "zero_shot.py": [*DEMO, *"--residues 6 --mutants 3 --repeats 1 --threads 1 --clock cpu".split()],
     "store.py": "--entries 2 --crops 2 --repeats 1".split(),
 }
 WORDS = {
@@ -27,6 +28,7 @@ WORDS = {
     "md_features.py": ("2 frames", "ratio"),
     "nma.py": ("1ubi_A.pdb.gz", "2 workers of 1 thread"),
     "prepare.py": ("1 worker",),
+    "zero_shot.py": ("all     6 residues, batch 16", "residue 6 residues", "published loop", "ratio"),
     "store.py": ("2 entries", "reads/s"),
 }
 
