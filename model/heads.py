@@ -7,8 +7,8 @@ The pair head in its plain form, for residues i and j with q = q_j and k = k_i:
 
 Here neither the (L, L, 2 * hidden) input of `pair_middle_linear` nor the (L, L, layers * heads) stack of attention maps
 is formed: W_p (q * k) + W_d q = (W_p diag(k) + W_d) q is one matrix product for some rows i and all j, and V_a a is a
-sum over layers, each map projected as soon as the encoder has it. Without gradients, some pairs' q * k at a time is
-quicker still: fewer numbers to form for short proteins, and a product of one matrix with all of them.
+sum over layers, each map projected as soon as the encoder has it. Without gradients, and for short proteins, some
+pairs' q * k at a time is quicker still: there it has fewer numbers than W_p diag(k) + W_d.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def pair_logits(
     middle, pred
         `pair_middle_linear` and `pair_pred_linear`.
     tile
-        With gradients: rows i computed at a time, on a CPU at most `CPU_ROWS`. Memory beyond the result and what
-        `recompute` says: O(tile (L + hidden) channels).
+        Rows i computed at a time, on a CPU at most `CPU_ROWS`. Memory beyond the result and what `recompute`
+        says: O(tile (L + hidden) channels). Without gradients, proteins shorter than the channels go another way.
     recompute
         What the backward pass finds again `middle` by: computing it a second time, or keeping it, which takes
         B L^2 channels numbers.
@@ -89,12 +89,12 @@ def pair_logits(
     Tensor
         (B, outputs, L, L), row i, column j; float32 where q is of lower precision. Differentiable once.
     """
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() and q.shape[1] < middle.out_features:  # fewer numbers in q * k than in D
         with torch.autocast(q.device.type, enabled=False):
             return _pair_logits_of_products(q, k, middle, pred)
     if not q.is_cuda:
         tile = min(tile, CPU_ROWS)
-    keep = not recompute
+    keep = torch.is_grad_enabled() and not recompute
     v_m = pred.weight[:, : middle.out_features]  # (outputs, channels)
     parameters = (value.to(q.dtype) for value in (middle.weight, middle.bias, v_m, pred.bias))
     with torch.autocast(q.device.type, enabled=False):  # the types are settled
