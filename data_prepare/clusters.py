@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from shutil import which
 from typing import Final
@@ -142,16 +142,25 @@ def mmseqs_clusters(
         options = {"--min-seq-id": min_identity, "-c": coverage, "--threads": threads, "-v": 1}
         command = ["mmseqs", "easy-cluster", str(fasta), str(result), str(Path(folder, "tmp"))]
         command += [str(word) for option in options.items() for word in option]
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode == 0:
-            numbers = read_clusters(f"{result}_cluster.tsv")
-        elif NO_KMER in run.stdout + run.stderr:
-            numbers = {}
-        else:
-            reason = " ".join((run.stderr or run.stdout).split())
-            raise InputError(f"mmseqs easy-cluster of {len(distinct)} chains failed ({run.returncode}): {reason}")
+        found = run_mmseqs(command, f"{len(distinct)} chains")
+        numbers = read_clusters(f"{result}_cluster.tsv") if found else {}
     of_sequence = {sequence: numbers.get(str(number), str(number)) for number, sequence in enumerate(distinct)}
     return entry_clusters(sequences, {chain: of_sequence[sequence] for chain, sequence in chains.items()})
+
+
+def run_mmseqs(command: Sequence[str], what: str) -> bool:
+    """Run `mmseqs`; False if all sequences are too short or too simple for its k-mers. `what` is named in messages.
+
+    Raises
+    ------
+    InputError
+        If it fails otherwise.
+    """
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode and NO_KMER not in run.stdout + run.stderr:
+        reason = " ".join((run.stderr or run.stdout).split())
+        raise InputError(f"mmseqs {command[1]} of {what} failed ({run.returncode}): {reason}")
+    return run.returncode == 0
 
 
 def split_by_cluster(

@@ -172,3 +172,33 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def choose_checkpoint(output: Path, resume: str) -> Path | None:
+    """The checkpoint of the run in the folder `output` that `--resume` asks for; None: start anew.
+
+    Raises
+    ------
+    InputError
+        The checkpoint is damaged, or the run holds others that the training would not go on from.
+    """
+    folder = output / "checkpoints"
+    held = checkpoints(folder)
+    if resume == "auto":
+        found = newest_checkpoint(folder)
+        if held and found is None:
+            raise InputError(
+                f"{folder}: no whole checkpoint; give another --output, or --resume with a whole one of another run"
+            )
+        return found
+    if resume == "none":
+        if held:
+            raise InputError(f"{output} holds checkpoints; give another --output, or --resume auto to go on")
+        return None
+    checkpoint = Path(resume)
+    verify(checkpoint)
+    if held and held[-1].resolve() != checkpoint.resolve():
+        raise InputError(
+            f"{output} holds {held[-1].name}, going on from {checkpoint} would leave it; give another --output"
+        )
+    return checkpoint

@@ -27,7 +27,6 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 import torch
-import torch.distributed as dist
 import tyro
 from torch import Tensor
 from tqdm import tqdm
@@ -49,7 +48,7 @@ from model.checkpoint import checkpoints
 from model.dance import DanceModel, load_model
 from model.dataset import Batch, Sequences, collate, group_sequences, load_entry, require_files
 from model.evaluation_report import report, report_of_run
-from model.processes import Process, start_process
+from model.processes import Process, run_process
 from model.protein_scores import CORRELATED, LEARNT, NUMBERS, OF_NETWORKS, PREDICTORS, Scored, score, single
 from model.structure_baseline import structure_profiles
 
@@ -429,15 +428,17 @@ def is_measured(checkpoint: Path, metrics: Path, config: EvaluateConfig) -> bool
 
 def run(config: EvaluateConfig) -> None:
     """Evaluate in this process, alone or with the others that torchrun started; write the numbers and print them."""
-    process = start_process(config.device)
+    run_process(config.device, lambda process: evaluate_chosen(config, process))
+
+
+def evaluate_chosen(config: EvaluateConfig, process: Process) -> None:
+    """The same among the processes that are there."""
     wanted = process.first(lambda: choose_checkpoints(config))
     if wanted:
         measure(config, process, wanted)
     if process.rank == 0 and config.run_folder is not None:
         held = [metrics_of(config.run_folder, path) for path in checkpoints(config.run_folder / "checkpoints")]
         print(report_of_run([path for path in held if path.is_file()]))
-    if process.processes > 1:
-        dist.destroy_process_group()
 
 
 def measure(config: EvaluateConfig, process: Process, wanted: Mapping[str, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ class Protein:
 
     name: str
     sequence: str
+
+
+def key(name: str) -> str:
+    """Name of a protein as that of a file or group: signs with another meaning there become underscores."""
+    return re.sub(r"^\.|[^\w.,=+@-]", "_", name)
 
 
 def read_fasta(path: str | os.PathLike[str]) -> list[Protein]:

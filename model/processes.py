@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
@@ -55,6 +57,21 @@ class Process:
             dist.all_gather_object(values, value)
         return values
 
+    def random_state(self) -> dict[str, Tensor | None]:
+        """State of the generators of this process: `cpu`, and `cuda` on a GPU."""
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+    def set_random_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `random_state`."""
+        torch.set_rng_state(state["cpu"])
+        if self.device.type == "cuda" and state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+
+    def seed_dropout(self, seed: int, update: int) -> None:
+        """Begin dropout anew at an update, on each rank differently."""
+        torch.manual_seed(int(np.random.SeedSequence([seed, self.rank, update]).generate_state(1, np.uint64)[0]))
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank. The host waits for the other hosts, not for the GPUs."""
         if self.processes == 1:
@@ -96,6 +113,14 @@ def attempt() -> str:
     """
     single_node = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
     return f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if single_node else 0}"
+
+
+def run_process(choice: str, action: Callable[[Process], None]) -> None:
+    """Do something in this process, alone or with the others that torchrun started; see `start_process`."""
+    process = start_process(choice)
+    action(process)
+    if process.processes > 1:
+        dist.destroy_process_group()
 
 
 class StopSignal:

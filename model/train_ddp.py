@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import tyro
@@ -35,20 +34,13 @@ from data_prepare.loss_weights import Weights, read_loss_weights
 from data_prepare.properties import GROUPS
 from data_prepare.store import FeatureStore
 from data_prepare.table import read_table
-from model.checkpoint import (
-    checkpoints,
-    load_checkpoint,
-    newest_checkpoint,
-    remove_old,
-    save_checkpoint,
-    verify,
-)
+from model.checkpoint import choose_checkpoint, load_checkpoint, remove_old, save_checkpoint
 from model.config import TRAIN_PRESETS, Stage, TrainConfig, read_train_config
 from model.dance import DanceModel, load_esm2_encoder
 from model.dataset import Batch, TrainingSet, batches, default_workers, group_sequences, require_files
 from model.loss import dance_loss, valid_counts
-from model.processes import Process, StopSignal, start_process
-from model.run_log import LossRecord, RunConfig, RunLog
+from model.processes import Process, StopSignal, run_process
+from model.run_log import LossRecord, RunLog
 from model.schedule import Draws, learning_rate, stage_of
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -86,7 +78,7 @@ def train(config: TrainConfig, process: Process) -> None:
         Data or checkpoint cannot be used, or a loss is not finite.
     """
     data, weights = process.first(lambda: open_data(config))
-    checkpoint = process.first(lambda: choose_checkpoint(config))
+    checkpoint = process.first(lambda: choose_checkpoint(config.output, config.resume))
     training = prepare(config, process, weights, new=checkpoint is None)
     losses = LossRecord(process)
     progress = resume(training, checkpoint, data, losses)
@@ -174,36 +166,6 @@ def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:
     return data, read_loss_weights(config.weights)
 
 
-def choose_checkpoint(config: RunConfig) -> Path | None:
-    """The checkpoint that `--resume` asks for; None: start anew.
-
-    Raises
-    ------
-    InputError
-        The checkpoint is damaged, or the run holds others that the training would not go on from.
-    """
-    folder = config.output / "checkpoints"
-    held = checkpoints(folder)
-    if config.resume == "auto":
-        found = newest_checkpoint(folder)
-        if held and found is None:
-            raise InputError(
-                f"{folder}: no whole checkpoint; give another --output, or --resume with a whole one of another run"
-            )
-        return found
-    if config.resume == "none":
-        if held:
-            raise InputError(f"{config.output} holds checkpoints; give another --output, or --resume auto to go on")
-        return None
-    checkpoint = Path(config.resume)
-    verify(checkpoint)
-    if held and held[-1].resolve() != checkpoint.resolve():
-        raise InputError(
-            f"{config.output} holds {held[-1].name}, going on from {checkpoint} would leave it; give another --output"
-        )
-    return checkpoint
-
-
 def prepare(config: TrainConfig, process: Process, weights: Weights, new: bool) -> Training:
     """Network and optimizer at their start; `new`: the encoder gets the weights that the configuration names."""
     torch.manual_seed(config.seed)
@@ -239,7 +201,7 @@ def resume(training: Training, checkpoint: Path | None, data: TrainingSet, losse
     """Set random state, weights and optimizer to those of the checkpoint (None: a new training)."""
     process, seed = training.process, training.config.seed
     if checkpoint is None:
-        torch.manual_seed(dropout_seed(seed, process.rank, 0))
+        process.seed_dropout(seed, 0)
         return Progress()
     state = load_checkpoint(checkpoint, training.model)
     if state.get("data") != fingerprint(data):
@@ -252,28 +214,21 @@ def resume(training: Training, checkpoint: Path | None, data: TrainingSet, losse
     if len(state["ranks"]) == process.processes:
         own = state["ranks"][process.rank]
         losses.load(own["losses"])
-        torch.set_rng_state(own["cpu"])
-        if process.device.type == "cuda" and own["cuda"] is not None:
-            torch.cuda.set_rng_state(own["cuda"], process.device)
+        process.set_random_state(own)
     else:
         LOGGER.warning(
             "warning: %s is of %d processes: samples go on as they would have, dropout does not",
             checkpoint,
             len(state["ranks"]),
         )
-        torch.manual_seed(dropout_seed(seed, process.rank, state["update"]))
+        process.seed_dropout(seed, state["update"])
     return Progress(state["update"], state["seen"])
 
 
 def save_training(training: Training, progress: Progress, data: TrainingSet, losses: LossRecord) -> None:
     """Write a checkpoint and remove those that need not stay; all ranks wait until it is on the disk."""
     process, config = training.process, training.config
-    own = {
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(process.device) if process.device.type == "cuda" else None,
-        "losses": losses.state(),
-    }
-    ranks = process.gather(own)
+    ranks = process.gather(process.random_state() | {"losses": losses.state()})
     if process.rank == 0:
         state = {
             **asdict(progress),
@@ -285,11 +240,6 @@ def save_training(training: Training, progress: Progress, data: TrainingSet, los
         save_checkpoint(config.output / "checkpoints", progress.update, training.model, state)
         remove_old(config.output / "checkpoints", config.keep_last, config.keep_every)
     process.gather(None)
-
-
-def dropout_seed(seed: int, rank: int, update: int) -> int:
-    """Seed of a rank's dropout from an update on."""
-    return int(np.random.SeedSequence([seed, rank, update]).generate_state(1, np.uint64)[0])
 
 
 def fingerprint(data: TrainingSet) -> str:
@@ -328,10 +278,7 @@ def parse(args: Sequence[str] | None = None) -> TrainConfig:
 
 def run(config: TrainConfig) -> None:
     """Train in this process, alone or with the others that torchrun started."""
-    process = start_process(config.device)
-    train(config, process)
-    if process.processes > 1:
-        dist.destroy_process_group()
+    run_process(config.device, lambda process: train(config, process))
 
 
 def main(args: Sequence[str] | None = None) -> None:

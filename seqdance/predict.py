@@ -7,7 +7,6 @@ What is there already is not predicted again.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from data_prepare.errors import InputError, run_command
 from model.b_factors import check_copy, write_b_factors
 from model.dance import load_model
 from model.figures import plot_prediction
-from model.inputs import Protein, proteins_of
+from model.inputs import Protein, key, proteins_of
 from model.prediction import (
     Prediction,
     check_prediction,
@@ -113,11 +112,6 @@ class Results:
         if self.hdf5:
             return read_prediction(self.output, key(protein.name))
         return read_prediction(self.part(protein.name))
-
-
-def key(name: str) -> str:
-    """Name of a protein as that of a file or group: signs with another meaning there become underscores."""
-    return re.sub(r"^\.|[^\w.,=+@-]", "_", name)
 
 
 def predict(config: PredictConfig) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_prepare.clusters import NO_KMER, entry_clusters, read_clusters, split_by_cluster
+from data_prepare.clusters import entry_clusters, read_clusters, run_mmseqs, split_by_cluster
 from data_prepare.errors import InputError
 from data_prepare.nmr.labels import check_label_table
 
@@ -131,11 +130,8 @@ def similar_pairs(
         target.write_text("".join(f">{number}\n{others[name]}\n" for number, name in enumerate(other_names)))
         command = ["mmseqs", "easy-search", str(query), str(target), str(result), str(Path(folder, "tmp")), *SEARCH]
         command += ["--format-output", "query,target,fident,qcov,tcov", "--threads", str(threads), "-v", "1"]
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode and NO_KMER not in run.stdout + run.stderr:
-            reason = " ".join((run.stderr or run.stdout).split())
-            raise InputError(f"mmseqs easy-search of {len(names)} entries failed ({run.returncode}): {reason}")
-        lines = result.read_text().splitlines() if run.returncode == 0 else []
+        found = run_mmseqs(command, f"{len(names)} entries")
+        lines = result.read_text().splitlines() if found else []
     for line in lines:
         number, other_number, *numbers = line.split("\t")
         identity, covered, other_covered = map(float, numbers)

@@ -9,7 +9,6 @@ coordinates are predicted too. Check the terms of the weights that you load.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from model.dyna1.classifier import Classifier, Dyna1Config, p_exchange
 from model.dyna1.embedders import Embedder, EmbeddingSource, check_source, make_embedder
 from model.dyna1.entries import Entry, embed_entries, entries_of
 from model.dyna1.loading import load_dyna1
+from model.inputs import key
 
 SUFFIX: Final = "-Dyna1"  # of the names of the files, as published
 # width of published weights -> embedder that they were trained on
@@ -240,10 +240,10 @@ def _file_names(folder: Path, entries: Sequence[Entry]) -> list[Path]:
     """Paths without endings; signs that have another meaning in names of files become underscores."""
     names: dict[str, str] = {}
     for entry in entries:
-        key = re.sub(r"^\.|[^\w.,=+@-]", "_", entry.name)
-        if (other := names.setdefault(key, entry.name)) != entry.name:
-            raise InputError(f"{other} and {entry.name} would both be written to {key}{SUFFIX}.csv; rename one")
-    return [folder / f"{key}{SUFFIX}" for key in names]
+        name = key(entry.name)
+        if (other := names.setdefault(name, entry.name)) != entry.name:
+            raise InputError(f"{other} and {entry.name} would both be written to {name}{SUFFIX}.csv; rename one")
+    return [folder / f"{name}{SUFFIX}" for name in names]
 
 
 def main(args: Sequence[str] | None = None) -> None:

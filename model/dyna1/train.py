@@ -28,7 +28,6 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import tyro
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -38,7 +37,7 @@ from data_prepare.errors import InputError, run_command
 from data_prepare.files import write_text
 from data_prepare.nmr.labels import read_label_table
 from data_prepare.nmr.splits import train_and_validation
-from model.checkpoint import read_training, remove_old, save_checkpoint
+from model.checkpoint import choose_checkpoint, read_training, remove_old, save_checkpoint
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
 from model.dyna1.data import (
     Protein,
@@ -50,9 +49,8 @@ from model.dyna1.data import (
 from model.dyna1.evaluate import logits_of
 from model.dyna1.loading import load_dyna1, save_dyna1
 from model.dyna1.metrics import auroc, pooled
-from model.processes import Process, StopSignal, start_process
+from model.processes import Process, StopSignal, run_process
 from model.run_log import PEAK_MEMORY, RunLog, peak_memory
-from model.train_ddp import choose_checkpoint, dropout_seed
 
 LOGGER: Final = logging.getLogger("seqdance")
 BEST: Final = "best"  # folder of the weights with the best validation AUROC
@@ -198,7 +196,7 @@ def train(config: Dyna1TrainConfig, process: Process) -> None:
         Data or checkpoint cannot be used, or a loss is not finite.
     """
     proteins, validation = process.first(lambda: open_labels(config))
-    checkpoint = process.first(lambda: choose_checkpoint(config))
+    checkpoint = process.first(lambda: choose_checkpoint(config.output, config.resume))
     training = prepare(config, process, proteins, validation)
     progress = resume(training, checkpoint)
     data = training.data
@@ -365,7 +363,7 @@ def resume(training: Training, checkpoint: Path | None) -> Progress:
     """Set weights, optimizer and random state to those of the checkpoint (None: a new training)."""
     process, seed = training.process, training.config.seed
     if checkpoint is None:
-        torch.manual_seed(dropout_seed(seed, process.rank, 0))
+        process.seed_dropout(seed, 0)
         return Progress()
     state = read_training(checkpoint)
     if state.get("data") != training.data.fingerprint():
@@ -382,9 +380,7 @@ def resume(training: Training, checkpoint: Path | None) -> Progress:
     if len(state["ranks"]) == process.processes:
         own = state["ranks"][process.rank]
         training.losses.copy_(own["losses"])
-        torch.set_rng_state(own["cpu"])
-        if process.device.type == "cuda" and own["cuda"] is not None:
-            torch.cuda.set_rng_state(own["cuda"], process.device)
+        process.set_random_state(own)
     else:
         LOGGER.warning(
             "warning: %s is of %d processes: proteins go on as they would have, dropout does not",
@@ -393,7 +389,7 @@ def resume(training: Training, checkpoint: Path | None) -> Progress:
         )
         if process.rank == 0:
             training.losses.copy_(sum(rank["losses"] for rank in state["ranks"]))
-        torch.manual_seed(dropout_seed(seed, process.rank, state["progress"]["update"]))
+        process.seed_dropout(seed, state["progress"]["update"])
     return Progress(**state["progress"])
 
 
@@ -403,13 +399,7 @@ def save(training: Training, progress: Progress) -> None:
     losses = training.losses.cpu()
     total = float(torch.stack(process.gather(losses)).sum())
     process.first(lambda: _check_finite(total))
-    ranks = process.gather(
-        {
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state(process.device) if process.device.type == "cuda" else None,
-            "losses": losses,
-        }
-    )
+    ranks = process.gather(process.random_state() | {"losses": losses})
     if process.rank == 0:
         state = {
             "progress": asdict(progress),
@@ -441,10 +431,7 @@ def parse(args: Sequence[str] | None = None) -> Dyna1TrainConfig:
 
 def run(config: Dyna1TrainConfig) -> None:
     """Train in this process, alone or with the others that torchrun started."""
-    process = start_process(config.device)
-    train(config, process)
-    if process.processes > 1:
-        dist.destroy_process_group()
+    run_process(config.device, lambda process: train(config, process))
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
 from model.dance import DanceModel
+from model.inputs import key
 from model.prediction import hdf5_groups, predict_properties, read_prediction, write_prediction
-from seqdance.predict import key, main
+from seqdance.predict import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "data" / "model"
