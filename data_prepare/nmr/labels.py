@@ -19,6 +19,7 @@ from data_prepare.files import read_text_table, whole_file
 
 Form = Literal["missing", "relaxdb", "cpmg"]
 COLUMNS: Final = ("entry_ID", "sequence", "label", "source", "cluster")
+DSSP: Final = "dssp"  # a column that may follow, for naive baselines; see `model.dyna1.baselines.read_dssp`
 FORM_OF_SOURCE: Final[dict[str, Form]] = {"mbmrb": "missing", "refdb": "missing", "relaxdb": "relaxdb", "cpmg": "cpmg"}
 NOT_EVALUATED: Final = -1
 AMINO_ACIDS: Final = frozenset("ACDEFGHIKLMNPQRSTVWYX")  # X: any residue that is not one of the twenty
@@ -97,19 +98,19 @@ def read_label_table(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path
-        CSV with the columns entry_ID, sequence, label, source, cluster; others are left out. `source` (mbmrb, refdb,
-        relaxdb, cpmg) tells how the label is read (`FORM_OF_SOURCE`), `cluster` may be empty.
+        CSV with the columns entry_ID, sequence, label, source, cluster, and perhaps dssp; others are left out.
+        `source` (mbmrb, refdb, relaxdb, cpmg) tells how the label is read (`FORM_OF_SOURCE`), `cluster` may be empty.
 
     Returns
     -------
-    The five columns as text.
+    These columns as text.
 
     Raises
     ------
     InputError
         If the file or a column is missing, or a row cannot be used.
     """
-    table = read_text_table(path, COLUMNS)[list(COLUMNS)]
+    table = _known_columns(read_text_table(path, COLUMNS))
     check_label_table(table, str(path))
     return table
 
@@ -144,10 +145,14 @@ def check_label_table(table: pd.DataFrame, path: str) -> None:
 
 
 def write_label_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write the five columns of a table of labels, checked; the file takes its name when it is complete."""
+    """Write the columns of a table of labels, checked; the file takes its name when it is complete."""
     check_label_table(table, str(path))
     with whole_file(path) as temporary:
-        table[list(COLUMNS)].to_csv(temporary, index=False)
+        _known_columns(table).to_csv(temporary, index=False)
+
+
+def _known_columns(table: pd.DataFrame) -> pd.DataFrame:
+    return table[[*COLUMNS, DSSP] if DSSP in table else list(COLUMNS)]
 
 
 def label_table(rows: list[tuple[str, str, str]], source: str) -> pd.DataFrame:

@@ -181,7 +181,7 @@ def make_relaxation(config: RelaxationConfig) -> None:
 
 def make_split(config: SplitConfig) -> None:
     """Write train.csv, validation.csv and removed.csv."""
-    table = pd.concat([read_label_table(path) for path in config.table], ignore_index=True)
+    table = pd.concat([read_label_table(path) for path in config.table], ignore_index=True).fillna("")
     if (twice := table["entry_ID"].duplicated()).any():
         raise InputError(f"entry {table['entry_ID'][twice].iloc[0]} is in two tables; rename or remove one")
     removed = pd.DataFrame(columns=["entry_ID", "test_entry", "identity", "reason"])

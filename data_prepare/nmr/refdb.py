@@ -16,10 +16,11 @@ import pandas as pd
 
 from data_prepare.errors import InputError
 from data_prepare.nmr.assignments import DEFAULT_COVERAGE, coverage, missing_label
-from data_prepare.nmr.labels import AMINO_ACIDS, label_table, targets
+from data_prepare.nmr.labels import AMINO_ACIDS, DSSP, label_table, targets
 
 COLUMNS: Final = ("bmrb_id", "seq_id", "aa", "ss", "H", "N")
 STRUCTURES: Final = {"B": "strand", "C": "coil", "H": "helix"}  # all else is unknown
+DSSP_LETTERS: Final = {"strand": "E", "coil": "C", "helix": "H", "unknown": "?"}
 THRESHOLDS: Final = (0.5, 0.7, 0.8, 0.9)
 # share of missing residues in the training set of Dyna-1
 PUBLISHED: Final = {"strand": 0.030, "coil": 0.060, "helix": 0.042, "H": 0.113}
@@ -113,7 +114,7 @@ def refdb_labels(residues: pd.DataFrame, min_coverage: float = DEFAULT_COVERAGE)
 
     Returns
     -------
-    Table of labels (`labels.COLUMNS`) of the source refdb; the names are BMRB ids.
+    Table of labels (`labels.COLUMNS`, and `labels.DSSP`) of the source refdb; the names are BMRB ids.
 
     Raises
     ------
@@ -127,7 +128,8 @@ def refdb_labels(residues: pd.DataFrame, min_coverage: float = DEFAULT_COVERAGE)
     if kept.empty:
         raise InputError(f"none of {len(entries)} entries has {min_coverage:.0%} of its amides assigned")
     rows = list(kept[["entry_ID", "sequence", "label"]].itertuples(index=False, name=None))
-    return label_table(rows, "refdb")
+    dssp = ["".join(map(DSSP_LETTERS.__getitem__, structure)) for structure in kept["structure"]]
+    return label_table(rows, "refdb").assign(**{DSSP: dssp})
 
 
 def missing_rates(residues: pd.DataFrame, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from model.dyna1.data import Protein
 from model.tokenizer import TOKEN_ID
 
 CLASSES: Final = ("strand", "coil", "helix")  # numbered as in the published files
-CLASS_OF_DSSP: Final = {"E": 0, "B": 0, "H": 2, "G": 2, "I": 2} | dict.fromkeys("CTSP- ", 1)
+CLASS_OF_DSSP: Final = {"E": 0, "B": 0, "H": 2, "G": 2, "I": 2, "?": -1} | dict.fromkeys("CTSP- ", 1)
 # baseline -> columns of its published file, probs_<columns>.csv
 BASELINES: Final = {"amino acid": ("token",), "DSSP": ("dssp",), "amino acid + DSSP": ("token", "dssp")}
 
@@ -111,14 +111,14 @@ def read_dssp(path: Path, proteins: Sequence[Protein]) -> dict[str, NDArray[np.i
     Parameters
     ----------
     path
-        Has entry_ID and perhaps dssp: one letter per residue (E, B strand; H, G, I helix; C, T, S, P, - coil), empty
-        where it is unknown.
+        Has entry_ID and perhaps dssp: one letter per residue (E, B strand; H, G, I helix; C, T, S, P, - coil; ?
+        unknown, a class of its own), empty where it is unknown of the whole entry.
     proteins
         Those that are asked for.
 
     Returns
     -------
-    Entry -> (L,) classes; empty if the file has no such column.
+    Entry -> (L,) classes, -1 where unknown; empty if the file has no such column.
 
     Raises
     ------

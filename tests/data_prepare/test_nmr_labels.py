@@ -82,6 +82,9 @@ def test_table_is_written_and_read(tmp_path):
     write_label_table(tmp_path / "t.csv", table)
     pd.testing.assert_frame_equal(read_label_table(tmp_path / "t.csv"), table)
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == "entry_ID,sequence,label,source,cluster"
+    with_dssp = table.assign(dssp=["EE?H", ""])
+    write_label_table(tmp_path / "t.csv", with_dssp.assign(more=1))
+    pd.testing.assert_frame_equal(read_label_table(tmp_path / "t.csv"), with_dssp)
 
 
 @pytest.mark.parametrize(

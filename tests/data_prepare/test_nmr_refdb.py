@@ -63,6 +63,7 @@ def test_labels(table):
     assert labels["entry_ID"].tolist() == ["07", "9"]
     assert labels["sequence"].tolist() == ["GAAAAHPV", "XLLLLLLLLLXLLLLLLLLL"]
     assert labels["label"].tolist() == ["tAAAA.pA", "tAAAAAAAAAxAAAAAAAAA"]
+    assert labels["dssp"].tolist() == ["CEEEEH?E", "?EEEEEEEEE?EEEEEEEEE"]
     assert set(labels["source"]) == {"refdb"}
     assert refdb_labels(residues, 5 / 7)["entry_ID"].tolist() == ["07", "9"]  # the limit itself is enough
     assert refdb_labels(residues, 0.72)["entry_ID"].tolist() == ["9"]
@@ -143,4 +144,4 @@ def test_example_table(examples):
 def test_example_table_holds_labels_of_refdb(examples):
     table = read_label_table(examples / "nmr" / "refdb_labels.csv").set_index("entry_ID")
     whole = refdb_labels(read_refdb()).set_index("entry_ID").loc[table.index]
-    pd.testing.assert_frame_equal(table[["sequence", "label"]], whole[["sequence", "label"]])
+    pd.testing.assert_frame_equal(table[["sequence", "label", "dssp"]], whole[["sequence", "label", "dssp"]])

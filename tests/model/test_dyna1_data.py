@@ -184,8 +184,8 @@ def test_baselines_are_the_shares_of_positives() -> None:
 def test_dssp_comes_from_a_column_of_the_table(tmp_path) -> None:
     proteins = [Protein("a", "ACD", np.zeros(3, np.int8), ""), Protein("b", "AC", np.zeros(2, np.int8), "")]
     path = tmp_path / "labels.csv"
-    path.write_text("entry_ID,sequence,dssp\na,ACD,EH-\nb,AC,\nelse,A,CC\n")
-    assert {name: classes.tolist() for name, classes in read_dssp(path, proteins).items()} == {"a": [0, 2, 1]}
+    path.write_text("entry_ID,sequence,dssp\na,ACD,?H-\nb,AC,\nelse,A,CC\n")
+    assert {name: classes.tolist() for name, classes in read_dssp(path, proteins).items()} == {"a": [-1, 2, 1]}
     path.write_text("entry_ID,sequence\na,ACD\n")
     assert read_dssp(path, proteins) == {}
     path.write_text("entry_ID,dssp\na,EH\n")
