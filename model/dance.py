@@ -31,6 +31,7 @@ from data_prepare.properties import (
 from model.config import ModelConfig
 from model.encoder import Esm2Encoder
 from model.heads import attention_logits, head, linear, pair_logits
+from model.hub import hub_file
 
 SOFTPLUS_THRESHOLD: Final = 2.0  # softplus(x) = x above it
 
@@ -346,31 +347,12 @@ def find_weights(path_or_hub_id: str | os.PathLike[str], names: tuple[str, ...])
     elif path.is_file():
         weights = path
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", str(path_or_hub_id)) and path.suffix not in (".safetensors", *TORCH_SUFFIXES):
-        return _download(str(path_or_hub_id), names)
+        config = hub_file(str(path_or_hub_id), (CONFIG_NAME,))
+        return hub_file(str(path_or_hub_id), names), config
     else:
         raise InputError(f"{path_or_hub_id}: no such file or folder, and not a Hub id of the form owner/name")
     config = weights.parent / CONFIG_NAME
     return weights, config if config.is_file() else None
-
-
-def _download(hub_id: str, names: tuple[str, ...]) -> tuple[Path, Path]:
-    import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        config = Path(huggingface_hub.hf_hub_download(hub_id, CONFIG_NAME))
-        for name in names[:-1]:
-            try:
-                return Path(huggingface_hub.hf_hub_download(hub_id, name)), config
-            except EntryNotFoundError as error:
-                if isinstance(error, LocalEntryNotFoundError):  # no network, rather than no such file
-                    raise
-        return Path(huggingface_hub.hf_hub_download(hub_id, names[-1])), config
-    except Exception as error:  # the client lets the errors of several network libraries through
-        raise InputError(
-            f"{hub_id}: no such folder here, and the download from the Hub failed ({_first_line(error)}); "
-            "download it where there is network and give the folder"
-        ) from None
 
 
 @contextmanager

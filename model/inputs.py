@@ -13,7 +13,7 @@ from typing import Final
 
 from data_prepare.errors import InputError
 from data_prepare.sequence import CHAIN_LINKER, modify_seq
-from model.tokenizer import VOCABULARY, tokenize
+from model.tokenizer import VOCABULARY, split_tokens, tokenize
 
 RESIDUE_LETTERS: Final = frozenset(token for token in VOCABULARY if token.isalpha())  # the 20, and X B U Z O
 NAME_OF_TEXT: Final = "sequence"  # name of a protein that is given as text
@@ -161,8 +161,22 @@ def proteins_of(
         return read_fasta(fasta)
     if sequence is None:
         raise InputError(f"no protein is given; give one of {', '.join(given)}")
+    check_text(sequence)
+    return [Protein(NAME_OF_TEXT, sequence)]
+
+
+def check_text(sequence: str) -> None:
+    """Raise InputError unless the text of --sequence is one: upper case, no gaps, `<mask>` and `<unk>` allowed."""
     try:
         tokenize([sequence])
     except InputError as error:
         raise InputError(str(error).replace("sequence 1 of 1", "--sequence", 1)) from None
-    return [Protein(NAME_OF_TEXT, sequence)]
+    chains = [split_tokens(chain) for chain in sequence.split(CHAIN_LINKER)]
+    if not all(chains):
+        raise InputError("--sequence: a chain is empty; <eos><cls> stands only between chains")
+    tokens = [token for chain in chains for token in chain]
+    for position, token in enumerate(tokens, start=1):
+        if token in "-.":
+            raise InputError(f"--sequence, residue {position}: {token!r} is not an amino acid; remove the gaps")
+        if token in ("<cls>", "<eos>"):
+            raise InputError(f"--sequence, residue {position}: {token} alone; join chains by <eos><cls>")

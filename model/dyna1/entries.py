@@ -14,7 +14,7 @@ from torch import Tensor
 from data_prepare.errors import InputError
 from model.dyna1.embedders import HIDDEN_RESIDUE, Backbone, Embedder
 from model.inputs import RESIDUE_LETTERS, proteins_of
-from model.tokenizer import CHAIN_LINKER
+from model.tokenizer import CHAIN_LINKER, split_tokens
 
 BACKBONE: Final = ("N", "CA", "C")
 
@@ -151,10 +151,8 @@ def entries_of(
     if complexes := [entry.name for entry in entries if CHAIN_LINKER in entry.sequence]:
         raise InputError(f"{', '.join(complexes)}: Dyna-1 reads one chain at a time; give the chains one by one")
     for entry in entries:
-        if unknown := sorted(set(entry.sequence) - RESIDUE_LETTERS):
-            raise InputError(
-                f"{entry.name}: {' '.join(unknown)} is no residue; remove gaps, write unknown residues as X"
-            )
+        if unknown := sorted(set(split_tokens(entry.sequence)) - RESIDUE_LETTERS):
+            raise InputError(f"{entry.name}: {' '.join(unknown)} is no residue; write unknown residues as X")
     if name is not None:
         if len(entries) > 1:
             raise InputError(f"--name {name}: there are {len(entries)} sequences, which have names of their own")

@@ -21,6 +21,7 @@ from data_prepare.errors import InputError
 from data_prepare.files import whole_file, write_text
 from model.dance import CONFIG_NAME, WEIGHTS_NAME, check_entries, choose_device, read_json, read_weights
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
+from model.hub import hub_file
 
 PUBLISHED_NAMES: Final = ("dyna1.pt", "dyna1-esm2.pt")
 LANGUAGE_MODEL: Final = "model."  # prefix of entries that play no part
@@ -138,22 +139,7 @@ def _find(path_or_hub_id: str | os.PathLike[str]) -> Path:
 
 def _download(hub_id: str, name: str | None) -> Path:
     """A file of a Hub repository; without a name our own form, else the published one."""
-    import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        if name is None:
-            try:
-                huggingface_hub.hf_hub_download(hub_id, CONFIG_NAME)
-                name = WEIGHTS_NAME
-            except EntryNotFoundError as error:
-                if isinstance(error, LocalEntryNotFoundError):  # no network, rather than no such file
-                    raise
-                name = PUBLISHED_NAMES[0]
-        return Path(huggingface_hub.hf_hub_download(hub_id, name))
-    except Exception as error:  # the client lets the errors of several network libraries through
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{hub_id}: no such file or folder here, and the download from the Hub failed ({line}); "
-            "download it where there is network and give the file"
-        ) from None
+    if name is not None:
+        return hub_file(hub_id, (name,))
+    found = hub_file(hub_id, (CONFIG_NAME, PUBLISHED_NAMES[0]))
+    return hub_file(hub_id, (WEIGHTS_NAME,)) if found.name == CONFIG_NAME else found

@@ -384,13 +384,21 @@ def test_hub_repository_in_the_published_form(tmp_path: Path, monkeypatch: pytes
 
 
 def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.utils import logging
+
     def download(repository: str, name: str) -> str:
+        heard.append(logging.get_logger("huggingface_hub.utils").isEnabledFor(logging.WARNING))
         raise OSError("no route\nto host")
+
+    heard: list[bool] = []  # whether the client would print its retries
+    before = logging.get_verbosity()
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     with pytest.raises(InputError, match=r"ChaoHou/SeqDance.*no route") as error:
         load_model("ChaoHou/SeqDance")
     assert "\n" not in str(error.value)
+    assert heard == [False]
+    assert logging.get_verbosity() == before
 
 
 @pytest.mark.parametrize("form", ["EsmModel", "EsmForMaskedLM", "bin", "hub"])

@@ -132,10 +132,17 @@ def test_fasta(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "a/b and a|b would both be written to a_b-Dyna1.csv" in fails(capsys, "--weights", weights, "--fasta", fasta)
 
 
-@pytest.mark.parametrize("sequence", ["MQ-IF", "MQ.IF"])
-def test_gaps_are_no_residues(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], sequence: str) -> None:
-    line = fails(capsys, "--weights", weights, "--sequence", sequence, "--save-dir", tmp_path / "out")
-    assert f"sequence: {sequence[2]} is no residue; remove gaps" in line
+@pytest.mark.parametrize(
+    ("sequence", "reason"),
+    [
+        ("MQ-IF", "--sequence, residue 3: '-' is not an amino acid; remove the gaps"),
+        ("MQ<mask>IF", "sequence: <mask> is no residue; write unknown residues as X"),
+    ],
+)
+def test_gaps_are_no_residues(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], sequence: str, reason: str
+) -> None:
+    assert reason in fails(capsys, "--weights", weights, "--sequence", sequence, "--save-dir", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

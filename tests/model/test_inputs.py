@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,19 @@ def test_one_protein_source(tmp_path: Path) -> None:
         proteins_of(sequence="Mq")
     with pytest.raises(InputError, match="--sequence is empty"):
         proteins_of(sequence="")
+    assert proteins_of(sequence="M<mask>F")[0].sequence == "M<mask>F"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("MKV<eos><cls>", "a chain is empty"),
+        ("MK<eos><cls>A-C", "residue 4: '-' is not an amino acid; remove the gaps"),
+        ("M.K", "residue 2: '.' is not an amino acid; remove the gaps"),
+        ("M<eos>K", "residue 2: <eos> alone; join chains by <eos><cls>"),
+        ("MK*", "position 3: '*' is not in the alphabet; remove it"),
+    ],
+)
+def test_bad_text(text: str, reason: str) -> None:
+    with pytest.raises(InputError, match=re.escape(reason)):
+        proteins_of(sequence=text)
