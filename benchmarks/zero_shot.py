@@ -2,7 +2,7 @@
 
     python benchmarks/zero_shot.py [--residues 72] [--mutants 64] [--device cpu] [--threads 2] [--repeats 5]
     python benchmarks/zero_shot.py --memory
-    python benchmarks/zero_shot.py --many 5000 50000
+    python benchmarks/zero_shot.py --many 5000 50000 1000000 --residues 80
 
 Published loop: one sequence at a time, all 23 properties in plain form (`tests/oracles/plain_dance.py`), changes from
 the wild type in NumPy. Runs of both take turns. Floor: the linear layers of the encoder alone, on batches of the same
@@ -200,7 +200,8 @@ def memory(arguments: Arguments) -> None:
 def many(arguments: Arguments) -> None:
     """Print the memory of the command for numbers of mutants."""
     for number in arguments.many:
-        grown = in_child(__file__, ("--threads", arguments.threads, "--mutants", number, "--peak", "command"))
+        options = ("--threads", arguments.threads, "--residues", arguments.residues, "--mutants", number)
+        grown = in_child(__file__, (*options, "--peak", "command"))
         print(f"command, {number:8} mutants: peak memory {grown:7.0f} MB", flush=True)
 
 
