@@ -39,6 +39,8 @@ Backbone: TypeAlias = NDArray[np.float32]
 
 HIDDEN_RESIDUE: Final = "<mask>"  # stands for a residue that the language model shall not see
 ONE_HOT_WIDTH: Final = 24
+# width of published weights -> embedder that they were trained on
+EMBEDDER_OF_WIDTH: Final = {1536: "esm3", 640: "esm2", 24: "onehot"}
 ESM2_DEFAULT: Final = "facebook/esm2_t30_150M_UR50D"
 ESM3_DEFAULT: Final = "esm3-sm-open-v1"
 ESM3_LAYER: Final = 22
@@ -132,6 +134,25 @@ def make_embedder(line: str, device: str | torch.device = "auto") -> EmbeddingSo
         return EmbeddingCache(rest)
     raise InputError(
         f"embedder {line!r}: known are onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER, cache:FILE.h5"
+    )
+
+
+def default_embedder(config: Dyna1Config) -> str:
+    """Line of the embedder that a classifier was trained on.
+
+    Raises
+    ------
+    InputError
+        It cannot be told, or is one with a path of its own.
+    """
+    kind, *words = (config.embedder or EMBEDDER_OF_WIDTH.get(config.width, "unknown")).split()
+    if kind == "onehot":
+        return kind
+    if kind in ("esm2", "esm3"):  # its fingerprint is checked once it is loaded
+        return f"{kind}:{words[1]}" if words else kind
+    raise InputError(
+        f"the classifier reads {config.embedder or f'embeddings of width {config.width}'}; name where they are from "
+        "with --embedder (dance:PATH, af2:FOLDER, ...) or --cache"
     )
 
 

@@ -1,6 +1,6 @@
 """Measure a classifier of Dyna-1 on RelaxDB, RelaxDB-CPMG or a label table, beside naive baselines.
 
-    seqdance dyna1 evaluate --data relaxdb --file RelaxDB.json --weights runs/dyna1_onehot/best --embedder onehot \\
+    seqdance dyna1 evaluate --data relaxdb --file RelaxDB.json --weights runs/dyna1_onehot/best \\
         --train LABELS.csv --output runs/dyna1_onehot/relaxdb
 
 The folder `--output` gets metrics.json, summary.txt, per_protein.csv, residues.csv and distribution.png.
@@ -28,7 +28,7 @@ from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entri
 from model.dyna1.baselines import Baseline, fit_baselines, read_baselines, read_dssp
 from model.dyna1.classifier import Classifier, p_exchange
 from model.dyna1.data import Protein, Read, first_names, labelled_proteins, read_proteins, whole_batches
-from model.dyna1.embedders import make_embedder
+from model.dyna1.embedders import check_source, default_embedder, make_embedder
 from model.dyna1.loading import load_dyna1
 from model.dyna1.metrics import FEWEST_POSITIVES, by_chance, per_protein, summarise
 
@@ -56,7 +56,7 @@ class EvaluateConfig:
     weights: str | None = None
     """Classifier: folder (best/ of a training), published weight file, or Hub id. Default: baselines alone."""
     embedder: str | None = None
-    """What the classifier reads: onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER or cache:FILE.h5."""
+    """onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER, cache:FILE.h5. Default: by the weights."""
     train: Path | None = None
     """Label table that the naive baselines are fitted on."""
     baselines: Path | None = None
@@ -77,12 +77,12 @@ class EvaluateConfig:
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
-        if (self.weights is None) != (self.embedder is None):
-            raise InputError("give --weights and --embedder together")
+        if self.weights is None and self.embedder is not None:
+            raise InputError(f"--embedder {self.embedder} goes with --weights")
         if self.train is not None and self.baselines is not None:
             raise InputError("--train fits the baselines, --baselines reads them; give one of the two")
         if self.weights is None and self.train is None and self.baselines is None:
-            raise InputError("nothing to evaluate; give --weights with --embedder, --train or --baselines")
+            raise InputError("nothing to evaluate; give --weights, --train or --baselines")
         if self.batch_size < 1:
             raise InputError(f"--batch-size {self.batch_size}: at least 1")
         known = self.data in PUBLISHED
@@ -140,14 +140,10 @@ def read_data(config: EvaluateConfig) -> tuple[list[Protein], list[str]]:
 def all_scores(config: EvaluateConfig, proteins: Sequence[Protein]) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Predictor -> entry -> probabilities (L,); the classifier first."""
     scores: dict[str, dict[str, NDArray[np.float64]]] = {}
-    if config.weights is not None and config.embedder is not None:
+    if config.weights is not None:
         model = load_dyna1(config.weights, config.device)
-        source = make_embedder(config.embedder, config.device)
-        made_on = model.config.embedder
-        if made_on is not None and made_on != source.fingerprint:
-            raise InputError(
-                f"--embedder {config.embedder} is {source.fingerprint}, {config.weights} was trained on {made_on}"
-            )
+        source = make_embedder(config.embedder or default_embedder(model.config), config.device)
+        check_source(model.config, source)
         logits = logits_of(model, proteins, source.read, config.batch_size)
         # in float64 no two different logits come to the same probability
         scores[CLASSIFIER] = {name: p_exchange(torch.from_numpy(row).double()).numpy() for name, row in logits.items()}

@@ -25,15 +25,13 @@ from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file, write_text
 from model.b_factors import write_b_factors
 from model.dyna1.cache import EmbeddingCache
-from model.dyna1.classifier import Classifier, Dyna1Config, p_exchange
-from model.dyna1.embedders import Embedder, EmbeddingSource, check_source, make_embedder
+from model.dyna1.classifier import Classifier, p_exchange
+from model.dyna1.embedders import Embedder, EmbeddingSource, check_source, default_embedder, make_embedder
 from model.dyna1.entries import Entry, embed_entries, entries_of
 from model.dyna1.loading import load_dyna1
 from model.inputs import key
 
 SUFFIX: Final = "-Dyna1"  # of the names of the files, as published
-# width of published weights -> embedder that they were trained on
-EMBEDDER_OF_WIDTH: Final = {1536: "esm3", 640: "esm2", 24: "onehot"}
 PUTTY: Final = {"transform": "6", "radius": "0.25", "range": "0.1", "scale_max": "10"}
 RESIDUES_PER_PANEL: Final = 100  # of the picture
 FEWEST_COLUMNS: Final = 60  # it is as wide as these, so that its title has room
@@ -110,25 +108,6 @@ def predict(config: PredictConfig) -> list[Path]:
             write_text(files[".pml"], pymol_script(copy.name, entry))
             written += [copy, files[".pml"]]
     return written
-
-
-def default_embedder(config: Dyna1Config) -> str:
-    """Line of the embedder that a classifier was trained on.
-
-    Raises
-    ------
-    InputError
-        It cannot be told, or is one with a path of its own.
-    """
-    kind, *words = (config.embedder or EMBEDDER_OF_WIDTH.get(config.width, "unknown")).split()
-    if kind == "onehot":
-        return kind
-    if kind in ("esm2", "esm3"):  # its fingerprint is checked once it is loaded
-        return f"{kind}:{words[1]}" if words else kind
-    raise InputError(
-        f"the classifier reads {config.embedder or f'embeddings of width {config.width}'}; name where they are from "
-        "with --embedder (dance:PATH, af2:FOLDER, ...) or --cache"
-    )
 
 
 def predict_exchange(classifier: Classifier, source: EmbeddingSource, entry: Entry) -> NDArray[np.float32]:

@@ -183,7 +183,7 @@ def test_output_in_the_folder_of_the_weights_is_refused(folder: Path, output: st
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"embedder": None}, "--weights and --embedder together"),
+        ({"weights": None}, "--embedder onehot goes with --weights"),
         ({"baselines": Path("x")}, "one of the two"),
         ({"weights": None, "embedder": None, "train": None}, "nothing to evaluate"),
         ({"data": "relaxdb"}, "give its --file"),
@@ -200,8 +200,14 @@ def test_weights_of_another_embedder_are_refused(folder: Path, tmp_path: Path) -
     torch.manual_seed(0)
     config = Dyna1Config(width=24, layers=1, heads=3, feed_forward=16, embedder="esm2 layer 6 0123")
     save_dyna1(Classifier(config), tmp_path / "other")
-    with pytest.raises(InputError, match=r"onehot is onehot, .* was trained on esm2 layer 6"):
+    with pytest.raises(InputError, match="was trained on esm2 layer 6 0123, these are embeddings of onehot"):
         evaluate(settings(folder, tmp_path / "out", weights=str(tmp_path / "other")))
+
+
+def test_embedder_as_the_weights_tell(folder: Path, tmp_path: Path) -> None:
+    named = evaluate(settings(folder, tmp_path / "a"))
+    found = evaluate(settings(folder, tmp_path / "b", embedder=None))
+    assert found["predictors"] == named["predictors"]
 
 
 def test_command(folder: Path, tmp_path: Path, capsys) -> None:

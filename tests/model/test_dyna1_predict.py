@@ -14,10 +14,10 @@ from data_prepare.structure import read_topology
 from model.dyna1 import predict as command
 from model.dyna1.cache import write_cache
 from model.dyna1.classifier import Classifier, Dyna1Config, p_exchange
-from model.dyna1.embedders import Af2Pairs, Backbone, Embedder, OneHot
+from model.dyna1.embedders import Af2Pairs, Backbone, Embedder, OneHot, default_embedder
 from model.dyna1.entries import Entry, entries_of, read_chain
 from model.dyna1.loading import save_dyna1
-from model.dyna1.predict import default_embedder, predict_exchange, pymol_script
+from model.dyna1.predict import predict_exchange, pymol_script
 
 UBIQUITIN = "MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGKQLEDGRTLSDYNIQKESTLHLVLRLRGG"
 
