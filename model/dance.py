@@ -154,13 +154,8 @@ class DanceModel(nn.Module):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` into a folder; each appears complete or not at all."""
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        with whole_file(folder / WEIGHTS_NAME) as temporary:
-            save_file(weights, temporary, metadata={"format": "pt"})
-        write_text(folder / CONFIG_NAME, json.dumps(self.config.to_dict(), indent=2) + "\n")
+        write_weights(Path(folder) / WEIGHTS_NAME, self)
+        write_text(Path(folder) / CONFIG_NAME, json.dumps(self.config.to_dict(), indent=2) + "\n")
 
 
 def residue_properties(logits: Tensor) -> dict[str, Tensor]:
@@ -291,6 +286,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: does not hold a plain state dict (name -> tensor)")
     return dict(state)
+
+
+def write_weights(path: Path, module: nn.Module) -> None:
+    """Write the weights of a module as .safetensors; the file appears complete or not at all."""
+    from safetensors.torch import save
+
+    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    with whole_file(path) as temporary:
+        temporary.write_bytes(save(weights, metadata={"format": "pt"}))  # `save_file` hides it from other users
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from data_prepare.errors import InputError
-from data_prepare.files import whole_file, write_text
-from model.dance import CONFIG_NAME, WEIGHTS_NAME, check_entries, choose_device, read_json, read_weights
+from data_prepare.files import write_text
+from model.dance import CONFIG_NAME, WEIGHTS_NAME, check_entries, choose_device, read_json, read_weights, write_weights
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
 from model.hub import hub_file
 
@@ -64,13 +64,8 @@ def load_dyna1(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
 
 def save_dyna1(model: Classifier, folder: str | os.PathLike[str]) -> None:
     """Write model.safetensors and config.json into a folder; each appears complete or not at all."""
-    from safetensors.torch import save_file
-
-    folder = Path(folder)
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with whole_file(folder / WEIGHTS_NAME) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
-    write_text(folder / CONFIG_NAME, json.dumps(model.config.to_dict(), indent=2) + "\n")
+    write_weights(Path(folder) / WEIGHTS_NAME, model)
+    write_text(Path(folder) / CONFIG_NAME, json.dumps(model.config.to_dict(), indent=2) + "\n")
 
 
 def infer_config(state: Mapping[str, Tensor]) -> Dyna1Config:

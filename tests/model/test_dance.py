@@ -355,6 +355,12 @@ def test_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_model(tmp_path, device="abacus")
 
 
+def test_other_users_can_read_what_is_saved(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("")
+    DanceModel(PRESETS["demo"]).save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "text").stat().st_mode
+
+
 def hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[tuple[str, str]]:
     """Let the Hub's client answer from a folder."""
     from huggingface_hub.errors import EntryNotFoundError
