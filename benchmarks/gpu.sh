@@ -11,4 +11,6 @@ output=${1:-gpu.md}
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv || echo "no nvidia-smi here"
     echo
     "$python" benchmarks/gpu.py "${@:2}"
+    echo
+    "$python" benchmarks/zero_shot.py --device cuda --mutants 512 --repeats 3
 } | tee "$output"

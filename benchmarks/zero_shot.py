@@ -103,6 +103,8 @@ def floor(model: DanceModel, tokens: int, batch: int, mutants: int) -> None:
     for _ in range(0, mutants, batch):
         for layer in layers:
             layer(inputs[layer.in_features])
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def speed(arguments: Arguments) -> None:

@@ -20,6 +20,7 @@ from data_prepare.errors import InputError
 from data_prepare.files import whole_file
 from data_prepare.properties import PAIR_CHANNELS, PROPERTIES, RESIDUE_COLUMNS, RESIDUE_PROPERTIES
 from model.dance import DanceModel, evaluating, weights_digest
+from model.inputs import key
 from model.tokenizer import split_tokens, tokenize
 
 Properties = dict[str, NDArray[np.float32]]
@@ -279,8 +280,8 @@ def hdf5_groups(path: str | os.PathLike[str]) -> frozenset[str]:
         raise InputError(f"{path}: cannot be read as HDF5 ({error}); remove it or choose another --output") from None
 
 
-def merge_predictions(parts: Sequence[Path], output: Path, key: Callable[[str], str]) -> None:
-    """Write npz files into an HDF5 file, a group for each protein; those of an older file of this name stay.
+def merge_predictions(parts: Sequence[Path], output: Path) -> None:
+    """Write npz files into an HDF5 file, a group for each protein (`inputs.key`); those of an older file stay.
 
     Parameters
     ----------
@@ -288,8 +289,6 @@ def merge_predictions(parts: Sequence[Path], output: Path, key: Callable[[str], 
         As `write_prediction` writes them.
     output
         The HDF5 file; whole or as it was.
-    key
-        Name of a protein -> name of its group.
     """
     with whole_file(output) as temporary, h5py.File(temporary, "w") as file:
         if output.exists():

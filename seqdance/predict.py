@@ -104,7 +104,7 @@ class Results:
         """Put parts into the HDF5 file."""
         parts = sorted(path for path in self.folder.glob("*.npz") if not path.name.startswith("."))
         if self.hdf5 and parts:
-            merge_predictions(parts, self.output, key)
+            merge_predictions(parts, self.output)
             shutil.rmtree(self.folder)
 
     def read(self, protein: Protein) -> Prediction:

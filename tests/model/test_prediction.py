@@ -194,7 +194,7 @@ def test_files_give_back_what_was_written(model: DanceModel, tmp_path: Path) -> 
             parts.append(tmp_path / f"{ord(name)}.npz")
             write_prediction(parts[-1], made[name])
             assert_equal(read_prediction(parts[-1]), made[name])
-        merge_predictions(parts, output, lambda name: name.replace("/", "_"))
+        merge_predictions(parts, output)
     assert hdf5_groups(output) == {"a", "b", "_", "c"}
     for group in hdf5_groups(output):
         assert_equal(read_prediction(output, group), made["/" if group == "_" else group])
