@@ -3,7 +3,8 @@
     seqdance plot runs/seqdance --out curves.png
 
 Losses per group and property, learning rate, gradient norm and tokens per second from the log of the run, while it
-trains or afterwards; test losses where its folder `metrics` holds those of checkpoints (update_N.json).
+trains or afterwards; test losses where its folder `metrics` holds those of checkpoints (update_N.json). Of a training
+of Dyna-1: losses and validation AUROC of each epoch.
 """
 
 from __future__ import annotations
@@ -56,8 +57,11 @@ def plot(config: PlotConfig) -> Path:
     lines = list(read_log(path))
     if not lines:
         raise InputError(f"{path}: no line of a log; give the folder of a run (--output) that has trained a while")
-    log = pd.DataFrame(lines).set_index("n_update")
-    figure = draw(log, read_metrics(config.run / "metrics"))
+    log = pd.DataFrame(lines)
+    if "validation_auroc" in log:
+        figure = draw_dyna1(log.set_index("n_epoch"))
+    else:
+        figure = draw(log.set_index("n_update"), read_metrics(config.run / "metrics"))
     out = config.out or config.run / "curves.png"
     try:
         with whole_file(out) as temporary:
@@ -137,6 +141,34 @@ def draw(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -> Figure:
             axes.tick_params(which="minor", labelsize=8)
         axes.locator_params(axis="x", nbins=4)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_dyna1(log: pd.DataFrame) -> Figure:
+    """Draw losses and validation AUROC of a training of Dyna-1; columns as in log.jsonl, index n_epoch."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    losses, areas = figure.subplots(1, 2)
+    for name, label, colour in (("loss", "training", "#0072B2"), ("validation_loss", "validation", "#D55E00")):
+        losses.plot(log.index, log[name].astype(float), ".-", color=colour, label=label)
+    losses.set(xlabel="epoch", ylabel="cross-entropy per residue")
+    losses.legend(frameon=False)
+    auroc = log["validation_auroc"].astype(float)
+    areas.plot(log.index, auroc, ".-", color="#D55E00")
+    if auroc.notna().any():
+        best = auroc.idxmax()
+        areas.plot(best, auroc[best], "o", color="black", markersize=5)
+        label = areas.annotate(f"{auroc[best]:.3f}", (best, auroc[best]), xytext=(0, 6), textcoords="offset points")
+        label.set(ha="center")
+        areas.margins(y=0.15)
+    areas.axhline(0.5, color="#999999", linewidth=1, linestyle="--", zorder=0)
+    areas.text(0.99, 0.5, "by chance", transform=areas.get_yaxis_transform(), ha="right", va="bottom", color="#666666")
+    areas.set(xlabel="epoch", ylabel="validation AUROC")
+    for axes in (losses, areas):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 

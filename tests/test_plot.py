@@ -11,7 +11,7 @@ import pytest
 from data_prepare.properties import GROUPS, PROPERTIES, properties_of_group
 from model.run_log import GRADIENT_NORM, TOKENS_PER_SECOND
 from seqdance.cli import main
-from seqdance.plot import draw, read_metrics
+from seqdance.plot import draw, draw_dyna1, read_metrics
 
 MD, IDR, NMA = GROUPS
 
@@ -49,6 +49,22 @@ def test_command_draws_a_picture(tmp_path: Path, capsys) -> None:
     assert picture.shape[1] == 1200
     main(["plot", str(run), "--out", str(tmp_path / "x" / "curves.svg")])
     assert "<svg" in (tmp_path / "x" / "curves.svg").read_text()
+
+
+def test_training_of_dyna1(tmp_path: Path) -> None:
+    """Losses and AUROC of each epoch; the best epoch is marked, one without an AUROC leaves a gap."""
+    areas = [0.5, 0.7, None, 0.6]
+    lines = [
+        {"n_epoch": k, "n_update": 10 * k, "loss": 1 / k, "validation_loss": 2 / k, "validation_auroc": area}
+        for k, area in enumerate(areas, start=1)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    main(["plot", str(tmp_path)])
+    assert matplotlib.image.imread(tmp_path / "curves.png").shape[1] == 900
+    losses, right = draw_dyna1(pd.DataFrame(lines).set_index("n_epoch")).axes
+    assert [list(line.get_ydata()) for line in losses.lines] == [[1, 1 / 2, 1 / 3, 1 / 4], [2, 1, 2 / 3, 1 / 2]]
+    np.testing.assert_array_equal(right.lines[0].get_ydata(), [0.5, 0.7, np.nan, 0.6])
+    assert [line.get_xydata().tolist() for line in right.lines[1:2]] == [[[2, 0.7]]]
 
 
 def test_every_curve_is_that_of_the_log(tmp_path: Path) -> None:
