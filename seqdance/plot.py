@@ -159,9 +159,10 @@ def draw_dyna1(log: pd.DataFrame) -> Figure:
     auroc = log["validation_auroc"].astype(float)
     areas.plot(log.index, auroc, ".-", color="#D55E00")
     if auroc.notna().any():
-        best = auroc.idxmax()
-        areas.plot(best, auroc[best], "o", color="black", markersize=5)
-        label = areas.annotate(f"{auroc[best]:.3f}", (best, auroc[best]), xytext=(0, 6), textcoords="offset points")
+        best = int(np.nanargmax(auroc.to_numpy()))
+        epoch, highest = log.index[best], float(auroc.iloc[best])
+        areas.plot(epoch, highest, "o", color="black", markersize=5)
+        label = areas.annotate(f"{highest:.3f}", (epoch, highest), xytext=(0, 6), textcoords="offset points")
         label.set(ha="center")
         areas.margins(y=0.15)
     areas.axhline(0.5, color="#999999", linewidth=1, linestyle="--", zorder=0)
