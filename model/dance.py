@@ -69,7 +69,6 @@ class DanceModel(nn.Module):
         self.res_transform_nn = head(config.hidden, 2 * config.hidden, config.head_dropout)
         self.pair_middle_linear = linear(2 * config.hidden, config.maps)
         self.pair_pred_linear = linear(2 * config.maps, NUM_PAIR_OUTPUTS)
-        self._pair_logits = pair_logits
         if config.freeze_encoder:
             self.esm2.requires_grad_(False)
         self.train()
@@ -80,14 +79,6 @@ class DanceModel(nn.Module):
         if self.config.freeze_encoder:
             self.esm2.eval()
         return self
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the network in its place, see `torch.nn.Module.compile`.
-
-        The pair head stays as it is: its loops would be unrolled, and nearly all of its time goes into matrix products.
-        """
-        self._pair_logits = torch.compiler.disable(pair_logits)  # not a decorator: it loads the compiler, seconds long
-        super().compile(*args, **kwargs)
 
     def forward(
         self,
@@ -139,7 +130,7 @@ class DanceModel(nn.Module):
             q, k = self.res_transform_nn(hidden).chunk(2, dim=-1)  # each (B, L, hidden)
             recompute = input_ids.shape[1] > self.config.pair_recompute_above
             head_layers = (self.pair_middle_linear, self.pair_pred_linear)
-            logits = self._pair_logits(q, k, *head_layers, self.config.pair_tile, recompute)  # (B, 13, L, L)
+            logits = pair_logits(q, k, *head_layers, self.config.pair_tile, recompute)  # (B, 13, L, L)
             outputs |= pair_properties(logits + attention_part)
         if embedding:
             outputs["res_emb"] = hidden

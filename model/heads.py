@@ -65,6 +65,7 @@ def attention_logits(maps: Tensor, layer: int, pred: nn.Linear) -> Tensor:
     return torch.bmm(weight.expand(len(maps), -1, -1), maps.flatten(2)).unflatten(2, maps.shape[2:])
 
 
+@torch.compiler.disable  # its loops would be unrolled, and nearly all of its time goes into matrix products
 def pair_logits(
     q: Tensor, k: Tensor, middle: nn.Linear, pred: nn.Linear, tile: int = CPU_ROWS, recompute: bool = True
 ) -> Tensor:
