@@ -5,7 +5,7 @@
 
 Run it on a node that may submit jobs and stays up (in tmux, or as a small job of its own). What follows `--` are the
 options of `seqdance prepare`. All paths have to be on a file system that the jobs see. Jobs that end are replaced; if
-this command is killed, the same line goes on where it stopped. Needs `pip install seqdance[slurm]`.
+this command is killed, the same line goes on where it stopped. Needs `pip install dask-jobqueue`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def cluster_of(config: SlurmConfig) -> SLURMCluster:
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
-        raise InputError("prepare_on_slurm: dask-jobqueue is missing; pip install 'seqdance[slurm]'") from None
+        raise InputError("prepare_on_slurm: dask-jobqueue is missing; pip install dask-jobqueue") from None
     lifetime = minutes(config.walltime) - LAST_MINUTES
     if lifetime < 1 or min(config.jobs, config.cores) < 1:
         raise InputError(f"--jobs and --cores are 1 or more, --walltime is more than {LAST_MINUTES} minutes")

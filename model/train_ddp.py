@@ -175,6 +175,10 @@ def prepare(config: TrainConfig, process: Process, weights: Weights, new: bool) 
     if process.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     if config.compile:
+        if torch.torch_version.TorchVersion(torch.__version__) < (2, 13):
+            raise InputError(
+                f"--compile: PyTorch {torch.__version__}; the gradients of 2.5 were wrong, take 2.13 or newer"
+            )
         model.compile(dynamic=True)  # lengths change all the time; in its place, so that names of weights stay
     network: nn.Module = model.to(process.device)
     if process.processes > 1:

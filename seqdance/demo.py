@@ -93,7 +93,7 @@ def summary(config: DemoConfig, checkpoint: Path, metrics: Path, mutations: Sequ
     made = {
         "features, table, weights": config.out / "data",
         "trained model": checkpoint,
-        "log and curves": config.out / "training",
+        "log and checkpoints": config.out / "training",
         "metrics": metrics,
         "mutation scores": mutations[0],
         "mutation map": mutations[1],

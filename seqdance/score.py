@@ -4,7 +4,7 @@
     seqdance score --model ChaoHou/ESMDance --fasta proteins.fasta --mutants mutants.csv --output scores.parquet
 
 First the changes of the properties go into a work file beside the output, which an interrupted run goes on with; then
-they are combined, because the normalisation needs all mutants of a protein. Memory grows by a few hundred bytes
+they are combined, because the normalisation needs all mutants of a protein. Memory grows by some 200 bytes
 per mutant of the largest protein.
 """
 

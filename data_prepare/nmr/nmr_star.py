@@ -100,7 +100,7 @@ def parse_star(path: str | Path) -> Entry:
         If pynmrstar is not installed, the file cannot be read, or it is not NMR-STAR.
     """
     if find_spec("pynmrstar") is None:
-        raise InputError("pynmrstar is not installed: pip install 'seqdance[nmr]'")
+        raise InputError("pynmrstar is not installed: pip install pynmrstar")
     import pynmrstar
 
     try:
@@ -203,7 +203,7 @@ def star_labels(
     if not 0 < min_coverage <= 1:
         raise InputError(f"coverage {min_coverage}: expected a number above 0, at most 1")
     if find_spec("pynmrstar") is None:
-        raise InputError("pynmrstar is not installed: pip install 'seqdance[nmr]'")
+        raise InputError("pynmrstar is not installed: pip install pynmrstar")
     source = Path(source)
     files = sorted(path for path in source.rglob("*") if path.suffix in STAR_SUFFIXES) if source.is_dir() else [source]
     if not source.exists():

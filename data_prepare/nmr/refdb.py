@@ -36,7 +36,7 @@ def bundled_table() -> Path:
     """
     found = find_spec("makeshift")
     if found is None or found.origin is None:
-        raise InputError("makeshift-nmr is not installed: pip install 'seqdance[nmr]', or give the table with --file")
+        raise InputError("makeshift-nmr is not installed: pip install makeshift-nmr, or give the table with --file")
     path = Path(found.origin).parent / "data" / "refdb" / "refdb_backbone.csv"
     if not path.is_file():
         raise InputError(f"{path}: this version of makeshift-nmr has no table of RefDB; give it with --file")

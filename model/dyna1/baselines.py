@@ -18,7 +18,7 @@ from data_prepare.files import read_text_table
 from model.dyna1.data import Protein
 from model.tokenizer import TOKEN_ID
 
-CLASSES: Final = ("strand", "coil", "helix")  # numbered as in the published files
+# 0 strand, 1 coil, 2 helix, as in the published files; -1 unknown
 CLASS_OF_DSSP: Final = {"E": 0, "B": 0, "H": 2, "G": 2, "I": 2, "?": -1} | dict.fromkeys("CTSP- ", 1)
 # baseline -> columns of its published file, probs_<columns>.csv
 BASELINES: Final = {"amino acid": ("token",), "DSSP": ("dssp",), "amino acid + DSSP": ("token", "dssp")}
