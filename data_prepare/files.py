@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import lzma
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import pandas as pd
 
 from data_prepare.errors import InputError
+
+T = TypeVar("T")
+
+# what the readers of compressed files raise, and pandas for a compression whose package is not there
+_DAMAGED: Final = (EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, ImportError)
 
 
 @contextmanager
@@ -35,6 +45,40 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text)
 
 
+def csv_pieces(path: str | os.PathLike[str], **options: Any) -> Iterator[pd.DataFrame]:
+    """Read a CSV with `pandas.read_csv`, every value as text; the options `chunksize` and `nrows` make pieces of it.
+
+    Raises
+    ------
+    InputError
+        The file is empty, damaged, or a row has more fields than the header.
+    FileNotFoundError
+        There is no such file.
+    """
+    try:
+        table = _strictly(lambda: pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, **options))
+        if isinstance(table, pd.DataFrame):
+            yield table
+            return
+        while (piece := _strictly(lambda: next(table, None))) is not None:
+            yield piece
+    except FileNotFoundError:
+        raise
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path}: is empty; give a table with a header") from None
+    except pd.errors.ParserWarning:
+        raise InputError(f"{path}: a row has more fields than the header; mend it, or quote its commas") from None
+    except (pd.errors.ParserError, UnicodeDecodeError, OSError, *_DAMAGED) as error:
+        raise InputError(f"{path}: not a CSV table ({error}); get the file again") from None
+
+
+def _strictly(action: Callable[[], T]) -> T:
+    """Do something that raises where pandas would warn that it leaves fields out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return action()
+
+
 def read_text_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a CSV, every value as text: names such as "NA" or "1e10" are names, not numbers.
 
@@ -44,11 +88,9 @@ def read_text_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
         If the file or one of the columns is missing.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        (table,) = csv_pieces(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; expected a CSV with columns {', '.join(columns)}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV table ({error})") from None
     if absent := [column for column in columns if column not in table]:
         raise InputError(f"{path}: column {', '.join(absent)} is missing; expected {', '.join(columns)}")
     return table

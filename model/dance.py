@@ -389,6 +389,10 @@ def choose_device(device: str | torch.device) -> torch.device:
         raise InputError(f"device {device!r}: {_first_line(error)}; use auto, cpu or cuda") from None
     if found.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {device!r}: PyTorch sees no GPU here; use auto or cpu")
+    try:
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {device!r}: cannot be used here ({_first_line(error)}); use auto or cpu") from None
     return found
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, InputWarning
+from data_prepare.files import csv_pieces
 from model.inputs import RESIDUE_LETTERS
 from model.mutants import Mutants, apply_mutation
 from model.tokenizer import AMINO_ACIDS
@@ -343,7 +343,7 @@ def _form(path: Path) -> str:
 
 
 def _header(path: Path) -> list[str]:
-    return [column for piece in _csv(path, nrows=0) for column in piece.columns]
+    return [column for piece in csv_pieces(path, nrows=0) for column in piece.columns]
 
 
 def _pieces(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -352,21 +352,11 @@ def _pieces(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     if absent := [column for column in columns if column not in header]:
         raise InputError(f"{path}: column {', '.join(absent)} is missing; expected {', '.join(columns)}")
     with tqdm(desc=path.name, unit="row", unit_scale=True, delay=2.0) as bar:
-        for piece in _csv(path, chunksize=ROWS_PER_PIECE, usecols=list(columns)):
+        for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE, usecols=list(columns)):
             bar.update(len(piece))
             yield piece
     if not bar.n:
         raise InputError(f"{path}: has a header and no row")
-
-
-def _csv(path: Path, **options: object) -> Iterator[pd.DataFrame]:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, **options)  # type: ignore[call-overload]
-        yield from [table] if isinstance(table, pd.DataFrame) else table
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: is empty; give a table with a header") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: not a CSV table ({error}); get the file again") from None
 
 
 def _numbers(path: Path, texts: pd.Series) -> NDArray[np.float64]:

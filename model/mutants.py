@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from data_prepare.errors import InputError
+from data_prepare.files import csv_pieces
 from model.inputs import RESIDUE_LETTERS, Protein
 from model.tokenizer import AMINO_ACIDS, TOKEN_ID, VOCABULARY, split_tokens, tokenize
 
@@ -311,7 +310,7 @@ def read_mutants(path: str | os.PathLike[str], proteins: Sequence[Protein], offs
     mutants = {protein.name: Mutants(protein.sequence, offset) for protein in proteins}
     several, only = len(proteins) > 1, proteins[0].name
     try:
-        for piece in pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=ROWS_PER_PIECE):
+        for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE):
             column = next((name for name in MUTANT_COLUMNS if name in piece), None)
             if column is None or (several and PROTEIN_COLUMN not in piece):
                 needed = f"{PROTEIN_COLUMN}, which names one of the {len(proteins)} proteins" if column else ""
@@ -326,8 +325,6 @@ def read_mutants(path: str | os.PathLike[str], proteins: Sequence[Protein], offs
                     raise InputError(f"{path}, line {line}: {error}") from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; give a CSV with a column {' or '.join(MUTANT_COLUMNS)}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: not a CSV table ({error}); get the file again") from None
     if not any(map(len, mutants.values())):
         raise InputError(f"{path}: holds no mutant; give at least one row")
     return [mutants[protein.name] for protein in proteins]

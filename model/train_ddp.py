@@ -175,7 +175,7 @@ def prepare(config: TrainConfig, process: Process, weights: Weights, new: bool) 
     if process.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     if config.compile:
-        if torch.torch_version.TorchVersion(torch.__version__) < (2, 13):
+        if torch.torch_version.TorchVersion(torch.__version__) < "2.13":
             raise InputError(
                 f"--compile: PyTorch {torch.__version__}; the gradients of 2.5 were wrong, take 2.13 or newer"
             )

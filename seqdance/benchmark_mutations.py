@@ -86,6 +86,7 @@ def benchmark(config: BenchmarkMutationsConfig) -> str:
         ("min-mutants", config.min_mutants, 3),
         ("bootstrap", config.bootstrap, 0),
         ("batch-size", config.batch_size, 1),
+        ("seed", config.seed, 0),
     ):
         if value is not None and value < least:
             raise InputError(f"--{name} {value}: it must be at least {least}")

@@ -131,6 +131,8 @@ def regression(config: EmbedConfig) -> tuple[list[Path], pd.DataFrame]:
         raise InputError("--per-residue does not go with --regress, which takes means")
     if config.components < 1 or config.repeats < 1:
         raise InputError("--components and --repeats must be at least 1")
+    if config.seed < 0:
+        raise InputError(f"--seed {config.seed}: it must be at least 0")
     table = read_text_table(config.regress, ["sequence", *config.target])
     targets = pd.DataFrame({name: numbers(config.regress, table[name]) for name in config.target})
     try:

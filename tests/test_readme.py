@@ -66,7 +66,7 @@ def test_targets_and_files_exist():
 def test_options_of_seqdance_exist(words, capsys):
     ours = [word for word in words[1:3] if word in COMMANDS or word in DYNA1]  # dyna1 has sub-commands
     with pytest.raises(SystemExit):
-        main([*ours, *(["refdb"] if ours[-1] == "labels" else []), "--help"])
+        main([*ours, *([words[3]] if ours[-1] == "labels" else []), "--help"])
     shown = capsys.readouterr().out
     for option in (word for word in words if word.startswith("--")):
         assert option in shown

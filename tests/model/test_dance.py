@@ -355,6 +355,8 @@ def test_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_model(tmp_path, device="cuda")
     with pytest.raises(InputError, match="use auto, cpu or cuda"):
         load_model(tmp_path, device="abacus")
+    with pytest.raises(InputError, match="device 'meta': cannot be used here"):  # known to PyTorch, of no use
+        load_model(tmp_path, device="meta")
 
 
 def test_other_users_can_read_what_is_saved(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_read_mutants(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("proteins", "text", "words"),
     [
-        (ONE, "", "not a CSV table"),
+        (ONE, "", "is empty; give a table with a header"),
         (ONE, "mutant\n", "holds no mutant"),
         (ONE, "label\nK2A\n", "no column mutant or mut_type or mutated_sequence or aa_seq"),
         (TWO, "mutant\nK2A\n", "no column protein, which names one of the 3 proteins"),

@@ -114,6 +114,7 @@ def test_baselines_alone(folder: Path, tmp_path: Path) -> None:
     ("more", "message"),
     [
         (["--min-mutants", "2"], "--min-mutants 2: it must be at least 3"),
+        (["--seed", "-1"], "--seed -1: it must be at least 0"),
         (["--bootstrap", "-1"], "--bootstrap -1"),
         (["--batch-size", "0"], "--batch-size 0"),
         (["--esm2", "nowhere"], "nowhere: no such file or folder"),

@@ -142,6 +142,7 @@ def test_errors(model_folder: Path, fasta: Path, table: Path, tmp_path: Path, ca
     assert "--fasta does not go with --regress" in error(*regression, "length", "--fasta", fasta)
     assert "--per-residue does not go" in error(*regression, "length", "--per-residue")
     assert "at least 1" in error(*regression, "length", "--components", 0)
+    assert "--seed -1: it must be at least 0" in error(*regression, "length", "--seed", -1)
     assert "expected NAME=FILE.npy" in error(*regression, "length", "--compare", "x.npy")
     assert "expected NAME=FILE.npy" in error(*regression, "length", "--compare", "model=x.npy")
     np.save(tmp_path / "x.npy", np.zeros((3, 2)))
