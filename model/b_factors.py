@@ -58,7 +58,8 @@ def write_b_factors(
     rows = atom_values(read_topology(structure), numbers, chain)
     copy = _pdb_copy(structure, rows) if _is_pdb(structure) else _mmcif_copy(structure, rows)
     with whole_file(output) as temporary:
-        temporary.write_bytes(gzip.compress(copy) if _is_gzip(output) else copy)
+        # without time stamp, so that the same numbers give the same bytes
+        temporary.write_bytes(gzip.compress(copy, mtime=0) if _is_gzip(output) else copy)
 
 
 def check_copy(structure: Path, output: Path) -> None:

@@ -17,7 +17,7 @@ from data_prepare.clusters import split_by_cluster
 from data_prepare.errors import InputError
 from data_prepare.table import LABELS
 from model.dance import DanceModel
-from model.prediction import fixed_size, residue_rows, run_batches
+from model.prediction import fixed_size, residue_rows, run_batches, sequence_list
 
 Array = NDArray[np.float32]
 Matrix = NDArray[np.float64]
@@ -52,7 +52,8 @@ def embed(
     model
         SeqDance or ESMDance, on any device. ESMDance keeps the encoder of ESM2-35M, and so its embeddings.
     sequences
-        One sequence or a list of them; chains of a complex are joined by `<eos><cls>`.
+        One sequence, or several in a list, array or Series (its index does not matter); chains of a complex are joined
+        by `<eos><cls>`.
     per_residue
         The rows of the residues instead of the mean over all tokens.
     batch_size
@@ -71,6 +72,7 @@ def embed(
     """
     if isinstance(sequences, str):
         return next(iterate_embeddings(model, [sequences], per_residue, batch_size))[1]
+    sequences = sequence_list(sequences)
     found = dict(iterate_embeddings(model, sequences, per_residue, batch_size))
     rows = [found[place] for place in range(len(sequences))]
     if per_residue:
@@ -82,6 +84,7 @@ def iterate_embeddings(
     model: DanceModel, sequences: Sequence[str], per_residue: bool = False, batch_size: int | None = None
 ) -> Iterator[tuple[int, Array]]:
     """The same one by one, as soon as a batch is done: place in `sequences` and embedding, shortest first."""
+    sequences = sequence_list(sequences)
     size = fixed_size(batch_size) or (lambda tokens: MAX_TOKENS // tokens)
     for batch in run_batches(model, sequences, size, residue=False, pair=False, embedding=True):
         hidden = batch.outputs["res_emb"].float()  # (B, L, hidden)

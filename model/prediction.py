@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ BatchSize = Callable[[int], int]  # tokens of the longest sequence -> sequences 
 MAX_PAIRS: Final = 2**20
 SHORTHANDS: Final = {"all": PROPERTIES, "residue": RESIDUE_PROPERTIES}
 HDF5_SUFFIXES: Final = (".h5", ".hdf5")
+TEXTS: Final = ("name", "sequence", "model")  # of a stored prediction, beside chain and the properties
+# What NumPy, zipfile and h5py raise on damaged or other files; NotImplementedError is a RuntimeError
+UNREADABLE: Final = (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ def predict_properties(
     model
         SeqDance or ESMDance, on any device.
     sequences
-        One sequence or a list of them; chains of a complex are joined by `<eos><cls>`.
+        One sequence, or several in a list, array or Series (its index does not matter); chains of a complex are joined
+        by `<eos><cls>`.
     properties
         "all", "residue", or names (see `data_prepare.properties`).
     batch_size
@@ -151,6 +156,7 @@ def predict_properties(
     """
     if isinstance(sequences, str):
         return predict_properties(model, [sequences], properties, batch_size)[0]
+    sequences = sequence_list(sequences)
     found = dict(iterate_predictions(model, sequences, properties, batch_size))
     return [found[place] for place in range(len(sequences))]
 
@@ -162,7 +168,7 @@ def iterate_predictions(
     batch_size: int | None = None,
 ) -> Iterator[tuple[int, Properties]]:
     """The same one by one, as soon as a batch is done: place in `sequences` and properties, shortest first."""
-    names = property_names(properties)
+    sequences, names = sequence_list(sequences), property_names(properties)
     asked = {
         "residue": any(name in RESIDUE_COLUMNS for name in names),
         "pair": any(name in PAIR_CHANNELS for name in names),
@@ -177,6 +183,11 @@ def iterate_predictions(
                 values = values[rows[:, None], rows] if name in PAIR_CHANNELS else values[rows]
                 found[name] = values.cpu().numpy()
             yield place, found
+
+
+def sequence_list(sequences: str | Sequence[str]) -> list[str]:
+    """A list, as a pandas Series looks up by its labels and not by places; a string is one sequence."""
+    return [sequences] if isinstance(sequences, str) else list(sequences)
 
 
 def fixed_size(batch_size: int | None) -> BatchSize | None:
@@ -205,7 +216,8 @@ def run_batches(model: DanceModel, sequences: Sequence[str], size: BatchSize, **
     InputError
         A sequence cannot be tokenised or has no residue, or the memory does not suffice.
     """
-    if not len(sequences):
+    sequences = sequence_list(sequences)
+    if not sequences:
         return
     tokenize(sequences, max_length=1)  # names a letter that cannot be used
     for number, sequence in enumerate(sequences, start=1):
@@ -272,12 +284,26 @@ def write_prediction(path: str | os.PathLike[str], prediction: Prediction) -> No
 
 
 def hdf5_groups(path: str | os.PathLike[str]) -> frozenset[str]:
-    """Names of the groups of an HDF5 file of predictions."""
+    """Names of the groups of an HDF5 file of predictions.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or holds anything else, which `merge_predictions` might lose.
+    """
     try:
         with h5py.File(path) as file:
-            return frozenset(file)
-    except OSError as error:
+            groups = frozenset(file)
+            other = bool(file.attrs) or not all(_is_prediction(file[name]) for name in groups)
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read as HDF5 ({error}); remove it or choose another --output") from None
+    if other:
+        raise InputError(f"{path}: not predictions of seqdance predict; give another --output")
+    return groups
+
+
+def _is_prediction(entry: object) -> bool:
+    return isinstance(entry, h5py.Group) and all(name in entry for name in (*TEXTS, "chain"))
 
 
 def merge_predictions(parts: Sequence[Path], output: Path) -> None:
@@ -289,16 +315,28 @@ def merge_predictions(parts: Sequence[Path], output: Path) -> None:
         As `write_prediction` writes them.
     output
         The HDF5 file; whole or as it was.
+
+    Raises
+    ------
+    InputError
+        A part or the older file cannot be read.
     """
     with whole_file(output) as temporary, h5py.File(temporary, "w") as file:
         if output.exists():
-            with h5py.File(output) as old:
-                for name in old:
-                    file.copy(old[name], file, name=name)
+            try:
+                with h5py.File(output) as old:
+                    for name in old:
+                        file.copy(old[name], file, name=name)
+            except UNREADABLE as error:  # HDF5 does not tell a full disk from a damaged file
+                raise InputError(
+                    f"{output}: cannot be copied ({error}); free disk space, or if it is damaged remove it"
+                ) from None
         for part in parts:
             prediction = read_prediction(part)
+            if key(prediction.name) in file:  # merged already by a run that was killed before it removed its parts
+                continue
             group = file.create_group(key(prediction.name))
-            for name in ("name", "sequence", "model"):
+            for name in TEXTS:
                 group[name] = getattr(prediction, name)
             for name, values in {"chain": prediction.chain, **prediction.properties}.items():
                 group[name] = values
@@ -313,7 +351,7 @@ def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> P
         There is no such file or group, or it is another one.
     """
     with _stored(path, group) as arrays:
-        texts = {name: _text(arrays[name]) for name in ("name", "sequence", "model")}
+        texts = {name: _text(arrays[name]) for name in TEXTS}
         values = {name: np.asarray(arrays[name]) for name in PROPERTIES if name in arrays}
         return Prediction(chain=np.asarray(arrays["chain"]), properties=values, **texts)
 
@@ -347,7 +385,7 @@ def _stored(path: str | os.PathLike[str], group: str | None) -> Iterator[Mapping
     try:
         with np.load(path) if group is None else h5py.File(path) as file:
             yield file if group is None else file[group]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
         where = f"{path}" if group is None else f"{path}, {group}"

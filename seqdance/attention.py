@@ -32,8 +32,9 @@ from data_prepare.table import read_table
 from model.attention import Form, attention_maps, attention_metrics, is_residue
 from model.dance import DanceModel, load_model, weights_digest
 from model.dataset import group_sequences, load_entry, require_files
-from model.inputs import Protein, proteins_of
+from model.inputs import Protein, key, proteins_of
 from model.tokenizer import tokenize
+from seqdance.predict import check_keys
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,8 +75,9 @@ class AttentionConfig:
     model: str
     """Folder with model.safetensors and config.json, weight file, or Hub id such as ChaoHou/SeqDance."""
     output: Path
-    """Of sequences: .npz or .h5, an array (tokens, tokens, layers * heads) per protein. With --store: CSV of the means
-    over proteins per map; NAME_best.csv (best map of each protein) and NAME.png go beside it."""
+    """Of sequences: .npz or .h5, an array (tokens, tokens, layers * heads) per protein, named by it, with _ for / and
+    the like. With --store: CSV of the means over proteins per map; NAME_best.csv (best map of each protein) and
+    NAME.png go beside it."""
     sequence: str | None = None
     """A sequence; chains of a complex are joined by <eos><cls>."""
     fasta: Path | None = None
@@ -111,28 +113,35 @@ class AttentionConfig:
     debug: bool = False
     """Show the traceback of an error."""
 
-    def __post_init__(self) -> None:
-        if self.length < 1 or (self.limit is not None and self.limit < 1):
-            raise InputError(f"--length {self.length}, --limit {self.limit}: both are at least 1")
-        if self.store is None:
-            if self.table is not None:
-                raise InputError(f"--table {self.table} goes with --store")
-            if self.output.suffix.lower() not in MAP_SUFFIXES:
-                raise InputError(f"--output {self.output}: maps are written as {', '.join(MAP_SUFFIXES)}")
-            return
-        if any((self.sequence, self.fasta, self.pdb, self.cif, self.chain)):
-            raise InputError("--store and a sequence are given; give one of them")
-        if self.plot or self.residues_only or self.precision != "float32":
-            raise InputError("--plot, --precision and --residues-only are for sequences; leave them out with --store")
-        if self.table is None:
-            raise InputError("--table is missing; give the training table of the store")
-        if self.output.suffix.lower() != ".csv":
-            raise InputError(f"--output {self.output}: the analysis is written as .csv")
+
+def check_options(config: AttentionConfig) -> None:
+    """Raise InputError if options do not go together.
+
+    Not in `__post_init__`: there `tyro` would catch the error and print a box instead of one line.
+    """
+    if config.length < 1 or (config.limit is not None and config.limit < 1):
+        raise InputError(f"--length {config.length}, --limit {config.limit}: both are at least 1")
+    if config.store is None:
+        if config.table is not None:
+            raise InputError(f"--table {config.table} goes with --store")
+        if config.output.suffix.lower() not in MAP_SUFFIXES:
+            raise InputError(f"--output {config.output}: maps are written as {', '.join(MAP_SUFFIXES)}")
+        return
+    if any((config.sequence, config.fasta, config.pdb, config.cif, config.chain)):
+        raise InputError("--store and a sequence are given; give one of them")
+    if config.plot or config.residues_only or config.precision != "float32":
+        raise InputError("--plot, --precision and --residues-only are for sequences; leave them out with --store")
+    if config.table is None:
+        raise InputError("--table is missing; give the training table of the store")
+    if config.output.suffix.lower() != ".csv":
+        raise InputError(f"--output {config.output}: the analysis is written as .csv")
 
 
 def write_maps(config: AttentionConfig) -> list[Path]:
     """Write the maps of each sequence, and the pictures if wanted; returns the paths."""
+    check_options(config)
     proteins = proteins_of(config.sequence, config.fasta, config.pdb, config.cif, config.chain)
+    check_keys(proteins)
     model = load_model(config.model, config.device)
     paths = [config.output]
     with map_writer(config.output) as write:
@@ -140,7 +149,7 @@ def write_maps(config: AttentionConfig) -> list[Path]:
             maps = attention_maps(model, protein.sequence, not config.residues_only, np.dtype(config.precision))
             write(protein, maps)
             if config.plot:
-                suffix = "" if len(proteins) == 1 else "_" + protein.name.replace("/", "_")
+                suffix = "" if len(proteins) == 1 else "_" + key(protein.name)
                 paths.append(config.output.with_name(f"{config.output.stem}{suffix}.png"))
                 save(draw_maps(maps, protein, model.config.heads), paths[-1])
     return paths
@@ -150,14 +159,15 @@ def write_maps(config: AttentionConfig) -> list[Path]:
 def map_writer(path: Path) -> Iterator[Callable[[Protein, NDArray], None]]:
     """Give a function that adds the maps of one protein to a file, which takes its name when all are in it.
 
-    An npz file has an array per protein, an HDF5 file a dataset with the attribute `sequence`; both by its name.
+    An npz file has an array per protein, an HDF5 file a dataset with the attribute `sequence`; both by the
+    `key` of its name.
     """
     with whole_file(path) as temporary:
         if path.suffix.lower() == ".npz":
             with zipfile.ZipFile(temporary, "w") as archive:
 
                 def write(protein: Protein, maps: NDArray) -> None:
-                    with archive.open(f"{protein.name}.npy", "w", force_zip64=True) as file:
+                    with archive.open(f"{key(protein.name)}.npy", "w", force_zip64=True) as file:
                         np.lib.format.write_array(file, np.ascontiguousarray(maps))
 
                 yield write
@@ -167,7 +177,8 @@ def map_writer(path: Path) -> Iterator[Callable[[Protein, NDArray], None]]:
             with h5py.File(temporary, "w") as file:
 
                 def write(protein: Protein, maps: NDArray) -> None:
-                    file.create_dataset(protein.name, data=maps, track_times=False).attrs["sequence"] = protein.sequence
+                    dataset = file.create_dataset(key(protein.name), data=maps, track_times=False)
+                    dataset.attrs["sequence"] = protein.sequence
 
                 yield write
 
@@ -178,6 +189,7 @@ def analyse(config: AttentionConfig) -> list[Path]:
     What is measured of an entry is kept in the folder NAME.entries beside the output: a run that was interrupted goes
     on there.
     """
+    check_options(config)
     assert config.store is not None
     assert config.table is not None
     require_files(table=config.table, store=config.store)

@@ -100,11 +100,31 @@ class Results:
             return False
         return True
 
-    def finish(self) -> None:
-        """Put parts into the HDF5 file."""
-        parts = sorted(path for path in self.folder.glob("*.npz") if not path.name.startswith("."))
-        if self.hdf5 and parts:
+    def check_leftovers(self, proteins: Sequence[Protein]) -> None:
+        """See that no part is of other proteins: unchecked it must not be merged, nor be lost with the folder.
+
+        Raises
+        ------
+        InputError
+            There is one, of an unfinished run.
+        """
+        if not self.hdf5:
+            return
+        stems = {path.stem for path in self.folder.glob("*.npz") if not path.name.startswith(".")}
+        if others := sorted(stems - self.groups - {key(protein.name) for protein in proteins}):
+            names = ", ".join(f"{stem}.npz" for stem in others[:3]) + ", ..." * (len(others) > 3)
+            raise InputError(
+                f"{self.folder}: an unfinished run with other proteins left {names}; finish that run or remove them"
+            )
+
+    def finish(self, proteins: Sequence[Protein]) -> None:
+        """Put the parts of the proteins into the HDF5 file, and remove the folder of parts."""
+        if not self.hdf5:
+            return
+        parts = sorted({self.part(protein.name) for protein in proteins if key(protein.name) not in self.groups})
+        if parts:
             merge_predictions(parts, self.output)
+        if self.folder.exists():  # also where a killed run had merged its parts, but not removed them
             shutil.rmtree(self.folder)
 
     def read(self, protein: Protein) -> Prediction:
@@ -131,6 +151,7 @@ def predict(config: PredictConfig) -> list[Path]:
 
     model = load_model(config.model, config.device)
     results = Results(config.output, model_fingerprint(model), properties)
+    results.check_leftovers(proteins)
     pending = [protein for protein in proteins if not results.has(protein)]
     predictions = iterate_predictions(model, [p.sequence for p in pending], properties, config.batch_size)
     residues = sum(len(residue_rows(protein.sequence)[0]) for protein in pending)
@@ -141,7 +162,7 @@ def predict(config: PredictConfig) -> list[Path]:
             prediction = Prediction(protein.name, protein.sequence, results.model, chain, found)
             write_prediction(results.part(protein.name), prediction)
             bar.update(len(chain))
-    results.finish()
+    results.finish(proteins)
 
     written = [config.output]
     if config.plot:

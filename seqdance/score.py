@@ -15,6 +15,8 @@ import fcntl
 import gzip
 import hashlib
 import importlib.util
+import io
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +48,7 @@ from model.zero_shot import (
 )
 
 ROWS_PER_PIECE: Final = 5_000  # of files read and written at once
+WORK_FILE: Final = b"seqdance score "  # its first bytes; a version and a fingerprint follow
 
 
 @dataclass(frozen=True)
@@ -184,16 +187,21 @@ class WorkFile:
     Parameters
     ----------
     path
-        A file there goes on if its header is that of `fingerprint`; another is begun anew.
+        A work file there goes on if its header is that of `fingerprint`; another is begun anew.
     fingerprint
         64 characters that tell the model, the mutants and what is computed.
     columns
         Numbers in a row.
+
+    Raises
+    ------
+    InputError
+        Another run is writing the file, or it is not a work file; it stays as it is.
     """
 
     def __init__(self, path: Path, fingerprint: str, columns: int) -> None:
         self.path, self.columns = path, columns
-        self.header = f"seqdance score 1 {fingerprint}\n".encode()
+        self.header = WORK_FILE + f"1 {fingerprint}\n".encode()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = open(path, "a+b")  # noqa: SIM115 - the file is open as long as the object
         try:
@@ -204,6 +212,9 @@ class WorkFile:
         self.file.seek(0)
         found = self.file.read(len(self.header))
         if found != self.header:
+            if not is_work_header(found):
+                self.file.close()
+                raise InputError(f"{path}: not a work file of seqdance score; move it or give another --output")
             if len(found) == len(self.header):
                 print(f"{path}: of another model, other mutants or options; begun anew", file=sys.stderr)
             self.file.truncate(0)
@@ -236,14 +247,22 @@ class WorkFile:
         return np.array(np.memmap(self.path, "<f8", "r", len(self.header), shape)[rows])
 
 
+def is_work_header(found: bytes) -> bool:
+    """Whether a file that begins so is a work file, or what a killed run left of its header."""
+    rest = found[len(WORK_FILE) :]
+    return WORK_FILE.startswith(found[: len(WORK_FILE)]) and re.fullmatch(rb"\d*( [0-9a-f]*\n?)?", rest) is not None
+
+
 def score(config: ScoreConfig) -> list[Path]:
     """Write the table, and the picture of all single mutants of one protein; returns the paths."""
     check_output(config.output)
+    if config.batch_size is not None and config.batch_size < 1:
+        raise InputError(f"--batch-size {config.batch_size}: it must be at least 1")
     jobs = jobs_of(config)
     model = load_model(config.model, config.device)
     work = config.output.with_name(config.output.name + ".changes")
     with WorkFile(work, fingerprint(model, jobs, config.properties), len(PROPERTIES_OF[config.properties])) as file:
-        orders = compute(model, jobs, config.properties, config.batch_size, file)
+        orders = compute(config, model, jobs, file)
         scores = write_table(config, jobs, orders, file)
     paths = [config.output]
     if scores is not None:
@@ -256,9 +275,19 @@ def score(config: ScoreConfig) -> list[Path]:
 
 def check_output(path: Path) -> None:
     """Raise InputError if a table cannot be written under this name."""
-    if path.suffix.lower() == ".png":
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if path.is_dir():
+        raise InputError(f"--output {path}: this is a folder; give the name of a file, such as {path / 'scores.csv'}")
+    if suffixes[-1:] == [".png"]:
         raise InputError(f"--output {path}: this is the table; give it the suffix .csv, the picture goes beside it")
-    if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+    if suffixes[-1:] not in ([".csv"], [".parquet"]) and suffixes[-2:] != [".csv", ".gz"]:
+        raise InputError(
+            f"--output {path}: tables are written as .csv, .csv.gz or .parquet; give one of these suffixes"
+        )
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise InputError(f"--output {path}: {nearest} is a file, not a folder; give another --output")
+    if suffixes[-1:] == [".parquet"] and importlib.util.find_spec("pyarrow") is None:
         raise InputError(f"--output {path}: Parquet needs the package pyarrow; install it or write .csv")
 
 
@@ -272,23 +301,30 @@ def fingerprint(model: DanceModel, jobs: Sequence[Job], properties: PropertySet)
     return digest.hexdigest()
 
 
-def compute(
-    model: DanceModel, jobs: Sequence[Job], properties: PropertySet, batch_size: int | None, file: WorkFile
-) -> list[NDArray[np.int64]]:
-    """Append the changes that are not in the file yet; returns the mutants of each job in the order of its rows."""
+def compute(config: ScoreConfig, model: DanceModel, jobs: Sequence[Job], file: WorkFile) -> list[NDArray[np.int64]]:
+    """Append the changes that are not in the file yet; returns the mutants of each job in the order of its rows.
+
+    Raises
+    ------
+    InputError
+        A change is not finite; its batch is not appended.
+    """
     orders = []
     total = sum(int(job.mutants.changed().sum()) for job in jobs)
     with evaluating(model), tqdm(total=total, unit="mutant") as bar:
         before = 0  # rows of former jobs
         for job in jobs:
-            plan = plan_batches(model, job.mutants, batch_size, properties)
+            plan = plan_batches(model, job.mutants, config.batch_size, config.properties)
             done = min(max(0, len(file) - before), len(plan.rows))
             begin = bisect.bisect_right([batch.stop for batch in plan.batches], done)
             if begin < len(plan.batches):
                 done = plan.batches[begin].first
                 file.truncate(before + done)  # a batch that is not whole is made again
             bar.update(done)
-            for part in changes_of_batches(model, job.mutants, plan, properties, begin):
+            for part in changes_of_batches(model, job.mutants, plan, config.properties, begin):
+                if not np.isfinite(part).all():
+                    reason = "the network gives numbers that are not finite"
+                    raise InputError(f"{job.name}: {reason}; check the weights of {config.model}")
                 file.append(part)
                 bar.update(len(part))
             before += len(plan.rows)
@@ -373,8 +409,19 @@ def writing(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
                     writer.close()
         else:
             zipped = path.suffix.lower() == ".gz"
-            with gzip.open(temporary, "wt", newline="") if zipped else open(temporary, "w", newline="") as file:
+            with _gzip_text(temporary) if zipped else open(temporary, "w", encoding="utf-8", newline="") as file:
                 yield lambda piece: piece.to_csv(file, index=False, header=file.tell() == 0)
+
+
+@contextmanager
+def _gzip_text(path: Path) -> Iterator[io.TextIOWrapper]:
+    """Text file that is gzipped; no name and time in its header, so that equal tables are equal files."""
+    with (
+        open(path, "wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as zipped,
+        io.TextIOWrapper(zipped, encoding="utf-8", newline="") as text,
+    ):
+        yield text
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -79,6 +79,14 @@ def test_chosen_chains(structure: Path, tmp_path: Path) -> None:
     assert [float(line[60:66]) for line in lines[:11]] == [0.0] * 6 + [0.5] * 4 + [0.0]
 
 
+def test_gzipped_copies_are_the_same_bytes(structure: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.pdb.gz"
+    write_b_factors(structure, VALUES, output)
+    header = output.read_bytes()[:8]
+    assert header[3] == 0  # no file name
+    assert header[4:] == bytes(4)  # no time stamp
+
+
 def test_short_lines_get_the_column(structure: Path, tmp_path: Path) -> None:
     """Lines that end behind the coordinates."""
     lines = [line[:54] if line.startswith("ATOM") else line for line in structure.read_text().splitlines()]

@@ -51,6 +51,15 @@ def test_batches_and_single_sequences_agree(model: DanceModel) -> None:
     assert embed(model, [], per_residue=True) == []
 
 
+def test_sequences_of_a_series_go_by_place(model: DanceModel) -> None:
+    """The labels are places of other sequences, or of none."""
+    for index in ([3, 2, 0, 1], [6, 7, 8, 9]):
+        series = pd.Series(SEQUENCES, index=index)
+        np.testing.assert_array_equal(embed(model, series), embed(model, SEQUENCES))
+        for found, expected in zip(embed(model, series, True), embed(model, SEQUENCES, True), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_errors_of_sequences(model: DanceModel) -> None:
     with pytest.raises(InputError, match="sequence 2 of 2, position 1: 'J'"):
         embed(model, ["MKV", "JKV"])

@@ -1,7 +1,9 @@
+import zlib
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +18,7 @@ from model.prediction import (
     Prediction,
     check_prediction,
     hdf5_groups,
+    iterate_predictions,
     length_batches,
     merge_predictions,
     model_fingerprint,
@@ -74,6 +77,18 @@ def test_batches_and_single_sequences_agree(model: DanceModel) -> None:
     assert together[1]["corr"].shape == (11, 11)
     assert together[4]["rmsf_nor"].shape == (3,)
     assert predict_properties(model, []) == []
+
+
+def test_sequences_of_a_series_go_by_place(model: DanceModel) -> None:
+    """The labels are places of other sequences, or of none."""
+    expected = predict_properties(model, SEQUENCES[:3], "rmsf_nor")
+    for index in ([2, 0, 1], [7, 8, 9]):
+        series = pd.Series(SEQUENCES[:3], index=index)
+        found = predict_properties(model, series, "rmsf_nor")
+        by_place = dict(iterate_predictions(model, series, "rmsf_nor"))
+        for place, properties in enumerate(expected):
+            np.testing.assert_array_equal(found[place]["rmsf_nor"], properties["rmsf_nor"])
+            np.testing.assert_array_equal(by_place[place]["rmsf_nor"], properties["rmsf_nor"])
 
 
 def test_rows_and_chains() -> None:
@@ -203,6 +218,17 @@ def test_files_give_back_what_was_written(model: DanceModel, tmp_path: Path) -> 
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_second_merge_of_a_part_changes_nothing(model: DanceModel, tmp_path: Path) -> None:
+    """A run may be killed after the merge, before it removes its parts."""
+    part, output = tmp_path / "a.npz", tmp_path / "all.h5"
+    made = prediction(model, "a", "MKV")
+    write_prediction(part, made)
+    merge_predictions([part], output)
+    merge_predictions([part], output)
+    assert hdf5_groups(output) == {"a"}
+    assert_equal(read_prediction(output, "a"), made)
+
+
 def test_another_prediction_is_noticed(model: DanceModel, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     made = prediction(model, "a", "MKV")
@@ -231,3 +257,48 @@ def test_damaged_files_are_named(model: DanceModel, tmp_path: Path) -> None:
         hdf5_groups(tmp_path / "a.h5")
     with pytest.raises(InputError, match=r"a\.h5, a: not a prediction"):
         read_prediction(tmp_path / "a.h5", "a")
+
+
+@pytest.mark.parametrize("content", ["dataset", "group", "attribute"])
+def test_hdf5_files_of_other_things_are_refused(model: DanceModel, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.h5"
+    write_prediction(tmp_path / "a.npz", prediction(model, "a", "MKV"))
+    merge_predictions([tmp_path / "a.npz"], path)
+    with h5py.File(path, "a") as file:
+        if content == "dataset":
+            file["embedding"] = np.zeros((2, 3))
+        elif content == "group":
+            file["b/embedding"] = np.zeros((2, 3))
+        else:
+            file.attrs["model"] = "f00"
+    with pytest.raises(InputError, match=r"a\.h5: not predictions of seqdance predict; give another --output"):
+        hdf5_groups(path)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("x"), NotImplementedError("x"), TypeError("x"), KeyError("x"), zlib.error("x")]
+)
+def test_what_readers_raise_becomes_one_line(
+    model: DanceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_, **__):
+        raise error
+
+    part, output = tmp_path / "a.npz", tmp_path / "a.h5"
+    write_prediction(part, prediction(model, "a", "MKV"))
+    merge_predictions([part], output)
+    before = output.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py.Group, "copy", fail)
+        with pytest.raises(InputError, match=r"a\.h5: cannot be copied .*remove it"):
+            merge_predictions([part], output)
+    assert output.read_bytes() == before
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", fail)
+    monkeypatch.setattr(h5py.Group, "__getitem__", fail)
+    with pytest.raises(InputError, match=r"a\.h5: cannot be read as HDF5 .*remove it"):
+        hdf5_groups(output)
+    for path, group in ((part, None), (output, "a")):
+        with pytest.raises(InputError, match=r"not a prediction .*remove it"):
+            read_prediction(path, group)
+        with pytest.raises(InputError, match=r"not a prediction .*remove it"):
+            check_prediction(path, group, "MKV", "f00", PROPERTIES)

@@ -18,6 +18,7 @@ from data_prepare.table import write_table
 from model.attention import METRICS, attention_maps, attention_metrics
 from model.config import ModelConfig
 from model.dance import DanceModel, load_model
+from model.inputs import key
 from seqdance.attention import AttentionConfig, analyse, draw_analysis, main
 
 SEQUENCES = {
@@ -87,11 +88,22 @@ def test_maps_of_a_fasta_file(model: Path, tmp_path: Path, capsys, suffix: str) 
     network = load_model(model, "cpu")
     with np.load(output) if suffix == ".npz" else h5py.File(output) as file:
         for name, sequence in (("first", "MKTAYIAK"), ("second/1-4", "ACDE<eos><cls>FGH")):
-            np.testing.assert_array_equal(file[name][:], attention_maps(network, sequence))
+            np.testing.assert_array_equal(file[key(name)][:], attention_maps(network, sequence))
             if suffix == ".h5":
-                assert file[name].attrs["sequence"] == sequence
+                assert file[key(name)].attrs["sequence"] == sequence
     for picture in pictures:
         assert len(np.unique(matplotlib.image.imread(picture)[..., 0])) > 50  # colours of maps
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_names_with_signs(model: Path, tmp_path: Path, suffix: str) -> None:
+    """A name is neither a path nor a group in the output."""
+    fasta, output = tmp_path / "p.fasta", tmp_path / f"maps{suffix}"
+    fasta.write_text(">a\nMKT\n>a/b\nMKTA\n>.\nMK\n>..\nMKTAY\n")
+    main(["--model", str(model), "--fasta", str(fasta), "--output", str(output), "--plot", "--device", "cpu"])
+    with np.load(output) if suffix == ".npz" else h5py.File(output) as file:
+        assert {name: len(file[name]) for name in file} == {"a": 5, "a_b": 6, "_": 4, "_.": 7}
+    assert {path.name for path in tmp_path.glob("*.png")} == {f"maps_{name}.png" for name in ("a", "a_b", "_", "_.")}
 
 
 def test_half_precision_and_residues_only(model: Path, tmp_path: Path) -> None:
@@ -239,6 +251,7 @@ def test_limit_label_and_example(model: Path, data: Path, tmp_path: Path, monkey
         (["--output", "maps.npz"], "no protein is given"),
         (["--sequence", "MKT", "--table", "t.csv", "--output", "maps.npz"], "goes with --store"),
         (["--sequence", "MKT", "--store", "f.h5", "--table", "t.csv", "--output", "a.csv"], "give one of them"),
+        (["--fasta", "slash.fasta", "--output", "m.npz"], "a/b and a_b would both be a_b in the output; rename one"),
         (["--store", "f.h5", "--output", "a.csv"], "--table is missing"),
         (["--store", "f.h5", "--table", "t.csv", "--output", "a.npz"], "written as .csv"),
         (["--store", "f.h5", "--table", "t.csv", "--output", "a.csv", "--plot"], "are for sequences"),
@@ -247,11 +260,14 @@ def test_limit_label_and_example(model: Path, data: Path, tmp_path: Path, monkey
         (["--store", "f.h5", "--table", "t.csv", "--output", "a.csv", "--limit", "0"], "at least 1"),
     ],
 )
-def test_wrong_input(model: Path, tmp_path: Path, monkeypatch, capsys, words, reason) -> None:
+def test_wrong_input_is_one_line(tmp_path: Path, monkeypatch, capsys, words, reason) -> None:
+    """Before the model is loaded, of which there is none here."""
     monkeypatch.chdir(tmp_path)
+    Path("slash.fasta").write_text(">a/b\nMKT\n>a_b\nMKT\n")
     with pytest.raises(SystemExit) as left:
-        main(["--model", str(model), "--device", "cpu", *words])
+        main(["--model", "none", "--device", "cpu", *words])
     assert left.value.code == 2
-    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    (shown,) = capsys.readouterr().err.splitlines()
+    assert shown.startswith("error: ")
     assert reason in shown
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir() == ["slash.fasta"]

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,51 @@ def test_a_killed_run_is_taken_up(model_folder: Path, tmp_path: Path) -> None:
         found = read_prediction(output, name)
         assert found.sequence == sequence
         assert (found.properties["rmsf_nor"] == 0.125).all() == (name == marked.name)
+
+
+def test_a_run_killed_while_it_tidies_up_is_taken_up(model_folder: Path, fasta: Path, tmp_path: Path) -> None:
+    """Its parts are in the file, and all or some of them still in their folder."""
+    output, parts = tmp_path / "out.h5", tmp_path / ".out.h5.parts"
+    run(model_folder, "--fasta", fasta, "--output", tmp_path / "npz")
+    shutil.copytree(tmp_path / "npz", parts)
+    run(model_folder, "--fasta", fasta, "--output", output)
+    assert not parts.exists()
+    before = output.stat().st_mtime_ns
+
+    shutil.copytree(tmp_path / "npz", parts)
+    (parts / "a.npz").unlink()
+    run(model_folder, "--fasta", fasta, "--output", output)
+    assert not parts.exists()
+    assert output.stat().st_mtime_ns == before
+
+    shutil.copytree(tmp_path / "npz", parts)
+    run(model_folder, "--sequence", "MKL", "--output", output)
+    assert not parts.exists()
+    assert hdf5_groups(output) == {"a", "b_x_y", "c", "sequence"}
+
+
+def test_parts_of_other_proteins_are_refused(model_folder: Path, fasta: Path, tmp_path: Path, capsys) -> None:
+    """Nothing checks whether they are of this model."""
+    output, parts = tmp_path / "out.h5", tmp_path / ".out.h5.parts"
+    run(model_folder, "--fasta", fasta, "--output", parts)
+    line = expect_error(capsys, model_folder, "--sequence", "MKV", "--output", output)
+    assert line.startswith(f"error: {parts}: an unfinished run with other proteins left a.npz, b_x_y.npz, c.npz;")
+    assert len(list(parts.iterdir())) == 3
+    assert not output.exists()
+    run(model_folder, "--fasta", fasta, "--output", output)  # the remedy
+    run(model_folder, "--sequence", "MKV", "--output", output)
+    assert hdf5_groups(output) == {"a", "b_x_y", "c", "sequence"}
+
+
+def test_hdf5_files_of_other_things_stay(model_folder: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "emb.h5"
+    with h5py.File(output, "w") as file:
+        file["embedding"] = np.zeros((2, 3))
+        file.attrs["model"] = "ESM2"
+    before = output.read_bytes()
+    line = expect_error(capsys, model_folder, "--sequence", "MKV", "--output", output)
+    assert line == f"error: {output}: not predictions of seqdance predict; give another --output"
+    assert output.read_bytes() == before
 
 
 def test_pictures(model_folder: Path, tmp_path: Path, capsys) -> None:

@@ -140,7 +140,7 @@ def test_measured_forms(tiny: str, tmp_path: Path) -> None:
         ({"megascale": "m.csv", "offset": 3}, "--megascale numbers its mutations itself"),
         ({"proteingym": "p.csv", "sequence": "MQIW"}, "p.csv: its mutants are not of the wild type"),
         ({"proteingym": "p.csv", "fasta": "two.fasta"}, "--proteingym is of one protein, two.fasta has 2"),
-        ({"sequence": "MQIF", "batch_size": 0}, "batch_size is 0"),
+        ({"sequence": "MQIF", "batch_size": 0}, "--batch-size 0: it must be at least 1"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -161,15 +161,57 @@ def test_wrong_input_is_one_line(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert reason in last
-    assert not Path("s.csv").exists()
+    assert sorted(os.listdir()) == ["m.csv", "p.csv", "two.fasta"]
 
 
-def test_output_names(tiny: str, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_names(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before the model is loaded, of which there is none here."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for name, reason in (("s.png", "give it the suffix .csv"), ("s.parquet", "needs the package pyarrow")):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").write_text("text")
+    for name, reason in (
+        ("s.png", "give it the suffix .csv"),
+        ("s.parquet", "needs the package pyarrow"),
+        ("s.xlsx", "tables are written as .csv, .csv.gz or .parquet"),
+        ("s.gz", "tables are written as .csv, .csv.gz or .parquet"),
+        ("s", "tables are written as .csv, .csv.gz or .parquet"),
+        ("folder.csv", "this is a folder"),
+        ("file/s.csv", f"{tmp_path / 'file'} is a file, not a folder"),
+        ("file/x/s.csv", f"{tmp_path / 'file'} is a file, not a folder"),
+    ):
         with pytest.raises(SystemExit):
-            main(arguments(tiny, tmp_path / name, sequence="MQIF"))
+            main(arguments("none", tmp_path / name, sequence="MQIF"))
         assert reason in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.csv"]
+
+
+def test_gzipped_table_has_no_name_and_time(tiny: str, tmp_path: Path) -> None:
+    main(arguments(tiny, tmp_path / "s.csv.gz", sequence="MQIF", mutations="M1A"))
+    header = (tmp_path / "s.csv.gz").read_bytes()[:8]
+    assert header == b"\x1f\x8b\x08" + bytes(5)  # flags (name) and time are 0
+
+
+@pytest.mark.parametrize("content", [b"my notes", b"seqdance score notes", bytes(100)])
+def test_file_of_the_user_is_kept(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], content) -> None:
+    own = tmp_path / "s.csv.changes"
+    own.write_bytes(content)
+    with pytest.raises(SystemExit):
+        main(arguments(tiny, tmp_path / "s.csv", sequence="MQIF"))
+    assert f"{own}: not a work file of seqdance score; move it" in capsys.readouterr().err
+    assert own.read_bytes() == content
+
+
+def test_network_that_is_not_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = DanceModel(ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16))
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    model.save_pretrained(tmp_path / "nan")
+    with pytest.raises(SystemExit):
+        main(arguments(str(tmp_path / "nan"), tmp_path / "s.csv", sequence="MQIF"))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"numbers that are not finite; check the weights of {tmp_path / 'nan'}")
+    assert not (tmp_path / "s.csv").exists()
+    assert (tmp_path / "s.csv.changes").stat().st_size == len(f"seqdance score 1 {'f' * 64}\n")  # only a header
 
 
 def run_and_kill(words: list[str], work: Path, size: int) -> int:
