@@ -118,6 +118,8 @@ def read_label_table(path: str | Path) -> pd.DataFrame:
 def check_label_table(table: pd.DataFrame, path: str) -> None:
     """Refuse rows without a name, with a name that was there before, an unknown source, residue or character.
 
+    The column dssp, where there is one, is empty or has one letter per residue.
+
     Raises
     ------
     InputError
@@ -129,7 +131,8 @@ def check_label_table(table: pd.DataFrame, path: str) -> None:
         raise InputError(f"{path}, line {int((table['entry_ID'] == '').to_numpy().argmax()) + 2}: entry_ID is empty")
     if (repeated := table["entry_ID"].duplicated()).any():
         raise InputError(f"{path}: entry {table['entry_ID'][repeated].iloc[0]} is there twice; rename or remove one")
-    for name, sequence, label, source in zip(*(table[column] for column in COLUMNS[:4]), strict=True):
+    structures = table[DSSP].fillna("") if DSSP in table else [""] * len(table)
+    for name, sequence, label, source, dssp in zip(*(table[column] for column in COLUMNS[:4]), structures, strict=True):
         if source not in FORM_OF_SOURCE:
             raise InputError(f"{path}: entry {name}: unknown source {source!r}; known are {', '.join(FORM_OF_SOURCE)}")
         if not sequence:
@@ -142,6 +145,11 @@ def check_label_table(table: pd.DataFrame, path: str) -> None:
             targets(label, sequence, FORM_OF_SOURCE[source])
         except InputError as error:
             raise InputError(f"{path}: entry {name}: {error}") from None
+        if dssp and len(dssp) != len(sequence):
+            raise InputError(
+                f"{path}: entry {name}: dssp of {len(dssp)} letters for a sequence of {len(sequence)} residues; "
+                "give one per residue or leave it empty"
+            )
 
 
 def write_label_table(path: str | Path, table: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import pandas as pd
 import tyro
@@ -22,11 +22,21 @@ from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file, write_text
 from data_prepare.nmr.assignments import DEFAULT_COVERAGE
 from data_prepare.nmr.labels import FORM_OF_SOURCE, read_label_table, targets, write_label_table
-from data_prepare.nmr.nmr_star import star_labels
+from data_prepare.nmr.nmr_star import STAR_SUFFIXES, star_labels
 from data_prepare.nmr.refdb import missing_rates, rates_text, read_refdb, refdb_labels
 from data_prepare.nmr.relaxation import read_relaxation
-from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entries
-from data_prepare.nmr.splits import MIN_IDENTITY, train_and_validation, with_clusters, without_tests
+from data_prepare.nmr.relaxdb import PICKLES, read_relaxdb, read_split_list, select_entries
+from data_prepare.nmr.splits import (
+    MIN_IDENTITY,
+    check_identity,
+    check_share_and_seed,
+    join_tests,
+    train_and_validation,
+    with_clusters,
+    without_tests,
+)
+
+FOLDER_SUFFIXES: Final = (*STAR_SUFFIXES, *PICKLES)  # files that are read from a folder
 
 
 @dataclass(frozen=True)
@@ -132,21 +142,46 @@ def summary(table: pd.DataFrame) -> str:
     return f"{len(table)} entries, {residues} residues, {evaluated} evaluated, {positive} positive{share}"
 
 
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path | None]) -> None:
+    """Refuse, before work begins, outputs that cannot be written or would overwrite an input or each other."""
+    files = {path.resolve(): path for path in inputs if path is not None}
+    written: set[Path] = set()
+    for output in outputs:
+        place = output.resolve()
+        if output.is_dir():
+            raise InputError(f"{output}: is a folder; give the name of a file as --output")
+        parent = next(above for above in place.parents if above.exists())
+        if not parent.is_dir():
+            raise InputError(f"{output}: cannot be written, {parent} is a file; give another --output")
+        if place in files:
+            raise InputError(f"{output}: would overwrite the input {files[place]}; give another --output")
+        # one of the files of an input folder; a table that lies there from the last run is none
+        if place.suffix in FOLDER_SUFFIXES and place.exists() and files.keys() & set(place.parents):
+            raise InputError(f"{output}: would overwrite a file of the input folder; give another --output")
+        if place in written:
+            raise InputError(f"{output}: another output of this command has this name; give another --output")
+        written.add(place)
+
+
 def make_refdb(config: RefdbConfig) -> None:
     """Write the labels of RefDB and their rates."""
+    check_outputs([config.output], [config.file])
+    rates_csv, rates_txt = (config.output.with_name(f"{config.output.stem}_rates.{kind}") for kind in ("csv", "txt"))
+    check_outputs([config.output, rates_csv, rates_txt], [config.file])
     residues = read_refdb(config.file)
     table = refdb_labels(residues, config.min_coverage)
     rates = missing_rates(residues)
     write_label_table(config.output, table)
-    with whole_file(config.output.with_name(f"{config.output.stem}_rates.csv")) as temporary:
+    with whole_file(rates_csv) as temporary:
         rates.to_csv(temporary, index=False, float_format="%.5f")
-    write_text(config.output.with_name(f"{config.output.stem}_rates.txt"), rates_text(rates))
+    write_text(rates_txt, rates_text(rates))
     print(rates_text(rates), end="")
     print(f"{config.output}: {summary(table)}")
 
 
 def make_relaxdb(config: RelaxdbConfig) -> None:
     """Write the labels of RelaxDB or RelaxDB-CPMG."""
+    check_outputs([config.output], [config.file, config.split_list])
     table = read_relaxdb(config.file, "cpmg" if isinstance(config, CpmgConfig) else "relaxdb")
     if config.split_list is not None:
         table, absent = select_entries(table, read_split_list(config.split_list))
@@ -160,8 +195,10 @@ def make_relaxdb(config: RelaxdbConfig) -> None:
 
 def make_star(config: StarConfig) -> None:
     """Write the labels of NMR-STAR files and the list of what was left out."""
-    table, left_out = star_labels(config.file, config.min_coverage, progress=True)
+    check_outputs([config.output], [config.file])
     failures = config.output.with_name("failures.csv")
+    check_outputs([config.output, failures], [config.file])
+    table, left_out = star_labels(config.file, config.min_coverage, progress=True)
     with whole_file(failures) as temporary:
         left_out.to_csv(temporary, index=False)
     counts = left_out["kind"].value_counts()
@@ -174,6 +211,7 @@ def make_star(config: StarConfig) -> None:
 
 def make_relaxation(config: RelaxationConfig) -> None:
     """Write the labels of relaxation measurements."""
+    check_outputs([config.output], [config.file])
     table = read_relaxation(config.file)
     write_label_table(config.output, table)
     print(f"{config.output}: {summary(table)}")
@@ -181,14 +219,20 @@ def make_relaxation(config: RelaxationConfig) -> None:
 
 def make_split(config: SplitConfig) -> None:
     """Write train.csv, validation.csv and removed.csv."""
+    check_identity(config.min_identity)
+    check_share_and_seed(config.validation_share, config.seed)
+    outputs = [config.output / f"{name}.csv" for name in ("train", "validation", "removed")]
+    check_outputs(outputs, [*config.table, *config.against, config.clusters])
     table = pd.concat([read_label_table(path) for path in config.table], ignore_index=True).fillna("")
     if (twice := table["entry_ID"].duplicated()).any():
         raise InputError(f"entry {table['entry_ID'][twice].iloc[0]} is in two tables; rename or remove one")
     removed = pd.DataFrame(columns=["entry_ID", "test_entry", "identity", "reason"])
     if config.against:
-        tests = pd.concat([read_label_table(path) for path in config.against], ignore_index=True)
-        tests = tests.drop_duplicates("entry_ID")
+        tests = join_tests({str(path): read_label_table(path) for path in config.against})
         table, removed = without_tests(table, tests, config.min_identity, config.threads)
+        if table.empty:
+            names = ", ".join(map(str, config.table))
+            raise InputError(f"{names}: all entries are test entries or similar to them; give other tables")
     table = with_clusters(table, config.min_identity, config.clusters, config.threads)
     train, validation = train_and_validation(table, config.validation_share, config.seed)
     with whole_file(config.output / "removed.csv") as temporary:

@@ -6,7 +6,7 @@ The rules, in the order in which they are applied:
    half of the residues are among the twenty. Other entities (ligands, nucleic acids, D-peptides) are passed over.
 2. A deposition is left out as a whole if the isotopic labelling of one of its proteins, in any sample, names deuterium,
    methyl groups, or a choice of residues (an amino acid, "selective", "specific", "unlabeled", "segmental", SAIL).
-   Components of samples that are no protein (D2O, deuterated buffers) do not count.
+   Components of samples that are no protein (D2O, deuterated buffers) and tags of histidines do not count.
 3. The sequence of an entity is its list of components; others than the twenty become `X`. Where there is none, the
    one-letter code is taken.
 4. An amide is assigned if one list of shifts has a value for both its H (or HN) and its N. Lists are not joined,
@@ -49,13 +49,20 @@ FULL_NAMES: Final = (
     "methionine phenylalanine proline serine threonine tryptophan tyrosine valine"
 ).split()
 LABELLING: Final = {
-    "deuterated": re.compile(r"2-?H(?![a-z\d])|deuter|%\s*D\b|\bU-D\b", re.IGNORECASE),
+    # a D before a hyphen and a word is that of D-glucose, unless the word is "labelled"
+    "deuterated": re.compile(r"(?<!\d)2\s*-?\s*H(?![a-z\d])|deuter|\b2?D\b(?!-(?!label)[a-z]{2})", re.IGNORECASE),
     "methyl labelled": re.compile(r"methyl|CH3|CHD2|CH2D|CD3|\b[AMT]*ILV[AMT]*\b", re.IGNORECASE),
     "selectively labelled": re.compile(
         rf"(?<![a-z])(?:{'|'.join([*NAMES, *FULL_NAMES])})(?![a-z])|select|specific|unlabel|segment|revers|\bSAIL\b",
         re.IGNORECASE,
     ),
 }
+# tags of histidines, no labels: His6, (His)6, 6xHis, His-tag, hexahistidine
+HIS_TAG: Final = re.compile(
+    r"(?<![a-z\d])(?:(?:6|8|10)(?:\s*x)?|hexa|octa|deca|poly)[\s-]*\(?His(?:tidine)?(?![a-z])\)?"
+    r"|(?<![a-z])\(?His\)?-?(?:6|8|10)(?!\d)|(?<![a-z])His(?:tidine)?[\s-]*tag",
+    re.IGNORECASE,
+)
 LEFT_OUT_COLUMNS: Final = ("file", "entity", "kind", "reason")
 
 
@@ -104,11 +111,15 @@ def parse_star(path: str | Path) -> Entry:
     import pynmrstar
 
     try:
-        text = Path(path).read_text()  # not Entry.from_file, which would also fetch an address
+        # not Entry.from_file, which would also fetch an address; -sig takes away the BOM of Windows editors
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            text = Path(path).read_text(encoding="latin-1")  # older depositions: names of authors, degree signs
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file ({error})") from None
+    if "\0" in text:  # latin-1 decodes everything
+        raise InputError(f"{path}: not a text file in UTF-8 or latin-1 (it has null bytes)")
     try:
         return pynmrstar.Entry.from_string(text)
     except Exception as error:  # damaged files make the parser raise whatever it runs into
@@ -254,7 +265,7 @@ def _residues(frame: Saveframe) -> dict[int, str]:
                 raise InputError(f"{category}: number {number} is missing, no number, or there twice")
             residues[place] = (name or "").upper()
         if residues:
-            return residues
+            return dict(sorted(residues.items()))  # the rows of a loop have no order of their own
     letters = re.sub(r"\([^()]*\)", UNKNOWN, "".join((_tag(frame, "Polymer_seq_one_letter_code") or "").split()))
     return {place: THREE_LETTERS.get(letter.upper(), UNKNOWN) for place, letter in enumerate(letters, start=1)}
 
@@ -268,11 +279,16 @@ def _labelling(star: Entry, proteins: Sequence[_Protein]) -> str:
             loop, "Entity_ID", "Entity_label", "Mol_common_name", "Isotopic_labeling"
         ):
             called = {(label or "").removeprefix("$").casefold(), (common or "").casefold()}
-            if entity in identifiers or (entity is None and called & names):
-                for what, pattern in LABELLING.items():
-                    if pattern.search(isotopes or ""):
-                        return f"{what}: {_line(isotopes)}"
+            protein = entity in identifiers or (entity is None and called & names)
+            if protein and (kind := labelling_kind(isotopes or "")):
+                return f"{kind}: {_line(isotopes)}"
     return ""
+
+
+def labelling_kind(isotopes: str) -> str | None:
+    """Kind of labelling (`LABELLING`) that tells against a deposition; None if there is none."""
+    text = HIS_TAG.sub(" ", isotopes)
+    return next((kind for kind, pattern in LABELLING.items() if pattern.search(text)), None)
 
 
 def _collect_shifts(star: Entry, proteins: dict[str, _Protein]) -> dict[str, str]:

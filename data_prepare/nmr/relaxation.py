@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike
 
 from data_prepare.errors import InputError
 from data_prepare.files import read_text_table
-from data_prepare.nmr.labels import label_table
+from data_prepare.nmr.labels import check_label_table, label_table
 
 FAST_NOE: Final = 0.65  # an amide with this NOE or less moves in picoseconds to nanoseconds
 SMALLEST_EXCESS: Final = 1.0  # 1/s; less excess of R2 than this is not called exchange in any protein
 COLUMNS: Final = ("entry_ID", "residue", "assigned", "R1", "R2", "NOE", "R2_R1_pred")
+POSITIVE: Final = ("R1", "R2", "R2_R1_pred")  # a NOE may be negative
 
 
 def scale_to_rigid(predicted: ArrayLike, r1: ArrayLike, r2: ArrayLike, noe: ArrayLike) -> np.ndarray:
@@ -57,7 +58,13 @@ def excess_r2(r1: ArrayLike, r2: ArrayLike, scaled: ArrayLike) -> np.ndarray:
 
 
 def relaxation_label(
-    sequence: str, assigned: ArrayLike, r1: ArrayLike, r2: ArrayLike, noe: ArrayLike, scaled: ArrayLike
+    sequence: str,
+    assigned: ArrayLike,
+    r1: ArrayLike,
+    r2: ArrayLike,
+    noe: ArrayLike,
+    scaled: ArrayLike,
+    predicted: ArrayLike | None = None,
 ) -> str:
     """Label of one protein; the first of these that holds names the residue.
 
@@ -79,7 +86,10 @@ def relaxation_label(
     noe
         Heteronuclear NOE.
     scaled
-        R2/R1 of the rigid body, scaled to the protein (`scale_to_rigid`); NaN outside the structure model.
+        R2/R1 of the rigid body, scaled to the protein (`scale_to_rigid`).
+    predicted
+        The same before scaling; NaN outside the structure model. Default: `scaled`, which is also NaN where there was
+        nothing to scale by.
 
     Returns
     -------
@@ -92,6 +102,7 @@ def relaxation_label(
     """
     arrays = {"assigned": np.asarray(assigned, bool)}
     given = {"R1": r1, "R2": r2, "NOE": noe, "prediction": scaled}
+    given["unscaled prediction"] = scaled if predicted is None else predicted
     arrays |= {name: np.asarray(values, float) for name, values in given.items()}
     for name, values in arrays.items():
         if values.shape != (len(sequence),):
@@ -103,7 +114,7 @@ def relaxation_label(
     conditions = [
         np.array([residue == "P" for residue in sequence], bool),
         ~arrays["assigned"],
-        np.isnan(arrays["prediction"]) & ~fast,
+        np.isnan(arrays["unscaled prediction"]) & ~fast,
         ~known & ~fast,
         fast & slow,
         slow,
@@ -128,10 +139,12 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file or a column is missing, or a value is not a number.
+        If the file or a column is missing, a value is not a number or cannot be one of its kind, the rows of an entry
+        are apart, or the table of labels is refused (`check_label_table`).
     """
     table = read_text_table(path, COLUMNS)
-    numbers = table[list(COLUMNS[2:])].apply(pd.to_numeric, errors="coerce")
+    _check_entries(table, path)
+    numbers = table[list(COLUMNS[2:])].apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = numbers.isna() & (table[list(COLUMNS[2:])] != "")
     wrong["assigned"] = ~numbers["assigned"].isin((0, 1))
     if wrong.to_numpy().any():
@@ -141,12 +154,38 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
             f"{path}, line {line + 2}: {COLUMNS[2 + column]} is {text!r}; expected a number or nothing "
             "(assigned: 1 or 0)"
         )
+    finite = numbers.isna() | np.isfinite(numbers)
+    positive = numbers[list(POSITIVE)].isna() | (numbers[list(POSITIVE)] > 0)
+    for allowed, expected in ((finite, "a finite number"), (positive, "a number above 0")):
+        if not allowed.to_numpy().all():
+            line, column = np.argwhere(~allowed.to_numpy())[0]
+            name = allowed.columns[column]
+            raise InputError(
+                f"{path}, line {line + 2}: {name} is {table[name].iloc[line]!r}; expected {expected} or nothing"
+            )
     rows = []
     for name, residues in numbers.groupby(table["entry_ID"], sort=False):
         sequence = "".join(table.loc[residues.index, "residue"])
         r1, r2, noe, predicted = (residues[column].to_numpy(float) for column in COLUMNS[3:])
-        if len(sequence) != len(residues):
-            raise InputError(f"{path}: entry {name}: a residue is not one letter")
         scaled = scale_to_rigid(predicted, r1, r2, noe)
-        rows.append((str(name), sequence, relaxation_label(sequence, residues["assigned"] == 1, r1, r2, noe, scaled)))
-    return label_table(rows, "relaxdb")
+        label = relaxation_label(sequence, residues["assigned"] == 1, r1, r2, noe, scaled, predicted)
+        rows.append((str(name), sequence, label))
+    labels = label_table(rows, "relaxdb")
+    check_label_table(labels, str(path))  # here, where the message can name the input
+    return labels
+
+
+def _check_entries(table: pd.DataFrame, path: str | Path) -> None:
+    """Refuse rows without entry_ID, residues that are not one letter, and entries whose rows are apart."""
+    names = table["entry_ID"]
+    begins = names != names.shift()
+    again = begins & names.where(begins).duplicated()  # most likely two proteins of one name, not one sequence
+    checks = (
+        (names == "", "entry_ID is empty"),
+        (table["residue"].str.len() != 1, "entry {}: a residue is not one letter"),
+        (again, "entry {} was there before, apart from this row; rename one, or put its rows together"),
+    )
+    for wrong, reason in checks:
+        if wrong.any():
+            line = int(wrong.to_numpy().argmax())
+            raise InputError(f"{path}, line {line + 2}: {reason.format(names.iloc[line])}")

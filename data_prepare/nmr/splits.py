@@ -36,6 +36,42 @@ class Hit:
     identity: float
 
 
+def check_identity(min_identity: float) -> None:
+    """Refuse a share that no alignment, or every one, reaches: 30 for 30 % would find nothing similar."""
+    if not 0 < min_identity <= 1:
+        raise InputError(f"min-identity {min_identity:g}: expected a share above 0, at most 1 (0.3 is 30 %)")
+
+
+def check_share_and_seed(validation_share: float, seed: int) -> None:
+    """Refuse a share of validation that leaves one side empty, and a seed that NumPy does not take."""
+    if not 0 < validation_share < 1:
+        raise InputError(f"validation-share {validation_share:g}: expected a share between 0 and 1")
+    if seed < 0:
+        raise InputError(f"seed {seed}: expected 0 or more")
+
+
+def join_tests(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Join tables of test entries; an entry that several hold with one sequence is there once.
+
+    Parameters
+    ----------
+    tables
+        Name of the file -> table of labels.
+
+    Raises
+    ------
+    InputError
+        If two tables give one name to different sequences: dropping either would let it into the training entries.
+    """
+    first: dict[str, tuple[str, str]] = {}  # entry -> its sequence and the file that had it first
+    for path, table in tables.items():
+        for name, sequence in zip(table["entry_ID"], table["sequence"], strict=True):
+            known, other = first.setdefault(name, (sequence, path))
+            if known != sequence:
+                raise InputError(f"entry {name} of {path} has another sequence in {other}; rename one")
+    return pd.concat(list(tables.values()), ignore_index=True).drop_duplicates("entry_ID", ignore_index=True)
+
+
 def bmrb_id(name: str) -> str | None:
     """BMRB id of an entry (`15000`, or `15000_1` with its entity); None if the name is no such id."""
     found = re.fullmatch(r"(?:bmr)?([0-9]+)(?:_[0-9]+)?", name, re.IGNORECASE)
@@ -112,8 +148,9 @@ def similar_pairs(
     Raises
     ------
     InputError
-        If MMseqs2 is not on the PATH or fails.
+        If `min_identity` is no share, or MMseqs2 is not on the PATH or fails.
     """
+    check_identity(min_identity)
     if which("mmseqs") is None:
         raise InputError("mmseqs is not on the PATH (Debian: apt install mmseqs2); it finds similar entries")
     names, other_names = list(sequences), list(others)
@@ -172,7 +209,13 @@ def without_tests(
     -------
     Rows that stay; and entry_ID, test_entry, identity, reason of those removed (identity is NaN for an equal BMRB id
     without similarity).
+
+    Raises
+    ------
+    InputError
+        If a test entry has two sequences, or see `similar_pairs`.
     """
+    tests = join_tests({"the test entries": tests})
     sequences = dict(zip(table["entry_ID"], table["sequence"], strict=True))
     similar = similar_entries(
         sequences, dict(zip(tests["entry_ID"], tests["sequence"], strict=True)), min_identity, threads
@@ -210,8 +253,9 @@ def train_and_validation(
     Raises
     ------
     InputError
-        If there is no entry, or only one cluster.
+        If there is no entry, or only one cluster, or the share or the seed cannot be used.
     """
+    check_share_and_seed(validation_share, seed)
     check_label_table(table, "entries to split")
     names = table["entry_ID"]
     clusters = {name: cluster or name for name, cluster in zip(names, table["cluster"], strict=True)}

@@ -107,6 +107,13 @@ def test_bad_tables(tmp_path, line, reason):
         read_label_table(path)
 
 
+def test_dssp_is_empty_or_as_long_as_the_sequence(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("entry_ID,sequence,label,source,cluster,dssp\na,GG,AA,refdb,,\nb,GG,AA,refdb,,H\n")
+    with pytest.raises(InputError, match=r"t\.csv: entry b: dssp of 1 letters for a sequence of 2 residues"):
+        read_label_table(path)
+
+
 def _targets(table, form, **options):
     rows = zip(table["entry_ID"], table["label"], table["sequence"], strict=True)
     return {name: targets(label, sequence, form, **options) for name, label, sequence in rows}
@@ -317,11 +324,16 @@ HEADER = "entry_ID,residue,assigned,R1,R2,NOE,R2_R1_pred\n"
 def test_own_measurements(tmp_path):
     path = tmp_path / "m.csv"
     rigid = "a,G,1,1,10,0.8,5\n" * 3
-    path.write_text(HEADER + rigid + "a,G,1,1,30,0.8,5\na,P,0,,,,\na,G,0,,,,5\na,G,1,1,10,0.4,5\nb,G,1,,,,\n")
+    path.write_text(
+        HEADER
+        + rigid
+        + "a,G,1,1,30,0.8,5\na,P,0,,,,\na,G,0,,,,5\na,G,1,1,10,0.4,5\nb,G,1,,,,\nc,G,1,,,0.8,5\nc,G,1,,,,\n"
+    )
     table = read_relaxation(path)
     assert table[["entry_ID", "sequence", "label", "source"]].to_numpy().tolist() == [
         ["a", "GGGGPGG", "AAA^p.v", "relaxdb"],
         ["b", "G", "t", "relaxdb"],
+        ["c", "GG", "xt", "relaxdb"],  # a prediction, but no rates to scale it by: no data, not outside the model
     ]
 
 
@@ -331,7 +343,15 @@ def test_own_measurements(tmp_path):
         ("a,G,1,fast,1,1,1", "line 2: R1 is 'fast'"),
         ("a,G,,1,1,1,1", "line 2: assigned is ''"),
         ("a,G,2,1,1,1,1", "line 2: assigned is '2'"),
-        ("a,GG,1,1,1,1,1", "entry a: a residue is not one letter"),
+        ("a,GG,1,1,1,1,1", "line 2: entry a: a residue is not one letter"),
+        ("a,GG,1,1,1,1,1\na,,1,1,1,1,1", "line 2: entry a: a residue is not one letter"),
+        ("a,*,1,1,1,1,1", r"entry a: residue '\*'"),
+        ("a,G,1,1,1,1,1\n,G,1,1,1,1,1", "line 3: entry_ID is empty"),
+        ("a,G,1,1,1,1,1\nb,G,1,1,1,1,1\na,G,1,1,1,1,1", "line 4: entry a was there before"),
+        ("a,G,1,1,inf,1,1", "line 2: R2 is 'inf'; expected a finite number"),
+        ("a,G,1,1,1,1,1\na,G,1,0,1,1,1", "line 3: R1 is '0'; expected a number above 0"),
+        ("a,G,1,1,-2,1,1", "line 2: R2 is '-2'; expected a number above 0"),
+        ("", "no entry"),
     ],
 )
 def test_bad_measurements(tmp_path, line, reason):

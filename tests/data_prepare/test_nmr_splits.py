@@ -18,7 +18,9 @@ from data_prepare.nmr.make_labels import main
 from data_prepare.nmr.splits import (
     Hit,
     bmrb_id,
+    join_tests,
     similar_entries,
+    similar_pairs,
     train_and_validation,
     with_clusters,
     without_tests,
@@ -157,7 +159,88 @@ def test_nothing_to_split():
         train_and_validation(table[:0])
 
 
+def test_a_test_name_with_two_sequences_is_refused():
+    one, same, other = labels({"TT": "GG", "A": "GG"}), labels({"TT": "GG", "B": "GA"}), labels({"TT": "GK"})
+    assert join_tests({"T1": one, "T2": same})["entry_ID"].tolist() == ["TT", "A", "B"]
+    with pytest.raises(InputError, match="entry TT of T2 has another sequence in T1; rename one"):
+        join_tests({"T1": one, "T2": other})
+    with pytest.raises(InputError, match="entry TT of the test entries has another sequence"):
+        without_tests(one, pd.concat([one, other]))
+
+
+@pytest.mark.parametrize("identity", [30, 0, -0.1, float("nan")])
+def test_identity_is_a_share(identity):
+    with pytest.raises(InputError, match=r"min-identity .*: expected a share above 0, at most 1"):
+        similar_pairs({"a": "GG"}, {"t": "AC"}, identity)
+
+
 # ---- the command
+
+
+def refused(capsys, *args):
+    """The one line with which the command ends."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(map(str, args)))
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--min-identity", "30", "min-identity 30: expected"),
+        ("--seed", "-1", "seed -1: expected 0 or more"),
+        ("--validation-share", "1", "validation-share 1: expected a share between 0 and 1"),
+    ],
+)
+def test_settings_are_checked_before_work_begins(tmp_path, capsys, option, value, reason):
+    assert reason in refused(capsys, "split", "--table", tmp_path / "absent.csv", "--output", tmp_path, option, value)
+
+
+def test_split_with_a_test_name_of_two_sequences(tmp_path, capsys):
+    for name, sequence in (("T1", "GGGG"), ("T2", "KKKK")):
+        write_label_table(tmp_path / name, labels({"TT": sequence}, "relaxdb"))
+    write_label_table(tmp_path / "a.csv", labels({"leaks": "KKKK", "b": "AAAA"}))
+    tests = ["--against", tmp_path / "T1", tmp_path / "T2"]
+    told = refused(capsys, "split", "--table", tmp_path / "a.csv", *tests, "--output", tmp_path / "o")
+    assert f"entry TT of {tmp_path / 'T2'} has another sequence in {tmp_path / 'T1'}; rename one" in told
+
+
+@needs_mmseqs
+def test_split_of_which_nothing_is_left(tmp_path, capsys):
+    for name in ("a.csv", "t.csv"):
+        write_label_table(tmp_path / name, labels({"a": "GGGG", "b": "KKKK"}))
+    paths = ["--table", tmp_path / "a.csv", "--against", tmp_path / "t.csv", "--output", tmp_path / "o"]
+    assert "a.csv: all entries are test entries or similar to them" in refused(capsys, "split", *paths)
+
+
+def test_outputs_overwrite_no_input(tmp_path, capsys):
+    table = tmp_path / "o" / "train.csv"
+    write_label_table(table, labels({"a": "GG", "b": "KK"}))
+    before = table.read_bytes()
+    assert "would overwrite the input" in refused(capsys, "split", "--table", table, "--output", tmp_path / "o")
+    (tmp_path / "x.str").write_text("no star")
+    failures = ["star", "--file", tmp_path, "--output", tmp_path / "failures.csv"]
+    assert "another output of this command has this name" in refused(capsys, *failures)
+    inside = ["star", "--file", tmp_path, "--output", tmp_path / "x.str"]
+    assert "would overwrite a file of the input folder" in refused(capsys, *inside)
+    for command in ("refdb", "relaxdb", "cpmg", "relaxation"):
+        assert "would overwrite the input" in refused(capsys, command, "--file", table, "--output", table)
+    assert table.read_bytes() == before
+    assert (tmp_path / "x.str").read_text() == "no star"
+
+
+def test_outputs_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for command in ("refdb", "relaxdb", "cpmg", "star", "relaxation"):
+        args = [command, "--file", tmp_path / "absent", "--output"]
+        assert "is a folder" in refused(capsys, *args, tmp_path)
+        assert "is a folder" in refused(capsys, *args, ".")
+        assert f"{tmp_path / 'file'} is a file" in refused(capsys, *args, tmp_path / "file" / "deep" / "o.csv")
+    args = ["split", "--table", tmp_path / "absent", "--output", tmp_path / "file"]
+    assert "is a file" in refused(capsys, *args)
 
 
 def test_relaxdb_and_cpmg(tmp_path, shared, capsys):

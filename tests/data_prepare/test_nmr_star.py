@@ -163,6 +163,23 @@ def test_missing_entity_id_and_missing_list_of_components(write, index):
         (NATURAL, None),
         ("natural abundance", None),
         ("[1,3-13C glycerol; U-15N]", None),
+        ("[U-15N; U-2D]", "deuterated"),
+        ("D/13C/15N", "deuterated"),
+        ("U-D, U-15N", "deuterated"),
+        ("80% D", "deuterated"),
+        ("D-labelled", "deuterated"),
+        ("fractionally 2 H", "deuterated"),
+        ("[U-2H]-His6", "deuterated"),
+        ("[13C6,15N3]-His", "selectively labelled"),
+        ("[15N-His57]", "selectively labelled"),
+        ("His6, 15N-Leu", "selectively labelled"),
+        ("[U-13C] D-glucose", None),
+        ("[U-15N]-His6", None),
+        ("(His)6 [U-15N]", None),
+        ("[U-15N], 6xHis", None),
+        ("[U-15N] 6 x His-tag", None),
+        ("U-15N, His-tagged", None),
+        ("U-15N hexa-histidine tag", None),
         ("[U-13C; U-15N]; H2O", None),
         (".", None),
     ],
@@ -188,6 +205,20 @@ def test_a_labelled_partner_removes_the_deposition(write):
         shifts(1, atoms(1, "GGG", "AAA")),
     )
     assert labels_of_star(path)[0] == []
+
+
+def test_rows_of_the_sequence_may_be_shuffled(write):
+    shuffled = entity(1, SEQUENCE)
+    shuffled.loops[0].data = shuffled.loops[0].data[::-1]
+    path = write(shuffled, shifts(1, atoms(1, SEQUENCE, "AA AAAA AA")))
+    assert labels_of_star(path, 0.5)[0] == [("15000_1", SEQUENCE, "AA.pAAA.AA")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_encodings(write, encoding):
+    path = write(entity(1, "GGG", name="protéine"), shifts(1, atoms(1, "GGG", "AAA")))
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    assert labels_of_star(path)[0] == [("15000_1", "GGG", "AAA")]
 
 
 def _reason(path, coverage=0.8):
@@ -222,7 +253,7 @@ def test_what_an_entity_cannot_be_used_for(write):
 def test_files_that_cannot_be_used(tmp_path, write):
     path = tmp_path / "bad.str"
     for content, reason in [
-        (b"\xff\xfe", "not a text file"),
+        ("data_1".encode("utf-16"), "not a text file"),
         (b"hello", "not a readable NMR-STAR file"),
         (b"", "not a readable NMR-STAR file|no entities"),
         (b"data_1\n", "no entities; only NMR-STAR version 3"),
