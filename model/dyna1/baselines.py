@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -35,10 +35,12 @@ class Baseline:
     columns: tuple[str, ...]  # what tells the kind: token, dssp or both
     probability: Mapping[Key, float]
     otherwise: float  # of kinds that the training labels lack
+    of_amino_acid: Mapping[Key, float] = field(default_factory=dict)  # before that: of the amino acid of such a kind
 
     def scores(self, protein: Protein, dssp: Dssp) -> NDArray[np.float64]:
         """Probabilities (L,) of a protein; its class per residue is needed unless the name is amino acid."""
-        return np.array([self.probability.get(key, self.otherwise) for key in keys(self.columns, protein, dssp)])
+        kinds = keys(self.columns, protein, dssp)
+        return np.array([self.probability.get(key, self.of_amino_acid.get(key[:1], self.otherwise)) for key in kinds])
 
 
 def keys(columns: Sequence[str], protein: Protein, dssp: Dssp) -> list[Key]:
@@ -50,7 +52,8 @@ def keys(columns: Sequence[str], protein: Protein, dssp: Dssp) -> list[Key]:
 def fit_baselines(proteins: Sequence[Protein], dssp: Dssp) -> list[Baseline]:
     """Share of positives among the evaluated residues of each kind.
 
-    Baselines with DSSP classes are fitted on the proteins that have them, and left out where none has.
+    Baselines with DSSP classes are fitted on the proteins that have them, and left out where none has. A pair of amino
+    acid and class that the labels lack has the share of its amino acid.
 
     Raises
     ------
@@ -59,7 +62,7 @@ def fit_baselines(proteins: Sequence[Protein], dssp: Dssp) -> list[Baseline]:
     """
     if not proteins:
         raise InputError("no protein to fit baselines on; give a training table")
-    fitted = []
+    fitted: list[Baseline] = []
     for name, columns in BASELINES.items():
         used = [protein for protein in proteins if "dssp" not in columns or protein.name in dssp]
         if not used:
@@ -71,7 +74,9 @@ def fit_baselines(proteins: Sequence[Protein], dssp: Dssp) -> list[Baseline]:
                 count[key] += target >= 0
                 positives[key] += target == 1
         rates = {key: positives[key] / number for key, number in count.items() if number}
-        fitted.append(Baseline(name, columns, rates, positives.total() / count.total()))
+        # the first one fitted is that of amino acids
+        fallback = fitted[0].probability if columns == ("token", "dssp") else {}
+        fitted.append(Baseline(name, columns, rates, positives.total() / count.total(), fallback))
     return fitted
 
 
@@ -95,7 +100,7 @@ def read_baselines(folder: Path) -> list[Baseline]:
         try:
             kinds = [tuple(map(int, map(float, row))) for row in table[list(columns)].itertuples(index=False)]
             values = table["target"].astype(float).tolist()
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # the latter: int of inf
             raise InputError(f"{path}: {error}; expected numbers") from None
         if not kinds or not all(0 <= value <= 1 for value in values):
             raise InputError(f"{path}: column target: expected probabilities between 0 and 1")
@@ -112,7 +117,7 @@ def read_dssp(path: Path, proteins: Sequence[Protein]) -> dict[str, NDArray[np.i
     ----------
     path
         Has entry_ID and perhaps dssp: one letter per residue (E, B strand; H, G, I helix; C, T, S, P, - coil; ?
-        unknown, a class of its own), empty where it is unknown of the whole entry.
+        unknown, a class of its own), empty, null or NaN where it is unknown of the whole entry.
     proteins
         Those that are asked for.
 
@@ -123,12 +128,18 @@ def read_dssp(path: Path, proteins: Sequence[Protein]) -> dict[str, NDArray[np.i
     Raises
     ------
     InputError
-        A letter is unknown or the number of letters is not that of the residues.
+        A value is no text, a letter is unknown, or the number of letters is not that of the residues.
     """
     if path.suffix == ".json":
         columns = json.loads(path.read_text())
-        rows = columns.get("dssp", {})
-        letters = {str(columns["entry_ID"][row]): text for row, text in rows.items() if text}
+        rows = columns.get("dssp") or {}
+        names = columns.get("entry_ID")
+        if not isinstance(rows, dict) or not isinstance(names, dict) or not set(rows) <= set(names):
+            raise InputError(f"{path}: dssp does not have the rows of entry_ID; write both as columns of one table")
+        letters = {str(names[row]): text for row, text in rows.items() if text not in (None, "") and text == text}
+        for name, text in letters.items():  # without NaN, which is not equal to itself
+            if not isinstance(text, str):
+                raise InputError(f"{path}: entry {name}: dssp is {text!r}; expected one letter per residue or null")
     else:
         header = pd.read_csv(path, nrows=0).columns
         if "dssp" not in header:

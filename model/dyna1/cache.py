@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
+from zipfile import BadZipFile
 
 import h5py
 import numpy as np
@@ -30,6 +31,7 @@ from data_prepare.errors import InputError, run_command
 from data_prepare.files import read_text_table, whole_file
 from model.dyna1.embedders import Embedder, EmbeddingSource, make_embedder
 from model.dyna1.entries import Entry, embed_entries, entries_of, put_sequence, read_chain
+from model.inputs import RESIDUE_LETTERS
 from model.prediction import length_batches
 
 FORMAT: Final = "dyna1 embeddings 1"
@@ -64,8 +66,10 @@ class EmbeddingCache(EmbeddingSource):
                 self.reads_structure = bool(file.attrs["reads_structure"])
                 residues, self.width = file["values"].shape
                 self.dtype = file["values"].dtype
-                texts = zip(*(file[name].asstr()[:] for name in TEXTS), strict=True)
-        except (OSError, KeyError, TypeError, ValueError) as error:
+                if self.dtype.kind != "f":
+                    raise ValueError(f"values are {self.dtype}, not floats")
+                texts = list(zip(*(file[name].asstr()[:] for name in TEXTS), strict=True))
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:  # the last: groups, not datasets
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path}: damaged ({str(error).splitlines()[0]}); remove it and write it again") from None
@@ -99,8 +103,12 @@ class EmbeddingCache(EmbeddingSource):
                 "the entry"
             )
         end = self._end[name]
-        with h5py.File(self.path) as file:
-            return torch.from_numpy(file["values"][end - len(sequence) : end].astype(np.float32))
+        try:
+            with h5py.File(self.path) as file:
+                return torch.from_numpy(file["values"][end - len(sequence) : end].astype(np.float32))
+        except (OSError, KeyError) as error:
+            line = str(error).splitlines()[0]
+            raise InputError(f"{self.path}, {name}: damaged ({line}); remove it and write it again") from None
 
     def read_entry(self, entry: Entry) -> Tensor:
         """The same, for what the model saw of this entry; InputError if it saw something else."""
@@ -140,7 +148,9 @@ def write_cache(
     pending = _pending(path, old, embedder, entries, dtype)
     folder = path.with_name(f".{path.name}.parts")
     part_of = {entry.name: folder / f"{_digest(embedder.fingerprint, dtype, entry)}.npy" for entry in pending}
-    missing = [entry for entry in pending if not part_of[entry.name].exists()]
+    missing = [
+        entry for entry in pending if not _is_whole(part_of[entry.name], (len(entry.sequence), embedder.width), dtype)
+    ]
     with tqdm(total=sum(len(entry.sequence) for entry in missing), unit="residue", unit_scale=True) as bar:
         for places in length_batches([len(entry.sequence) for entry in missing], lambda n: MAX_RESIDUES // n):
             batch = [missing[place] for place in places]
@@ -189,6 +199,15 @@ def _texts(entry: Entry) -> tuple[str, str, str]:
 def _digest(fingerprint: str, dtype: str, entry: Entry) -> str:
     """Name of the file of an entry that waits for the others."""
     return hashlib.blake2b("\n".join((fingerprint, dtype, entry.name, *_texts(entry))).encode()).hexdigest()[:32]
+
+
+def _is_whole(part: Path, shape: tuple[int, int], dtype: str) -> bool:
+    """Whether the file of an entry is there and not damaged; reads its header alone."""
+    try:
+        stored = np.load(part, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return False
+    return isinstance(stored, np.ndarray) and (stored.shape, stored.dtype) == (shape, np.dtype(dtype))
 
 
 def _merge(
@@ -268,10 +287,13 @@ class EmbedConfig:
 def embed(config: EmbedConfig) -> Path:
     """Write the cache and return its path."""
     if config.table:
-        if config.fasta or config.sequence or config.pdb or config.cif:
+        if config.fasta or config.sequence is not None or config.pdb or config.cif:
             raise InputError(f"--table {config.table} and other entries are given; give one of them")
-        table = read_text_table(config.table, ["entry_ID", "sequence"])
-        entries = [Entry(name, sequence) for name, sequence in zip(table["entry_ID"], table["sequence"], strict=True)]
+        for option in ("chain", "use_pdb_seq", "name"):
+            if getattr(config, option) not in (None, False):
+                word = option.replace("_", "-")
+                raise InputError(f"--{word} does not go with --table {config.table}; leave it out")
+        entries = read_table(config.table)
     else:
         given = (config.sequence, config.fasta, config.pdb, config.cif)
         entries = entries_of(*given, config.chain, config.use_pdb_seq, config.name)
@@ -285,6 +307,35 @@ def embed(config: EmbedConfig) -> Path:
         entries = [entry.sequence_alone() for entry in entries]
     write_cache(config.output, embedder, entries, config.dtype)
     return config.output
+
+
+def read_table(path: Path) -> list[Entry]:
+    """Entries of a table with columns entry_ID and sequence, without structures.
+
+    Raises
+    ------
+    InputError
+        The table cannot be read or is empty, a name is missing or occurs twice, or a sequence cannot be used.
+    """
+    table = read_text_table(path, ["entry_ID", "sequence"])
+    if table.empty:
+        raise InputError(f"{path}: no entries in it; add one")
+    entries: dict[str, Entry] = {}
+    for row, (name, sequence) in enumerate(zip(table["entry_ID"], table["sequence"], strict=True), start=1):
+        if not name.strip():
+            raise InputError(f"{path}: row {row} has no entry_ID; name it")
+        if name in entries:
+            raise InputError(f"{path}: entry {name} occurs twice; rename one")
+        if not sequence:
+            raise InputError(f"{path}: entry {name} has no sequence; add it or leave the entry out")
+        if unknown := sorted(set(sequence) - RESIDUE_LETTERS):
+            letters = "".join(unknown)
+            raise InputError(
+                f"{path}: entry {name}: {letters!r} in its sequence is no residue; write one chain in upper case, "
+                "unknown residues as X"
+            )
+        entries[name] = Entry(name, sequence)
+    return list(entries.values())
 
 
 def _with_structure(entry: Entry, folder: Path) -> Entry:

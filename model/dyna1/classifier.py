@@ -45,7 +45,8 @@ class Dyna1Config:
     embedder: str | None = None
     """Fingerprint of the embedder that it was trained on; None if unknown."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See that the values go together; InputError if they do not. A classifier calls it when it is made."""
         for name in ("width", "layers", "heads", "feed_forward", *(("pair_channels",) if self.pair_channels else ())):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -58,6 +59,8 @@ class Dyna1Config:
             raise InputError(
                 f"Dyna-1 configuration: width {self.width} is no multiple of {self.pair_channels} pair channels"
             )
+        if self.embedder is not None and not isinstance(self.embedder, str):
+            raise InputError(f"Dyna-1 configuration: embedder is {self.embedder!r}, it must be a text or null")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary, as it is written to config.json."""
@@ -78,7 +81,9 @@ class Dyna1Config:
         needed = [name for name, default in fields.items() if default is dataclasses.MISSING]
         if missing := [name for name in needed if name not in values]:
             raise InputError(f"Dyna-1 configuration: {', '.join(missing)} is missing; add it")
-        return cls(**values)
+        config = cls(**values)
+        config.check()
+        return config
 
 
 # the published classifiers, and one on embeddings of SeqDance or ESMDance
@@ -139,6 +144,7 @@ class Classifier(nn.Module):
 
     def __init__(self, config: Dyna1Config) -> None:
         super().__init__()
+        config.check()
         self.config = config
         self.classifier = Head(config)
         if config.pair_channels:

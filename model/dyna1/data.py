@@ -185,6 +185,12 @@ class TrainingSet:
         return hashlib.sha256(json.dumps([self.seed, self.batch, self.crop, content]).encode()).hexdigest()
 
 
+def fingerprint_of(proteins: Sequence[Protein]) -> str:
+    """What a measure on these proteins follows from: names, sequences and targets."""
+    content = [(protein.name, protein.sequence, protein.target.tolist()) for protein in proteins]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
 def embedding_of(protein: Protein, read: Read) -> Tensor:
     """Embedding with one row per residue.
 

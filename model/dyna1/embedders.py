@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -426,8 +427,11 @@ class Af2Pairs(EmbeddingSource):
             pairs = np.load(path, allow_pickle=False)
         except FileNotFoundError:
             raise InputError(f"{path}: no pair representation of {name}; add it or leave the entry out") from None
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, EOFError, OSError, BadZipFile) as error:
             raise InputError(f"{path}: cannot be read as npy ({_line(error)}); write it again") from None
+        if not isinstance(pairs, np.ndarray) or pairs.dtype.kind not in "fiu":  # numpy opens an npz of any name
+            kind = pairs.dtype if isinstance(pairs, np.ndarray) else "npz"
+            raise InputError(f"{path}: holds {kind}, expected one array of floats; write it again with numpy.save")
         expected = (len(sequence), len(sequence), AF2_CHANNELS)
         if pairs.shape != expected:
             raise InputError(f"{path}: shape {pairs.shape}, its sequence needs {expected}")

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 LOGGER: Final = logging.getLogger("seqdance")
 PUBLISHED: Final = ("relaxdb", "cpmg")
 CLASSIFIER: Final = "Dyna-1"
+TIE: Final = 1e-5  # logits of a protein that are as near as this are equal but for rounding
+DECIMALS: Final = 5  # of logits
 TITLES: Final = {"auroc": "AUROC", "normalised_auprc": "AUPRC - positive rate"}
 
 
@@ -70,13 +72,14 @@ class EvaluateConfig:
     seed: int = 0
     """Of the bootstrap over proteins."""
     batch_size: int = 16
-    """Proteins at a time; changes no number but by rounding."""
+    """Proteins at a time. Logits are rounded, so that areas and F1 do not depend on it."""
     device: str = "auto"
     """auto takes a GPU if there is one."""
     debug: bool = False
     """Show the traceback of an error."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See that the options go together; InputError if they do not."""
         if self.weights is None and self.embedder is not None:
             raise InputError(f"--embedder {self.embedder} goes with --weights")
         if self.train is not None and self.baselines is not None:
@@ -85,6 +88,8 @@ class EvaluateConfig:
             raise InputError("nothing to evaluate; give --weights, --train or --baselines")
         if self.batch_size < 1:
             raise InputError(f"--batch-size {self.batch_size}: at least 1")
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed}: at least 0")
         known = self.data in PUBLISHED
         if known and self.file is None:
             raise InputError(f"--data {self.data}: give its --file")
@@ -92,12 +97,14 @@ class EvaluateConfig:
             raise InputError(f"--data {self.data} is the table; leave --file out, or give --data relaxdb or cpmg")
         if self.weights is not None and Path(self.weights).exists():
             weights, output = Path(self.weights).resolve(), self.output.resolve()
-            if output == weights.parent or weights in (output, *output.parents):
+            folder = weights if weights.is_dir() else weights.parent
+            if folder in (output, *output.parents):
                 raise InputError(f"--output {self.output}: that is where the weights are; give another folder")
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Measure, write all files of the output folder and return the content of metrics.json."""
+    config.check()
     proteins, absent = read_data(config)
     scores = all_scores(config, proteins)
     targets = {protein.name: protein.target for protein in proteins}
@@ -145,8 +152,12 @@ def all_scores(config: EvaluateConfig, proteins: Sequence[Protein]) -> dict[str,
         source = make_embedder(config.embedder or default_embedder(model.config), config.device)
         check_source(model.config, source)
         logits = logits_of(model, proteins, source.read, config.batch_size)
+        for name, row in logits.items():
+            if not np.isfinite(row).all():
+                where = f"{config.weights} and the embeddings ({source.fingerprint})"
+                raise InputError(f"{name}: logits that are not finite; look at {where}")
         # in float64 no two different logits come to the same probability
-        scores[CLASSIFIER] = {name: p_exchange(torch.from_numpy(row).double()).numpy() for name, row in logits.items()}
+        scores[CLASSIFIER] = {name: p_exchange(torch.from_numpy(settled(row))).numpy() for name, row in logits.items()}
     path = config.file or Path(config.data)
     dssp = {} if path.is_dir() else read_dssp(path, proteins)
     for baseline in naive_baselines(config):
@@ -155,7 +166,25 @@ def all_scores(config: EvaluateConfig, proteins: Sequence[Protein]) -> dict[str,
             LOGGER.warning("warning: baseline %s left out: %s has no DSSP of %s", baseline.name, path, names)
             continue
         scores[baseline.name] = {protein.name: baseline.scores(protein, dssp) for protein in proteins}
+    if not scores:
+        raise InputError(f"nothing to evaluate: {path} has no DSSP for the baselines; add it, or give --weights")
     return scores
+
+
+def settled(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Logits (L,) of a protein without the rounding errors that would break ties.
+
+    Equal letters of one-hot embeddings have equal logits; what the forward pass rounds differs with the batch and would
+    put them into another order each time. Logits as near as `TIE` become their mean, which is rounded: rounding alone
+    would still part those that lie on both sides of a boundary.
+    """
+    values = logits.astype(np.float64)
+    order = np.argsort(values)
+    group = np.cumsum(np.diff(values[order], prepend=values[order[0]]) > TIE)
+    means = np.bincount(group, values[order]) / np.bincount(group)
+    result = np.empty_like(values)
+    result[order] = means.round(DECIMALS)[group]
+    return result
 
 
 def naive_baselines(config: EvaluateConfig) -> list[Baseline]:

@@ -110,7 +110,9 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: cannot be read as weights ({line}); get the file again") from None
     state = content.get(NESTED, content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise InputError(f"{path}: does not hold a plain state dict (name -> tensor), nor one under {NESTED}")
     return state
 

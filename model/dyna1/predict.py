@@ -96,6 +96,10 @@ def predict(config: PredictConfig) -> list[Path]:
     written = []
     for base, entry in tqdm(list(zip(bases, entries, strict=True)), unit="protein", disable=len(entries) == 1):
         p = predict_exchange(classifier, source, entry)  # (L,)
+        if not np.isfinite(p).all():
+            raise InputError(
+                f"{entry.name}: probabilities that are no numbers from {config.weights}; get or train the weights again"
+            )
         files = {ending: base.with_name(f"{base.name}{ending}") for ending in (".csv", ".png", ".pml")}
         with whole_file(files[".csv"]) as temporary:
             table(entry, p).to_csv(temporary, index=False)
@@ -129,7 +133,7 @@ def predict_exchange(classifier: Classifier, source: EmbeddingSource, entry: Ent
     Raises
     ------
     InputError
-        The entry cannot be used, or the memory does not suffice.
+        The entry cannot be used, its embedding is not finite, or the memory does not suffice.
     """
     device = next(classifier.parameters()).device
     if not source.reads_structure:
@@ -141,6 +145,9 @@ def predict_exchange(classifier: Classifier, source: EmbeddingSource, entry: Ent
             embedding = source.read_entry(entry)
         else:
             embedding = source.read(entry.name, entry.sequence)
+        if not embedding.isfinite().all():
+            where = source.path if isinstance(source, EmbeddingCache) else source.fingerprint
+            raise InputError(f"{entry.name}: its embedding by {where} has numbers that are not finite; make it again")
         padding = torch.zeros(1, len(entry.sequence), dtype=torch.bool, device=device)
         with torch.inference_mode():
             logits = classifier(embedding[None].to(device), padding)[0]  # (L,)

@@ -43,6 +43,7 @@ from model.dyna1.data import (
     Protein,
     Read,
     TrainingSet,
+    fingerprint_of,
     labelled_proteins,
     open_embeddings,
 )
@@ -114,7 +115,9 @@ class Dyna1TrainConfig:
     debug: bool = False
     """Show the traceback of an error."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See that the values can be used; InputError if they cannot."""
+        self.model.check()
         counts = ("epochs", "batch", "accumulation", "crop", "checkpoint_every", "keep_last", "patience", "stop_after")
         for name in counts:
             value = getattr(self, name)
@@ -193,8 +196,9 @@ def train(config: Dyna1TrainConfig, process: Process) -> None:
     Raises
     ------
     InputError
-        Data or checkpoint cannot be used, or a loss is not finite.
+        Configuration, data or checkpoint cannot be used, or a loss is not finite.
     """
+    process.first(config.check)
     proteins, validation = process.first(lambda: open_labels(config))
     checkpoint = process.first(lambda: choose_checkpoint(config.output, config.resume))
     training = prepare(config, process, proteins, validation)
@@ -360,8 +364,12 @@ def prepare(config: Dyna1TrainConfig, process: Process, proteins: list[Protein],
 
 
 def resume(training: Training, checkpoint: Path | None) -> Progress:
-    """Set weights, optimizer and random state to those of the checkpoint (None: a new training)."""
-    process, seed = training.process, training.config.seed
+    """Set weights, optimizer and random state to those of the checkpoint (None: a new training).
+
+    Learning rate, weight decay, betas and eps are those of the configuration, which may have changed.
+    """
+    process, config = training.process, training.config
+    seed = config.seed
     if checkpoint is None:
         process.seed_dropout(seed, 0)
         return Progress()
@@ -370,13 +378,21 @@ def resume(training: Training, checkpoint: Path | None) -> Progress:
         raise InputError(
             f"{checkpoint}: made with another seed, batch, crop or other training proteins; go on with the same ones"
         )
+    measured = fingerprint_of(training.validation)
+    if state.get("validation", measured) != measured:  # checkpoints of earlier versions do not tell
+        raise InputError(
+            f"{checkpoint}: its best AUROC is of other validation proteins; go on with the same ones (--validation, "
+            "--validation-fraction), or start anew in another --output"
+        )
     saved = load_dyna1(checkpoint, "cpu")
     if saved.config != training.model.config:
         raise InputError(f"{checkpoint}: made with another classifier or embedder; go on with the same ones")
     training.model.load_state_dict(saved.state_dict())
     training.optimizer.load_state_dict(state["optimizer"])
     for parameters in training.optimizer.param_groups:
-        parameters["lr"] = training.config.learning_rate
+        # load_state_dict brings those of the checkpoint
+        parameters |= {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+        parameters |= {"betas": config.betas, "eps": config.eps}
     if len(state["ranks"]) == process.processes:
         own = state["ranks"][process.rank]
         training.losses.copy_(own["losses"])
@@ -404,6 +420,7 @@ def save(training: Training, progress: Progress) -> None:
         state = {
             "progress": asdict(progress),
             "data": training.data.fingerprint(),
+            "validation": fingerprint_of(training.validation),
             "optimizer": training.optimizer.state_dict(),
             "ranks": ranks,
         }

@@ -214,6 +214,59 @@ def test_files_that_are_no_cache(tmp_path: Path) -> None:
         EmbeddingCache(path)
 
 
+@pytest.mark.parametrize("form", ["fewer sequences", "group", "text"])
+def test_damaged_content(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "cache.h5"
+    write_cache(path, Counting(), ENTRIES)
+    with h5py.File(path, "a") as file:
+        name = "sequence" if form == "fewer sequences" else "values"
+        rows = file[name][:]
+        del file[name]
+        if form == "fewer sequences":
+            file.create_dataset(name, data=rows[:-1], dtype=h5py.string_dtype())
+        elif form == "group":
+            file.create_group(name)
+        else:
+            file.create_dataset(name, data=rows.astype("S4"))
+    with pytest.raises(InputError, match=r"cache.h5: damaged .*write it again"):
+        EmbeddingCache(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"PK\x03\x04", None])
+def test_a_damaged_part_is_computed_again(tmp_path: Path, content: bytes | None) -> None:
+    path, embedder, entry = tmp_path / "cache.h5", Counting(), ENTRIES[1]
+    folder = tmp_path / ".cache.h5.parts"
+    folder.mkdir()
+    part = folder / f"{cache._digest(embedder.fingerprint, 'float32', entry)}.npy"
+    if content is None:
+        np.save(part, np.zeros((len(entry.sequence) - 1, 3), np.float32))
+    else:
+        part.write_bytes(content)
+    write_cache(path, embedder, [entry])
+    assert embedder.seen == [entry.sequence]
+    found = EmbeddingCache(path).read(entry.name, entry.sequence)
+    assert torch.equal(found, embedder.embed([entry.sequence])[0])
+    assert parts(path) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a,MKT-Y", "entry a: '-' in its sequence"),
+        ("a,mkt", "entry a: 'kmt' in its sequence"),
+        ("a,MK\n,MK", "row 2 has no entry_ID"),
+        ("a,", "entry a has no sequence"),
+        ("a,MK\na,ML", "entry a occurs twice"),
+        ("", "no entries"),
+    ],
+)
+def test_errors_of_a_table_name_file_and_entry(tmp_path: Path, rows: str, message: str) -> None:
+    (tmp_path / "table.csv").write_text(f"entry_ID,sequence\n{rows}\n")
+    with pytest.raises(InputError) as error:
+        cache.read_table(tmp_path / "table.csv")
+    assert str(error.value).startswith(f"{tmp_path}/table.csv: {message}")
+
+
 def run(*arguments: object) -> None:
     cache.main([str(argument) for argument in arguments])
 
@@ -266,6 +319,10 @@ def test_command_reads_structures(
         (["--embedder", "onehot"], "no protein is given"),
         (["--embedder", "onehot", "--table", "t.csv", "--sequence", "MK"], "give one of them"),
         (["--embedder", "onehot", "--table", "t.csv"], "t.csv: no such table"),
+        (["--embedder", "onehot", "--table", "t.csv", "--sequence", ""], "give one of them"),
+        (["--embedder", "onehot", "--table", "t.csv", "--chain", "A"], "--chain does not go with --table t.csv"),
+        (["--embedder", "onehot", "--table", "t.csv", "--name", "x"], "--name does not go with --table t.csv"),
+        (["--embedder", "onehot", "--table", "t.csv", "--use-pdb-seq"], "--use-pdb-seq does not go with --table"),
         (["--embedder", "none", "--sequence", "MK"], "known are onehot"),
         (["--embedder", "af2:.", "--sequence", "MK"], "nothing to keep"),
     ],

@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -219,12 +220,18 @@ def test_pairs_with_padding() -> None:
         ({"width": True}, "width is True"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"pair_channels": 5}, "no multiple of 5 pair channels"),
+        ({"embedder": 5}, "embedder is 5, it must be a text"),
         ({"depth": 3}, "unknown entries depth"),
     ],
 )
 def test_wrong_configuration(change: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Dyna1Config.from_dict(SMALL.to_dict() | change)
+
+
+def test_a_classifier_checks_its_configuration() -> None:
+    with pytest.raises(InputError, match="32 is no multiple of 5 heads"):
+        Classifier(replace(SMALL, heads=5))
 
 
 def test_incomplete_configuration() -> None:

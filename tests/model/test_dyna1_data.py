@@ -181,6 +181,13 @@ def test_baselines_are_the_shares_of_positives() -> None:
     assert [baseline.name for baseline in fit_baselines([a, b], {})] == ["amino acid"]
 
 
+def test_a_pair_that_the_labels_lack_has_the_share_of_its_amino_acid() -> None:
+    train = Protein("a", "AAAG", np.array([1, 0, 0, 1], np.int8), "")
+    both = fit_baselines([train], {"a": np.array([0, 0, 1, 1])})[2]
+    new = Protein("n", "AGW", np.zeros(3, np.int8), "")
+    assert both.scores(new, {"n": np.array([-1, -1, 0])}).tolist() == [1 / 3, 1, 2 / 4]
+
+
 def test_dssp_comes_from_a_column_of_the_table(tmp_path) -> None:
     proteins = [Protein("a", "ACD", np.zeros(3, np.int8), ""), Protein("b", "AC", np.zeros(2, np.int8), "")]
     path = tmp_path / "labels.csv"
@@ -197,6 +204,15 @@ def test_dssp_comes_from_a_column_of_the_table(tmp_path) -> None:
     json = tmp_path / "data.json"
     json.write_text('{"entry_ID": {"0": "a", "1": 5}, "dssp": {"0": "GBT", "1": null}}')
     assert read_dssp(json, proteins)["a"].tolist() == [2, 0, 1]
+    json.write_text('{"entry_ID": {"0": "a", "1": "b"}, "dssp": {"0": "GBT", "1": NaN}}')
+    assert list(read_dssp(json, proteins)) == ["a"]
+    for value in ("5", "0", '["H", "C"]'):
+        json.write_text(f'{{"entry_ID": {{"0": "b"}}, "dssp": {{"0": {value}}}}}')
+        with pytest.raises(InputError, match=r"data.json: entry b: dssp is .*expected one letter per residue"):
+            read_dssp(json, proteins)
+    json.write_text('{"entry_ID": {"0": "a"}, "dssp": {"1": "GBT"}}')
+    with pytest.raises(InputError, match=r"data.json: dssp does not have the rows of entry_ID"):
+        read_dssp(json, proteins)
 
 
 def test_published_probabilities_are_read(shared, tmp_path) -> None:
@@ -211,6 +227,9 @@ def test_published_probabilities_are_read(shared, tmp_path) -> None:
     with pytest.raises(InputError, match=r"no probs_aa\.csv"):
         read_baselines(tmp_path)
     (tmp_path / "probs_aa.csv").write_text("token,target\n4,one\n")
+    with pytest.raises(InputError, match=r"probs_aa\.csv: .*expected numbers"):
+        read_baselines(tmp_path)
+    (tmp_path / "probs_aa.csv").write_text("token,target\ninf,0.1\n")
     with pytest.raises(InputError, match=r"probs_aa\.csv: .*expected numbers"):
         read_baselines(tmp_path)
     (tmp_path / "probs_aa.csv").write_text("token,target\n4,1.5\n")

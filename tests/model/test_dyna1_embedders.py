@@ -333,6 +333,15 @@ def test_pair_representations(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"one.npy: shape \(4, 4, 128\), its sequence needs \(5, 5, 128\)"):
         source.read("one", "ACDEF")
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY")
+    with (tmp_path / "zip.npy").open("wb") as file:
+        np.savez(file, pairs=pairs)
+    np.save(tmp_path / "text.npy", pairs.astype(str))
+    for name, kind in (("zip", "npz"), ("text", "<U")):
+        with pytest.raises(InputError, match=rf"{name}.npy: holds {kind}.*write it again"):
+            source.read(name, "MKTA")
+    (tmp_path / "cut.npy").write_bytes(b"PK\x03\x04cut")
+    with pytest.raises(InputError, match=r"cut.npy: cannot be read as npy"):
+        source.read("cut", "MKTA")
     with pytest.raises(InputError, match=r"bad.npy: cannot be read as npy"):
         source.read("bad", "ACDE")
     with pytest.raises(InputError, match="no such folder"):

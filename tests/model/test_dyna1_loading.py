@@ -132,6 +132,9 @@ def test_wrong_files(tmp_path: Path) -> None:
     torch.save([torch.ones(3)], path)
     with pytest.raises(InputError, match="does not hold a plain state dict"):
         load_dyna1(path)
+    torch.save({1: torch.ones(3)}, path)
+    with pytest.raises(InputError, match="does not hold a plain state dict"):
+        load_dyna1(path)
     torch.save({"model_state_dict": 3}, path)
     with pytest.raises(InputError, match="does not hold a plain state dict"):
         load_dyna1(path)

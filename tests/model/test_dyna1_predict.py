@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gemmi
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -368,3 +369,21 @@ def test_structures_alone_hide_the_sequence(gapped: Path) -> None:
     assert entry.visible_sequence == "<mask>" * 76
     assert entry.inputs == "structure"
     assert entry.sequence_alone().visible_sequence == UBIQUITIN
+
+
+def test_numbers_that_are_not_finite_are_refused(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = random_classifier(24, "onehot")
+    nn.init.constant_(model.classifier.output_layer.bias, torch.nan)
+    save_dyna1(model, tmp_path / "bad")
+    given = ("--sequence", "MKTAY", "--name", "one", "--save-dir", tmp_path / "out")
+    assert f"one: probabilities that are no numbers from {tmp_path}/bad" in fails(
+        capsys, "--weights", tmp_path / "bad", *given
+    )
+    write_cache(tmp_path / "bad.h5", OneHot(), [Entry("one", "MKTAY")])
+    with h5py.File(tmp_path / "bad.h5", "a") as file:
+        file["values"][2] = np.nan
+    line = fails(capsys, "--weights", weights, "--cache", tmp_path / "bad.h5", *given)
+    assert f"one: its embedding by {tmp_path}/bad.h5 has numbers that are not finite" in line
+    assert not (tmp_path / "out").exists()

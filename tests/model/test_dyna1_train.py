@@ -239,6 +239,24 @@ def test_resume_that_cannot_be_meant_is_refused(labels: Path, whole: Path, tmp_p
     assert log_lines(whole) == before
 
 
+def test_resume_with_other_validation_proteins_is_refused(labels: Path, tmp_path: Path) -> None:
+    one, other = (write_labels(tmp_path / f"{seed}.csv", 5, seed=seed, name="v") for seed in (2, 3))
+    config = small(labels, tmp_path / "run", validation=one, stop_after=2)
+    train(config, CPU)
+    with pytest.raises(InputError, match=r"its best AUROC is of other validation proteins; .*--validation"):
+        train(replace(config, validation=other), CPU)
+
+
+def test_resume_takes_the_optimizer_of_the_configuration(labels: Path, tmp_path: Path) -> None:
+    config = small(labels, tmp_path, stop_after=2)
+    train(config, CPU)
+    changed = replace(config, learning_rate=1e-4, weight_decay=0.3, betas=(0.8, 0.9), eps=1e-5)
+    training = prepare(changed, CPU, *open_labels(changed))
+    module.resume(training, checkpoints(tmp_path / "checkpoints")[-1])
+    (group,) = training.optimizer.param_groups
+    assert [group[name] for name in ("lr", "weight_decay", "betas", "eps")] == [1e-4, 0.3, (0.8, 0.9), 1e-5]
+
+
 # when it ends, what it validates on
 
 
@@ -414,6 +432,7 @@ def test_presets_hold_the_published_numbers() -> None:
     ("words", "line"),
     [
         (["--batch", "0"], "batch is 0, it must be"),
+        (["--model.heads", "5"], "width 24 is no multiple of 5 heads"),
         (["--validation-fraction", "1"], "validation_fraction is 1.0"),
         (["--table", "absent.csv"], "no such file: --table absent.csv; `seqdance dyna1 labels` makes"),
         (["--table", __file__, "--validation", "absent.csv"], "no such file: --validation absent.csv"),
@@ -422,4 +441,6 @@ def test_presets_hold_the_published_numbers() -> None:
 def test_wrong_options_end_in_one_line(words: list[str], line: str, capsys, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--output", str(tmp_path), *words])
-    assert line in capsys.readouterr().err
+    (found,) = capsys.readouterr().err.splitlines()
+    assert found.startswith("error: ")
+    assert line in found
