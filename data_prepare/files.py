@@ -45,6 +45,15 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text)
 
 
+def check_output(path: Path) -> None:
+    """Raise InputError if --output cannot be a file: before hours of work, not behind them."""
+    if path.is_dir():
+        raise InputError(f"--output {path}: this is a folder; give the name of a file in it")
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise InputError(f"--output {path}: {nearest} is a file, not a folder; give another --output")
+
+
 def csv_pieces(path: str | os.PathLike[str], **options: Any) -> Iterator[pd.DataFrame]:
     """Read a CSV with `pandas.read_csv`, every value as text; the options `chunksize` and `nrows` make pieces of it.
 

@@ -165,18 +165,18 @@ def proteins_of(
     return [Protein(NAME_OF_TEXT, sequence)]
 
 
-def check_text(sequence: str) -> None:
-    """Raise InputError unless the text of --sequence is one: upper case, no gaps, `<mask>` and `<unk>` allowed."""
+def check_text(sequence: str, where: str = "--sequence") -> None:
+    """Raise InputError naming `where` unless a text is a sequence: upper case, no gaps; `<mask>`, `<unk>` allowed."""
     try:
         tokenize([sequence])
     except InputError as error:
-        raise InputError(str(error).replace("sequence 1 of 1", "--sequence", 1)) from None
+        raise InputError(str(error).replace("sequence 1 of 1", where, 1)) from None
     chains = [split_tokens(chain) for chain in sequence.split(CHAIN_LINKER)]
     if not all(chains):
-        raise InputError("--sequence: a chain is empty; <eos><cls> stands only between chains")
+        raise InputError(f"{where}: a chain is empty; <eos><cls> stands only between chains")
     tokens = [token for chain in chains for token in chain]
     for position, token in enumerate(tokens, start=1):
         if token in "-.":
-            raise InputError(f"--sequence, residue {position}: {token!r} is not an amino acid; remove the gaps")
+            raise InputError(f"{where}, residue {position}: {token!r} is not an amino acid; remove the gaps")
         if token in ("<cls>", "<eos>"):
-            raise InputError(f"--sequence, residue {position}: {token} alone; join chains by <eos><cls>")
+            raise InputError(f"{where}, residue {position}: {token} alone; join chains by <eos><cls>")

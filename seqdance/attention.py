@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, run_command
-from data_prepare.files import whole_file
+from data_prepare.files import check_output, whole_file
 from data_prepare.properties import GROUPS, MISSING, NMA_GROUPS, entry_pair_channel
 from data_prepare.store import FeatureStore
 from data_prepare.table import read_table
@@ -121,6 +121,7 @@ def check_options(config: AttentionConfig) -> None:
     """
     if config.length < 1 or (config.limit is not None and config.limit < 1):
         raise InputError(f"--length {config.length}, --limit {config.limit}: both are at least 1")
+    check_output(config.output)
     if config.store is None:
         if config.table is not None:
             raise InputError(f"--table {config.table} goes with --store")

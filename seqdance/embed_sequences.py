@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, run_command
-from data_prepare.files import read_text_table, whole_file, write_text
+from data_prepare.files import check_output, read_text_table, whole_file, write_text
 from model.dance import DanceModel, load_model
 from model.embedding import iterate_embeddings, read_splits, regress, summarise
-from model.inputs import Protein, proteins_of
+from model.inputs import Protein, check_text, proteins_of
 from model.prediction import HDF5_SUFFIXES, is_hdf5, model_fingerprint
 
 OWN_NAME: Final = "model"  # of the embeddings of --model, in the table of the regression
@@ -79,6 +79,7 @@ def embed(config: EmbedConfig) -> list[Path]:
         raise InputError(f"--output {config.output}: give it the ending {' or '.join(HDF5_SUFFIXES)}, or .npy")
     if npy and config.per_residue:
         raise InputError(f"--output {config.output}: rows of residues go to an .h5 file, means to .npy or .h5")
+    check_output(config.output)
     proteins = proteins_of(config.sequence, config.fasta, config.pdb, config.cif, config.chain)
     model = load_model(config.model, config.device)
     names = [protein.name for protein in proteins]
@@ -133,6 +134,7 @@ def regression(config: EmbedConfig) -> tuple[list[Path], pd.DataFrame]:
         raise InputError("--components and --repeats must be at least 1")
     if config.seed < 0:
         raise InputError(f"--seed {config.seed}: it must be at least 0")
+    check_output(config.output)
     table = read_text_table(config.regress, ["sequence", *config.target])
     targets = pd.DataFrame({name: numbers(config.regress, table[name]) for name in config.target})
     try:
@@ -141,6 +143,8 @@ def regression(config: EmbedConfig) -> tuple[list[Path], pd.DataFrame]:
         raise InputError(f"{config.regress}: {error}") from None
 
     sequences = table["sequence"].tolist()
+    for line, sequence in enumerate(sequences, start=2):
+        check_text(sequence, f"{config.regress}, line {line}: sequence")
     embeddings = {OWN_NAME: embeddings_of(config, config.model, sequences)}
     for words in config.compare:
         name, equals, source = words.partition("=")
@@ -164,6 +168,8 @@ def embeddings_of(config: EmbedConfig, source: str, sequences: Sequence[str]) ->
         values = np.load(source)
     except (ValueError, EOFError) as error:
         raise InputError(f"{source}: not an array of NumPy ({error})") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":  # an npz, or of text
+        raise InputError(f"{source}: not one array of numbers; write it again with numpy.save")
     if values.ndim != 2 or len(values) != len(sequences) or not np.isfinite(values).all():
         raise InputError(
             f"{source}: shape {values.shape}; expected finite numbers, a row for each of the {len(sequences)} rows of "
@@ -174,7 +180,7 @@ def embeddings_of(config: EmbedConfig, source: str, sequences: Sequence[str]) ->
 
 def numbers(path: Path, column: pd.Series) -> pd.Series:
     """A column of text as numbers, NaN where it is empty."""
-    values = pd.to_numeric(column.str.strip(), errors="coerce")
+    values = pd.to_numeric(column.str.strip(), errors="coerce").replace([np.inf, -np.inf], np.nan)
     wrong = values.isna() & ~column.str.strip().str.lower().isin(["", "nan", "na"])
     if wrong.any():
         row = int(wrong.to_numpy().argmax())

@@ -16,6 +16,7 @@ import tyro
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, run_command
+from data_prepare.files import check_output
 from model.b_factors import check_copy, write_b_factors
 from model.dance import load_model
 from model.figures import plot_prediction
@@ -140,6 +141,7 @@ def predict(config: PredictConfig) -> list[Path]:
     structure = config.pdb or config.cif
     if config.output.suffix.lower() == ".npz" or (config.output.is_file() and not is_hdf5(config.output)):
         raise InputError(f"--output {config.output}: give a folder (an npz for each protein), or a file ending in .h5")
+    check_output(config.output if is_hdf5(config.output) else config.output / "name.npz")
     if config.write_pdb:
         if structure is None:
             raise InputError("--write-pdb needs the structure; give --pdb or --cif")

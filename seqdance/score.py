@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, run_command
-from data_prepare.files import whole_file
+from data_prepare.files import check_output, whole_file
 from model.dance import DanceModel, evaluating, load_model
 from model.inputs import Protein, proteins_of
 from model.mutants import WINDOW, WINDOW_STEP, Mutants, mutants_of, read_mutants
@@ -255,7 +255,7 @@ def is_work_header(found: bytes) -> bool:
 
 def score(config: ScoreConfig) -> list[Path]:
     """Write the table, and the picture of all single mutants of one protein; returns the paths."""
-    check_output(config.output)
+    check_table(config.output)
     if config.batch_size is not None and config.batch_size < 1:
         raise InputError(f"--batch-size {config.batch_size}: it must be at least 1")
     jobs = jobs_of(config)
@@ -273,20 +273,16 @@ def score(config: ScoreConfig) -> list[Path]:
     return paths
 
 
-def check_output(path: Path) -> None:
+def check_table(path: Path) -> None:
     """Raise InputError if a table cannot be written under this name."""
+    check_output(path)
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if path.is_dir():
-        raise InputError(f"--output {path}: this is a folder; give the name of a file, such as {path / 'scores.csv'}")
     if suffixes[-1:] == [".png"]:
         raise InputError(f"--output {path}: this is the table; give it the suffix .csv, the picture goes beside it")
     if suffixes[-1:] not in ([".csv"], [".parquet"]) and suffixes[-2:] != [".csv", ".gz"]:
         raise InputError(
             f"--output {path}: tables are written as .csv, .csv.gz or .parquet; give one of these suffixes"
         )
-    nearest = next(parent for parent in path.absolute().parents if parent.exists())
-    if not nearest.is_dir():
-        raise InputError(f"--output {path}: {nearest} is a file, not a folder; give another --output")
     if suffixes[-1:] == [".parquet"] and importlib.util.find_spec("pyarrow") is None:
         raise InputError(f"--output {path}: Parquet needs the package pyarrow; install it or write .csv")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_prepare.errors import InputError
-from data_prepare.files import csv_pieces, read_text_table
+from data_prepare.files import check_output, csv_pieces, read_text_table
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,13 @@ def test_pieces_are_text(tmp_path: Path) -> None:
         read_text_table(tmp_path / "none.csv", ["a", "b"])
     with pytest.raises(InputError, match="column c is missing"):
         read_text_table(path, ["a", "c"])
+
+
+def test_outputs_that_cannot_be_files(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_output(tmp_path / "file")  # written anew
+    check_output(tmp_path / "new" / "folder" / "x.csv")
+    with pytest.raises(InputError, match="this is a folder; give the name of a file in it"):
+        check_output(tmp_path)
+    with pytest.raises(InputError, match="file is a file, not a folder"):
+        check_output(tmp_path / "file" / "x" / "y.csv")

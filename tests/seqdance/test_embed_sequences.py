@@ -147,6 +147,17 @@ def test_errors(model_folder: Path, fasta: Path, table: Path, tmp_path: Path, ca
     assert "expected NAME=FILE.npy" in error(*regression, "length", "--compare", "model=x.npy")
     np.save(tmp_path / "x.npy", np.zeros((3, 2)))
     assert "x.npy: shape (3, 2)" in error(*regression, "length", "--compare", f"x={tmp_path / 'x.npy'}")
+    np.savez(tmp_path / "z.npz", a=np.zeros(3))
+    (tmp_path / "z.npz").rename(tmp_path / "z.npy")
+    assert "z.npy: not one array of numbers" in error(*regression, "length", "--compare", f"x={tmp_path / 'z.npy'}")
+    (tmp_path / "bad.csv").write_text("sequence,y,cluster\nMKV,1,a\nM-V,2,b\n")
+    bad = ["--regress", tmp_path / "bad.csv", "--output", output, "--target", "y"]
+    assert "bad.csv, line 3: sequence, residue 2: '-' is not an amino acid" in error(*bad)
+    (tmp_path / "bad.csv").write_text("sequence,y,cluster\nMKV,1,a\nMAV,inf,b\n")
+    assert "bad.csv, line 3: y is 'inf', not a number" in error(*bad)
+    (tmp_path / "folder.h5").mkdir()
+    assert "folder.h5: this is a folder" in error("--fasta", fasta, "--output", tmp_path / "folder.h5")
     fasta.write_text(">a/b\nMKV\n")
     assert "a/b: not a name in HDF5" in error("--fasta", fasta, "--output", tmp_path / "e.h5", "--per-residue")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.fasta", "table.csv", "x.npy"]
+    given = {"in.fasta", "table.csv", "x.npy", "z.npy", "bad.csv", "folder.h5"}
+    assert {path.name for path in tmp_path.iterdir()} == given  # nothing was written
