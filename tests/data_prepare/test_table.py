@@ -47,7 +47,7 @@ def test_missing_column_and_file(tmp_path):
     with pytest.raises(InputError, match="column label is missing"):
         read_table(tmp_path / "t.csv")
     (tmp_path / "e.csv").write_text("")
-    with pytest.raises(InputError, match="not a CSV"):
+    with pytest.raises(InputError, match="is empty"):
         read_table(tmp_path / "e.csv")
     with pytest.raises(InputError, match="no such table"):
         read_table(tmp_path / "none.csv")
