@@ -14,6 +14,11 @@ class InputError(ValueError):
     """Input that cannot be used. The message is one line: the file, the entry, what is wrong and the remedy."""
 
 
+def first_line(error: BaseException) -> str:
+    """First line of the text of an error, or its kind if it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class InputWarning(UserWarning):
     """Input that is used, but not quite as it stands: what was set aside and why."""
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, first_line
 from data_prepare.files import whole_file, write_text
 from data_prepare.properties import (
     INTERACTIONS,
@@ -282,7 +282,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as weights ({_first_line(error)}); get the file again") from None
+        raise InputError(f"{path}: cannot be read as weights ({first_line(error)}); get the file again") from None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: does not hold a plain state dict (name -> tensor)")
     return dict(state)
@@ -313,7 +313,7 @@ def infer_config(state: Mapping[str, Tensor], source: object = "weights") -> Mod
         maps = state["pair_middle_linear.weight"].shape[0]
     except (KeyError, IndexError) as error:
         raise InputError(
-            f"{source}: not weights of SeqDance or ESMDance (no {_first_line(error)}); name another file"
+            f"{source}: not weights of SeqDance or ESMDance (no {first_line(error)}); name another file"
         ) from None
     layers = len({name.split(".")[3] for name in state if name.startswith("esm2.encoder.layer.")})
     if maps % layers:
@@ -386,13 +386,13 @@ def choose_device(device: str | torch.device) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise InputError(f"device {device!r}: {_first_line(error)}; use auto, cpu or cuda") from None
+        raise InputError(f"device {device!r}: {first_line(error)}; use auto, cpu or cuda") from None
     if found.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {device!r}: PyTorch sees no GPU here; use auto or cpu")
     try:
         torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device {device!r}: cannot be used here ({_first_line(error)}); use auto or cpu") from None
+        raise InputError(f"device {device!r}: cannot be used here ({first_line(error)}); use auto or cpu") from None
     return found
 
 
@@ -405,7 +405,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a configuration; get the file again")
     return values
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

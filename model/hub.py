@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, first_line
 
 
 def hub_file(hub_id: str, names: Sequence[str]) -> Path:
@@ -31,7 +31,7 @@ def hub_file(hub_id: str, names: Sequence[str]) -> Path:
                     raise
         return Path(huggingface_hub.hf_hub_download(hub_id, names[-1]))
     except Exception as error:  # the client lets the errors of several network libraries through
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise InputError(
             f"{hub_id}: no such file or folder here, and the download from the Hub failed ({line}); "
             "download it where there is network and give its path"

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, first_line
 from model.dance import UNUSED_ESM2_ENTRIES, check_entries, choose_device, load_model, read_esm2, weights_digest
 from model.dyna1.classifier import Dyna1Config
 from model.embedding import embed as embed_with_dance
@@ -357,8 +357,8 @@ def _load_esm3(name: str) -> tuple[Any, Any]:
         model = ESM3.from_pretrained(name, device=torch.device("cpu"))  # on a GPU it would come in bf16
     except Exception as error:  # the client of the Hub lets errors of several libraries through
         raise InputError(
-            f"{name}: cannot be loaded by the package esm ({_line(error)}); accept its terms on the Hub, log in, and "
-            "download it where there is network"
+            f"{name}: cannot be loaded by the package esm ({first_line(error)}); accept its terms on the Hub, log in, "
+            "and download it where there is network"
         ) from None
     return model.float().eval(), ESMProtein
 
@@ -369,7 +369,7 @@ def _assumed(action: Callable[[], Any], what: str) -> Any:
         return action()
     except (AttributeError, TypeError, ValueError, AssertionError, LookupError) as error:
         raise InputError(
-            f"the package esm is another one than expected at {what} ({_line(error)}); "
+            f"the package esm is another one than expected at {what} ({first_line(error)}); "
             "install the version of requirements-esm3.txt"
         ) from None
 
@@ -428,7 +428,7 @@ class Af2Pairs(EmbeddingSource):
         except FileNotFoundError:
             raise InputError(f"{path}: no pair representation of {name}; add it or leave the entry out") from None
         except (ValueError, EOFError, OSError, BadZipFile) as error:
-            raise InputError(f"{path}: cannot be read as npy ({_line(error)}); write it again") from None
+            raise InputError(f"{path}: cannot be read as npy ({first_line(error)}); write it again") from None
         if not isinstance(pairs, np.ndarray) or pairs.dtype.kind not in "fiu":  # numpy opens an npz of any name
             kind = pairs.dtype if isinstance(pairs, np.ndarray) else "npz"
             raise InputError(f"{path}: holds {kind}, expected one array of floats; write it again with numpy.save")
@@ -436,7 +436,3 @@ class Af2Pairs(EmbeddingSource):
         if pairs.shape != expected:
             raise InputError(f"{path}: shape {pairs.shape}, its sequence needs {expected}")
         return torch.from_numpy(pairs.astype(np.float32))
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

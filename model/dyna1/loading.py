@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, first_line
 from data_prepare.files import write_text
 from model.dance import CONFIG_NAME, WEIGHTS_NAME, check_entries, choose_device, read_json, read_weights, write_weights
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
@@ -107,7 +107,7 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
         # mapped into memory: the file may hold a language model of 6 GB beside the classifier
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise InputError(f"{path}: cannot be read as weights ({line}); get the file again") from None
     state = content.get(NESTED, content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(
