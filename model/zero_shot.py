@@ -29,11 +29,13 @@ from model.dance import DanceModel, evaluating
 from model.mutants import WINDOW, Mutants, mutants_of
 from model.mutants import all_single_mutants as all_single_mutants
 from model.mutants import apply_mutation as apply_mutation
+from model.threads import side_by_side
 from model.tokenizer import AMINO_ACIDS, split_tokens
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 PropertySet = Literal["all", "residue"]
+Reference = dict[str, tuple[Tensor, Tensor]]  # property -> the wild type's values and their weights, each (1, ...)
 
 PROPERTIES_OF: Final[dict[str, tuple[str, ...]]] = {"all": PROPERTIES, "residue": RESIDUE_PROPERTIES}
 DENOMINATOR_OFFSET: Final = 0.01  # keeps the relative change of a property near 0 finite
@@ -43,6 +45,7 @@ SCORES: Final = tuple(f"{form}_{name}" for form in ("raw", "norm") for name in C
 PUBLISHED_SCORE: Final = "norm_geometric_mean"
 RESIDUES_PER_PANEL: Final = 80  # of the heat map
 BATCH_BYTES: Final = {"cpu": 2**27, "cuda": 2**32}  # of a batch chosen by length, about
+CPU_BYTES: Final = 2**28  # of the batches that are in work at the same time
 MAX_BATCH: Final = {"cpu": 16, "cuda": 512}
 
 _SUBSTITUTION: Final = re.compile(r"([A-Z])(-?\d+)([A-Z])")
@@ -157,7 +160,13 @@ def plan_batches(
 
 
 def automatic_batch_size(config: ModelConfig, tokens: int, device: str, properties: PropertySet = "all") -> int:
-    """Mutants of a length that are predicted at once in about `BATCH_BYTES`.
+    """Mutants of a length that are predicted at once in about `BATCH_BYTES`."""
+    device = device if device in BATCH_BYTES else "cpu"
+    return min(max(1, BATCH_BYTES[device] // _mutant_bytes(config, tokens, properties)), MAX_BATCH[device])
+
+
+def _mutant_bytes(config: ModelConfig, tokens: int, properties: PropertySet) -> int:
+    """What a mutant takes in a batch, about.
 
     Counted are per token two layers' widest tensors, and per pair the attention of one layer, three times, and four
     copies of the 13 pair outputs.
@@ -165,38 +174,58 @@ def automatic_batch_size(config: ModelConfig, tokens: int, device: str, properti
     numbers = tokens * (3 * config.feed_forward + 10 * config.hidden)
     if properties == "all":
         numbers += tokens**2 * (3 * config.heads + 4 * 13)
-    device = device if device in BATCH_BYTES else "cpu"
-    return min(max(1, BATCH_BYTES[device] // (4 * numbers)), MAX_BATCH[device])
+    return 4 * numbers
+
+
+def streams_of(config: ModelConfig, batches: Sequence[Batch], device: str, properties: PropertySet) -> int:
+    """Batches in work at the same time: on a CPU as many as there are threads for and `CPU_BYTES` hold, at least 1."""
+    if device != "cpu" or not batches:
+        return 1
+    largest = max(batch.stop - batch.first for batch in batches)
+    tokens = batches[0].end - batches[0].start
+    held = CPU_BYTES // (largest * _mutant_bytes(config, tokens, properties))
+    return max(1, min(torch.get_num_threads(), held, len(batches)))
 
 
 def changes_of_batches(
     model: DanceModel, mutants: Mutants, plan: Plan, properties: PropertySet, begin: int = 0
 ) -> Iterator[Matrix]:
     """Changes (B, properties) float64 of one batch of a plan after the other, from number `begin` on."""
-    reference: dict[str, tuple[Tensor, Tensor]] = {}
-    window = -1
-    for batch in plan.batches[begin:]:
-        with torch.inference_mode():
+    batches = plan.batches[begin:]
+    streams = streams_of(model.config, batches, next(model.parameters()).device.type, properties)
+
+    def with_wild_type() -> Iterator[tuple[Batch, Reference]]:
+        reference: Reference = {}
+        window = -1
+        for batch in batches:
             if batch.start != window:
                 reference = {}  # frees the last one before the next is made
                 wild_type = torch.from_numpy(mutants.input_ids[None, batch.start : batch.end])  # (1, W)
                 reference = _reference(_predict(model, wild_type, properties))
                 window = batch.start
-            tokens = mutants.tokens(plan.rows[batch.first : batch.stop], batch.start, batch.end)  # (B, W)
-            part = _changes(_predict(model, tokens, properties), reference)
-        yield part
+            yield batch, reference
+
+    def changes(work: tuple[Batch, Reference]) -> Matrix:
+        batch, reference = work
+        tokens = mutants.tokens(plan.rows[batch.first : batch.stop], batch.start, batch.end)  # (B, W)
+        return _changes(_predict(model, tokens, properties), reference)
+
+    yield from side_by_side(changes, with_wild_type(), streams)
 
 
+@torch.inference_mode()
 def _predict(model: DanceModel, input_ids: Tensor, properties: PropertySet) -> dict[str, Tensor]:
     return model(input_ids=input_ids.to(next(model.parameters()).device), pair=properties == "all")
 
 
-def _reference(predicted: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+@torch.inference_mode()
+def _reference(predicted: dict[str, Tensor]) -> Reference:
     """Property -> the wild type's values and 1 / (|values| + 0.01), each (1, ...)."""
     return {name: (values, 1 / (values.abs() + DENOMINATOR_OFFSET)) for name, values in predicted.items()}
 
 
-def _changes(predicted: dict[str, Tensor], reference: dict[str, tuple[Tensor, Tensor]]) -> Matrix:
+@torch.inference_mode()
+def _changes(predicted: dict[str, Tensor], reference: Reference) -> Matrix:
     """(B, properties) from predictions (B, ...) and the wild type's (1, ...)."""
     columns = []
     for name, (wild_type, weight) in reference.items():
