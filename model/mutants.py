@@ -224,14 +224,17 @@ class Mutants:
 
     def duplicate(self) -> tuple[int, int] | None:
         """Rows of the first mutant that was there before, and of that one; the order of substitutions is no matter."""
-        ends = np.asarray(self._ends)
+        ends, places, ids = (np.asarray(part) for part in (self._ends, self._places, self._ids))
         keys = np.zeros(len(self), np.uint64)
         # a mutant's key is the sum of a random number for each of its substitutions: equal mutants have equal keys
         random = np.random.default_rng(0).integers(2**64, size=(len(self.input_ids), len(VOCABULARY)), dtype=np.uint64)
-        if len(self._places):
-            numbers = random[np.asarray(self._places), np.asarray(self._ids)]
-            sums = np.concatenate(([np.uint64(0)], numbers.cumsum(dtype=np.uint64)))  # modulo 2^64
-            keys = np.diff(sums[ends], prepend=np.uint64(0))
+        for row in range(0, len(self), ROWS_PER_PIECE):
+            begin = ends[row - 1] if row else 0
+            stops = ends[row : row + ROWS_PER_PIECE] - begin
+            part = slice(begin, begin + stops[-1])
+            sums = np.zeros(stops[-1] + 1, np.uint64)
+            random[places[part], ids[part]].cumsum(out=sums[1:])  # modulo 2^64
+            keys[row : row + ROWS_PER_PIECE] = np.diff(sums[stops], prepend=np.uint64(0))
         order = keys.argsort(kind="stable")
         again = order[1:][keys[order[1:]] == keys[order[:-1]]]  # ascending within equal keys
         if not len(again):

@@ -251,11 +251,14 @@ def quantile_normalise(changes: npt.ArrayLike) -> Matrix:
         (mutants, properties) float64.
     """
     values = np.asarray(changes, dtype=np.float64)
-    return np.stack(list(_normalised_columns(values.T.__getitem__, values.shape[1])), axis=1)
+    return np.stack(list(normalised_columns(values.T.__getitem__, values.shape[1])), axis=1)
 
 
-def _normalised_columns(column: Callable[[int], Vector], columns: int) -> Iterator[Vector]:
-    """Each column after quantile normalisation; a few columns are in memory at a time."""
+def normalised_columns(column: Callable[[int], Vector], columns: int) -> Iterator[Vector]:
+    """Each column after quantile normalisation, from a function that gives a column; three are in memory at a time.
+
+    That of a former column is not asked for again.
+    """
     mean: Any = 0.0
     for number in range(columns):
         mean = mean + np.sort(column(number)) / columns
@@ -284,28 +287,24 @@ def combine_scores(changes: npt.ArrayLike) -> pd.DataFrame:
         raise InputError(
             f"changes have shape {values.shape}; (mutants, properties) with at least one of each is needed"
         )
-    return combine_columns(values.T.__getitem__, values.shape[1])
+    return combine_rows(values, quantile_normalise(values))
 
 
-def combine_columns(column: Callable[[int], Vector], columns: int) -> pd.DataFrame:
-    """As `combine_scores`, from a function that gives a property's changes, column by column."""
+def combine_rows(changes: Matrix, normalised: Matrix) -> pd.DataFrame:
+    """As `combine_scores`, for some rows of the changes and of what `quantile_normalise` makes of all."""
     scores: dict[str, Vector] = {}
-    forms = {"raw": map(column, range(columns)), "norm": _normalised_columns(column, columns)}
-    for form, parts in forms.items():
-        total: Any = 0.0
-        weighted: Any = 0.0
-        logarithms: Any = 0.0
-        largest: Any = 0.0  # changes are at least 0
-        for x in parts:
-            total = total + x
-            weighted = weighted + (x + SCORE_OFFSET) * x
-            logarithms = logarithms + np.log(x + SCORE_OFFSET)
-            largest = np.maximum(largest, x)
-        scores[f"{form}_mean"] = total / columns
-        scores[f"{form}_max"] = largest
-        scores[f"{form}_weighted_mean"] = weighted / (total + columns * SCORE_OFFSET)
-        scores[f"{form}_geometric_mean"] = np.exp(logarithms / columns)
+    for form, x in (("raw", changes), ("norm", normalised)):
+        weights = x + SCORE_OFFSET
+        scores[f"{form}_mean"] = x.mean(axis=1)
+        scores[f"{form}_max"] = x.max(axis=1)
+        scores[f"{form}_weighted_mean"] = (weights * x).sum(axis=1) / weights.sum(axis=1)
+        scores[f"{form}_geometric_mean"] = geometric_mean(x)
     return pd.DataFrame(scores, columns=list(SCORES))
+
+
+def geometric_mean(values: Matrix) -> Vector:
+    """(rows, columns) -> (rows,), of changes that may be 0; after normalisation it is the published score."""
+    return np.exp(np.log(values + SCORE_OFFSET).mean(axis=1))
 
 
 def score_mutations(

@@ -4,8 +4,8 @@
     seqdance score --model ChaoHou/ESMDance --fasta proteins.fasta --mutants mutants.csv --output scores.parquet
 
 First the changes of the properties go into a work file beside the output, which an interrupted run goes on with; then
-they are combined, because the normalisation needs all mutants of a protein. Memory grows by some 200 bytes
-per mutant of the largest protein.
+they are combined, because the normalisation needs all mutants of a protein. It is done on disk, column by column, in a
+nameless file of the size of the work file. Memory grows by some 80 bytes per mutant.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import importlib.util
 import io
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import IO, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,9 @@ from model.zero_shot import (
     PropertySet,
     Vector,
     changes_of_batches,
-    combine_columns,
+    combine_rows,
+    geometric_mean,
+    normalised_columns,
     plan_batches,
     plot_mutation_map,
 )
@@ -341,19 +344,23 @@ def write_table(
             mutants, number = job.mutants, len(job.mutants)
             place = np.full(number, -1)  # of each mutant in the file; the wild type is not there
             place[order] = np.arange(before, before + len(order))
-            scores = job_scores(file, place, len(names))
-            for first in range(0, number, ROWS_PER_PIECE):
-                rows = range(first, min(first + ROWS_PER_PIECE, number))
-                labels = [mutants.label(row) for row in rows]
-                piece = pd.DataFrame({"protein": job.name, "mutant": labels})
-                if config.sequences:
-                    piece["sequence"] = [mutants.sequence(row) for row in rows]
-                changes = changes_at(file, place[first : rows.stop])
-                parts = (piece, scores[first : rows.stop].reset_index(drop=True), pd.DataFrame(changes, columns=names))
-                piece = pd.concat(parts, axis=1)
-                write(piece)
-                if map_wanted:
-                    of_map.append(piece[["mutant", PUBLISHED_SCORE]])
+            with tempfile.TemporaryFile(dir=config.output.parent, buffering=0) as disk:
+                normalised = Normalised(disk, file, place)
+                damage = normalised.damage()
+                for first in range(0, number, ROWS_PER_PIECE):
+                    rows = slice(first, min(first + ROWS_PER_PIECE, number))
+                    shown = range(rows.start, rows.stop)
+                    piece = pd.DataFrame({"protein": job.name, "mutant": map(mutants.label, shown)})
+                    if config.sequences:
+                        piece["sequence"] = [mutants.sequence(row) for row in shown]
+                    changes = changes_at(file, place[rows])
+                    scores = combine_rows(changes, normalised[rows])
+                    scores.insert(0, "score", scores[PUBLISHED_SCORE])
+                    scores.insert(1, "damage", damage[rows])
+                    piece = pd.concat((piece, scores, pd.DataFrame(changes, columns=names)), axis=1)
+                    write(piece)
+                    if map_wanted:
+                        of_map.append(piece[["mutant", PUBLISHED_SCORE]])
             before += len(order)
     return pd.concat(of_map, ignore_index=True) if map_wanted else None
 
@@ -366,22 +373,48 @@ def changes_at(file: WorkFile, place: NDArray[np.int64]) -> NDArray[np.float64]:
     return changes
 
 
-def job_scores(file: WorkFile, place: NDArray[np.int64], columns: int) -> pd.DataFrame:
-    """`score`, `damage` and the combined scores of all mutants of a protein; the wild type takes part."""
-    wild_type_rows = int((place >= 0).all())  # 1 if it is not among the mutants
+class Normalised:
+    """Changes of a protein's mutants after quantile normalisation, on disk column by column; the wild type takes part.
 
-    def column(number: int) -> Vector:
-        values = np.zeros(wild_type_rows + len(place))
+    Parameters
+    ----------
+    disk
+        Empty file, opened for reading and writing without a buffer.
+    file, place
+        Work file and the row of each mutant there, -1 for the wild type.
+    """
+
+    def __init__(self, disk: IO[bytes], file: WorkFile, place: NDArray[np.int64]) -> None:
+        self.disk, self.columns = disk, file.columns
+        self.before = int((place >= 0).all())  # rows before the mutants: the wild type, unless it is one of them
+        self.rows = self.before + len(place)
         for first in range(0, len(place), ROWS_PER_PIECE):
-            at = place[first : first + ROWS_PER_PIECE]
-            values[wild_type_rows + first :][: len(at)] = changes_at(file, at)[:, number]
-        return values
+            for column, values in enumerate(changes_at(file, place[first : first + ROWS_PER_PIECE]).T):
+                self._write(column, self.before + first, values)  # what is not written, the wild type, reads as 0
+        for column, values in enumerate(normalised_columns(self._column, self.columns)):
+            self._write(column, 0, values)
 
-    scores = combine_columns(column, columns)
-    published = scores[PUBLISHED_SCORE]
-    scores.insert(0, "score", published)
-    scores.insert(1, "damage", (published.rank() - 1) / max(1, len(published) - 1))
-    return scores[wild_type_rows:]
+    def __getitem__(self, rows: slice) -> NDArray[np.float64]:
+        """(rows, columns) of some mutants."""
+        rows = slice(self.before + rows.start, self.before + rows.stop)
+        return np.stack([self._column(number, rows) for number in range(self.columns)], axis=1)
+
+    def damage(self) -> Vector:
+        """(mutants,) share of the protein's other mutants and wild type whose published score is lower."""
+        score = np.empty(self.rows)
+        for first in range(0, self.rows, ROWS_PER_PIECE):
+            rows = slice(first - self.before, min(first + ROWS_PER_PIECE, self.rows) - self.before)
+            score[first : first + ROWS_PER_PIECE] = geometric_mean(self[rows])
+        return (pd.Series(score).rank().to_numpy()[self.before :] - 1) / max(1, self.rows - 1)
+
+    def _write(self, column: int, first: int, values: Vector) -> None:
+        self.disk.seek(8 * (column * self.rows + first))
+        np.ascontiguousarray(values).tofile(self.disk)
+
+    def _column(self, column: int, rows: slice = slice(0, None)) -> Vector:
+        stop = self.rows if rows.stop is None else rows.stop
+        self.disk.seek(8 * (column * self.rows + rows.start))
+        return np.fromfile(self.disk, np.float64, stop - rows.start)
 
 
 @contextmanager

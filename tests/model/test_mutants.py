@@ -94,7 +94,9 @@ def test_mutants_that_do_not_fit(mutant: str, words: str) -> None:
         mutants_of(WILD_TYPE, [mutant])
 
 
-def test_duplicates() -> None:
+@pytest.mark.parametrize("rows", [1, 2, 3, 5000])
+def test_duplicates(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.mutants.ROWS_PER_PIECE", rows)
     mutants_of(WILD_TYPE, ["K2A", "K2C", "K2A:Y5F", "Y5F", "wt"]).check_unique()
     mutants_of(WILD_TYPE, []).check_unique()
     for labels, words in (
