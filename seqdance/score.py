@@ -5,7 +5,7 @@
 
 First the changes of the properties go into a work file beside the output, which an interrupted run goes on with; then
 they are combined, because the normalisation needs all mutants of a protein. It is done on disk, column by column, in a
-nameless file of the size of the work file. Memory grows by some 80 bytes per mutant.
+nameless file of the size of the work file. Memory grows by some 70 bytes per mutant.
 """
 
 from __future__ import annotations
