@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, first_line
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def read_train_config(path: Path) -> TrainConfig:
         text = path.read_text()
         values = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path}: not a JSON or YAML file ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: not a JSON or YAML file ({first_line(error)})") from None
     if isinstance(values, dict) and isinstance(values.get("config"), dict):
         values = values["config"]  # beside the versions and devices of the run
     if not isinstance(values, dict):

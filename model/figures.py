@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, first_line
 from data_prepare.files import whole_file
 from data_prepare.properties import DSSP_STATES, INTERACTIONS
 from model.prediction import Prediction, Properties
@@ -50,7 +50,7 @@ def plot_prediction(prediction: Prediction, path: str | os.PathLike[str]) -> Non
         with whole_file(Path(path)) as temporary:
             figure.savefig(temporary, dpi=110)
     except ValueError as error:  # of an unknown ending
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path}: {first_line(error)}") from None
 
 
 def draw_prediction(prediction: Prediction) -> Figure:

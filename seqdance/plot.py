@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from data_prepare.errors import InputError, run_command
+from data_prepare.errors import InputError, first_line, run_command
 from data_prepare.files import whole_file
 from data_prepare.properties import GROUPS, PROPERTIES, properties_of_group
 from model.run_log import GRADIENT_NORM, LOG_NAME, TOKENS_PER_SECOND, read_log
@@ -67,7 +67,7 @@ def plot(config: PlotConfig) -> Path:
         with whole_file(out) as temporary:
             figure.savefig(temporary, dpi=100)
     except ValueError as error:  # of an unknown ending
-        raise InputError(f"{out}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{out}: {first_line(error)}") from None
     return out
 
 

@@ -27,7 +27,7 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from data_prepare.errors import InputError, run_command
+from data_prepare.errors import InputError, first_line, run_command
 from data_prepare.files import read_text_table, whole_file
 from model.dyna1.embedders import Embedder, EmbeddingSource, make_embedder
 from model.dyna1.entries import Entry, embed_entries, entries_of, put_sequence, read_chain
@@ -72,7 +72,7 @@ class EmbeddingCache(EmbeddingSource):
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:  # the last: groups, not datasets
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path}: damaged ({str(error).splitlines()[0]}); remove it and write it again") from None
+            raise InputError(f"{path}: damaged ({first_line(error)}); remove it and write it again") from None
         self.entries = {name: (sequence, inputs, structure) for name, sequence, inputs, structure in texts}
         ends = np.cumsum([len(sequence) for sequence, _, _ in self.entries.values()], dtype=np.int64)
         self._end = dict(zip(self.entries, ends.tolist(), strict=True))
@@ -107,8 +107,9 @@ class EmbeddingCache(EmbeddingSource):
             with h5py.File(self.path) as file:
                 return torch.from_numpy(file["values"][end - len(sequence) : end].astype(np.float32))
         except (OSError, KeyError) as error:
-            line = str(error).splitlines()[0]
-            raise InputError(f"{self.path}, {name}: damaged ({line}); remove it and write it again") from None
+            raise InputError(
+                f"{self.path}, {name}: damaged ({first_line(error)}); remove it and write it again"
+            ) from None
 
     def read_entry(self, entry: Entry) -> Tensor:
         """The same, for what the model saw of this entry; InputError if it saw something else."""
