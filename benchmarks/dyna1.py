@@ -20,7 +20,7 @@ from torch import nn
 
 from model.config import ModelConfig
 from model.dyna1.classifier import PRESETS, Classifier
-from model.encoder import Esm2Encoder
+from model.network.encoder import Esm2Encoder
 
 ESM2_150M = ModelConfig(hidden=640, layers=30, heads=20, feed_forward=2560, encoder_dropout=0.0)
 Part = Literal["esm3", "esm2", "onehot", "seqdance", "encoder"]

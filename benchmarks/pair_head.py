@@ -21,8 +21,8 @@ from measure import Clock, compare, in_child, line, peak_growth, plain_form
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.dance import DanceModel
-from model.heads import attention_logits, pair_logits
+from model.network.dance import DanceModel
+from model.network.heads import attention_logits, pair_logits
 
 FORMS = ("ours", "ours recomputed", "plain")
 

@@ -27,7 +27,7 @@ import tyro
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from data_prepare.store import FeatureStore, StoreWriter, check_store, md_entry, merge_stores, nma_entry
+from data_prepare.dataset.store import FeatureStore, StoreWriter, check_store, md_entry, merge_stores, nma_entry
 
 Entry = tuple[NDArray[np.float32], NDArray[np.float32]]
 Reader = Callable[[str, int, int], object]

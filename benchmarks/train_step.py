@@ -22,9 +22,9 @@ from torch import Tensor
 
 from data_prepare.properties import GROUPS, NMA_GROUPS, properties_of_group
 from model.config import PRESETS, TRAIN_PRESETS
-from model.dance import DanceModel
-from model.loss import dance_loss
-from model.tokenizer import tokenize
+from model.network.dance import DanceModel
+from model.network.tokenizer import tokenize
+from model.training.loss import dance_loss
 
 
 @dataclass(frozen=True)

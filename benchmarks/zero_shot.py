@@ -28,9 +28,15 @@ from torch import nn
 
 from data_prepare.properties import PROPERTIES
 from model.config import PRESETS
-from model.dance import DanceModel
-from model.tokenizer import AMINO_ACIDS, tokenize
-from model.zero_shot import PropertySet, all_single_mutants, apply_mutation, automatic_batch_size, property_changes
+from model.mutations.score import (
+    PropertySet,
+    all_single_mutants,
+    apply_mutation,
+    automatic_batch_size,
+    property_changes,
+)
+from model.network.dance import DanceModel
+from model.network.tokenizer import AMINO_ACIDS, tokenize
 
 LENGTHS: Final = (72, 400, 1000)  # residues of the table of memory
 
@@ -146,7 +152,7 @@ def speed(arguments: Arguments) -> None:
 def peak(arguments: Arguments) -> float:
     """Megabytes of two batches in this process, the network included, or of the command with the tiny network."""
     if arguments.peak == "command":
-        from seqdance.score import ScoreConfig, score
+        from seqdance.commands.score import ScoreConfig, score
 
         with tempfile.TemporaryDirectory() as folder:
             DanceModel(PRESETS["demo"]).save_pretrained(folder)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
 
-class InputError(ValueError):
+class InputError(Exception):
     """Input that cannot be used. The message is one line: the file, the entry, what is wrong and the remedy."""
 
 
@@ -21,6 +23,35 @@ def first_line(error: BaseException) -> str:
 
 class InputWarning(UserWarning):
     """Input that is used, but not quite as it stands: what was set aside and why."""
+
+
+def require(holds: object, message: str) -> None:
+    """Raise InputError with this message unless a condition on the input holds."""
+    if not holds:
+        raise InputError(message)
+
+
+@contextmanager
+def reading(path: str | Path, what: str, remedy: str = "copy or download it again") -> Iterator[None]:
+    """Turn whatever a parser raises on a missing or damaged file into one line that names the file and a remedy.
+
+    Parameters
+    ----------
+    path
+        The file that is read inside the block.
+    what
+        What it should be, with its article: "a PDB file".
+    remedy
+        What the user can do.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected {what}") from None
+    except Exception as error:  # every library raises its own kinds
+        raise InputError(f"{path}: not {what} ({type(error).__name__}: {first_line(error)}); {remedy}") from None
 
 
 def exit_with(message: object) -> NoReturn:

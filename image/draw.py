@@ -24,7 +24,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.zero_shot import combine_scores, quantile_normalise
+from model.mutations.score import combine_scores, quantile_normalise
 
 WIDTH: Final = 900
 COLOURS: Final = 256

@@ -14,9 +14,9 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
-from seqdance.demo import UBIQUITIN
-from seqdance.predict import PredictConfig, predict
-from seqdance.score import ScoreConfig, score
+from seqdance.commands.demo import UBIQUITIN
+from seqdance.commands.predict import PredictConfig, predict
+from seqdance.commands.score import ScoreConfig, score
 
 HERE = Path(__file__).resolve().parent
 WIDTH = 1400  # pixels, at most

@@ -29,19 +29,19 @@ import tyro
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from data_prepare.dataset.loss_weights import Weights, read_loss_weights
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.table import read_table
 from data_prepare.errors import InputError, run_command
-from data_prepare.loss_weights import Weights, read_loss_weights
 from data_prepare.properties import GROUPS
-from data_prepare.store import FeatureStore
-from data_prepare.table import read_table
-from model.checkpoint import choose_checkpoint, load_checkpoint, remove_old, save_checkpoint
 from model.config import TRAIN_PRESETS, Stage, TrainConfig, read_train_config
-from model.dance import DanceModel, load_esm2_encoder
-from model.dataset import Batch, TrainingSet, batches, default_workers, group_sequences, require_files
-from model.loss import dance_loss, valid_counts
-from model.processes import Process, StopSignal, run_process
-from model.run_log import LossRecord, RunLog
-from model.schedule import Draws, learning_rate, stage_of
+from model.network.dance import DanceModel, load_esm2_encoder
+from model.training.checkpoint import choose_checkpoint, load_checkpoint, remove_old, save_checkpoint
+from model.training.data import Batch, TrainingSet, batches, default_workers, group_sequences, require_files
+from model.training.loss import dance_loss, valid_counts
+from model.training.processes import Process, StopSignal, run_process
+from model.training.run_log import LossRecord, RunLog
+from model.training.schedule import Draws, learning_rate, stage_of
 
 LOGGER: Final = logging.getLogger("seqdance")
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -27,10 +27,10 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data_prepare.clusters import mmseqs_clusters, split_by_cluster
+from data_prepare.dataset.splits import mmseqs_clusters, split_by_cluster
 from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file
-from data_prepare.structure import is_structure_file, read_structure
+from data_prepare.structure.readers import is_structure_file, read_structure
 
 MIN_RESIDUES: Final = 30
 MAX_STEP: Final = 4.5  # Angstrom between neighbouring C-alpha atoms; 3.8 is usual, more means that residues are missing

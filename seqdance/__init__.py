@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from data_prepare.store import FeatureStore
-    from model.attention import attention_maps, attention_metrics
+    from data_prepare.dataset.store import FeatureStore
     from model.config import ModelConfig
-    from model.dance import DanceModel, load_esm2_encoder, load_model
-    from model.embedding import embed
-    from model.prediction import predict_properties
-    from model.tokenizer import tokenize
-    from model.zero_shot import all_single_mutants, combine_scores, property_changes, score_mutations
+    from model.inference.attention import attention_maps, attention_metrics
+    from model.inference.embed import embed
+    from model.inference.predict import predict_properties
+    from model.mutations.score import all_single_mutants, combine_scores, property_changes, score_mutations
+    from model.network.dance import DanceModel, load_esm2_encoder, load_model
+    from model.network.tokenizer import tokenize
 
 __all__ = [
     "DanceModel",
@@ -42,20 +42,20 @@ __all__ = [
 __version__ = metadata.version("seqdance")
 
 _MODULE_OF = {
-    "DanceModel": "model.dance",
-    "FeatureStore": "data_prepare.store",
+    "DanceModel": "model.network.dance",
+    "FeatureStore": "data_prepare.dataset.store",
     "ModelConfig": "model.config",
-    "all_single_mutants": "model.zero_shot",
-    "attention_maps": "model.attention",
-    "attention_metrics": "model.attention",
-    "combine_scores": "model.zero_shot",
-    "embed": "model.embedding",
-    "load_esm2_encoder": "model.dance",
-    "load_model": "model.dance",
-    "predict_properties": "model.prediction",
-    "property_changes": "model.zero_shot",
-    "score_mutations": "model.zero_shot",
-    "tokenize": "model.tokenizer",
+    "all_single_mutants": "model.mutations.score",
+    "attention_maps": "model.inference.attention",
+    "attention_metrics": "model.inference.attention",
+    "combine_scores": "model.mutations.score",
+    "embed": "model.inference.embed",
+    "load_esm2_encoder": "model.network.dance",
+    "load_model": "model.network.dance",
+    "predict_properties": "model.inference.predict",
+    "property_changes": "model.mutations.score",
+    "score_mutations": "model.mutations.score",
+    "tokenize": "model.network.tokenizer",
 }
 
 
@@ -70,7 +70,7 @@ def check_packages() -> None:
     for name in ("model", "data_prepare"):
         found = importlib.util.find_spec(name)
         places = list(found.submodule_search_locations or []) if found else []
-        marker = {"model": "dance.py", "data_prepare": "properties.py"}[name]
+        marker = {"model": "config.py", "data_prepare": "properties.py"}[name]
         if not any((Path(place) / marker).is_file() for place in places):
             where = places[0] if places else found.origin if found else "nowhere"
             raise ImportError(

@@ -9,20 +9,36 @@ from typing import Final, TypeAlias
 
 from seqdance import __version__, check_packages
 
-# sub-command -> (module with main(args), what it does)
+# sub-command -> (module with main(args) or module:function, what it does)
 Commands: TypeAlias = Mapping[str, tuple[str, str]]
 COMMANDS: Final[Commands] = {
-    "demo": ("seqdance.demo", "the whole main job on the example data"),
-    "predict": ("seqdance.predict", "dynamic properties of sequences: arrays, profiles, RMSF into a structure"),
-    "score": ("seqdance.score", "zero-shot scores of mutations: table and heat map"),
-    "embed": ("seqdance.embed_sequences", "embeddings of sequences; regression of properties on them"),
-    "attention": ("seqdance.attention", "attention maps; their analysis against a feature store"),
-    "benchmark-mutations": ("seqdance.benchmark_mutations", "scores against measured mutations, beside baselines"),
-    "prepare": ("data_prepare.pipeline", "structures and trajectories -> feature store, training table, loss weights"),
+    "demo": ("seqdance.commands.demo", "the whole main job on the example data"),
+    "predict": (
+        "seqdance.commands.predict",
+        "dynamic properties of sequences: arrays, profiles, RMSF into a structure",
+    ),
+    "score": ("seqdance.commands.score", "zero-shot scores of mutations: table and heat map"),
+    "embed": ("seqdance.commands.embed", "embeddings of sequences; regression of properties on them"),
+    "attention": ("seqdance.commands.attention", "attention maps; their analysis against a feature store"),
+    "benchmark-mutations": (
+        "seqdance.commands.benchmark_mutations",
+        "scores against measured mutations, beside baselines",
+    ),
+    "prepare": (
+        "data_prepare.pipeline.prepare",
+        "structures and trajectories -> feature store, training table, loss weights",
+    ),
     "train": ("model.train_ddp", "train a network (with several processes: torchrun model/train_ddp.py)"),
-    "evaluate": ("model.evaluation", "losses and correlations on the test entries, beside baselines"),
-    "plot": ("seqdance.plot", "curves of a training as one picture"),
-    "dyna1": ("seqdance.dyna1", "micro- to millisecond exchange: labels, embed, train, evaluate, predict"),
+    "evaluate": ("model.evaluate", "losses and correlations on the test entries, beside baselines"),
+    "plot": ("seqdance.commands.plot", "curves of a training as one picture"),
+    "dyna1": ("seqdance.cli:dyna1", "micro- to millisecond exchange: labels, embed, train, evaluate, predict"),
+}
+DYNA1_COMMANDS: Final[Commands] = {
+    "predict": ("model.dyna1.predict", "probability of exchange of each residue of a sequence or structure"),
+    "labels": ("data_prepare.nmr.make_labels", "NMR depositions, RefDB or RelaxDB -> label tables and splits"),
+    "embed": ("model.dyna1.embeddings.cache", "embeddings of a frozen model, kept for training and prediction"),
+    "train": ("model.dyna1.train", "train a classifier (with several processes: torchrun)"),
+    "evaluate": ("model.dyna1.evaluate", "metrics per protein on RelaxDB, CPMG or a table, beside naive baselines"),
 }
 
 
@@ -49,7 +65,13 @@ def dispatch(program: str, commands: Commands, args: Sequence[str]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     sys.argv[0] = f"{program} {args[0]}"  # as the usage lines of the sub-commands show it
-    importlib.import_module(commands[args[0]][0]).main(args[1:])
+    module, _, function = commands[args[0]][0].partition(":")
+    getattr(importlib.import_module(module), function or "main")(args[1:])
+
+
+def dyna1(args: Sequence[str]) -> None:
+    """Command `seqdance dyna1`."""
+    dispatch("seqdance dyna1", DYNA1_COMMANDS, args)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 import seqdance
 from model.config import ModelConfig
-from model.dance import DanceModel
+from model.network.dance import DanceModel
 from seqdance.cli import COMMANDS, main
-from seqdance.dyna1 import COMMANDS as DYNA1
+from seqdance.cli import DYNA1_COMMANDS as DYNA1
 
 WORDS = {"labels": ["labels", "refdb"]}  # it has sub-commands of its own
 
@@ -75,7 +75,7 @@ def test_import_is_light():
 
 def test_training_needs_no_structure_libraries():
     code = (
-        "import model.train_ddp, model.evaluation, model.zero_shot, sys;"
+        "import model.train_ddp, model.evaluate, model.mutations.score, sys;"
         "print([m for m in ('mdtraj', 'prody', 'gemmi', 'transformers') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from data_prepare.properties import GROUPS, PROPERTIES, properties_of_group
-from model.run_log import GRADIENT_NORM, TOKENS_PER_SECOND
+from model.training.run_log import GRADIENT_NORM, TOKENS_PER_SECOND
 from seqdance.cli import main
-from seqdance.plot import draw, draw_dyna1, read_metrics
+from seqdance.commands.plot import draw, draw_dyna1, read_metrics
 
 MD, IDR, NMA = GROUPS
 

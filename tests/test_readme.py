@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import model.dance
+import model.network.dance
 from model.config import ModelConfig
-from model.dance import DanceModel
+from model.network.dance import DanceModel
 from model.train_ddp import parse
 from seqdance.cli import COMMANDS, main
-from seqdance.dyna1 import COMMANDS as DYNA1
+from seqdance.cli import DYNA1_COMMANDS as DYNA1
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -31,7 +31,7 @@ def test_python_runs(monkeypatch):
         asked.append(name)
         return DanceModel(ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16)).eval()
 
-    monkeypatch.setattr(model.dance, "load_model", small)
+    monkeypatch.setattr(model.network.dance, "load_model", small)
     namespace: dict[str, object] = {}
     for code in blocks("python"):
         exec(code, namespace)

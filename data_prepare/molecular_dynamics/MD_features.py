@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from data_prepare.errors import run_command
 from data_prepare.files import whole_file
-from data_prepare.molecular_dynamics.features import MDFeatures, md_features
-from data_prepare.molecular_dynamics.trajectory import Chunk, count_frames, read_chunks
-from data_prepare.structure import read_topology
+from data_prepare.molecular_dynamics.features.accumulators import MDFeatures, md_features
+from data_prepare.molecular_dynamics.frames.trajectory import Chunk, count_frames, read_chunks
+from data_prepare.structure.readers import read_topology
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from data_prepare.molecular_dynamics.contacts import (
     types_asked,
     write_header,
 )
-from data_prepare.molecular_dynamics.trajectory import check_range, count_frames, first_frame, read_chunks
-from data_prepare.structure import read_topology
+from data_prepare.molecular_dynamics.frames.trajectory import check_range, count_frames, first_frame, read_chunks
+from data_prepare.structure.readers import read_topology
 
 
 @dataclass(frozen=True)

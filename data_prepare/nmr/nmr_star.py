@@ -35,7 +35,7 @@ from tqdm import tqdm
 from data_prepare.errors import InputError
 from data_prepare.nmr.assignments import DEFAULT_COVERAGE, coverage, missing_label
 from data_prepare.nmr.labels import label_table
-from data_prepare.sequence import ONE_LETTER, UNKNOWN
+from data_prepare.structure.sequence import ONE_LETTER, UNKNOWN
 
 if TYPE_CHECKING:
     from pynmrstar import Entry, Loop, Saveframe

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_prepare.clusters import entry_clusters, read_clusters, run_mmseqs, split_by_cluster
+from data_prepare.dataset.splits import entry_clusters, read_clusters, run_mmseqs, split_by_cluster
 from data_prepare.errors import InputError
 from data_prepare.nmr.labels import check_label_table
 

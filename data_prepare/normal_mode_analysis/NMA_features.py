@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file
 from data_prepare.normal_mode_analysis.elastic_network import NMAFeatures, nma_features
-from data_prepare.sequence import ONE_LETTER
-from data_prepare.structure import read_structure
-from data_prepare.topology import Topology
+from data_prepare.structure.readers import read_structure
+from data_prepare.structure.sequence import ONE_LETTER
+from data_prepare.structure.topology import Topology
 
 
 @dataclass(frozen=True)

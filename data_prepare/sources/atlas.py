@@ -20,11 +20,11 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 from data_prepare.errors import InputError
 from data_prepare.sources.entry import Ensemble, Entry, FileEntry, Reading, UnusableEntry, read_replicas, select
 from data_prepare.sources.folder import in_order, walk
-from data_prepare.structure import read_topology
-from data_prepare.topology import Topology
+from data_prepare.structure.readers import read_topology
+from data_prepare.structure.topology import Topology
 
 if TYPE_CHECKING:
-    from data_prepare.molecular_dynamics.trajectory import Chunk
+    from data_prepare.molecular_dynamics.frames.trajectory import Chunk
 
 SOURCE: Final = "ATLAS"
 PROTEIN: Final = re.compile(r"\d[0-9a-zA-Z]{3}_[0-9a-zA-Z]+")

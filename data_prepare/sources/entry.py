@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
-from data_prepare.structure import read_structure, read_topology
-from data_prepare.topology import Topology
+from data_prepare.structure.readers import read_structure, read_topology
+from data_prepare.structure.topology import Topology
 
 if TYPE_CHECKING:
-    from data_prepare.molecular_dynamics.trajectory import Chunk
+    from data_prepare.molecular_dynamics.frames.trajectory import Chunk
 
 GZIP_RATIO: Final = 4  # text of a structure to its gzipped size, roughly
 
@@ -176,7 +176,7 @@ class FileEntry(Entry):
 def read_replicas(topology: Topology, paths: tuple[Path, ...], reading: Reading) -> Iterator[Chunk]:
     """Frames of several trajectories of a system, one after the other, chains made whole."""
     # the libraries of trajectories take seconds to import: only a task needs them
-    from data_prepare.molecular_dynamics.trajectory import read_chunks
+    from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 
     for path in paths:
         yield from read_chunks(topology, path, reading.begin, reading.end, reading.stride, whole=True)

@@ -11,7 +11,7 @@ from typing import Final
 
 from data_prepare.errors import InputError, InputWarning
 from data_prepare.sources.entry import Entry, FileEntry
-from data_prepare.structure import is_structure_file, is_topology_file
+from data_prepare.structure.readers import is_structure_file, is_topology_file
 
 STRUCTURES_SOURCE: Final = "Proteinflow"
 TRAJECTORIES_SOURCE: Final = "ATLAS_GPCRmd_PED_mdCATH"
@@ -132,7 +132,7 @@ def list_trajectories(raw: Path) -> list[Entry]:
     a multi-model PDB is an ensemble in a manifest, where it can be its own trajectory.
     """
     # the libraries of trajectories take seconds to import: only this source asks them here
-    from data_prepare.molecular_dynamics.trajectory import is_trajectory_file
+    from data_prepare.molecular_dynamics.frames.trajectory import is_trajectory_file
 
     wanted = "topologies (PDB, mmCIF, PSF, PRMTOP, GRO) and trajectories (XTC, DCD, TRR, NetCDF) side by side"
     entries: list[Entry] = []

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from data_prepare.dataset.table import LABELS
 from data_prepare.errors import InputError
 from data_prepare.files import read_text_table
 from data_prepare.properties import GROUP_OF_SOURCE, NMA_GROUPS
 from data_prepare.sources.entry import Entry, FileEntry
-from data_prepare.table import LABELS
 
 COLUMNS: Final = ("name", "source", "label", "topology", "trajectory")
 REPLICA_SEPARATOR: Final = ";"

@@ -18,14 +18,14 @@ import h5py
 import numpy as np
 
 from data_prepare.errors import InputError
-from data_prepare.sequence import ONE_LETTER
 from data_prepare.sources.entry import Ensemble, Entry, Reading, select
 from data_prepare.sources.folder import files_under, in_order
-from data_prepare.structure import topology_of_pdb_text
-from data_prepare.topology import Topology
+from data_prepare.structure.readers import topology_of_pdb_text
+from data_prepare.structure.sequence import ONE_LETTER
+from data_prepare.structure.topology import Topology
 
 if TYPE_CHECKING:
-    from data_prepare.molecular_dynamics.trajectory import Chunk
+    from data_prepare.molecular_dynamics.frames.trajectory import Chunk
 
 SOURCE: Final = "mdCATH"
 FILE_NAME: Final = re.compile(r"mdcath_dataset_(\w+)\.h5", re.IGNORECASE)
@@ -159,14 +159,14 @@ class MdCathEntry(Entry):
     def _chunks_of(self, replica: h5py.Group, topology: Topology, reading: Reading) -> Iterator[Chunk]:
         """Frames of one replica, those asked for alone."""
         # the libraries of trajectories take seconds to import: only a task needs them
-        from data_prepare.molecular_dynamics.periodic import WholeChains
-        from data_prepare.molecular_dynamics.trajectory import (
+        from data_prepare.molecular_dynamics.frames.trajectory import (
             ANGSTROM_PER_NM,
             NM_PER_ANGSTROM,
             Chunk,
             check_range,
             chunk_size,
         )
+        from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
 
         check_range(reading.begin, reading.end, reading.stride)
         coords = replica["coords"]

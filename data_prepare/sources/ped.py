@@ -11,7 +11,7 @@ from typing import Final
 
 from data_prepare.sources.entry import Entry, FileEntry
 from data_prepare.sources.folder import files_under, in_order, stem
-from data_prepare.structure import is_structure_file
+from data_prepare.structure.readers import is_structure_file
 
 SOURCE: Final = "PED"
 ENSEMBLE: Final = re.compile(r"(PED\d{5}e\d{3})(?![0-9A-Za-z]).*")

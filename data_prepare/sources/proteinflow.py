@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
 from data_prepare.pickles import load_restricted
-from data_prepare.sequence import ONE_LETTER, UNKNOWN
 from data_prepare.sources.entry import Entry, FileEntry, Reading, Structure, select
 from data_prepare.sources.folder import files_under, in_order, stem
-from data_prepare.structure import is_structure_file
-from data_prepare.topology import Topology, TopologyBuilder
+from data_prepare.structure.readers import is_structure_file
+from data_prepare.structure.sequence import ONE_LETTER, UNKNOWN
+from data_prepare.structure.topology import Topology, TopologyBuilder
 
 PICKLE_SUFFIXES: Final = (".pickle", ".pkl")
 SPLITS: Final = "splits_dict"  # folder of the release with lists of its clusters, no structures

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from data_prepare.errors import InputError
 from data_prepare.files import read_text_table
 from model.dyna1.data import Protein
-from model.tokenizer import TOKEN_ID
+from model.network.tokenizer import TOKEN_ID
 
 # 0 strand, 1 coil, 2 helix, as in the published files; -1 unknown
 CLASS_OF_DSSP: Final = {"E": 0, "B": 0, "H": 2, "G": 2, "I": 2, "?": -1} | dict.fromkeys("CTSP- ", 1)

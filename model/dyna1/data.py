@@ -22,10 +22,10 @@ from torch import Tensor
 
 from data_prepare.errors import InputError
 from data_prepare.nmr.labels import COLUMNS, FORM_OF_SOURCE, NOT_EVALUATED, read_label_table, targets
-from model.dyna1.cache import EmbeddingCache, write_cache
-from model.dyna1.embedders import Embedder, EmbeddingSource, OneHot, make_embedder
-from model.dyna1.entries import Entry
-from model.processes import Process
+from model.dyna1.embeddings.cache import EmbeddingCache, write_cache
+from model.dyna1.embeddings.entries import Entry
+from model.dyna1.embeddings.language_models import Embedder, EmbeddingSource, OneHot, make_embedder
+from model.training.processes import Process
 
 LOGGER: Final = logging.getLogger("seqdance")
 

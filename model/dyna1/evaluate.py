@@ -28,7 +28,7 @@ from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entri
 from model.dyna1.baselines import Baseline, fit_baselines, read_baselines, read_dssp
 from model.dyna1.classifier import Classifier, p_exchange
 from model.dyna1.data import Protein, Read, first_names, labelled_proteins, read_proteins, whole_batches
-from model.dyna1.embedders import check_source, default_embedder, make_embedder
+from model.dyna1.embeddings.language_models import check_source, default_embedder, make_embedder
 from model.dyna1.loading import load_dyna1
 from model.dyna1.metrics import FEWEST_POSITIVES, by_chance, per_protein, summarise
 

@@ -19,9 +19,17 @@ from torch import Tensor
 
 from data_prepare.errors import InputError, first_line
 from data_prepare.files import write_text
-from model.dance import CONFIG_NAME, WEIGHTS_NAME, check_entries, choose_device, read_json, read_weights, write_weights
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
-from model.hub import hub_file
+from model.network.dance import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    check_entries,
+    choose_device,
+    read_json,
+    read_weights,
+    write_weights,
+)
+from model.network.hub import hub_file
 
 PUBLISHED_NAMES: Final = ("dyna1.pt", "dyna1-esm2.pt")
 LANGUAGE_MODEL: Final = "model."  # prefix of entries that play no part

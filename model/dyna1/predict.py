@@ -23,13 +23,19 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file, write_text
-from model.b_factors import write_b_factors
-from model.dyna1.cache import EmbeddingCache
 from model.dyna1.classifier import Classifier, p_exchange
-from model.dyna1.embedders import Embedder, EmbeddingSource, check_source, default_embedder, make_embedder
-from model.dyna1.entries import Entry, embed_entries, entries_of
+from model.dyna1.embeddings.cache import EmbeddingCache
+from model.dyna1.embeddings.entries import Entry, embed_entries, entries_of
+from model.dyna1.embeddings.language_models import (
+    Embedder,
+    EmbeddingSource,
+    check_source,
+    default_embedder,
+    make_embedder,
+)
 from model.dyna1.loading import load_dyna1
-from model.inputs import key
+from model.inference.b_factors import write_b_factors
+from model.inference.inputs import key
 
 SUFFIX: Final = "-Dyna1"  # of the names of the files, as published
 PUTTY: Final = {"transform": "6", "radius": "0.25", "range": "0.1", "scale_max": "10"}

@@ -37,7 +37,6 @@ from data_prepare.errors import InputError, run_command
 from data_prepare.files import write_text
 from data_prepare.nmr.labels import read_label_table
 from data_prepare.nmr.splits import train_and_validation
-from model.checkpoint import choose_checkpoint, read_training, remove_old, save_checkpoint
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
 from model.dyna1.data import (
     Protein,
@@ -50,8 +49,9 @@ from model.dyna1.data import (
 from model.dyna1.evaluate import logits_of
 from model.dyna1.loading import load_dyna1, save_dyna1
 from model.dyna1.metrics import auroc, pooled
-from model.processes import Process, StopSignal, run_process
-from model.run_log import PEAK_MEMORY, RunLog, peak_memory
+from model.training.checkpoint import choose_checkpoint, read_training, remove_old, save_checkpoint
+from model.training.processes import Process, StopSignal, run_process
+from model.training.run_log import PEAK_MEMORY, RunLog, peak_memory
 
 LOGGER: Final = logging.getLogger("seqdance")
 BEST: Final = "best"  # folder of the weights with the best validation AUROC

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prepare.clusters import chains_of, entry_clusters, mmseqs_clusters, read_clusters, split_by_cluster
+from data_prepare.dataset.splits import chains_of, entry_clusters, mmseqs_clusters, read_clusters, split_by_cluster
 from data_prepare.errors import InputError
 
 needs_mmseqs = pytest.mark.skipif(shutil.which("mmseqs") is None, reason="mmseqs is not on the PATH")

@@ -26,9 +26,9 @@ from scipy.spatial.transform import Rotation
 from data_prepare.errors import InputError
 from data_prepare.molecular_dynamics import get_dynamic_contacts
 from data_prepare.molecular_dynamics.contacts import Criteria, atom_labels, contact_lines, iter_contacts
-from data_prepare.molecular_dynamics.features import md_features
-from data_prepare.molecular_dynamics.trajectory import chunk_of_angstrom
-from data_prepare.structure import read_topology
+from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.frames.trajectory import chunk_of_angstrom
+from data_prepare.structure.readers import read_topology
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "data_prepare" / "examples" / "trajectories"
 HISTIDINES = ("HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP")

@@ -19,14 +19,14 @@ from data_prepare.molecular_dynamics.contacts import (
     atom_labels,
     contact_lines,
     iter_contacts,
-    loops,
+    kernels,
     read_contacts,
     read_header,
     types_asked,
 )
-from data_prepare.molecular_dynamics.contacts.neighbours import neighbour_lists
-from data_prepare.molecular_dynamics.trajectory import read_chunks
-from data_prepare.structure import read_structure, read_topology
+from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
+from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
+from data_prepare.structure.readers import read_structure, read_topology
 
 
 def lines_of(topology, frames, **options):
@@ -571,7 +571,7 @@ def test_damaged_lines_are_named(tmp_path, line):
 
 def test_types_are_in_the_order_of_the_pair_channels():
     assert TYPES == ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
-    assert [TYPES[getattr(loops, name.upper())] for name in TYPES] == list(TYPES)
+    assert [TYPES[getattr(kernels, name.upper())] for name in TYPES] == list(TYPES)
 
 
 def test_threads_search_frames_at_the_same_time(examples):

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from data_prepare.molecular_dynamics.features import md_features
-from data_prepare.molecular_dynamics.trajectory import read_chunks
-from data_prepare.structure import read_topology
+from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
+from data_prepare.structure.readers import read_topology
 
 DISTANCE_MARGIN = 1e-3  # Angstrom
 ANGLE_MARGIN = 1e-4  # radians

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from data_prepare.molecular_dynamics.contacts import ContactSearch, atom_labels, contact_lines
-from data_prepare.molecular_dynamics.features import md_features
-from data_prepare.molecular_dynamics.trajectory import first_frame, read_chunks
+from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.frames.trajectory import first_frame, read_chunks
 from data_prepare.normal_mode_analysis.NMA_features import structure_features
-from data_prepare.structure import read_topology
+from data_prepare.structure.readers import read_topology
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "features"
 

@@ -6,10 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data_prepare.dataset.loss_weights import (
+    baselines,
+    entry_spread,
+    loss_weights,
+    read_loss_weights,
+    write_loss_weights,
+)
+from data_prepare.dataset.store import FeatureStore, StoreWriter
 from data_prepare.errors import InputError
-from data_prepare.loss_weights import baselines, entry_spread, loss_weights, read_loss_weights, write_loss_weights
 from data_prepare.properties import GROUPS, INTERACTIONS, MD_PROPERTIES, NMA_PROPERTIES, PROPERTIES, RESIDUE_COLUMNS
-from data_prepare.store import FeatureStore, StoreWriter
 
 
 @pytest.fixture

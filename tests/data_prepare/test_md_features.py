@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from data_prepare.correlation import correlation
 from data_prepare.errors import InputError
-from data_prepare.molecular_dynamics.features import (
+from data_prepare.molecular_dynamics.features.accumulators import (
     ANGLE_COLUMNS,
     BIN_EDGES,
     angle_atoms,
@@ -22,9 +22,9 @@ from data_prepare.molecular_dynamics.features import (
     md_features,
     residue_array,
 )
-from data_prepare.molecular_dynamics.trajectory import Chunk, chunk_of_angstrom, read_chunks
+from data_prepare.molecular_dynamics.frames.trajectory import Chunk, chunk_of_angstrom, read_chunks
 from data_prepare.properties import FAMILIES, MD_PROPERTIES, PROPERTIES_OF_FAMILY
-from data_prepare.structure import read_topology
+from data_prepare.structure.readers import read_topology
 
 
 @pytest.fixture(scope="module")

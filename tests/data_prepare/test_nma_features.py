@@ -16,7 +16,7 @@ from data_prepare.errors import InputError
 from data_prepare.normal_mode_analysis import elastic_network
 from data_prepare.normal_mode_analysis.elastic_network import elastic_networks, mode_groups, modes, nma_features
 from data_prepare.normal_mode_analysis.NMA_features import c_alpha_trace, nma_features_of, structure_features
-from data_prepare.structure import read_structure
+from data_prepare.structure.readers import read_structure
 
 
 def test_published_features(shared):

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prepare.molecular_dynamics.periodic import WholeChains
-from data_prepare.molecular_dynamics.trajectory import first_frame, read_chunks
-from data_prepare.structure import read_topology
-from data_prepare.topology import Topology
+from data_prepare.molecular_dynamics.frames.trajectory import first_frame, read_chunks
+from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
+from data_prepare.structure.readers import read_topology
+from data_prepare.structure.topology import Topology
 
 BOXES = {
     "cubic": np.diag([6.0, 6.0, 6.0]),

@@ -15,15 +15,15 @@ import pandas as pd
 import psutil
 import pytest
 
-import data_prepare.extraction
+import data_prepare.pipeline.extraction
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.table import read_table
 from data_prepare.errors import InputError
-from data_prepare.extraction import Task, entry_features, make_entry, result_attributes
-from data_prepare.pipeline import PrepareConfig, main, merge, prepare
+from data_prepare.pipeline.extraction import Task, entry_features, make_entry, result_attributes
+from data_prepare.pipeline.prepare import PrepareConfig, main, merge, prepare
 from data_prepare.properties import FAMILIES, GROUPS
 from data_prepare.sources import FileEntry, Reading, read_manifest
-from data_prepare.store import FeatureStore
-from data_prepare.structure import read_topology
-from data_prepare.table import read_table
+from data_prepare.structure.readers import read_topology
 
 GOOD = "structures/1ubi_A.pdb.gz"
 EVERYTHING = Reading()
@@ -199,7 +199,7 @@ def test_nothing_could_be_made(manifest, tmp_path):
     ],
 )
 def test_wrong_options(manifest, tmp_path, options, message, monkeypatch):
-    monkeypatch.setattr(data_prepare.extraction, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(data_prepare.pipeline.extraction, "CONNECT_SECONDS", 1)
     config = {"manifest": manifest(["1ubi_A"]), "out": tmp_path / "out"} | options
     with pytest.raises(InputError, match=message):
         prepare(PrepareConfig(**config))
@@ -209,7 +209,7 @@ def test_an_unexpected_exception_is_a_failure_of_its_entry(raw, tmp_path, monkey
     def broken(*_):
         raise KeyError("Q")
 
-    monkeypatch.setattr(data_prepare.extraction, "entry_features", broken)
+    monkeypatch.setattr(data_prepare.pipeline.extraction, "entry_features", broken)
     entry = FileEntry(name="s", source="Proteinflow", topology=raw / GOOD)
     assert make_entry(Task(entry, Reading(), FAMILIES, "float32", tmp_path)) == "KeyError: 'Q'"
 
@@ -302,7 +302,7 @@ def test_split_and_merge(manifest, tmp_path, monkeypatch, capsys):
 
 
 def start(manifest: Path, out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "data_prepare.pipeline", "--manifest", str(manifest), "--out", str(out)]
+    command = [sys.executable, "-m", "data_prepare.pipeline.prepare", "--manifest", str(manifest), "--out", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*command, "--workers", "2"],

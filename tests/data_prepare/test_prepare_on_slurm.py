@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from data_prepare import pipeline
 from data_prepare.errors import InputError
-from data_prepare.prepare_on_slurm import SlurmConfig, main, minutes
+from data_prepare.pipeline import prepare as pipeline
+from data_prepare.pipeline.prepare_on_slurm import SlurmConfig, main, minutes
 
 pytest.importorskip("dask_jobqueue")
 

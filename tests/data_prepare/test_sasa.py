@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prepare.molecular_dynamics.contacts.neighbours import neighbour_lists
-from data_prepare.molecular_dynamics.sasa import PROBE_RADIUS, SurfaceArea, patches_of, sphere_points, surface_radii
-from data_prepare.structure import read_topology
+from data_prepare.molecular_dynamics.features.sasa import (
+    PROBE_RADIUS,
+    SurfaceArea,
+    patches_of,
+    sphere_points,
+    surface_radii,
+)
+from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
+from data_prepare.structure.readers import read_topology
 
 
 def residue_sasa(frames, radii, residue_of_atom, points=None):

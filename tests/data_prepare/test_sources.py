@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from data_prepare.errors import InputError, InputWarning
-from data_prepare.molecular_dynamics.features import md_features
-from data_prepare.molecular_dynamics.trajectory import chunk_of_angstrom
+from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.frames.trajectory import chunk_of_angstrom
 from data_prepare.normal_mode_analysis.NMA_features import nma_features_of
 from data_prepare.properties import GROUP_OF_SOURCE
 from data_prepare.sources import SOURCES, Ensemble, FileEntry, Reading, Structure, list_source, read_manifest
-from data_prepare.structure import read_structure, read_topology
+from data_prepare.structure.readers import read_structure, read_topology
 
 FRAMES = 9
 BREAKS = (0, 4, 7, 9)  # of the frames into three replicas
@@ -282,7 +282,7 @@ def test_mdcath_reading(tmp_path, helix):
 
 
 def test_mdcath_reads_in_chunks(tmp_path, helix, monkeypatch):
-    monkeypatch.setattr("data_prepare.molecular_dynamics.trajectory.CHUNK_FRAMES", 2)
+    monkeypatch.setattr("data_prepare.molecular_dynamics.frames.trajectory.CHUNK_FRAMES", 2)
     write_mdcath(helix, tmp_path / "mdcath_dataset_1a0aA00.h5")
     entry = list_source("mdcath", tmp_path, [450])[0]
     with entry.open(Reading(begin=1, stride=3)) as system:

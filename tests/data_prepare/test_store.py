@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prepare.errors import InputError
-from data_prepare.store import (
+from data_prepare.dataset.store import (
     BLOCK_BYTES,
     FeatureStore,
     StoreWriter,
@@ -25,7 +24,8 @@ from data_prepare.store import (
     to_token_space,
     token_rows,
 )
-from data_prepare.table import write_table
+from data_prepare.dataset.table import write_table
+from data_prepare.errors import InputError
 
 
 def random_entry(tokens, widths=(47, 10), seed=0):
@@ -356,7 +356,7 @@ def test_blocks_of_rows_are_bounded(tokens):
 
 @pytest.mark.parametrize("block_bytes", [1, 2**24])
 def test_published_files_are_rewritten_as_ours(tmp_path, monkeypatch, block_bytes):
-    monkeypatch.setattr("data_prepare.store.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("data_prepare.dataset.store.BLOCK_BYTES", block_bytes)
     entry, other = real_entry(200), real_entry(150, "nma")
     merge_stores([publish(tmp_path / "p.h5", a=entry, b=other)], tmp_path / "m.h5")
     ours = write(tmp_path / "s.h5", a=entry, b=other)
@@ -414,7 +414,7 @@ def table_of(path, **rows):
 
 @pytest.mark.parametrize("form", ["float32", "float16", "published"])
 def test_check_of_sound_stores(tmp_path, monkeypatch, form):
-    monkeypatch.setattr("data_prepare.store.BLOCK_BYTES", 1)  # several blocks
+    monkeypatch.setattr("data_prepare.dataset.store.BLOCK_BYTES", 1)  # several blocks
     linked = real_entry(70, chains=[30, 40])
     entries = {"a": linked, "b": real_entry(90, "nma")}
     path = publish(tmp_path / "s.h5", **entries) if form == "published" else write(tmp_path / "s.h5", form, **entries)
@@ -472,7 +472,7 @@ def all_missing(entry):
     ],
 )
 def test_check_finds(tmp_path, monkeypatch, kind, spoil, problem):
-    monkeypatch.setattr("data_prepare.store.BLOCK_BYTES", 1)
+    monkeypatch.setattr("data_prepare.dataset.store.BLOCK_BYTES", 1)
     entry = real_entry(70, kind)
     spoil(entry)
     found = check_store(publish(tmp_path / "s.h5", a=entry, b=real_entry(10)))

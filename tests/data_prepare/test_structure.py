@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prepare.errors import InputError, InputWarning
-from data_prepare.sequence import ONE_LETTER, align_to_sequence, modify_seq, one_letter_sequence
-from data_prepare.structure import read_models, read_structure, read_topology
-from data_prepare.topology import label_of_residue
+from data_prepare.structure.readers import read_models, read_structure, read_topology
+from data_prepare.structure.sequence import ONE_LETTER, align_to_sequence, modify_seq, one_letter_sequence
+from data_prepare.structure.topology import label_of_residue
 
 BACKBONE = (("N", (0, 0, 0)), ("CA", (1.5, 0, 0)), ("C", (2, 1.4, 0)), ("O", (1.2, 2.3, 0)))
 

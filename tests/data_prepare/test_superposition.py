@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from data_prepare.molecular_dynamics.superposition import superposed
+from data_prepare.molecular_dynamics.frames.superpose import superposed
 
 FIT = np.array([0, 2, 3, 5, 7])
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data_prepare.errors import InputError
-from data_prepare.molecular_dynamics.trajectory import chunk_of_angstrom, count_frames, first_frame, read_chunks
-from data_prepare.structure import read_topology
+from data_prepare.molecular_dynamics.frames.trajectory import chunk_of_angstrom, count_frames, first_frame, read_chunks
+from data_prepare.structure.readers import read_topology
 
 FRAMES = 11
 

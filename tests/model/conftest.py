@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_prepare.loss_weights import write_loss_weights
+from data_prepare.dataset.loss_weights import write_loss_weights
+from data_prepare.dataset.store import StoreWriter, to_token_space
+from data_prepare.dataset.table import write_table
 from data_prepare.properties import GROUP_OF_SOURCE, GROUPS, NMA_GROUPS, PROPERTIES, RESIDUE_COLUMNS
-from data_prepare.store import StoreWriter, to_token_space
-from data_prepare.table import write_table
 from model.config import ModelConfig, Stage, TrainConfig
 
 SOURCES = {"ATLAS": 3, "GPCRmd": 1, "PED": 1, "mdCATH": 3, "IDRome": 5, "proteinflow_pdb": 4, "proteinflow_sabdab": 2}

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data_prepare.dataset.store import nma_entry, to_token_space
 from data_prepare.errors import InputError
-from data_prepare.store import nma_entry, to_token_space
-from model.attention import METRICS, attention_maps, attention_metrics
 from model.config import ModelConfig
-from model.dance import DanceModel
-from model.tokenizer import tokenize
+from model.inference.attention import METRICS, attention_maps, attention_metrics
+from model.network.dance import DanceModel
+from model.network.tokenizer import tokenize
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
 COMPLEX = "MKTAY<eos><cls>IAKQRQ"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data_prepare.errors import InputError
-from model.b_factors import write_b_factors
-from model.inputs import protein_of_structure
+from model.inference.b_factors import write_b_factors
+from model.inference.inputs import protein_of_structure
 
 
 def residue(name: str, chain: str, number: int, x: float, **options) -> list[tuple]:

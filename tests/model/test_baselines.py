@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS
-from data_prepare.store import FeatureStore
-from data_prepare.table import read_table
-from model import baselines
-from model.baselines import PARTS, Baselines, Means, TrainingMeans, pair_classes, training_means
-from model.dataset import Entry, collate, group_sequences, load_entry
-from model.processes import Process
-from model.tokenizer import tokenize
+from model.evaluation import baselines
+from model.evaluation.baselines import PARTS, Baselines, Means, TrainingMeans, pair_classes, training_means
+from model.network.tokenizer import tokenize
+from model.training.data import Entry, collate, group_sequences, load_entry
+from model.training.processes import Process
 
 MD, _, NMA = GROUPS
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from data_prepare.errors import InputError
-from model.checkpoint import (
+from model.config import ModelConfig
+from model.network.dance import DanceModel, load_model
+from model.training.checkpoint import (
     checkpoints,
     load_checkpoint,
     newest_checkpoint,
@@ -16,8 +18,6 @@ from model.checkpoint import (
     save_checkpoint,
     verify,
 )
-from model.config import ModelConfig
-from model.dance import DanceModel, load_model
 
 TINY = ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16)
 STATE = {"update": 5, "optimizer": {"state": {0: {"exp_avg": torch.arange(3.0)}}}, "ranks": [{"cpu": torch.zeros(2)}]}

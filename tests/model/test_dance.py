@@ -12,8 +12,15 @@ from safetensors.torch import load_file, save_file
 from data_prepare.errors import InputError
 from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERTIES
 from model.config import PRESETS, ModelConfig
-from model.dance import DanceModel, infer_config, load_esm2_encoder, load_model, pair_properties, residue_properties
-from model.tokenizer import tokenize
+from model.network.dance import (
+    DanceModel,
+    infer_config,
+    load_esm2_encoder,
+    load_model,
+    pair_properties,
+    residue_properties,
+)
+from model.network.tokenizer import tokenize
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
 TINY = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64)
@@ -55,11 +62,11 @@ def test_tiles_change_nothing() -> None:
 
 
 def test_when_the_middle_layer_is_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
-    import model.dance
+    import model.network.dance
 
     used: list[tuple[int, bool]] = []
-    plain = model.dance.pair_logits
-    monkeypatch.setattr(model.dance, "pair_logits", lambda *args: used.append(args[-2:]) or plain(*args))
+    plain = model.network.dance.pair_logits
+    monkeypatch.setattr(model.network.dance, "pair_logits", lambda *args: used.append(args[-2:]) or plain(*args))
     network = tiny(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, pair_tile=5, pair_recompute_above=10))
     network(tokenize(["A" * 8])["input_ids"])  # 10 tokens
     network(tokenize(["A" * 9])["input_ids"])

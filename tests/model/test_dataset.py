@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.table import read_table
 from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS
-from data_prepare.store import FeatureStore
-from data_prepare.table import read_table
-from model.dataset import (
+from model.network.tokenizer import CLS_ID, EOS_ID, PAD_ID, tokenize
+from model.training.data import (
     WINDOW,
     Batch,
     TrainingSet,
@@ -24,8 +25,7 @@ from model.dataset import (
     group_sequences,
     load_entry,
 )
-from model.schedule import Draw, Draws
-from model.tokenizer import CLS_ID, EOS_ID, PAD_ID, tokenize
+from model.training.schedule import Draw, Draws
 
 MD, IDR, NMA = GROUPS
 
@@ -274,7 +274,7 @@ def test_unexpected_error_of_a_worker_leaves_none_behind(small_data, tmp_path: P
     def no_memory(*_: object) -> None:
         raise MemoryError("in a worker")
 
-    monkeypatch.setattr("model.dataset.load_entry", no_memory)
+    monkeypatch.setattr("model.training.data.load_entry", no_memory)
     with (
         pytest.raises(MemoryError) as caught,
         closing(batches(training_set(small_data), Draws(small_data.config(tmp_path), 0, 0, 5), 2, False)) as stream,

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from data_prepare.errors import InputError
-from model.dyna1 import cache
-from model.dyna1.cache import EmbeddingCache, write_cache
-from model.dyna1.embedders import Backbone, Embedder, OneHot, make_embedder
-from model.dyna1.entries import Entry
+from model.dyna1.embeddings import cache
+from model.dyna1.embeddings.cache import EmbeddingCache, write_cache
+from model.dyna1.embeddings.entries import Entry
+from model.dyna1.embeddings.language_models import Backbone, Embedder, OneHot, make_embedder
 
 ENTRIES = [Entry("4403", "MKTAY"), Entry("a/b c", "ACDEFGHIKL"), Entry("15_1", "W"), Entry("x", "MKTAY")]
 
@@ -146,9 +146,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from model.dyna1.cache import write_cache
-from model.dyna1.embedders import OneHot
-from model.dyna1.entries import Entry
+from model.dyna1.embeddings.cache import write_cache
+from model.dyna1.embeddings.language_models import OneHot
+from model.dyna1.embeddings.entries import Entry
 
 class Deadly(OneHot):
     calls = 0

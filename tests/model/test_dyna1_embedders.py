@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from data_prepare.errors import InputError
 from model.config import ModelConfig
-from model.dance import DanceModel
 from model.dyna1.classifier import Dyna1Config
-from model.dyna1.embedders import (
+from model.dyna1.embeddings.language_models import (
     Af2Pairs,
     Dance,
     Embedder,
@@ -23,7 +22,8 @@ from model.dyna1.embedders import (
     make_embedder,
     residue_tokens,
 )
-from model.tokenizer import VOCABULARY, tokenize
+from model.network.dance import DanceModel
+from model.network.tokenizer import VOCABULARY, tokenize
 
 SEQUENCES = ["MKTAYIAKQRQISFVKSHFSRQ", "ACDEF", "MK<mask>LVXBUZO"]
 

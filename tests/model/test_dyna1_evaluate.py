@@ -13,7 +13,7 @@ from data_prepare.errors import InputError
 from data_prepare.nmr.labels import COLUMNS, write_label_table
 from model.dyna1.classifier import PRIOR_LOGIT, Classifier, Dyna1Config
 from model.dyna1.data import read_proteins
-from model.dyna1.embedders import OneHot
+from model.dyna1.embeddings.language_models import OneHot
 from model.dyna1.evaluate import CLASSIFIER, EvaluateConfig, evaluate, logits_of, main, report, settled
 from model.dyna1.loading import save_dyna1
 from model.dyna1.metrics import auroc

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from data_prepare.errors import InputError
-from data_prepare.structure import read_topology
+from data_prepare.structure.readers import read_topology
 from model.dyna1 import predict as command
-from model.dyna1.cache import write_cache
 from model.dyna1.classifier import Classifier, Dyna1Config, p_exchange
-from model.dyna1.embedders import Af2Pairs, Backbone, Embedder, OneHot, default_embedder
-from model.dyna1.entries import Entry, entries_of, read_chain
+from model.dyna1.embeddings.cache import write_cache
+from model.dyna1.embeddings.entries import Entry, entries_of, read_chain
+from model.dyna1.embeddings.language_models import Af2Pairs, Backbone, Embedder, OneHot, default_embedder
 from model.dyna1.loading import save_dyna1
 from model.dyna1.predict import predict_exchange, pymol_script
 

@@ -16,17 +16,17 @@ from safetensors.torch import load_file
 
 from data_prepare.errors import InputError
 from data_prepare.nmr.labels import COLUMNS, write_label_table
-from model.checkpoint import checkpoints, read_training
 from model.dyna1 import train as module
-from model.dyna1.cache import EmbeddingCache
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
 from model.dyna1.data import read_proteins
-from model.dyna1.embedders import Embedder
+from model.dyna1.embeddings.cache import EmbeddingCache
+from model.dyna1.embeddings.language_models import Embedder
 from model.dyna1.evaluate import logits_of
 from model.dyna1.loading import load_dyna1
 from model.dyna1.metrics import auroc, pooled
 from model.dyna1.train import Dyna1TrainConfig, accumulate_gradients, main, open_labels, parse, prepare, train
-from model.processes import Process
+from model.training.checkpoint import checkpoints, read_training
+from model.training.processes import Process
 
 CPU = Process(torch.device("cpu"))
 TINY = Dyna1Config(width=24, layers=2, heads=3, feed_forward=16)

@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 
 from data_prepare.errors import InputError
 from model.config import ModelConfig
-from model.dance import DanceModel
-from model.embedding import embed, fit_regressions, read_splits, regress, summarise
-from model.tokenizer import VOCABULARY
+from model.inference.embed import embed, fit_regressions, read_splits, regress, summarise
+from model.network.dance import DanceModel
+from model.network.tokenizer import VOCABULARY
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
 SEQUENCES = ["MKTAYIAKQRQISFVKSHFSRQ", "GGSLEEKL<eos><cls>MKV", "MKV", "XACDEFGHIKLMNPQRSTVWY"]

@@ -3,8 +3,8 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.encoder import Embeddings, Esm2Encoder, drop
-from model.tokenizer import MASK_ID, tokenize
+from model.network.encoder import Embeddings, Esm2Encoder, drop
+from model.network.tokenizer import MASK_ID, tokenize
 
 CONFIG = ModelConfig(hidden=48, layers=3, heads=4, feed_forward=80, encoder_dropout=0.0)
 SEQUENCES = ["MKTAYIAKQRQISFVKSHFSRQ", "MK<mask>LV<mask>A", "ACDEF<eos><cls>GHIKL<mask>MNP"]

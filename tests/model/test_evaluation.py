@@ -16,22 +16,22 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from torch.distributed.run import get_args_parser
 
+from data_prepare.dataset.loss_weights import read_loss_weights
+from data_prepare.dataset.store import FeatureStore, StoreWriter, to_token_space
+from data_prepare.dataset.table import read_table, write_table
 from data_prepare.errors import InputError
-from data_prepare.loss_weights import read_loss_weights
 from data_prepare.properties import GROUPS, PAIR_CHANNELS, RESIDUE_COLUMNS, properties_of_group
-from data_prepare.sequence import ONE_LETTER
-from data_prepare.store import FeatureStore, StoreWriter, to_token_space
-from data_prepare.structure import read_structure
-from data_prepare.table import read_table, write_table
-from model import evaluation
-from model.baselines import Baselines
-from model.checkpoint import save_checkpoint
+from data_prepare.structure.readers import read_structure
+from data_prepare.structure.sequence import ONE_LETTER
+from model import evaluate as evaluation
 from model.config import ModelConfig
-from model.dance import DanceModel
-from model.dataset import Entry, group_sequences, load_entry
-from model.evaluation import EvaluateConfig, evaluate, length_batches, load, main
-from model.evaluation_report import report
-from model.structure_baseline import network_profiles
+from model.evaluate import EvaluateConfig, evaluate, length_batches, load, main
+from model.evaluation.baselines import Baselines
+from model.evaluation.elastic_networks import network_profiles
+from model.evaluation.report import report
+from model.network.dance import DanceModel
+from model.training.checkpoint import save_checkpoint
+from model.training.data import Entry, group_sequences, load_entry
 
 MD, IDR, NMA = GROUPS
 PREDICTORS = ("model", "mean", "sequence")

@@ -6,8 +6,8 @@ from plain_dance import plain_pair_head
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model import heads
-from model.heads import attention_logits, head, pair_logits
+from model.network import heads
+from model.network.heads import attention_logits, head, pair_logits
 
 LAYERS, HEADS, HIDDEN, OUTPUTS = 3, 4, 20, 13
 MAPS = LAYERS * HEADS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_prepare.errors import InputError
-from model.inputs import Protein, proteins_of, read_fasta
+from model.inference.inputs import Protein, proteins_of, read_fasta
 
 
 def write(path: Path, text: str) -> Path:

@@ -10,8 +10,8 @@ from torch import Tensor
 from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS, NMA_GROUPS, PAIR_CHANNELS, RESIDUE_COLUMNS, properties_of_group
 from model.config import ModelConfig
-from model.dance import DanceModel
-from model.loss import dance_loss, valid_counts
+from model.network.dance import DanceModel
+from model.training.loss import dance_loss, valid_counts
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
 with (DATA / "loss_weight.csv").open() as file:

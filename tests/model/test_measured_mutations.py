@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import model.measured_mutations
+import model.mutations.measured
 from data_prepare.errors import InputError, InputWarning
-from model.measured_mutations import LeftOut, MeasuredProtein, read_measured, substitutions
+from model.mutations.measured import LeftOut, MeasuredProtein, read_measured, substitutions
 
 MEGASCALE = """name,aa_seq,mut_type,WT_name,ddG_ML
 x,MKTG,wt,one.pdb,0
@@ -44,7 +44,7 @@ def as_dict(protein: MeasuredProtein) -> dict[str, float]:
 @pytest.mark.parametrize("name", ["set.csv", "set.csv.gz"])
 def test_megascale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, rows: int) -> None:
     """ddG_ML is a stability: its sign turns. Rows of a protein stand apart, pieces of the file cut through them."""
-    monkeypatch.setattr(model.measured_mutations, "ROWS_PER_PIECE", rows)
+    monkeypatch.setattr(model.mutations.measured, "ROWS_PER_PIECE", rows)
     left_out: list[LeftOut] = []
     path = write(tmp_path / name, MEGASCALE)
     proteins = {protein.name: protein for protein in read_measured(path, left_out=left_out)}

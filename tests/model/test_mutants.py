@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prepare.errors import InputError
-from model.inputs import Protein
-from model.mutants import Mutants, all_single_mutants, apply_mutation, mutants_of, read_mutants
-from model.tokenizer import AMINO_ACIDS, tokenize
+from model.inference.inputs import Protein
+from model.mutations.substitution import Mutants, all_single_mutants, apply_mutation, mutants_of, read_mutants
+from model.network.tokenizer import AMINO_ACIDS, tokenize
 
 WILD_TYPE = "MKTAYIAKQRQI"
 
@@ -96,7 +96,7 @@ def test_mutants_that_do_not_fit(mutant: str, words: str) -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5000])
 def test_duplicates(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.mutants.ROWS_PER_PIECE", rows)
+    monkeypatch.setattr("model.mutations.substitution.ROWS_PER_PIECE", rows)
     mutants_of(WILD_TYPE, ["K2A", "K2C", "K2A:Y5F", "Y5F", "wt"]).check_unique()
     mutants_of(WILD_TYPE, []).check_unique()
     for labels, words in (
@@ -157,7 +157,7 @@ def labels_of(found: list[Mutants]) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", ["m.csv", "m.csv.gz"])
 def test_read_mutants(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.mutants.ROWS_PER_PIECE", 2)
+    monkeypatch.setattr("model.mutations.substitution.ROWS_PER_PIECE", 2)
     path = write(tmp_path / name, "x,mutant\n1,K2A\n2,wt\n3,K2A:Y5F\n")
     assert labels_of(read_mutants(path, ONE)) == [["K2A", "wt", "K2A:Y5F"]]
     path = write(tmp_path / name, "aa_seq,mut_type\nMMM,K2A\n")  # labels come first

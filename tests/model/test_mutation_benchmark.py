@@ -8,9 +8,7 @@ import torch
 from scipy import stats
 
 from data_prepare.errors import InputError
-from model.dance import weights_digest
-from model.measured_mutations import MeasuredProtein
-from model.mutation_benchmark import (
+from model.mutations.benchmark import (
     BLOSUM62,
     HYDROPATHY,
     Predictor,
@@ -25,7 +23,9 @@ from model.mutation_benchmark import (
     summarise,
     write_figure,
 )
-from model.tokenizer import AMINO_ACIDS
+from model.mutations.measured import MeasuredProtein
+from model.network.dance import weights_digest
+from model.network.tokenizer import AMINO_ACIDS
 
 THREE_LETTERS = dict(zip(AMINO_ACIDS, gemmi.expand_one_letter_sequence(AMINO_ACIDS, gemmi.ResidueKind.AA), strict=True))
 

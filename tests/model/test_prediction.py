@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 from data_prepare.errors import InputError
 from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
-from model.dance import DanceModel
-from model.prediction import (
+from model.inference.predict import (
     Prediction,
     check_prediction,
     hdf5_groups,
@@ -28,6 +27,7 @@ from model.prediction import (
     residue_rows,
     write_prediction,
 )
+from model.network.dance import DanceModel
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
 CONFIG = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64)
@@ -42,7 +42,7 @@ def model() -> DanceModel:
 
 
 def golden_sequences(golden) -> list[str]:
-    from model.tokenizer import VOCABULARY
+    from model.network.tokenizer import VOCABULARY
 
     texts = []
     for ids, mask in zip(golden["in.input_ids"], golden["in.attention_mask"], strict=True):

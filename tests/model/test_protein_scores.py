@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import pearsonr, rankdata, spearmanr
 
-from model.protein_scores import correlations, ranks
+from model.evaluation.protein_scores import correlations, ranks
 
 
 def test_correlation_that_does_not_exist() -> None:

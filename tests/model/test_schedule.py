@@ -6,7 +6,7 @@ import pytest
 from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS
 from model.config import TRAIN_PRESETS, Stage, TrainConfig
-from model.schedule import Draw, Draws, learning_rate, stage_of
+from model.training.schedule import Draw, Draws, learning_rate, stage_of
 
 PUBLISHED = {"peak": 1e-4, "warmup": 2_000, "updates": 200_000}
 

@@ -8,8 +8,8 @@ import prody
 import pytest
 
 from data_prepare.errors import InputError
-from data_prepare.structure import read_structure
-from model.structure_baseline import network_profiles, structure_profiles
+from data_prepare.structure.readers import read_structure
+from model.evaluation.elastic_networks import network_profiles, structure_profiles
 
 THREE_LETTERS = {"A": "ALA", "G": "GLY", "K": "LYS", "M": "MSE", "W": "TRP", "D": "ASP"}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from model.threads import side_by_side
+from model.inference.threads import side_by_side
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prepare.errors import InputError
-from model.tokenizer import MASK_ID, PAD_ID, VOCABULARY, split_tokens, tokenize
+from model.network.tokenizer import MASK_ID, PAD_ID, VOCABULARY, split_tokens, tokenize
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
 

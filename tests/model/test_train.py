@@ -19,20 +19,20 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.run import get_args_parser
 
+from data_prepare.dataset.loss_weights import read_loss_weights
+from data_prepare.dataset.store import FeatureStore, StoreWriter
+from data_prepare.dataset.table import read_table
 from data_prepare.errors import InputError
-from data_prepare.loss_weights import read_loss_weights
 from data_prepare.properties import GROUPS, properties_of_group
-from data_prepare.store import FeatureStore, StoreWriter
-from data_prepare.table import read_table
 from model import train_ddp
-from model.checkpoint import checkpoints, read_training
 from model.config import ModelConfig, Stage, TrainConfig
-from model.dataset import TrainingSet, batches, group_sequences
-from model.loss import dance_loss
-from model.processes import Process, attempt
-from model.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, LossRecord, git_commit, write_config
-from model.schedule import Draws, learning_rate
 from model.train_ddp import accumulate_gradients, best_precision, main, open_data, parse, prepare, step, train
+from model.training.checkpoint import checkpoints, read_training
+from model.training.data import TrainingSet, batches, group_sequences
+from model.training.loss import dance_loss
+from model.training.processes import Process, attempt
+from model.training.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, LossRecord, git_commit, write_config
+from model.training.schedule import Draws, learning_rate
 
 SCRIPT = Path(train_ddp.__file__)
 CPU = Process(torch.device("cpu"))
@@ -465,11 +465,11 @@ import torch
 from conftest import SmallData
 from model import train_ddp
 from model.config import ModelConfig, Stage
-from model.run_log import LossRecord
-from model.processes import start_process
+from model.training.run_log import LossRecord
+from model.training.processes import start_process
 from model.train_ddp import accumulate_gradients, open_data, prepare, train
-from model.dataset import batches
-from model.schedule import Draws
+from model.training.data import batches
+from model.training.schedule import Draws
 
 data = SmallData(*map(Path, {files!r}))
 out = Path({out!r})
@@ -564,7 +564,7 @@ from pathlib import Path
 sys.path.insert(0, {folder!r})
 from conftest import SmallData
 from model import train_ddp
-from model.processes import start_process
+from model.training.processes import start_process
 
 data = SmallData(*map(Path, {files!r}))
 process = start_process("cpu")

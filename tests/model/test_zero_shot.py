@@ -12,9 +12,7 @@ from safetensors.torch import load_file
 from data_prepare.errors import InputError
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
-from model.dance import DanceModel
-from model.tokenizer import tokenize
-from model.zero_shot import (
+from model.mutations.score import (
     MAX_BATCH,
     PROPERTIES_OF,
     PUBLISHED_SCORE,
@@ -32,6 +30,8 @@ from model.zero_shot import (
     score_mutations,
     streams_of,
 )
+from model.network.dance import DanceModel
+from model.network.tokenizer import tokenize
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
 WILD_TYPE = "MKTAYIAKQRQI"

@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-import seqdance.attention
-from data_prepare.store import FeatureStore, StoreWriter, md_entry, nma_entry
-from data_prepare.table import write_table
-from model.attention import METRICS, attention_maps, attention_metrics
+import seqdance.commands.attention
+from data_prepare.dataset.store import FeatureStore, StoreWriter, md_entry, nma_entry
+from data_prepare.dataset.table import write_table
 from model.config import ModelConfig
-from model.dance import DanceModel, load_model
-from model.inputs import key
-from seqdance.attention import AttentionConfig, analyse, draw_analysis, main
+from model.inference.attention import METRICS, attention_maps, attention_metrics
+from model.inference.inputs import key
+from model.network.dance import DanceModel, load_model
+from seqdance.commands.attention import AttentionConfig, analyse, draw_analysis, main
 
 SEQUENCES = {
     "one": ("MKTAYIAKQRQISFVKSHF", "ATLAS", "test"),
@@ -70,7 +70,7 @@ def options(model: Path, data: Path, output: Path) -> list[str]:
 @pytest.fixture
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes most of the time of so small an analysis."""
-    monkeypatch.setattr(seqdance.attention, "draw_analysis", lambda *_: Figure())
+    monkeypatch.setattr(seqdance.commands.attention, "draw_analysis", lambda *_: Figure())
 
 
 # --- maps of sequences -------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_interrupted_work_goes_on(model: Path, data: Path, tmp_path: Path, monke
 
     measured = []
     monkeypatch.setattr(
-        seqdance.attention,
+        seqdance.commands.attention,
         "attention_metrics",
         lambda maps, pair, form: measured.append(len(maps)) or attention_metrics(maps, pair, form),
     )
@@ -209,7 +209,7 @@ def test_other_settings_do_not_trust_old_results(model: Path, data: Path, tmp_pa
         os.utime(data / "features.h5")
     sizes = []
     monkeypatch.setattr(
-        seqdance.attention,
+        seqdance.commands.attention,
         "attention_metrics",
         lambda maps, pair, form: sizes.append(len(maps)) or attention_metrics(maps, pair, form),
     )
@@ -219,7 +219,7 @@ def test_other_settings_do_not_trust_old_results(model: Path, data: Path, tmp_pa
 
 def test_limit_label_and_example(model: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
     drawn = []
-    monkeypatch.setattr(seqdance.attention, "draw_analysis", lambda *words: drawn.append(words[2]) or Figure())
+    monkeypatch.setattr(seqdance.commands.attention, "draw_analysis", lambda *words: drawn.append(words[2]) or Figure())
     config = {
         "model": str(model),
         "output": tmp_path / "a.csv",

@@ -7,14 +7,14 @@ import pytest
 import torch
 from scipy import stats
 
-import model.mutation_benchmark
+import model.mutations.benchmark
 from data_prepare.errors import InputError
 from model.config import ModelConfig
-from model.dance import DanceModel, load_model
-from model.language_model import load_language_model, log_likelihood_ratios
-from model.tokenizer import AMINO_ACIDS
-from model.zero_shot import score_mutations
-from seqdance.benchmark_mutations import BenchmarkMutationsConfig, benchmark, check_names, main, name_of
+from model.mutations.score import score_mutations
+from model.network.dance import DanceModel, load_model
+from model.network.language_model import load_language_model, log_likelihood_ratios
+from model.network.tokenizer import AMINO_ACIDS
+from seqdance.commands.benchmark_mutations import BenchmarkMutationsConfig, benchmark, check_names, main, name_of
 
 WILD_TYPES = {"one": "MKTAYIAKQRQI", "two": "GSHMKLVDEFW"}
 
@@ -98,7 +98,7 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, mo
     # nothing is computed again, and the files are the same
     before = {path.name: path.read_bytes() for path in output.glob("*.*")}
     for name in ("score_mutations", "log_likelihood_ratios"):
-        monkeypatch.setattr(model.mutation_benchmark, name, lambda *args: pytest.fail("computed again"))
+        monkeypatch.setattr(model.mutations.benchmark, name, lambda *args: pytest.fail("computed again"))
     main(arguments(folder, output))
     assert {path.name: path.read_bytes() for path in output.glob("*.*")} == before
 

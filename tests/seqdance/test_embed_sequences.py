@@ -7,9 +7,9 @@ import pytest
 from safetensors.torch import load_file
 
 from model.config import ModelConfig
-from model.dance import DanceModel
-from model.embedding import embed, read_splits, regress
-from seqdance.embed_sequences import main
+from model.inference.embed import embed, read_splits, regress
+from model.network.dance import DanceModel
+from seqdance.commands.embed import main
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
 SEQUENCES = ["MKTAYIAKQRQ", "GGSLEEKL<eos><cls>MKV", "MKV"]

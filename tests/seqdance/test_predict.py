@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
-from model.dance import DanceModel
-from model.inputs import key
-from model.prediction import hdf5_groups, predict_properties, read_prediction, write_prediction
-from seqdance.predict import main
+from model.inference.inputs import key
+from model.inference.predict import hdf5_groups, predict_properties, read_prediction, write_prediction
+from model.network.dance import DanceModel
+from seqdance.commands.predict import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "data" / "model"
@@ -51,7 +51,7 @@ def expect_error(capsys: pytest.CaptureFixture[str], model: Path, *options: obje
 
 
 def test_one_npz_for_each_protein(model_folder: Path, fasta: Path, tmp_path: Path, capsys) -> None:
-    from model.dance import load_model
+    from model.network.dance import load_model
 
     output = tmp_path / "out"
     run(model_folder, "--fasta", fasta, "--output", output)
@@ -104,7 +104,14 @@ def test_a_killed_run_is_taken_up(model_folder: Path, tmp_path: Path) -> None:
     fasta, output, parts = tmp_path / "in.fasta", tmp_path / "out.h5", tmp_path / ".out.h5.parts"
     fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in sequences.items()))
     options = ["--fasta", str(fasta), "--output", str(output), "--batch-size", "1"]
-    command = ["from seqdance.predict import main; main()", "--model", str(model_folder), *options, "--device", "cpu"]
+    command = [
+        "from seqdance.commands.predict import main; main()",
+        "--model",
+        str(model_folder),
+        *options,
+        "--device",
+        "cpu",
+    ]
     process = subprocess.Popen([sys.executable, "-c", *command], cwd=ROOT, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 300
     while len(list(parts.glob("p*.npz"))) < 3 and process.poll() is None and time.monotonic() < end:

@@ -17,10 +17,10 @@ import torch
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
-from model.dance import DanceModel, load_model
-from model.zero_shot import PROPERTIES_OF, SCORES, score_mutations
-from seqdance import score as score_module
-from seqdance.score import main
+from model.mutations.score import PROPERTIES_OF, SCORES, score_mutations
+from model.network.dance import DanceModel, load_model
+from seqdance.commands import score as score_module
+from seqdance.commands.score import main
 
 WILD_TYPE = "MQIFVKTLTG"
 

@@ -1,7 +1,7 @@
 """Non-covalent contacts of proteins: the nine types of GetContacts that SeqDance learns from, without VMD."""
 
 from data_prepare.molecular_dynamics.contacts.criteria import PUBLISHED, Criteria
-from data_prepare.molecular_dynamics.contacts.lines import (
+from data_prepare.molecular_dynamics.contacts.file_format import (
     ContactHeader,
     contact_lines,
     read_contacts,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from data_prepare.errors import InputError
-from data_prepare.topology import Topology
+from data_prepare.structure.topology import Topology
 
 
 def hydrogens_of_atoms(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

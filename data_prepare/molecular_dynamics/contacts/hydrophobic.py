@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from data_prepare.molecular_dynamics.contacts.tables import CARBON_NEIGHBOUR_DISTANCE, HYDROPHOBIC
-from data_prepare.topology import Topology
+from data_prepare.structure.topology import Topology
 
 
 def hydrophobic_carbons(topology: Topology, xyz: NDArray) -> NDArray[np.bool_]:

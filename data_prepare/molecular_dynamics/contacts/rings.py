@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.molecular_dynamics.contacts.tables import RINGS
-from data_prepare.topology import Topology
+from data_prepare.structure.topology import Topology
 
 
 def rings(topology: Topology) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,13 +13,13 @@ from data_prepare.errors import InputError
 from data_prepare.molecular_dynamics.contacts.criteria import PUBLISHED, Criteria
 from data_prepare.molecular_dynamics.contacts.hydrogen_bond import hydrogens_of_atoms
 from data_prepare.molecular_dynamics.contacts.hydrophobic import hydrophobic_carbons
-from data_prepare.molecular_dynamics.contacts.loops import ATOM, Limits, Tables, find_contacts
-from data_prepare.molecular_dynamics.contacts.neighbours import Neighbours, neighbour_lists
+from data_prepare.molecular_dynamics.contacts.kernels import ATOM, Limits, Tables, find_contacts
 from data_prepare.molecular_dynamics.contacts.rings import rings
 from data_prepare.molecular_dynamics.contacts.salt_bridge import charges
 from data_prepare.molecular_dynamics.contacts.tables import ASKED, BACKBONE, TYPES
 from data_prepare.molecular_dynamics.contacts.van_der_waals import disulfide_partners, radii
-from data_prepare.topology import Topology, label_of_residue
+from data_prepare.molecular_dynamics.frames.cell_list import Neighbours, neighbour_lists
+from data_prepare.structure.topology import Topology, label_of_residue
 
 HYDROGEN_BONDS: Final = ("hbbb", "hbsb", "hbss")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from data_prepare.molecular_dynamics.contacts.tables import DISULFIDE_DISTANCE, RADII, UNKNOWN_RADIUS
-from data_prepare.topology import Topology
+from data_prepare.structure.topology import Topology
 
 
 def radii(topology: Topology) -> NDArray[np.float64]:

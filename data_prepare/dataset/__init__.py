@@ -1,0 +1,1 @@
+"""Training data: feature store, table, splits and loss weights."""

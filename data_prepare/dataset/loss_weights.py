@@ -1,0 +1,145 @@
+"""Loss weights that balance the properties: they are computed from the training entries of a store.
+
+The baseline of a property in a group is the loss of a predictor that knows each protein's own mean: per protein the
+variance over its valid positions (for several bins the mean of their variances), square root, mean over proteins.
+Weights make baseline x weight obey
+
+- pair : residue = 3 : 1, for normal modes separately in each frequency range;
+- SASA, RMSF, secondary structure and dihedrals equal, and equal within them (SASA mean and SD; chi, phi, psi);
+- the nine interactions equal, their sum : co-movement = 3 : 1; the three frequency ranges equal;
+- the three groups equal: the weighted baseline of each group is 1, so that a group loss below 1 beats that predictor.
+
+A property whose baseline is 0 (an interaction that no training protein of the group has) gets the weight 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.errors import InputError
+from data_prepare.files import whole_file
+from data_prepare.properties import (
+    GROUPS,
+    INTERACTIONS,
+    MISSING,
+    NMA_GROUPS,
+    PAIR_CHANNELS,
+    PROPERTIES,
+    entry_pair_channel,
+    entry_residue_columns,
+    properties_of_group,
+)
+
+Weights = dict[str, dict[str, float]]  # group -> property -> number
+
+PAIR_SHARE = 3 / 4  # pair : residue = 3 : 1
+INTERACTION_SHARE = 3 / 4  # of the pair share; the rest is co-movement
+
+
+def _shares(group: str) -> dict[str, float]:
+    """Share of each property in the weighted baseline of a group; the sum is 1."""
+    residue, pair = 1 - PAIR_SHARE, PAIR_SHARE
+    if group in NMA_GROUPS:
+        return {f"nma_res{k}": residue / 3 for k in (1, 2, 3)} | {f"nma_pair{k}": pair / 3 for k in (1, 2, 3)}
+    families = (("sasa_mean", "sasa_std"), ("rmsf_nor",), ("ss",), ("chi", "phi", "psi"))
+    shares = {name: residue / len(families) / len(family) for family in families for name in family}
+    shares |= {name: pair * INTERACTION_SHARE / len(INTERACTIONS) for name in INTERACTIONS}
+    return shares | {"corr": pair * (1 - INTERACTION_SHARE)}
+
+
+def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float]:
+    """Standard deviation of each property over the valid positions of one entry (no valid position: left out).
+
+    Parameters
+    ----------
+    residue, pair
+        (L, 47 or 3) and (L, L, 10 or 3) features in token space, RMSF raw.
+    group
+        Training group, which decides on the properties.
+    """
+    residue = residue[residue[:, 0] != MISSING].astype(np.float64)
+    pair = pair[pair[..., 0] != MISSING].astype(np.float64)
+    spread = {}
+    for name in properties_of_group(group):
+        if name in PAIR_CHANNELS:
+            values = pair[:, entry_pair_channel(name)]
+        else:
+            values = residue[:, entry_residue_columns(name)]
+            if name == "rmsf_nor" and values.size:
+                values = values / max(values.max(), np.finfo(np.float32).tiny)
+        if len(values):
+            spread[name] = float(np.sqrt(values.var(axis=0).mean()))
+    return spread
+
+
+def baselines(store: FeatureStore, table: pd.DataFrame, progress: bool = True) -> Weights:
+    """Mean over the training proteins of each group of `entry_spread`."""
+    result: Weights = {}
+    train = table[table["label"] == "train"]
+    for group in GROUPS:
+        names: Iterable[str] = train.loc[train["group"] == group, "name"]
+        spreads = [
+            entry_spread(*store.read(name), group)
+            for name in tqdm(names, desc=f"loss weights, {group}", unit="entry", disable=not progress)
+        ]
+        if not spreads:
+            raise InputError(f"{store.path}: the table has no training entry of the group {group}")
+        result[group] = {
+            name: float(np.mean([spread[name] for spread in spreads if name in spread] or [0.0]))
+            for name in properties_of_group(group)
+        }
+    return result
+
+
+def loss_weights(baseline: Mapping[str, Mapping[str, float]]) -> Weights:
+    """Weights of all 23 properties in each group from their baselines; 0 for those a group does not have."""
+    weights: Weights = {}
+    for group, values in baseline.items():
+        shares = _shares(group)
+        weights[group] = dict.fromkeys(PROPERTIES, 0.0)
+        for name, value in values.items():
+            weights[group][name] = shares[name] / value if value > 0 else 0.0
+    return weights
+
+
+def write_loss_weights(path: str | Path, weights: Mapping[str, Mapping[str, float]]) -> None:
+    """Write the CSV: rows are the 23 properties, columns the groups."""
+    with whole_file(path) as temporary:
+        pd.DataFrame(weights, index=list(PROPERTIES), columns=list(GROUPS)).to_csv(temporary)
+
+
+def read_loss_weights(path: str | Path) -> Weights:
+    """Read the CSV of loss weights: group -> property -> weight.
+
+    Raises
+    ------
+    InputError
+        If the file, a group or a property is missing, or a weight is not a finite number >= 0.
+    """
+    try:
+        frame = pd.read_csv(path, index_col=0)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file of loss weights; `data_prepare.dataset.loss_weights` computes it"
+        ) from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV table ({error})") from None
+    absent = [name for name in GROUPS if name not in frame] + [name for name in PROPERTIES if name not in frame.index]
+    if absent:
+        raise InputError(f"{path}: no weights for {', '.join(absent)}; rows are properties, columns are groups")
+    if frame.index.has_duplicates:
+        raise InputError(f"{path}: {frame.index[frame.index.duplicated()][0]} is there twice")
+    weights: Weights = {}
+    for group in GROUPS:
+        column = pd.to_numeric(frame.loc[list(PROPERTIES), group], errors="coerce").to_numpy(float)
+        if not (np.isfinite(column).all() and (column >= 0).all()):
+            raise InputError(f"{path}: a weight of {group} is not a number >= 0")
+        weights[group] = dict(zip(PROPERTIES, column.tolist(), strict=True))
+    return weights

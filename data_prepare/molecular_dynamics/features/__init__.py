@@ -1,0 +1,1 @@
+"""Features of a trajectory, accumulated over its frames."""

@@ -1,0 +1,244 @@
+"""Solvent-accessible surface by the method of Shrake and Rupley (J. Mol. Biol. 1973).
+
+The same sphere points, radii and probe as `mdtraj.shrake_rupley`, frame by frame: MDTraj's own routine lets a little of
+each frame's area leak into the next one of the same call, so that its results depend on how a trajectory is cut.
+
+A neighbour j of atom i buries those points u of the unit sphere around i that lie in a cap: u . v > c, where v is the
+vector from i to j and c = (v^2 + R_i^2 - R_j^2) / (2 R_i), |v| times the cosine of the cap's half-angle theta. The
+points are sorted into compact patches, so that most of them are settled by their patch: all of a patch of angular
+radius rho is buried if its centre is within theta - rho of v, none of it if its centre is not within theta + rho.
+"""
+
+from __future__ import annotations
+
+from math import cos, pi, sin, sqrt
+from typing import Final, NamedTuple
+
+import numpy as np
+from mdtraj.geometry.sasa import _ATOMIC_RADII
+from numba import njit
+from numpy.typing import NDArray
+
+from data_prepare.molecular_dynamics.frames.cell_list import Neighbours
+
+PROBE_RADIUS: Final = 0.14  # nm
+SPHERE_POINTS: Final = 960
+UNKNOWN_RADIUS: Final = 0.17  # nm, of an element that cannot be told
+POINTS_PER_PATCH: Final = 13  # on average; the largest patch of 960 points has 16, two vectors of a processor
+NEAR: Final = np.float32(0.3)  # nm; closer neighbours are looked at first, because they bury most
+MARGIN: Final = np.float32(1e-5)  # nm, far above the rounding of float32: no patch is settled by rounding
+ZERO: Final = np.float32(0)  # constants of the compiled loops, that would else go on in float64
+ONE: Final = np.float32(1)
+NEVER: Final = np.float32(1e9)  # nm, beyond every scalar product
+
+
+def sphere_points(number: int = SPHERE_POINTS) -> NDArray[np.float64]:
+    """Points (number, 3) spread evenly over the unit sphere along a golden section spiral."""
+    index = np.arange(number)
+    y = (2 * index + 1) / number - 1
+    radius = np.sqrt(1 - y**2)
+    turn = index * pi * (3 - sqrt(5))
+    return np.stack([np.cos(turn) * radius, y, np.sin(turn) * radius], axis=1)
+
+
+def surface_radii(elements: tuple[str, ...]) -> NDArray[np.float64]:
+    """Radius of each atom and the probe in nm; elements in upper case."""
+    return np.array([_ATOMIC_RADII.get(e.capitalize(), UNKNOWN_RADIUS) for e in elements]) + PROBE_RADIUS
+
+
+Count = int | np.int64
+
+
+class Patches(NamedTuple):
+    """Points of the unit sphere in patches; a patch with less points than the largest one is filled up with zeros."""
+
+    points: NDArray[np.float32]  # (patches, 3, points of a patch)
+    there: NDArray[np.float32]  # (patches, points of a patch) 1, or 0 where filled up
+    centres: NDArray[np.float32]  # (3, patches)
+    radius: float  # no point is farther from the centre of its patch than this angle
+    number: int  # of points
+
+
+def patches_of(points: NDArray) -> Patches:
+    """Sort points (points, 3) of the unit sphere into patches: each to the nearest of evenly spread centres."""
+    centres = sphere_points(max(1, len(points) // POINTS_PER_PATCH))
+    cosine = points @ centres.T  # (points, patches)
+    patch = cosine.argmax(axis=1)
+    order = np.argsort(patch, kind="stable")
+    place = np.arange(len(points)) - np.searchsorted(patch[order], patch[order])  # within the patch
+    size = int(place.max()) + 1
+    sorted_points = np.zeros((len(centres), 3, size), np.float32)
+    sorted_points[patch[order], :, place] = points[order]
+    there = np.zeros((len(centres), size), np.float32)
+    there[patch[order], place] = 1
+    radius = float(np.arccos(cosine.max(axis=1).min()))
+    return Patches(sorted_points, there, np.ascontiguousarray(centres.T, np.float32), radius, len(points))
+
+
+@njit(nogil=True, fastmath={"contract"})
+def _bury(points: NDArray, number: Count, caps: NDArray, begin: Count, end: Count, left: NDArray) -> None:
+    """Set `left` to 0 at those of the first points that lie in one of the caps begin to end.
+
+    Parameters
+    ----------
+    points
+        (3, n) on the unit sphere, of which the first `number` count.
+    caps
+        (4, m) vector and limit of the scalar product with it; end - begin is a multiple of four.
+    left
+        (n,) changed in place.
+    """
+    x, y, z = points[0], points[1], points[2]
+    for cap in range(begin, end, 4):
+        # four at a time; an index that could be negative would be checked at every step, so it is made unsigned
+        i = np.uint64(cap)
+        j, k, m = i + np.uint64(1), i + np.uint64(2), i + np.uint64(3)
+        ix, iy, iz, it = caps[0, i], caps[1, i], caps[2, i], caps[3, i]
+        jx, jy, jz, jt = caps[0, j], caps[1, j], caps[2, j], caps[3, j]
+        kx, ky, kz, kt = caps[0, k], caps[1, k], caps[2, k], caps[3, k]
+        mx, my, mz, mt = caps[0, m], caps[1, m], caps[2, m], caps[3, m]
+        for p in range(number):
+            buried = (
+                (x[p] * ix + y[p] * iy + z[p] * iz > it)
+                | (x[p] * jx + y[p] * jy + z[p] * jz > jt)
+                | (x[p] * kx + y[p] * ky + z[p] * kz > kt)
+                | (x[p] * mx + y[p] * my + z[p] * mz > mt)
+            )
+            left[p] = ZERO if buried else left[p]
+
+
+@njit(nogil=True)
+def _pad(caps: NDArray, number: Count) -> Count:
+    """Add caps without points to the first ones until their number is a multiple of four, which is returned."""
+    end = (number + 3) // 4 * 4
+    for n in range(number, end):
+        caps[0, n] = caps[1, n] = caps[2, n] = ZERO
+        caps[3, n] = NEVER
+    return end
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _residue_areas(
+    xyz: NDArray, radii: NDArray, residue: NDArray, sphere: Patches, neighbours: Neighbours, areas: NDArray
+) -> None:
+    """Add the areas (nm^2) of the atoms of one frame (atoms, 3), float32 nm, to those of their residues (N,)."""
+    num_patches, size = sphere.there.shape
+    centres = sphere.centres
+    cos_rho, sin_rho = np.float32(cos(sphere.radius)), np.float32(sin(sphere.radius))
+    most = 0
+    for i in range(len(xyz)):
+        most = max(most, neighbours.stop[i] - neighbours.start[i])
+    # of each neighbour the vector to it, and the scalar product with it that ...
+    whole = np.empty((4, most + 3), np.float32)  # ... the centre of a patch exceeds if all of the patch is buried
+    x, y, z, whole_limit = whole[0], whole[1], whole[2], whole[3]
+    limit = np.empty(most, np.float32)  # ... a buried point exceeds
+    touch_limit = np.empty(most, np.float32)  # ... the centre exceeds if any of the patch is buried
+    other, squared = np.empty(most, np.float32), np.empty(most, np.float32)
+    touching = np.empty(most, np.uint32)
+    caps = np.empty((4, most + 3), np.float32)
+    left = np.empty(num_patches, np.float32)
+    patch = np.empty(num_patches, np.uint32)
+    some = np.empty((3, num_patches), np.float32)
+    points_left = np.empty(size, np.float32)
+    for i in range(len(xyz)):
+        radius = radii[i]
+        mine = neighbours.points[neighbours.start[i] : neighbours.stop[i]]
+        count = len(mine)
+
+        # near neighbours from the front, the others from the back
+        front, back = np.uint64(0), np.uint64(count - 1)
+        for n in range(count):
+            j = mine[n]
+            vx, vy, vz = xyz[j, 0] - xyz[i, 0], xyz[j, 1] - xyz[i, 1], xyz[j, 2] - xyz[i, 2]
+            near = vx * vx + vy * vy + vz * vz < NEAR * NEAR
+            slot = front if near else back
+            x[slot], y[slot], z[slot], other[slot] = vx, vy, vz, radii[j]
+            front += np.uint64(near)
+            back -= np.uint64(1) - np.uint64(near)
+        # loops that write one array each run on vectors
+        for n in range(count):
+            squared[n] = x[n] * x[n] + y[n] * y[n] + z[n] * z[n]
+        for n in range(count):
+            limit[n] = (squared[n] + (radius - other[n]) * (radius + other[n])) / (radius + radius)
+        for n in range(count):
+            rest = squared[n] - limit[n] * limit[n]
+            shift = limit[n] * cos_rho + np.sqrt(rest if rest > ZERO else ZERO) * sin_rho + MARGIN
+            whole_limit[n] = shift if limit[n] < np.sqrt(squared[n]) * cos_rho else NEVER
+        for n in range(count):
+            rest = squared[n] - limit[n] * limit[n]
+            shift = limit[n] * cos_rho - np.sqrt(rest if rest > ZERO else ZERO) * sin_rho - MARGIN
+            touch_limit[n] = shift if limit[n] > -np.sqrt(squared[n]) * cos_rho else -NEVER
+
+        # patches that no neighbour buries alone
+        end = _pad(whole, count)
+        num_near = np.int64(front + np.uint64(3)) // 4 * 4  # all of these before the end of the others
+        for p in range(num_patches):
+            left[p] = ONE
+        _bury(centres, num_patches, whole, 0, num_near, left)
+        filled = np.uint64(0)
+        for p in range(num_patches):
+            patch[filled] = p
+            filled += np.uint64(left[p] > ZERO)
+        num_left = np.int64(filled)
+        for n in range(num_left):
+            p = patch[n]
+            some[0, n], some[1, n], some[2, n] = centres[0, p], centres[1, p], centres[2, p]
+            left[n] = ONE
+        _bury(some, num_left, whole, num_near, end, left)
+
+        free = 0
+        for n in range(num_left):
+            if left[n] == ZERO:
+                continue
+            p = patch[n]
+            cx, cy, cz = centres[0, p], centres[1, p], centres[2, p]
+            filled = np.uint64(0)
+            for m in range(count):
+                touching[filled] = m
+                filled += np.uint64(cx * x[m] + cy * y[m] + cz * z[m] > touch_limit[m])
+            num_caps = np.int64(filled)
+            for c in range(num_caps):
+                m = touching[c]
+                caps[0, c], caps[1, c], caps[2, c], caps[3, c] = x[m], y[m], z[m], limit[m]
+            there = sphere.there[p]
+            for m in range(size):
+                points_left[m] = there[m]
+            _bury(sphere.points[p], size, caps, 0, _pad(caps, num_caps), points_left)
+            for m in range(size):
+                free += 1 if points_left[m] > ZERO else 0
+        areas[residue[i]] += 4 * pi * radius**2 * free / sphere.number
+
+
+class SurfaceArea:
+    """Solvent-accessible areas of the residues of a protein, frame by frame.
+
+    Parameters
+    ----------
+    radii
+        (atoms,) nm, probe included, see `surface_radii`.
+    residue_of_atom
+        (atoms,) 0 to N - 1.
+    points
+        (points, 3) on the unit sphere, by default 960.
+    """
+
+    def __init__(self, radii: NDArray, residue_of_atom: NDArray, points: NDArray | None = None) -> None:
+        self._radii = radii.astype(np.float32)
+        self._residue = residue_of_atom.astype(np.int64)
+        self._num_residues = int(residue_of_atom.max()) + 1
+        self._sphere = patches_of(sphere_points() if points is None else points)
+
+    def residues(self, xyz: NDArray, neighbours: Neighbours) -> NDArray[np.float64]:
+        """Areas (N,) in nm^2.
+
+        Parameters
+        ----------
+        xyz
+            (atoms, 3) nm.
+        neighbours
+            Of each atom: at least those that are not farther from it than the radii of the two together.
+        """
+        areas = np.zeros(self._num_residues)
+        frame = np.ascontiguousarray(xyz, np.float32)
+        _residue_areas(frame, self._radii, self._residue, self._sphere, neighbours, areas)
+        return areas

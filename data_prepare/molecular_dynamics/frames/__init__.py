@@ -1,0 +1,1 @@
+"""Frames of a trajectory: reading, unwrapping, superposition and neighbour search."""

@@ -1,0 +1,101 @@
+"""Chains that the periodic box has broken are made whole again.
+
+A simulation writes atoms back into its box, so that a chain can leave on one side and come in on the other. Residues
+are joined along their chain by the nearest image, and chains to each other by the pair of C-alpha atoms that are
+nearest in the first frame. Frames that are whole stay as they are, to the last bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.structure.topology import Topology
+
+
+class WholeChains:
+    """Undoes the breaks of protein chains, frame by frame.
+
+    Parameters
+    ----------
+    topology
+        All atoms of the system; those of other residues are left where they are.
+    first_frame
+        (atoms, 3), the first frame of the trajectory, and
+    first_box
+        (3, 3) its box vectors in rows, same unit. They decide which images of several chains belong together.
+    """
+
+    def __init__(self, topology: Topology, first_frame: NDArray, first_box: NDArray) -> None:
+        self._atoms = np.flatnonzero(topology.is_protein[topology.residue_of_atom])
+        protein = topology.protein
+        self._residue = protein.residue_of_atom
+        self._ca = self._atoms[[atoms["CA"] for atoms in protein.atoms_by_name]]
+        self._starts = np.flatnonzero(np.diff(protein.chain_of_residue, prepend=-1))  # first residue of each chain
+        self._chain = protein.chain_of_residue
+        self._joints: list[tuple[int, int]] = []  # residue of a chain, and the residue of an earlier one it stays with
+        if len(self._starts) > 1 and np.linalg.det(first_box) > 0:
+            self._joints = self._nearest_pairs(first_frame[self._ca], np.asarray(first_box, np.float64))
+
+    def _nearest_pairs(self, ca: NDArray, box: NDArray) -> list[tuple[int, int]]:
+        """Joints of the chains, nearest first: each new chain with those that are joined already."""
+        fraction = ca.astype(np.float64) @ np.linalg.inv(box)
+        chains = [np.flatnonzero(self._chain == chain) for chain in range(len(self._starts))]
+
+        def nearest(a: NDArray, b: NDArray) -> tuple[float, int, int]:
+            best = (np.inf, -1, -1)
+            for residue in a:
+                step = fraction[b] - fraction[residue]
+                distance = np.linalg.norm((step - np.round(step)) @ box, axis=1)
+                at = int(distance.argmin())
+                best = min(best, (float(distance[at]), int(residue), int(b[at])))
+            return best
+
+        pair = {chain: nearest(chains[chain], chains[0]) for chain in range(1, len(chains))}
+        joints = []
+        while pair:
+            chain = min(pair, key=pair.__getitem__)
+            joints.append(pair.pop(chain)[1:])
+            pair = {other: min(best, nearest(chains[other], chains[chain])) for other, best in pair.items()}
+        return joints
+
+    def __call__(self, xyz: NDArray[np.float32], box: NDArray) -> NDArray[np.float32]:
+        """Whole frames.
+
+        Parameters
+        ----------
+        xyz
+            (frames, atoms, 3).
+        box
+            (frames, 3, 3) box vectors in rows, same unit; frames without a box (volume 0) are left alone.
+
+        Returns
+        -------
+        (frames, atoms, 3) float32; the array given, if nothing is broken.
+        """
+        box = np.asarray(box, np.float64)
+        if not (np.linalg.det(box) > 0).all():
+            boxed = np.flatnonzero(np.linalg.det(box) > 0)
+            if len(boxed) == 0:
+                return xyz
+            xyz = xyz.copy()
+            xyz[boxed] = self(xyz[boxed], box[boxed])
+            return xyz
+        inverse = np.linalg.inv(box)
+        fraction = xyz[:, self._atoms].astype(np.float64) @ inverse  # (frames, protein atoms, 3)
+        ca = xyz[:, self._ca].astype(np.float64) @ inverse  # (frames, N, 3)
+
+        image = np.round(np.diff(ca, axis=1, prepend=ca[:, :1]))  # box vectors between each residue and the last one
+        image[:, self._starts] = 0.0
+        image = np.cumsum(image, axis=1)
+        image -= np.repeat(image[:, self._starts], np.diff([*self._starts, len(self._ca)]), axis=1)
+        for residue, other in self._joints:
+            step = ca[:, residue] - image[:, residue] - (ca[:, other] - image[:, other])
+            image[:, self._chain == self._chain[residue]] += np.round(step)[:, None]
+        image = image[:, self._residue] + np.round(fraction - ca[:, self._residue])  # (frames, protein atoms, 3)
+        if not image.any():
+            return xyz
+        whole = xyz.copy()
+        moved = xyz[:, self._atoms] - image @ box
+        whole[:, self._atoms] = np.where(image.any(axis=2, keepdims=True), moved, xyz[:, self._atoms])
+        return whole

@@ -1,0 +1,63 @@
+"""Finished results beside an output, so that an interrupted run resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.files import whole_file
+
+
+def digest(*parts: Any) -> str:
+    """Hash of everything that a result depends on: 32 hexadecimal digits of the SHA-256 of its JSON text.
+
+    Parameters
+    ----------
+    parts
+        Texts, numbers, None, lists and dictionaries of these; anything else counts by its `str`.
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+class Results:
+    """Results of parts of the work, one `.npz` each, in the hidden folder `.NAME.parts` beside the output NAME.
+
+    A part is found by the `digest` of what it was made from. Another model, option or input has another digest, so a
+    stale part is never used.
+
+    Parameters
+    ----------
+    output
+        File or folder that the parts will become.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.folder = output.with_name(f".{output.name}.parts")
+
+    def path(self, key: str) -> Path:
+        """File of a part; `key` is its digest."""
+        return self.folder / f"{key}.npz"
+
+    def read(self, key: str) -> dict[str, NDArray[Any]] | None:
+        """Arrays of a part; None if it is absent or damaged."""
+        try:
+            with np.load(self.path(key), allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            return None
+
+    def write(self, key: str, **arrays: Any) -> None:
+        """Keep the arrays of a part; the file is whole or absent."""
+        with whole_file(self.path(key)) as temporary:
+            np.savez(temporary, **arrays)
+
+    def remove(self) -> None:
+        """Remove all parts; call it when the output is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)

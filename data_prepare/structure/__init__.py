@@ -1,0 +1,1 @@
+"""What a structure file says about atoms, residues and chains."""

@@ -1,0 +1,363 @@
+"""Atoms, residues and chains of a system, named as the file names them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.errors import InputError, InputWarning
+from data_prepare.structure.sequence import ONE_LETTER, align_to_sequence, one_letter_sequence
+
+if TYPE_CHECKING:
+    import mdtraj
+
+# Names of the heavy atoms of the 20 amino acids start with their element. A file that leaves its element column blank,
+# or aligns names to the left, would make CA calcium, CD cadmium and NE neon.
+ELEMENT_FROM_FIRST_LETTER: Final = frozenset(
+    "N CA C O OXT OT OT1 OT2 OC1 OC2 O1 O2 CB CG CG1 CG2 CD CD1 CD2 CE CE1 CE2 CE3 CZ CZ2 CZ3 CH2 ND1 ND2 NE NE1 NE2 "
+    "NZ NH1 NH2 OD1 OD2 OE1 OE2 OG OG1 OH SD SG".split()
+)
+# rounded atomic mass -> element, for files that have no elements
+ELEMENT_OF_MASS: Final = {1: "H", 2: "H", 12: "C", 14: "N", 16: "O", 19: "F", 31: "P", 32: "S", 35: "CL", 79: "SE"}
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Atoms, residues and chains in the order of the file.
+
+    Attributes
+    ----------
+    path
+        File it was read from.
+    atom_names, elements
+        Per atom; elements in upper case ("C", "SE"), "X" if unknown.
+    residue_of_atom
+        (atoms,) index of the residue of each atom, ascending.
+    residue_names, residue_numbers, insertion_codes
+        Per residue, as in the file; no insertion code is "".
+    chain_of_residue
+        (residues,) index of the chain of each residue, ascending.
+    chain_ids
+        Per chain, as in the file, possibly "".
+    sequences
+        Per chain: the one-letter sequence that the file declares (SEQRES and the like), which has residues without
+        coordinates too; None if it declares none.
+    places
+        (residues,) place of each residue in the sequence of its chain, -1 if it is not in it or there is none.
+    file_rows
+        (atoms,) index of each atom among all atoms of the file, alternate locations included.
+    atoms_in_file
+        Their number.
+    """
+
+    path: Path
+    atom_names: tuple[str, ...]
+    elements: tuple[str, ...]
+    residue_of_atom: NDArray[np.int32]
+    residue_names: tuple[str, ...]
+    residue_numbers: NDArray[np.int32]
+    insertion_codes: tuple[str, ...]
+    chain_of_residue: NDArray[np.int32]
+    chain_ids: tuple[str, ...]
+    sequences: tuple[str | None, ...]
+    places: NDArray[np.int32]
+    file_rows: NDArray[np.int64]
+    atoms_in_file: int
+
+    @property
+    def num_atoms(self) -> int:
+        """Number of atoms, of alternate locations the first."""
+        return len(self.atom_names)
+
+    @property
+    def num_residues(self) -> int:
+        """Number of residues, water and ions included."""
+        return len(self.residue_names)
+
+    @cached_property
+    def atoms_by_name(self) -> tuple[dict[str, int], ...]:
+        """Per residue: atom name -> index of the atom (the first, should a name occur twice)."""
+        atoms: tuple[dict[str, int], ...] = tuple({} for _ in range(self.num_residues))
+        for index, (name, residue) in enumerate(zip(self.atom_names, self.residue_of_atom, strict=True)):
+            atoms[residue].setdefault(name, index)
+        return atoms
+
+    @cached_property
+    def is_protein(self) -> NDArray[np.bool_]:
+        """(residues,) whether a residue has atoms N, CA and C, whatever its name."""
+        return np.array([{"N", "CA", "C"} <= atoms.keys() for atoms in self.atoms_by_name], bool)
+
+    @cached_property
+    def protein(self) -> Topology:
+        """The protein residues alone."""
+        return self.subset(np.flatnonzero(self.is_protein[self.residue_of_atom]))
+
+    @property
+    def chain_lengths(self) -> list[int]:
+        """Residues of each chain."""
+        return np.bincount(self.chain_of_residue, minlength=len(self.chain_ids)).tolist()
+
+    def chain_sequences(self) -> list[str]:
+        """One-letter sequence of each chain, of the residues that are there."""
+        sequence = one_letter_sequence(self.residue_names)
+        ends = np.cumsum(self.chain_lengths)
+        return [sequence[end - length : end] for end, length in zip(ends, self.chain_lengths, strict=True)]
+
+    def full_sequences(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Sequences of the chains with their unresolved residues, and where the residues that are there stand in them.
+
+        Returns
+        -------
+        sequences
+            One-letter sequence of each chain: as the file declares it, else of the residues that are there.
+        places
+            (residues,) ascending place of each residue in all sequences joined.
+
+        Warns
+        -----
+        InputWarning
+            If the declared sequence of a chain lacks a residue that is there; the residues decide then.
+        """
+        sequences = []
+        places = np.empty(self.num_residues, np.int64)
+        before = 0
+        for chain, observed in enumerate(self.chain_sequences()):
+            rows = np.flatnonzero(self.chain_of_residue == chain)
+            declared, place = self.sequences[chain], self.places[rows].astype(np.int64)
+            if declared is not None and (len(rows) == 0 or place.min() < 0 or (np.diff(place) <= 0).any()):
+                warnings.warn(
+                    f"{self.path}: chain {self.chain_ids[chain] or 'X'}: its declared sequence does not fit its "
+                    "residues and is set aside; unresolved residues of this chain are left out",
+                    InputWarning,
+                    stacklevel=2,
+                )
+                declared = None
+            if declared is None:
+                declared, place = observed, np.arange(len(rows))
+            letters = list(declared)
+            for letter, at in zip(observed, place, strict=True):  # the coordinates are of this residue
+                letters[at] = letter
+            places[rows] = before + place
+            before += len(letters)
+            sequences.append("".join(letters))
+        return sequences, places
+
+    def subset(self, atoms: NDArray[np.intp]) -> Topology:
+        """Topology of some atoms (ascending indices); residues and chains without atoms are dropped."""
+        residues, residue_of_atom = np.unique(self.residue_of_atom[atoms], return_inverse=True)
+        chains, chain_of_residue = np.unique(self.chain_of_residue[residues], return_inverse=True)
+        return Topology(
+            path=self.path,
+            atom_names=tuple(self.atom_names[i] for i in atoms),
+            elements=tuple(self.elements[i] for i in atoms),
+            residue_of_atom=residue_of_atom.astype(np.int32),
+            residue_names=tuple(self.residue_names[i] for i in residues),
+            residue_numbers=self.residue_numbers[residues],
+            insertion_codes=tuple(self.insertion_codes[i] for i in residues),
+            chain_of_residue=chain_of_residue.astype(np.int32),
+            chain_ids=tuple(self.chain_ids[i] for i in chains),
+            sequences=tuple(self.sequences[i] for i in chains),
+            places=self.places[residues],
+            file_rows=self.file_rows[atoms],
+            atoms_in_file=self.atoms_in_file,
+        )
+
+    def select_chains(self, chain_ids: Sequence[str]) -> Topology:
+        """The chains with these ids alone.
+
+        Raises
+        ------
+        InputError
+            If an id is not there.
+        """
+        if unknown := [chain_id for chain_id in chain_ids if chain_id not in self.chain_ids]:
+            known = ", ".join(dict.fromkeys(chain_id or "(blank)" for chain_id in self.chain_ids))
+            raise InputError(f"{self.path}: no chain {', '.join(unknown)}; it has {known}")
+        wanted = np.array([chain_id in chain_ids for chain_id in self.chain_ids])
+        return self.subset(np.flatnonzero(wanted[self.chain_of_residue][self.residue_of_atom]))
+
+    def to_mdtraj(self) -> mdtraj.Topology:
+        """The same as an MDTraj topology without bonds. A C-terminal oxygen under another name is called O for DSSP."""
+        import mdtraj
+
+        result = mdtraj.Topology()
+        chains = [result.add_chain(chain_id) for chain_id in self.chain_ids]
+        residues = [
+            result.add_residue(name, chains[chain], int(number))
+            for name, chain, number in zip(self.residue_names, self.chain_of_residue, self.residue_numbers, strict=True)
+        ]
+        carbonyl = {}
+        for atoms in self.atoms_by_name:
+            if "O" not in atoms and (other := next((n for n in ("OT1", "OC1", "O1") if n in atoms), None)):
+                carbonyl[atoms[other]] = "O"
+        for index, (name, element) in enumerate(zip(self.atom_names, self.elements, strict=True)):
+            symbol = mdtraj.element.Element.getBySymbol(element) if element != "X" else mdtraj.element.virtual
+            result.add_atom(carbonyl.get(index, name), symbol, residues[self.residue_of_atom[index]])
+        return result
+
+
+class TopologyBuilder:
+    """Collects atoms in the order of a file and finds where residues and chains begin.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._atom_names: list[str] = []
+        self._symbols: list[str] = []
+        self._residue_of_atom: list[int] = []
+        self._residues: list[tuple[str, int, str]] = []
+        self._places: list[int] = []
+        self._chain_of_residue: list[int] = []
+        self._chain_ids: list[str] = []
+        self._file_rows: list[int] = []
+        self._names_in_residue: set[str] = set()
+        self._first_name = ""
+        self._key: tuple[object, int, str] | None = None
+        self._chain_key: object = None
+        self._rows = 0
+
+    @property
+    def num_chains(self) -> int:
+        """Chains so far."""
+        return len(self._chain_ids)
+
+    @property
+    def last_number(self) -> int | None:
+        """Number of the last residue."""
+        return self._residues[-1][1] if self._residues else None
+
+    def add(
+        self,
+        chain_key: object,
+        chain_id: str,
+        residue_name: str,
+        number: int,
+        insertion_code: str,
+        atom_name: str,
+        symbol: str,
+        alternate: bool = False,
+        place: int = -1,
+    ) -> None:
+        """Add an atom; another `chain_key` begins a chain, another number, code or name a residue.
+
+        An atom of an alternate location is left out if the residue has its name already or has another residue name.
+        Without alternate locations, the name of the residue's first atom begins the next residue: waters and ions that
+        share a number. `place` is that of its residue in the declared sequence of the chain.
+        """
+        row = self._rows
+        self._rows += 1
+        key = (chain_key, number, insertion_code)
+        if key == self._key:
+            same_name = residue_name == self._residues[-1][0]
+            if alternate and (not same_name or atom_name in self._names_in_residue):
+                return
+            begins = not same_name or atom_name == self._first_name
+        else:
+            begins = True
+        if self._chain_key != chain_key or not self._chain_ids:
+            self._chain_ids.append(chain_id)
+            self._chain_key = chain_key
+        if begins:
+            self._residues.append((residue_name, number, insertion_code))
+            self._places.append(place)
+            self._chain_of_residue.append(len(self._chain_ids) - 1)
+            self._names_in_residue = set()
+            self._first_name = atom_name
+            self._key = key
+        self._names_in_residue.add(atom_name)
+        self._atom_names.append(atom_name)
+        self._symbols.append(symbol)
+        self._residue_of_atom.append(len(self._residues) - 1)
+        self._file_rows.append(row)
+
+    def build(
+        self, sequences: Mapping[int, str] | None = None, declared: Mapping[int, Sequence[str]] | None = None
+    ) -> Topology:
+        """Topology of what was added.
+
+        Parameters
+        ----------
+        sequences
+            Chain index -> declared one-letter sequence, where the places of the residues were added with them.
+        declared
+            Chain index -> residue names of the declared sequence, to which the residues are aligned here.
+        """
+        if not self._atom_names:
+            raise InputError(f"{self.path}: no atoms in it; expected a structure file")
+        names_of_residue: list[set[str]] = [set() for _ in self._residues]
+        for residue, name in zip(self._residue_of_atom, self._atom_names, strict=True):
+            names_of_residue[residue].add(name)
+        in_protein = [
+            {"N", "CA", "C"} <= names or residue[0] in ONE_LETTER
+            for names, residue in zip(names_of_residue, self._residues, strict=True)
+        ]
+        sequence_of_chain: dict[int, str | None] = dict(sequences or {})
+        places = np.array(self._places, np.int32)
+        for chain, names in (declared or {}).items():
+            sequence_of_chain[chain] = one_letter_sequence(names)
+            rows = [row for row, c in enumerate(self._chain_of_residue) if c == chain and in_protein[row]]
+            places[rows] = align_to_sequence(
+                [self._residues[row][0] for row in rows], [self._residues[row][1] for row in rows], names
+            )
+        return Topology(
+            path=self.path,
+            atom_names=tuple(self._atom_names),
+            elements=tuple(
+                _element(symbol, name, in_protein[residue])
+                for symbol, name, residue in zip(self._symbols, self._atom_names, self._residue_of_atom, strict=True)
+            ),
+            residue_of_atom=np.array(self._residue_of_atom, np.int32),
+            residue_names=tuple(residue[0] for residue in self._residues),
+            residue_numbers=np.array([residue[1] for residue in self._residues], np.int32),
+            insertion_codes=tuple(residue[2] for residue in self._residues),
+            chain_of_residue=np.array(self._chain_of_residue, np.int32),
+            chain_ids=tuple(self._chain_ids),
+            sequences=tuple(sequence_of_chain.get(chain) for chain in range(len(self._chain_ids))),
+            places=places,
+            file_rows=np.array(self._file_rows, np.int64),
+            atoms_in_file=self._rows,
+        )
+
+
+def _element(symbol: str, name: str, in_protein: bool) -> str:
+    """Element of an atom, "X" if it cannot be told."""
+    if in_protein and name in ELEMENT_FROM_FIRST_LETTER:
+        return name[0]
+    symbol = symbol.upper()
+    if symbol == "D" or (in_protein and symbol.startswith("H")):  # HG of a serine is no mercury
+        return "H"
+    if in_protein and name == "SE":
+        return "SE"
+    if symbol != "X" and gemmi.Element(symbol).atomic_number:  # old files have numbers in these columns
+        return symbol
+    letter = name.lstrip("0123456789")[:1]
+    if letter == "D" and in_protein:  # deuterium
+        return "H"
+    return letter if letter and letter in "HCNOSP" else "X"
+
+
+def label_of_residue(topology: Topology) -> Sequence[str]:
+    """`chain:name:number[code]` of each residue; an empty chain id is `X`."""
+    return [
+        f"{topology.chain_ids[chain] or 'X'}:{name}:{number}{code}"
+        for name, number, code, chain in zip(
+            topology.residue_names,
+            topology.residue_numbers,
+            topology.insertion_codes,
+            topology.chain_of_residue,
+            strict=True,
+        )
+    ]

@@ -1,0 +1,1 @@
+"""Residue embeddings that Dyna-1 reads, and their cache."""

@@ -1,0 +1,136 @@
+"""Physics baselines from a structure: the slowest modes of the Gaussian (GNM) and the anisotropic network (ANM).
+
+The networks are those of the normal mode features, springs included (`data_prepare.normal_mode_analysis`), not the
+plain cutoff models. With the displacements u of the 20 slowest non-trivial modes, each of variance 1 / eigenvalue, the
+fluctuation of residue i is sqrt(<u_i u_i>), the co-movement of i and j <u_i u_j> / sqrt(<u_i u_i> <u_j u_j>). They have
+no scale: only correlations with a target mean something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.correlation import correlation
+from data_prepare.dataset.store import token_rows
+from data_prepare.errors import InputError
+from data_prepare.structure.sequence import CHAIN_LINKER, align_to_sequence
+from model.network.tokenizer import split_tokens
+
+if TYPE_CHECKING:
+    from data_prepare.structure.topology import Topology
+
+NUM_MODES: Final = 20
+NETWORKS: Final = ("gnm", "anm")
+SUFFIXES: Final = (".pdb", ".pdb.gz", ".cif", ".cif.gz")
+
+Array = NDArray[np.float64]
+
+
+class Profile(NamedTuple):
+    """What a network says about N residues, or about T tokens."""
+
+    fluctuation: Array  # (N,) root mean square, of arbitrary unit
+    comovement: Array  # (N, N) correlation of displacements
+
+
+def network_profiles(xyz: NDArray) -> dict[str, Profile]:
+    """Profiles of C-alpha positions (N, 3), Angstrom, by `gnm` and `anm`.
+
+    Raises
+    ------
+    InputError
+        A coordinate is not a number, or two atoms have the same position.
+    """
+    from data_prepare.normal_mode_analysis.elastic_network import elastic_networks, modes
+
+    if not np.isfinite(xyz).all():
+        raise InputError("a C-alpha coordinate is not a number; mend the file")
+    n = len(xyz)
+    profiles = {}
+    for network, matrix in zip(NETWORKS, elastic_networks(np.asarray(xyz, np.float64)), strict=True):
+        values, vectors = modes(matrix)  # ANM: rows x of all points, then y, then z
+        kept = vectors[:, :NUM_MODES] / np.sqrt(values[:NUM_MODES])  # (N, modes) or (3N, modes)
+        displacements = kept.reshape(n, -1, order="F")  # (N, modes) or (N, 3 * modes)
+        covariance = displacements @ displacements.T  # (N, N)
+        profiles[network] = Profile(np.sqrt(np.diag(covariance)), correlation(covariance))
+    return profiles
+
+
+def structure_profiles(folder: Path, name: str, modify_seq: str) -> dict[str, Profile]:
+    """Profiles in token space from the structure of an entry; NaN for special tokens and unresolved residues.
+
+    Parameters
+    ----------
+    folder
+        Has NAME.pdb or NAME.cif, gzipped or not. The networks are of all its C-alpha atoms.
+    name, modify_seq
+        Of the entry. Chains are in the order of the file.
+
+    Returns
+    -------
+    `gnm` and `anm` -> profile of T tokens.
+
+    Raises
+    ------
+    InputError
+        There is no such file, it cannot be read, its residues are not those of the sequence, or have no network.
+    """
+    # machines that only train do without the libraries of structures
+    from data_prepare.normal_mode_analysis.NMA_features import c_alpha_trace
+    from data_prepare.structure.readers import read_structure
+
+    path = next((path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
+    if path is None:
+        raise InputError(f"{folder}: no {name} with {', '.join(SUFFIXES)}")
+    trace, xyz = c_alpha_trace(*read_structure(path))
+    chains = [split_tokens(chain) for chain in modify_seq.split(CHAIN_LINKER)]
+    rows = token_rows([len(chain) for chain in chains])[places_in(trace, chains)]  # (N,)
+    tokens = sum(map(len, chains)) + 2 * len(chains)
+    try:
+        profiles = network_profiles(xyz)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    spread = {}
+    for network, profile in profiles.items():
+        fluctuation, comovement = np.full(tokens, np.nan), np.full((tokens, tokens), np.nan)
+        fluctuation[rows], comovement[np.ix_(rows, rows)] = profile
+        spread[network] = Profile(fluctuation, comovement)
+    return spread
+
+
+def places_in(trace: Topology, chains: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """Place (N,) of each residue of a structure in the letters of the chains, joined.
+
+    As the file declares its sequences, if it declares these, else by alignment; letters have to be the same.
+
+    Raises
+    ------
+    InputError
+        The structure has another number of chains, or a residue that the sequence does not have there.
+    """
+    sequences, places = trace.full_sequences()
+    if sequences == ["".join(chain) for chain in chains]:
+        return places
+    observed = trace.chain_sequences()
+    if len(observed) != len(chains):
+        raise InputError(
+            f"{trace.path}: {len(observed)} chains of protein, modify_seq has {len(chains)}; keep those of the entry"
+        )
+    found: list[NDArray[np.int64]] = []
+    before = 0
+    for number, (letters, chain) in enumerate(zip(observed, chains, strict=True)):
+        numbers = trace.residue_numbers[trace.chain_of_residue == number].tolist()
+        place = align_to_sequence(letters, numbers, chain)
+        if place[0] < 0 or any(chain[at] != letter for at, letter in zip(place, letters, strict=True)):
+            raise InputError(
+                f"{trace.path}: the residues of chain {trace.chain_ids[number] or 'X'} are not those of modify_seq; "
+                "give the structure of this sequence"
+            )
+        found.append(before + np.array(place))
+        before += len(chain)
+    return np.concatenate(found)

@@ -1,0 +1,1 @@
+"""What a trained network tells about a sequence: properties, embeddings, attention maps."""

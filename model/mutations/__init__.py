@@ -1,0 +1,1 @@
+"""Zero-shot scores of mutations and their comparison with measurements."""

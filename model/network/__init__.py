@@ -1,0 +1,1 @@
+"""The networks: tokenizer, encoder, heads, and their weights."""

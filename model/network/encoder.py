@@ -1,0 +1,229 @@
+"""The ESM2 transformer encoder in plain PyTorch, under the parameter names of Hugging Face `EsmModel`.
+
+Source: Lin et al., Science 2023 (doi 10.1126/science.ade2574). Only what SeqDance and ESMDance use is here: no pooler,
+no contact head, no learned positions. Attention maps are handed out layer by layer, so that nobody has to hold all of
+them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.config import ModelConfig
+from model.network.tokenizer import MASK_ID, PAD_ID, VOCABULARY
+
+LAYER_NORM_EPS: Final = 1e-5
+ROTARY_BASE: Final = 10000.0
+TRAINED_MASK_FRACTION: Final = 0.15 * 0.8  # share of tokens that ESM2 saw as <mask> in its training
+
+# receives (layer, maps): maps (B, heads, L, L), value at (i, j) = attention of query i on key j, after dropout
+AttentionSink = Callable[[int, Tensor], None]
+
+
+class Embeddings(nn.Module):
+    """Word embeddings with ESM2's token dropout."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(len(VOCABULARY), config.hidden, padding_idx=PAD_ID)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, L) token ids and boolean mask -> (B, L, hidden).
+
+        `<mask>` and padding embeddings are zero; the others are scaled by (1 - 0.12) / (1 - share of `<mask>` tokens),
+        which keeps their sum where it was in the training of ESM2.
+        """
+        masked = input_ids == MASK_ID
+        tokens = attention_mask.sum(-1).clamp(min=1)  # (B,)
+        unmasked = (1 - masked.sum(-1) / tokens).clamp(min=torch.finfo(torch.float32).eps)  # (B,)
+        scale = ((1 - TRAINED_MASK_FRACTION) / unmasked)[:, None] * (attention_mask & ~masked)  # (B, L)
+        return self.word_embeddings(input_ids) * scale[..., None]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.dropout = config.encoder_dropout
+        self.query = nn.Linear(config.hidden, config.hidden)
+        self.key = nn.Linear(config.hidden, config.hidden)
+        self.value = nn.Linear(config.hidden, config.hidden)
+
+    def forward(
+        self, x: Tensor, keys: Tensor | None, rotary: tuple[Tensor, Tensor], maps: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, L, hidden) -> (B, L, hidden) and, if asked for, the maps (B, heads, L, L) after dropout.
+
+        `keys` (B, 1, 1, L) is True where a key may be seen, None if all may; `rotary` holds cosines and sines
+        (L, head_dim).
+        """
+        dropout = self.dropout if self.training else 0.0
+        # ESM2 scales the query before it is rotated
+        q = rotate(self._split(self.query(x)) * self.head_dim**-0.5, rotary)  # (B, heads, L, head_dim)
+        k = rotate(self._split(self.key(x)), rotary)  # (B, heads, L, head_dim)
+        v = self._split(self.value(x))  # (B, heads, L, head_dim)
+        attention = None
+        if maps:
+            scores = q @ k.mT  # (B, heads, L, L)
+            if keys is not None:
+                scores = scores.masked_fill_(~keys, -torch.inf)
+            attention = drop(scores.softmax(-1), dropout)  # (B, heads, L, L)
+            context = attention @ v  # (B, heads, L, head_dim)
+        else:
+            context = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout, scale=1.0)
+        return context.transpose(1, 2).flatten(2), attention  # (B, L, hidden)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, L, hidden) -> (B, heads, L, head_dim)
+
+
+class Dense(nn.Module):
+    """A linear map under the name `dense`."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        return self.dense(x)
+
+
+class Attention(nn.Module):
+    """Attention sublayer: LayerNorm, self-attention, output projection."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self = SelfAttention(config)
+        self.output = Dense(config.hidden, config.hidden)
+        self.LayerNorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
+
+    def forward(
+        self, x: Tensor, keys: Tensor | None, rotary: tuple[Tensor, Tensor], maps: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `SelfAttention.forward`, before dropout and residual."""
+        context, attention = self.self(self.LayerNorm(x), keys, rotary, maps)
+        return self.output(context), attention
+
+
+class Layer(nn.Module):
+    """One pre-LayerNorm transformer layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = config.encoder_dropout
+        self.attention = Attention(config)
+        self.intermediate = Dense(config.hidden, config.feed_forward)
+        self.output = Dense(config.feed_forward, config.hidden)
+        self.LayerNorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
+
+    def forward(
+        self, x: Tensor, keys: Tensor | None, rotary: tuple[Tensor, Tensor], maps: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, L, hidden) -> (B, L, hidden) and, if asked for, the attention maps."""
+        update, attention = self.attention(x, keys, rotary, maps)
+        dropout = self.dropout if self.training else 0.0
+        x = x + drop(update, dropout)
+        update = self.output(gelu(self.intermediate(self.LayerNorm(x))))
+        return x + drop(update, dropout), attention
+
+
+class Stack(nn.Module):
+    """The layers and the final LayerNorm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.emb_layer_norm_after = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
+
+
+class Esm2Encoder(nn.Module):
+    """ESM2 encoder.
+
+    Weights start Xavier-uniform (queries, keys and values with gain 1/sqrt(2)), biases at 0: the start of SeqDance.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.embeddings = Embeddings(config)
+        self.encoder = Stack(config)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new random weights."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                projection = name.endswith((".self.query", ".self.key", ".self.value"))
+                nn.init.xavier_uniform_(module.weight, gain=2**-0.5 if projection else 1.0)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+            if isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, sink: AttentionSink | None = None
+    ) -> Tensor:
+        """Last hidden state.
+
+        Parameters
+        ----------
+        input_ids
+            (B, L) int64 token ids.
+        attention_mask
+            (B, L), 1 or True for tokens, 0 or False for padding. Default: no padding.
+        sink
+            Called with (layer, maps (B, heads, L, L)) as soon as a layer's attention exists. Without it, attention
+            runs in PyTorch's fused kernel and the maps are never formed.
+
+        Returns
+        -------
+        Tensor
+            (B, L, hidden) float. Rows of padding hold numbers without meaning.
+        """
+        mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()  # (B, L)
+        keys = None
+        if attention_mask is not None:
+            keys = mask | ~mask.any(-1, keepdim=True)  # a row of padding only sees all of it: no softmax over nothing
+            keys = keys[:, None, None, :]  # (B, 1, 1, L)
+        x = self.embeddings(input_ids, mask)  # (B, L, hidden)
+        rotary = rotary_angles(input_ids.shape[1], self.head_dim, x.device)
+        for number, layer in enumerate(self.encoder.layer):
+            x, maps = layer(x, keys, rotary, sink is not None)
+            if sink is not None:
+                sink(number, maps)
+        return self.encoder.emb_layer_norm_after(x)
+
+
+def drop(x: Tensor, probability: float) -> Tensor:
+    """Dropout that keeps one byte per number for the backward pass; `F.dropout` keeps up to eight on a CPU."""
+    return torch.native_dropout(x, probability, True)[0] if probability else x
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU of a tensor that nobody else reads; in its place where no gradient is asked for: no fresh memory."""
+    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
+
+
+def rotary_angles(length: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary positions, each (length, head_dim) float32; both halves hold the same angles."""
+    frequency = ROTARY_BASE ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
+    angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency  # (L, head_dim / 2)
+    angle = torch.cat((angle, angle), dim=-1)  # (L, head_dim)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn channel pairs (c, c + head_dim / 2) of x (B, heads, L, head_dim) by their position's angle."""
+    half = x.shape[-1] // 2
+    cos, sin = (part[:, :half].to(x.dtype) for part in rotary)  # each (L, head_dim / 2)
+    first, second = x.chunk(2, dim=-1)  # each (B, heads, L, head_dim / 2)
+    turned = (torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin))
+    return torch.cat(turned, dim=-1)

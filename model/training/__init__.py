@@ -1,0 +1,1 @@
+"""Training: data, loss, schedule, checkpoints and log."""

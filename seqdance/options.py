@@ -1,0 +1,52 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic.dataclasses import dataclass
+
+from data_prepare.command_line import Settings
+
+if TYPE_CHECKING:
+    from model.inference.inputs import Protein
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(Settings):
+    """A network and where it runs."""
+
+    model: str
+    """Folder with model.safetensors and config.json, weight file, or Hub id such as ChaoHou/SeqDance."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto uses a GPU if there is one."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProteinOptions(Settings):
+    """Exactly one source of protein sequences."""
+
+    sequence: str | None = None
+    """One protein; join the chains of a complex with <eos><cls>."""
+    fasta: Path | None = None
+    """Proteins of a FASTA file (.gz too)."""
+    pdb: Path | None = None
+    """Sequence of a PDB file (.gz too), unresolved residues included."""
+    cif: Path | None = None
+    """Sequence of an mmCIF file (.gz too)."""
+    chain: str | None = None
+    """Chain of the structure, or several separated by commas. Default: all protein chains."""
+
+    @property
+    def structure(self) -> Path | None:
+        """The structure file, if one is given."""
+        return self.pdb or self.cif
+
+    def proteins(self) -> list[Protein]:
+        """The proteins; raises InputError unless exactly one source is given and can be read."""
+        from model.inference.inputs import proteins_of
+
+        return proteins_of(self.sequence, self.fasta, self.pdb, self.cif, self.chain)
