@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, Self, TypeVar, get_args, get_origin, get
 
 from data_prepare.errors import InputError, first_line
 
+MAX_TOKENS: Final = 1024  # longest token row seen in training; model/README.md tells what each command does beyond it
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -159,7 +161,7 @@ class TrainConfig:
     """Updates at the short length; the others run at the long one."""
     short: Stage = Stage(length=256, micro_batch=16, accumulation=2)
     """First part of the training."""
-    long: Stage = Stage(length=1024, micro_batch=2, accumulation=16)
+    long: Stage = Stage(length=MAX_TOKENS, micro_batch=2, accumulation=16)
     """Second part."""
     seed: int = 0
     """Decides on initial weights, dropout, order and crops."""

@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError
 from data_prepare.files import whole_file
+from model.mutations.likelihood import log_likelihood_ratios
 from model.mutations.measured import MeasuredProtein, substitutions
 from model.mutations.score import PUBLISHED_SCORE, score_mutations
 from model.network.dance import DanceModel, weights_digest
-from model.network.language_model import LanguageModel, log_likelihood_ratios
+from model.network.language_model import LanguageModel
 from model.network.tokenizer import AMINO_ACIDS
 
 if TYPE_CHECKING:

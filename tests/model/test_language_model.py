@@ -6,15 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import model.network.language_model
+import model.mutations.likelihood
 from data_prepare.errors import InputError
-from model.network.language_model import (
-    LanguageModel,
-    load_language_model,
-    log_likelihood_ratios,
-    log_probabilities,
-    window_start,
-)
+from model.mutations.likelihood import log_likelihood_ratios, log_probabilities, window_start
+from model.network.language_model import LanguageModel, load_language_model
 from model.network.tokenizer import MASK_ID, TOKEN_ID, tokenize
 
 SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
@@ -124,8 +119,8 @@ def test_windows_hold_their_position_near_the_middle() -> None:
 def test_long_sequences_are_seen_through_windows(
     network: LanguageModel, monkeypatch: pytest.MonkeyPatch, masked: bool
 ) -> None:
-    monkeypatch.setattr(model.network.language_model, "WINDOW", 10)
-    monkeypatch.setattr(model.network.language_model, "STEP", 4)
+    monkeypatch.setattr(model.mutations.likelihood, "WINDOW", 10)
+    monkeypatch.setattr(model.mutations.likelihood, "STEP", 4)
     found = log_probabilities(network, SEQUENCE, range(1, 23), masked, batch_size=4)
     assert sorted(found) == list(range(1, 23))
     starts = {position: window_start(position, 22) for position in found}

@@ -10,9 +10,10 @@ from scipy import stats
 import model.mutations.benchmark
 from data_prepare.errors import InputError
 from model.config import ModelConfig
+from model.mutations.likelihood import log_likelihood_ratios
 from model.mutations.score import score_mutations
 from model.network.dance import DanceModel, load_model
-from model.network.language_model import load_language_model, log_likelihood_ratios
+from model.network.language_model import load_language_model
 from model.network.tokenizer import AMINO_ACIDS
 from seqdance.commands.benchmark_mutations import BenchmarkMutationsConfig, benchmark, check_names, main, name_of
 
