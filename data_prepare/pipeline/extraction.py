@@ -23,7 +23,7 @@ from tqdm import tqdm
 from data_prepare.dataset.store import FeatureStore, StoreWriter, md_entry, nma_entry
 from data_prepare.errors import InputError, InputWarning
 from data_prepare.properties import FAMILIES
-from data_prepare.sources import Ensemble, Entry, Reading
+from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.structure.sequence import modify_seq
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Task:
     """
 
     entry: Entry
-    reading: Reading
+    reading: Selection
     families: tuple[str, ...]
     dtype: Literal["float32", "float16"]
     folder: Path
@@ -93,7 +93,7 @@ class Task:
 
 def entry_features(
     entry: Entry,
-    reading: Reading | None = None,
+    reading: Selection | None = None,
     families: Sequence[str] = FAMILIES,
     available: int | None = None,
 ) -> EntryFeatures:
@@ -115,7 +115,7 @@ def entry_features(
     from data_prepare.molecular_dynamics.features.accumulators import md_features, residue_array
     from data_prepare.normal_mode_analysis.NMA_features import nma_features_of
 
-    with entry.open(reading or Reading()) as system:
+    with entry.open(reading or Selection()) as system:
         if isinstance(system, Ensemble):
             md = md_features(system.topology, system.chunks, families=families)
             sequences, places = system.topology.protein.full_sequences()

@@ -32,7 +32,9 @@ from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file
 from data_prepare.pipeline.extraction import Task, result_attributes, run_tasks
 from data_prepare.properties import FAMILIES, GROUP_OF_SOURCE, GROUPS
-from data_prepare.sources import SOURCES, Entry, Reading, list_source, read_manifest
+from data_prepare.sources.entry import Entry, Selection
+from data_prepare.sources.manifest import read_manifest
+from data_prepare.sources.registry import SOURCES, list_source
 
 STORE: Final = "features.h5"
 TABLE: Final = "table.csv"
@@ -145,7 +147,7 @@ def prepare(config: PrepareConfig) -> int:
     entries = _entries(config)
     store = store_path(config.out)
     folder = _results_folder(store)
-    reading = Reading(config.begin, config.end, config.stride, config.select)
+    reading = Selection(config.begin, config.end, config.stride, config.select)
     dtype = config.dtype or "float32"
     tasks = [Task(entry, reading, config.properties, dtype, folder) for entry in entries]
     made = {task.entry.name: found for task in tasks if (found := result_attributes(task)) is not None}

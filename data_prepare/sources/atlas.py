@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from data_prepare.errors import InputError
-from data_prepare.sources.entry import Ensemble, Entry, FileEntry, Reading, UnusableEntry, read_replicas, select
-from data_prepare.sources.folder import in_order, walk
+from data_prepare.sources.entry import Ensemble, Entry, FileEntry, Selection, UnusableEntry, read_replicas, select
+from data_prepare.sources.walk import in_order, walk
 from data_prepare.structure.readers import read_topology
 from data_prepare.structure.topology import Topology
 
@@ -88,7 +88,7 @@ class ArchiveEntry(Entry):
         return (self.archive,)
 
     @contextmanager
-    def open(self, reading: Reading) -> Iterator[Ensemble]:
+    def open(self, selection: Selection) -> Iterator[Ensemble]:
         """Frames of all replicas in the zip."""
         if not self.archive.is_file():
             raise InputError(f"{self.archive}: no such file")
@@ -97,8 +97,8 @@ class ArchiveEntry(Entry):
             topology_file, replicas = self._members(archive)
             with self._named(folder):
                 read = read_topology(_unpack(archive, topology_file, folder))
-            topology = select(replace(read, path=self.archive / read.path.name), reading)
-            yield Ensemble(topology, self._chunks(archive, replicas, folder, topology, reading))
+            topology = select(replace(read, path=self.archive / read.path.name), selection)
+            yield Ensemble(topology, self._chunks(archive, replicas, folder, topology, selection))
 
     @contextmanager
     def _named(self, folder: Path) -> Iterator[None]:
@@ -119,13 +119,13 @@ class ArchiveEntry(Entry):
         return members[f"{self.name}.pdb"], [members[name] for name in replicas]
 
     def _chunks(
-        self, archive: ZipFile, replicas: Sequence[ZipInfo], folder: Path, topology: Topology, reading: Reading
+        self, archive: ZipFile, replicas: Sequence[ZipInfo], folder: Path, topology: Topology, selection: Selection
     ) -> Iterator[Chunk]:
         """Frames of all replicas, of which one at a time lies unpacked."""
         for replica in replicas:
             with self._named(folder):
                 path = _unpack(archive, replica, folder)
-                yield from read_replicas(topology, (path,), reading)
+                yield from read_replicas(topology, (path,), selection)
                 path.unlink()
 
 

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from data_prepare.errors import InputError
 from data_prepare.structure.readers import read_structure, read_topology
-from data_prepare.structure.topology import Topology
+from data_prepare.structure.topology import Structure, Topology
 
 if TYPE_CHECKING:
     from data_prepare.molecular_dynamics.frames.trajectory import Chunk
@@ -23,8 +20,8 @@ GZIP_RATIO: Final = 4  # text of a structure to its gzipped size, roughly
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What of an entry is used.
+class Selection:
+    """The frames and chains of an entry that are used.
 
     Attributes
     ----------
@@ -55,21 +52,6 @@ class Ensemble(NamedTuple):
     chunks: Iterator[Chunk]
 
 
-class Structure(NamedTuple):
-    """One conformation.
-
-    Attributes
-    ----------
-    topology
-        Its atoms.
-    xyz
-        (atoms, 3) float64, Angstrom.
-    """
-
-    topology: Topology
-    xyz: NDArray[np.float64]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Entry(ABC):
     """What is needed to make the features of one protein or complex; small, and can be sent to another machine.
@@ -94,7 +76,7 @@ class Entry(ABC):
         """Files that are read."""
 
     @abstractmethod
-    def open(self, reading: Reading) -> AbstractContextManager[Ensemble | Structure]:
+    def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
         """The system, while the context lasts.
 
         Raises
@@ -130,14 +112,14 @@ class UnusableEntry(Entry):
         """Files that are there."""
         return self.files
 
-    def open(self, reading: Reading) -> AbstractContextManager[Ensemble | Structure]:
+    def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
         """Raise InputError with the reason."""
         raise InputError(self.reason)
 
 
-def select(topology: Topology, reading: Reading) -> Topology:
+def select(topology: Topology, selection: Selection) -> Topology:
     """The chains that are asked for."""
-    return topology.select_chains(reading.chains) if reading.chains else topology
+    return topology.select_chains(selection.chains) if selection.chains else topology
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,22 +143,20 @@ class FileEntry(Entry):
         return tuple(dict.fromkeys((self.topology, *self.trajectories)))
 
     @contextmanager
-    def open(self, reading: Reading) -> Iterator[Ensemble | Structure]:
+    def open(self, selection: Selection) -> Iterator[Ensemble | Structure]:
         """The first model of the structure, or the frames of all trajectories."""
         if self.trajectories:
-            topology = select(read_topology(self.topology), reading)
-            yield Ensemble(topology, read_replicas(topology, self.trajectories, reading))
+            topology = select(read_topology(self.topology), selection)
+            yield Ensemble(topology, read_replicas(topology, self.trajectories, selection))
         else:
-            topology, xyz = read_structure(self.topology)
-            chosen = select(topology, reading)
-            # both have the same file rows in ascending order
-            yield Structure(chosen, xyz[np.searchsorted(topology.file_rows, chosen.file_rows)])
+            structure = read_structure(self.topology)
+            yield structure.select_chains(selection.chains) if selection.chains else structure
 
 
-def read_replicas(topology: Topology, paths: tuple[Path, ...], reading: Reading) -> Iterator[Chunk]:
+def read_replicas(topology: Topology, paths: tuple[Path, ...], selection: Selection) -> Iterator[Chunk]:
     """Frames of several trajectories of a system, one after the other, chains made whole."""
     # the libraries of trajectories take seconds to import: only a task needs them
     from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 
     for path in paths:
-        yield from read_chunks(topology, path, reading.begin, reading.end, reading.stride, whole=True)
+        yield from read_chunks(topology, path, selection.begin, selection.end, selection.stride, whole=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from data_prepare.sources.entry import Entry, FileEntry, UnusableEntry
-from data_prepare.sources.folder import in_order, stem, walk
+from data_prepare.sources.walk import in_order, stem, walk
 
 SOURCE: Final = "GPCRmd"
 TOPOLOGY_SUFFIXES: Final = (".psf", ".pdb")

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from data_prepare.errors import InputError
-from data_prepare.sources.entry import Ensemble, Entry, FileEntry, Reading, Structure, UnusableEntry
-from data_prepare.sources.folder import in_order, walk
+from data_prepare.sources.entry import Ensemble, Entry, FileEntry, Selection, UnusableEntry
+from data_prepare.sources.walk import in_order, walk
+from data_prepare.structure.topology import Structure
 
 SOURCE: Final = "IDRome"
 PAIRS: Final = (("top_AA.pdb", "traj_AA.xtc"), ("top.pdb", "traj.xtc"))  # the first that is there
@@ -46,9 +47,9 @@ class RegionEntry(FileEntry):
     """A disordered region with all atoms."""
 
     @contextmanager
-    def open(self, reading: Reading) -> Iterator[Ensemble | Structure]:
+    def open(self, selection: Selection) -> Iterator[Ensemble | Structure]:
         """Frames, unless they are C-alpha beads."""
-        with super().open(reading) as system:
+        with super().open(selection) as system:
             if not system.topology.is_protein.any():
                 raise InputError(
                     f"{self.topology}: C-alpha beads, not all atoms; back-map it with cg2all to "

@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 
 from data_prepare.errors import InputError
-from data_prepare.sources.entry import Ensemble, Entry, Reading, select
-from data_prepare.sources.folder import files_under, in_order
+from data_prepare.sources.entry import Ensemble, Entry, Selection, select
+from data_prepare.sources.walk import files_under, in_order
 from data_prepare.structure.readers import topology_of_pdb_text
 from data_prepare.structure.sequence import ONE_LETTER
 from data_prepare.structure.topology import Topology
@@ -72,7 +72,7 @@ class MdCathEntry(Entry):
         return (self.path,)
 
     @contextmanager
-    def open(self, reading: Reading) -> Iterator[Ensemble]:
+    def open(self, selection: Selection) -> Iterator[Ensemble]:
         """Frames of all replicas, in the order of their numbers."""
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such file")
@@ -81,9 +81,9 @@ class MdCathEntry(Entry):
         with file:
             with self._damage_told():
                 domain = self._domain(file)
-                topology = select(self._topology(domain), reading)
+                topology = select(self._topology(domain), selection)
                 replicas = self._replicas(domain)
-            yield Ensemble(topology, self._chunks(replicas, topology, reading))
+            yield Ensemble(topology, self._chunks(replicas, topology, selection))
 
     @contextmanager
     def _damage_told(self) -> Iterator[None]:
@@ -124,7 +124,7 @@ class MdCathEntry(Entry):
             "element": list(topology.elements),
             "z": [gemmi.Element(element).atomic_number for element in topology.elements],
         }
-        there = {name: domain[name][()][topology.file_rows] for name in told if name in domain}
+        there = {name: domain[name][()][topology.file_index] for name in told if name in domain}
         for name in ("resname", "element"):
             if name in there:
                 convert = _letter if name == "resname" else str.upper
@@ -151,12 +151,12 @@ class MdCathEntry(Entry):
             raise InputError(f"{self.path}: no replicas at {self.temperature} K")
         return [group[number] for number in numbers]
 
-    def _chunks(self, replicas: Sequence[h5py.Group], topology: Topology, reading: Reading) -> Iterator[Chunk]:
+    def _chunks(self, replicas: Sequence[h5py.Group], topology: Topology, selection: Selection) -> Iterator[Chunk]:
         for replica in replicas:
             with self._damage_told():
-                yield from self._chunks_of(replica, topology, reading)
+                yield from self._chunks_of(replica, topology, selection)
 
-    def _chunks_of(self, replica: h5py.Group, topology: Topology, reading: Reading) -> Iterator[Chunk]:
+    def _chunks_of(self, replica: h5py.Group, topology: Topology, selection: Selection) -> Iterator[Chunk]:
         """Frames of one replica, those asked for alone."""
         # the libraries of trajectories take seconds to import: only a task needs them
         from data_prepare.molecular_dynamics.frames.trajectory import (
@@ -168,24 +168,24 @@ class MdCathEntry(Entry):
         )
         from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
 
-        check_range(reading.begin, reading.end, reading.stride)
+        check_range(selection.begin, selection.end, selection.stride)
         coords = replica["coords"]
         where = f"{self.path}: {replica.name}/coords"
         if coords.ndim != 3 or coords.shape[1:] != (topology.atoms_in_file, 3):
             expected = f"(frames, {topology.atoms_in_file}, 3)"
             raise InputError(f"{where}: shape {coords.shape}, expected {expected}; copy the file again")
-        stop = len(coords) if reading.end is None else min(len(coords), reading.end + 1)
-        numbers = np.arange(reading.begin, stop, reading.stride)
+        stop = len(coords) if selection.end is None else min(len(coords), selection.end + 1)
+        numbers = np.arange(selection.begin, stop, selection.stride)
         if len(numbers) == 0:
-            raise InputError(f"{where}: no frame from {reading.begin} to {reading.end}; it has {len(coords)}")
+            raise InputError(f"{where}: no frame from {selection.begin} to {selection.end}; it has {len(coords)}")
         box = replica["box"][()] * ANGSTROM_PER_NM if "box" in replica else np.zeros(0)
         make_whole = None
         if box.shape == (3, 3):  # in nm; other forms have been in use, of unknown unit
-            make_whole = WholeChains(topology, coords[0][topology.file_rows], box)
+            make_whole = WholeChains(topology, coords[0][topology.file_index], box)
         size = chunk_size(topology.atoms_in_file)
         for first in range(0, len(numbers), size):
             some = numbers[first : first + size]
-            xyz = coords[some[0] : some[-1] + 1 : reading.stride].astype(np.float32)[:, topology.file_rows]
+            xyz = coords[some[0] : some[-1] + 1 : selection.stride].astype(np.float32)[:, topology.file_index]
             if make_whole is not None:
                 xyz = make_whole(xyz, np.broadcast_to(box, (len(xyz), 3, 3)))
             finite = np.isfinite(xyz).all(axis=(1, 2))

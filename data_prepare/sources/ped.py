@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from data_prepare.sources.entry import Entry, FileEntry
-from data_prepare.sources.folder import files_under, in_order, stem
+from data_prepare.sources.walk import files_under, in_order, stem
 from data_prepare.structure.readers import is_structure_file
 
 SOURCE: Final = "PED"

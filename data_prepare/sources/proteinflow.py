@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
 from data_prepare.pickles import load_restricted
-from data_prepare.sources.entry import Entry, FileEntry, Reading, Structure, select
-from data_prepare.sources.folder import files_under, in_order, stem
+from data_prepare.sources.entry import Entry, FileEntry, Selection
+from data_prepare.sources.walk import files_under, in_order, stem
 from data_prepare.structure.readers import is_structure_file
 from data_prepare.structure.sequence import ONE_LETTER, UNKNOWN
-from data_prepare.structure.topology import Topology, TopologyBuilder
+from data_prepare.structure.topology import Structure, Topology, TopologyBuilder
 
 PICKLE_SUFFIXES: Final = (".pickle", ".pkl")
 SPLITS: Final = "splits_dict"  # folder of the release with lists of its clusters, no structures
@@ -63,11 +63,10 @@ class PickleEntry(Entry):
         return (self.path,)
 
     @contextmanager
-    def open(self, reading: Reading) -> Iterator[Structure]:
+    def open(self, selection: Selection) -> Iterator[Structure]:
         """Backbone of the resolved residues; a residue's number is its place in the sequence, from 1."""
-        topology, xyz = _backbone(self.path, load_restricted(self.path))
-        chosen = select(topology, reading)
-        yield Structure(chosen, xyz[chosen.file_rows])
+        structure = Structure(*_backbone(self.path, load_restricted(self.path)))
+        yield structure.select_chains(selection.chains) if selection.chains else structure
 
 
 def _backbone(path: Path, chains: object) -> tuple[Topology, NDArray[np.float64]]:

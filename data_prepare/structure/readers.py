@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
 from data_prepare.structure.sequence import one_letter_sequence
-from data_prepare.structure.topology import Topology, TopologyBuilder
+from data_prepare.structure.topology import Structure, Topology, TopologyBuilder
 
 STRUCTURE_SUFFIXES: Final = (".pdb", ".ent", ".cif", ".mmcif")
 MAX_STEP: Final = 50  # of residue numbers over a TER inside a chain
@@ -394,10 +394,10 @@ def read_models(path: str | Path) -> Iterator[NDArray[np.float32]]:
         raise InputError(f"{path}: not a readable structure file ({error})") from None
 
 
-def read_structure(path: str | Path) -> tuple[Topology, NDArray[np.float64]]:
+def read_structure(path: str | Path) -> Structure:
     """Topology and coordinates of the first model: (atoms, 3) in Angstrom, alternate locations left out."""
     path = _readable(path)
     if not is_structure_file(path):
         raise InputError(f"{path}: expected a PDB or mmCIF file")
     topology, xyz = _first_model(path)
-    return topology, xyz[topology.file_rows]
+    return Structure(topology, xyz[topology.file_index])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import gemmi
 import numpy as np
@@ -47,12 +47,12 @@ class Topology:
         (residues,) index of the chain of each residue, ascending.
     chain_ids
         Per chain, as in the file, possibly "".
-    sequences
+    declared_sequences
         Per chain: the one-letter sequence that the file declares (SEQRES and the like), which has residues without
         coordinates too; None if it declares none.
-    places
-        (residues,) place of each residue in the sequence of its chain, -1 if it is not in it or there is none.
-    file_rows
+    sequence_index
+        (residues,) index of each residue in the declared sequence of its chain, -1 without one.
+    file_index
         (atoms,) index of each atom among all atoms of the file, alternate locations included.
     atoms_in_file
         Their number.
@@ -67,9 +67,9 @@ class Topology:
     insertion_codes: tuple[str, ...]
     chain_of_residue: NDArray[np.int32]
     chain_ids: tuple[str, ...]
-    sequences: tuple[str | None, ...]
-    places: NDArray[np.int32]
-    file_rows: NDArray[np.int64]
+    declared_sequences: tuple[str | None, ...]
+    sequence_index: NDArray[np.int32]
+    file_index: NDArray[np.int64]
     atoms_in_file: int
 
     @property
@@ -96,9 +96,19 @@ class Topology:
         return np.array([{"N", "CA", "C"} <= atoms.keys() for atoms in self.atoms_by_name], bool)
 
     @cached_property
+    def is_amino_acid(self) -> NDArray[np.bool_]:
+        """(residues,) whether a residue is protein or has the name of an amino acid: also in C-alpha traces."""
+        return self.is_protein | np.array([name in ONE_LETTER for name in self.residue_names], bool)
+
+    @cached_property
+    def protein_atoms(self) -> NDArray[np.intp]:
+        """Indices of the atoms of protein residues, ascending."""
+        return np.flatnonzero(self.is_protein[self.residue_of_atom])
+
+    @cached_property
     def protein(self) -> Topology:
         """The protein residues alone."""
-        return self.subset(np.flatnonzero(self.is_protein[self.residue_of_atom]))
+        return self.subset(self.protein_atoms)
 
     @property
     def chain_lengths(self) -> list[int]:
@@ -131,7 +141,7 @@ class Topology:
         before = 0
         for chain, observed in enumerate(self.chain_sequences()):
             rows = np.flatnonzero(self.chain_of_residue == chain)
-            declared, place = self.sequences[chain], self.places[rows].astype(np.int64)
+            declared, place = self.declared_sequences[chain], self.sequence_index[rows].astype(np.int64)
             if declared is not None and (len(rows) == 0 or place.min() < 0 or (np.diff(place) <= 0).any()):
                 warnings.warn(
                     f"{self.path}: chain {self.chain_ids[chain] or 'X'}: its declared sequence does not fit its "
@@ -164,14 +174,14 @@ class Topology:
             insertion_codes=tuple(self.insertion_codes[i] for i in residues),
             chain_of_residue=chain_of_residue.astype(np.int32),
             chain_ids=tuple(self.chain_ids[i] for i in chains),
-            sequences=tuple(self.sequences[i] for i in chains),
-            places=self.places[residues],
-            file_rows=self.file_rows[atoms],
+            declared_sequences=tuple(self.declared_sequences[i] for i in chains),
+            sequence_index=self.sequence_index[residues],
+            file_index=self.file_index[atoms],
             atoms_in_file=self.atoms_in_file,
         )
 
-    def select_chains(self, chain_ids: Sequence[str]) -> Topology:
-        """The chains with these ids alone.
+    def atoms_of_chains(self, chain_ids: Sequence[str]) -> NDArray[np.intp]:
+        """Indices of the atoms of the chains with these ids, ascending.
 
         Raises
         ------
@@ -182,7 +192,11 @@ class Topology:
             known = ", ".join(dict.fromkeys(chain_id or "(blank)" for chain_id in self.chain_ids))
             raise InputError(f"{self.path}: no chain {', '.join(unknown)}; it has {known}")
         wanted = np.array([chain_id in chain_ids for chain_id in self.chain_ids])
-        return self.subset(np.flatnonzero(wanted[self.chain_of_residue][self.residue_of_atom]))
+        return np.flatnonzero(wanted[self.chain_of_residue][self.residue_of_atom])
+
+    def select_chains(self, chain_ids: Sequence[str]) -> Topology:
+        """The chains with these ids; see `atoms_of_chains`."""
+        return self.subset(self.atoms_of_chains(chain_ids))
 
     def to_mdtraj(self) -> mdtraj.Topology:
         """The same as an MDTraj topology without bonds. A C-terminal oxygen under another name is called O for DSSP."""
@@ -202,6 +216,29 @@ class Topology:
             symbol = mdtraj.element.Element.getBySymbol(element) if element != "X" else mdtraj.element.virtual
             result.add_atom(carbonyl.get(index, name), symbol, residues[self.residue_of_atom[index]])
         return result
+
+
+class Structure(NamedTuple):
+    """One conformation.
+
+    Attributes
+    ----------
+    topology
+        Its atoms.
+    xyz
+        (atoms, 3) float64, Angstrom.
+    """
+
+    topology: Topology
+    xyz: NDArray[np.float64]
+
+    def subset(self, atoms: NDArray[np.intp]) -> Structure:
+        """Some atoms (ascending indices); residues and chains without atoms are dropped."""
+        return Structure(self.topology.subset(atoms), self.xyz[atoms])
+
+    def select_chains(self, chain_ids: Sequence[str]) -> Structure:
+        """The chains with these ids; see `Topology.atoms_of_chains`."""
+        return self.subset(self.topology.atoms_of_chains(chain_ids))
 
 
 class TopologyBuilder:
@@ -325,9 +362,9 @@ class TopologyBuilder:
             insertion_codes=tuple(residue[2] for residue in self._residues),
             chain_of_residue=np.array(self._chain_of_residue, np.int32),
             chain_ids=tuple(self._chain_ids),
-            sequences=tuple(sequence_of_chain.get(chain) for chain in range(len(self._chain_ids))),
-            places=places,
-            file_rows=np.array(self._file_rows, np.int64),
+            declared_sequences=tuple(sequence_of_chain.get(chain) for chain in range(len(self._chain_ids))),
+            sequence_index=places,
+            file_index=np.array(self._file_rows, np.int64),
             atoms_in_file=self._rows,
         )
 

@@ -104,7 +104,7 @@ def atom_values(topology: Topology, values: NDArray[np.float64], chain: str | No
     of_residue = np.full(topology.num_residues, NO_VALUE)
     of_residue[residues] = values[places]
     # an alternate location, which the topology leaves out, follows an atom of its residue
-    atoms = np.searchsorted(topology.file_rows, np.arange(topology.atoms_in_file), side="right") - 1
+    atoms = np.searchsorted(topology.file_index, np.arange(topology.atoms_in_file), side="right") - 1
     return of_residue[topology.residue_of_atom[atoms]]
 
 

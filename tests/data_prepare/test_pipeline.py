@@ -22,11 +22,12 @@ from data_prepare.errors import InputError
 from data_prepare.pipeline.extraction import Task, entry_features, make_entry, result_attributes
 from data_prepare.pipeline.prepare import PrepareConfig, main, merge, prepare
 from data_prepare.properties import FAMILIES, GROUPS
-from data_prepare.sources import FileEntry, Reading, read_manifest
+from data_prepare.sources.entry import FileEntry, Selection
+from data_prepare.sources.manifest import read_manifest
 from data_prepare.structure.readers import read_topology
 
 GOOD = "structures/1ubi_A.pdb.gz"
-EVERYTHING = Reading()
+EVERYTHING = Selection()
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_what_makes_a_result_anew(examples, tmp_path):
     source.rename(tmp_path / "moved" / "s.pdb")
     source = tmp_path / "moved" / "s.pdb"
     assert result_attributes(task(source)) is not None
-    assert result_attributes(task(source, reading=Reading(stride=2))) is None
+    assert result_attributes(task(source, reading=Selection(stride=2))) is None
     assert result_attributes(task(source, families=("sasa",))) is None
     assert result_attributes(task(source, dtype="float16")) is None
     assert result_attributes(task(source, families=tuple(reversed(FAMILIES)))) is not None
@@ -211,7 +212,7 @@ def test_an_unexpected_exception_is_a_failure_of_its_entry(raw, tmp_path, monkey
 
     monkeypatch.setattr(data_prepare.pipeline.extraction, "entry_features", broken)
     entry = FileEntry(name="s", source="Proteinflow", topology=raw / GOOD)
-    assert make_entry(Task(entry, Reading(), FAMILIES, "float32", tmp_path)) == "KeyError: 'Q'"
+    assert make_entry(Task(entry, Selection(), FAMILIES, "float32", tmp_path)) == "KeyError: 'Q'"
 
 
 def test_one_store_a_folder(manifest, tmp_path):

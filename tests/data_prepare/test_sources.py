@@ -21,8 +21,11 @@ from data_prepare.molecular_dynamics.features.accumulators import md_features
 from data_prepare.molecular_dynamics.frames.trajectory import chunk_of_angstrom
 from data_prepare.normal_mode_analysis.NMA_features import nma_features_of
 from data_prepare.properties import GROUP_OF_SOURCE
-from data_prepare.sources import SOURCES, Ensemble, FileEntry, Reading, Structure, list_source, read_manifest
+from data_prepare.sources.entry import Ensemble, FileEntry, Selection
+from data_prepare.sources.manifest import read_manifest
+from data_prepare.sources.registry import SOURCES, list_source
 from data_prepare.structure.readers import read_structure, read_topology
+from data_prepare.structure.topology import Structure
 
 FRAMES = 9
 BREAKS = (0, 4, 7, 9)  # of the frames into three replicas
@@ -91,7 +94,7 @@ def of_one_trajectory(helix):
 
 
 def features(entry, reading=None):
-    with entry.open(reading or Reading()) as system:
+    with entry.open(reading or Selection()) as system:
         return md_features(system.topology, system.chunks)
 
 
@@ -268,15 +271,15 @@ def test_mdcath_reading(tmp_path, helix):
     """The range counts for each replica; names are those of the file."""
     write_mdcath(helix, tmp_path / "mdcath_dataset_1a0aA00.h5")
     entry = only(list_source("mdcath", tmp_path))
-    numbers, xyz = frames(entry, Reading(begin=1, end=2, stride=1))
+    numbers, xyz = frames(entry, Selection(begin=1, end=2, stride=1))
     assert numbers == [1, 2, 1, 2, 1]
     np.testing.assert_array_equal(xyz, helix.angstrom[[1, 2, 5, 6, 8]])
-    numbers, xyz = frames(entry, Reading(stride=2))
+    numbers, xyz = frames(entry, Selection(stride=2))
     assert numbers == [0, 2, 0, 2, 0]
     np.testing.assert_array_equal(xyz, helix.angstrom[[0, 2, 4, 6, 7]])
-    assert "348/2/coords: no frame from 3 to None; it has 3" in failure(entry, Reading(begin=3))
-    assert "no chain B; it has A" in failure(entry, Reading(chains=("B",)))
-    with entry.open(Reading(chains=("A",))) as system:
+    assert "348/2/coords: no frame from 3 to None; it has 3" in failure(entry, Selection(begin=3))
+    assert "no chain B; it has A" in failure(entry, Selection(chains=("B",)))
+    with entry.open(Selection(chains=("A",))) as system:
         assert isinstance(system, Ensemble)
         assert system.topology.atom_names == helix.topology.atom_names
 
@@ -285,7 +288,7 @@ def test_mdcath_reads_in_chunks(tmp_path, helix, monkeypatch):
     monkeypatch.setattr("data_prepare.molecular_dynamics.frames.trajectory.CHUNK_FRAMES", 2)
     write_mdcath(helix, tmp_path / "mdcath_dataset_1a0aA00.h5")
     entry = list_source("mdcath", tmp_path, [450])[0]
-    with entry.open(Reading(begin=1, stride=3)) as system:
+    with entry.open(Selection(begin=1, stride=3)) as system:
         chunks = list(system.chunks)
     assert [chunk.numbers.tolist() for chunk in chunks] == [[1, 4], [7]]
     np.testing.assert_array_equal(np.concatenate([c.angstrom for c in chunks]), helix.angstrom[[1, 4, 7]])
@@ -300,7 +303,7 @@ def test_mdcath_broken_chain(tmp_path, helix):
         xyz = coords[()]
         xyz[1, atoms, 0] += 60.0
         coords[...] = xyz
-    _, xyz = frames(only(list_source("mdcath", tmp_path)), Reading())
+    _, xyz = frames(only(list_source("mdcath", tmp_path)), Selection())
     np.testing.assert_allclose(xyz, helix.angstrom, atol=1e-4)
 
 
@@ -403,7 +406,7 @@ def test_atlas(tmp_path, helix, of_one_trajectory, temporary, form):
     assert_same(features(entry), of_one_trajectory)
     assert not list(temporary.iterdir())
     assert not list(tmp_path.rglob("evil.txt"))
-    numbers, _ = frames(entry, Reading(begin=1, end=2))
+    numbers, _ = frames(entry, Selection(begin=1, end=2))
     assert numbers == [1, 2, 1, 2, 1]
     assert (entry.paths[0].suffix == ".zip") == ("zip" in form)
 
@@ -413,15 +416,15 @@ def test_atlas_temporary_files(tmp_path, helix, temporary):
     write_atlas(helix, tmp_path / "unpacked")
     path = zipped(tmp_path / "unpacked", tmp_path / "16pk_A.zip")
     entry = only(list_source("atlas", tmp_path / "16pk_A.zip".removesuffix("16pk_A.zip")))
-    with entry.open(Reading()) as system:
+    with entry.open(Selection()) as system:
         assert system.topology.path == path / "16pk_A.pdb"
         for _ in system.chunks:
             assert len(list(temporary.glob("*/*.xtc"))) == 1
-    with contextlib.suppress(KeyError), entry.open(Reading()) as system:
+    with contextlib.suppress(KeyError), entry.open(Selection()) as system:
         next(system.chunks)
         raise KeyError("whatever goes wrong with what was read")
-    assert failure(entry, Reading(begin=3)) == f"{path}/16pk_A_R2.xtc: no frame from 3 to None; it has 3"
-    assert failure(entry, Reading(chains=("Z",))).startswith(f"{path}/16pk_A.pdb: no chain Z")
+    assert failure(entry, Selection(begin=3)) == f"{path}/16pk_A_R2.xtc: no frame from 3 to None; it has 3"
+    assert failure(entry, Selection(chains=("Z",))).startswith(f"{path}/16pk_A.pdb: no chain Z")
     assert not list(temporary.iterdir())
 
 
@@ -429,7 +432,7 @@ def test_atlas_replicas_that_are_there(tmp_path, helix, temporary):
     folder = write_atlas(helix, tmp_path / "raw" / "16pk_A")
     (folder / "16pk_A_R2.xtc").unlink()
     helix.save(folder / "16pk_A_prod_R1_fit.xtc", 0, 1)  # of a replica that is there
-    numbers, _ = frames(only(list_source("atlas", tmp_path / "raw")), Reading())
+    numbers, _ = frames(only(list_source("atlas", tmp_path / "raw")), Selection())
     assert numbers == [0, 1, 2, 3, 0, 1]
     for number in ("R1", "R10", "prod_R1_fit"):
         (folder / f"16pk_A_{number}.xtc").unlink()
@@ -534,7 +537,7 @@ def test_gpcrmd(tmp_path, helix, topologies):
     entry = only(list_source("gpcrmd", tmp_path))
     assert (entry.name, entry.source) == ("67", "GPCRmd")
     assert entry.topology.name == topologies[-1]  # PDB before PSF
-    with entry.open(Reading()) as system:
+    with entry.open(Selection()) as system:
         assert system.topology.num_atoms > helix.topology.num_atoms
         assert system.topology.protein.chain_sequences() == helix.topology.protein.chain_sequences()
         assert system.topology.protein.chain_ids == (("A",) if topologies[-1].endswith("pdb") else ("P",))
@@ -542,7 +545,7 @@ def test_gpcrmd(tmp_path, helix, topologies):
         made = md_features(system.topology, system.chunks)
     expected = md_features(helix.topology, [chunk_of_angstrom(helix.nm * 10)])
     assert_same(made, expected)
-    numbers, _ = frames(entry, Reading(stride=3))
+    numbers, _ = frames(entry, Selection(stride=3))
     assert numbers == [0, 3, 0, 0]
 
 
@@ -563,8 +566,8 @@ def test_gpcrmd_flat_and_unclear(tmp_path, helix):
         (flat / name).write_bytes((folder / source).read_bytes())
     entries = {entry.name: entry for entry in list_source("gpcrmd", flat)}
     assert list(entries) == ["67", "68", "69", "70"]
-    assert frames(entries["67"], Reading())[0] == [0, 1, 2, 3, 0, 1, 2]
-    assert frames(entries["68"], Reading())[0] == [0, 1]
+    assert frames(entries["67"], Selection())[0] == [0, 1, 2, 3, 0, 1, 2]
+    assert frames(entries["68"], Selection())[0] == [0, 1]
     assert "entry 69 has no .dcd or .xtc file" in failure(entries["69"])
     assert "entry 70 has no .psf or .pdb file" in failure(entries["70"])
     (folder / "crystal.pdb").write_text(helix.pdb)
@@ -603,14 +606,14 @@ def test_ped(tmp_path, helix, form):
     entry = only(list_source("ped", tmp_path))
     assert (entry.name, entry.source) == ("PED00001e001", "PED")
     assert entry.paths == (path,)
-    with entry.open(Reading()) as system:
+    with entry.open(Selection()) as system:
         assert isinstance(system, Ensemble)
         assert system.topology.protein.chain_sequences() == ["AEAAAKEAAAKEAAAKA"] * 2
-    numbers, xyz = frames(entry, Reading(begin=1))
+    numbers, xyz = frames(entry, Selection(begin=1))
     assert numbers == [1, 2]
     both = np.concatenate([helix.angstrom, helix.angstrom + np.float32(12)], axis=1)[1:3]
     np.testing.assert_allclose(xyz, both, atol=6e-4)
-    second = features(entry, Reading(chains=("B",)))
+    second = features(entry, Selection(chains=("B",)))
     rounded = np.round(helix.angstrom[:3] + np.float32(12), 3)
     expected = md_features(helix.topology, [chunk_of_angstrom(rounded)])
     np.testing.assert_allclose(second.pair, expected.pair, atol=1e-4)
@@ -646,7 +649,7 @@ def test_idrome(tmp_path, helix, of_one_trajectory):
     helix.save(region / "traj_AA.xtc")
     entry = only(list_source("idrome", tmp_path / "IDRome"))
     assert_same(features(entry), of_one_trajectory)
-    assert frames(entry, Reading(begin=2, end=6, stride=3))[0] == [2, 5]
+    assert frames(entry, Selection(begin=2, end=6, stride=3))[0] == [2, 5]
     assert only(list_source("idrome", region)).name == "541_1292"
 
 
@@ -691,7 +694,7 @@ def proteinflow_chains(topology, xyz):
 def complex_of_two(helix):
     topology, xyz = read_structure(helix.path)
     protein = topology.protein
-    return proteinflow_chains(topology, xyz[np.searchsorted(topology.file_rows, protein.file_rows)])
+    return proteinflow_chains(topology, xyz[np.searchsorted(topology.file_index, protein.file_index)])
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
@@ -700,7 +703,7 @@ def test_proteinflow(tmp_path, complex_of_two, protocol):
     (tmp_path / "training" / "1abc-1.pickle").write_bytes(pickle.dumps(complex_of_two, protocol))
     entry = only(list_source("proteinflow", tmp_path))
     assert (entry.name, entry.source) == ("1abc-1", "proteinflow_pdb")
-    with entry.open(Reading()) as system:
+    with entry.open(Selection()) as system:
         topology, xyz = system
         assert isinstance(system, Structure)
     length = len(complex_of_two["L"]["seq"])
@@ -716,7 +719,7 @@ def test_proteinflow(tmp_path, complex_of_two, protocol):
     carbon_alpha = [i for i, name in enumerate(topology.atom_names) if name == "CA"]
     expected = [complex_of_two[chain]["crd_bb"][complex_of_two[chain]["msk"] != 0, 2] for chain in "HL"]
     np.testing.assert_array_equal(xyz[carbon_alpha], np.concatenate(expected))
-    with entry.open(Reading(chains=("L",))) as system:
+    with entry.open(Selection(chains=("L",))) as system:
         assert system.topology.chain_ids == ("L",)
         np.testing.assert_array_equal(system.xyz[1::4], complex_of_two["L"]["crd_bb"][:, 2])
 
@@ -737,7 +740,7 @@ def test_proteinflow_sources(tmp_path, complex_of_two, helix):
     assert {entry.source for entry in list_source("proteinflow", raw / "SAbDab_2023")} == {"proteinflow_sabdab"}
     modes = []
     for entry in entries:
-        with entry.open(Reading()) as system:
+        with entry.open(Selection()) as system:
             modes.append(nma_features_of(*system)[1])
     np.testing.assert_allclose(modes[1].gnm_msf, modes[0].gnm_msf, rtol=1e-3)
     np.testing.assert_array_equal(modes[2].gnm_msf, modes[0].gnm_msf)
@@ -766,7 +769,7 @@ def test_proteinflow_refused(tmp_path, complex_of_two, monkeypatch):
     ):
         path.write_bytes(pickle.dumps(content))
         entry = only(list_source("proteinflow", tmp_path))
-        with pytest.raises(InputError, match=message) as error, entry.open(Reading()):
+        with pytest.raises(InputError, match=message) as error, entry.open(Selection()):
             pass
         assert str(error.value).startswith(str(path))
     assert os.listdir(tmp_path) == ["x.pickle"]
@@ -783,11 +786,11 @@ def test_structures(tmp_path, examples):
     first, second = list_source("structures", tmp_path)
     assert (first.name, first.source) == ("a_1ubi", "Proteinflow")
     topology, xyz = read_structure(source)
-    with first.open(Reading()) as system:
+    with first.open(Selection()) as system:
         assert isinstance(system, Structure)
         assert system.topology.atom_names == topology.atom_names
         np.testing.assert_array_equal(system.xyz, xyz)
-    with second.open(Reading(chains=("B",))) as system:
+    with second.open(Selection(chains=("B",))) as system:
         assert system.topology.chain_ids == ("B",)
         assert len(system.xyz) == system.topology.num_atoms
 
@@ -810,7 +813,7 @@ def test_trajectories(tmp_path, helix, of_one_trajectory):
     assert [path.name for path in entries[1].trajectories] == ["x-b.xtc", "x.c.xtc", "x.xtc"]
     assert [path.name for path in entries[2].trajectories] == ["x_1.dcd", "x_1_a.xtc"]
     assert_same(features(entries[0]), of_one_trajectory)
-    assert frames(entries[1], Reading(stride=2))[0] == [0, 2, 0, 0, 2]
+    assert frames(entries[1], Selection(stride=2))[0] == [0, 2, 0, 0, 2]
 
 
 def test_trajectories_that_are_unclear(tmp_path, helix):
@@ -847,8 +850,8 @@ def test_manifest(tmp_path, helix, of_one_trajectory):
     assert (pooled.name, pooled.source, pooled.label) == ("r", "mdCATH", "train")
     assert (ensemble.label, structure.label) == ("test", "test")
     assert_same(features(pooled), of_one_trajectory)
-    assert frames(ensemble, Reading())[0] == [0, 1]
-    with structure.open(Reading()) as system:
+    assert frames(ensemble, Selection())[0] == [0, 1]
+    with structure.open(Selection()) as system:
         assert isinstance(system, Structure)
     path.write_text(head + "s,Proteinflow,,x.pdb,")
     assert [entry.label for entry in read_manifest(path)] == [""]

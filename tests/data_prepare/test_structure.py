@@ -156,7 +156,7 @@ def test_select_chains(write_pdb):
     path = write_pdb(backbone("ALA", "A", 1) + backbone("GLY", "B", 1, 9) + backbone("TRP", "A", 2, 18))
     topology = read_topology(path).select_chains(["A"])
     assert topology.chain_ids == ("A", "A")
-    assert topology.file_rows.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert topology.file_index.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
     with pytest.raises(InputError, match=r"system\.pdb: no chain C; it has A, B"):
         read_topology(path).select_chains(["A", "C"])
 
@@ -212,7 +212,7 @@ def test_first_alternate_location(write_pdb):
     assert xyz[4, 0] == 1.0
     (model,) = read_models(path)
     assert model.shape == (14, 3)
-    np.testing.assert_array_equal(model[topology.file_rows], xyz.astype(np.float32))
+    np.testing.assert_array_equal(model[topology.file_index], xyz.astype(np.float32))
 
 
 def test_insertion_codes_separate_residues(write_pdb):

@@ -9,7 +9,7 @@ import pytest
 from data_prepare import properties
 from data_prepare.dataset.table import join_tables, read_table, write_table
 from data_prepare.errors import InputError
-from data_prepare.sources import read_manifest
+from data_prepare.sources.manifest import read_manifest
 
 ROWS = [("NA", "GG", "mdCATH", "train"), ("1e10", "AA<eos><cls>W", "proteinflow_sabdab", "test")]
 

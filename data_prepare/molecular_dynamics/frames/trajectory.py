@@ -187,7 +187,7 @@ def read_chunks(
                 "give the topology of this trajectory"
             )
         if xyz.shape[1] != topology.num_atoms:
-            xyz = xyz[:, topology.file_rows]
+            xyz = xyz[:, topology.file_index]
         if whole and box is not None:
             if make_whole is None:  # the first frame decides, whichever are used
                 make_whole = WholeChains(topology, xyz[0], box[0])

@@ -1,16 +1,15 @@
-"""Plain folders of structures or of trajectories, and what all readers need to walk a folder."""
+"""Plain folders of structures or of trajectories."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from data_prepare.errors import InputError, InputWarning
 from data_prepare.sources.entry import Entry, FileEntry
+from data_prepare.sources.walk import files_under, in_order, joined_name, stem, walk
 from data_prepare.structure.readers import is_structure_file, is_topology_file
 
 STRUCTURES_SOURCE: Final = "Proteinflow"
@@ -18,71 +17,6 @@ TRAJECTORIES_SOURCE: Final = "ATLAS_GPCRmd_PED_mdCATH"
 # of topologies with one stem the first is used: PDB and mmCIF have chains and elements, PSF has segments and masses
 TOPOLOGY_PREFERENCE: Final = (".pdb", ".ent", ".cif", ".mmcif", ".psf", ".prmtop", ".parm7", ".gro")
 SHOWN: Final = 3  # file names in a message
-
-
-def walk(raw: Path, wanted: str) -> list[tuple[Path, list[Path]]]:
-    """Folders under `raw` with their files, in the order of names; links are followed, hidden files left out.
-
-    Parameters
-    ----------
-    raw
-        Folder of raw data.
-    wanted
-        What is looked for, for the message.
-
-    Raises
-    ------
-    InputError
-        If `raw` is no folder.
-    """
-    if not raw.is_dir():
-        raise InputError(f"{raw}: no such folder; expected one with {wanted}")
-    found = []
-    seen = set()
-    for folder, subfolders, names in os.walk(raw, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # links in a circle, or two to one folder
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found.append((Path(folder), [Path(folder, name) for name in sorted(names) if not name.startswith(".")]))
-    return found
-
-
-def files_under(raw: Path, wanted: str) -> list[Path]:
-    """Files under a folder; see `walk`."""
-    return [path for _, files in walk(raw, wanted) for path in files]
-
-
-def in_order(entries: Iterable[Entry], raw: Path, wanted: str) -> list[Entry]:
-    """Entries sorted by name.
-
-    Raises
-    ------
-    InputError
-        If there are none, or two have one name.
-    """
-    ordered = sorted(entries, key=lambda entry: entry.name)
-    if not ordered:
-        raise InputError(f"{raw}: nothing to read in it; expected {wanted}")
-    for first, second in pairwise(ordered):
-        if first.name == second.name:
-            raise InputError(
-                f"{second.paths[0]}: entry {second.name} is in {first.paths[0]} too; rename or move one of them"
-            )
-    return ordered
-
-
-def stem(path: Path) -> str:
-    """File name without .gz and without its suffix."""
-    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    return Path(name).stem
-
-
-def joined_name(raw: Path, path: Path) -> str:
-    """Name of an entry: its path below `raw`, joined by underscores, without suffixes."""
-    return "_".join((*path.relative_to(raw).parts[:-1], stem(path)))
 
 
 def best_topology(paths: Sequence[Path]) -> Path:
