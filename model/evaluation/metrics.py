@@ -1,0 +1,211 @@
+"""Metrics of rankings and of correlation, and their bootstrap intervals. A metric that does not exist is NaN.
+
+Values are arrays or tensors of shape (n,); tensors stay on their device. Equal values share the mean of their ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap, rankdata
+from torch import Tensor
+from tqdm import tqdm
+
+Values = NDArray[Any] | Tensor
+
+MIN_VALUES: Final = 3  # that a correlation needs
+ROUNDING: Final = 1e-12  # a standard deviation below this fraction of the largest value is rounding of a constant
+QUIET_SECONDS: Final = 2.0  # before a progress bar appears
+
+
+def ranks(values: Values) -> Values:
+    """Ranks of (n,) values from 1, float64; equal values share the mean of theirs."""
+    if isinstance(values, np.ndarray):
+        return rankdata(values)
+    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    return mean_ranks(place, counts.double())
+
+
+def mean_ranks(place: Any, counts: Any) -> Any:
+    """Ranks (n,) from the place of each value among the distinct values, and how often each of these occurs."""
+    return (counts.cumsum(0) - (counts - 1) / 2)[place]
+
+
+def pearson(first: Values, second: Values, weights: NDArray[np.float64] | None = None) -> float:
+    """Pearson's correlation; value i counts `weights[i]` times. NaN for fewer than 3 values or a constant side."""
+    x, y = _float64(first), _float64(second)
+    weight = x * 0 + 1 if weights is None else weights
+    total = float(weight.sum())
+    if total < MIN_VALUES:
+        return math.nan
+    tiny = [total * (ROUNDING * float(abs(side).max())) ** 2 for side in (x, y)]
+    x, y = x - weight @ x / total, y - weight @ y / total
+    variances = [float(weight @ (side * side)) for side in (x, y)]  # times the total
+    if variances[0] <= tiny[0] or variances[1] <= tiny[1]:
+        return math.nan
+    return float(weight @ (x * y)) / math.sqrt(variances[0] * variances[1])
+
+
+def spearman(first: Values, second: Values) -> float:
+    """Spearman's correlation. NaN for fewer than 3 values or a constant side."""
+    return pearson(ranks(first), ranks(second))
+
+
+def auroc(target: Values, score: Values) -> float:
+    """Area under the ROC curve: how often a positive scores above a negative; a tie counts half.
+
+    Targets are 1 or 0, or boolean. NaN without a positive or without a negative.
+    """
+    return auroc_of_ranks(target, ranks(score))
+
+
+def auroc_of_ranks(target: Values, rank: Values) -> float:
+    """Area under the ROC curve from the `ranks` of the scores, as Mann and Whitney count it."""
+    positive = target > 0
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if not positives or not negatives:
+        return math.nan
+    among_themselves = positives * (positives + 1) / 2
+    return (float(rank[positive].sum()) - among_themselves) / (positives * negatives)
+
+
+def average_precision(target: NDArray[Any], score: NDArray[Any]) -> float:
+    """Area under the precision-recall curve as a sum of steps; targets are 1 or 0. NaN without a positive."""
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(target, score)) if np.any(target) else math.nan
+
+
+def chance_average_precision(positions: int, positives: int) -> float:
+    """Mean of `average_precision` over all orders. Random scores reach it; it exceeds the fraction of positives.
+
+    Place i holds a positive with probability k / n; of the i - 1 places before it, a fraction (k - 1) / (n - 1) is
+    then positive: 1/n * sum over i of (1 + (i - 1) (k - 1) / (n - 1)) / i. NaN without a positive.
+    """
+    if not positives:
+        return math.nan
+    place = np.arange(1, positions + 1)
+    return float(np.mean((1 + (place - 1) * (positives - 1) / max(positions - 1, 1)) / place))
+
+
+def best_threshold(target: NDArray[Any], score: NDArray[Any]) -> dict[str, float]:
+    """`threshold` that maximises F1 (the highest of equal ones), with `f1`, `precision` and `recall` there.
+
+    Scores of at least the threshold are called positive. Targets are 1 or 0; all NaN without a positive.
+    """
+    if not np.any(target):
+        return dict.fromkeys(("threshold", "f1", "precision", "recall"), math.nan)
+    negated, place = np.unique(-np.asarray(score, np.float64), return_inverse=True)
+    called, true = np.bincount(place).cumsum(), np.bincount(place, target).cumsum()  # at or above each score
+    f1 = 2 * true / (called + true[-1])
+    best = int(np.argmax(f1))
+    found = (-negated[best], f1[best], true[best] / called[best], true[best] / true[-1])
+    return dict(zip(("threshold", "f1", "precision", "recall"), map(float, found), strict=True))
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64], statistic: Callable[..., Any], samples: int, seed: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of a statistic of (n,) values drawn with replacement; NaN for fewer than 2 values.
+
+    Parameters
+    ----------
+    values
+        One number per protein.
+    statistic
+        Such as `numpy.median`: takes an array and `axis`.
+    samples, seed
+        Of the draws; no samples give NaN.
+    level
+        Fraction of the draws inside the interval.
+    """
+    if len(values) < 2 or not samples:
+        return math.nan, math.nan
+    interval = bootstrap(
+        (values,),
+        statistic,
+        n_resamples=samples,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def bootstrap_means(
+    values: NDArray[np.float64], seed: int = 0, samples: int = 10_000, level: float = 0.95
+) -> NDArray[np.float64]:
+    """Mean over proteins of several numbers, with percentile intervals from drawing proteins with replacement.
+
+    Parameters
+    ----------
+    values
+        (n, k): k numbers of n proteins, drawn together. NaN is left out of the mean of its column.
+    seed, samples
+        Of the draws.
+    level
+        Fraction of the draws inside the interval.
+
+    Returns
+    -------
+    (k, 3) mean, lower and upper end; NaN without proteins.
+    """
+    n, k = values.shape
+    result = np.full((k, 3), np.nan)
+    if not n:
+        return result
+    held = np.isfinite(values)
+    filled = np.where(held, values, 0.0)
+    # how often each protein is drawn: all means come from two matrix products
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples).astype(np.float64)
+    number = drawn @ held  # (samples, k)
+    means = np.divide(drawn @ filled, number, out=np.full(number.shape, np.nan), where=number > 0)
+    for column in np.flatnonzero(held.any(axis=0)):
+        ends = np.nanpercentile(means[:, column], [50 * (1 - level), 50 * (1 + level)])
+        result[column] = filled[:, column].sum() / held[:, column].sum(), *ends
+    return result
+
+
+def bootstrap_spearman(
+    target: NDArray[Any], scores: NDArray[Any], protein: NDArray[np.integer], samples: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Spearman's correlation of each score with the target, and in data sets of proteins drawn with replacement.
+
+    Nothing is sorted again for a draw: the values of a protein drawn twice count twice.
+
+    Parameters
+    ----------
+    target, scores
+        (n,) and (n, k) values.
+    protein
+        (n,) number of the protein of each value, from 0.
+    samples, seed
+        Of the draws. Fewer than 2 proteins give none.
+
+    Returns
+    -------
+    (k,) correlations and (draws, k) those of the draws.
+    """
+    distinct = [np.unique(side, return_inverse=True)[1] for side in (target, *scores.T)]
+    proteins = int(protein.max()) + 1
+    random = np.random.default_rng(seed)
+
+    def correlations(weights: NDArray[np.float64]) -> list[float]:
+        first, *others = (mean_ranks(place, np.bincount(place, weights)) for place in distinct)
+        return [pearson(first, other, weights) for other in others]
+
+    value = np.array(correlations(np.ones(len(target))))
+    draws = np.empty((samples if proteins > 1 else 0, scores.shape[1]))
+    for draw in tqdm(draws, desc="bootstrap", unit="draw", delay=QUIET_SECONDS):
+        times = np.bincount(random.integers(proteins, size=proteins), minlength=proteins)
+        draw[:] = correlations(times[protein].astype(np.float64))
+    return value, draws
+
+
+def _float64(values: Values) -> Any:
+    return values.double() if isinstance(values, Tensor) else np.asarray(values, np.float64)
