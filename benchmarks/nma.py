@@ -26,14 +26,8 @@ import tyro
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from data_prepare.normal_mode_analysis.elastic_network import (
-    FORCE_CONSTANTS,
-    NUM_MODE_GROUPS,
-    NMAFeatures,
-    mode_groups,
-    nma_features,
-)
-from data_prepare.normal_mode_analysis.NMA_features import c_alpha_trace
+from data_prepare.normal_mode_analysis.elastic_network import FORCE_CONSTANTS, mode_groups
+from data_prepare.normal_mode_analysis.features import NMAFeatures, c_alpha_trace, nma_features
 from data_prepare.structure.readers import read_structure
 
 EXAMPLES: Final = Path(__file__).resolve().parents[1] / "data_prepare" / "examples" / "structures"
@@ -60,7 +54,7 @@ class Springs(prody.Gamma):
 
     def gamma(self, dist2: float, i: int, j: int) -> float:
         """Force constant at a squared distance (Angstrom^2)."""
-        return next((constant for limit, constant in FORCE_CONSTANTS if dist2 <= limit), 0.0)
+        return next((constant for distance, constant in FORCE_CONSTANTS if dist2 <= distance**2), 0.0)
 
 
 def positions(path: Path) -> NDArray[np.float64]:
@@ -76,7 +70,7 @@ def prody_features(xyz: NDArray) -> NMAFeatures:
     gnm.calcModes(None)
     anm.buildHessian(xyz, cutoff=CUTOFF, gamma=Springs())
     anm.calcModes(None)
-    msf, cor = np.zeros((NUM_MODE_GROUPS, n)), np.zeros((NUM_MODE_GROUPS, n, n))
+    msf, cor = np.zeros((3, n)), np.zeros((3, n, n))
     for k, group in enumerate(mode_groups(gnm.getEigvals())):
         msf[k] = prody.calcSqFlucts(gnm[group])
     for k, group in enumerate(mode_groups(anm.getEigvals())):

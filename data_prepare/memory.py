@@ -1,4 +1,4 @@
-"""Memory that this process may still take: what the machine has free, or less where a control group sets a limit."""
+"""Memory that this process may still use: what is free on the machine, or less where a control group sets a limit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Final, NamedTuple
 
 import psutil
 
+from data_prepare.errors import require
+
 
 class _ControlGroups(NamedTuple):
-    """Where a version of Linux control groups keeps its memory accounts, and the page cache among memory.stat."""
+    """Where a version of Linux control groups keeps limit, usage and page cache (fields of memory.stat)."""
 
     mount: str
     limit: str
@@ -24,15 +26,32 @@ VERSION_1: Final = _ControlGroups(
 VERSION_2: Final = _ControlGroups("", "memory.max", "memory.current", ("active_file", "inactive_file"))
 
 
+def require_memory(needed: int, what: str, available: int | None = None) -> None:
+    """Raise InputError if a computation needs more than the available bytes.
+
+    Parameters
+    ----------
+    needed
+        Bytes.
+    what
+        The computation, for the message.
+    available
+        Bytes that may be used; by default `available_memory()`.
+    """
+    available = available_memory() if available is None else available
+    amounts = f"{needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available"
+    require(needed <= available, f"{what} need {amounts}; provide more memory or use fewer workers")
+
+
 def available_memory(
     membership: Path = Path("/proc/self/cgroup"), control_groups: Path = Path("/sys/fs/cgroup")
 ) -> int:
-    """Bytes that this process may still take without swapping or being killed.
+    """Bytes that this process may still allocate without swapping or being killed.
 
     Parameters
     ----------
     membership
-        File that lists the control groups of the process (cgroups(7)); none if it does not exist.
+        File that lists the control groups of the process, see cgroups(7); it may be absent.
     control_groups
         Folder where they are mounted.
     """
@@ -51,12 +70,12 @@ def _allowances(membership: Path, control_groups: Path) -> Iterator[int]:
             continue
         mount = control_groups / version.mount
         folder = mount / group.lstrip("/")
-        # a group obeys the limits of those around it; inside a container its own folder may be out of sight
+        # limits of enclosing groups apply as well; inside a container the own folder may be invisible
         for around in [folder, *folder.parents]:
             if around.is_relative_to(mount) and (around / version.limit).exists():
                 limit = (around / version.limit).read_text().strip()
                 if limit != "max":
                     usage = int((around / version.usage).read_text())
                     stat = dict(entry.split() for entry in (around / "memory.stat").read_text().splitlines())
-                    # the kernel gives the cache of files back before it refuses memory
+                    # the kernel frees the page cache before it refuses memory
                     yield max(0, int(limit) - usage + sum(int(stat[name]) for name in version.page_cache))

@@ -113,7 +113,7 @@ def entry_features(
     """
     # the libraries of trajectories take seconds to import: only a task needs them
     from data_prepare.molecular_dynamics.features.accumulators import md_features, residue_array
-    from data_prepare.normal_mode_analysis.NMA_features import nma_features_of
+    from data_prepare.normal_mode_analysis.features import nma_features_of
 
     with entry.open(reading or Selection()) as system:
         if isinstance(system, Ensemble):

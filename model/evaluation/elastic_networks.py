@@ -81,7 +81,7 @@ def structure_profiles(folder: Path, name: str, modify_seq: str) -> dict[str, Pr
         There is no such file, it cannot be read, its residues are not those of the sequence, or have no network.
     """
     # machines that only train do without the libraries of structures
-    from data_prepare.normal_mode_analysis.NMA_features import c_alpha_trace
+    from data_prepare.normal_mode_analysis.features import c_alpha_trace
     from data_prepare.structure.readers import read_structure
 
     path = next((path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)

@@ -19,7 +19,7 @@ import pytest
 from data_prepare.errors import InputError, InputWarning
 from data_prepare.molecular_dynamics.features.accumulators import md_features
 from data_prepare.molecular_dynamics.frames.trajectory import chunk_of_angstrom
-from data_prepare.normal_mode_analysis.NMA_features import nma_features_of
+from data_prepare.normal_mode_analysis.features import nma_features_of
 from data_prepare.properties import GROUP_OF_SOURCE
 from data_prepare.sources.entry import Ensemble, FileEntry, Selection
 from data_prepare.sources.manifest import read_manifest

@@ -11,12 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from data_prepare import memory
 from data_prepare.correlation import correlation
 from data_prepare.errors import InputError
 from data_prepare.normal_mode_analysis import elastic_network
-from data_prepare.normal_mode_analysis.elastic_network import elastic_networks, mode_groups, modes, nma_features
-from data_prepare.normal_mode_analysis.NMA_features import c_alpha_trace, nma_features_of, structure_features
+from data_prepare.normal_mode_analysis.elastic_network import elastic_networks, mode_groups, modes
+from data_prepare.normal_mode_analysis.features import c_alpha_trace, nma_features, nma_features_of
 from data_prepare.structure.readers import read_structure
+
+
+def structure_features(path, available=None):
+    return nma_features_of(*read_structure(path), available)
 
 
 def test_published_features(shared):
@@ -188,7 +193,7 @@ def test_too_large_for_the_memory_is_refused_before_anything_is_allocated(exampl
 
 
 def test_free_memory_is_the_limit_unless_one_is_given(monkeypatch):
-    monkeypatch.setattr(elastic_network, "available_memory", lambda: 10)
+    monkeypatch.setattr(memory, "available_memory", lambda: 10)
     with pytest.raises(InputError, match="3 residues need"):
         nma_features(compact(3, 0))
     nma_features(compact(3, 0), available=10**6)

@@ -1,0 +1,40 @@
+"""Which frames of a trajectory are used."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from data_prepare.command_line import Settings
+from data_prepare.errors import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameRange(Settings):
+    """Frames `begin` to `end` of a trajectory in steps of `stride`."""
+
+    begin: Annotated[int, Field(ge=0)] = 0
+    """First frame."""
+    end: Annotated[int, Field(ge=0)] | None = None
+    """Last frame, inclusive; by default the last one of the trajectory."""
+    stride: Annotated[int, Field(ge=1)] = 1
+    """Use every stride-th frame."""
+
+    def __post_init__(self) -> None:
+        """Refuse a range that ends before it begins."""
+        reversed_range = self.end is not None and self.end < self.begin
+        require(not reversed_range, f"frames {self.begin} to {self.end}: expected begin <= end")
+
+    def numbers(self, total: int, source: object) -> range:
+        """Numbers of the frames among a total of `total`.
+
+        Raises
+        ------
+        InputError
+            There is none; the message names the `source`.
+        """
+        numbers = range(self.begin, total if self.end is None else min(total, self.end + 1), self.stride)
+        require(numbers, f"{source}: no frames in the range from {self.begin}; it has {total} frames")
+        return numbers
