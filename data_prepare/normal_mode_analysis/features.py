@@ -11,7 +11,6 @@ from data_prepare.correlation import correlation
 from data_prepare.errors import InputError, require
 from data_prepare.memory import require_memory
 from data_prepare.normal_mode_analysis.elastic_network import elastic_networks, mode_groups, modes
-from data_prepare.structure.sequence import ONE_LETTER
 from data_prepare.structure.topology import Topology
 
 LARGEST_COORDINATE: Final = 1e6  # Angstrom; a file with more is broken, and squares stay finite
@@ -42,8 +41,8 @@ def c_alpha_trace(topology: Topology, xyz: NDArray) -> tuple[Topology, NDArray[n
     xyz
         (N, 3) Angstrom.
     """
-    residues = zip(topology.atoms_by_name, topology.residue_names, topology.is_protein, strict=True)
-    atoms = [atoms["CA"] for atoms, name, protein in residues if "CA" in atoms and (protein or name in ONE_LETTER)]
+    residues = zip(topology.atoms_by_name, topology.is_amino_acid, strict=True)
+    atoms = [atoms["CA"] for atoms, amino_acid in residues if amino_acid and "CA" in atoms]
     require(atoms, f"{topology.path}: no C-alpha atoms of a protein; give a protein structure")
     return topology.subset(np.array(atoms)), np.asarray(xyz, np.float64)[atoms]
 

@@ -11,8 +11,7 @@ import pytest
 from data_prepare.molecular_dynamics.contacts import ContactSearch, atom_labels, contact_lines
 from data_prepare.molecular_dynamics.features.accumulators import md_features
 from data_prepare.molecular_dynamics.frames.trajectory import first_frame, read_chunks
-from data_prepare.normal_mode_analysis.features import nma_features_of
-from data_prepare.structure.readers import read_structure, read_topology
+from data_prepare.structure.readers import read_topology
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "features"
 
@@ -45,10 +44,3 @@ def test_md_features(neopetrosiamide):
     np.testing.assert_allclose(
         features.pair[..., 9], np.load(GOLDEN / "2juy_corr.npy"), atol=1e-6
     )  # float32 superposition there
-
-
-def test_nma_features(examples):
-    _, features = nma_features_of(*read_structure(examples / "structures" / "1ubi_A.pdb.gz"))
-    with np.load(GOLDEN / "1ubi_A_nma.npz") as golden:
-        np.testing.assert_allclose(features.gnm_msf, golden["gnm_msf"], atol=1e-9)
-        np.testing.assert_allclose(features.anm_cor, golden["anm_cor"], atol=1e-9)
