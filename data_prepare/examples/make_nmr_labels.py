@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prepare.nmr.labels import read_label_table, write_label_table
+from data_prepare.nmr.assignments import read_assignments, write_assignments
 
 HERE = Path(__file__).resolve().parent
 ENTRIES = 200
@@ -28,10 +28,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("split", type=Path, help="folder with train.csv and validation.csv")
     split = parser.parse_args().split
-    table = pd.concat([read_label_table(split / f"{part}.csv") for part in ("train", "validation")])
+    table = pd.concat([read_assignments(split / f"{part}.csv") for part in ("train", "validation")])
     short = table[table["sequence"].str.len() <= LONGEST]
     chosen = short.sample(ENTRIES, random_state=SEED).sort_values("entry_ID", key=lambda names: names.astype(int))
-    write_label_table(HERE / "nmr" / "refdb_labels.csv", chosen)
+    write_assignments(HERE / "nmr" / "refdb_labels.csv", chosen)
 
 
 if __name__ == "__main__":

@@ -1,41 +1,189 @@
-"""Labels of missing assignments: which residues of a protein have their backbone amide assigned."""
+"""Assignment codes, one character per residue: their targets, and the table that holds them.
+
+The characters are those of the published sets (Wayment-Steele, El Nesr et al., Nature 2026): `A` an assigned amide,
+`.` a missing one, `p` proline, `t` disordered terminus, `x` no data, `v` fast motion (low NOE), `^` slow motion (R2
+above that of a rigid body), `b` both. RelaxDB-CPMG has its own: `X` exchange, `Y` exchange seen only in R2 without
+suppression of exchange, `N` no data, `P` proline.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
-DEFAULT_COVERAGE: Final = 0.8
+from data_prepare.errors import require
+from data_prepare.files import read_text_table, whole_file
+
+Form = Literal["missing", "relaxdb", "cpmg"]
+COLUMNS: Final = ("entry_ID", "sequence", "label", "source", "cluster")
+DSSP: Final = "dssp"  # optional last column, for naive baselines; see `model.dyna1.baselines.read_dssp`
+FORM_OF_SOURCE: Final[dict[str, Form]] = {"mbmrb": "missing", "refdb": "missing", "relaxdb": "relaxdb", "cpmg": "cpmg"}
+NOT_EVALUATED: Final = -1
+AMINO_ACIDS: Final = frozenset("ACDEFGHIKLMNPQRSTVWYX")  # X: any other residue
+MIN_COVERAGE: Final = 0.8  # a protein with fewer of its amides assigned says nothing of exchange
+
+TARGETS: Final[dict[Form, dict[str, int]]] = {
+    "missing": {".": 1, "A": 0, "p": 0, "t": NOT_EVALUATED, "x": NOT_EVALUATED, "v": 0, "b": 0, "^": 0},
+    "relaxdb": {".": 1, "A": 0, "p": 0, "t": NOT_EVALUATED, "x": NOT_EVALUATED, "v": 0, "b": 1, "^": 1},
+    "cpmg": {".": 1, "A": 0, "p": 0, "t": NOT_EVALUATED, "P": 0, "N": NOT_EVALUATED, "X": 1, "Y": 0},
+}
 
 
-def coverage(sequence: str, assigned: Sequence[bool] | np.ndarray) -> float:
-    """Share of the residues that are no prolines whose amide is assigned; 0 if there are none."""
+def mask_termini(codes: str) -> str:
+    """Write a run of `.` and `p` at either end as `t`: a disordered terminus says nothing of exchange."""
+    start = len(codes) - len(codes.lstrip(".p"))
+    end = max(len(codes.rstrip(".p")), start)
+    return "t" * start + codes[start:end] + "t" * (len(codes) - end)
+
+
+def coverage(sequence: str, assigned: ArrayLike) -> float:
+    """Fraction of the residues other than proline whose amide is assigned; 0 if there are none."""
     amides = np.array([residue != "P" for residue in sequence], bool)
     return float(np.asarray(assigned, bool)[amides].mean()) if amides.any() else 0.0
 
 
-def missing_label(sequence: str, assigned: Sequence[bool] | np.ndarray) -> str:
-    """Label of one protein from its assignments.
+def missing_codes(sequence: str, assigned: Sequence[bool] | NDArray[np.bool_]) -> str:
+    """Codes of one protein from its assignments.
 
     Parameters
     ----------
     sequence
-        L letters; `X` is a residue that is not one of the twenty.
+        L letters; `X` is a residue other than the twenty.
     assigned
         Whether 1H and 15N of the backbone amide are both assigned, (L,) bool.
 
     Returns
     -------
-    L characters: `p` proline, `A` assigned, `x` a residue `X` without assignment (it may have no amide proton at all),
-    `.` missing; all before the first and after the last `A` is `t`.
+    L characters: `p` proline, `A` assigned, `.` missing, `x` a residue `X` without assignment (it may have no amide
+    proton at all); `t` before the first and after the last `A`.
     """
-    proline, other = (np.array([residue == letter for residue in sequence], bool) for letter in "PX")
-    assigned = np.asarray(assigned, bool) & ~proline
-    characters = np.select([proline, assigned, other], list("pAx"), default=".")  # (L,)
-    places = np.flatnonzero(assigned)
-    first, last = (places[0], places[-1]) if len(places) else (len(sequence), -1)
-    characters[:first] = "t"
-    characters[last + 1 :] = "t"
-    return "".join(characters.tolist())
+    pairs = list(zip(sequence, assigned, strict=True))
+    codes = mask_termini("".join("p" if residue == "P" else "A" if known else "." for residue, known in pairs))
+    return "".join(
+        "x" if (code, residue) == (".", "X") else code for code, residue in zip(codes, sequence, strict=True)
+    )
+
+
+def targets(
+    codes: str,
+    sequence: str,
+    form: Form,
+    *,
+    missing_only: bool = False,
+    rex_only: bool = False,
+    unsuppressed: bool = False,
+) -> NDArray[np.int8]:
+    """Targets of one protein; termini are masked first.
+
+    Parameters
+    ----------
+    codes
+        One character per residue.
+    sequence
+        One letter per residue; its prolines, which have no amide proton, are never evaluated.
+    form
+        Meaning of the characters: `missing` (only missing signals are positive), `relaxdb` (also exchange seen by
+        relaxation) or `cpmg`.
+    missing_only
+        Only missing signals are positive; residues with exchange (`b`, `^`, `X`) are 0.
+    rex_only
+        Only exchange is positive; missing signals are not evaluated.
+    unsuppressed
+        Exchange seen only without its suppression (`Y` of RelaxDB-CPMG) is 1, not 0.
+
+    Returns
+    -------
+    (L,) int8: 1 exchange, 0 none, -1 not evaluated.
+
+    Raises
+    ------
+    InputError
+        The lengths differ, the form does not know a character, or `missing_only` meets one of the other options.
+    """
+    require(not (missing_only and (rex_only or unsuppressed)), "missing-only excludes rex-only and unsuppressed")
+    problem = _problem(codes, sequence, form)
+    require(not problem, problem)
+    meaning = dict(TARGETS[form])
+    if missing_only:
+        meaning |= dict.fromkeys("b^X", 0)
+    if rex_only:
+        meaning["."] = NOT_EVALUATED
+    if unsuppressed:
+        meaning["Y"] = 1
+    target = np.array([meaning[code] for code in mask_termini(codes)], dtype=np.int8)  # (L,)
+    target[[residue == "P" for residue in sequence]] = NOT_EVALUATED
+    return target
+
+
+def _problem(codes: str, sequence: str, form: Form) -> str:
+    """What is wrong with the codes of a sequence; empty if nothing is."""
+    if len(codes) != len(sequence):
+        return f"label of {len(codes)} characters for a sequence of {len(sequence)} residues"
+    if unknown := sorted(set(codes) - set(TARGETS[form])):
+        return f"label has {''.join(unknown)!r}; characters of the form {form} are {' '.join(TARGETS[form])}"
+    return ""
+
+
+def assignment_table(rows: Sequence[tuple[str, str, str]], source: str) -> pd.DataFrame:
+    """Table (`COLUMNS`) of rows of entry_ID, sequence and codes, without clusters."""
+    table = pd.DataFrame(rows, columns=list(COLUMNS[:3]), dtype=str)
+    return table.assign(source=source, cluster="")
+
+
+def read_assignments(path: str | Path) -> pd.DataFrame:
+    """Read and check a table of assignment codes.
+
+    Parameters
+    ----------
+    path
+        CSV with the columns entry_ID, sequence, label (the codes), source, cluster, and optionally dssp; others are
+        left out. `source` (mbmrb, refdb, relaxdb, cpmg) gives the form of the codes, `cluster` may be empty.
+
+    Returns
+    -------
+    These columns as text.
+
+    Raises
+    ------
+    InputError
+        The file or a column is missing, or a row cannot be used.
+    """
+    table = _known_columns(read_text_table(path, COLUMNS))
+    check_assignments(table, path)
+    return table
+
+
+def write_assignments(path: str | Path, table: pd.DataFrame) -> None:
+    """Write the columns of a checked table; the file appears complete or not at all."""
+    with whole_file(path) as temporary:
+        _known_columns(table).to_csv(temporary, index=False)
+
+
+def check_assignments(table: pd.DataFrame, path: str | Path) -> None:
+    """Raise InputError naming `path` and the first entry whose name, source, sequence, codes or dssp are wrong."""
+    require(len(table), f"{path}: no entry; add one")
+    seen: set[str] = set()
+    structures = table[DSSP] if DSSP in table else [""] * len(table)
+    columns = (table[column] for column in COLUMNS[:4])
+    for line, (name, sequence, codes, source, dssp) in enumerate(zip(*columns, structures, strict=True), start=2):
+        require(name, f"{path}, line {line}: entry_ID is empty")
+        where = f"{path}: entry {name}:"
+        require(name not in seen, f"{where} duplicate; rename or remove one")
+        seen.add(name)
+        require(source in FORM_OF_SOURCE, f"{where} unknown source {source!r}; known are {', '.join(FORM_OF_SOURCE)}")
+        require(sequence, f"{where} the sequence is empty")
+        unknown = "".join(sorted(set(sequence) - AMINO_ACIDS))
+        require(not unknown, f"{where} residue {unknown!r}; write residues other than the 20 as X")
+        problem = _problem(codes, sequence, FORM_OF_SOURCE[source])
+        require(not problem, f"{where} {problem}")
+        fits = len(dssp) in (0, len(sequence))
+        require(fits, f"{where} dssp of {len(dssp)} letters, expected {len(sequence)} (one per residue) or none")
+
+
+def _known_columns(table: pd.DataFrame) -> pd.DataFrame:
+    return table[[*COLUMNS, DSSP] if DSSP in table else list(COLUMNS)]

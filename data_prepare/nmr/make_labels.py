@@ -20,14 +20,14 @@ import tyro
 
 from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file, write_text
-from data_prepare.nmr.assignments import DEFAULT_COVERAGE
-from data_prepare.nmr.labels import FORM_OF_SOURCE, read_label_table, targets, write_label_table
-from data_prepare.nmr.nmr_star import STAR_SUFFIXES, star_labels
-from data_prepare.nmr.refdb import missing_rates, rates_text, read_refdb, refdb_labels
+from data_prepare.nmr.assignments import FORM_OF_SOURCE, MIN_COVERAGE, read_assignments, targets, write_assignments
+from data_prepare.nmr.nmr_star import STAR_SUFFIXES, read_star
+from data_prepare.nmr.refdb import missing_rates, rates_text, read_refdb, refdb_codes
 from data_prepare.nmr.relaxation import read_relaxation
 from data_prepare.nmr.relaxdb import PICKLES, read_relaxdb, read_split_list, select_entries
 from data_prepare.nmr.splits import (
     MIN_IDENTITY,
+    VALIDATION_FRACTION,
     check_identity,
     check_share_and_seed,
     join_tests,
@@ -47,7 +47,7 @@ class RefdbConfig:
     """CSV of labels to write; `<output>_rates.csv` and `.txt` go beside it."""
     file: Path | None = None
     """Table of backbone shifts. Default: the one of makeshift-nmr."""
-    min_coverage: float = DEFAULT_COVERAGE
+    min_coverage: float = MIN_COVERAGE
     """Smallest share of assigned amides of an entry."""
     debug: bool = False
     """Show the traceback of an error."""
@@ -80,7 +80,7 @@ class StarConfig:
     """NMR-STAR file, or folder of them."""
     output: Path
     """CSV of labels to write; failures.csv, what was left out and why, goes beside it."""
-    min_coverage: float = DEFAULT_COVERAGE
+    min_coverage: float = MIN_COVERAGE
     """Smallest share of assigned amides of a protein."""
     debug: bool = False
     """Show the traceback of an error."""
@@ -112,7 +112,7 @@ class SplitConfig:
     """Share of identical residues from which on entries are similar: to a test entry, and within a cluster."""
     clusters: Path | None = None
     """TSV of representative and entry instead of clusters by MMseqs2."""
-    validation_share: float = 0.1
+    validation_share: float = VALIDATION_FRACTION
     """Share of the entries that validate."""
     seed: int = 0
     """Of the split."""
@@ -169,9 +169,9 @@ def make_refdb(config: RefdbConfig) -> None:
     rates_csv, rates_txt = (config.output.with_name(f"{config.output.stem}_rates.{kind}") for kind in ("csv", "txt"))
     check_outputs([config.output, rates_csv, rates_txt], [config.file])
     residues = read_refdb(config.file)
-    table = refdb_labels(residues, config.min_coverage)
+    table = refdb_codes(residues, config.min_coverage)
     rates = missing_rates(residues)
-    write_label_table(config.output, table)
+    write_assignments(config.output, table)
     with whole_file(rates_csv) as temporary:
         rates.to_csv(temporary, index=False, float_format="%.5f")
     write_text(rates_txt, rates_text(rates))
@@ -189,7 +189,7 @@ def make_relaxdb(config: RelaxdbConfig) -> None:
             raise InputError(f"{config.split_list}: none of its entries is in {config.file}")
         if absent:
             print(f"{config.split_list}: {len(absent)} entries are not in {config.file}: {', '.join(absent)}")
-    write_label_table(config.output, table)
+    write_assignments(config.output, table)
     print(f"{config.output}: {summary(table)}")
 
 
@@ -198,14 +198,14 @@ def make_star(config: StarConfig) -> None:
     check_outputs([config.output], [config.file])
     failures = config.output.with_name("failures.csv")
     check_outputs([config.output, failures], [config.file])
-    table, left_out = star_labels(config.file, config.min_coverage, progress=True)
+    table, left_out = read_star(config.file, config.min_coverage, progress=True)
     with whole_file(failures) as temporary:
         left_out.to_csv(temporary, index=False)
     counts = left_out["kind"].value_counts()
     told = f"{counts.get('failed', 0)} failed, {counts.get('filtered', 0)} filtered (reasons in {failures})"
     if table.empty:
         raise InputError(f"{config.file}: no labels; {told}")
-    write_label_table(config.output, table)
+    write_assignments(config.output, table)
     print(f"{config.output}: {summary(table)}; {told}")
 
 
@@ -213,7 +213,7 @@ def make_relaxation(config: RelaxationConfig) -> None:
     """Write the labels of relaxation measurements."""
     check_outputs([config.output], [config.file])
     table = read_relaxation(config.file)
-    write_label_table(config.output, table)
+    write_assignments(config.output, table)
     print(f"{config.output}: {summary(table)}")
 
 
@@ -223,12 +223,12 @@ def make_split(config: SplitConfig) -> None:
     check_share_and_seed(config.validation_share, config.seed)
     outputs = [config.output / f"{name}.csv" for name in ("train", "validation", "removed")]
     check_outputs(outputs, [*config.table, *config.against, config.clusters])
-    table = pd.concat([read_label_table(path) for path in config.table], ignore_index=True).fillna("")
+    table = pd.concat([read_assignments(path) for path in config.table], ignore_index=True).fillna("")
     if (twice := table["entry_ID"].duplicated()).any():
         raise InputError(f"entry {table['entry_ID'][twice].iloc[0]} is in two tables; rename or remove one")
     removed = pd.DataFrame(columns=["entry_ID", "test_entry", "identity", "reason"])
     if config.against:
-        tests = join_tests({str(path): read_label_table(path) for path in config.against})
+        tests = join_tests({str(path): read_assignments(path) for path in config.against})
         table, removed = without_tests(table, tests, config.min_identity, config.threads)
         if table.empty:
             names = ", ".join(map(str, config.table))
@@ -240,7 +240,7 @@ def make_split(config: SplitConfig) -> None:
     for reason, rows in removed.groupby("reason"):
         print(f"removed: {len(rows)} entries, {reason}")
     for name, part in (("train", train), ("validation", validation)):
-        write_label_table(config.output / f"{name}.csv", part)
+        write_assignments(config.output / f"{name}.csv", part)
         print(f"{config.output / name}.csv: {summary(part)}, {part['cluster'].nunique()} clusters")
 
 

@@ -33,8 +33,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from data_prepare.errors import InputError
-from data_prepare.nmr.assignments import DEFAULT_COVERAGE, coverage, missing_label
-from data_prepare.nmr.labels import label_table
+from data_prepare.nmr.assignments import MIN_COVERAGE, assignment_table, coverage, missing_codes
 from data_prepare.structure.sequence import ONE_LETTER, UNKNOWN
 
 if TYPE_CHECKING:
@@ -126,8 +125,8 @@ def parse_star(path: str | Path) -> Entry:
         raise InputError(f"{path}: not a readable NMR-STAR file ({type(error).__name__}: {_line(error)})") from None
 
 
-def labels_of_star(
-    path: str | Path, min_coverage: float = DEFAULT_COVERAGE
+def codes_of_deposition(
+    path: str | Path, min_coverage: float = MIN_COVERAGE
 ) -> tuple[list[tuple[str, str, str]], list[LeftOut]]:
     """Labels of the proteins of one deposition.
 
@@ -183,12 +182,12 @@ def labels_of_star(
             reason = f"{share:.1%} of the amides assigned, less than {min_coverage:.1%}"
             left_out.append(LeftOut(str(path), identifier, "filtered", reason))
         else:
-            rows.append((f"{deposition}_{identifier}", sequence, missing_label(sequence, assigned)))
+            rows.append((f"{deposition}_{identifier}", sequence, missing_codes(sequence, assigned)))
     return rows, left_out
 
 
-def star_labels(
-    source: str | Path, min_coverage: float = DEFAULT_COVERAGE, progress: bool = False
+def read_star(
+    source: str | Path, min_coverage: float = MIN_COVERAGE, progress: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Labels of a folder of NMR-STAR files, or of one.
 
@@ -225,7 +224,7 @@ def star_labels(
     left_out: list[LeftOut] = []
     for path in tqdm(files, desc="NMR-STAR", unit="file", disable=not progress):
         try:
-            found, without = labels_of_star(path, min_coverage)
+            found, without = codes_of_deposition(path, min_coverage)
         except InputError as error:
             left_out.append(LeftOut(str(path), "", "failed", str(error).removeprefix(f"{path}: ")))
             continue
@@ -233,7 +232,9 @@ def star_labels(
         for row in found:
             if rows.setdefault(row[0], row) is not row:
                 left_out.append(LeftOut(str(path), row[0], "failed", "another file has this entry and entity already"))
-    return label_table(list(rows.values()), "mbmrb"), pd.DataFrame(left_out, columns=list(LEFT_OUT_COLUMNS), dtype=str)
+    return assignment_table(list(rows.values()), "mbmrb"), pd.DataFrame(
+        left_out, columns=list(LEFT_OUT_COLUMNS), dtype=str
+    )
 
 
 def _protein(frame: Saveframe, identifier: str) -> _Protein | None:

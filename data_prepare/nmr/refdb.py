@@ -15,8 +15,15 @@ import numpy as np
 import pandas as pd
 
 from data_prepare.errors import InputError
-from data_prepare.nmr.assignments import DEFAULT_COVERAGE, coverage, missing_label
-from data_prepare.nmr.labels import AMINO_ACIDS, DSSP, label_table, targets
+from data_prepare.nmr.assignments import (
+    AMINO_ACIDS,
+    DSSP,
+    MIN_COVERAGE,
+    assignment_table,
+    coverage,
+    missing_codes,
+    targets,
+)
 
 COLUMNS: Final = ("bmrb_id", "seq_id", "aa", "ss", "H", "N")
 STRUCTURES: Final = {"B": "strand", "C": "coil", "H": "helix"}  # all else is unknown
@@ -96,12 +103,12 @@ def _entries(residues: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for entry in (slice(*border) for border in pairwise(borders)):
         sequence = "".join(letters[entry])
-        label, share = missing_label(sequence, assigned[entry]), coverage(sequence, assigned[entry])
+        label, share = missing_codes(sequence, assigned[entry]), coverage(sequence, assigned[entry])
         rows.append((names[entry.start], sequence, label, list(structures[entry]), share))
     return pd.DataFrame(rows, columns=["entry_ID", "sequence", "label", "structure", "coverage"])
 
 
-def refdb_labels(residues: pd.DataFrame, min_coverage: float = DEFAULT_COVERAGE) -> pd.DataFrame:
+def refdb_codes(residues: pd.DataFrame, min_coverage: float = MIN_COVERAGE) -> pd.DataFrame:
     """Labels of the entries whose amides are mostly assigned.
 
     Parameters
@@ -129,7 +136,7 @@ def refdb_labels(residues: pd.DataFrame, min_coverage: float = DEFAULT_COVERAGE)
         raise InputError(f"none of {len(entries)} entries has {min_coverage:.0%} of its amides assigned")
     rows = list(kept[["entry_ID", "sequence", "label"]].itertuples(index=False, name=None))
     dssp = ["".join(map(DSSP_LETTERS.__getitem__, structure)) for structure in kept["structure"]]
-    return label_table(rows, "refdb").assign(**{DSSP: dssp})
+    return assignment_table(rows, "refdb").assign(**{DSSP: dssp})
 
 
 def missing_rates(residues: pd.DataFrame, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
@@ -140,7 +147,7 @@ def missing_rates(residues: pd.DataFrame, thresholds: Sequence[float] = THRESHOL
     residues
         As `read_refdb` gives it.
     thresholds
-        Coverages, see `refdb_labels`.
+        Coverages, see `refdb_codes`.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from data_prepare.errors import InputError
 from data_prepare.files import read_text_table
-from data_prepare.nmr.labels import check_label_table, label_table
+from data_prepare.nmr.assignments import assignment_table, check_assignments
 
 FAST_NOE: Final = 0.65  # an amide with this NOE or less moves in picoseconds to nanoseconds
 SMALLEST_EXCESS: Final = 1.0  # 1/s; less excess of R2 than this is not called exchange in any protein
@@ -57,7 +57,7 @@ def excess_r2(r1: ArrayLike, r2: ArrayLike, scaled: ArrayLike) -> np.ndarray:
     return np.asarray(r2, float) - np.asarray(r1, float) * np.asarray(scaled, float)
 
 
-def relaxation_label(
+def relaxation_codes(
     sequence: str,
     assigned: ArrayLike,
     r1: ArrayLike,
@@ -140,7 +140,7 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
     ------
     InputError
         If the file or a column is missing, a value is not a number or cannot be one of its kind, the rows of an entry
-        are apart, or the table of labels is refused (`check_label_table`).
+        are apart, or the table of labels is refused (`check_assignments`).
     """
     table = read_text_table(path, COLUMNS)
     _check_entries(table, path)
@@ -168,10 +168,10 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
         sequence = "".join(table.loc[residues.index, "residue"])
         r1, r2, noe, predicted = (residues[column].to_numpy(float) for column in COLUMNS[3:])
         scaled = scale_to_rigid(predicted, r1, r2, noe)
-        label = relaxation_label(sequence, residues["assigned"] == 1, r1, r2, noe, scaled, predicted)
+        label = relaxation_codes(sequence, residues["assigned"] == 1, r1, r2, noe, scaled, predicted)
         rows.append((str(name), sequence, label))
-    labels = label_table(rows, "relaxdb")
-    check_label_table(labels, str(path))  # here, where the message can name the input
+    labels = assignment_table(rows, "relaxdb")
+    check_assignments(labels, str(path))  # here, where the message can name the input
     return labels
 
 

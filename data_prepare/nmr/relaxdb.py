@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from data_prepare.errors import InputError
-from data_prepare.nmr.labels import check_label_table, label_table
+from data_prepare.nmr.assignments import assignment_table, check_assignments
 from data_prepare.pickles import load_restricted
 
 FIELDS: Final = ("entry_ID", "sequence", "label")
@@ -39,8 +39,8 @@ def read_relaxdb(path: str | Path, source: Literal["relaxdb", "cpmg"] = "relaxdb
     """
     path = Path(path)
     rows = _pickled_rows(path) if path.is_dir() else _json_rows(path)
-    table = label_table(rows, source)
-    check_label_table(table, str(path))
+    table = assignment_table(rows, source)
+    check_assignments(table, str(path))
     return table
 
 

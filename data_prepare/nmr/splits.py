@@ -17,9 +17,10 @@ from scipy.sparse.csgraph import connected_components
 
 from data_prepare.dataset.splits import entry_clusters, read_clusters, run_mmseqs, split_by_cluster
 from data_prepare.errors import InputError
-from data_prepare.nmr.labels import check_label_table
+from data_prepare.nmr.assignments import check_assignments
 
 MIN_IDENTITY: Final = 0.3
+VALIDATION_FRACTION: Final = 0.1  # of the entries
 ALIGNED: Final = 0.5  # of the shorter sequence: a shared domain counts, a shared helix does not
 # Short proteins at 30 % identity share few exact words: the most sensitive prefilter with words of 5, nothing masked,
 # no limit of hits. The E-value refers to the test set alone (about 20,000 residues in RelaxDB), where 0.1 is some 23
@@ -42,10 +43,10 @@ def check_identity(min_identity: float) -> None:
         raise InputError(f"min-identity {min_identity:g}: expected a share above 0, at most 1 (0.3 is 30 %)")
 
 
-def check_share_and_seed(validation_share: float, seed: int) -> None:
+def check_share_and_seed(validation_fraction: float, seed: int) -> None:
     """Refuse a share of validation that leaves one side empty, and a seed that NumPy does not take."""
-    if not 0 < validation_share < 1:
-        raise InputError(f"validation-share {validation_share:g}: expected a share between 0 and 1")
+    if not 0 < validation_fraction < 1:
+        raise InputError(f"validation-share {validation_fraction:g}: expected a share between 0 and 1")
     if seed < 0:
         raise InputError(f"seed {seed}: expected 0 or more")
 
@@ -233,7 +234,7 @@ def without_tests(
 
 
 def train_and_validation(
-    table: pd.DataFrame, validation_share: float = 0.1, seed: int = 0
+    table: pd.DataFrame, validation_fraction: float = VALIDATION_FRACTION, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split entries by cluster, whole clusters to one side.
 
@@ -241,7 +242,7 @@ def train_and_validation(
     ----------
     table
         Table of labels with clusters; an empty one is a cluster of its own.
-    validation_share
+    validation_fraction
         Share of the entries that validate.
     seed
         Of the random order of clusters.
@@ -255,12 +256,12 @@ def train_and_validation(
     InputError
         If there is no entry, or only one cluster, or the share or the seed cannot be used.
     """
-    check_share_and_seed(validation_share, seed)
-    check_label_table(table, "entries to split")
+    check_share_and_seed(validation_fraction, seed)
+    check_assignments(table, "entries to split")
     names = table["entry_ID"]
     clusters = {name: cluster or name for name, cluster in zip(names, table["cluster"], strict=True)}
     if len(set(clusters.values())) < 2:
         raise InputError("all entries are one cluster: nothing to validate on; give more entries")
-    split = split_by_cluster(names, clusters, dict.fromkeys(names, "all"), validation_share, seed)
+    split = split_by_cluster(names, clusters, dict.fromkeys(names, "all"), validation_fraction, seed)
     validates = names.map(split) == "test"
     return table[~validates].reset_index(drop=True), table[validates].reset_index(drop=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
 from data_prepare.files import read_text_table
-from model.dyna1.data import Protein
+from model.dyna1.data import AnnotatedProtein
 from model.network.tokenizer import TOKEN_ID
 
 # 0 strand, 1 coil, 2 helix, as in the published files; -1 unknown
@@ -37,19 +37,19 @@ class Baseline:
     otherwise: float  # of kinds that the training labels lack
     of_amino_acid: Mapping[Key, float] = field(default_factory=dict)  # before that: of the amino acid of such a kind
 
-    def scores(self, protein: Protein, dssp: Dssp) -> NDArray[np.float64]:
+    def scores(self, protein: AnnotatedProtein, dssp: Dssp) -> NDArray[np.float64]:
         """Probabilities (L,) of a protein; its class per residue is needed unless the name is amino acid."""
         kinds = keys(self.columns, protein, dssp)
         return np.array([self.probability.get(key, self.of_amino_acid.get(key[:1], self.otherwise)) for key in kinds])
 
 
-def keys(columns: Sequence[str], protein: Protein, dssp: Dssp) -> list[Key]:
+def keys(columns: Sequence[str], protein: AnnotatedProtein, dssp: Dssp) -> list[Key]:
     """Kind of each residue."""
     numbers = {"token": lambda: [TOKEN_ID[residue] for residue in protein.sequence], "dssp": lambda: dssp[protein.name]}
     return [tuple(map(int, key)) for key in zip(*(numbers[column]() for column in columns), strict=True)]
 
 
-def fit_baselines(proteins: Sequence[Protein], dssp: Dssp) -> list[Baseline]:
+def fit_baselines(proteins: Sequence[AnnotatedProtein], dssp: Dssp) -> list[Baseline]:
     """Share of positives among the evaluated residues of each kind.
 
     Baselines with DSSP classes are fitted on the proteins that have them, and left out where none has. A pair of amino
@@ -110,7 +110,7 @@ def read_baselines(folder: Path) -> list[Baseline]:
     return found
 
 
-def read_dssp(path: Path, proteins: Sequence[Protein]) -> dict[str, NDArray[np.int64]]:
+def read_dssp(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, NDArray[np.int64]]:
     """DSSP class of each residue of the proteins, from the column `dssp` of a CSV table or a column-oriented JSON.
 
     Parameters

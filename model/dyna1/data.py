@@ -21,16 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_prepare.errors import InputError
-from data_prepare.nmr.labels import COLUMNS, FORM_OF_SOURCE, NOT_EVALUATED, read_label_table, targets
-from model.dyna1.embeddings.cache import EmbeddingCache, write_cache
-from model.dyna1.embeddings.entries import Entry
-from model.dyna1.embeddings.language_models import Embedder, EmbeddingSource, OneHot, make_embedder
-from model.training.processes import Process
+from data_prepare.nmr.assignments import COLUMNS, FORM_OF_SOURCE, NOT_EVALUATED, read_assignments, targets
 
 LOGGER: Final = logging.getLogger("seqdance")
 
 
-class Protein(NamedTuple):
+class AnnotatedProtein(NamedTuple):
     """A protein with one target per residue."""
 
     name: str
@@ -39,11 +35,13 @@ class Protein(NamedTuple):
     cluster: str
 
 
-Read = Callable[[str, str], Tensor]  # name, sequence -> (L, width) float32 embedding, or (L, L, channels) pairs
-Window = tuple[Protein, int]  # a protein and the first of its residues that are seen
+ReadEmbedding = Callable[
+    [str, str], Tensor
+]  # name, sequence -> (L, width) float32 embedding, or (L, L, channels) pairs
+Window = tuple[AnnotatedProtein, int]  # a protein and the first of its residues that are seen
 
 
-class Batch(NamedTuple):
+class ProteinBatch(NamedTuple):
     """Padded windows of proteins."""
 
     names: tuple[str, ...]
@@ -51,29 +49,29 @@ class Batch(NamedTuple):
     padding: Tensor  # (B, L) bool, True where there is no residue
     target: Tensor  # (B, L) int8, -1 where not evaluated and at padding
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> ProteinBatch:
         """Return the batch on a device."""
-        return Batch(self.names, *(tensor.to(device) for tensor in self[1:]))
+        return ProteinBatch(self.names, *(tensor.to(device) for tensor in self[1:]))
 
 
-def labelled_proteins(
+def annotated_proteins(
     table: pd.DataFrame,
     path: str,
     *,
     missing_only: bool = False,
     rex_only: bool = False,
     unsuppressed: bool = False,
-) -> list[Protein]:
+) -> list[AnnotatedProtein]:
     """Proteins of a table of labels that have a residue to evaluate; a warning names the others.
 
     Parameters
     ----------
     table
-        As `read_label_table` gives it. A protein without a cluster is one of its own.
+        As `read_assignments` gives it. A protein without a cluster is one of its own.
     path
         Where the table is from, for messages.
     missing_only, rex_only, unsuppressed
-        As in `data_prepare.nmr.labels.targets`.
+        As in `data_prepare.nmr.assignments.targets`.
 
     Raises
     ------
@@ -83,7 +81,7 @@ def labelled_proteins(
     options = {"missing_only": missing_only, "rex_only": rex_only, "unsuppressed": unsuppressed}
     rows = table[list(COLUMNS)].itertuples(index=False, name=None)
     proteins = [
-        Protein(name, sequence, targets(label, sequence, FORM_OF_SOURCE[source], **options), cluster)
+        AnnotatedProtein(name, sequence, targets(label, sequence, FORM_OF_SOURCE[source], **options), cluster)
         for name, sequence, label, source, cluster in rows
     ]
     kept = [protein for protein in proteins if (protein.target != NOT_EVALUATED).any()]
@@ -95,12 +93,12 @@ def labelled_proteins(
     return kept
 
 
-def read_proteins(path: Path) -> list[Protein]:
-    """Proteins of a label table (CSV), see `labelled_proteins`."""
-    return labelled_proteins(read_label_table(path), str(path))
+def read_proteins(path: Path) -> list[AnnotatedProtein]:
+    """Proteins of a label table (CSV), see `annotated_proteins`."""
+    return annotated_proteins(read_assignments(path), str(path))
 
 
-def cluster_members(proteins: Sequence[Protein]) -> list[list[int]]:
+def cluster_members(proteins: Sequence[AnnotatedProtein]) -> list[list[int]]:
     """Numbers of the proteins of each cluster, in order of first appearance."""
     members: dict[tuple[str, str], list[int]] = {}
     for number, protein in enumerate(proteins):
@@ -109,7 +107,7 @@ def cluster_members(proteins: Sequence[Protein]) -> list[list[int]]:
     return list(members.values())
 
 
-class TrainingSet:
+class ClusterSampler:
     """The updates of a training: in each epoch every sequence cluster sends one random member, in random order.
 
     Parameters
@@ -124,7 +122,7 @@ class TrainingSet:
         Longer proteins are cut to a random window of this length.
     """
 
-    def __init__(self, proteins: Sequence[Protein], seed: int, batch: int, crop: int) -> None:
+    def __init__(self, proteins: Sequence[AnnotatedProtein], seed: int, batch: int, crop: int) -> None:
         self.proteins, self.seed, self.batch, self.crop = list(proteins), seed, batch, crop
         self.clusters = cluster_members(proteins)
         self.updates = -(-len(self.clusters) // batch)  # of an epoch
@@ -167,7 +165,7 @@ class TrainingSet:
         cuts = np.linspace(0, len(own), min(parts, len(own)) + 1).astype(int)
         return [own[first:last] for first, last in pairwise(cuts)]
 
-    def load(self, share: Sequence[Window], read: Read) -> Batch:
+    def load(self, share: Sequence[Window], read: ReadEmbedding) -> ProteinBatch:
         """Read the embeddings of windows."""
         rows = []
         for protein, start in share:
@@ -185,13 +183,13 @@ class TrainingSet:
         return hashlib.sha256(json.dumps([self.seed, self.batch, self.crop, content]).encode()).hexdigest()
 
 
-def fingerprint_of(proteins: Sequence[Protein]) -> str:
+def fingerprint_of(proteins: Sequence[AnnotatedProtein]) -> str:
     """What a measure on these proteins follows from: names, sequences and targets."""
     content = [(protein.name, protein.sequence, protein.target.tolist()) for protein in proteins]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def embedding_of(protein: Protein, read: Read) -> Tensor:
+def embedding_of(protein: AnnotatedProtein, read: ReadEmbedding) -> Tensor:
     """Embedding with one row per residue.
 
     Raises
@@ -207,7 +205,7 @@ def embedding_of(protein: Protein, read: Read) -> Tensor:
     return embedding
 
 
-def collate(rows: Sequence[tuple[str, Tensor, NDArray[np.int8]]]) -> Batch:
+def collate(rows: Sequence[tuple[str, Tensor, NDArray[np.int8]]]) -> ProteinBatch:
     """Pad names, embeddings and targets to the longest protein."""
     names, embeddings, labels = zip(*rows, strict=True)
     lengths = torch.tensor([len(label) for label in labels])
@@ -219,39 +217,14 @@ def collate(rows: Sequence[tuple[str, Tensor, NDArray[np.int8]]]) -> Batch:
         n = len(label)
         (embedding[row, :n] if sides == 1 else embedding[row, :n, :n]).copy_(values)
         target[row, :n] = torch.from_numpy(label)
-    return Batch(names, embedding, torch.arange(longest) >= lengths[:, None], target)
+    return ProteinBatch(names, embedding, torch.arange(longest) >= lengths[:, None], target)
 
 
-def whole_batches(proteins: Sequence[Protein], read: Read, size: int) -> Iterator[Batch]:
+def whole_batches(proteins: Sequence[AnnotatedProtein], read: ReadEmbedding, size: int) -> Iterator[ProteinBatch]:
     """Whole proteins, `size` of similar length at a time."""
     order = sorted(proteins, key=lambda protein: len(protein.sequence))
     for first in range(0, len(order), size):
         yield collate([(p.name, embedding_of(p, read), p.target) for p in order[first : first + size]])
-
-
-def open_embeddings(line: str, cache: Path, proteins: Sequence[Protein], process: Process) -> EmbeddingSource:
-    """Source of the embeddings of a training.
-
-    One-hot letters are made when they are read. Those of a language model are computed once, by rank 0, and kept in the
-    file `cache`; what it has already is not computed again.
-
-    Raises
-    ------
-    InputError
-        The source cannot be used, or a file of embeddings lacks a protein.
-    """
-
-    def kept() -> str:
-        source = make_embedder(line, process.device)
-        if not isinstance(source, Embedder) or isinstance(source, OneHot):
-            return line
-        write_cache(cache, source, [Entry(protein.name, protein.sequence) for protein in proteins])
-        return f"cache:{cache}"
-
-    source = make_embedder(process.first(kept), process.device)
-    if isinstance(source, EmbeddingCache) and (missing := [p.name for p in proteins if p.name not in source]):
-        raise InputError(f"{source.path}: lacks {first_names(missing)}; add them with seqdance dyna1 embed")
-    return source
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:

@@ -23,14 +23,22 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file, write_text
-from data_prepare.nmr.labels import read_label_table
+from data_prepare.nmr.assignments import read_assignments
 from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entries
 from model.dyna1.baselines import Baseline, fit_baselines, read_baselines, read_dssp
 from model.dyna1.classifier import Classifier, p_exchange
-from model.dyna1.data import Protein, Read, first_names, labelled_proteins, read_proteins, whole_batches
-from model.dyna1.embeddings.language_models import check_source, default_embedder, make_embedder
+from model.dyna1.data import (
+    AnnotatedProtein,
+    ReadEmbedding,
+    annotated_proteins,
+    first_names,
+    read_proteins,
+    whole_batches,
+)
+from model.dyna1.embeddings.embedders import make_embedder
 from model.dyna1.loading import load_dyna1
 from model.dyna1.metrics import FEWEST_POSITIVES, by_chance, per_protein, summarise
+from model.dyna1.sources import check_source, default_embedder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,13 +134,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return metrics
 
 
-def read_data(config: EvaluateConfig) -> tuple[list[Protein], list[str]]:
+def read_data(config: EvaluateConfig) -> tuple[list[AnnotatedProtein], list[str]]:
     """Proteins to evaluate, and the names of the split list that the data do not have."""
     path = config.file or Path(config.data)
     if config.data in PUBLISHED and path.suffix != ".csv":
         table = read_relaxdb(path, config.data)  # type: ignore[arg-type]
     else:
-        table = read_label_table(path)
+        table = read_assignments(path)
     absent: list[str] = []
     if config.split is not None:
         table, absent = select_entries(table, read_split_list(config.split))
@@ -141,10 +149,12 @@ def read_data(config: EvaluateConfig) -> tuple[list[Protein], list[str]]:
         if table.empty:
             raise InputError(f"{config.split}: {path} has none of its entries")
     options = {name: getattr(config, name) for name in ("missing_only", "rex_only", "unsuppressed")}
-    return labelled_proteins(table, str(path), **options), absent
+    return annotated_proteins(table, str(path), **options), absent
 
 
-def all_scores(config: EvaluateConfig, proteins: Sequence[Protein]) -> dict[str, dict[str, NDArray[np.float64]]]:
+def all_scores(
+    config: EvaluateConfig, proteins: Sequence[AnnotatedProtein]
+) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Predictor -> entry -> probabilities (L,); the classifier first."""
     scores: dict[str, dict[str, NDArray[np.float64]]] = {}
     if config.weights is not None:
@@ -198,7 +208,7 @@ def naive_baselines(config: EvaluateConfig) -> list[Baseline]:
 
 
 def logits_of(
-    model: Classifier, proteins: Sequence[Protein], read: Read, size: int, precision: str = "fp32"
+    model: Classifier, proteins: Sequence[AnnotatedProtein], read: ReadEmbedding, size: int, precision: str = "fp32"
 ) -> dict[str, NDArray[np.float32]]:
     """Logits of whole proteins in evaluation mode, into which the model is put.
 
@@ -229,7 +239,9 @@ def logits_of(
     return logits
 
 
-def residue_table(proteins: Sequence[Protein], scores: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> pd.DataFrame:
+def residue_table(
+    proteins: Sequence[AnnotatedProtein], scores: Mapping[str, Mapping[str, NDArray[np.float64]]]
+) -> pd.DataFrame:
     """entry_ID, position (from 1), residue, target, and the probability of each predictor."""
     parts = []
     for protein in proteins:

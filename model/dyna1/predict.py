@@ -25,15 +25,11 @@ from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file, write_text
 from model.dyna1.classifier import Classifier, p_exchange
 from model.dyna1.embeddings.cache import EmbeddingCache
-from model.dyna1.embeddings.entries import Entry, embed_entries, entries_of
-from model.dyna1.embeddings.language_models import (
-    Embedder,
-    EmbeddingSource,
-    check_source,
-    default_embedder,
-    make_embedder,
-)
+from model.dyna1.embeddings.chains import ChainInput, chain_inputs, embed_chains
+from model.dyna1.embeddings.embedders import make_embedder
+from model.dyna1.embeddings.source import Embedder, EmbeddingSource
 from model.dyna1.loading import load_dyna1
+from model.dyna1.sources import check_source, default_embedder
 from model.inference.b_factors import write_b_factors
 from model.inference.inputs import key
 
@@ -88,7 +84,7 @@ def predict(config: PredictConfig) -> list[Path]:
     if config.cache and config.embedder:
         raise InputError("--cache and --embedder are given; give one of them")
     given = (config.sequence, config.fasta, config.pdb, config.cif)
-    entries = entries_of(*given, config.chain, config.use_pdb_seq, config.name)
+    entries = chain_inputs(*given, config.chain, config.use_pdb_seq, config.name)
     bases = _file_names(config.save_dir, entries)
     classifier = load_dyna1(config.weights, config.device)
     source = make_embedder(
@@ -120,7 +116,7 @@ def predict(config: PredictConfig) -> list[Path]:
     return written
 
 
-def predict_exchange(classifier: Classifier, source: EmbeddingSource, entry: Entry) -> NDArray[np.float32]:
+def predict_exchange(classifier: Classifier, source: EmbeddingSource, entry: ChainInput) -> NDArray[np.float32]:
     """Probability of exchange of each residue.
 
     Parameters
@@ -146,7 +142,7 @@ def predict_exchange(classifier: Classifier, source: EmbeddingSource, entry: Ent
         entry = entry.sequence_alone()
     try:
         if isinstance(source, Embedder):
-            embedding = embed_entries(source, [entry])[0]
+            embedding = embed_chains(source, [entry])[0]
         elif isinstance(source, EmbeddingCache):
             embedding = source.read_entry(entry)
         else:
@@ -167,7 +163,7 @@ def predict_exchange(classifier: Classifier, source: EmbeddingSource, entry: Ent
     return p_exchange(logits).float().cpu().numpy()
 
 
-def table(entry: Entry, p: NDArray[np.float32]) -> pd.DataFrame:
+def table(entry: ChainInput, p: NDArray[np.float32]) -> pd.DataFrame:
     """Columns position (from 1), residue, p_exchange; with a structure structure_residue, empty if unresolved."""
     columns = {"position": np.arange(1, len(p) + 1), "residue": list(entry.sequence), "p_exchange": p}
     if entry.structure_residues is not None:
@@ -175,7 +171,7 @@ def table(entry: Entry, p: NDArray[np.float32]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def pymol_script(structure: str, entry: Entry) -> str:
+def pymol_script(structure: str, entry: ChainInput) -> str:
     """PyMOL commands that load a structure beside the script and draw its B-factors as width and colour."""
     chain = next((label.split(":")[0] for label in entry.structure_residues or () if label), "")
     shown = f"dyna1 and chain {chain}" if chain != "X" else "dyna1"  # X stands for a blank id
@@ -191,7 +187,7 @@ def pymol_script(structure: str, entry: Entry) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot_profile(entry: Entry, p: NDArray[np.float32], path: str | Path) -> None:
+def plot_profile(entry: ChainInput, p: NDArray[np.float32], path: str | Path) -> None:
     """Picture of p_exchange along the sequence, 100 residues in a row, residues without coordinates shaded."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -228,7 +224,7 @@ def plot_profile(entry: Entry, p: NDArray[np.float32], path: str | Path) -> None
         figure.savefig(temporary, dpi=110)
 
 
-def _file_names(folder: Path, entries: Sequence[Entry]) -> list[Path]:
+def _file_names(folder: Path, entries: Sequence[ChainInput]) -> list[Path]:
     """Paths without endings; signs that have another meaning in names of files become underscores."""
     names: dict[str, str] = {}
     for entry in entries:
@@ -239,7 +235,7 @@ def _file_names(folder: Path, entries: Sequence[Entry]) -> list[Path]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
+    """ChainInput point of the command."""
     config = tyro.cli(PredictConfig, args=args)
     for path in run_command(lambda: predict(config), config.debug):
         print(path)

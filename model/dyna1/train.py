@@ -35,20 +35,20 @@ from torch.nn.parallel import DistributedDataParallel
 
 from data_prepare.errors import InputError, run_command
 from data_prepare.files import write_text
-from data_prepare.nmr.labels import read_label_table
-from data_prepare.nmr.splits import train_and_validation
+from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments
+from data_prepare.nmr.splits import VALIDATION_FRACTION, train_and_validation
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
 from model.dyna1.data import (
-    Protein,
-    Read,
-    TrainingSet,
+    AnnotatedProtein,
+    ClusterSampler,
+    ReadEmbedding,
+    annotated_proteins,
     fingerprint_of,
-    labelled_proteins,
-    open_embeddings,
 )
 from model.dyna1.evaluate import logits_of
 from model.dyna1.loading import load_dyna1, save_dyna1
 from model.dyna1.metrics import auroc, pooled
+from model.dyna1.sources import open_embeddings
 from model.training.checkpoint import choose_checkpoint, read_training, remove_old, save_checkpoint
 from model.training.processes import Process, StopSignal, run_process
 from model.training.run_log import PEAK_MEMORY, RunLog, peak_memory
@@ -68,7 +68,7 @@ class Dyna1TrainConfig:
     """Labels to train on: entry_ID, sequence, label, source, cluster."""
     validation: Path | None = None
     """Labels to choose the weights by. Default: some of the clusters of --table."""
-    validation_fraction: float = 0.1
+    validation_fraction: float = VALIDATION_FRACTION
     """Without --validation: share of the proteins whose clusters are held out."""
     embedder: str = "onehot"
     """Frozen model: onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER or cache:FILE.h5."""
@@ -181,9 +181,9 @@ class Training:
 
     config: Dyna1TrainConfig
     process: Process
-    data: TrainingSet
-    validation: list[Protein]
-    read: Read
+    data: ClusterSampler
+    validation: list[AnnotatedProtein]
+    read: ReadEmbedding
     model: Classifier
     network: nn.Module  # the model, or its distributed form
     optimizer: torch.optim.AdamW
@@ -240,7 +240,7 @@ def accumulate_gradients(training: Training, update: int) -> None:
                 logits = training.network(batch.embedding, batch.padding)  # (B, L)
             loss = sum_of_losses(logits, batch.target)
             (loss * process.processes / number).backward()  # the exchange takes the mean over processes
-        training.losses.add_(torch.stack([loss.detach().double(), (batch.target != -1).sum().double()]))
+        training.losses.add_(torch.stack([loss.detach().double(), (batch.target != NOT_EVALUATED).sum().double()]))
 
 
 def sum_of_losses(logits: Tensor, target: Tensor) -> Tensor:
@@ -254,7 +254,7 @@ def sum_of_losses(logits: Tensor, target: Tensor) -> Tensor:
         (B, L) 1, 0, or -1 where not evaluated.
     """
     return binary_cross_entropy_with_logits(
-        logits.float(), target.clamp(min=0).float(), weight=(target != -1).float(), reduction="sum"
+        logits.float(), target.clamp(min=0).float(), weight=(target != NOT_EVALUATED).float(), reduction="sum"
     )
 
 
@@ -305,7 +305,7 @@ def validate(training: Training) -> tuple[float, float]:
     return float(np.mean(np.logaddexp(0, score) - target * score)), auroc(target, score)
 
 
-def open_labels(config: Dyna1TrainConfig) -> tuple[list[Protein], list[Protein]]:
+def open_labels(config: Dyna1TrainConfig) -> tuple[list[AnnotatedProtein], list[AnnotatedProtein]]:
     """Proteins to train on and those to validate on.
 
     Raises
@@ -316,7 +316,7 @@ def open_labels(config: Dyna1TrainConfig) -> tuple[list[Protein], list[Protein]]
     for option, path in (("--table", config.table), ("--validation", config.validation)):
         if path is not None and not path.is_file():
             raise InputError(f"no such file: {option} {path}; `seqdance dyna1 labels` makes tables of labels")
-    table = read_label_table(config.table)
+    table = read_assignments(config.table)
     if config.validation is None:
         if (table["cluster"] == "").all():
             remedy = "seqdance dyna1 labels split adds them"
@@ -325,9 +325,9 @@ def open_labels(config: Dyna1TrainConfig) -> tuple[list[Protein], list[Protein]]
             )
         table, held_out = train_and_validation(table, config.validation_fraction, config.seed)
     else:
-        held_out = read_label_table(config.validation)
-    train = labelled_proteins(table, str(config.table))
-    validation = labelled_proteins(held_out, str(config.validation or config.table))
+        held_out = read_assignments(config.validation)
+    train = annotated_proteins(table, str(config.table))
+    validation = annotated_proteins(held_out, str(config.validation or config.table))
     shared = {protein.name for protein in train} & {protein.name for protein in validation}
     if shared:
         raise InputError(f"{config.validation}: {min(shared)} is in {config.table} too; take it out of one of them")
@@ -337,7 +337,9 @@ def open_labels(config: Dyna1TrainConfig) -> tuple[list[Protein], list[Protein]]
     return train, validation
 
 
-def prepare(config: Dyna1TrainConfig, process: Process, proteins: list[Protein], validation: list[Protein]) -> Training:
+def prepare(
+    config: Dyna1TrainConfig, process: Process, proteins: list[AnnotatedProtein], validation: list[AnnotatedProtein]
+) -> Training:
     """Embeddings, classifier with random weights, and optimizer."""
     cache = config.cache or config.output / "embeddings.h5"
     embeddings = open_embeddings(config.embedder, cache, [*proteins, *validation], process)
@@ -358,7 +360,7 @@ def prepare(config: Dyna1TrainConfig, process: Process, proteins: list[Protein],
         model.parameters(), config.learning_rate, config.betas, config.eps, config.weight_decay, fused=True
     )
     network.train()
-    data = TrainingSet(proteins, config.seed, config.batch, config.crop)
+    data = ClusterSampler(proteins, config.seed, config.batch, config.crop)
     losses = torch.zeros(2, dtype=torch.float64, device=process.device)
     return Training(config, process, data, validation, embeddings.read, model, network, optimizer, losses)
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prepare.errors import InputError
-from data_prepare.nmr.labels import label_table, mask_termini, read_label_table, targets, write_label_table
-from data_prepare.nmr.relaxation import excess_r2, read_relaxation, relaxation_label, scale_to_rigid
+from data_prepare.nmr.assignments import assignment_table, mask_termini, read_assignments, targets, write_assignments
+from data_prepare.nmr.relaxation import excess_r2, read_relaxation, relaxation_codes, scale_to_rigid
 from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entries
 
 RELAXDB = "golden/relaxdb/RelaxDB_133x_22jan2025.json"
@@ -68,8 +68,8 @@ def test_prolines_are_never_evaluated_whatever_their_character():
     [
         ("AA", {}, "label of 2 characters for a sequence of 3 residues"),
         ("AXA", {}, "label has 'X'"),
-        ("AAA", {"missing_only": True, "rex_only": True}, "missing-only leaves no exchange"),
-        ("AAA", {"missing_only": True, "unsuppressed": True}, "missing-only leaves no exchange"),
+        ("AAA", {"missing_only": True, "rex_only": True}, "missing-only excludes"),
+        ("AAA", {"missing_only": True, "unsuppressed": True}, "missing-only excludes"),
     ],
 )
 def test_targets_refuse(label, options, reason):
@@ -78,19 +78,19 @@ def test_targets_refuse(label, options, reason):
 
 
 def test_table_is_written_and_read(tmp_path):
-    table = label_table([("15000", "GAPX", ".App"), ("NA", "GG", "AA")], "refdb").assign(cluster=["c", ""])
-    write_label_table(tmp_path / "t.csv", table)
-    pd.testing.assert_frame_equal(read_label_table(tmp_path / "t.csv"), table)
+    table = assignment_table([("15000", "GAPX", ".App"), ("NA", "GG", "AA")], "refdb").assign(cluster=["c", ""])
+    write_assignments(tmp_path / "t.csv", table)
+    pd.testing.assert_frame_equal(read_assignments(tmp_path / "t.csv"), table)
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == "entry_ID,sequence,label,source,cluster"
     with_dssp = table.assign(dssp=["EE?H", ""])
-    write_label_table(tmp_path / "t.csv", with_dssp.assign(more=1))
-    pd.testing.assert_frame_equal(read_label_table(tmp_path / "t.csv"), with_dssp)
+    write_assignments(tmp_path / "t.csv", with_dssp.assign(more=1))
+    pd.testing.assert_frame_equal(read_assignments(tmp_path / "t.csv"), with_dssp)
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("a,GG,AA,refdb,\na,GG,AA,refdb,", "entry a is there twice"),
+        ("a,GG,AA,refdb,\na,GG,AA,refdb,", "entry a: duplicate"),
         ("a,GG,AA,bmrb,", "entry a: unknown source 'bmrb'"),
         ("a,,,refdb,", "entry a: the sequence is empty"),
         ("a,Gg,AA,refdb,", "entry a: residue 'g'"),
@@ -104,14 +104,14 @@ def test_bad_tables(tmp_path, line, reason):
     path = tmp_path / "t.csv"
     path.write_text(f"entry_ID,sequence,label,source,cluster\n{line}\n")
     with pytest.raises(InputError, match=rf"t\.csv.*{reason}"):
-        read_label_table(path)
+        read_assignments(path)
 
 
 def test_dssp_is_empty_or_as_long_as_the_sequence(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("entry_ID,sequence,label,source,cluster,dssp\na,GG,AA,refdb,,\nb,GG,AA,refdb,,H\n")
-    with pytest.raises(InputError, match=r"t\.csv: entry b: dssp of 1 letters for a sequence of 2 residues"):
-        read_label_table(path)
+    with pytest.raises(InputError, match=r"t\.csv: entry b: dssp of 1 letters"):
+        read_assignments(path)
 
 
 def _targets(table, form, **options):
@@ -256,7 +256,7 @@ residue = st.tuples(
 @given(st.lists(residue, min_size=1, max_size=12))
 def test_rule_equals_its_plain_form(residues):
     sequence, *arrays = zip(*residues, strict=True)
-    assert relaxation_label("".join(sequence), *arrays) == _plain_label(sequence, *arrays)
+    assert relaxation_codes("".join(sequence), *arrays) == _plain_label(sequence, *arrays)
 
 
 def test_order_and_limits_of_the_rule():
@@ -274,10 +274,10 @@ def test_order_and_limits_of_the_rule():
         ("G", True, 1, 10, 0.66, 10, "A"),
     ]
     *columns, expected = zip(*rows, strict=True)
-    assert relaxation_label("".join(columns[0]), *columns[1:]) == "".join(expected)
+    assert relaxation_codes("".join(columns[0]), *columns[1:]) == "".join(expected)
     one = np.ones(4)  # SD 0.43 of these excesses is less than 1: the limit is 1, and 1 itself is not above it
-    assert relaxation_label("GGGG", one, one, [10, 10, 10, 11], one, 10 * one) == "AAAA"
-    assert relaxation_label("GGGG", one, one, [10, 10, 10, 11.01], one, 10 * one) == "AAA^"
+    assert relaxation_codes("GGGG", one, one, [10, 10, 10, 11], one, 10 * one) == "AAAA"
+    assert relaxation_codes("GGGG", one, one, [10, 10, 10, 11.01], one, 10 * one) == "AAA^"
 
 
 def test_published_labels_are_reproduced(shared):
@@ -295,9 +295,9 @@ def test_published_labels_are_reproduced(shared):
         scaled = scale_to_rigid(raw, r1, r2, noe)
         factors.append(np.nanmedian(scaled / published))
         letters += len(entry.label)
-        rule = relaxation_label(entry.sequence, assigned, r1, r2, noe, published)
+        rule = relaxation_codes(entry.sequence, assigned, r1, r2, noe, published)
         agreeing += sum(a == b for a, b in zip(rule, entry.label, strict=True))
-        rule = relaxation_label(entry.sequence, assigned, r1, r2, noe, scaled)
+        rule = relaxation_codes(entry.sequence, assigned, r1, r2, noe, scaled)
         agreeing_scaled += sum(a == b for a, b in zip(rule, entry.label, strict=True))
     assert (letters, agreeing) == (16255, 15938)
     assert agreeing_scaled >= 0.98 * letters
@@ -315,7 +315,7 @@ def test_scale_to_rigid():
 def test_lengths_are_checked():
     one = np.ones(3)
     with pytest.raises(InputError, match=r"NOE of shape \(2,\) for a sequence of 3 residues"):
-        relaxation_label("GGG", one, one, one, one[:2], one)
+        relaxation_codes("GGG", one, one, one, one[:2], one)
 
 
 HEADER = "entry_ID,residue,assigned,R1,R2,NOE,R2_R1_pred\n"

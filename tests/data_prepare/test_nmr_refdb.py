@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prepare.errors import InputError
-from data_prepare.nmr.assignments import coverage, missing_label
-from data_prepare.nmr.labels import mask_termini, read_label_table, targets
-from data_prepare.nmr.refdb import missing_rates, rates_text, read_refdb, refdb_labels
+from data_prepare.nmr.assignments import coverage, mask_termini, missing_codes, read_assignments, targets
+from data_prepare.nmr.refdb import missing_rates, rates_text, read_refdb, refdb_codes
 
 needs_makeshift = pytest.mark.skipif(importlib.util.find_spec("makeshift") is None, reason="makeshift-nmr is absent")
 HEADER = "bmrb_id,pdb_id,seq_id,aa,ss,H,HA,N,CA,CB,C\n"
@@ -31,14 +30,14 @@ def test_missing_label_is_the_plain_rule(residues):
     sequence = "".join(residue for residue, _ in residues)
     assigned = [is_assigned for _, is_assigned in residues]
     plain = "".join("p" if r == "P" else "A" if a else "." for r, a in residues)
-    assert missing_label(sequence, assigned) == mask_termini(plain)
+    assert missing_codes(sequence, assigned) == mask_termini(plain)
     amides = [a for r, a in residues if r != "P"]
     assert coverage(sequence, assigned) == pytest.approx(sum(amides) / len(amides) if amides else 0)
 
 
 def test_unknown_residues_are_no_sign_of_exchange():
-    assert missing_label("XGAGXGAX", [0, 0, 1, 0, 0, 0, 1, 0]) == "ttA.x.At"
-    assert missing_label("GXG", [1, 1, 1]) == "AAA"
+    assert missing_codes("XGAGXGAX", [0, 0, 1, 0, 0, 0, 1, 0]) == "ttA.x.At"
+    assert missing_codes("GXG", [1, 1, 1]) == "AAA"
     assert coverage("XGPG", [0, 1, 0, 1]) == pytest.approx(2 / 3)
 
 
@@ -59,14 +58,14 @@ def table(tmp_path):
 
 def test_labels(table):
     residues = read_refdb(table)
-    labels = refdb_labels(residues, 0.7)
+    labels = refdb_codes(residues, 0.7)
     assert labels["entry_ID"].tolist() == ["07", "9"]
     assert labels["sequence"].tolist() == ["GAAAAHPV", "XLLLLLLLLLXLLLLLLLLL"]
     assert labels["label"].tolist() == ["tAAAA.pA", "tAAAAAAAAAxAAAAAAAAA"]
     assert labels["dssp"].tolist() == ["CEEEEH?E", "?EEEEEEEEE?EEEEEEEEE"]
     assert set(labels["source"]) == {"refdb"}
-    assert refdb_labels(residues, 5 / 7)["entry_ID"].tolist() == ["07", "9"]  # the limit itself is enough
-    assert refdb_labels(residues, 0.72)["entry_ID"].tolist() == ["9"]
+    assert refdb_codes(residues, 5 / 7)["entry_ID"].tolist() == ["07", "9"]  # the limit itself is enough
+    assert refdb_codes(residues, 0.72)["entry_ID"].tolist() == ["9"]
 
 
 def test_rates(table):
@@ -109,9 +108,9 @@ def test_bad_tables(tmp_path, text, reason):
 def test_bad_coverage_and_no_entries(table):
     residues = read_refdb(table)
     with pytest.raises(InputError, match="coverage 0: expected"):
-        refdb_labels(residues, 0)
+        refdb_codes(residues, 0)
     with pytest.raises(InputError, match="none of 1 entries has 90% of its amides"):
-        refdb_labels(residues[residues["entry_ID"] == "8"], 0.9)
+        refdb_codes(residues[residues["entry_ID"] == "8"], 0.9)
     with pytest.raises(InputError, match="no such table"):
         read_refdb(table.with_name("none.csv"))
 
@@ -127,13 +126,13 @@ def test_refdb_as_a_whole():
     at_80 = rates.loc[0.8]["rate"]
     assert at_80["structure"]["coil"] > at_80["structure"]["strand"] > at_80["structure"]["helix"]
     assert at_80["residue"].idxmax() == "H"
-    labels = refdb_labels(residues)
+    labels = refdb_codes(residues)
     joined = np.concatenate([targets(*row, "missing") for row in zip(labels["label"], labels["sequence"], strict=True)])
     assert (int((joined >= 0).sum()), int((joined == 1).sum())) == (152419, 7228)
 
 
 def test_example_table(examples):
-    table = read_label_table(examples / "nmr" / "refdb_labels.csv")
+    table = read_assignments(examples / "nmr" / "refdb_labels.csv")
     assert len(table) == 200
     assert (table["cluster"] != "").all()
     assert set(table["source"]) == {"refdb"}
@@ -142,6 +141,6 @@ def test_example_table(examples):
 
 @needs_makeshift
 def test_example_table_holds_labels_of_refdb(examples):
-    table = read_label_table(examples / "nmr" / "refdb_labels.csv").set_index("entry_ID")
-    whole = refdb_labels(read_refdb()).set_index("entry_ID").loc[table.index]
+    table = read_assignments(examples / "nmr" / "refdb_labels.csv").set_index("entry_ID")
+    whole = refdb_codes(read_refdb()).set_index("entry_ID").loc[table.index]
     pd.testing.assert_frame_equal(table[["sequence", "label", "dssp"]], whole[["sequence", "label", "dssp"]])

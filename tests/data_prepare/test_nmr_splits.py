@@ -13,7 +13,7 @@ import pytest
 
 from data_prepare.errors import InputError
 from data_prepare.nmr import splits
-from data_prepare.nmr.labels import label_table, read_label_table, write_label_table
+from data_prepare.nmr.assignments import assignment_table, read_assignments, write_assignments
 from data_prepare.nmr.make_labels import main
 from data_prepare.nmr.splits import (
     Hit,
@@ -42,7 +42,7 @@ def relative(sequence, identity, seed):
 
 def labels(sequences, source="refdb"):
     rows = [(name, sequence, "A" * len(sequence)) for name, sequence in sequences.items()]
-    return label_table(rows, source)
+    return assignment_table(rows, source)
 
 
 @pytest.mark.parametrize(
@@ -201,8 +201,8 @@ def test_settings_are_checked_before_work_begins(tmp_path, capsys, option, value
 
 def test_split_with_a_test_name_of_two_sequences(tmp_path, capsys):
     for name, sequence in (("T1", "GGGG"), ("T2", "KKKK")):
-        write_label_table(tmp_path / name, labels({"TT": sequence}, "relaxdb"))
-    write_label_table(tmp_path / "a.csv", labels({"leaks": "KKKK", "b": "AAAA"}))
+        write_assignments(tmp_path / name, labels({"TT": sequence}, "relaxdb"))
+    write_assignments(tmp_path / "a.csv", labels({"leaks": "KKKK", "b": "AAAA"}))
     tests = ["--against", tmp_path / "T1", tmp_path / "T2"]
     told = refused(capsys, "split", "--table", tmp_path / "a.csv", *tests, "--output", tmp_path / "o")
     assert f"entry TT of {tmp_path / 'T2'} has another sequence in {tmp_path / 'T1'}; rename one" in told
@@ -211,14 +211,14 @@ def test_split_with_a_test_name_of_two_sequences(tmp_path, capsys):
 @needs_mmseqs
 def test_split_of_which_nothing_is_left(tmp_path, capsys):
     for name in ("a.csv", "t.csv"):
-        write_label_table(tmp_path / name, labels({"a": "GGGG", "b": "KKKK"}))
+        write_assignments(tmp_path / name, labels({"a": "GGGG", "b": "KKKK"}))
     paths = ["--table", tmp_path / "a.csv", "--against", tmp_path / "t.csv", "--output", tmp_path / "o"]
     assert "a.csv: all entries are test entries or similar to them" in refused(capsys, "split", *paths)
 
 
 def test_outputs_overwrite_no_input(tmp_path, capsys):
     table = tmp_path / "o" / "train.csv"
-    write_label_table(table, labels({"a": "GG", "b": "KK"}))
+    write_assignments(table, labels({"a": "GG", "b": "KK"}))
     before = table.read_bytes()
     assert "would overwrite the input" in refused(capsys, "split", "--table", table, "--output", tmp_path / "o")
     (tmp_path / "x.str").write_text("no star")
@@ -251,7 +251,7 @@ def test_relaxdb_and_cpmg(tmp_path, shared, capsys):
     ]:
         output = tmp_path / f"{command}.csv"
         main([command, "--file", str(golden / file), "--split-list", str(golden / split), "--output", str(output)])
-        assert set(read_label_table(output)["source"]) == {command}
+        assert set(read_assignments(output)["source"]) == {command}
     told = capsys.readouterr().out
     assert "3 entries are not in" in told
     assert "28132, DBHD1, DBHD2" in told
@@ -281,7 +281,7 @@ def test_refdb(tmp_path, capsys):
     rows = "".join(f"7,1ABC_,{k},{'GAVLK'[k % 5]},C,8.1,,{'' if k == 4 else 120},,,\n" for k in range(1, 11))
     (tmp_path / "r.csv").write_text(f"bmrb_id,pdb_id,seq_id,aa,ss,H,HA,N,CA,CB,C\n{rows}")
     main(["refdb", "--file", str(tmp_path / "r.csv"), "--output", str(tmp_path / "out/labels.csv")])
-    assert read_label_table(tmp_path / "out/labels.csv")["label"].tolist() == ["AAA.AAAAAA"]
+    assert read_assignments(tmp_path / "out/labels.csv")["label"].tolist() == ["AAA.AAAAAA"]
     assert "1 entries, 10 residues, 10 evaluated, 1 positive (10.00%)" in capsys.readouterr().out
     rates = pd.read_csv(tmp_path / "out/labels_rates.csv")
     assert rates.loc[rates["kind"] == "all", "rate"].tolist() == [0.1] * 4
@@ -303,20 +303,20 @@ def test_star_writes_failures_beside_the_labels(tmp_path, capsys):
 def test_relaxation(tmp_path, capsys):
     (tmp_path / "m.csv").write_text("entry_ID,residue,assigned,R1,R2,NOE,R2_R1_pred\na,G,1,1,10,0.8,5\n")
     main(["relaxation", "--file", str(tmp_path / "m.csv"), "--output", str(tmp_path / "o.csv")])
-    assert read_label_table(tmp_path / "o.csv")["label"].tolist() == ["A"]
+    assert read_assignments(tmp_path / "o.csv")["label"].tolist() == ["A"]
 
 
 @needs_mmseqs
 def test_split(tmp_path, capsys):
     sequences = {str(15000 + k): protein(80, k) for k in range(20)}
-    write_label_table(tmp_path / "a.csv", labels(dict(list(sequences.items())[:10])))
-    write_label_table(tmp_path / "b.csv", labels(dict(list(sequences.items())[10:])))
-    write_label_table(tmp_path / "t.csv", labels({"15003": protein(80, 99), "T": sequences["15004"]}, "relaxdb"))
+    write_assignments(tmp_path / "a.csv", labels(dict(list(sequences.items())[:10])))
+    write_assignments(tmp_path / "b.csv", labels(dict(list(sequences.items())[10:])))
+    write_assignments(tmp_path / "t.csv", labels({"15003": protein(80, 99), "T": sequences["15004"]}, "relaxdb"))
     tables, output = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], tmp_path / "split"
     (tmp_path / "c.tsv").write_text("15000\t15000\n15000\t15010\n")
     args = ["--against", str(tmp_path / "t.csv"), "--clusters", str(tmp_path / "c.tsv"), "--output", str(output)]
     main(["split", "--table", *tables, *args])
-    train, validation = (read_label_table(output / f"{part}.csv") for part in ("train", "validation"))
+    train, validation = (read_assignments(output / f"{part}.csv") for part in ("train", "validation"))
     assert (len(train), len(validation)) == (16, 2)
     assert sorted([*train["entry_ID"], *validation["entry_ID"]]) == sorted(sequences.keys() - {"15003", "15004"})
     clusters = pd.concat([train, validation]).set_index("entry_ID")["cluster"]

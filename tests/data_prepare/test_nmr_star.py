@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prepare.errors import InputError
-from data_prepare.nmr.nmr_star import LABELLING, STANDARD, labels_of_star, star_labels
+from data_prepare.nmr.nmr_star import LABELLING, STANDARD, codes_of_deposition, read_star
 
 pynmrstar = pytest.importorskip("pynmrstar", reason="pynmrstar is absent")
 THREE = {letter: name for name, letter in STANDARD.items()}
@@ -101,7 +101,7 @@ def test_one_protein(write):
         sample([("protein1", NATURAL, 1), ("D2O", "[U-100% 2H]", "."), ("TRIS", "[U-2H]", ".")]),
         shifts(1, atoms(1, SEQUENCE, " aA AhnA?A")),
     )
-    assert labels_of_star(path, 0.5) == ([("15000_1", SEQUENCE, "tAApA..A.A")], [])
+    assert codes_of_deposition(path, 0.5) == ([("15000_1", SEQUENCE, "tAApA..A.A")], [])
 
 
 def test_two_entities_a_ligand_and_a_nucleic_acid(write):
@@ -113,30 +113,30 @@ def test_two_entities_a_ligand_and_a_nucleic_acid(write):
         frame("entity_ZN", "entity", "Entity", [("ID", 4), ("Type", "non-polymer"), ("Polymer_type", ".")]),
         shifts(1, [*atoms(1, SEQUENCE, "AAA AAAA A"), *atoms(3, other, "AA AA", first=-2), *atoms(4, "G", "A")]),
     )
-    rows, left_out = labels_of_star(path)
+    rows, left_out = codes_of_deposition(path)
     assert rows == [("15000_1", SEQUENCE, "AAApAAAA.A")]
     assert [(one.entity, one.kind) for one in left_out] == [("3", "filtered")]  # 3 of 4 amides
     assert "75.0% of the amides assigned" in left_out[0].reason
-    assert labels_of_star(path, 0.75)[0] == [("15000_1", SEQUENCE, "AAApAAAA.A"), ("15000_3", other, "AA.pA")]
+    assert codes_of_deposition(path, 0.75)[0] == [("15000_1", SEQUENCE, "AAApAAAA.A"), ("15000_3", other, "AA.pA")]
 
 
 def test_the_fuller_list_counts_and_lists_are_not_joined(write):
     lists = ["AAA A     ", "    AAAAA ", "AAA AA    "]
     path = write(entity(1, SEQUENCE), *(shifts(k, atoms(1, SEQUENCE, marks)) for k, marks in enumerate(lists, 1)))
     # the second and the third have five amides each: the first of them
-    assert labels_of_star(path, 0.5)[0] == [("15000_1", SEQUENCE, "ttttAAAAAt")]
+    assert codes_of_deposition(path, 0.5)[0] == [("15000_1", SEQUENCE, "ttttAAAAAt")]
 
 
 def test_copies_of_one_entity_are_joined(write):
     rows = atoms(1, SEQUENCE, "AA   AA   ") + [[2, *row[1:]] for row in atoms(1, SEQUENCE, "  A AA AAA")]
     path = write(entity(1, SEQUENCE), shifts(1, rows))
-    assert labels_of_star(path)[0] == [("15000_1", SEQUENCE, "AAApAAAAAA")]
+    assert codes_of_deposition(path)[0] == [("15000_1", SEQUENCE, "AAApAAAAAA")]
 
 
 def test_residues_that_are_not_standard(write):
     sequence = "MGJALJVEGS"
     path = write(entity(1, sequence), shifts(1, atoms(1, sequence, "AAAAA AAAA")))
-    assert labels_of_star(path)[0] == [("15000_1", "MGXALXVEGS", "AAAAAxAAAA")]
+    assert codes_of_deposition(path)[0] == [("15000_1", "MGXALXVEGS", "AAAAAxAAAA")]
 
 
 @pytest.mark.parametrize("index", [True, False])
@@ -145,7 +145,7 @@ def test_missing_entity_id_and_missing_list_of_components(write, index):
     rows = atoms(1, sequence, "AAAAAA AAA", with_entity=False)
     rows = [[*row[:2], "." if index else row[2], *row[3:]] for row in rows]  # then Seq_ID is taken
     path = write(entity(1, sequence, index=index), shifts(1, rows))
-    assert labels_of_star(path)[0] == [("15000_1", "MGXALKVEGS", "AAAAAA.AAA")]
+    assert codes_of_deposition(path)[0] == [("15000_1", "MGXALKVEGS", "AAAAAA.AAA")]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_missing_entity_id_and_missing_list_of_components(write, index):
 )
 def test_labelling(write, labelling, kind):
     path = write(entity(1, "GGG"), sample([("protein1", labelling, 1)]), shifts(1, atoms(1, "GGG", "AAA")))
-    rows, left_out = labels_of_star(path)
+    rows, left_out = codes_of_deposition(path)
     assert bool(rows) == (kind is None)
     assert [one.reason.partition(":")[0] for one in left_out] == ([] if kind is None else [kind])
 
@@ -194,7 +194,7 @@ def test_labelling(write, labelling, kind):
 @pytest.mark.parametrize("part", [("Protein1", "[U-2H]", "."), ("x", "[U-2H]", ".", "$entity_1")])
 def test_a_sample_may_name_the_protein(write, part):
     path = write(entity(1, "GGG"), sample([part]), shifts(1, atoms(1, "GGG", "AAA")))
-    assert labels_of_star(path)[1][0].reason == "deuterated: [U-2H]"
+    assert codes_of_deposition(path)[1][0].reason == "deuterated: [U-2H]"
 
 
 def test_a_labelled_partner_removes_the_deposition(write):
@@ -204,25 +204,25 @@ def test_a_labelled_partner_removes_the_deposition(write):
         sample([("protein1", NATURAL, 1), ("protein2", "[U-2H]", 2)]),
         shifts(1, atoms(1, "GGG", "AAA")),
     )
-    assert labels_of_star(path)[0] == []
+    assert codes_of_deposition(path)[0] == []
 
 
 def test_rows_of_the_sequence_may_be_shuffled(write):
     shuffled = entity(1, SEQUENCE)
     shuffled.loops[0].data = shuffled.loops[0].data[::-1]
     path = write(shuffled, shifts(1, atoms(1, SEQUENCE, "AA AAAA AA")))
-    assert labels_of_star(path, 0.5)[0] == [("15000_1", SEQUENCE, "AA.pAAA.AA")]
+    assert codes_of_deposition(path, 0.5)[0] == [("15000_1", SEQUENCE, "AA.pAAA.AA")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
 def test_encodings(write, encoding):
     path = write(entity(1, "GGG", name="protéine"), shifts(1, atoms(1, "GGG", "AAA")))
     path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
-    assert labels_of_star(path)[0] == [("15000_1", "GGG", "AAA")]
+    assert codes_of_deposition(path)[0] == [("15000_1", "GGG", "AAA")]
 
 
 def _reason(path, coverage=0.8):
-    rows, left_out = labels_of_star(path, coverage)
+    rows, left_out = codes_of_deposition(path, coverage)
     assert rows == []
     return {one.entity: one.reason for one in left_out}
 
@@ -246,7 +246,7 @@ def test_what_an_entity_cannot_be_used_for(write):
     same = entity(1, "GGG")
     other = frame("entity_9", "entity", "Entity", [("ID", 1), ("Polymer_type", "polypeptide(L)"), ("Polymer_seq", ".")])
     other.add_tag("Polymer_seq_one_letter_code", "KK\nK")
-    rows, left_out = labels_of_star(write(same, other, shifts(1, good)))
+    rows, left_out = codes_of_deposition(write(same, other, shifts(1, good)))
     assert ([row[0] for row in rows], left_out[0].reason) == (["15000_1"], "another entity has the same ID")
 
 
@@ -260,11 +260,11 @@ def test_files_that_cannot_be_used(tmp_path, write):
     ]:
         path.write_bytes(content)
         with pytest.raises(InputError, match=rf"bad\.str: ({reason})"):
-            labels_of_star(path)
+            codes_of_deposition(path)
     with pytest.raises(InputError, match="cannot be read"):
-        labels_of_star(tmp_path / "none.str")
+        codes_of_deposition(tmp_path / "none.str")
     with pytest.raises(InputError, match="no entity is a protein"):
-        labels_of_star(write(entity(1, "AAA", kind="polyribonucleotide")))
+        codes_of_deposition(write(entity(1, "AAA", kind="polyribonucleotide")))
 
 
 @pytest.mark.parametrize("stray", ["loop_\n stop_", "loop_\n _Entity.Other\n 1\n stop_"])
@@ -273,7 +273,7 @@ def test_stray_loops_are_passed_over(write, stray):
     text = path.read_text()
     path.write_text(text.replace("save_assigned", f"save_odd\n _Entity.ID 7\n {stray}\nsave_\nsave_assigned", 1))
     assert path.read_text() != text
-    assert labels_of_star(path)[0] == [("15000_1", "GGG", "AAA")]
+    assert codes_of_deposition(path)[0] == [("15000_1", "GGG", "AAA")]
 
 
 def test_a_folder_goes_on_after_failures(tmp_path, write):
@@ -283,20 +283,20 @@ def test_a_folder_goes_on_after_failures(tmp_path, write):
     (tmp_path / "sub/same.star").write_text(whole.read_text())
     (tmp_path / "notes.txt").write_text("not read")
     write(entity(1, "GG"), shifts(1, atoms(1, "GG", "A ")), name="z.str", identifier="15001")
-    table, left_out = star_labels(tmp_path)
+    table, left_out = read_star(tmp_path)
     assert table[["entry_ID", "label", "source"]].to_numpy().tolist() == [["15000_1", "AAA", "mbmrb"]]
     found = {(row.file.rsplit("/", 1)[1], row.entity, row.kind) for row in left_out.itertuples()}
     assert found == {("cut.str", "", "failed"), ("same.star", "15000_1", "failed"), ("z.str", "1", "filtered")}
     assert not left_out["reason"].str.contains(str(tmp_path)).any()
-    alone, _ = star_labels(whole)
+    alone, _ = read_star(whole)
     assert alone["entry_ID"].tolist() == ["15000_1"]
     with pytest.raises(InputError, match="no such file or folder"):
-        star_labels(tmp_path / "sub" / "none")
+        read_star(tmp_path / "sub" / "none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no NMR-STAR files"):
-        star_labels(tmp_path / "empty")
+        read_star(tmp_path / "empty")
     with pytest.raises(InputError, match=r"coverage 2: expected"):
-        star_labels(tmp_path, 2)
+        read_star(tmp_path, 2)
 
 
 def test_patterns_leave_uniform_labelling_alone():
@@ -350,6 +350,6 @@ def test_damaged_files_give_a_message(tmp_path, data):
         text = text[:start] + piece + text[start + length :]
     path = tmp_path / "fuzzed.str"
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    table, left_out = star_labels(path, 0.1)
+    table, left_out = read_star(path, 0.1)
     assert len(table) or len(left_out)
     assert (left_out["reason"] != "").all()

@@ -12,12 +12,19 @@ import torch
 from torch import Tensor
 
 from data_prepare.errors import InputError
-from model.dyna1.embeddings import cache
+from model.dyna1.embeddings import cache, embedders
 from model.dyna1.embeddings.cache import EmbeddingCache, write_cache
-from model.dyna1.embeddings.entries import Entry
-from model.dyna1.embeddings.language_models import Backbone, Embedder, OneHot, make_embedder
+from model.dyna1.embeddings.chains import ChainInput
+from model.dyna1.embeddings.embedders import make_embedder
+from model.dyna1.embeddings.language_models import OneHot
+from model.dyna1.embeddings.source import Backbone, Embedder
 
-ENTRIES = [Entry("4403", "MKTAY"), Entry("a/b c", "ACDEFGHIKL"), Entry("15_1", "W"), Entry("x", "MKTAY")]
+ENTRIES = [
+    ChainInput("4403", "MKTAY"),
+    ChainInput("a/b c", "ACDEFGHIKL"),
+    ChainInput("15_1", "W"),
+    ChainInput("x", "MKTAY"),
+]
 
 
 class Counting(Embedder):
@@ -83,11 +90,11 @@ def test_another_embedder_sequence_or_dtype_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="embeddings of counting, not of onehot"):
         write_cache(path, OneHot(), ENTRIES)
     with pytest.raises(InputError, match="another entry of the name x"):
-        write_cache(path, embedder, [Entry("x", "MKTAW")])
+        write_cache(path, embedder, [ChainInput("x", "MKTAW")])
     with pytest.raises(InputError, match="holds float32, asked for float16"):
-        write_cache(path, embedder, [Entry("new", "MK")], "float16")
+        write_cache(path, embedder, [ChainInput("new", "MK")], "float16")
     with pytest.raises(InputError, match="entry new occurs twice"):
-        write_cache(path, embedder, [Entry("new", "MK"), Entry("new", "ML")])
+        write_cache(path, embedder, [ChainInput("new", "MK"), ChainInput("new", "ML")])
     assert path.read_bytes() == before
     stored = EmbeddingCache(path)
     with pytest.raises(InputError, match="x: embedding of another sequence"):
@@ -99,9 +106,9 @@ def test_another_embedder_sequence_or_dtype_is_refused(tmp_path: Path) -> None:
 def test_what_the_model_saw_is_part_of_an_entry(tmp_path: Path) -> None:
     atoms = np.ones((5, 3, 3), np.float32)
     seen = {
-        "sequence": Entry("one", "MKTAY"),
-        "structure": Entry("two", "MKTAY", atoms, sequence_seen=False),
-        "sequence+structure": Entry("three", "MKTAY", atoms),
+        "sequence": ChainInput("one", "MKTAY"),
+        "structure": ChainInput("two", "MKTAY", atoms, sequence_seen=False),
+        "sequence+structure": ChainInput("three", "MKTAY", atoms),
     }
     assert [entry.inputs for entry in seen.values()] == list(seen)
     path, embedder = tmp_path / "cache.h5", Counting()
@@ -112,9 +119,9 @@ def test_what_the_model_saw_is_part_of_an_entry(tmp_path: Path) -> None:
     assert not torch.equal(values[0], values[2])
     assert not torch.equal(values[1], values[2])
     with pytest.raises(InputError, match=r"one: made from sequence, asked for sequence\+structure"):
-        stored.read_entry(Entry("one", "MKTAY", atoms))
+        stored.read_entry(ChainInput("one", "MKTAY", atoms))
     with pytest.raises(InputError, match="three: made from another structure"):
-        stored.read_entry(Entry("three", "MKTAY", atoms + 1))
+        stored.read_entry(ChainInput("three", "MKTAY", atoms + 1))
 
 
 def test_numbers_that_float16_does_not_hold(tmp_path: Path) -> None:
@@ -133,7 +140,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
             return super().embed(sequences, structures)
 
     path = tmp_path / "cache.h5"
-    entries = [Entry(str(n), "A" * n) for n in (3000, 10, 3500, 20)]  # too long for one batch
+    entries = [ChainInput(str(n), "A" * n) for n in (3000, 10, 3500, 20)]  # too long for one batch
     with pytest.raises(RuntimeError, match="power failure"):
         write_cache(path, Failing(), entries)
     assert not path.exists()
@@ -148,7 +155,7 @@ KILLED = """
 import os, signal, sys
 from model.dyna1.embeddings.cache import write_cache
 from model.dyna1.embeddings.language_models import OneHot
-from model.dyna1.embeddings.entries import Entry
+from model.dyna1.embeddings.chains import ChainInput
 
 class Deadly(OneHot):
     calls = 0
@@ -158,7 +165,7 @@ class Deadly(OneHot):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().embed(*given)
 
-write_cache(sys.argv[1], Deadly(), [Entry(str(n), "A" * n) for n in (3000, 3200, 3400, 3600)])
+write_cache(sys.argv[1], Deadly(), [ChainInput(str(n), "A" * n) for n in (3000, 3200, 3400, 3600)])
 """
 
 
@@ -170,8 +177,8 @@ def test_kill_9_loses_no_finished_entry(tmp_path: Path) -> None:
     (folder,) = parts(path)
     assert len(list(folder.glob("*.npy"))) == 2
     (folder / ".killed.tmp.npy").touch()
-    done = [Entry(str(n), "A" * n) for n in (3000, 3200)]
-    write_cache(path, OneHot(), [done[0], Entry("3600", "A" * 3600)])
+    done = [ChainInput(str(n), "A" * n) for n in (3000, 3200)]
+    write_cache(path, OneHot(), [done[0], ChainInput("3600", "A" * 3600)])
     assert EmbeddingCache(path).read("3000", "A" * 3000).sum() == 3000
     assert len(list(folder.glob("*.npy"))) == 2  # that of 3200 waits for a run that asks for it
     write_cache(path, OneHot(), done)
@@ -288,7 +295,7 @@ def test_command_reads_structures(
     tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     structures = examples / "structures"
-    monkeypatch.setattr(cache, "make_embedder", lambda line, device: OneHot() if line == "onehot" else Counting())
+    monkeypatch.setattr(embedders, "make_embedder", lambda line, device: OneHot() if line == "onehot" else Counting())
     run("--embedder", "counting", "--pdb", structures / "1ubi_A.pdb.gz", "--output", tmp_path / "a.h5")
     (sequence, inputs, digest) = EmbeddingCache(tmp_path / "a.h5").entries["1ubi_A"]
     assert inputs == "structure"

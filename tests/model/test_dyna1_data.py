@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from data_prepare.errors import InputError
-from data_prepare.nmr.labels import COLUMNS, write_label_table
+from data_prepare.nmr.assignments import COLUMNS, write_assignments
 from data_prepare.nmr.relaxdb import read_relaxdb
 from model.dyna1.baselines import fit_baselines, read_baselines, read_dssp
 from model.dyna1.data import (
-    Protein,
-    TrainingSet,
+    AnnotatedProtein,
+    ClusterSampler,
+    annotated_proteins,
     cluster_members,
     collate,
-    labelled_proteins,
     read_proteins,
     whole_batches,
 )
@@ -25,14 +25,16 @@ from model.dyna1.metrics import summarise
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
 
-def proteins_of(clusters: str, lengths: tuple[int, ...] = (9, 30, 14)) -> list[Protein]:
+def proteins_of(clusters: str, lengths: tuple[int, ...] = (9, 30, 14)) -> list[AnnotatedProtein]:
     """A protein for each letter, the cluster; "." is a protein without one."""
     random = np.random.default_rng(1)
     made = []
     for number, cluster in enumerate(clusters):
         n = lengths[number % len(lengths)]
         sequence = "".join(random.choice(list(LETTERS), n))
-        made.append(Protein(f"p{number}", sequence, random.integers(-1, 2, n).astype(np.int8), cluster.strip(".")))
+        made.append(
+            AnnotatedProtein(f"p{number}", sequence, random.integers(-1, 2, n).astype(np.int8), cluster.strip("."))
+        )
     return made
 
 
@@ -52,7 +54,7 @@ def pairs(name: str, sequence: str) -> torch.Tensor:
 def test_table_gives_targets_and_leaves_out_proteins_without_any(tmp_path, caplog) -> None:
     rows = [("a", "ACDPG", "A.A.A", "refdb", "c1"), ("b", "GG", "..", "refdb", ""), ("c", "GAG", "A^A", "relaxdb", "")]
     path = tmp_path / "labels.csv"
-    write_label_table(path, pd.DataFrame(rows, columns=list(COLUMNS)))
+    write_assignments(path, pd.DataFrame(rows, columns=list(COLUMNS)))
     found = read_proteins(path)
     assert [(protein.name, protein.cluster) for protein in found] == [("a", "c1"), ("c", "")]
     assert found[0].target.tolist() == [0, 1, 0, -1, 0]
@@ -60,9 +62,9 @@ def test_table_gives_targets_and_leaves_out_proteins_without_any(tmp_path, caplo
     assert "no residue to evaluate in 1 entries: b" in caplog.text
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     with pytest.raises(InputError, match="no protein has a residue"):
-        labelled_proteins(table[1:2], "here")
-    assert labelled_proteins(table, "here", missing_only=True)[1].target.tolist() == [0, 0, 0]
-    assert labelled_proteins(table, "here", rex_only=True)[0].target.tolist() == [0, -1, 0, -1, 0]
+        annotated_proteins(table[1:2], "here")
+    assert annotated_proteins(table, "here", missing_only=True)[1].target.tolist() == [0, 0, 0]
+    assert annotated_proteins(table, "here", rex_only=True)[0].target.tolist() == [0, -1, 0, -1, 0]
 
 
 # epochs
@@ -70,7 +72,7 @@ def test_table_gives_targets_and_leaves_out_proteins_without_any(tmp_path, caplo
 
 def test_epoch_holds_one_random_member_of_each_cluster() -> None:
     proteins = proteins_of("aabbb.c.")
-    data = TrainingSet(proteins, seed=3, batch=3, crop=12)
+    data = ClusterSampler(proteins, seed=3, batch=3, crop=12)
     assert (len(data.clusters), data.updates) == (5, 2)
     drawn = Counter()
     for epoch in range(200):
@@ -88,7 +90,7 @@ def test_epoch_holds_one_random_member_of_each_cluster() -> None:
 
 def test_crops_are_random_windows_of_longer_proteins() -> None:
     proteins = proteins_of("....", lengths=(9, 30))
-    data = TrainingSet(proteins, seed=0, batch=4, crop=12)
+    data = ClusterSampler(proteins, seed=0, batch=4, crop=12)
     starts = {name: set() for name in ("p0", "p1", "p2", "p3")}
     for update in range(300):
         for protein, start in data.windows(update):
@@ -103,20 +105,20 @@ def test_crops_are_random_windows_of_longer_proteins() -> None:
 
 def test_samples_depend_on_seed_and_update_alone() -> None:
     proteins = proteins_of("aabb......")
-    whole = TrainingSet(proteins, 5, 3, 12)
+    whole = ClusterSampler(proteins, 5, 3, 12)
     expected = [whole.windows(update) for update in range(30)]
-    late = TrainingSet(proteins, 5, 3, 12)
+    late = ClusterSampler(proteins, 5, 3, 12)
     assert [(p.name, s) for p, s in late.windows(17)] == [(p.name, s) for p, s in expected[17]]
-    other = TrainingSet(proteins, 6, 3, 12)
+    other = ClusterSampler(proteins, 6, 3, 12)
     assert [[p.name for p, _ in other.windows(u)] for u in range(30)] != [[p.name for p, _ in w] for w in expected]
     assert whole.fingerprint() == late.fingerprint() != other.fingerprint()
-    assert whole.fingerprint() != TrainingSet(proteins[:-1], 5, 3, 12).fingerprint()
+    assert whole.fingerprint() != ClusterSampler(proteins[:-1], 5, 3, 12).fingerprint()
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])
 @pytest.mark.parametrize("parts", [1, 2, 9])
 def test_processes_share_the_windows_of_an_update(processes: int, parts: int) -> None:
-    data = TrainingSet(proteins_of("." * 10), 0, 4, 12)  # 4, 4 and 2 proteins
+    data = ClusterSampler(proteins_of("." * 10), 0, 4, 12)  # 4, 4 and 2 proteins
     for update in range(6):
         shares = [data.shares(update, rank, processes, parts) for rank in range(processes)]
         assert all(1 <= len(own) <= parts and all(own) for own in shares)
@@ -142,7 +144,7 @@ def test_batch_is_padded() -> None:
 
 def test_pairs_are_cut_and_padded_on_both_sides() -> None:
     proteins = proteins_of("..", lengths=(3, 20))
-    data = TrainingSet(proteins, 0, 2, 12)
+    data = ClusterSampler(proteins, 0, 2, 12)
     batch = data.load([(proteins[0], 0), (proteins[1], 4)], pairs)
     assert batch.embedding.shape == (2, 12, 12, 1)
     assert torch.equal(batch.embedding[0, :3, :3, 0], torch.arange(9.0).reshape(3, 3))
@@ -168,13 +170,13 @@ def test_embedding_of_another_length_is_refused() -> None:
 
 
 def test_baselines_are_the_shares_of_positives() -> None:
-    a = Protein("a", "AAGGA", np.array([1, 0, 1, -1, 0], np.int8), "")
-    b = Protein("b", "GA", np.array([0, 1], np.int8), "")
+    a = AnnotatedProtein("a", "AAGGA", np.array([1, 0, 1, -1, 0], np.int8), "")
+    b = AnnotatedProtein("b", "GA", np.array([0, 1], np.int8), "")
     dssp = {"a": np.array([0, 0, 1, 1, 2])}
     acid, structure, both = fit_baselines([a, b], dssp)
     assert [baseline.name for baseline in (acid, structure, both)] == ["amino acid", "DSSP", "amino acid + DSSP"]
-    assert acid.scores(Protein("x", "GAW", np.zeros(3, np.int8), ""), {}).tolist() == [1 / 2, 2 / 4, 3 / 6]
-    new = Protein("n", "AGAG", np.zeros(4, np.int8), "")
+    assert acid.scores(AnnotatedProtein("x", "GAW", np.zeros(3, np.int8), ""), {}).tolist() == [1 / 2, 2 / 4, 3 / 6]
+    new = AnnotatedProtein("n", "AGAG", np.zeros(4, np.int8), "")
     classes = {"n": np.array([0, 1, 2, 2])}
     assert structure.scores(new, classes).tolist() == [1 / 2, 1, 0, 0]  # of protein a alone
     assert both.scores(new, classes).tolist() == [1 / 2, 1, 0, 2 / 4]
@@ -182,14 +184,17 @@ def test_baselines_are_the_shares_of_positives() -> None:
 
 
 def test_a_pair_that_the_labels_lack_has_the_share_of_its_amino_acid() -> None:
-    train = Protein("a", "AAAG", np.array([1, 0, 0, 1], np.int8), "")
+    train = AnnotatedProtein("a", "AAAG", np.array([1, 0, 0, 1], np.int8), "")
     both = fit_baselines([train], {"a": np.array([0, 0, 1, 1])})[2]
-    new = Protein("n", "AGW", np.zeros(3, np.int8), "")
+    new = AnnotatedProtein("n", "AGW", np.zeros(3, np.int8), "")
     assert both.scores(new, {"n": np.array([-1, -1, 0])}).tolist() == [1 / 3, 1, 2 / 4]
 
 
 def test_dssp_comes_from_a_column_of_the_table(tmp_path) -> None:
-    proteins = [Protein("a", "ACD", np.zeros(3, np.int8), ""), Protein("b", "AC", np.zeros(2, np.int8), "")]
+    proteins = [
+        AnnotatedProtein("a", "ACD", np.zeros(3, np.int8), ""),
+        AnnotatedProtein("b", "AC", np.zeros(2, np.int8), ""),
+    ]
     path = tmp_path / "labels.csv"
     path.write_text("entry_ID,sequence,dssp\na,ACD,?H-\nb,AC,\nelse,A,CC\n")
     assert {name: classes.tolist() for name, classes in read_dssp(path, proteins).items()} == {"a": [-1, 2, 1]}
@@ -217,7 +222,7 @@ def test_dssp_comes_from_a_column_of_the_table(tmp_path) -> None:
 
 def test_published_probabilities_are_read(shared, tmp_path) -> None:
     acid, structure, both = read_baselines(shared / "golden/relaxdb")
-    protein = Protein("a", "LHX", np.zeros(3, np.int8), "")
+    protein = AnnotatedProtein("a", "LHX", np.zeros(3, np.int8), "")
     scores = acid.scores(protein, {})
     assert scores[:2].tolist() == [0.03468192, 0.11276468]
     assert 0.03 < scores[2] < 0.06  # X is not in the file
@@ -243,7 +248,7 @@ def test_published_probabilities_are_read(shared, tmp_path) -> None:
 def test_amino_acids_tell_little_on_relaxdb(shared, options, expected: float) -> None:
     """Published: naive baselines have an AUROC of about 0.50."""
     folder = shared / "golden/relaxdb"
-    proteins = labelled_proteins(read_relaxdb(folder / "RelaxDB_133x_22jan2025.json"), "RelaxDB", **options)
+    proteins = annotated_proteins(read_relaxdb(folder / "RelaxDB_133x_22jan2025.json"), "RelaxDB", **options)
     acid = read_baselines(folder)[0]
     targets = {protein.name: protein.target for protein in proteins}
     found = summarise(targets, {protein.name: acid.scores(protein, {}) for protein in proteins})

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from data_prepare.errors import InputError
-from data_prepare.nmr.labels import COLUMNS, write_label_table
+from data_prepare.nmr.assignments import COLUMNS, write_assignments
 from model.dyna1.classifier import PRIOR_LOGIT, Classifier, Dyna1Config
 from model.dyna1.data import read_proteins
 from model.dyna1.embeddings.language_models import OneHot
@@ -29,7 +29,7 @@ def write_labels(path: Path, number: int = 9, seed: int = 0) -> Path:
         n = int(random.integers(20, 60))
         inner = "".join(random.choice(list("AAAv.^bx"), n - 2)) if k < number - 1 else "A" * (n - 2)
         rows.append((f"e{k}", "".join(random.choice(LETTERS, n)), f"A{inner}A", "relaxdb", ""))
-    write_label_table(path, pd.DataFrame(rows, columns=list(COLUMNS)))
+    write_assignments(path, pd.DataFrame(rows, columns=list(COLUMNS)))
     return path
 
 
@@ -231,7 +231,7 @@ def test_command(folder: Path, tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().out == (tmp_path / "summary.txt").read_text()
     with pytest.raises(SystemExit, match="2"):
         main([*words, "--missing-only", "--rex-only"])
-    assert "missing-only leaves no exchange" in capsys.readouterr().err
+    assert "missing-only" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main([*words, "--batch-size", "0"])
     assert capsys.readouterr().err == "error: --batch-size 0: at least 1\n"
@@ -239,7 +239,7 @@ def test_command(folder: Path, tmp_path: Path, capsys) -> None:
 
 def test_protein_without_two_positives_has_empty_numbers(tmp_path: Path) -> None:
     rows = [("a", "ACDEF", "A.AAA", "refdb", ""), ("b", "ACDEF", "AAAAA", "refdb", "")]
-    write_label_table(tmp_path / "few.csv", pd.DataFrame(rows, columns=list(COLUMNS)))
+    write_assignments(tmp_path / "few.csv", pd.DataFrame(rows, columns=list(COLUMNS)))
     metrics = evaluate(EvaluateConfig(str(tmp_path / "few.csv"), tmp_path / "out", train=tmp_path / "few.csv"))
     assert metrics["predictors"]["amino acid"]["proteins"] == 0
     kept = json.loads((tmp_path / "out/metrics.json").read_text())

@@ -14,11 +14,14 @@ from data_prepare.errors import InputError
 from data_prepare.structure.readers import read_topology
 from model.dyna1 import predict as command
 from model.dyna1.classifier import Classifier, Dyna1Config, p_exchange
+from model.dyna1.embeddings.af2 import Af2Pairs
 from model.dyna1.embeddings.cache import write_cache
-from model.dyna1.embeddings.entries import Entry, entries_of, read_chain
-from model.dyna1.embeddings.language_models import Af2Pairs, Backbone, Embedder, OneHot, default_embedder
+from model.dyna1.embeddings.chains import ChainInput, chain_inputs, read_chain
+from model.dyna1.embeddings.language_models import OneHot
+from model.dyna1.embeddings.source import Backbone, Embedder
 from model.dyna1.loading import save_dyna1
 from model.dyna1.predict import predict_exchange, pymol_script
+from model.dyna1.sources import default_embedder
 
 UBIQUITIN = "MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGKQLEDGRTLSDYNIQKESTLHLVLRLRGG"
 
@@ -102,7 +105,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return line
 
 
-def expected(model: Classifier, embedder: Embedder, entry: Entry) -> np.ndarray:
+def expected(model: Classifier, embedder: Embedder, entry: ChainInput) -> np.ndarray:
     embedding = embedder.embed([entry.visible_sequence], [entry.backbone])[0]
     with torch.no_grad():
         return p_exchange(model(embedding[None], torch.zeros(1, len(embedding), dtype=torch.bool))[0]).numpy()
@@ -116,7 +119,7 @@ def test_sequence(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert list(table) == ["position", "residue", "p_exchange"]
     assert list(table["position"]) == list(range(1, 77))
     assert "".join(table["residue"]) == UBIQUITIN
-    p = expected(random_classifier(24, None), OneHot(), Entry("", UBIQUITIN))
+    p = expected(random_classifier(24, None), OneHot(), ChainInput("", UBIQUITIN))
     assert p.std() > 0.01
     np.testing.assert_allclose(table["p_exchange"], p, atol=1e-6)
     assert (tmp_path / "out" / "ubiquitin-Dyna1.png").read_bytes().startswith(b"\x89PNG")
@@ -158,9 +161,12 @@ def test_four_modes(structural: Path, gapped: Path, tmp_path: Path) -> None:
     other = UBIQUITIN[::-1]
     modes = {
         "both": (["--pdb", gapped, "--chain", "A", "--use_pdb_seq"], chain),
-        "structure": (["--pdb", gapped, "--chain", "A"], Entry("", UBIQUITIN, chain.backbone, sequence_seen=False)),
-        "other": (["--pdb", gapped, "--chain", "A", "--sequence", other], Entry("", other, chain.backbone)),
-        "sequence": (["--sequence", UBIQUITIN], Entry("", UBIQUITIN)),
+        "structure": (
+            ["--pdb", gapped, "--chain", "A"],
+            ChainInput("", UBIQUITIN, chain.backbone, sequence_seen=False),
+        ),
+        "other": (["--pdb", gapped, "--chain", "A", "--sequence", other], ChainInput("", other, chain.backbone)),
+        "sequence": (["--sequence", UBIQUITIN], ChainInput("", UBIQUITIN)),
     }
     found = {}
     for name, (arguments, entry) in modes.items():
@@ -211,7 +217,10 @@ def test_mmcif_and_pymol(structural: Path, gapped: Path, tmp_path: Path) -> None
         "set cartoon_putty_scale_max, 10",
     ):
         assert line in script
-    assert "cartoon putty, dyna1" in pymol_script("x.pdb", Entry("", "M", structure_residues=("X:MET:1",))).splitlines()
+    assert (
+        "cartoon putty, dyna1"
+        in pymol_script("x.pdb", ChainInput("", "M", structure_residues=("X:MET:1",))).splitlines()
+    )
 
 
 def test_embedders_without_structures_take_the_sequence(
@@ -220,7 +229,7 @@ def test_embedders_without_structures_take_the_sequence(
     run("--weights", weights, "--pdb", gapped, "--chain", "A", "--save-dir", tmp_path)
     assert "onehot reads no structure: predicted from the sequence of the chain" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "gapped_A-Dyna1.csv")
-    p = expected(random_classifier(24, None), OneHot(), Entry("", UBIQUITIN))
+    p = expected(random_classifier(24, None), OneHot(), ChainInput("", UBIQUITIN))
     np.testing.assert_allclose(table["p_exchange"], p, atol=1e-6)
 
 
@@ -270,7 +279,7 @@ def test_cached_embeddings(
     given = ("--weights", structural, "--pdb", gapped, "--chain", "A", "--use-pdb-seq", "--save-dir", tmp_path)
     run(*given, "--name", "direct")
     monkeypatch.undo()  # the true make_embedder
-    write_cache(tmp_path / "cache.h5", Structural(), [read_chain(gapped, "A"), Entry("plain", UBIQUITIN)])
+    write_cache(tmp_path / "cache.h5", Structural(), [read_chain(gapped, "A"), ChainInput("plain", UBIQUITIN)])
     run(*given, "--cache", tmp_path / "cache.h5")
     a, b = (pd.read_csv(tmp_path / f"{name}-Dyna1.csv")["p_exchange"] for name in ("direct", "gapped_A"))
     np.testing.assert_allclose(a, b, atol=1e-6)
@@ -283,13 +292,13 @@ def test_cached_embeddings(
 def test_cache_of_another_embedder(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = OneHot()
     other.fingerprint = "another"
-    write_cache(tmp_path / "cache.h5", other, [Entry("x", "MK")])
+    write_cache(tmp_path / "cache.h5", other, [ChainInput("x", "MK")])
     given = ("--weights", weights, "--sequence", "MK", "--name", "x", "--cache", tmp_path / "cache.h5")
     assert "trained on onehot, these are embeddings of another" in fails(capsys, *given)
 
 
 def test_cache_without_structures_serves_them(weights: Path, gapped: Path, tmp_path: Path) -> None:
-    write_cache(tmp_path / "cache.h5", OneHot(), [Entry("gapped_A", UBIQUITIN)])
+    write_cache(tmp_path / "cache.h5", OneHot(), [ChainInput("gapped_A", UBIQUITIN)])
     run("--weights", weights, "--pdb", gapped, "--chain", "A", "--cache", tmp_path / "cache.h5", "--save-dir", tmp_path)
     assert len(pd.read_csv(tmp_path / "gapped_A-Dyna1.csv")) == 76
 
@@ -299,7 +308,7 @@ def test_pair_representations(tmp_path: Path) -> None:
     model = Classifier(Dyna1Config(width=256, layers=1, heads=2, feed_forward=8, pair_channels=128)).eval()
     pairs = np.random.default_rng(0).normal(size=(4, 4, 128)).astype(np.float32)
     np.save(tmp_path / "one.npy", pairs)
-    found = predict_exchange(model, Af2Pairs(tmp_path), Entry("one", "ACDE"))
+    found = predict_exchange(model, Af2Pairs(tmp_path), ChainInput("one", "ACDE"))
     with torch.no_grad():
         logits = model(torch.from_numpy(pairs)[None], torch.zeros(1, 4, dtype=torch.bool))[0]
     np.testing.assert_allclose(found, p_exchange(logits), atol=1e-6)
@@ -343,10 +352,10 @@ def test_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, error: BaseE
     model = random_classifier(24, None)
     monkeypatch.setattr(model.classifier, "forward", forward)
     with pytest.raises(InputError, match=r"^long: 3 residues do not fit into the memory \(cpu\)"):
-        predict_exchange(model, OneHot(), Entry("long", "MKT"))
+        predict_exchange(model, OneHot(), ChainInput("long", "MKT"))
     monkeypatch.setattr(model.classifier, "forward", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        predict_exchange(model, OneHot(), Entry("long", "MKT"))
+        predict_exchange(model, OneHot(), ChainInput("long", "MKT"))
 
 
 def test_chain_in_pieces(tmp_path: Path, write_pdb) -> None:
@@ -365,7 +374,7 @@ def test_chain_in_pieces(tmp_path: Path, write_pdb) -> None:
 
 
 def test_structures_alone_hide_the_sequence(gapped: Path) -> None:
-    (entry,) = entries_of(pdb=gapped, chain="A")
+    (entry,) = chain_inputs(pdb=gapped, chain="A")
     assert entry.visible_sequence == "<mask>" * 76
     assert entry.inputs == "structure"
     assert entry.sequence_alone().visible_sequence == UBIQUITIN
@@ -381,7 +390,7 @@ def test_numbers_that_are_not_finite_are_refused(
     assert f"one: probabilities that are no numbers from {tmp_path}/bad" in fails(
         capsys, "--weights", tmp_path / "bad", *given
     )
-    write_cache(tmp_path / "bad.h5", OneHot(), [Entry("one", "MKTAY")])
+    write_cache(tmp_path / "bad.h5", OneHot(), [ChainInput("one", "MKTAY")])
     with h5py.File(tmp_path / "bad.h5", "a") as file:
         file["values"][2] = np.nan
     line = fails(capsys, "--weights", weights, "--cache", tmp_path / "bad.h5", *given)

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from data_prepare.errors import InputError
-from data_prepare.nmr.labels import COLUMNS, write_label_table
+from data_prepare.nmr.assignments import COLUMNS, write_assignments
 from model.dyna1 import train as module
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
 from model.dyna1.data import read_proteins
 from model.dyna1.embeddings.cache import EmbeddingCache
-from model.dyna1.embeddings.language_models import Embedder
+from model.dyna1.embeddings.source import Embedder
 from model.dyna1.evaluate import logits_of
 from model.dyna1.loading import load_dyna1
 from model.dyna1.metrics import auroc, pooled
@@ -44,7 +44,7 @@ def write_labels(path: Path, number: int, seed: int = 0, name: str = "p") -> Pat
         rows.append(
             (f"{name}{k}", sequence, "A" + "".join(inner) + "A", "refdb", f"c{k // 2}" if k < 8 and number > 5 else "")
         )
-    write_label_table(path, pd.DataFrame(rows, columns=list(COLUMNS)))
+    write_assignments(path, pd.DataFrame(rows, columns=list(COLUMNS)))
     return path
 
 
@@ -285,7 +285,7 @@ def test_validation_table_or_held_out_clusters(labels: Path, tmp_path: Path, cap
     assert [p.name for p in again] == [p.name for p in validation] != [p.name for p in changed]
     table = pd.read_csv(other, keep_default_na=False)
     table["label"] = table["label"].str.replace(".", "A")
-    write_label_table(tmp_path / "negative.csv", table)
+    write_assignments(tmp_path / "negative.csv", table)
     assert "has no clusters" not in caplog.text
     open_labels(small(other, tmp_path))
     assert f"{other} has no clusters" in caplog.text
@@ -376,11 +376,11 @@ class Letters(Embedder):
 
 def test_embeddings_of_a_language_model_are_computed_once(labels: Path, tmp_path: Path, monkeypatch) -> None:
     letters = Letters()
-    from model.dyna1 import data
+    from model.dyna1 import sources
 
-    make = data.make_embedder
+    make = sources.make_embedder
     monkeypatch.setattr(
-        data, "make_embedder", lambda line, device: letters if line == "dance:x" else make(line, device)
+        sources, "make_embedder", lambda line, device: letters if line == "dance:x" else make(line, device)
     )
     config = small(labels, tmp_path, embedder="dance:x", model=replace(TINY, width=5, heads=1), stop_after=3)
     train(config, CPU)

@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError, first_line, run_command
 from data_prepare.files import read_text_table, whole_file
-from model.dyna1.embeddings.entries import Entry, embed_entries, entries_of, put_sequence, read_chain
-from model.dyna1.embeddings.language_models import Embedder, EmbeddingSource, make_embedder
+from model.dyna1.embeddings.chains import ChainInput, chain_inputs, embed_chains, put_sequence, read_chain
+from model.dyna1.embeddings.source import Embedder, EmbeddingSource
 from model.inference.inputs import RESIDUE_LETTERS
 from model.inference.predict import length_batches
 
@@ -111,7 +111,7 @@ class EmbeddingCache(EmbeddingSource):
                 f"{self.path}, {name}: damaged ({first_line(error)}); remove it and write it again"
             ) from None
 
-    def read_entry(self, entry: Entry) -> Tensor:
+    def read_entry(self, entry: ChainInput) -> Tensor:
         """The same, for what the model saw of this entry; InputError if it saw something else."""
         values = self.read(entry.name, entry.sequence)
         _, inputs, structure = self.entries[entry.name]
@@ -123,7 +123,7 @@ class EmbeddingCache(EmbeddingSource):
 
 
 def write_cache(
-    path: str | os.PathLike[str], embedder: Embedder, entries: Sequence[Entry], dtype: CacheDtype = "float32"
+    path: str | os.PathLike[str], embedder: Embedder, entries: Sequence[ChainInput], dtype: CacheDtype = "float32"
 ) -> None:
     """Write the embeddings of entries, or add those that a file lacks. Shows a progress bar.
 
@@ -155,7 +155,7 @@ def write_cache(
     with tqdm(total=sum(len(entry.sequence) for entry in missing), unit="residue", unit_scale=True) as bar:
         for places in length_batches([len(entry.sequence) for entry in missing], lambda n: MAX_RESIDUES // n):
             batch = [missing[place] for place in places]
-            for entry, values in zip(batch, embed_entries(embedder, batch), strict=True):
+            for entry, values in zip(batch, embed_chains(embedder, batch), strict=True):
                 with np.errstate(over="ignore"):
                     stored = values.numpy().astype(dtype)
                 if not np.isfinite(stored).all():
@@ -172,8 +172,8 @@ def write_cache(
 
 
 def _pending(
-    path: Path, old: EmbeddingCache | None, embedder: Embedder, entries: Sequence[Entry], dtype: CacheDtype
-) -> list[Entry]:
+    path: Path, old: EmbeddingCache | None, embedder: Embedder, entries: Sequence[ChainInput], dtype: CacheDtype
+) -> list[ChainInput]:
     """Entries that the old file lacks; InputError if they do not go together with it."""
     if not entries:
         raise InputError(f"{path}: no entries to embed; give at least one")
@@ -193,11 +193,11 @@ def _pending(
     return [entry for entry in entries if entry.name not in old]
 
 
-def _texts(entry: Entry) -> tuple[str, str, str]:
+def _texts(entry: ChainInput) -> tuple[str, str, str]:
     return entry.sequence, entry.inputs, entry.structure_digest
 
 
-def _digest(fingerprint: str, dtype: str, entry: Entry) -> str:
+def _digest(fingerprint: str, dtype: str, entry: ChainInput) -> str:
     """Name of the file of an entry that waits for the others."""
     return hashlib.blake2b("\n".join((fingerprint, dtype, entry.name, *_texts(entry))).encode()).hexdigest()[:32]
 
@@ -216,7 +216,7 @@ def _merge(
     embedder: Embedder,
     dtype: CacheDtype,
     old: EmbeddingCache | None,
-    added: Sequence[Entry],
+    added: Sequence[ChainInput],
     part_of: dict[str, Path],
 ) -> None:
     """Old file and new entries -> one file, an entry at a time."""
@@ -297,7 +297,9 @@ def embed(config: EmbedConfig) -> Path:
         entries = read_table(config.table)
     else:
         given = (config.sequence, config.fasta, config.pdb, config.cif)
-        entries = entries_of(*given, config.chain, config.use_pdb_seq, config.name)
+        entries = chain_inputs(*given, config.chain, config.use_pdb_seq, config.name)
+    from model.dyna1.embeddings.embedders import make_embedder
+
     embedder = make_embedder(config.embedder, config.device)
     if not isinstance(embedder, Embedder):
         raise InputError(f"--embedder {config.embedder}: these are files already; there is nothing to keep")
@@ -310,7 +312,7 @@ def embed(config: EmbedConfig) -> Path:
     return config.output
 
 
-def read_table(path: Path) -> list[Entry]:
+def read_table(path: Path) -> list[ChainInput]:
     """Entries of a table with columns entry_ID and sequence, without structures.
 
     Raises
@@ -321,7 +323,7 @@ def read_table(path: Path) -> list[Entry]:
     table = read_text_table(path, ["entry_ID", "sequence"])
     if table.empty:
         raise InputError(f"{path}: no entries in it; add one")
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ChainInput] = {}
     for row, (name, sequence) in enumerate(zip(table["entry_ID"], table["sequence"], strict=True), start=1):
         if not name.strip():
             raise InputError(f"{path}: row {row} has no entry_ID; name it")
@@ -335,11 +337,11 @@ def read_table(path: Path) -> list[Entry]:
                 f"{path}: entry {name}: {letters!r} in its sequence is no residue; write one chain in upper case, "
                 "unknown residues as X"
             )
-        entries[name] = Entry(name, sequence)
+        entries[name] = ChainInput(name, sequence)
     return list(entries.values())
 
 
-def _with_structure(entry: Entry, folder: Path) -> Entry:
+def _with_structure(entry: ChainInput, folder: Path) -> ChainInput:
     """The entry with the backbone of its file."""
     from data_prepare.structure.readers import STRUCTURE_SUFFIXES  # brings gemmi
 
@@ -352,7 +354,7 @@ def _with_structure(entry: Entry, folder: Path) -> Entry:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
+    """ChainInput point of the command."""
     config = tyro.cli(EmbedConfig, args=args)
     print(run_command(lambda: embed(config), config.debug))
 

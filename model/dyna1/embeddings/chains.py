@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from data_prepare.errors import InputError
-from model.dyna1.embeddings.language_models import HIDDEN_RESIDUE, Backbone, Embedder
+from model.dyna1.embeddings.source import HIDDEN_RESIDUE, Backbone, Embedder
 from model.inference.inputs import RESIDUE_LETTERS, proteins_of
 from model.network.tokenizer import CHAIN_LINKER, split_tokens
 
@@ -20,7 +20,7 @@ BACKBONE: Final = ("N", "CA", "C")
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class ChainInput:
     """A chain.
 
     Attributes
@@ -30,7 +30,7 @@ class Entry:
     sequence
         One-letter codes of all its residues, unresolved ones included.
     backbone
-        (L, 3, 3) float32, see `embedders.Backbone`; None without a structure.
+        (L, 3, 3) float32, see `source.Backbone`; None without a structure.
     sequence_seen
         Whether the language model sees the sequence; False for predictions from the structure alone.
     structure_residues
@@ -62,12 +62,12 @@ class Entry:
             return ""
         return hashlib.blake2b(np.ascontiguousarray(self.backbone, "<f4").tobytes(), digest_size=8).hexdigest()
 
-    def sequence_alone(self) -> Entry:
+    def sequence_alone(self) -> ChainInput:
         """The same without its backbone, for embedders that read none."""
         return replace(self, backbone=None, sequence_seen=True)
 
 
-def read_chain(path: str | Path, chain: str | None = None) -> Entry:
+def read_chain(path: str | Path, chain: str | None = None) -> ChainInput:
     """One chain of a PDB or mmCIF file, gzipped or not; both its sequence and its structure are seen.
 
     Parameters
@@ -108,10 +108,10 @@ def read_chain(path: str | Path, chain: str | None = None) -> Entry:
     for place, by_name, label in zip(places, protein.atoms_by_name, label_of_residue(protein), strict=True):
         backbone[place] = xyz[atoms[[by_name[atom] for atom in BACKBONE]]]
         labels[place] = label
-    return Entry(name, sequence, backbone, structure_residues=tuple(labels))
+    return ChainInput(name, sequence, backbone, structure_residues=tuple(labels))
 
 
-def entries_of(
+def chain_inputs(
     sequence: str | None = None,
     fasta: Path | None = None,
     pdb: Path | None = None,
@@ -119,7 +119,7 @@ def entries_of(
     chain: str | None = None,
     use_pdb_seq: bool = False,
     name: str | None = None,
-) -> list[Entry]:
+) -> list[ChainInput]:
     """Entries of the options --sequence, --fasta, --pdb, --cif, --chain, --use-pdb-seq and --name of a command.
 
     A structure alone hides its sequence; with --use-pdb-seq its sequence is seen too, with --sequence another one on
@@ -136,7 +136,7 @@ def entries_of(
     if structure is None:
         if use_pdb_seq:
             raise InputError("--use-pdb-seq goes with --pdb or --cif")
-        entries = [Entry(protein.name, protein.sequence) for protein in proteins_of(sequence, fasta, chain=chain)]
+        entries = [ChainInput(protein.name, protein.sequence) for protein in proteins_of(sequence, fasta, chain=chain)]
     elif fasta:
         raise InputError(f"--fasta and a structure are given; put one sequence on {structure} with --sequence")
     else:
@@ -160,7 +160,7 @@ def entries_of(
     return entries
 
 
-def put_sequence(entry: Entry, sequence: str, where: str) -> Entry:
+def put_sequence(entry: ChainInput, sequence: str, where: str) -> ChainInput:
     """Another sequence on the backbone of an entry.
 
     Raises
@@ -177,6 +177,6 @@ def put_sequence(entry: Entry, sequence: str, where: str) -> Entry:
     return replace(entry, sequence=sequence, sequence_seen=True)
 
 
-def embed_entries(embedder: Embedder, entries: Sequence[Entry]) -> list[Tensor]:
+def embed_chains(embedder: Embedder, entries: Sequence[ChainInput]) -> list[Tensor]:
     """(L, width) float32 of each entry; all go through the embedder together."""
     return embedder.embed([entry.visible_sequence for entry in entries], [entry.backbone for entry in entries])

@@ -1,0 +1,111 @@
+"""Embeddings of ESM-3.
+
+ESM-3 pins old libraries: requirements-esm3.txt is for an environment of its own, in which `seqdance dyna1 embed` writes
+the cache that other environments read. Everything this file assumes about the package `esm` (3.1 to 3.4) is inside
+`_assumed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from data_prepare.errors import InputError, first_line, require
+from model.dyna1.embeddings.source import Backbone, Embedder, output_of, residue_tokens
+from model.network.dance import choose_device, weights_digest
+
+DEFAULT_MODEL: Final = "esm3-sm-open-v1"
+DEFAULT_LAYER: Final = 22
+ATOMS: Final = 37  # of a residue in coordinates of ESM-3; N, CA and C come first
+
+
+class Esm3(Embedder):
+    """ESM-3: a hidden state of sequence and structure tokens without their begin and end tokens.
+
+    Parameters
+    ----------
+    name
+        Name of the model for `ESM3.from_pretrained`, which keeps its files in the cache of the Hub.
+    layer
+        Hidden state: the output of this transformer block, counted from 0, before the final LayerNorm.
+    device
+        "auto" uses a GPU if there is one. The weights are float32 everywhere.
+    """
+
+    reads_structure = True
+
+    def __init__(
+        self, name: str = DEFAULT_MODEL, layer: int = DEFAULT_LAYER, device: str | torch.device = "auto"
+    ) -> None:
+        self.device = choose_device(device)
+        self.model, self.esm_protein = _load(name)
+        with _assumed("ESM3.transformer.blocks"):
+            blocks = list(self.model.transformer.blocks)
+        require(0 <= layer < len(blocks), f"{name}: no hidden state {layer}; it has 0 to {len(blocks) - 1}")
+        self.block = blocks[layer]
+        with _assumed("ESM3.encoder"):
+            self.width = int(self.model.encoder.sequence_embed.weight.shape[1])
+        self.fingerprint = f"esm3 layer {layer} {weights_digest(self.model)}"
+        self.model.to(self.device)
+
+    def embed(self, sequences: Sequence[str], structures: Sequence[Backbone | None] | None = None) -> list[Tensor]:
+        """See `Embedder.embed`. Chains go through the model one by one."""
+        embeddings = []
+        with torch.no_grad():  # not inference_mode: a training may take these
+            for sequence, structure in zip(sequences, structures or [None] * len(sequences), strict=True):
+                ids = residue_tokens([sequence])[0]  # (1, L); ESM-3 has the token ids of ESM2, <mask> included
+                n = ids.shape[1] if structure is None else len(structure)
+                require(n == ids.shape[1], f"structure of {n} residues, sequence of {ids.shape[1]}; lengths must agree")
+                tokens = None if structure is None else self._structure_tokens(structure)
+                embeddings.append(self._hidden_state(ids.to(self.device), tokens).float().cpu())
+        return embeddings
+
+    def _structure_tokens(self, backbone: Backbone) -> Tensor:
+        """(1, L) int64; residues without coordinates get the token that the package gives them."""
+        atoms = torch.full((len(backbone), ATOMS, 3), torch.nan)
+        atoms[:, :3] = torch.from_numpy(backbone)
+        with _assumed("ESM3.encode(ESMProtein)"):
+            tokens = self.model.encode(self.esm_protein(coordinates=atoms)).structure
+        return tokens[None, 1:-1].to(self.device)  # without begin and end
+
+    def _hidden_state(self, sequence: Tensor, structure: Tensor | None) -> Tensor:
+        """(1, L) and (1, L) token ids -> (L, width). No structure has the effect of a structure of masks."""
+        with _assumed("ESM3.forward(sequence_tokens, structure_tokens)"):
+            run = lambda: self.model(sequence_tokens=sequence, structure_tokens=structure)  # noqa: E731
+            return output_of(self.block, run)[0]
+
+
+def _load(name: str) -> tuple[Any, Any]:
+    """Model in float32 on the CPU, and the class ESMProtein."""
+    try:
+        from esm.models.esm3 import ESM3
+        from esm.sdk.api import ESMProtein
+    except ImportError as error:
+        raise InputError(
+            f"ESM-3 requires the package esm, which cannot be imported ({error}); install requirements-esm3.txt in "
+            "another environment, write a cache there (seqdance dyna1 embed) and give cache:FILE.h5 here"
+        ) from None
+    try:
+        model = ESM3.from_pretrained(name, device=torch.device("cpu"))  # on a GPU it would come in bf16
+    except Exception as error:  # errors of several libraries reach us through the Hub client
+        raise InputError(
+            f"{name}: the package esm cannot load it ({first_line(error)}); accept its terms on the Hub, log in, "
+            "and download it on a machine with network access"
+        ) from None
+    return model.float().eval(), ESMProtein
+
+
+@contextmanager
+def _assumed(what: str) -> Iterator[None]:
+    """Turn the errors of a package `esm` with an unexpected interface into one line."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError, AssertionError, LookupError) as error:
+        raise InputError(
+            f"the installed package esm has an unexpected {what} ({first_line(error)}); install the version of "
+            "requirements-esm3.txt"
+        ) from None
