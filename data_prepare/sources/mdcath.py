@@ -20,7 +20,7 @@ import numpy as np
 from data_prepare.errors import InputError
 from data_prepare.sources.entry import Ensemble, Entry, Selection, select
 from data_prepare.sources.walk import files_under, in_order
-from data_prepare.structure.readers import topology_of_pdb_text
+from data_prepare.structure import pdb
 from data_prepare.structure.sequence import ONE_LETTER
 from data_prepare.structure.topology import Topology
 
@@ -106,7 +106,7 @@ class MdCathEntry(Entry):
 
     def _topology(self, domain: h5py.Group) -> Topology:
         """Topology of the protein's PDB text, if it tells the same atoms as the arrays beside it."""
-        topology = topology_of_pdb_text(self.path, domain["pdbProteinAtoms"].asstr()[()])
+        topology = pdb.first_model(self.path, domain["pdbProteinAtoms"].asstr()[()].splitlines()).topology
         atoms = topology.atoms_in_file
         lengths = {name: len(domain[name]) for name in ATOM_ARRAYS if name in domain}
         if "numProteinAtoms" in domain.attrs:

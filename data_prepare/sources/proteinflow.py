@@ -6,7 +6,7 @@ unresolved) and `seq` (text). It is read without running what it names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,10 @@ from data_prepare.errors import InputError
 from data_prepare.pickles import load_restricted
 from data_prepare.sources.entry import Entry, FileEntry, Selection
 from data_prepare.sources.walk import files_under, in_order, stem
+from data_prepare.structure.atom_records import AtomRecord, topology_of
 from data_prepare.structure.readers import is_structure_file
 from data_prepare.structure.sequence import ONE_LETTER, UNKNOWN
-from data_prepare.structure.topology import Structure, Topology, TopologyBuilder
+from data_prepare.structure.topology import Structure, Topology
 
 PICKLE_SUFFIXES: Final = (".pickle", ".pkl")
 SPLITS: Final = "splits_dict"  # folder of the release with lists of its clusters, no structures
@@ -73,8 +74,8 @@ def _backbone(path: Path, chains: object) -> tuple[Topology, NDArray[np.float64]
     """Topology and (atoms, 3) Angstrom of what a pickle holds; chains without any resolved residue are left out."""
     if not isinstance(chains, dict) or not chains:
         raise InputError(f"{path}: not a ProteinFlow entry; expected a dict of chains")
-    builder = TopologyBuilder(path)
-    sequences: dict[int, str] = {}
+    records: list[AtomRecord] = []
+    sequences: dict[Hashable, str] = {}
     positions = []
     for chain, data in chains.items():
         where = f"{path}: chain {chain}"
@@ -95,11 +96,13 @@ def _backbone(path: Path, chains: object) -> tuple[Topology, NDArray[np.float64]
         for place in np.flatnonzero(resolved):
             residue = THREE_LETTERS.get(data["seq"][place], "UNK")
             for atom in ATOMS:
-                builder.add(chain, str(chain), residue, int(place) + 1, "", atom, atom[0], place=int(place))
+                records.append(
+                    AtomRecord(atom, atom[0], residue, int(place) + 1, "", str(chain), chain, sequence_index=int(place))
+                )
         if resolved.any():
             letters = (letter if letter in THREE_LETTERS else UNKNOWN for letter in data["seq"])
-            sequences[builder.num_chains - 1] = "".join(letters)
+            sequences[chain] = "".join(letters)
             positions.append(crd[resolved != 0][:, COLUMN_OF_ATOM].reshape(-1, 3).astype(np.float64))  # (atoms, 3)
     if not positions:
         raise InputError(f"{path}: no residue is resolved (msk is 0 everywhere)")
-    return builder.build(sequences), np.concatenate(positions)
+    return topology_of(path, records, sequences), np.concatenate(positions)

@@ -57,20 +57,20 @@ def one_letter_sequence(residue_names: Iterable[str]) -> str:
 
 
 def align_to_sequence(names: Sequence[str], numbers: Sequence[int], declared: Sequence[str]) -> list[int]:
-    """Place of each residue of a chain in its declared sequence, which may have more residues.
+    """Index of each residue of a chain in its declared sequence, which may have more residues.
 
-    Gaps cost nothing at the ends and where the numbers of two neighbours do not follow one another.
+    Gaps cost nothing at the ends and between neighbours whose numbers are not consecutive.
 
     Parameters
     ----------
     names, numbers
-        Of the residues that are there, in order.
+        Of the residues with coordinates, in order.
     declared
         Names of all residues of the chain.
 
     Returns
     -------
-    Places from 0, ascending; all -1 if a residue finds none or more than a tenth of them another residue's.
+    Ascending indices; all -1 if a residue has no match or more than a tenth of them match another residue.
     """
     import gemmi  # machines that only train do without it
 
@@ -80,16 +80,16 @@ def align_to_sequence(names: Sequence[str], numbers: Sequence[int], declared: Se
     follows = [after - before in (0, 1) for before, after in pairwise(numbers)]
     gap_open = [0, *(scoring.bad_gapo if known else 0 for known in follows), 0]
     alignment = gemmi.align_string_sequences(query, target, gap_open, scoring)
-    places: list[int] = []
-    place = 0
+    indices: list[int] = []
+    end = 0
     for length, kind in re.findall(r"(\d+)([MID])", alignment.cigar_str()):
         if kind == "D":  # residues that the declared sequence lacks
             return [-1] * len(names)
+        start, end = end, end + int(length)
         if kind == "M":
-            places += range(place, place + int(length))
-        place += int(length)
-    same = sum(query[at] == letter for at, letter in zip(places, target, strict=True))
-    return places if 10 * same >= 9 * len(target) else [-1] * len(names)
+            indices += range(start, end)
+    same = sum(query[index] == letter for index, letter in zip(indices, target, strict=True))
+    return indices if 10 * same >= 9 * len(target) else [-1] * len(names)
 
 
 def modify_seq(chains: Iterable[str]) -> str:

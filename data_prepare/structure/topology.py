@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputError, InputWarning
-from data_prepare.structure.sequence import ONE_LETTER, align_to_sequence, one_letter_sequence
+from data_prepare.structure.sequence import ONE_LETTER, one_letter_sequence
 
 if TYPE_CHECKING:
     import mdtraj
-
-# Names of the heavy atoms of the 20 amino acids start with their element. A file that leaves its element column blank,
-# or aligns names to the left, would make CA calcium, CD cadmium and NE neon.
-ELEMENT_FROM_FIRST_LETTER: Final = frozenset(
-    "N CA C O OXT OT OT1 OT2 OC1 OC2 O1 O2 CB CG CG1 CG2 CD CD1 CD2 CE CE1 CE2 CE3 CZ CZ2 CZ3 CH2 ND1 ND2 NE NE1 NE2 "
-    "NZ NH1 NH2 OD1 OD2 OE1 OE2 OG OG1 OH SD SG".split()
-)
-# rounded atomic mass -> element, for files that have no elements
-ELEMENT_OF_MASS: Final = {1: "H", 2: "H", 12: "C", 14: "N", 16: "O", 19: "F", 31: "P", 32: "S", 35: "CL", 79: "SE"}
 
 
 @dataclass(frozen=True)
@@ -239,151 +229,6 @@ class Structure(NamedTuple):
     def select_chains(self, chain_ids: Sequence[str]) -> Structure:
         """The chains with these ids; see `Topology.atoms_of_chains`."""
         return self.subset(self.topology.atoms_of_chains(chain_ids))
-
-
-class TopologyBuilder:
-    """Collects atoms in the order of a file and finds where residues and chains begin.
-
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._atom_names: list[str] = []
-        self._symbols: list[str] = []
-        self._residue_of_atom: list[int] = []
-        self._residues: list[tuple[str, int, str]] = []
-        self._places: list[int] = []
-        self._chain_of_residue: list[int] = []
-        self._chain_ids: list[str] = []
-        self._file_rows: list[int] = []
-        self._names_in_residue: set[str] = set()
-        self._first_name = ""
-        self._key: tuple[object, int, str] | None = None
-        self._chain_key: object = None
-        self._rows = 0
-
-    @property
-    def num_chains(self) -> int:
-        """Chains so far."""
-        return len(self._chain_ids)
-
-    @property
-    def last_number(self) -> int | None:
-        """Number of the last residue."""
-        return self._residues[-1][1] if self._residues else None
-
-    def add(
-        self,
-        chain_key: object,
-        chain_id: str,
-        residue_name: str,
-        number: int,
-        insertion_code: str,
-        atom_name: str,
-        symbol: str,
-        alternate: bool = False,
-        place: int = -1,
-    ) -> None:
-        """Add an atom; another `chain_key` begins a chain, another number, code or name a residue.
-
-        An atom of an alternate location is left out if the residue has its name already or has another residue name.
-        Without alternate locations, the name of the residue's first atom begins the next residue: waters and ions that
-        share a number. `place` is that of its residue in the declared sequence of the chain.
-        """
-        row = self._rows
-        self._rows += 1
-        key = (chain_key, number, insertion_code)
-        if key == self._key:
-            same_name = residue_name == self._residues[-1][0]
-            if alternate and (not same_name or atom_name in self._names_in_residue):
-                return
-            begins = not same_name or atom_name == self._first_name
-        else:
-            begins = True
-        if self._chain_key != chain_key or not self._chain_ids:
-            self._chain_ids.append(chain_id)
-            self._chain_key = chain_key
-        if begins:
-            self._residues.append((residue_name, number, insertion_code))
-            self._places.append(place)
-            self._chain_of_residue.append(len(self._chain_ids) - 1)
-            self._names_in_residue = set()
-            self._first_name = atom_name
-            self._key = key
-        self._names_in_residue.add(atom_name)
-        self._atom_names.append(atom_name)
-        self._symbols.append(symbol)
-        self._residue_of_atom.append(len(self._residues) - 1)
-        self._file_rows.append(row)
-
-    def build(
-        self, sequences: Mapping[int, str] | None = None, declared: Mapping[int, Sequence[str]] | None = None
-    ) -> Topology:
-        """Topology of what was added.
-
-        Parameters
-        ----------
-        sequences
-            Chain index -> declared one-letter sequence, where the places of the residues were added with them.
-        declared
-            Chain index -> residue names of the declared sequence, to which the residues are aligned here.
-        """
-        if not self._atom_names:
-            raise InputError(f"{self.path}: no atoms in it; expected a structure file")
-        names_of_residue: list[set[str]] = [set() for _ in self._residues]
-        for residue, name in zip(self._residue_of_atom, self._atom_names, strict=True):
-            names_of_residue[residue].add(name)
-        in_protein = [
-            {"N", "CA", "C"} <= names or residue[0] in ONE_LETTER
-            for names, residue in zip(names_of_residue, self._residues, strict=True)
-        ]
-        sequence_of_chain: dict[int, str | None] = dict(sequences or {})
-        places = np.array(self._places, np.int32)
-        for chain, names in (declared or {}).items():
-            sequence_of_chain[chain] = one_letter_sequence(names)
-            rows = [row for row, c in enumerate(self._chain_of_residue) if c == chain and in_protein[row]]
-            places[rows] = align_to_sequence(
-                [self._residues[row][0] for row in rows], [self._residues[row][1] for row in rows], names
-            )
-        return Topology(
-            path=self.path,
-            atom_names=tuple(self._atom_names),
-            elements=tuple(
-                _element(symbol, name, in_protein[residue])
-                for symbol, name, residue in zip(self._symbols, self._atom_names, self._residue_of_atom, strict=True)
-            ),
-            residue_of_atom=np.array(self._residue_of_atom, np.int32),
-            residue_names=tuple(residue[0] for residue in self._residues),
-            residue_numbers=np.array([residue[1] for residue in self._residues], np.int32),
-            insertion_codes=tuple(residue[2] for residue in self._residues),
-            chain_of_residue=np.array(self._chain_of_residue, np.int32),
-            chain_ids=tuple(self._chain_ids),
-            declared_sequences=tuple(sequence_of_chain.get(chain) for chain in range(len(self._chain_ids))),
-            sequence_index=places,
-            file_index=np.array(self._file_rows, np.int64),
-            atoms_in_file=self._rows,
-        )
-
-
-def _element(symbol: str, name: str, in_protein: bool) -> str:
-    """Element of an atom, "X" if it cannot be told."""
-    if in_protein and name in ELEMENT_FROM_FIRST_LETTER:
-        return name[0]
-    symbol = symbol.upper()
-    if symbol == "D" or (in_protein and symbol.startswith("H")):  # HG of a serine is no mercury
-        return "H"
-    if in_protein and name == "SE":
-        return "SE"
-    if symbol != "X" and gemmi.Element(symbol).atomic_number:  # old files have numbers in these columns
-        return symbol
-    letter = name.lstrip("0123456789")[:1]
-    if letter == "D" and in_protein:  # deuterium
-        return "H"
-    return letter if letter and letter in "HCNOSP" else "X"
 
 
 def label_of_residue(topology: Topology) -> Sequence[str]:

@@ -1,0 +1,186 @@
+"""Atoms as a file lists them -> topology: where chains and residues begin, and which element each atom is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from math import dist, inf
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import gemmi
+import numpy as np
+
+from data_prepare.errors import require
+from data_prepare.structure.topology import Topology
+
+MAX_STEP: Final = 50  # largest step of residue numbers over a TER inside a chain
+PEPTIDE_BOND: Final = 2.0  # Angstrom, at most
+# Names of the heavy atoms of the 20 amino acids start with their element. A file that leaves its element column blank,
+# or aligns names to the left, would make CA calcium, CD cadmium and NE neon.
+ELEMENT_FROM_FIRST_LETTER: Final = frozenset(
+    "N CA C O OXT OT OT1 OT2 OC1 OC2 O1 O2 CB CG CG1 CG2 CD CD1 CD2 CE CE1 CE2 CE3 CZ CZ2 CZ3 CH2 ND1 ND2 NE NE1 NE2 "
+    "NZ NH1 NH2 OD1 OD2 OE1 OE2 OG OG1 OH SD SG".split()
+)
+
+Position = tuple[float, float, float]
+NOWHERE: Final[Position] = (inf, inf, inf)
+
+
+class AtomRecord(NamedTuple):
+    """One atom of a file.
+
+    Attributes
+    ----------
+    atom_name, element, residue_name, number, insertion_code, chain_id
+        As in the file, "" where it has none.
+    chain_key
+        What the format separates chains by (`label_asym_id`, segment, molecule). None: `begins_chain` decides by
+        the other fields.
+    segment
+        Segment name of a PDB file without chain ids.
+    after_ter
+        Whether a TER line is between this atom and the previous one.
+    position
+        Angstrom; `NOWHERE` in topology files.
+    alternate
+        Whether the atom has several locations.
+    sequence_index
+        Index of its residue in the declared sequence of the chain, -1 if unknown.
+    """
+
+    atom_name: str
+    element: str
+    residue_name: str
+    number: int
+    insertion_code: str = ""
+    chain_id: str = ""
+    chain_key: Hashable = None
+    segment: str = ""
+    after_ter: bool = False
+    position: Position = NOWHERE
+    alternate: bool = False
+    sequence_index: int = -1
+
+
+def begins_chain(atom: AtomRecord, last: AtomRecord, last_carbon: Position, num_declared: int) -> bool:
+    """Whether a chain begins at an atom. No other code decides this.
+
+    Another chain id begins a chain, and so does TER. Programs also write TER inside a chain, where residues are missing
+    or not among the 20 amino acids. The chain continues if the file declares a single sequence for its id, if the next
+    nitrogen is bonded to the last carbon, or if up to `MAX_STEP` - 1 residue numbers are missing under the same id.
+    Without chain ids, another segment name or a smaller residue number begins a chain.
+
+    Parameters
+    ----------
+    atom, last
+        The atom and the one before it in the file.
+    last_carbon
+        Position of the last atom named C.
+    num_declared
+        Number of sequences that the file declares for the chain id of the atom.
+    """
+    if atom.chain_key is not None:
+        return atom.chain_key != last.chain_key
+    if (atom.chain_id, atom.segment) != (last.chain_id, last.segment):
+        return True
+    step = atom.number - last.number
+    if not atom.after_ter:
+        return atom.chain_id == "" and step < 0
+    bonded = atom.atom_name == "N" and dist(atom.position, last_carbon) < PEPTIDE_BOND
+    gap = atom.chain_id != "" and 1 < step <= MAX_STEP
+    return not (bonded or gap or num_declared == 1)
+
+
+def topology_of(
+    path: Path,
+    records: Sequence[AtomRecord],
+    sequences: Mapping[Hashable, str] | None = None,
+    num_declared: Mapping[str, int] | None = None,
+) -> Topology:
+    """Topology of the atoms of a file.
+
+    Another residue number, insertion code or name begins a residue. An atom of an alternate location is dropped if its
+    residue has an atom of this name already, or has another residue name. Otherwise the name of the residue's first
+    atom begins the next residue: waters and ions may share a number.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    records
+        Atoms in the order of the file.
+    sequences
+        `chain_key` -> declared one-letter sequence, to which `sequence_index` of the records refers.
+    num_declared
+        Chain id -> number of sequences that the file declares for it.
+
+    Raises
+    ------
+    InputError
+        There are no atoms.
+    """
+    require(records, f"{path}: no atoms found; expected a structure or topology file")
+    sequences, num_declared = sequences or {}, num_declared or {}
+    file_index: list[int] = []
+    residue_of_atom: list[int] = []
+    residues: list[AtomRecord] = []  # first atom of each
+    chain_of_residue: list[int] = []
+    chains: list[AtomRecord] = []  # first atom of each
+    names: set[str] = set()  # of the atoms of the residue so far
+    last, last_carbon = records[0], NOWHERE
+    for index, atom in enumerate(records):
+        new_chain = index == 0 or begins_chain(atom, last, last_carbon, num_declared.get(atom.chain_id, 0))
+        new_residue = new_chain or (atom.number, atom.insertion_code) != (last.number, last.insertion_code)
+        last = atom
+        if atom.atom_name == "C":
+            last_carbon = atom.position
+        if not new_residue:
+            same_name = atom.residue_name == residues[-1].residue_name
+            if atom.alternate and (not same_name or atom.atom_name in names):
+                continue
+            new_residue = not same_name or atom.atom_name == residues[-1].atom_name
+        if new_chain:
+            chains.append(atom)
+        if new_residue:
+            residues.append(atom)
+            chain_of_residue.append(len(chains) - 1)
+            names = set()
+        names.add(atom.atom_name)
+        residue_of_atom.append(len(residues) - 1)
+        file_index.append(index)
+    topology = Topology(
+        path=path,
+        atom_names=tuple(records[index].atom_name for index in file_index),
+        elements=tuple(records[index].element for index in file_index),
+        residue_of_atom=np.array(residue_of_atom, np.int32),
+        residue_names=tuple(residue.residue_name for residue in residues),
+        residue_numbers=np.array([residue.number for residue in residues], np.int32),
+        insertion_codes=tuple(residue.insertion_code for residue in residues),
+        chain_of_residue=np.array(chain_of_residue, np.int32),
+        chain_ids=tuple(chain.chain_id for chain in chains),
+        declared_sequences=tuple(sequences.get(chain.chain_key) for chain in chains),
+        sequence_index=np.array([residue.sequence_index for residue in residues], np.int32),
+        file_index=np.array(file_index, np.int64),
+        atoms_in_file=len(records),
+    )
+    in_protein = topology.is_amino_acid[topology.residue_of_atom]
+    elements = map(_element, topology.elements, topology.atom_names, in_protein)
+    return replace(topology, elements=tuple(elements))
+
+
+def _element(symbol: str, name: str, in_protein: bool) -> str:
+    """Element of an atom, "X" if unknown."""
+    if in_protein and name in ELEMENT_FROM_FIRST_LETTER:
+        return name[0]
+    symbol = symbol.upper()
+    if symbol == "D" or (in_protein and symbol.startswith("H")):  # HG of a serine is not mercury
+        return "H"
+    if in_protein and name == "SE":
+        return "SE"
+    if symbol != "X" and gemmi.Element(symbol).atomic_number:  # old files have numbers in these columns
+        return symbol
+    letter = name.lstrip("0123456789")[:1]
+    if letter == "D" and in_protein:  # deuterium
+        return "H"
+    return letter if letter and letter in "HCNOSP" else "X"

@@ -1,0 +1,86 @@
+"""Topologies of simulation programs: GRO, PSF, PRMTOP; other formats are read by MDTraj."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from data_prepare.structure.atom_records import AtomRecord
+from data_prepare.structure.pdb import open_text
+
+# rounded atomic mass -> element
+ELEMENT_OF_MASS: Final = {
+    **{1: "H", 2: "H", 12: "C", 14: "N", 16: "O", 19: "F", 31: "P", 32: "S", 79: "SE"},
+    **{23: "NA", 24: "MG", 35: "CL", 39: "K", 40: "CA", 56: "FE", 65: "ZN"},
+}
+
+
+def _element(mass: str) -> str:
+    return ELEMENT_OF_MASS.get(round(float(mass)), "")
+
+
+def gro_atoms(path: Path) -> Iterator[AtomRecord]:
+    """Atoms of a GRO file: columns residue number, residue name, atom name of 5 characters each."""
+    with open_text(path) as file:
+        next(file)
+        for _ in range(int(next(file))):
+            line = next(file)
+            yield AtomRecord(line[10:15].strip(), "", line[5:10].strip(), int(line[:5]))
+
+
+def psf_atoms(path: Path) -> Iterator[AtomRecord]:
+    """Atoms of a PSF file: fields serial, segment, number, residue, atom, type, charge, mass.
+
+    A segment is a chain; its first letter is the chain id, as in VMD.
+    """
+    with open_text(path) as file:
+        count = next(int(line.split()[0]) for line in file if "!NATOM" in line)
+        for _ in range(count):
+            _, segment, number, residue, name, _, _, mass, *_ = next(file).split()
+            code = number.lstrip("-0123456789")
+            number = number.removesuffix(code)
+            yield AtomRecord(name, _element(mass), residue, int(number), code, segment[:1], segment)
+
+
+def prmtop_atoms(path: Path) -> Iterator[AtomRecord]:
+    """Atoms of an AMBER PRMTOP file: residues are numbered from 1; a molecule is a chain where the file lists them."""
+    sections = _prmtop_sections(path)
+    names, masses = sections["ATOM_NAME"], sections["MASS"]
+    starts = [int(first) - 1 for first in sections["RESIDUE_POINTER"]]
+    molecule_ends = np.cumsum([int(atoms) for atoms in sections.get("ATOMS_PER_MOLECULE", [])])
+    ends = [*starts[1:], len(names)]
+    for number, (residue, start, end) in enumerate(zip(sections["RESIDUE_LABEL"], starts, ends, strict=False), 1):
+        molecule = int(np.searchsorted(molecule_ends, start, side="right"))
+        for atom in range(start, end):
+            yield AtomRecord(names[atom], _element(masses[atom]), residue, number, chain_key=molecule)
+
+
+def _prmtop_sections(path: Path) -> dict[str, list[str]]:
+    """%FLAG sections of a PRMTOP file; names are fields of four characters, numbers are separated by blanks."""
+    sections: dict[str, list[str]] = {}
+    fields: list[str] = []
+    four_letters = False
+    with open_text(path) as file:
+        for line in file:
+            if line.startswith("%FLAG"):
+                fields = sections.setdefault(line.split()[1], [])
+            elif line.startswith("%FORMAT"):
+                four_letters = "a4" in line.lower()
+            elif not line.startswith("%"):
+                line = line.rstrip("\n")
+                fields += [line[at : at + 4].strip() for at in range(0, len(line), 4)] if four_letters else line.split()
+    return sections
+
+
+def mdtraj_atoms(path: Path) -> Iterator[AtomRecord]:
+    """Atoms of any topology that MDTraj reads."""
+    import mdtraj
+
+    for atom in mdtraj.load_topology(str(path)).atoms:
+        residue = atom.residue
+        element = "" if atom.element is None or atom.element.symbol == "VS" else atom.element.symbol
+        chain = residue.chain
+        yield AtomRecord(atom.name, element, residue.name, residue.resSeq, "", chain.chain_id or "", chain.index)

@@ -1,0 +1,71 @@
+"""mmCIF files, parsed by gemmi; a `label_asym_id` is a chain, named by its `auth_asym_id`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.structure.atom_records import AtomRecord, topology_of
+from data_prepare.structure.sequence import one_letter_sequence
+from data_prepare.structure.topology import Topology
+
+COLUMNS: Final = (
+    "label_asym_id",
+    "?auth_asym_id",
+    "label_comp_id",
+    "?auth_seq_id",
+    "?pdbx_PDB_ins_code",
+    "label_atom_id",
+    "?type_symbol",
+    "?label_alt_id",
+    "?pdbx_PDB_model_num",
+    "?label_seq_id",
+    "?label_entity_id",
+    "Cartn_x",
+    "Cartn_y",
+    "Cartn_z",
+)
+
+
+def read_models(path: Path) -> tuple[Topology, list[NDArray[np.float64]]]:
+    """Topology of the first model, and positions (atoms of the file, 3) in Angstrom of all models."""
+    block = gemmi.cif.read(str(path)).sole_block()
+    polymers: dict[str, dict[int, str]] = {}  # entity -> index in its sequence -> residue name (the first of several)
+    for entity, number, name in block.find("_entity_poly_seq.", ["entity_id", "num", "mon_id"]):
+        polymers.setdefault(gemmi.cif.as_string(entity), {}).setdefault(int(number) - 1, gemmi.cif.as_string(name))
+    declared = {
+        entity: one_letter_sequence(names[index] for index in sorted(names)) for entity, names in polymers.items()
+    }
+    records: list[AtomRecord] = []
+    sequences: dict[str, str] = {}
+    models: dict[str, list[tuple[float, float, float]]] = {}
+    for row in block.find("_atom_site.", list(COLUMNS)):
+        fields = [gemmi.cif.as_string(row[at]) if row.has(at) else "" for at in range(11)]
+        asym, auth, residue, auth_number, code, atom, element, alternate, model, number, entity = (
+            "" if field in (".", "?") else field for field in fields
+        )
+        position = (gemmi.cif.as_number(row[11]), gemmi.cif.as_number(row[12]), gemmi.cif.as_number(row[13]))
+        models.setdefault(model, []).append(position)
+        if len(models) > 1:
+            continue
+        if entity in declared:
+            sequences[asym] = declared[entity]
+        records.append(
+            AtomRecord(
+                atom_name=atom,
+                element=element,
+                residue_name=residue,
+                number=int(auth_number or number or 0),
+                insertion_code=code,
+                chain_id=auth or asym,
+                chain_key=asym,
+                position=position,
+                alternate=alternate != "",
+                sequence_index=int(number) - 1 if number and entity in declared else -1,
+            )
+        )
+    return topology_of(path, records, sequences), [np.array(model) for model in models.values()]

@@ -1,0 +1,113 @@
+"""PDB files, read here because other readers rename atoms or merge residues that share a number."""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.structure.atom_records import AtomRecord, topology_of
+from data_prepare.structure.sequence import align_to_sequence, one_letter_sequence
+from data_prepare.structure.topology import Structure, Topology
+
+ATOM_RECORDS = ("ATOM  ", "HETATM")
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a text file, also gzipped; bytes of other encodings, as in remarks, are replaced."""
+    return gzip.open(path, "rt", errors="replace") if path.suffix.lower() == ".gz" else open(path, errors="replace")
+
+
+def first_model(path: Path, lines: Iterable[str]) -> Structure:
+    """First model in the lines of a PDB file; of alternate locations the first.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    lines
+        Its lines.
+    """
+    records: list[AtomRecord] = []
+    declared: dict[str, list[list[str]]] = {}  # chain id -> SEQRES of each chain of that id
+    after_ter = False
+    for line in lines:
+        record = line[:6]
+        if record in ATOM_RECORDS:
+            records.append(_atom(line, after_ter))
+            after_ter = False
+        elif record == "SEQRES":
+            sequences = declared.setdefault(line[11].strip(), [])
+            if line[7:10].strip() == "1" or not sequences:  # serial number 1 begins a sequence
+                sequences.append([])
+            sequences[-1] += line[19:].split()
+        elif record[:3] == "TER":
+            after_ter = True
+        elif _ends_model(record) and records:
+            break
+    topology = topology_of(path, records, num_declared={key: len(several) for key, several in declared.items()})
+    xyz = np.array([atom.position for atom in records])
+    return Structure(_with_declared(topology, declared), xyz[topology.file_index])
+
+
+def _ends_model(record: str) -> bool:
+    return record[:3] == "END" or record[:5] == "MODEL"
+
+
+def _atom(line: str, after_ter: bool) -> AtomRecord:
+    """Atom of an ATOM or HETATM line."""
+    chain_id, number = line[21].strip(), line[22:26]
+    return AtomRecord(
+        atom_name=line[12:16].strip(),
+        element=line[76:78].strip(),
+        residue_name=line[17:21].strip(),  # CHARMM names have four letters
+        # hybrid-36 beyond 9999: A000 is 10000
+        number=int(number, 36) - 10 * 36**3 + 10**4 if number[:1].isupper() else int(number),
+        insertion_code=line[26].strip(),
+        chain_id=chain_id,
+        segment="" if chain_id else line[72:76].strip(),
+        after_ter=after_ter,
+        position=(float(line[30:38]), float(line[38:46]), float(line[46:54])),
+        alternate=line[16] != " ",
+    )
+
+
+def _with_declared(topology: Topology, declared: dict[str, list[list[str]]]) -> Topology:
+    """Topology with the declared sequences: the n-th chain of an id has its n-th SEQRES."""
+    seen: Counter[str] = Counter()
+    sequences: list[str | None] = []
+    sequence_index = topology.sequence_index.copy()
+    for chain, chain_id in enumerate(topology.chain_ids):
+        names = dict(enumerate(declared.get(chain_id, ()))).get(seen[chain_id])
+        seen[chain_id] += 1
+        sequences.append(None if names is None else one_letter_sequence(names))
+        if names is not None:
+            residues = np.flatnonzero((topology.chain_of_residue == chain) & topology.is_amino_acid)
+            observed = [topology.residue_names[residue] for residue in residues]
+            numbers = topology.residue_numbers[residues].tolist()
+            sequence_index[residues] = align_to_sequence(observed, numbers, names)
+    return replace(topology, declared_sequences=tuple(sequences), sequence_index=sequence_index)
+
+
+def models(lines: Iterable[str]) -> Iterator[NDArray[np.float64]]:
+    """Positions (atoms of the file, 3) in Angstrom of one model after the other, alternate locations included."""
+    positions: list[str] = []  # columns x, y, z of 8 characters each
+
+    def model() -> NDArray[np.float64]:
+        return np.frombuffer("".join(positions).encode(), "S8").astype(np.float64).reshape(-1, 3)
+
+    for line in lines:
+        record = line[:6]
+        if record in ATOM_RECORDS:
+            positions.append(line[30:54])
+        elif _ends_model(record) and positions:
+            yield model()
+            positions = []
+    if positions:
+        yield model()
