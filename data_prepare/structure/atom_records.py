@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from math import dist, inf
 from pathlib import Path
@@ -74,7 +74,7 @@ def begins_chain(atom: AtomRecord, last: AtomRecord, last_carbon: Position, num_
     Parameters
     ----------
     atom, last
-        The atom and the one before it in the file.
+        The atom, and the first atom of the residue before it.
     last_carbon
         Position of the last atom named C.
     num_declared
@@ -94,7 +94,7 @@ def begins_chain(atom: AtomRecord, last: AtomRecord, last_carbon: Position, num_
 
 def topology_of(
     path: Path,
-    records: Sequence[AtomRecord],
+    records: Iterable[AtomRecord],
     sequences: Mapping[Hashable, str] | None = None,
     num_declared: Mapping[str, int] | None = None,
 ) -> Topology:
@@ -120,26 +120,29 @@ def topology_of(
     InputError
         There are no atoms.
     """
-    require(records, f"{path}: no atoms found; expected a structure or topology file")
     sequences, num_declared = sequences or {}, num_declared or {}
+    atom_names: list[str] = []
+    elements: list[str] = []
     file_index: list[int] = []
     residue_of_atom: list[int] = []
     residues: list[AtomRecord] = []  # first atom of each
     chain_of_residue: list[int] = []
     chains: list[AtomRecord] = []  # first atom of each
     names: set[str] = set()  # of the atoms of the residue so far
-    last, last_carbon = records[0], NOWHERE
+    last_carbon = NOWHERE
+    atoms_in_file = 0
     for index, atom in enumerate(records):
-        new_chain = index == 0 or begins_chain(atom, last, last_carbon, num_declared.get(atom.chain_id, 0))
-        new_residue = new_chain or (atom.number, atom.insertion_code) != (last.number, last.insertion_code)
-        last = atom
+        atoms_in_file += 1
+        last = residues[-1] if residues else atom
+        new_chain = not chains or begins_chain(atom, last, last_carbon, num_declared.get(atom.chain_id, 0))
+        new_residue = new_chain or atom.number != last.number or atom.insertion_code != last.insertion_code
         if atom.atom_name == "C":
             last_carbon = atom.position
         if not new_residue:
-            same_name = atom.residue_name == residues[-1].residue_name
+            same_name = atom.residue_name == last.residue_name
             if atom.alternate and (not same_name or atom.atom_name in names):
                 continue
-            new_residue = not same_name or atom.atom_name == residues[-1].atom_name
+            new_residue = not same_name or atom.atom_name == last.atom_name
         if new_chain:
             chains.append(atom)
         if new_residue:
@@ -147,12 +150,15 @@ def topology_of(
             chain_of_residue.append(len(chains) - 1)
             names = set()
         names.add(atom.atom_name)
+        atom_names.append(atom.atom_name)
+        elements.append(atom.element)
         residue_of_atom.append(len(residues) - 1)
         file_index.append(index)
+    require(atom_names, f"{path}: no atoms found; expected a structure or topology file")
     topology = Topology(
         path=path,
-        atom_names=tuple(records[index].atom_name for index in file_index),
-        elements=tuple(records[index].element for index in file_index),
+        atom_names=tuple(atom_names),
+        elements=tuple(elements),
         residue_of_atom=np.array(residue_of_atom, np.int32),
         residue_names=tuple(residue.residue_name for residue in residues),
         residue_numbers=np.array([residue.number for residue in residues], np.int32),
@@ -162,11 +168,10 @@ def topology_of(
         declared_sequences=tuple(sequences.get(chain.chain_key) for chain in chains),
         sequence_index=np.array([residue.sequence_index for residue in residues], np.int32),
         file_index=np.array(file_index, np.int64),
-        atoms_in_file=len(records),
+        atoms_in_file=atoms_in_file,
     )
     in_protein = topology.is_amino_acid[topology.residue_of_atom]
-    elements = map(_element, topology.elements, topology.atom_names, in_protein)
-    return replace(topology, elements=tuple(elements))
+    return replace(topology, elements=tuple(map(_element, elements, atom_names, in_protein)))
 
 
 def _element(symbol: str, name: str, in_protein: bool) -> str:

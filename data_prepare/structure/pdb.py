@@ -12,7 +12,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.structure.atom_records import AtomRecord, topology_of
+from data_prepare.structure.atom_records import AtomRecord, Position, topology_of
 from data_prepare.structure.sequence import align_to_sequence, one_letter_sequence
 from data_prepare.structure.topology import Structure, Topology
 
@@ -25,42 +25,57 @@ def open_text(path: Path) -> TextIO:
 
 
 def first_model(path: Path, lines: Iterable[str]) -> Structure:
-    """First model in the lines of a PDB file; of alternate locations the first.
-
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    lines
-        Its lines.
-    """
-    records: list[AtomRecord] = []
+    """First model in the lines of a PDB file; `path` names the file in messages."""
+    atoms: list[str] = []
+    after_ter: set[int] = set()  # atoms that follow a TER line
     declared: dict[str, list[list[str]]] = {}  # chain id -> SEQRES of each chain of that id
-    after_ter = False
     for line in lines:
         record = line[:6]
         if record in ATOM_RECORDS:
-            records.append(_atom(line, after_ter))
-            after_ter = False
+            atoms.append(line)
         elif record == "SEQRES":
             sequences = declared.setdefault(line[11].strip(), [])
             if line[7:10].strip() == "1" or not sequences:  # serial number 1 begins a sequence
                 sequences.append([])
             sequences[-1] += line[19:].split()
         elif record[:3] == "TER":
-            after_ter = True
-        elif _ends_model(record) and records:
+            after_ter.add(len(atoms))
+        elif _ends_model(record) and atoms:
             break
+    xyz = _positions(atoms)
+    records = (
+        _record(line, index in after_ter, (x, y, z))
+        for index, (line, (x, y, z)) in enumerate(zip(atoms, xyz.tolist(), strict=True))
+    )
     topology = topology_of(path, records, num_declared={key: len(several) for key, several in declared.items()})
-    xyz = np.array([atom.position for atom in records])
     return Structure(_with_declared(topology, declared), xyz[topology.file_index])
+
+
+def models(lines: Iterable[str]) -> Iterator[NDArray[np.float64]]:
+    """Positions (atoms of the file, 3) in Angstrom of one model after the other, alternate locations included."""
+    atoms: list[str] = []
+    for line in lines:
+        record = line[:6]
+        if record in ATOM_RECORDS:
+            atoms.append(line)
+        elif _ends_model(record) and atoms:
+            yield _positions(atoms)
+            atoms = []
+    if atoms:
+        yield _positions(atoms)
 
 
 def _ends_model(record: str) -> bool:
     return record[:3] == "END" or record[:5] == "MODEL"
 
 
-def _atom(line: str, after_ter: bool) -> AtomRecord:
+def _positions(atoms: list[str]) -> NDArray[np.float64]:
+    """(atoms, 3) Angstrom: columns x, y and z of 8 characters each."""
+    columns = "".join(f"{line[30:54]:24}" for line in atoms)
+    return np.frombuffer(columns.encode("ascii"), "S8").astype(np.float64).reshape(-1, 3)
+
+
+def _record(line: str, after_ter: bool, position: Position) -> AtomRecord:
     """Atom of an ATOM or HETATM line."""
     chain_id, number = line[21].strip(), line[22:26]
     return AtomRecord(
@@ -73,7 +88,7 @@ def _atom(line: str, after_ter: bool) -> AtomRecord:
         chain_id=chain_id,
         segment="" if chain_id else line[72:76].strip(),
         after_ter=after_ter,
-        position=(float(line[30:38]), float(line[38:46]), float(line[46:54])),
+        position=position,
         alternate=line[16] != " ",
     )
 
@@ -93,21 +108,3 @@ def _with_declared(topology: Topology, declared: dict[str, list[list[str]]]) -> 
             numbers = topology.residue_numbers[residues].tolist()
             sequence_index[residues] = align_to_sequence(observed, numbers, names)
     return replace(topology, declared_sequences=tuple(sequences), sequence_index=sequence_index)
-
-
-def models(lines: Iterable[str]) -> Iterator[NDArray[np.float64]]:
-    """Positions (atoms of the file, 3) in Angstrom of one model after the other, alternate locations included."""
-    positions: list[str] = []  # columns x, y, z of 8 characters each
-
-    def model() -> NDArray[np.float64]:
-        return np.frombuffer("".join(positions).encode(), "S8").astype(np.float64).reshape(-1, 3)
-
-    for line in lines:
-        record = line[:6]
-        if record in ATOM_RECORDS:
-            positions.append(line[30:54])
-        elif _ends_model(record) and positions:
-            yield model()
-            positions = []
-    if positions:
-        yield model()

@@ -73,7 +73,7 @@ def read_topology(path: str | Path) -> Topology:
     with reading(path, "a readable topology"):
         path.stat()
         atoms = FORCE_FIELD_READERS.get(_suffix(path), mdtraj_atoms)
-        return topology_of(path, list(atoms(path)))
+        return topology_of(path, atoms(path))
 
 
 def read_models(path: str | Path) -> Iterator[NDArray[np.float32]]:
