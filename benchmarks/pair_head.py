@@ -22,7 +22,7 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.network.dance import DanceModel
-from model.network.heads import attention_logits, pair_logits
+from model.network.pair_head import attention_logits, pair_logits
 
 FORMS = ("ours", "ours recomputed", "plain")
 

@@ -54,6 +54,15 @@ def reading(path: str | Path, what: str, remedy: str = "copy or download it agai
         raise InputError(f"{path}: not {what} ({type(error).__name__}: {first_line(error)}); {remedy}") from None
 
 
+@contextmanager
+def named(where: object) -> Iterator[None]:
+    """Put a file or entry in front of the message of an InputError that does not name it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error) if str(where) in str(error) else f"{where}: {error}") from None
+
+
 def exit_with(message: object) -> NoReturn:
     """Print one line to standard error and leave with exit code 2."""
     line = " ".join(str(message).split())

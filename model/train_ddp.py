@@ -1,6 +1,6 @@
 """Train SeqDance or ESMDance on one or several processes.
 
-    torchrun --nproc_per_node=4 model/train_ddp.py --preset esmdance --table T.csv --store F.h5 --weights W.csv
+    torchrun --nproc_per_node=4 model/train_ddp.py --preset esmdance --table T.csv --store F.h5 --loss-weights W.csv
     python model/train_ddp.py --preset demo ...      one process, also without a GPU
 
 Each update sees the same number of proteins from each training group. A micro-step runs the groups one after the other;
@@ -25,10 +25,10 @@ from typing import Final
 
 import torch
 import torch.distributed as dist
-import tyro
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from data_prepare.command_line import parse as parse_options
 from data_prepare.dataset.loss_weights import Weights, read_loss_weights
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
@@ -158,12 +158,12 @@ def step(training: Training, rate: float) -> Tensor:
 
 def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:
     """Training set and loss weights; one line names all files that are missing."""
-    require_files(table=config.table, store=config.store, weights=config.weights)
+    require_files(table=config.table, store=config.store, loss_weights=config.loss_weights)
     with FeatureStore(config.store) as store:
         sequences = group_sequences(read_table(config.table), store, "train")
         block = max(config.short.micro_batch, config.long.micro_batch) if config.sort_by_length else None
         data = TrainingSet(store, sequences, config.seed, block)
-    return data, read_loss_weights(config.weights)
+    return data, read_loss_weights(config.loss_weights)
 
 
 def prepare(config: TrainConfig, process: Process, weights: Weights, new: bool) -> Training:
@@ -277,7 +277,7 @@ def parse(args: Sequence[str] | None = None) -> TrainConfig:
         default = replace(read_train_config(chosen.config), config=chosen.config)
     else:
         raise InputError(f"--preset {chosen.preset}: --config {chosen.config} tells the preset; leave one of them out")
-    return tyro.cli(TrainConfig, args=args, default=default, console_outputs=os.environ.get("RANK", "0") == "0")
+    return parse_options(TrainConfig, args, default=default, console_outputs=os.environ.get("RANK", "0") == "0")
 
 
 def run(config: TrainConfig) -> None:

@@ -26,7 +26,8 @@ from data_prepare.properties import (
     PAIR_PROPERTIES,
     entry_pair_channel,
 )
-from model.network.dance import DanceModel, evaluating
+from model.network.dance import DanceModel
+from model.network.device import evaluating
 from model.network.tokenizer import CLS_ID, EOS_ID, tokenize
 
 Form = Literal["notebook", "paper"]

@@ -21,8 +21,10 @@ from data_prepare.errors import InputError
 from data_prepare.files import whole_file
 from data_prepare.properties import PAIR_CHANNELS, PROPERTIES, RESIDUE_COLUMNS, RESIDUE_PROPERTIES
 from model.inference.inputs import key
-from model.network.dance import DanceModel, evaluating, weights_digest
+from model.network.dance import DanceModel
+from model.network.device import evaluating
 from model.network.tokenizer import split_tokens, tokenize
+from model.network.weights import weights_digest
 
 Properties = dict[str, NDArray[np.float32]]
 BatchSize = Callable[[int], int]  # tokens of the longest sequence -> sequences in a batch

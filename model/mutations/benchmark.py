@@ -24,9 +24,10 @@ from data_prepare.files import whole_file
 from model.mutations.likelihood import log_likelihood_ratios
 from model.mutations.measured import MeasuredProtein, substitutions
 from model.mutations.score import PUBLISHED_SCORE, score_mutations
-from model.network.dance import DanceModel, weights_digest
+from model.network.dance import DanceModel
 from model.network.language_model import LanguageModel
 from model.network.tokenizer import AMINO_ACIDS
+from model.network.weights import weights_digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -29,7 +29,8 @@ from model.inference.threads import side_by_side
 from model.mutations.substitution import WINDOW, Mutants, mutants_of
 from model.mutations.substitution import all_single_mutants as all_single_mutants
 from model.mutations.substitution import apply_mutation as apply_mutation
-from model.network.dance import DanceModel, evaluating
+from model.network.dance import DanceModel
+from model.network.device import evaluating
 from model.network.tokenizer import AMINO_ACIDS, split_tokens
 
 Vector = npt.NDArray[np.float64]

@@ -1,30 +1,15 @@
-"""Residue head and pair head.
-
-The pair head in its plain form, for residues i and j with q = q_j and k = k_i:
-
-    middle(i, j) = W_p (q * k) + W_d (q - k) + b            pair_middle_linear, W = [W_p, W_d]
-    logits(i, j) = V_m GELU(middle(i, j)) + V_a a(i, j) + c    pair_pred_linear, V = [V_m, V_a], a = all attention maps
-
-Here neither the (L, L, 2 * hidden) input of `pair_middle_linear` nor the (L, L, layers * heads) stack of attention maps
-is formed: W_p (q * k) + W_d q = (W_p diag(k) + W_d) q is one matrix product for some rows i and all j, and V_a a is a
-sum over layers, each map projected as soon as the encoder has it. Without gradients, and for short proteins, some
-pairs' q * k at a time is quicker still: there it has fewer numbers than W_p diag(k) + W_d.
-"""
+"""Heads of SeqDance and ESMDance: layers with their initial weights, and logits -> properties by name."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# On a CPU the products gain nothing from more rows, and larger tensors are slow to get and to read.
-CPU_ROWS: Final = 32
-# The same of the pairs of one step without gradients.
-CPU_PAIRS: Final = 2**11
-GPU_PAIRS: Final = 2**16
+from data_prepare.properties import INTERACTIONS, PAIR_CHANNELS, RESIDUE_COLUMNS
+
+SOFTPLUS_THRESHOLD: Final = 2.0  # softplus(x) = x above it
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
@@ -41,164 +26,26 @@ def head(hidden: int, outputs: int, dropout: float) -> nn.Sequential:
     )
 
 
-def attention_logits(maps: Tensor, layer: int, pred: nn.Linear) -> Tensor:
-    """One layer's part of V_a a.
-
-    Parameters
-    ----------
-    maps
-        (B, heads, L, L) attention of query i on key j.
-    layer
-        Number of the layer; the maps are channels layer * heads ... of the whole stack.
-    pred
-        `pair_pred_linear`; its last columns are V_a.
-
-    Returns
-    -------
-    Tensor
-        (B, outputs, L, L).
-    """
-    heads = maps.shape[1]
-    first = pred.in_features // 2 + layer * heads  # the first half is V_m
-    weight = pred.weight[:, first : first + heads]  # (outputs, heads)
-    # (B, outputs, heads) @ (B, heads, L * L); `matmul` would broadcast over B too, but copies the maps to do so
-    return torch.bmm(weight.expand(len(maps), -1, -1), maps.flatten(2)).unflatten(2, maps.shape[2:])
+def residue_properties(logits: Tensor) -> dict[str, Tensor]:
+    """(B, L, 50) -> residue property -> (B, L) or (B, L, bins): distributions, RMSF from 0 to 1, else at least 0."""
+    outputs = {}
+    widths = [width for _, width in RESIDUE_COLUMNS.values()]
+    for name, part in zip(RESIDUE_COLUMNS, logits.split(widths, dim=-1), strict=True):  # part (B, L, bins)
+        if part.shape[-1] > 1:
+            outputs[name] = part.softmax(-1)
+        elif name == "rmsf_nor":
+            outputs[name] = part.squeeze(-1).sigmoid()
+        else:
+            outputs[name] = F.softplus(part.squeeze(-1), threshold=SOFTPLUS_THRESHOLD)
+    return outputs
 
 
-@torch.compiler.disable  # its loops would be unrolled, and nearly all of its time goes into matrix products
-def pair_logits(
-    q: Tensor, k: Tensor, middle: nn.Linear, pred: nn.Linear, tile: int = CPU_ROWS, recompute: bool = True
-) -> Tensor:
-    """V_m GELU(middle) + c of all residue pairs.
-
-    Parameters
-    ----------
-    q, k
-        (B, L, hidden) halves of the transformed residue embeddings. All products are made in their type.
-    middle, pred
-        `pair_middle_linear` and `pair_pred_linear`.
-    tile
-        Rows i computed at a time, on a CPU at most `CPU_ROWS`. Memory beyond the result and what `recompute`
-        says: O(tile (L + hidden) channels). Without gradients, proteins shorter than the channels go another way.
-    recompute
-        What the backward pass finds again `middle` by: computing it a second time, or keeping it, which takes
-        B L^2 channels numbers.
-
-    Returns
-    -------
-    Tensor
-        (B, outputs, L, L), row i, column j; float32 where q is of lower precision. Differentiable once.
-    """
-    if not torch.is_grad_enabled() and q.shape[1] < middle.out_features:  # fewer numbers in q * k than in D
-        with torch.autocast(q.device.type, enabled=False):
-            return _pair_logits_of_products(q, k, middle, pred)
-    if not q.is_cuda:
-        tile = min(tile, CPU_ROWS)
-    keep = torch.is_grad_enabled() and not recompute
-    v_m = pred.weight[:, : middle.out_features]  # (outputs, channels)
-    parameters = (value.to(q.dtype) for value in (middle.weight, middle.bias, v_m, pred.bias))
-    with torch.autocast(q.device.type, enabled=False):  # the types are settled
-        return _PairLogits.apply(q, k, *parameters, tile, keep)
-
-
-def _pair_logits_of_products(q: Tensor, k: Tensor, middle: nn.Linear, pred: nn.Linear) -> Tensor:
-    """`pair_logits` without gradients: W_p (q * k) of some pairs at a time, rows of one protein or several proteins.
-
-    Memory beyond the result: O(pairs (hidden + channels)) for `CPU_PAIRS` or `GPU_PAIRS` pairs, at least one row.
-    """
-    batch, length, hidden = q.shape
-    v_m = pred.weight[:, : middle.out_features].to(q.dtype)  # (outputs, channels)
-    w_p, w_d = middle.weight.to(q.dtype).split(hidden, dim=1)  # each (channels, hidden)
-    from_q = F.linear(q, w_d, middle.bias.to(q.dtype))  # (B, L, channels)
-    from_k = F.linear(k, w_d)  # (B, L, channels)
-    dtype = torch.promote_types(q.dtype, torch.float32)
-    logits = q.new_empty(batch, len(v_m), length, length, dtype=dtype)  # (B, outputs, L, L)
-    pairs = GPU_PAIRS if q.is_cuda else CPU_PAIRS
-    proteins, rows = max(1, pairs // length**2), max(1, pairs // length)
-    for b in range(0, batch, proteins):
-        some = slice(b, b + proteins)
-        for i in range(0, length, rows):
-            product = k[some, i : i + rows, None] * q[some, None]  # (P, T, L, hidden)
-            start = from_q[some, None] - from_k[some, i : i + rows, None]  # (P, T, L, channels)
-            mid = start.flatten(0, 2).addmm_(product.flatten(0, 2), w_p.mT)  # (P * T * L, channels)
-            part = F.linear(F.gelu(mid), v_m, pred.bias.to(q.dtype)).unflatten(0, start.shape[:3])  # (P, T, L, outputs)
-            logits[some, :, i : i + rows] = part.permute(0, 3, 1, 2)
-    return logits
-
-
-class _PairLogits(torch.autograd.Function):
-    """Sample by sample and tile by tile, forwards and backwards, so that a tile's tensors are short-lived and near.
-
-    With D = W_p diag(k_i) + W_d and m = D q_j + b - W_d k_i for the rows i of a tile, and g = dm:
-    dq_j += D^T g, dD = g q_j^T summed over j, dk_i = W_p * dD summed over channels - W_d^T g,
-    dW_p += k_i * dD, dW_d += dD - g k_i^T, db += g.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, weight: Tensor, bias: Tensor, v_m: Tensor, c: Tensor, tile: int, keep: bool
-    ) -> Tensor:
-        w_p, w_d = weight.split(q.shape[2], dim=1)  # each (channels, hidden)
-        batch, length, _ = q.shape
-        dtype = torch.promote_types(q.dtype, torch.float32)
-        logits = q.new_empty(batch, len(v_m), length, length, dtype=dtype)  # (B, outputs, L, L)
-        # m of all pairs in one piece, or of one tile after the other in the same place
-        kept = q.new_empty(batch if keep else 1, length if keep else min(tile, length), len(bias), length)
-        for sample in range(batch):
-            for i in range(0, length, tile):
-                k_i = k[sample, i : i + tile]  # (T, hidden)
-                mid = kept[sample, i : i + tile] if keep else kept[0, : len(k_i)]  # (T, channels, L)
-                _middle(q[sample], k_i, _weight(k_i, w_p, w_d), w_d, bias, mid)
-                part = v_m @ F.gelu(mid) + c[:, None]  # (T, outputs, L)
-                logits[sample, :, i : i + tile] = part.transpose(0, 1)
-        ctx.save_for_backward(q, k, weight, bias, v_m, kept if keep else None)
-        ctx.tile = tile
-        return logits
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, weight, bias, v_m, kept = ctx.saved_tensors
-        w_p, w_d = weight.split(q.shape[2], dim=1)  # each (channels, hidden)
-        batch, length, _ = q.shape
-        dtype = gradient.dtype  # of the sums over tiles
-        dq, dk = torch.zeros_like(q, dtype=dtype), torch.zeros_like(k, dtype=dtype)
-        dw_p, dw_d = (torch.zeros_like(part, dtype=dtype) for part in (w_p, w_d))
-        db, dv_m = torch.zeros_like(bias, dtype=dtype), torch.zeros_like(v_m, dtype=dtype)
-        again = q.new_empty(min(ctx.tile, length), len(bias), length) if kept is None else None  # m of one tile
-        for sample in range(batch):
-            for i in range(0, length, ctx.tile):
-                k_i = k[sample, i : i + ctx.tile]  # (T, hidden)
-                d = _weight(k_i, w_p, w_d)  # (T, channels, hidden)
-                if again is None:
-                    mid = kept[sample, i : i + ctx.tile]  # (T, channels, L)
-                else:
-                    mid = again[: len(k_i)]  # (T, channels, L)
-                    _middle(q[sample], k_i, d, w_d, bias, mid)
-                upstream = gradient[sample, :, i : i + ctx.tile].transpose(0, 1).to(q.dtype)  # (T, outputs, L)
-                dv_m += (upstream @ F.gelu(mid).mT).sum(0, dtype=dtype)
-                g = torch.ops.aten.gelu_backward(v_m.mT @ upstream, mid)  # (T, channels, L)
-                dq[sample] += g.flatten(0, 1).mT @ d.flatten(0, 1)  # (L, T * channels) @ (T * channels, hidden)
-                dd = (g.flatten(0, 1) @ q[sample]).view_as(d)  # (T * channels, L) @ (L, hidden)
-                g = g.sum(2)  # (T, channels)
-                dk[sample, i : i + ctx.tile] = (w_p * dd).sum(1, dtype=dtype) - g @ w_d  # (T, hidden)
-                dw_p += (k_i[:, None, :] * dd).sum(0, dtype=dtype)
-                dw_d += dd.sum(0, dtype=dtype) - g.mT @ k_i
-                db += g.sum(0, dtype=dtype)
-        dc = gradient.sum((0, 2, 3))
-        gradients = (dq, dk, torch.cat((dw_p, dw_d), dim=1), db, dv_m, dc)
-        return *(value.to(q.dtype) for value in gradients), None, None
-
-
-def _weight(k: Tensor, w_p: Tensor, w_d: Tensor) -> Tensor:
-    """D of some rows: k (T, hidden), w_p and w_d (channels, hidden) -> (T, channels, hidden)."""
-    return torch.addcmul(w_d, w_p, k[:, None, :])
-
-
-def _middle(q: Tensor, k: Tensor, d: Tensor, w_d: Tensor, bias: Tensor, out: Tensor) -> None:
-    """Write m of rows T of one protein into `out` (T, channels, L).
-
-    q (L, hidden), k (T, hidden), d (T, channels, hidden), w_d (channels, hidden), bias (channels,).
-    """
-    start = torch.addmm(bias, k, w_d.mT, alpha=-1)  # (T, channels)
-    torch.addmm(start.view(-1, 1), d.flatten(0, 1), q.mT, out=out.view(-1, len(q)))
+def pair_properties(logits: Tensor) -> dict[str, Tensor]:
+    """(B, 13, L, L) -> pair property -> (B, L, L): correlations from -1 to 1, interaction frequencies at least 0."""
+    outputs = {}
+    for name, channel in zip(PAIR_CHANNELS, logits.unbind(1), strict=True):  # channel (B, L, L)
+        if name in INTERACTIONS:
+            outputs[name] = F.softplus(channel, threshold=SOFTPLUS_THRESHOLD)
+        else:
+            outputs[name] = 2 * channel.sigmoid() - 1
+    return outputs

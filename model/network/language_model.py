@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from data_prepare.errors import InputError
 from model.config import ModelConfig
-from model.network.dance import UNUSED_ESM2_ENTRIES, check_entries, choose_device, read_esm2
+from model.network.device import choose_device
 from model.network.encoder import LAYER_NORM_EPS, Esm2Encoder
 from model.network.tokenizer import VOCABULARY
+from model.network.weights import UNUSED_ESM2_ENTRIES, check_entries, read_esm2
 
 # what config.json has to say: with absolute positions, ESM-1 would load and be wrong
 ESM2_SETTINGS: Final = {"position_embedding_type": "rotary", "token_dropout": True}

@@ -24,7 +24,8 @@ from typing import Any, Final, Protocol
 import torch
 
 from data_prepare.errors import InputError
-from model.network.dance import CONFIG_NAME, WEIGHTS_NAME, DanceModel, read_config, read_weights
+from model.network.dance import DanceModel, read_config
+from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
 
 LOGGER: Final = logging.getLogger("seqdance")
 TRAINING_NAME: Final = "training.pt"

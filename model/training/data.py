@@ -67,7 +67,7 @@ class Batch(NamedTuple):
 
 def require_files(**paths: Path) -> None:
     """Raise InputError, with one line that names all of these files (option -> path) that are missing."""
-    missing = [f"--{name} {path}" for name, path in paths.items() if not path.is_file()]
+    missing = [f"--{name.replace('_', '-')} {path}" for name, path in paths.items() if not path.is_file()]
     if missing:
         raise InputError(f"no such file: {', '.join(missing)}; give their paths (`seqdance demo` makes a small set)")
 

@@ -32,8 +32,9 @@ from data_prepare.files import check_output, whole_file
 from data_prepare.properties import GROUPS, MISSING, NMA_GROUPS, entry_pair_channel
 from model.inference.attention import Form, attention_maps, attention_metrics, is_residue
 from model.inference.inputs import Protein, key, proteins_of
-from model.network.dance import DanceModel, load_model, weights_digest
+from model.network.dance import DanceModel, load_model
 from model.network.tokenizer import tokenize
+from model.network.weights import weights_digest
 from model.training.data import group_sequences, load_entry, require_files
 from seqdance.commands.predict import check_keys
 

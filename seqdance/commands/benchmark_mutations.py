@@ -39,8 +39,9 @@ from model.mutations.benchmark import (
     write_figure,
 )
 from model.mutations.measured import Form, LeftOut, MeasuredProtein, read_measured
-from model.network.dance import TORCH_SUFFIXES, WEIGHTS_NAME, load_model
+from model.network.dance import load_model
 from model.network.language_model import load_language_model
+from model.network.weights import TORCH_SUFFIXES, WEIGHTS_NAME
 
 
 @dataclass(frozen=True)

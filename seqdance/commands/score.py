@@ -48,7 +48,8 @@ from model.mutations.score import (
     plot_mutation_map,
 )
 from model.mutations.substitution import WINDOW, WINDOW_STEP, Mutants, mutants_of, read_mutants
-from model.network.dance import DanceModel, evaluating, load_model
+from model.network.dance import DanceModel, load_model
+from model.network.device import evaluating
 
 ROWS_PER_PIECE: Final = 5_000  # of files read and written at once
 WORK_FILE: Final = b"seqdance score "  # its first bytes; a version and a fingerprint follow

@@ -49,7 +49,7 @@ class SmallData:
         values: dict = {
             "table": self.table,
             "store": self.store,
-            "weights": self.weights,
+            "loss_weights": self.weights,
             "output": run,
             "model": ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32),
             "updates": 8,
@@ -66,7 +66,7 @@ class SmallData:
 
     def arguments(self, run: Path, **changes: object) -> list[str]:
         """The same as a command line."""
-        words = ["--table", self.table, "--store", self.store, "--weights", self.weights, "--output", run]
+        words = ["--table", self.table, "--store", self.store, "--loss-weights", self.weights, "--output", run]
         values = {
             "model.hidden": 16,
             "model.layers": 2,

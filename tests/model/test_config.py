@@ -1,3 +1,5 @@
+"""Configurations: presets, files and command lines give the same values; what cannot be used is one line."""
+
 from __future__ import annotations
 
 import json
@@ -5,20 +7,33 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from refusals import command_refused, refused
 
-from data_prepare.errors import InputError
-from model.config import PRESETS, TRAIN_PRESETS, Stage, TrainConfig, read_train_config
+from model.config import PRESETS, TRAIN_PRESETS, ModelConfig, Stage, TrainConfig, read_train_config
+from model.train_ddp import main, parse
+from model.training.run_log import write_config
+
+
+def test_presets() -> None:
+    assert TrainConfig() == TRAIN_PRESETS["seqdance"] == parse([])
+    assert all(config.preset == name for name, config in TRAIN_PRESETS.items())
+    for config in PRESETS.values():
+        assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    for name in ("seqdance", "esmdance"):
+        assert ModelConfig.from_dict({"model_select": name, "esm2_select": "model_35M"}) == PRESETS[name]
 
 
 @pytest.mark.parametrize("preset", TRAIN_PRESETS)
-@pytest.mark.parametrize("form", ["run.json", "fields.json", "fields.yaml"])
+@pytest.mark.parametrize("form", ["run.json", "old.json", "fields.json", "fields.yaml"])
 def test_configuration_comes_back_from_a_file(tmp_path: Path, preset: str, form: str) -> None:
     config = replace(TRAIN_PRESETS[preset], workers=3, sort_by_length=True, model=replace(PRESETS[preset], layers=5))
     values = asdict(config)
-    if form == "run.json":
+    if form == "old.json":
+        values["weights"] = values.pop("loss_weights")  # the name of the field in runs of former versions
+    if form in ("run.json", "old.json"):
         values = {"config": values, "versions": {"python": "3.11"}, "processes": 4}
     path = tmp_path / form
-    path.write_text(json.dumps(values, default=str))  # which YAML reads too, small numbers such as 1e-08 as text
+    path.write_text(json.dumps(values, default=str))
     assert read_train_config(path) == config
 
 
@@ -42,45 +57,98 @@ def test_yaml_file_changes_fields_of_its_preset(tmp_path: Path) -> None:
     assert read_train_config(path) == expected
 
 
+def test_command_line_changes_a_preset() -> None:
+    words = ["--short.length", "128", "--model.head-dropout", "0.2", "--betas", "0.9", "0.95"]
+    start = TRAIN_PRESETS["esmdance"]
+    expected = replace(start, short=Stage(128, 16, 2), model=replace(start.model, head_dropout=0.2), betas=(0.9, 0.95))
+    assert parse(["--preset", "esmdance", *words]) == expected
+    assert parse(["--updates", "500", "--preset=demo"]).updates == 500
+    assert (
+        parse(["--weights", "w.csv"]).loss_weights == parse(["--loss-weights", "w.csv"]).loss_weights == Path("w.csv")
+    )
+
+
+def test_command_line_changes_a_former_run(small_data, tmp_path: Path, capsys) -> None:
+    """Every field comes back from config.json, but for those of one call; the command line wins."""
+    run = small_data.config(tmp_path, resume="none", stop_after=3, debug=True, workers=2, encoder="e.pt")
+    write_config(run, "fp32", ["cpu"])
+    path = tmp_path / "config.json"
+    start = replace(run, config=path, resume="auto", stop_after=None, debug=False)
+    assert parse(["--config", str(path)]) == start
+    again = parse(["--output", "x", f"--config={path}", "--short.length", "99", "--betas", "0.5", "0.6", "--compile"])
+    changes = {"output": Path("x"), "short": replace(start.short, length=99), "betas": (0.5, 0.6), "compile": True}
+    assert again == replace(start, **changes)
+    command_refused(main, ["--config", path, "--preset", "demo"], capsys, "--preset demo", path)
+
+
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "named"),
     [
-        ("{", "not a JSON or YAML file"),
-        ("[1]", "no fields of a training configuration"),
-        ('{"preset": "large"}', "unknown preset 'large'"),
-        ('{"rate": 1}', "unknown entries rate"),
-        ('{"short": {"size": 1}}', "short: unknown entries size"),
-        ('{"learning_rate": "fast"}', "learning_rate is 'fast'"),
-        ('{"learning_rate": true}', "learning_rate is True"),
-        ('{"updates": 10.5}', "updates is 10.5"),
-        ('{"updates": "10"}', "updates is '10'"),
-        ('{"tf32": 1}', "tf32 is 1"),
-        ('{"workers": "two"}', "workers is 'two'"),
-        ('{"device": "tpu"}', "device is 'tpu'"),
-        ('{"store": 5}', "store is 5"),
-        ('{"betas": [0.9]}', "betas is"),
-        ('{"short": 256}', "short is 256"),
-        ('{"clip": 0}', "clip is 0"),
-        ('{"model": {"hidden": 7}}', "model: model configuration: hidden"),
+        ("{", []),
+        ("a: [1,\nb: }", []),
+        ("[1]", []),
+        ("", []),
+        ('{"preset": "large"}', ["preset 'large'"]),
+        ('{"rate": 1}', ["rate"]),
+        ('{"short": {"size": 1}}', ["short", "size"]),
+        ('{"learning_rate": "fast"}', ["learning-rate", "fast"]),
+        ('{"learning_rate": true}', ["learning-rate", "True"]),
+        ('{"learning_rate": .nan}', ["learning-rate", "nan"]),
+        ('{"updates": 10.5}', ["updates", "10.5"]),
+        ('{"updates": "10"}', ["updates", "10"]),
+        ('{"updates": 2000}', ["warmup-updates", "2000"]),
+        ('{"tf32": 1}', ["tf32", "1"]),
+        ('{"workers": "two"}', ["workers", "two"]),
+        ('{"device": "tpu"}', ["device", "tpu"]),
+        ('{"store": 5}', ["store", "5"]),
+        ('{"betas": [0.9]}', ["betas"]),
+        ('{"betas": [0.9, 1]}', ["betas"]),
+        ('{"short": 256}', ["short", "256"]),
+        ('{"short": {"length": 0}}', ["short", "length 0"]),
+        ('{"clip": 0}', ["clip 0"]),
+        ('{"seed": -1}', ["seed -1"]),
+        ('{"model": {"hidden": 7}}', ["model", "hidden (7)"]),
+        ('{"model": {"layers": true}}', ["model", "layers True"]),
     ],
 )
-def test_wrong_content_is_one_line_that_names_the_file(tmp_path: Path, text: str, reason: str) -> None:
-    path = tmp_path / "config.json"
-    path.write_text(text)
-    with pytest.raises(InputError) as caught:
-        read_train_config(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert reason in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
+def test_wrong_content_is_one_line_that_names_file_and_field(tmp_path: Path, text: str, named: list[str]) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("a: [1,\nb: }")
-    with pytest.raises(InputError, match="not a JSON or YAML file"):
-        read_train_config(path)
+    path.write_text(text)
+    refused(lambda: read_train_config(path), path, *named)
 
 
-def test_defaults_are_the_preset_of_their_name() -> None:
-    assert TrainConfig() == TRAIN_PRESETS["seqdance"]
-    assert all(config.preset == name for name, config in TRAIN_PRESETS.items())
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--preset", "large"], "large"),
+        (["--clip", "0"], "--clip 0"),
+        (["--model.hidden", "7"], "hidden (7)"),
+        (["--short.length", "0"], "length 0"),
+        (["--warmup-updates", "180000"], "--warmup-updates 180000"),
+        (["--nonsense"], "--nonsense"),
+        (["--config", "no/such.yaml"], "no/such.yaml"),
+        ([], "--table data/table.csv, --store data/features.h5, --loss-weights data/loss_weights.csv"),
+    ],
+)
+def test_wrong_command_lines(words: list[str], named: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    command_refused(main, words, capsys, named)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"hidden": 50, "heads": 20}, "hidden (50)"),
+        ({"hidden": 20, "heads": 4}, "hidden (20)"),
+        ({"layers": 0}, "layers 0"),
+        ({"layers": 2.5}, "layers 2.5"),
+        ({"head_dropout": 1.0}, "head-dropout 1.0"),
+        ({"encoder_dropout": "a"}, "encoder-dropout a"),
+        ({"freeze_encoder": 1}, "freeze-encoder 1"),
+        ({"width": 3}, "width"),
+        ({"model_select": "other", "esm2_select": "model_35M"}, "'other'"),
+        ({"model_select": "seqdance", "esm2_select": "model_650M"}, "'model_650M'"),
+    ],
+)
+def test_wrong_model_configurations(values: dict, named: str) -> None:
+    refused(lambda: ModelConfig.from_dict(values), named)

@@ -12,14 +12,8 @@ from safetensors.torch import load_file, save_file
 from data_prepare.errors import InputError
 from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERTIES
 from model.config import PRESETS, ModelConfig
-from model.network.dance import (
-    DanceModel,
-    infer_config,
-    load_esm2_encoder,
-    load_model,
-    pair_properties,
-    residue_properties,
-)
+from model.network.dance import DanceModel, infer_config, load_esm2_encoder, load_model
+from model.network.heads import pair_properties, residue_properties
 from model.network.tokenizer import tokenize
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "model"
@@ -321,9 +315,9 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("model.safetensors", b"not weights", "cannot be read as weights"),
-        ("update_1.pt", b"not weights", "cannot be read as weights"),
-        ("update_1.pt", b"", "cannot be read as weights"),
+        ("model.safetensors", b"not weights", "not a weight file"),
+        ("update_1.pt", b"not weights", "not a weight file"),
+        ("update_1.pt", b"", "not a weight file"),
         ("weights.h5", b"", "not a weight file"),
     ],
 )
@@ -350,7 +344,7 @@ def test_other_unusable_paths(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="do not fit"):
         load_model(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"config\.json: not JSON"):
+    with pytest.raises(InputError, match=r"config\.json: not a JSON"):
         load_model(tmp_path)
 
 
@@ -362,7 +356,7 @@ def test_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_model(tmp_path, device="cuda")
     with pytest.raises(InputError, match="use auto, cpu or cuda"):
         load_model(tmp_path, device="abacus")
-    with pytest.raises(InputError, match="device 'meta': cannot be used here"):  # known to PyTorch, of no use
+    with pytest.raises(InputError, match="--device meta: "):  # known to PyTorch, of no use
         load_model(tmp_path, device="meta")
 
 
@@ -454,32 +448,3 @@ def test_encoder_weights_of_hugging_face(tmp_path: Path, monkeypatch: pytest.Mon
         load_esm2_encoder(DanceModel(ModelConfig(hidden=32, layers=2, heads=2, feed_forward=64)), tmp_path)
     with pytest.raises(InputError, match="missing: encoder"):
         load_esm2_encoder(DanceModel(ModelConfig(hidden=32, layers=3, heads=4, feed_forward=64)), tmp_path)
-
-
-# --- configuration ---------------------------------------------------------------------------------------------------
-
-
-def test_configuration_round_trip() -> None:
-    for config in PRESETS.values():
-        assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    assert ModelConfig.from_dict({"model_select": "seqdance", "esm2_select": "model_35M"}) == PRESETS["seqdance"]
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"hidden": 50, "heads": 20}, "even whole number"),
-        ({"hidden": 20, "heads": 4}, "even whole number"),
-        ({"layers": 0}, "layers"),
-        ({"layers": 2.5}, "layers"),
-        ({"head_dropout": 1.0}, "head_dropout"),
-        ({"encoder_dropout": "a"}, "encoder_dropout"),
-        ({"freeze_encoder": 1}, "freeze_encoder"),
-        ({"width": 3}, "unknown entries width"),
-        ({"model_select": "other", "esm2_select": "model_35M"}, "no preset"),
-        ({"model_select": "seqdance", "esm2_select": "model_650M"}, "no preset"),
-    ],
-)
-def test_configuration_errors(values: dict, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        ModelConfig.from_dict(values)

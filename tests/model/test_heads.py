@@ -6,8 +6,9 @@ from plain_dance import plain_pair_head
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.network import heads
-from model.network.heads import attention_logits, head, pair_logits
+from model.network import pair_head
+from model.network.heads import head
+from model.network.pair_head import attention_logits, pair_logits
 
 LAYERS, HEADS, HIDDEN, OUTPUTS = 3, 4, 20, 13
 MAPS = LAYERS * HEADS
@@ -100,8 +101,8 @@ def test_attention_term_keeps_only_the_maps(linears: tuple[nn.Linear, nn.Linear]
 
 def test_rows_on_a_cpu(linears: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
-    weight = heads._weight
-    monkeypatch.setattr(heads, "_weight", lambda k, *rest: rows.append(len(k)) or weight(k, *rest))
+    weight = pair_head._weight
+    monkeypatch.setattr(pair_head, "_weight", lambda k, *rest: rows.append(len(k)) or weight(k, *rest))
     q, k = torch.randn(2, 1, 70, HIDDEN).unbind(0)
     for tile in (1000, 40, 30):
         pair_logits(q, k, *linears, tile)

@@ -24,8 +24,8 @@ from model.mutations.benchmark import (
     write_figure,
 )
 from model.mutations.measured import MeasuredProtein
-from model.network.dance import weights_digest
 from model.network.tokenizer import AMINO_ACIDS
+from model.network.weights import weights_digest
 
 THREE_LETTERS = dict(zip(AMINO_ACIDS, gemmi.expand_one_letter_sequence(AMINO_ACIDS, gemmi.ResidueKind.AA), strict=True))
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from data_prepare.errors import InputError, first_line, require
 from model.dyna1.embeddings.source import Backbone, Embedder, output_of, residue_tokens
-from model.network.dance import choose_device, weights_digest
+from model.network.device import choose_device
+from model.network.weights import weights_digest
 
 DEFAULT_MODEL: Final = "esm3-sm-open-v1"
 DEFAULT_LAYER: Final = 22

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from data_prepare.errors import require
 from model.dyna1.embeddings.source import Backbone, Embedder, output_of, residue_tokens
 from model.inference.embed import embed as embed_with_dance
-from model.network.dance import UNUSED_ESM2_ENTRIES, check_entries, choose_device, load_model, read_esm2, weights_digest
+from model.network.dance import load_model
+from model.network.device import choose_device
 from model.network.encoder import Esm2Encoder
 from model.network.language_model import esm2_config
+from model.network.weights import UNUSED_ESM2_ENTRIES, check_entries, read_esm2, weights_digest
 
 ONE_HOT_WIDTH: Final = 24
 

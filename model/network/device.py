@@ -1,0 +1,54 @@
+"""Where and how a network runs: device, precision of the forward pass, evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+from torch import nn
+
+from data_prepare.errors import InputError, first_line
+
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """The device of this name; "auto" uses a GPU if there is one. InputError if there is no such device."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = first_line(error)
+        if str(device).startswith("cuda") and not torch.cuda.is_available():
+            reason = "PyTorch sees no GPU here"
+        raise InputError(f"--device {device}: {reason}; use auto, cpu or cuda") from None
+    return found
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """fp32, bf16 or fp16; "auto" is fp32 on a CPU, bf16 on a GPU that has it, else fp16."""
+    if precision != "auto":
+        return precision
+    if device.type == "cpu":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Context of a forward pass in fp32, bf16 or fp16; weights and losses stay fp32."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Turn dropout off inside the block."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
