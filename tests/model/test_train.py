@@ -31,7 +31,7 @@ from model.training.checkpoint import checkpoints, read_training
 from model.training.data import TrainingSet, batches, group_sequences
 from model.training.loss import dance_loss
 from model.training.processes import Process, attempt
-from model.training.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, LossRecord, git_commit, write_config
+from model.training.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, LossRecord, git_commit
 from model.training.schedule import Draws, learning_rate
 
 SCRIPT = Path(train_ddp.__file__)
@@ -635,55 +635,7 @@ def test_torchrun_command_from_another_folder(small_data, tmp_path: Path) -> Non
     assert [line["rank"] for line in log_lines(output)] == [0] * 4
 
 
-def test_command_without_arguments_names_what_is_missing(tmp_path: Path) -> None:
-    result = subprocess.run([sys.executable, SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert result.stderr.splitlines() == [
-        "error: no such file: --table data/table.csv, --store data/features.h5, --weights data/loss_weights.csv; "
-        "give their paths (`seqdance demo` makes a small set)"
-    ]
-
-
 # the command line
-
-
-def test_presets_and_overrides() -> None:
-    assert parse([]) == TrainConfig()
-    config = parse(
-        ["--preset", "esmdance", "--short.length", "128", "--model.head-dropout", "0.2", "--betas", "0.9", "0.95"]
-    )
-    assert config.model.freeze_encoder
-    assert config.updates == 60_000
-    assert config.short == Stage(128, 16, 2)
-    assert config.model.head_dropout == 0.2
-    assert config.betas == (0.9, 0.95)
-    assert parse(["--updates", "500", "--preset=demo"]).updates == 500
-
-
-def test_configuration_of_a_former_run(small_data, whole: Path, tmp_path: Path) -> None:
-    """Every field comes back from config.json, but for those of one call; the command line wins."""
-    path = whole / "config.json"
-    start = replace(small_data.config(whole), config=path)
-    assert parse(["--config", str(path)]) == start
-    again = parse(["--output", "x", f"--config={path}", "--short.length", "99", "--betas", "0.5", "0.6", "--compile"])
-    changes = {"output": Path("x"), "short": replace(start.short, length=99), "betas": (0.5, 0.6), "compile": True}
-    assert again == replace(start, **changes)
-
-    ours = replace(again, preset="esmdance", resume="none", stop_after=3, debug=True, workers=2, encoder="e.pt")
-    write_config(replace(ours, output=tmp_path), "fp32", ["cpu"])
-    path = tmp_path / "config.json"
-    expected = replace(ours, output=tmp_path, config=path, resume="auto", stop_after=None, debug=False)
-    assert parse(["--config", str(path)]) == expected
-    with pytest.raises(InputError, match="leave one of them out"):
-        parse(["--config", str(path), "--preset", "demo"])
-
-
-@pytest.mark.parametrize("words", [["--preset", "large"], ["--clip", "0"], ["--model.hidden", "7"], ["--nonsense"]])
-def test_wrong_arguments_leave_with_code_2(words: list[str], capsys) -> None:
-    with pytest.raises(SystemExit) as left:
-        parse(words)
-    assert left.value.code == 2
 
 
 def test_no_option_is_taken_for_one_of_torchrun(capsys) -> None:
