@@ -28,6 +28,7 @@ import tyro
 from threadpoolctl import threadpool_limits
 
 from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 from data_prepare.structure.readers import read_topology
 
@@ -86,7 +87,7 @@ def compare(arguments: Arguments) -> None:
     topology_path, trajectory_path = arguments.files()
     topology = read_topology(topology_path)
     end = None if arguments.frames is None else arguments.frames - 1
-    chunks = list(read_chunks(topology, trajectory_path, end=end))
+    chunks = list(read_chunks(topology, trajectory_path, FrameRange(end=end)))
     frames = mdtraj.load(str(trajectory_path), top=str(topology_path))[: arguments.frames]
     with threadpool_limits(1):
         md_features(topology, [chunks[0]])  # compiles

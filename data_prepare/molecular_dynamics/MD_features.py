@@ -54,7 +54,7 @@ def write_features(features: MDFeatures, prefix: Path) -> tuple[Path, Path]:
 def extract(arguments: Arguments) -> None:
     """Do what `arguments` ask for."""
     topology = read_topology(arguments.pdb)
-    total = count_frames(topology, arguments.trajectory)
+    total = count_frames(arguments.trajectory)
     with tqdm(total=total, desc="features", unit="frame") as bar:
 
         def chunks() -> Iterator[Chunk]:

@@ -25,7 +25,8 @@ from data_prepare.molecular_dynamics.contacts import (
     types_asked,
     write_header,
 )
-from data_prepare.molecular_dynamics.frames.trajectory import check_range, count_frames, first_frame, read_chunks
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.molecular_dynamics.frames.trajectory import count_frames, first_frame, read_chunks
 from data_prepare.structure.readers import read_topology
 
 
@@ -61,13 +62,13 @@ def write_contacts(arguments: Arguments) -> None:
     """Write the contact file that `arguments` ask for."""
     if arguments.cores < 1:
         raise InputError(f"--cores {arguments.cores}: expected 1 or more")
-    check_range(arguments.beg, arguments.end, arguments.stride)
+    chosen = FrameRange(begin=arguments.beg, end=arguments.end, stride=arguments.stride)
     itypes = types_asked(arguments.itypes)
     topology = read_topology(arguments.topology)
     first = first_frame(topology, arguments.trajectory, arguments.whole)
     search = ContactSearch(topology, first, itypes, arguments.criteria)
     labels = atom_labels(topology)
-    frames = count_frames(topology, arguments.trajectory)
+    frames = count_frames(arguments.trajectory)
     end = frames - 1 if arguments.end is None else min(arguments.end, frames - 1)
     total = len(range(arguments.beg, end + 1, arguments.stride))
     header = ContactHeader(total, arguments.beg, end, arguments.stride, itypes)
@@ -78,11 +79,9 @@ def write_contacts(arguments: Arguments) -> None:
         tqdm(total=total, desc="contacts", unit="frame") as bar,
     ):
         write_header(file, header)
-        chunks = read_chunks(
-            topology, arguments.trajectory, arguments.beg, arguments.end, arguments.stride, whole=arguments.whole
-        )
-        for numbers, xyz, _ in chunks:
-            for number, contacts in zip(numbers.tolist(), pool.map(search.contacts, xyz), strict=True):
+        for chunk in read_chunks(topology, arguments.trajectory, chosen, whole=arguments.whole):
+            found = pool.map(search.contacts, chunk.angstrom)
+            for number, contacts in zip(chunk.numbers.tolist(), found, strict=True):
                 file.writelines(f"{line}\n" for line in contact_lines(number, contacts, labels))
                 bar.update()
 

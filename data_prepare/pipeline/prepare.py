@@ -147,7 +147,7 @@ def prepare(config: PrepareConfig) -> int:
     entries = _entries(config)
     store = store_path(config.out)
     folder = _results_folder(store)
-    reading = Selection(config.begin, config.end, config.stride, config.select)
+    reading = Selection(begin=config.begin, end=config.end, stride=config.stride, chains=config.select)
     dtype = config.dtype or "float32"
     tasks = [Task(entry, reading, config.properties, dtype, folder) for entry in entries]
     made = {task.entry.name: found for task in tasks if (found := result_attributes(task)) is not None}

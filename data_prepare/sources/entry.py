@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import pydantic.dataclasses
+
 from data_prepare.errors import InputError
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.structure.readers import read_structure, read_topology
 from data_prepare.structure.topology import Structure, Topology
 
@@ -19,22 +22,12 @@ if TYPE_CHECKING:
 GZIP_RATIO: Final = 4  # text of a structure to its gzipped size, roughly
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The frames and chains of an entry that are used.
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
+class Selection(FrameRange):
+    """The frames (of each replica) and chains of an entry that are used."""
 
-    Attributes
-    ----------
-    begin, end, stride
-        Frames of each replica; `end` is inclusive and None is the last one.
-    chains
-        Ids of the chains; none stands for all.
-    """
-
-    begin: int = 0
-    end: int | None = None
-    stride: int = 1
     chains: tuple[str, ...] = ()
+    """Ids of the chains; none stands for all."""
 
 
 class Ensemble(NamedTuple):
@@ -159,4 +152,4 @@ def read_replicas(topology: Topology, paths: tuple[Path, ...], selection: Select
     from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 
     for path in paths:
-        yield from read_chunks(topology, path, selection.begin, selection.end, selection.stride, whole=True)
+        yield from read_chunks(topology, path, selection, whole=True)

@@ -161,23 +161,17 @@ class MdCathEntry(Entry):
         # the libraries of trajectories take seconds to import: only a task needs them
         from data_prepare.molecular_dynamics.frames.trajectory import (
             ANGSTROM_PER_NM,
-            NM_PER_ANGSTROM,
-            Chunk,
-            check_range,
+            checked_chunk,
             chunk_size,
         )
         from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
 
-        check_range(selection.begin, selection.end, selection.stride)
         coords = replica["coords"]
         where = f"{self.path}: {replica.name}/coords"
         if coords.ndim != 3 or coords.shape[1:] != (topology.atoms_in_file, 3):
             expected = f"(frames, {topology.atoms_in_file}, 3)"
             raise InputError(f"{where}: shape {coords.shape}, expected {expected}; copy the file again")
-        stop = len(coords) if selection.end is None else min(len(coords), selection.end + 1)
-        numbers = np.arange(selection.begin, stop, selection.stride)
-        if len(numbers) == 0:
-            raise InputError(f"{where}: no frame from {selection.begin} to {selection.end}; it has {len(coords)}")
+        numbers = np.array(selection.numbers(len(coords), where))
         box = replica["box"][()] * ANGSTROM_PER_NM if "box" in replica else np.zeros(0)
         make_whole = None
         if box.shape == (3, 3):  # in nm; other forms have been in use, of unknown unit
@@ -188,10 +182,7 @@ class MdCathEntry(Entry):
             xyz = coords[some[0] : some[-1] + 1 : selection.stride].astype(np.float32)[:, topology.file_index]
             if make_whole is not None:
                 xyz = make_whole(xyz, np.broadcast_to(box, (len(xyz), 3, 3)))
-            finite = np.isfinite(xyz).all(axis=(1, 2))
-            if not finite.all():
-                raise InputError(f"{where}: frame {some[~finite][0]} has coordinates that are not finite numbers")
-            yield Chunk(some, xyz, xyz * NM_PER_ANGSTROM)
+            yield checked_chunk(some, xyz, "angstrom", where)
 
 
 def _texts(values: np.ndarray) -> list[str]:

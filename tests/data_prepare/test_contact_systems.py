@@ -27,12 +27,16 @@ from data_prepare.errors import InputError
 from data_prepare.molecular_dynamics import get_dynamic_contacts
 from data_prepare.molecular_dynamics.contacts import Criteria, atom_labels, contact_lines, iter_contacts
 from data_prepare.molecular_dynamics.features.accumulators import md_features
-from data_prepare.molecular_dynamics.frames.trajectory import chunk_of_angstrom
+from data_prepare.molecular_dynamics.frames.trajectory import Chunk
 from data_prepare.structure.readers import read_topology
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "data_prepare" / "examples" / "trajectories"
 HISTIDINES = ("HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP")
 RINGS = ("PHE", "TYR", "TRP", *HISTIDINES)
+
+
+def angstrom_chunk(xyz, first=0):
+    return Chunk(np.arange(first, first + len(xyz)), np.asarray(xyz, np.float32), "angstrom")
 
 
 # ---- systems as lists of atoms -----------------------------------------------------------------------------------
@@ -127,7 +131,7 @@ def check(folder, atoms, frames, limits=None, itypes=("all",), counts=True, **st
         assert certain - found == set(), "lines that are missing"
         assert found - possible == set(), "lines that ought not to be there"
     elif counts and limits is None and itypes == ("all",) and topology.is_protein.sum() >= 3:
-        pair = md_features(topology, [chunk_of_angstrom(frames)]).pair[..., :9] * len(frames)
+        pair = md_features(topology, [angstrom_chunk(frames)]).pair[..., :9] * len(frames)
         by_hand = contact_oracle.contact_counts(atoms, frames)
         if len(set(atom_labels(topology))) < topology.num_atoms:  # the two atoms of a line have no order then
             pair, by_hand = pair + pair.swapaxes(0, 1), by_hand + by_hand.swapaxes(0, 1)

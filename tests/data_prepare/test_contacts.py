@@ -25,6 +25,7 @@ from data_prepare.molecular_dynamics.contacts import (
     types_asked,
 )
 from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 from data_prepare.structure.readers import read_structure, read_topology
 
@@ -52,7 +53,9 @@ def test_oracle_on_trajectories(shared, name):
     """Systems with histidine or disulfides, and other hydrogen names than the published one."""
     folder = shared / "data" / "trajectories"
     topology = read_topology(folder / ("ubq.pdb" if name == "ubq" else "bpti.gro"))
-    chunk = next(read_chunks(topology, folder / ("ubq_1ns.xtc" if name == "ubq" else "bpti.xtc"), stride=40, size=50))
+    chunk = next(
+        read_chunks(topology, folder / ("ubq_1ns.xtc" if name == "ubq" else "bpti.xtc"), FrameRange(stride=40), 50)
+    )
     frames = chunk.angstrom[:2]
     atoms = [
         contact_oracle.Atom(

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 from data_prepare.structure.readers import read_topology
 
@@ -114,7 +115,7 @@ def system(request, examples, tmp_path_factory):
     path = examples / "trajectories" / f"{name}.pdb"
     topology = read_topology(path)
     atoms, _ = contact_oracle.read_pdb_atoms(path.read_text())
-    chunks = read_chunks(topology, path.with_suffix(".xtc"), stride=stride)
+    chunks = read_chunks(topology, path.with_suffix(".xtc"), FrameRange(stride=stride))
     frames = np.concatenate([chunk.angstrom for chunk in chunks])
     decided = [frame for frame in frames if dssp_is_decided(atoms, frame.astype(float))]
     assert len(decided) > 0.7 * len(frames)

@@ -10,6 +10,7 @@ import pytest
 
 from data_prepare.molecular_dynamics.contacts import ContactSearch, atom_labels, contact_lines
 from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.trajectory import first_frame, read_chunks
 from data_prepare.structure.readers import read_topology
 
@@ -28,8 +29,8 @@ def test_contacts(neopetrosiamide):
     labels = atom_labels(topology)
     found = {
         line
-        for numbers, xyz, _ in read_chunks(topology, trajectory, stride=16)
-        for number, frame in zip(numbers, xyz, strict=True)
+        for chunk in read_chunks(topology, trajectory, FrameRange(stride=16))
+        for number, frame in zip(chunk.numbers, chunk.angstrom, strict=True)
         for line in contact_lines(number, search.contacts(frame), labels)
     }
     assert found == set((GOLDEN / "2juy_contacts.tsv").read_text().splitlines())

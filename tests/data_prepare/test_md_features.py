@@ -22,9 +22,13 @@ from data_prepare.molecular_dynamics.features.accumulators import (
     md_features,
     residue_array,
 )
-from data_prepare.molecular_dynamics.frames.trajectory import Chunk, chunk_of_angstrom, read_chunks
+from data_prepare.molecular_dynamics.frames.trajectory import Chunk, read_chunks
 from data_prepare.properties import FAMILIES, MD_PROPERTIES, PROPERTIES_OF_FAMILY
 from data_prepare.structure.readers import read_topology
+
+
+def angstrom_chunk(xyz, first=0):
+    return Chunk(np.arange(first, first + len(xyz)), np.asarray(xyz, np.float32), "angstrom")
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +62,8 @@ def test_chunks_change_nothing(helix, features_of_helix, cuts):
     """Frames in chunks of any sizes."""
     topology = read_topology(helix[0])
     whole = next(read_chunks(topology, helix[1]))
-    parts = zip(*(np.split(array, sorted(cuts)) for array in whole), strict=True)
-    features = md_features(topology, [Chunk(*part) for part in parts])
+    parts = zip(np.split(whole.numbers, sorted(cuts)), np.split(whole.xyz, sorted(cuts)), strict=True)
+    features = md_features(topology, [Chunk(*part, whole.unit) for part in parts])
     np.testing.assert_allclose(features.pair, features_of_helix.pair, atol=1e-6)
     pd.testing.assert_frame_equal(features.residue, features_of_helix.residue, rtol=0, atol=1e-6)
 
@@ -100,9 +104,9 @@ def test_only_contacts_need_hydrogens(helix, write_pdb):
     xyz = next(read_chunks(topology, helix[1], size=3)).angstrom[:, heavy]
     bare = topology.subset(heavy)
     with pytest.raises(InputError, match="no hydrogens"):
-        md_features(bare, [chunk_of_angstrom(xyz)])
+        md_features(bare, [angstrom_chunk(xyz)])
     others = tuple(name for name in FAMILIES if name != "contacts")
-    assert (md_features(bare, [chunk_of_angstrom(xyz)], families=others).residue["sasa_mean"] > 0).any()
+    assert (md_features(bare, [angstrom_chunk(xyz)], families=others).residue["sasa_mean"] > 0).any()
     with pytest.raises(InputError, match="unknown property family surface; known are sasa, rmsf"):
         md_features(topology, helix[1], families=("surface",))
 
@@ -124,7 +128,7 @@ def test_rigid_motion_and_frame_order(helix):
     """Each frame moved as a rigid body, frames after the first in another order: the same features."""
     topology = read_topology(helix[0])
     xyz = np.concatenate([chunk.angstrom for chunk in read_chunks(topology, helix[1])])[:20]
-    reference = md_features(topology, [chunk_of_angstrom(xyz)])
+    reference = md_features(topology, [angstrom_chunk(xyz)])
     rng = np.random.default_rng(0)
     order = np.r_[0, 1 + rng.permutation(len(xyz) - 1)]
     moved = np.stack(
@@ -133,7 +137,7 @@ def test_rigid_motion_and_frame_order(helix):
             for frame in xyz[order].astype(float)
         ]
     )
-    features = md_features(topology, [chunk_of_angstrom(moved[:5]), chunk_of_angstrom(moved[5:], 5)])
+    features = md_features(topology, [angstrom_chunk(moved[:5]), angstrom_chunk(moved[5:], 5)])
     np.testing.assert_allclose(features.pair[..., 9], reference.pair[..., 9], atol=1e-4)
     assert abs(features.pair[..., :9] - reference.pair[..., :9]).max() <= 1 / len(xyz)  # an atom at a limit
     assert (features.pair[..., :9] != reference.pair[..., :9]).mean() < 1e-3
@@ -205,14 +209,14 @@ def test_water_and_ions_take_no_part(helix, write_pdb, tmp_path):
     path = tmp_path / "wet.pdb"
     path.write_text(text + "TER\n" + water + "END\n")
     wet_xyz = np.concatenate([xyz, np.full((5, 3, 3), 60.0) + np.arange(3)[:, None]], axis=1)
-    dry = md_features(topology, [chunk_of_angstrom(xyz)])
-    wet = md_features(read_topology(path), [chunk_of_angstrom(wet_xyz)])
+    dry = md_features(topology, [angstrom_chunk(xyz)])
+    wet = md_features(read_topology(path), [angstrom_chunk(wet_xyz)])
     pd.testing.assert_frame_equal(wet.residue, dry.residue)
     np.testing.assert_array_equal(wet.pair, dry.pair)
 
     # water before the protein: the index of the C-alpha is that in the file
     path.write_text(water + "TER\n" + text + "END\n")
-    first = md_features(read_topology(path), [chunk_of_angstrom(np.roll(wet_xyz, 3, axis=1))])
+    first = md_features(read_topology(path), [angstrom_chunk(np.roll(wet_xyz, 3, axis=1))])
     np.testing.assert_array_equal(first.residue["ca_atom"], dry.residue["ca_atom"] + 3)
     pd.testing.assert_frame_equal(first.residue.drop(columns="ca_atom"), dry.residue.drop(columns="ca_atom"))
 
@@ -229,7 +233,7 @@ def test_one_frame_is_an_error(helix):
 def test_c_alpha_only_is_refused(write_pdb):
     path = write_pdb([("CA", "ALA", "A", r, (3.8 * r, 0, 0)) for r in range(1, 4)])
     with pytest.raises(InputError, match="features need an all-atom protein"):
-        md_features(read_topology(path), [chunk_of_angstrom(np.zeros((2, 3, 3)))])
+        md_features(read_topology(path), [angstrom_chunk(np.zeros((2, 3, 3)))])
 
 
 HEADER = "# total_frames:2 beg:0 end:1 stride:1 interaction_types:hb,sb,pc,ps,ts,hp,vdw\n"

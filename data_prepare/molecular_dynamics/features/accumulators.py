@@ -155,15 +155,7 @@ class FeatureAccumulator:
         return mdtraj.Trajectory(xyz[:, self._atoms], self._mdtraj)
 
     def add(self, chunk: Chunk) -> None:
-        """Add frames.
-
-        Raises
-        ------
-        InputError
-            If a coordinate is not a finite number.
-        """
-        if not np.isfinite(chunk.nm).all():
-            raise InputError(f"{self.topology.path}: frames with coordinates that are not finite numbers")
+        """Add frames."""
         self.frames += len(chunk.numbers)
         trajectory = self._trajectory(chunk.nm)
         if not self._families.isdisjoint(("sasa", "rmsf", "corr")):

@@ -36,5 +36,5 @@ class FrameRange(Settings):
             There is none; the message names the `source`.
         """
         numbers = range(self.begin, total if self.end is None else min(total, self.end + 1), self.stride)
-        require(numbers, f"{source}: no frames in the range from {self.begin}; it has {total} frames")
+        require(numbers, f"{source}: no frame from {self.begin} on; it has {total}; choose a smaller begin")
         return numbers

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from itertools import islice
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count, islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from mdtraj.formats.registry import FormatRegistry
 from mdtraj.utils import lengths_and_angles_to_box_vectors
 from numpy.typing import NDArray
 
-from data_prepare.errors import InputError
+from data_prepare.errors import reading, require
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
 from data_prepare.structure.readers import is_structure_file, read_models
 from data_prepare.structure.topology import Topology
@@ -23,23 +26,47 @@ ANGSTROM_PER_NM: Final = np.float32(10.0)
 NM_PER_ANGSTROM: Final = np.float32(0.1)
 CHUNK_FRAMES: Final = 100
 CHUNK_ATOMS: Final = 1_000_000  # frames x atoms held at once: 12 MB of coordinates, a few times over
-TRAJECTORY_SUFFIXES: Final = (".xtc", ".trr", ".dcd", ".nc", ".netcdf", ".ncdf", ".mdcrd", ".crd", ".h5", ".hdf5")
+TRAJECTORY_SUFFIXES: Final = (".xtc", ".trr", ".dcd", ".nc", ".netcdf", ".ncdf", ".h5", ".hdf5")
+ALL_FRAMES: Final = FrameRange()
+
+Unit = Literal["angstrom", "nm"]
 
 
-class Chunk(NamedTuple):
-    """Some frames, in both units: a conversion there and back would cost the last bit.
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some frames of a trajectory.
 
     Attributes
     ----------
     numbers
-        (frames,) place of each frame in the trajectory.
-    angstrom, nm
-        (frames, atoms, 3) float32.
+        (frames,) number of each frame in the trajectory, from 0.
+    xyz
+        (frames, atoms, 3) float32 in the unit of the file: each conversion costs the last bit.
+    unit
+        Of `xyz`.
     """
 
     numbers: NDArray[np.int64]
-    angstrom: NDArray[np.float32]
-    nm: NDArray[np.float32]
+    xyz: NDArray[np.float32]
+    unit: Unit
+
+    @cached_property
+    def angstrom(self) -> NDArray[np.float32]:
+        """(frames, atoms, 3) in Angstrom."""
+        return self.xyz if self.unit == "angstrom" else self.xyz * ANGSTROM_PER_NM
+
+    @cached_property
+    def nm(self) -> NDArray[np.float32]:
+        """(frames, atoms, 3) in nm."""
+        return self.xyz if self.unit == "nm" else self.xyz * NM_PER_ANGSTROM
+
+
+def checked_chunk(numbers: NDArray[np.int64], xyz: NDArray[np.float32], unit: Unit, source: object) -> Chunk:
+    """Chunk of frames that are finite numbers; otherwise InputError that names the source and the frame."""
+    finite = np.isfinite(xyz).all(axis=(1, 2))
+    bad = numbers[finite.argmin()]
+    require(finite.all(), f"{source}: frame {bad} has coordinates that are not finite; repair it or leave it out")
+    return Chunk(numbers, xyz, unit)
 
 
 def chunk_size(atoms: int) -> int:
@@ -47,77 +74,66 @@ def chunk_size(atoms: int) -> int:
     return max(1, min(CHUNK_FRAMES, CHUNK_ATOMS // atoms))
 
 
-def chunk_of_angstrom(xyz: NDArray, first_number: int = 0) -> Chunk:
-    """Chunk of frames (frames, atoms, 3) in Angstrom that are at hand."""
-    xyz = np.asarray(xyz, np.float32)
-    return Chunk(np.arange(first_number, first_number + len(xyz)), xyz, xyz * NM_PER_ANGSTROM)
-
-
-class _RawChunk(NamedTuple):
-    """Frames as stored."""
-
-    xyz: NDArray[np.float32]  # (frames, atoms, 3)
-    box: NDArray[np.float64] | None  # (frames, 3, 3) vectors in rows, same unit
-    in_nm: bool  # else Angstrom
-
-
-def _suffix(path: Path) -> str:
-    return path.suffix.lower()
-
-
 def is_trajectory_file(path: str | Path) -> bool:
     """Whether a file is a trajectory by its name."""
-    return _suffix(Path(path)) in TRAJECTORY_SUFFIXES
+    return Path(path).suffix.lower() in TRAJECTORY_SUFFIXES
 
 
-def _open(path: Path) -> AbstractContextManager:
-    """The file, opened by MDTraj's reader for its suffix."""
-    suffix = _suffix(path)
-    if suffix not in FormatRegistry.fileobjects:
-        raise InputError(f"{path}: not a trajectory by its name; known are {', '.join(TRAJECTORY_SUFFIXES)}")
-    if suffix == ".dcd":
-        _check_dcd(path)
-    return FormatRegistry.fileobjects[suffix](str(path), mode="r")
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, opened by MDTraj's reader for its suffix; errors of the reader become InputError."""
+    require(is_trajectory_file(path), f"{path}: unknown kind of trajectory; give {', '.join(TRAJECTORY_SUFFIXES)}")
+    with reading(path, "a readable trajectory"), FormatRegistry.fileobjects[path.suffix.lower()](str(path)) as file:
+        _check_end(path, file)
+        yield file
 
 
-def _check_dcd(path: Path) -> None:
-    """Refuse a DCD file that was cut short: its reader would end early without a word."""
-    with open(path, "rb") as file:
-        head = file.read(12)
-    if len(head) < 12:
-        raise InputError(f"{path}: not a readable trajectory (only {len(head)} bytes)")
-    order = "<" if head[:4] == struct.pack("<i", 84) else ">"
-    (claimed,) = struct.unpack(f"{order}i", head[8:])
-    with FormatRegistry.fileobjects[".dcd"](str(path), mode="r") as opened:
-        there = len(opened)
-    if claimed > there:
-        raise InputError(f"{path}: cut short, {there} of {claimed} frames are there; copy it again")
+def _check_end(path: Path, file: Any) -> None:
+    """Refuse a file that is cut short: readers of DCD stop early, and those of XTC and TRR seek no further."""
+    frames = len(file)
+    if path.suffix.lower() == ".dcd":
+        head = path.open("rb").read(12)
+        order = "<" if head[:4] == struct.pack("<i", 84) else ">"
+        (claimed,) = struct.unpack(f"{order}i", head[8:])
+        require(claimed <= frames, f"{path}: cut short, it has {frames} of {claimed} frames; copy it again")
+    elif path.suffix.lower() in (".xtc", ".trr"):
+        file.seek(max(frames - 1, 0))
+        file.read(n_frames=2)  # fails if a part of a frame follows the last one
+        file.seek(0)
 
 
-def _raw_chunks(path: Path, size: int) -> Iterator[_RawChunk]:
-    """All frames as stored."""
+class _Stored(NamedTuple):
+    """Frames as stored."""
+
+    numbers: NDArray[np.int64]
+    xyz: NDArray[np.float32]  # (frames, atoms, 3)
+    box: NDArray[np.float64] | None  # (frames, 3, 3) vectors in rows, same unit
+    unit: Unit
+
+
+def _stored_frames(path: Path, frames: FrameRange, size: int) -> Iterator[_Stored]:
+    """Frames in a range as stored, up to `size` at once; the others are skipped, not read."""
     if is_structure_file(path):
-        models = read_models(path)
+        stop = None if frames.end is None else frames.end + 1
+        models = zip(count(frames.begin, frames.stride), islice(read_models(path), frames.begin, stop, frames.stride))
         while some := list(islice(models, size)):
-            yield _RawChunk(np.array(some), None, False)
+            numbers, positions = zip(*some, strict=True)
+            yield _Stored(np.array(numbers), np.array(positions, np.float32), None, "angstrom")
         return
-    try:
-        with _open(path) as file:
-            in_nm = file.distance_unit == "nanometers"
-            while True:
-                data = file.read(n_frames=size)
-                xyz = np.asarray(data[0] if isinstance(data, tuple) else data, np.float32)
-                if len(xyz) == 0:
-                    return
-                yield _RawChunk(xyz, _box_vectors(data), in_nm)
-    except InputError:
-        raise
-    except Exception as error:  # every reader of MDTraj raises its own kind
-        raise InputError(f"{path}: not a readable trajectory ({type(error).__name__}: {error})") from None
+    with _opened(path) as file:
+        unit: Unit = "nm" if file.distance_unit == "nanometers" else "angstrom"
+        numbers = np.array(frames.numbers(len(file), path))
+        if frames.begin:
+            file.seek(frames.begin)
+        for some in np.split(numbers, range(size, len(numbers), size)):
+            data = file.read(n_frames=len(some), stride=frames.stride)
+            xyz = np.asarray(data[0] if isinstance(data, tuple) else data, np.float32)
+            require(len(xyz) == len(some), f"{path}: cut short at frame {some[0] + len(xyz)}; copy it again")
+            yield _Stored(some, xyz, _box_vectors(data), unit)
 
 
 def _box_vectors(data: object) -> NDArray[np.float64] | None:
-    """Box vectors (frames, 3, 3) among what a reader of MDTraj gives: as they are, or lengths and angles."""
+    """Box vectors (frames, 3, 3) from what a reader of MDTraj returns: as they are, or from lengths and angles."""
     if not isinstance(data, tuple):
         return None
     frames = len(data[0])
@@ -131,18 +147,10 @@ def _box_vectors(data: object) -> NDArray[np.float64] | None:
     return np.stack(lengths_and_angles_to_box_vectors(*cell[0], *cell[1]), axis=1)
 
 
-def check_range(begin: int, end: int | None, stride: int) -> None:
-    """Raise InputError unless 0 <= begin <= end and stride >= 1."""
-    if begin < 0 or stride < 1 or (end is not None and end < begin):
-        raise InputError(f"frames {begin} to {end} with stride {stride}: expected 0 <= begin <= end and stride >= 1")
-
-
 def read_chunks(
     topology: Topology,
     path: str | Path,
-    begin: int = 0,
-    end: int | None = None,
-    stride: int = 1,
+    frames: FrameRange = ALL_FRAMES,
     size: int | None = None,
     whole: bool = False,
 ) -> Iterator[Chunk]:
@@ -153,9 +161,9 @@ def read_chunks(
     topology
         Of the same system, or a part of it.
     path
-        XTC, DCD, TRR, NetCDF (whatever MDTraj opens), or the models of a PDB or mmCIF file.
-    begin, end, stride
-        Which frames; `end` is inclusive and None is the last one.
+        XTC, TRR, DCD, NetCDF or HDF5 file of MDTraj, or a PDB or mmCIF file whose models are the frames.
+    frames
+        Which frames.
     size
         Frames read at once; by default as many as fit a bounded memory, at most 100.
     whole
@@ -168,69 +176,49 @@ def read_chunks(
     Raises
     ------
     InputError
-        If the file is missing, unreadable, cut short or empty, its atoms are not as many as those of the topology, a
+        The file is missing, unreadable, cut short or empty, its number of atoms differs from that of the topology, a
         coordinate is not finite, or the range has no frame.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    check_range(begin, end, stride)
-    if size is None:
-        size = chunk_size(topology.atoms_in_file)
-    position = 0
-    used = 0
     make_whole = None
-    for xyz, box, in_nm in _raw_chunks(path, size):
-        if xyz.shape[1] not in (topology.num_atoms, topology.atoms_in_file):
-            raise InputError(
-                f"{path}: {xyz.shape[1]} atoms, but the topology {topology.path} has {topology.num_atoms}; "
-                "give the topology of this trajectory"
-            )
-        if xyz.shape[1] != topology.num_atoms:
-            xyz = xyz[:, topology.file_index]
+    number = None
+    for numbers, xyz, box, unit in _stored_frames(path, frames, size or chunk_size(topology.atoms_in_file)):
+        xyz = _atoms_of_topology(topology, path, xyz)
         if whole and box is not None:
-            if make_whole is None:  # the first frame decides, whichever are used
-                make_whole = WholeChains(topology, xyz[0], box[0])
+            if make_whole is None:
+                make_whole = _whole_chains(topology, path)
             xyz = make_whole(xyz, box)
-        numbers = np.arange(position, position + len(xyz))
-        position += len(xyz)
-        keep = (numbers >= begin) & ((numbers - begin) % stride == 0)
-        if end is not None:
-            keep &= numbers <= end
-        if keep.any():
-            numbers, xyz = numbers[keep], xyz[keep]
-            finite = np.isfinite(xyz).all(axis=(1, 2))
-            if not finite.all():
-                raise InputError(f"{path}: frame {numbers[~finite][0]} has coordinates that are not finite numbers")
-            used += len(numbers)
-            if in_nm:
-                yield Chunk(numbers, xyz * ANGSTROM_PER_NM, xyz)
-            else:
-                yield Chunk(numbers, xyz, xyz * NM_PER_ANGSTROM)
-        if end is not None and position > end:
-            break
-    if position == 0:
-        raise InputError(f"{path}: no frames in it")
-    if used == 0:
-        raise InputError(f"{path}: no frame from {begin} to {end}; it has {position}")
+        number = numbers[-1]
+        yield checked_chunk(numbers, xyz, unit, path)
+    require(number is not None, f"{path}: no frame from {frames.begin} on; choose a smaller begin")
+
+
+def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Frames with the atoms of the topology alone."""
+    n = xyz.shape[1]
+    if n == topology.num_atoms:
+        return xyz
+    expected = f"the topology {topology.path} has {topology.num_atoms}; give the topology of this trajectory"
+    require(n == topology.atoms_in_file, f"{path}: {n} atoms, but {expected}")
+    return xyz[:, topology.file_index]
+
+
+def _whole_chains(topology: Topology, path: Path) -> WholeChains:
+    """Unwrapping by the first frame of the file, whichever frames are used."""
+    first = next(_stored_frames(path, FrameRange(end=0), 1))
+    box = np.zeros((1, 3, 3)) if first.box is None else first.box
+    return WholeChains(topology, _atoms_of_topology(topology, path, first.xyz)[0], box[0])
 
 
 def first_frame(topology: Topology, path: str | Path, whole: bool = False) -> NDArray[np.float32]:
     """First frame (atoms, 3) of a trajectory in Angstrom."""
-    return next(read_chunks(topology, path, size=1, whole=whole)).angstrom[0]
+    return next(read_chunks(topology, path, FrameRange(end=0), whole=whole)).angstrom[0]
 
 
-def count_frames(topology: Topology, path: str | Path) -> int:
+def count_frames(path: str | Path) -> int:
     """Number of frames of a trajectory."""
     path = Path(path)
-    if _suffix(path) in (".xtc", ".dcd", ".nc", ".trr") and path.is_file():
-        try:
-            with _open(path) as file:
-                return len(file)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"{path}: not a readable trajectory ({type(error).__name__}: {error})") from None
     if is_structure_file(path):
         return sum(1 for _ in read_models(path))
-    return sum(len(chunk.numbers) for chunk in read_chunks(topology, path))
+    with _opened(path) as file:
+        return len(file)
