@@ -27,7 +27,9 @@ import tyro
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from data_prepare.dataset.store import FeatureStore, StoreWriter, check_store, md_entry, merge_stores, nma_entry
+from data_prepare.dataset.check import check_store
+from data_prepare.dataset.store import FeatureStore, StoreWriter, merge_stores
+from data_prepare.dataset.token_space import md_entry, nma_entry
 
 Entry = tuple[NDArray[np.float32], NDArray[np.float32]]
 Reader = Callable[[str, int, int], object]

@@ -55,8 +55,8 @@ NUM_ANGLE_BINS: Final = 12  # of 30 degrees, from -pi
 NMA_PROPERTIES: Final = ("nma_res1", "nma_res2", "nma_res3", "nma_pair1", "nma_pair2", "nma_pair3")
 MD_PROPERTIES: Final = tuple(name for name in PROPERTIES if name not in NMA_PROPERTIES)
 
-# properties of a trajectory that are computed together
-PROPERTIES_OF_FAMILY: Final[dict[str, tuple[str, ...]]] = {
+# feature of a trajectory, which a user can choose -> the properties it consists of
+PROPERTIES_OF_FEATURE: Final[dict[str, tuple[str, ...]]] = {
     "sasa": ("sasa_mean", "sasa_std"),
     "rmsf": ("rmsf_nor",),
     "ss": ("ss",),
@@ -64,7 +64,7 @@ PROPERTIES_OF_FAMILY: Final[dict[str, tuple[str, ...]]] = {
     "contacts": INTERACTIONS,
     "corr": ("corr",),
 }
-FAMILIES: Final = tuple(PROPERTIES_OF_FAMILY)
+FEATURES: Final = tuple(PROPERTIES_OF_FEATURE)
 
 # columns of an entry's own arrays
 MD_RESIDUE_WIDTH: Final = 47
@@ -72,8 +72,7 @@ MD_PAIR_WIDTH: Final = 10
 NMA_RESIDUE_WIDTH: Final = 3
 NMA_PAIR_WIDTH: Final = 3
 
-# training group -> sources (column `source` of the training table). A group's own name is also accepted as a source:
-# data of one's own that plays the part of that group.
+# training group -> published data sets (column `source` of the training table)
 SOURCES_OF_GROUP: Final[dict[str, tuple[str, ...]]] = {
     "ATLAS_GPCRmd_PED_mdCATH": ("ATLAS", "GPCRmd", "PED", "mdCATH"),
     "IDRome": ("IDRome",),
@@ -82,10 +81,19 @@ SOURCES_OF_GROUP: Final[dict[str, tuple[str, ...]]] = {
 GROUPS: Final = tuple(SOURCES_OF_GROUP)
 NMA_GROUPS: Final = ("Proteinflow",)
 GROUP_OF_SOURCE: Final[dict[str, str]] = {
-    source: group for group, sources in SOURCES_OF_GROUP.items() for source in (group, *sources)
+    source: group for group, sources in SOURCES_OF_GROUP.items() for source in sources
 }
 
 MISSING: Final = -1.0  # value of rows and pairs that are not there: <cls>, <eos>, linkers, unresolved residues
+
+
+def group_of(source: str, group: str = "") -> str | None:
+    """Training group of an entry: `group` if it is given, else that of its source; None if there is no such group.
+
+    The name of a group is also accepted as a source: tables without a column `group` name their groups so.
+    """
+    name = group or GROUP_OF_SOURCE.get(source, source)
+    return name if name in GROUPS else None
 
 
 def properties_of_group(group: str) -> tuple[str, ...]:

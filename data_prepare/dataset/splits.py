@@ -10,14 +10,16 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from shutil import which
 from typing import Final
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, reading, require
 from data_prepare.structure.sequence import CHAIN_LINKER
 
 NO_KMER: Final = "No k-mer could be extracted"  # MMseqs2 fails with it if all sequences are too short or too simple
@@ -39,23 +41,46 @@ def read_clusters(path: str | Path) -> dict[str, str]:
     Raises
     ------
     InputError
-        If the file is missing, a line has not two fields, or a member is in two clusters.
+        If the file is missing, a line does not have two fields, or a member is in two clusters.
     """
-    try:
-        text = Path(path).read_text()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file of clusters; expected a TSV of representative and member") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file ({error})") from None
+    with reading(path, "a TSV of representative and member", "give the *_cluster.tsv of MMseqs2"):
+        lines = Path(path).read_text().splitlines()
     clusters: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        fields = line.split("\t")
-        if len(fields) != 2 or not all(fields):
-            raise InputError(f"{path}, line {number}: expected representative TAB member, not {line!r}")
-        representative, member = fields
-        if clusters.setdefault(member, representative) != representative:
-            raise InputError(f"{path}, line {number}: {member} is in the cluster of {clusters[member]} already")
+    for number, line in enumerate(lines, start=1):
+        representative, _, member = line.partition("\t")
+        where = f"{path}, line {number}"
+        require(representative and member and "\t" not in member, f"{where}: not representative TAB member: {line!r}")
+        other = clusters.setdefault(member, representative)
+        require(
+            other == representative, f"{where}: {member} is also in the cluster of {other}; remove one of the lines"
+        )
     return clusters
+
+
+def connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Join names that are linked by pairs, directly or through others.
+
+    Returns
+    -------
+    Name -> the first in alphabetical order of its component.
+    """
+    ordered = sorted(names)
+    number = {name: k for k, name in enumerate(ordered)}
+    ends = np.array([(number[one], number[other]) for one, other in pairs], int).reshape(-1, 2).T  # (2, pairs)
+    graph = coo_array((np.ones(ends.shape[1]), tuple(ends)), shape=(len(ordered), len(ordered)))
+    component = connected_components(graph, directed=False)[1]
+    first = np.unique(component, return_index=True)[1]  # of each component
+    return {name: ordered[first[k]] for name, k in zip(ordered, component, strict=True)}
+
+
+def require_members(names: Iterable[str], members: Collection[str]) -> None:
+    """Refuse clusters of other entries: at least one member is an entry, or a chain NAME:0, NAME:1, ... of one."""
+    known = {*members, *(member.rpartition(":")[0] for member in members)}
+    require(
+        not members or not known.isdisjoint(names),
+        "none of the entries is a member of a cluster; members are the names of the entries "
+        "(chains of a complex: NAME:0, NAME:1, ...)",
+    )
 
 
 def entry_clusters(sequences: Mapping[str, str], members: Mapping[str, str]) -> dict[str, str]:
@@ -71,36 +96,22 @@ def entry_clusters(sequences: Mapping[str, str], members: Mapping[str, str]) -> 
 
     Returns
     -------
-    Entry -> representative, the first of the cluster's entries in the order of their names.
+    Entry -> representative, the first of the cluster's entries in alphabetical order.
 
     Raises
     ------
     InputError
-        If none of the chains is a member.
+        If none of the entries is a member.
     """
-    keys = {name: [name, *chains_of(name, sequence)] for name, sequence in sequences.items()}
-    if members and not any(key in members for chain_names in keys.values() for key in chain_names):
-        raise InputError(
-            f"none of the {len(sequences)} entries is a member of a cluster; members are the names of the entries "
-            "(chains of a complex: NAME:0, NAME:1, ...)"
-        )
-    first: dict[str, str] = {}  # entry -> an earlier entry of its cluster, or itself
-
-    def root(name: str) -> str:
-        while first[name] != name:
-            first[name] = first[first[name]]
-            name = first[name]
-        return name
-
+    require_members(sequences, members)
     holder: dict[tuple[str, str], str] = {}  # (kind, cluster or sequence) -> the first entry that has it
-    for name in sorted(sequences):
-        first[name] = name
-        shared = [("cluster", members[key]) for key in keys[name] if key in members]
-        shared += [("sequence", chain) for chain in sequences[name].split(CHAIN_LINKER)]
-        for item in shared:
-            one, other = sorted((root(name), root(holder.setdefault(item, name))))
-            first[other] = one
-    return {name: root(name) for name in sequences}
+    pairs = []
+    for name, sequence in sequences.items():
+        chains = chains_of(name, sequence)
+        shared = [("cluster", members[key]) for key in (name, *chains) if key in members]
+        shared += [("sequence", chain) for chain in chains.values()]
+        pairs += [(name, holder.setdefault(item, name)) for item in shared]
+    return connected(sequences, pairs)
 
 
 def mmseqs_clusters(
@@ -113,9 +124,9 @@ def mmseqs_clusters(
     sequences
         Entry -> its chains joined by `<eos><cls>` (`modify_seq`).
     min_identity
-        Smallest share of identical residues in the alignment (paper: 0.5).
+        Smallest fraction of identical residues in the alignment (paper: 0.5).
     coverage
-        Smallest share of both sequences that the alignment covers.
+        Smallest fraction of both sequences that the alignment covers.
     threads
         Of MMseqs2.
 
@@ -128,39 +139,53 @@ def mmseqs_clusters(
     InputError
         If MMseqs2 is not on the PATH or fails.
     """
-    if which("mmseqs") is None:
-        raise InputError(
-            "mmseqs is not on the PATH (Debian: apt install mmseqs2); or give --clusters FILE, a TSV of "
-            "representative and member"
-        )
     chains = {chain: seq for name in sequences for chain, seq in chains_of(name, sequences[name]).items()}
     distinct = sorted(set(chains.values()))
-    with tempfile.TemporaryDirectory(prefix="clusters_") as folder:
-        fasta, result = Path(folder, "chains.fasta"), Path(folder, "result")
-        # numbers as names: MMseqs2 cuts names of FASTA files at blanks and bars
-        fasta.write_text("".join(f">{number}\n{sequence}\n" for number, sequence in enumerate(distinct)))
-        options = {"--min-seq-id": min_identity, "-c": coverage, "--threads": threads, "-v": 1}
-        command = ["mmseqs", "easy-cluster", str(fasta), str(result), str(Path(folder, "tmp"))]
-        command += [str(word) for option in options.items() for word in option]
-        found = run_mmseqs(command, f"{len(distinct)} chains")
-        numbers = read_clusters(f"{result}_cluster.tsv") if found else {}
-    of_sequence = {sequence: numbers.get(str(number), str(number)) for number, sequence in enumerate(distinct)}
+    options = ["--min-seq-id", f"{min_identity}", "-c", f"{coverage}", "--threads", f"{threads}"]
+    rows = run_mmseqs("easy-cluster", [distinct], options)
+    of_sequence = dict(zip(distinct, map(str, range(len(distinct))), strict=True))
+    of_sequence |= {distinct[int(member)]: representative for representative, member in rows}
     return entry_clusters(sequences, {chain: of_sequence[sequence] for chain, sequence in chains.items()})
 
 
-def run_mmseqs(command: Sequence[str], what: str) -> bool:
-    """Run `mmseqs`; False if all sequences are too short or too simple for its k-mers. `what` is named in messages.
+def run_mmseqs(command: str, inputs: Sequence[Sequence[str]], options: Sequence[str]) -> list[list[str]]:
+    """Run MMseqs2 on lists of sequences.
+
+    Parameters
+    ----------
+    command
+        `easy-cluster` with one list of sequences, or `easy-search` with queries and targets.
+    inputs
+        Sequences; in the result a sequence is its index in its list.
+    options
+        Words of the command line.
+
+    Returns
+    -------
+    Fields of each line of the result (`*_cluster.tsv` or the alignments); no lines if all sequences are too short or
+    too simple for k-mers of MMseqs2.
 
     Raises
     ------
     InputError
-        If it fails otherwise.
+        If MMseqs2 is not on the PATH or fails.
     """
-    run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode and NO_KMER not in run.stdout + run.stderr:
-        reason = " ".join((run.stderr or run.stdout).split())
-        raise InputError(f"mmseqs {command[1]} of {what} failed ({run.returncode}): {reason}")
-    return run.returncode == 0
+    require(which("mmseqs"), "mmseqs is not on the PATH; install MMseqs2 (Debian: apt install mmseqs2)")
+    with tempfile.TemporaryDirectory(prefix="mmseqs_") as folder:
+        fastas = [Path(folder, f"{k}.fasta") for k in range(len(inputs))]
+        for fasta, sequences in zip(fastas, inputs, strict=True):
+            # numbers as names: MMseqs2 cuts names of FASTA files at blanks and bars
+            fasta.write_text("".join(f">{number}\n{sequence}\n" for number, sequence in enumerate(sequences)))
+        result = Path(folder, "result")
+        words = ["mmseqs", command, *map(str, (*fastas, result, Path(folder, "tmp"))), *options, "-v", "1"]
+        run = subprocess.run(words, capture_output=True, text=True)
+        if NO_KMER in run.stdout + run.stderr and run.returncode:
+            return []
+        if run.returncode:
+            reason = " ".join((run.stderr or run.stdout).split())
+            raise InputError(f"mmseqs {command} of {len(inputs[0])} sequences failed ({run.returncode}): {reason}")
+        table = result.with_name("result_cluster.tsv") if command == "easy-cluster" else result
+        return [line.split("\t") for line in table.read_text().splitlines()]
 
 
 def split_by_cluster(

@@ -1,7 +1,7 @@
-"""The training table: a CSV with the columns name, modify_seq, source, label.
+"""The training table: a CSV with the columns name, modify_seq, source, group, label.
 
-`name` is the entry of the store, `modify_seq` its chains joined by `<eos><cls>`, `source` the data set it is from (or
-the training group itself, for data of one's own), `label` is train or test.
+`name` is the entry of the store, `modify_seq` its chains joined by `<eos><cls>`, `source` the data set it is from,
+`group` its training group, `label` is train or test. Published tables have no column `group`: the source determines it.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from typing import Final
 
 import pandas as pd
 
-from data_prepare.errors import InputError
+from data_prepare.errors import require
 from data_prepare.files import read_text_table, whole_file
-from data_prepare.properties import GROUP_OF_SOURCE
+from data_prepare.properties import GROUP_OF_SOURCE, GROUPS, group_of
 
-COLUMNS: Final = ("name", "modify_seq", "source", "label")
+COLUMNS: Final = ("name", "modify_seq", "source", "group", "label")
 LABELS: Final = ("train", "test")
 
 
-def _refuse(path: str | Path, bad: pd.Series, what: str) -> None:
-    if bad.any():
-        raise InputError(f"{path}: {int(bad.sum())} rows, first in line {int(bad.to_numpy().argmax()) + 2}: {what}")
+def _with_groups(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a training table; a group is None if neither it nor the source is known."""
+    given = table["group"] if "group" in table else [""] * len(table)
+    groups = [group_of(source, group) for source, group in zip(table["source"], given, strict=True)]
+    return table.assign(group=groups)[list(COLUMNS)]
 
 
 def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
@@ -33,33 +35,38 @@ def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
     path
         The CSV.
     labelled
-        Refuse entries without a label, which wait for the split into train and test.
+        Refuse entries that have no label yet.
 
     Returns
     -------
-    The four columns as text, and `group`: the training group of the source.
+    The five columns as text.
 
     Raises
     ------
     InputError
-        If the file or a column is missing, or a row has an unknown source or label, no sequence, or a name that is
-        there twice.
+        If the file or a column is missing, or a row has an unknown source, group or label, no sequence, or the name of
+        another row.
     """
-    table = read_text_table(path, COLUMNS)[list(COLUMNS)]
-    _refuse(path, table["name"].duplicated(), "the name is there twice")
-    _refuse(path, table["modify_seq"] == "", "modify_seq is empty")
-    if labelled:
-        _refuse(path, table["label"] == "", "no label yet; `seqdance prepare --clusters FILE` makes the split")
-    _refuse(path, ~table["label"].isin((*LABELS, "")), "label is neither train nor test")
-    sources = ", ".join(GROUP_OF_SOURCE)
-    _refuse(path, ~table["source"].isin(list(GROUP_OF_SOURCE)), f"unknown source; known are {sources}")
-    return table.assign(group=table["source"].map(GROUP_OF_SOURCE))
+    table = _with_groups(read_text_table(path, [column for column in COLUMNS if column != "group"]))
+    label = table["label"]
+    for bad, problem in (
+        (table["name"].duplicated(), "duplicate name"),
+        (table["modify_seq"] == "", "modify_seq is empty"),
+        ((label == "") & labelled, "no label; split the entries with `seqdance prepare --clusters FILE`"),
+        (~label.isin((*LABELS, "")), "label is neither train nor test"),
+        (
+            table["group"].isna(),
+            f"unknown source or group; sources are {', '.join(GROUP_OF_SOURCE)}, groups {', '.join(GROUPS)}",
+        ),
+    ):
+        require(not bad.any(), f"{path}: {bad.sum()} rows, first in line {int(bad.to_numpy().argmax()) + 2}: {problem}")
+    return table
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write the four columns of a training table; the file takes its name when it is complete."""
+    """Write the columns of a training table; the file appears complete or not at all."""
     with whole_file(path) as temporary:
-        table[list(COLUMNS)].to_csv(temporary, index=False)
+        _with_groups(table).to_csv(temporary, index=False)
 
 
 def join_tables(paths: Sequence[str | Path]) -> pd.DataFrame:
@@ -67,20 +74,19 @@ def join_tables(paths: Sequence[str | Path]) -> pd.DataFrame:
 
     Returns
     -------
-    As `read_table` gives it; labels may be empty.
+    As `read_table` returns it; labels may be empty.
 
     Raises
     ------
     InputError
         If a table cannot be read, or a name is in two of them.
     """
-    if not paths:
-        raise InputError("no training tables to join; give at least one")
-    tables = [read_table(path, labelled=False) for path in paths]
-    joined = pd.concat([table.assign(path=str(path)) for path, table in zip(paths, tables, strict=True)])
-    repeated = joined[joined["name"].duplicated(keep=False)]
-    if len(repeated):
-        name = repeated["name"].iloc[0]
-        first, second = repeated.loc[repeated["name"] == name, "path"].iloc[:2]
-        raise InputError(f"{second}: entry {name} is in {first} too; rename one of them or leave it out")
-    return joined.drop(columns="path").reset_index(drop=True)
+    origin: dict[str, str | Path] = {}
+    tables = []
+    for path in paths:
+        table = read_table(path, labelled=False)
+        for name in table["name"]:
+            require(name not in origin, f"{path}: duplicate entry {name}, also in {origin.get(name)}; rename one")
+            origin[name] = path
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Final
 
-import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from data_prepare.dataset.splits import entry_clusters, read_clusters, run_mmseqs, split_by_cluster
+from data_prepare.dataset.splits import connected, entry_clusters, read_clusters, run_mmseqs, split_by_cluster
 from data_prepare.errors import InputError
 from data_prepare.nmr.assignments import check_assignments
 
@@ -107,18 +102,8 @@ def with_clusters(
     if clusters is not None:
         found = entry_clusters(sequences, read_clusters(clusters))
     else:
-        number = {name: k for k, name in enumerate(sequences)}
-        pairs = [
-            (number[name], number[other])
-            for name, other, _ in similar_pairs(sequences, sequences, min_identity, threads)
-        ]
-        ends = np.array(pairs, int).reshape(-1, 2).T  # (2, pairs)
-        graph = coo_array((np.ones(ends.shape[1]), tuple(ends)), shape=(len(number), len(number)))
-        component = connected_components(graph, directed=False)[1].tolist()  # of each entry
-        first: dict[int, str] = {}
-        for name in sorted(sequences):
-            first.setdefault(component[number[name]], name)
-        found = {name: first[component[number[name]]] for name in sequences}
+        pairs = similar_pairs(sequences, sequences, min_identity, threads)
+        found = connected(sequences, [(name, other) for name, other, _ in pairs])
     return table.assign(cluster=table["entry_ID"].map(found))
 
 
@@ -152,8 +137,6 @@ def similar_pairs(
         If `min_identity` is no share, or MMseqs2 is not on the PATH or fails.
     """
     check_identity(min_identity)
-    if which("mmseqs") is None:
-        raise InputError("mmseqs is not on the PATH (Debian: apt install mmseqs2); it finds similar entries")
     names, other_names = list(sequences), list(others)
     pairs = [
         (name, other, 1.0)
@@ -161,17 +144,9 @@ def similar_pairs(
         for other, text in others.items()
         if sequence in text or text in sequence
     ]
-    with tempfile.TemporaryDirectory(prefix="similar_") as folder:
-        query, target, result = (Path(folder, name) for name in ("query.fasta", "target.fasta", "result.tsv"))
-        # numbers as names: MMseqs2 cuts names of FASTA files at blanks and bars
-        query.write_text("".join(f">{number}\n{sequences[name]}\n" for number, name in enumerate(names)))
-        target.write_text("".join(f">{number}\n{others[name]}\n" for number, name in enumerate(other_names)))
-        command = ["mmseqs", "easy-search", str(query), str(target), str(result), str(Path(folder, "tmp")), *SEARCH]
-        command += ["--format-output", "query,target,fident,qcov,tcov", "--threads", str(threads), "-v", "1"]
-        found = run_mmseqs(command, f"{len(names)} entries")
-        lines = result.read_text().splitlines() if found else []
-    for line in lines:
-        number, other_number, *numbers = line.split("\t")
+    options = [*SEARCH, "--format-output", "query,target,fident,qcov,tcov", "--threads", str(threads)]
+    inputs = [list(sequences.values()), list(others.values())]
+    for number, other_number, *numbers in run_mmseqs("easy-search", inputs, options):
         identity, covered, other_covered = map(float, numbers)
         if identity >= min_identity and max(covered, other_covered) >= ALIGNED:
             pairs.append((names[int(number)], other_names[int(other_number)], identity))

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from data_prepare.dataset.store import FeatureStore, StoreWriter, md_entry, nma_entry
+from data_prepare.dataset.store import FeatureStore, StoreWriter
+from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.errors import InputError, InputWarning
-from data_prepare.properties import FAMILIES
+from data_prepare.properties import FEATURES
 from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.structure.sequence import modify_seq
 
@@ -87,14 +88,14 @@ class Task:
         """
         stats = [(path.name, path.stat()) for path in self.entry.paths if path.exists()]
         files = [f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats]
-        families = [name for name in FAMILIES if name in self.families]
+        families = [name for name in FEATURES if name in self.families]
         return ";".join([f"{FEATURES_VERSION}", self.dtype, f"{self.reading}", ",".join(families), *files])
 
 
 def entry_features(
     entry: Entry,
     reading: Selection | None = None,
-    families: Sequence[str] = FAMILIES,
+    families: Sequence[str] = FEATURES,
     available: int | None = None,
 ) -> EntryFeatures:
     """Features of one entry: of its frames if it is an ensemble, else of its normal modes.
@@ -117,7 +118,7 @@ def entry_features(
 
     with entry.open(reading or Selection()) as system:
         if isinstance(system, Ensemble):
-            md = md_features(system.topology, system.chunks, families=families)
+            md = md_features(system.topology, system.chunks, features=families)
             sequences, places = system.topology.protein.full_sequences()
             lengths = [len(sequence) for sequence in sequences]
             arrays = md_entry(residue_array(md.residue), md.pair, lengths, places)

@@ -24,14 +24,15 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
+from data_prepare.dataset.check import check_store
 from data_prepare.dataset.loss_weights import baselines, loss_weights, write_loss_weights
 from data_prepare.dataset.splits import entry_clusters, mmseqs_clusters, read_clusters, split_by_cluster
-from data_prepare.dataset.store import FeatureStore, StoreWriter, check_store, merge_stores
+from data_prepare.dataset.store import FeatureStore, StoreWriter, merge_stores
 from data_prepare.dataset.table import COLUMNS, join_tables, read_table, write_table
 from data_prepare.errors import InputError, run_command
 from data_prepare.files import whole_file
 from data_prepare.pipeline.extraction import Task, result_attributes, run_tasks
-from data_prepare.properties import FAMILIES, GROUP_OF_SOURCE, GROUPS
+from data_prepare.properties import FEATURES, GROUPS, group_of
 from data_prepare.sources.entry import Entry, Selection
 from data_prepare.sources.manifest import read_manifest
 from data_prepare.sources.registry import SOURCES, list_source
@@ -71,7 +72,7 @@ class PrepareConfig:
     """Use every stride-th frame."""
     select: tuple[str, ...] = ()
     """Ids of the chains to use; by default all."""
-    properties: tuple[Literal[tuple(FAMILIES)], ...] = FAMILIES  # type: ignore[valid-type]
+    properties: tuple[Literal[tuple(FEATURES)], ...] = FEATURES  # type: ignore[valid-type]
     """Property families of trajectories; those left out cost no time, are 0 in the store and get the loss weight 0."""
     temperatures: tuple[int, ...] = (348,)
     """Of mdCATH, K; each is an entry of its own."""
@@ -131,7 +132,7 @@ def _check_config(config: PrepareConfig) -> None:
     if not 0 < config.test_share < 1:
         raise InputError(f"--test-share {config.test_share}: expected a number between 0 and 1")
     if not config.properties:
-        raise InputError(f"--properties: name at least one of {', '.join(FAMILIES)}")
+        raise InputError(f"--properties: name at least one of {', '.join(FEATURES)}")
 
 
 def prepare(config: PrepareConfig) -> int:
@@ -200,7 +201,8 @@ def _join(
         if attributes is None:
             raise InputError(f"{task.result}: its raw data have changed during the run; run again")
         digest.update(f"{task.entry.name}\n{attributes['fingerprint']}\n".encode())
-        rows.append((task.entry.name, attributes["modify_seq"], task.entry.source, task.entry.label))
+        group = group_of(task.entry.source, task.entry.group)
+        rows.append((task.entry.name, attributes["modify_seq"], task.entry.source, group, task.entry.label))
         if notes := attributes["notes"]:
             print(f"note: {task.entry.name}: {notes}", file=sys.stderr)
     if not (store.is_file() and _attribute(store, MADE_OF) == digest.hexdigest()):
@@ -229,7 +231,7 @@ def _split(table: pd.DataFrame, config: PrepareConfig) -> pd.DataFrame:
             file=sys.stderr,
         )
         return table
-    groups = dict(zip(table["name"], table["source"].map(GROUP_OF_SOURCE), strict=True))
+    groups = dict(zip(table["name"], table["group"], strict=True))
     labels = split_by_cluster(groups, clusters, groups, config.test_share, config.seed)
     return table.assign(label=table["name"].map(labels))
 

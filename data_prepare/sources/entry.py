@@ -54,13 +54,16 @@ class Entry(ABC):
     name
         Name in the store and in the training table.
     source
-        Data set it is from, or the training group it belongs to.
+        Data set it is from.
+    group
+        Training group; empty for that of the source.
     label
         train or test; empty if the split by clusters decides.
     """
 
     name: str
     source: str
+    group: str = ""
     label: str = ""
 
     @property

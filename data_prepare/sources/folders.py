@@ -12,8 +12,8 @@ from data_prepare.sources.entry import Entry, FileEntry
 from data_prepare.sources.walk import files_under, in_order, joined_name, stem, walk
 from data_prepare.structure.readers import is_structure_file, is_topology_file
 
-STRUCTURES_SOURCE: Final = "Proteinflow"
-TRAJECTORIES_SOURCE: Final = "ATLAS_GPCRmd_PED_mdCATH"
+STRUCTURES_GROUP: Final = "Proteinflow"
+TRAJECTORIES_GROUP: Final = "ATLAS_GPCRmd_PED_mdCATH"
 # of topologies with one stem the first is used: PDB and mmCIF have chains and elements, PSF has segments and masses
 TOPOLOGY_PREFERENCE: Final = (".pdb", ".ent", ".cif", ".mmcif", ".psf", ".prmtop", ".parm7", ".gro")
 SHOWN: Final = 3  # file names in a message
@@ -49,7 +49,7 @@ def list_structures(raw: Path) -> list[Entry]:
     wanted = "PDB or mmCIF files (.pdb, .ent, .cif, .mmcif, also .gz)"
     return in_order(
         (
-            FileEntry(name=joined_name(raw, path), source=STRUCTURES_SOURCE, topology=path)
+            FileEntry(name=joined_name(raw, path), source="structures", group=STRUCTURES_GROUP, topology=path)
             for path in files_under(raw, wanted)
             if is_structure_file(path)
         ),
@@ -82,7 +82,11 @@ def list_trajectories(raw: Path) -> list[Entry]:
                 name = joined_name(raw, topology)
                 entries.append(
                     FileEntry(
-                        name=name, source=TRAJECTORIES_SOURCE, topology=topology, trajectories=tuple(replicas[key])
+                        name=name,
+                        source="trajectories",
+                        group=TRAJECTORIES_GROUP,
+                        topology=topology,
+                        trajectories=tuple(replicas[key]),
                     )
                 )
             else:

@@ -1,4 +1,4 @@
-"""Entries listed in a CSV with the columns name, source, label, topology, trajectory.
+"""Entries listed in a CSV with the columns name, source, label, topology, trajectory, and group for data of your own.
 
 No trajectory is a structure; several, separated by `;`, are replicas, pooled to one ensemble; a multi-model PDB can be
 its own trajectory. Paths are relative to the folder of the CSV. Other columns are left alone.
@@ -12,7 +12,7 @@ from typing import Final
 from data_prepare.dataset.table import LABELS
 from data_prepare.errors import InputError
 from data_prepare.files import read_text_table
-from data_prepare.properties import GROUP_OF_SOURCE, NMA_GROUPS
+from data_prepare.properties import GROUP_OF_SOURCE, GROUPS, NMA_GROUPS, group_of
 from data_prepare.sources.entry import Entry, FileEntry
 
 COLUMNS: Final = ("name", "source", "label", "topology", "trajectory")
@@ -33,11 +33,15 @@ def read_manifest(path: str | Path) -> list[Entry]:
     entries: dict[str, Entry] = {}
     for line, row in enumerate(table.to_dict("records"), 2):
         name, source, label = row["name"], row["source"], row["label"]
+        group = group_of(source, row.get("group", ""))
         where = f"{path}: line {line}, entry {name}"
         if not name or "/" in name or name in entries:
             raise InputError(f"{where}: names are unique, not empty and without '/'")
-        if source not in GROUP_OF_SOURCE:
-            raise InputError(f"{where}: unknown source {source}; known are {', '.join(GROUP_OF_SOURCE)}")
+        if group is None:
+            raise InputError(
+                f"{where}: unknown source {source}; known are {', '.join(GROUP_OF_SOURCE)}; for others add a column "
+                f"group with {', '.join(GROUPS)}"
+            )
         if label not in (*LABELS, ""):
             raise InputError(
                 f"{where}: label {label} is neither train nor test, nor left empty for a split by clusters"
@@ -45,11 +49,12 @@ def read_manifest(path: str | Path) -> list[Entry]:
         if not row["topology"]:
             raise InputError(f"{where}: no topology; give a structure file, or the topology of the trajectory")
         replicas = [part.strip() for part in row["trajectory"].split(REPLICA_SEPARATOR) if part.strip()]
-        if (GROUP_OF_SOURCE[source] in NMA_GROUPS) == bool(replicas):
+        if (group in NMA_GROUPS) == bool(replicas):
             raise InputError(f"{where}: structures belong to {', '.join(NMA_GROUPS)}, trajectories to the other groups")
         entries[name] = FileEntry(
             name=name,
             source=source,
+            group=group,
             label=label,
             topology=path.parent / row["topology"],
             trajectories=tuple(path.parent / replica for replica in replicas),

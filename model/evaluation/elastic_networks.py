@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.correlation import correlation
-from data_prepare.dataset.store import token_rows
+from data_prepare.dataset.token_space import token_rows
 from data_prepare.errors import InputError
 from data_prepare.structure.sequence import CHAIN_LINKER, align_to_sequence
 from model.network.tokenizer import split_tokens

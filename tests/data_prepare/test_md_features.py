@@ -23,7 +23,7 @@ from data_prepare.molecular_dynamics.features.accumulators import (
     residue_array,
 )
 from data_prepare.molecular_dynamics.frames.trajectory import Chunk, read_chunks
-from data_prepare.properties import FAMILIES, MD_PROPERTIES, PROPERTIES_OF_FAMILY
+from data_prepare.properties import FEATURES, MD_PROPERTIES, PROPERTIES_OF_FEATURE
 from data_prepare.structure.readers import read_topology
 
 
@@ -68,7 +68,7 @@ def test_chunks_change_nothing(helix, features_of_helix, cuts):
     pd.testing.assert_frame_equal(features.residue, features_of_helix.residue, rtol=0, atol=1e-6)
 
 
-COLUMNS_OF_FAMILY = {
+COLUMNS_OF_FEATURE = {
     "sasa": ("sasa_",),
     "rmsf": ("rmsf",),
     "ss": ("dssp_",),
@@ -79,23 +79,23 @@ COLUMNS_OF_FAMILY = {
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.sets(st.sampled_from(FAMILIES)))
-def test_families_are_as_with_all_others_or_zero(helix, features_of_helix, families):
-    features = md_features(read_topology(helix[0]), helix[1], families=tuple(families))
+@given(st.sets(st.sampled_from(FEATURES)))
+def test_chosen_features_are_as_with_all_others_or_zero(helix, features_of_helix, chosen):
+    features = md_features(read_topology(helix[0]), helix[1], features=tuple(chosen))
     assert list(features.residue.columns) == list(features_of_helix.residue.columns)
-    for family, prefixes in COLUMNS_OF_FAMILY.items():
+    for feature, prefixes in COLUMNS_OF_FEATURE.items():
         for column in features.residue.filter(regex="|".join(f"^{prefix}" for prefix in prefixes) or "^$"):
-            left_out = np.nan if family == "dihedrals" else 0.0
-            expected = features_of_helix.residue[column] if family in families else left_out
+            left_out = np.nan if feature == "dihedrals" else 0.0
+            expected = features_of_helix.residue[column] if feature in chosen else left_out
             np.testing.assert_allclose(features.residue[column], expected, atol=1e-12, err_msg=column)
     contacts, corr = features.pair[..., :9], features.pair[..., 9]
-    np.testing.assert_array_equal(contacts, features_of_helix.pair[..., :9] if "contacts" in families else 0)
-    np.testing.assert_allclose(corr, features_of_helix.pair[..., 9] if "corr" in families else 0, atol=1e-12)
+    np.testing.assert_array_equal(contacts, features_of_helix.pair[..., :9] if "contacts" in chosen else 0)
+    np.testing.assert_allclose(corr, features_of_helix.pair[..., 9] if "corr" in chosen else 0, atol=1e-12)
 
 
-def test_columns_of_families_are_those_of_their_properties():
-    assert tuple(COLUMNS_OF_FAMILY) == FAMILIES
-    assert sorted(name for names in PROPERTIES_OF_FAMILY.values() for name in names) == sorted(MD_PROPERTIES)
+def test_columns_of_features_are_those_of_their_properties():
+    assert tuple(COLUMNS_OF_FEATURE) == FEATURES
+    assert sorted(name for names in PROPERTIES_OF_FEATURE.values() for name in names) == sorted(MD_PROPERTIES)
 
 
 def test_only_contacts_need_hydrogens(helix, write_pdb):
@@ -105,10 +105,10 @@ def test_only_contacts_need_hydrogens(helix, write_pdb):
     bare = topology.subset(heavy)
     with pytest.raises(InputError, match="no hydrogens"):
         md_features(bare, [angstrom_chunk(xyz)])
-    others = tuple(name for name in FAMILIES if name != "contacts")
-    assert (md_features(bare, [angstrom_chunk(xyz)], families=others).residue["sasa_mean"] > 0).any()
-    with pytest.raises(InputError, match="unknown property family surface; known are sasa, rmsf"):
-        md_features(topology, helix[1], families=("surface",))
+    others = tuple(name for name in FEATURES if name != "contacts")
+    assert (md_features(bare, [angstrom_chunk(xyz)], features=others).residue["sasa_mean"] > 0).any()
+    with pytest.raises(InputError, match="unknown feature surface; known are sasa, rmsf"):
+        md_features(topology, helix[1], features=("surface",))
 
 
 def test_plain_route(helix, features_of_helix):

@@ -20,7 +20,7 @@ from data_prepare.errors import InputError, InputWarning
 from data_prepare.molecular_dynamics.features.accumulators import md_features
 from data_prepare.molecular_dynamics.frames.trajectory import Chunk
 from data_prepare.normal_mode_analysis.features import nma_features_of
-from data_prepare.properties import GROUP_OF_SOURCE
+from data_prepare.properties import group_of
 from data_prepare.sources.entry import Ensemble, FileEntry, Selection
 from data_prepare.sources.manifest import read_manifest
 from data_prepare.sources.registry import SOURCES, list_source
@@ -178,7 +178,7 @@ def test_listing_looks_at_names_alone(tmp_path, source):
     assert [entry.name for entry in entries] == NAMES[source]
     assert pickle.loads(pickle.dumps(entries)) == entries
     for entry in entries:
-        assert entry.source in GROUP_OF_SOURCE
+        assert group_of(entry.source, entry.group)
         assert entry.label == ""
         assert entry.size > 0
         assert all(path.is_file() for path in entry.paths)
@@ -788,7 +788,7 @@ def test_structures(tmp_path, examples):
     (tmp_path / "a" / "1ubi.pdb.gz").write_bytes(source.read_bytes())
     (tmp_path / "two.pdb").write_bytes(gzip.decompress((examples / "structures" / "1hvr_AB.pdb.gz").read_bytes()))
     first, second = list_source("structures", tmp_path)
-    assert (first.name, first.source) == ("a_1ubi", "Proteinflow")
+    assert (first.name, first.source, first.group) == ("a_1ubi", "structures", "Proteinflow")
     topology, xyz = read_structure(source)
     with first.open(Selection()) as system:
         assert isinstance(system, Structure)
@@ -812,7 +812,7 @@ def test_trajectories(tmp_path, helix, of_one_trajectory):
     helix.save(sub / "only" / "anything.xtc")
     entries = list_source("trajectories", tmp_path)
     assert [entry.name for entry in entries] == ["runs_only_top", "runs_x", "runs_x_1"]
-    assert {entry.source for entry in entries} == {"ATLAS_GPCRmd_PED_mdCATH"}
+    assert {entry.group for entry in entries} == {"ATLAS_GPCRmd_PED_mdCATH"}
     assert entries[1].topology.suffix == ".pdb"
     assert [path.name for path in entries[1].trajectories] == ["x-b.xtc", "x.c.xtc", "x.xtc"]
     assert [path.name for path in entries[2].trajectories] == ["x_1.dcd", "x_1_a.xtc"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from data_prepare.dataset.store import nma_entry, to_token_space
+from data_prepare.dataset.token_space import nma_entry, to_token_space
 from data_prepare.errors import InputError
 from model.config import ModelConfig
 from model.inference.attention import METRICS, attention_maps, attention_metrics
@@ -184,7 +184,7 @@ def test_metrics_that_do_not_exist() -> None:
     assert attention_metrics(maps, nothing).isna().all(axis=None)
     assert attention_metrics(maps, nothing, "paper").isna().all(axis=None)
     assert attention_metrics(maps[:1, :1], nothing[:1, :1]).isna().all(axis=None)
-    still = np.zeros((9, 9, 10), np.float32)  # neither movement nor interactions: families that were left out
+    still = np.zeros((9, 9, 10), np.float32)  # neither movement nor interactions: features that were left out
     assert attention_metrics(maps, still).isna().all(axis=None)
 
 

@@ -17,8 +17,9 @@ from scipy.stats import pearsonr, spearmanr
 from torch.distributed.run import get_args_parser
 
 from data_prepare.dataset.loss_weights import read_loss_weights
-from data_prepare.dataset.store import FeatureStore, StoreWriter, to_token_space
+from data_prepare.dataset.store import FeatureStore, StoreWriter
 from data_prepare.dataset.table import read_table, write_table
+from data_prepare.dataset.token_space import to_token_space
 from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS, PAIR_CHANNELS, RESIDUE_COLUMNS, properties_of_group
 from data_prepare.structure.readers import read_structure

@@ -13,8 +13,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import seqdance.commands.attention
-from data_prepare.dataset.store import FeatureStore, StoreWriter, md_entry, nma_entry
+from data_prepare.dataset.store import FeatureStore, StoreWriter
 from data_prepare.dataset.table import write_table
+from data_prepare.dataset.token_space import md_entry, nma_entry
 from model.config import ModelConfig
 from model.inference.attention import METRICS, attention_maps, attention_metrics
 from model.inference.inputs import key

@@ -33,7 +33,7 @@ from data_prepare.molecular_dynamics.frames.superpose import superposed
 from data_prepare.molecular_dynamics.frames.trajectory import ANGSTROM_PER_NM, Chunk, read_chunks
 from data_prepare.properties import (
     DSSP_STATES,
-    FAMILIES,
+    FEATURES,
     INTERACTIONS,
     MD_RESIDUE_WIDTH,
     NUM_ANGLE_BINS,
@@ -99,17 +99,17 @@ class FeatureAccumulator:
         All atoms of the system; features are of its protein residues.
     first
         Chunk that begins with the first frame of the trajectory: the reference of the superposition.
-    families
-        Which of `properties.FAMILIES` to compute. The columns and channels of the others are 0, or NaN for angles.
+    features
+        Which of `properties.FEATURES` to compute. The columns and channels of the others are 0, or NaN for angles.
 
     Raises
     ------
     InputError
-        If there are fewer than 3 protein residues, a family is unknown, or contacts are asked for and the protein has
+        If there are fewer than 3 protein residues, a feature is unknown, or contacts are asked for and the protein has
         no hydrogens.
     """
 
-    def __init__(self, topology: Topology, first: Chunk, families: Sequence[str] = FAMILIES) -> None:
+    def __init__(self, topology: Topology, first: Chunk, features: Sequence[str] = FEATURES) -> None:
         if not topology.is_protein.any():
             raise InputError(
                 f"{topology.path}: no residue with atoms N, CA and C; features need an all-atom protein "
@@ -117,10 +117,10 @@ class FeatureAccumulator:
             )
         if topology.is_protein.sum() < 3:
             raise InputError(f"{topology.path}: fewer than 3 protein residues; frames cannot be superposed")
-        if unknown := [name for name in families if name not in FAMILIES]:
-            raise InputError(f"unknown property family {', '.join(unknown)}; known are {', '.join(FAMILIES)}")
+        if unknown := [name for name in features if name not in FEATURES]:
+            raise InputError(f"unknown feature {', '.join(unknown)}; known are {', '.join(FEATURES)}")
         self.topology = topology
-        self._families = frozenset(families)
+        self._features = frozenset(features)
         self._atoms = np.flatnonzero(topology.is_protein[topology.residue_of_atom])
         self._protein = topology.protein
         self._mdtraj = self._protein.to_mdtraj()
@@ -132,8 +132,8 @@ class FeatureAccumulator:
         self._order = protein_atoms(self._protein)
         self._rows = self._protein.residue_of_atom[self._order]
         radii = surface_radii(self._protein.elements)[self._order]
-        self._surface = SurfaceArea(radii, self._rows) if "sasa" in families else None
-        self._search = ContactSearch(topology, first.angstrom[0]) if "contacts" in families else None
+        self._surface = SurfaceArea(radii, self._rows) if "sasa" in features else None
+        self._search = ContactSearch(topology, first.angstrom[0]) if "contacts" in features else None
         self._reach = radii * ANGSTROM_PER_NM if self._surface is not None else np.zeros(len(radii))
         if self._search is not None:
             heavy = self._search.num_heavy
@@ -158,15 +158,15 @@ class FeatureAccumulator:
         """Add frames."""
         self.frames += len(chunk.numbers)
         trajectory = self._trajectory(chunk.nm)
-        if not self._families.isdisjoint(("sasa", "rmsf", "corr")):
+        if not self._features.isdisjoint(("sasa", "rmsf", "corr")):
             trajectory.xyz = superposed(trajectory.xyz, self._ca, self._reference)
-        if "ss" in self._families:
+        if "ss" in self._features:
             self._add_states(trajectory)
-        if "dihedrals" in self._families:
+        if "dihedrals" in self._features:
             self._add_angles(trajectory)
-        if not self._families.isdisjoint(("rmsf", "corr")):
+        if not self._features.isdisjoint(("rmsf", "corr")):
             self._add_displacements(trajectory)
-        if not self._families.isdisjoint(("sasa", "contacts")):
+        if not self._features.isdisjoint(("sasa", "contacts")):
             for angstrom, nm in zip(chunk.angstrom, trajectory.xyz, strict=True):
                 self._add_neighbours(angstrom, nm)
 
@@ -188,7 +188,7 @@ class FeatureAccumulator:
         # displacements from the first frame, not from the mean that is not known yet: the mean is taken off in result()
         moved = trajectory.xyz[:, self._ca].astype(np.float64) - self._reference  # (frames, N, 3)
         self._shift += moved.sum(axis=0)
-        if "corr" in self._families:
+        if "corr" in self._features:
             flat = moved.transpose(0, 2, 1).reshape(-1, moved.shape[1])  # (frames * 3, N)
             self._product += flat.T @ flat
         else:
@@ -226,14 +226,14 @@ class FeatureAccumulator:
         columns |= dict(zip(DSSP_COLUMNS, self._dssp.T / self.frames, strict=True))
         columns |= {"sasa_mean": sasa_mean.astype(np.float32), "sasa_std": sasa_std.astype(np.float32)}
         for angle, atoms in self._angles.items():
-            exists = (atoms[:, :1] >= 0) & ("dihedrals" in self._families)
+            exists = (atoms[:, :1] >= 0) & ("dihedrals" in self._features)
             shares = np.where(exists, self._histogram[angle] / self.frames, np.nan)
             columns |= dict(zip(ANGLE_COLUMNS[angle], shares.T, strict=True))
-        columns["rmsf"] = np.sqrt(variance).astype(np.float32) * np.float32("rmsf" in self._families)
+        columns["rmsf"] = np.sqrt(variance).astype(np.float32) * np.float32("rmsf" in self._features)
 
         pair = np.zeros((*covariance.shape, len(INTERACTIONS) + 1))
         pair[..., :-1] = self._contacts / self.frames
-        if "corr" in self._families:
+        if "corr" in self._features:
             pair[..., -1] = correlation(covariance)
         return MDFeatures(pd.DataFrame(columns), pair)
 
@@ -312,7 +312,7 @@ def md_features(
     topology: Topology,
     trajectory: str | Path | Iterable[Chunk],
     contact_file: str | Path | None = None,
-    families: Sequence[str] = FAMILIES,
+    features: Sequence[str] = FEATURES,
 ) -> MDFeatures:
     """Features of one trajectory.
 
@@ -324,12 +324,12 @@ def md_features(
         Trajectory file, or chunks of its frames.
     contact_file
         Contact file of the trajectory; without one contacts are found on the way.
-    families
-        Which of `properties.FAMILIES` to compute. The columns and channels of the others are 0, or NaN for angles.
+    features
+        Which of `properties.FEATURES` to compute. The columns and channels of the others are 0, or NaN for angles.
     """
     if isinstance(trajectory, str | Path):
         trajectory = read_chunks(topology, trajectory)
-    to_find = [name for name in families if name != "contacts" or contact_file is None]
+    to_find = [name for name in features if name != "contacts" or contact_file is None]
     accumulator = None
     for chunk in trajectory:
         if accumulator is None:
@@ -337,11 +337,11 @@ def md_features(
         accumulator.add(chunk)
     if accumulator is None:
         raise InputError(f"{topology.path}: its trajectory has no frames")
-    features = accumulator.result()
-    if contact_file is not None and "contacts" in families:
+    result = accumulator.result()
+    if contact_file is not None and "contacts" in features:
         frequencies = contact_frequencies(topology, contact_file, accumulator.frames)
-        features.pair[..., : len(INTERACTIONS)] = frequencies
-    return features
+        result.pair[..., : len(INTERACTIONS)] = frequencies
+    return result
 
 
 def residue_array(table: pd.DataFrame) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from data_prepare.dataset.table import read_table
 from data_prepare.errors import InputError
 from data_prepare.pipeline.extraction import Task, entry_features, make_entry, result_attributes
 from data_prepare.pipeline.prepare import PrepareConfig, main, merge, prepare
-from data_prepare.properties import FAMILIES, GROUPS
+from data_prepare.properties import FEATURES, GROUPS
 from data_prepare.sources.entry import FileEntry, Selection
 from data_prepare.sources.manifest import read_manifest
 from data_prepare.structure.readers import read_topology
@@ -152,7 +152,7 @@ def test_what_makes_a_result_anew(examples, tmp_path):
     atom = "ATOM  {0:5d}  CA  GLY A{0:4d}    {1:8.3f}   0.000   0.000  1.00  0.00           C\n"
     source.write_text("".join(atom.format(r, 3.8 * r) for r in range(1, 6)))
 
-    def task(path=source, reading=EVERYTHING, families=FAMILIES, dtype="float32"):
+    def task(path=source, reading=EVERYTHING, families=FEATURES, dtype="float32"):
         return Task(FileEntry(name="s", source="Proteinflow", topology=path), reading, families, dtype, tmp_path / "o")
 
     assert result_attributes(task()) is None
@@ -165,7 +165,7 @@ def test_what_makes_a_result_anew(examples, tmp_path):
     assert result_attributes(task(source, reading=Selection(stride=2))) is None
     assert result_attributes(task(source, families=("sasa",))) is None
     assert result_attributes(task(source, dtype="float16")) is None
-    assert result_attributes(task(source, families=tuple(reversed(FAMILIES)))) is not None
+    assert result_attributes(task(source, families=tuple(reversed(FEATURES)))) is not None
     source.write_text(source.read_text().replace("GLY", "ALA"))
     os.utime(source, ns=(1, 1))
     assert result_attributes(task(source)) is None
@@ -212,7 +212,7 @@ def test_an_unexpected_exception_is_a_failure_of_its_entry(raw, tmp_path, monkey
 
     monkeypatch.setattr(data_prepare.pipeline.extraction, "entry_features", broken)
     entry = FileEntry(name="s", source="Proteinflow", topology=raw / GOOD)
-    assert make_entry(Task(entry, Selection(), FAMILIES, "float32", tmp_path)) == "KeyError: 'Q'"
+    assert make_entry(Task(entry, Selection(), FEATURES, "float32", tmp_path)) == "KeyError: 'Q'"
 
 
 def test_one_store_a_folder(manifest, tmp_path):

@@ -1,0 +1,166 @@
+"""Check of a store: shapes, ranges, sums of shares, symmetry, missing tokens; and agreement with its table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from data_prepare.dataset.store import SUFFIXES, Array, FeatureStore, row_blocks, shape_problem
+from data_prepare.dataset.table import read_table
+from data_prepare.properties import (
+    GROUPS,
+    INTERACTIONS,
+    MD_PAIR_WIDTH,
+    MD_RESIDUE_WIDTH,
+    MISSING,
+    NMA_GROUPS,
+    PAIR_PROPERTIES,
+    RESIDUE_COLUMNS,
+    entry_residue_columns,
+    properties_of_group,
+)
+
+SHARE_TOLERANCE: Final = {np.dtype(np.float32): 1e-3, np.dtype(np.float16): 2e-3}  # of sums of shares
+CORRELATION_TOLERANCE: Final = 1e-3
+SPECIAL_TOKEN: Final = re.compile(r"<[a-z]+>")
+
+
+def check_store(path: str | Path, table: str | Path | None = None) -> list[str]:
+    """Check every entry of a store, one after the other, pair arrays in blocks of rows.
+
+    Parameters
+    ----------
+    path
+        A file made by `StoreWriter`, or one of the published form.
+    table
+        The training table of the store: both must have the same entries, with the features of their group, as long as
+        the sequences and -1 at their special tokens.
+
+    Returns
+    -------
+    One line for each problem; it begins with the name of the entry.
+
+    Raises
+    ------
+    InputError
+        If the file or the table cannot be read at all.
+    """
+    rows: dict[str, tuple[str, str]] = {}  # name -> modify_seq, group
+    if table is not None:
+        frame = read_table(table)
+        rows = dict(zip(frame["name"], zip(frame["modify_seq"], frame["group"], strict=True), strict=True))
+    problems = []
+    with FeatureStore(path) as store:
+        keys = store.keys()
+        whole = {name for name in store.names() if name in store}
+        for key in keys:
+            name = next((key.removesuffix(suffix) for suffix in SUFFIXES if key.endswith(suffix)), None)
+            if name is None:
+                problems.append(f"{key}: not the name of residue or pair features")
+            elif name not in whole:
+                problems.append(f"{name}: has only one of its two datasets, {key}")
+        if table is not None:
+            problems += [f"{name}: is in the table, not in the store" for name in sorted(set(rows) - whole)]
+            problems += [f"{name}: is in the store, not in the table" for name in sorted(whole - set(rows))]
+        for name in tqdm(sorted(whole), desc="check", unit="entry"):
+            try:
+                problems += [f"{name}: {line}" for line in _entry_problems(*store.datasets(name), rows.get(name))]
+            except OSError as error:
+                problems.append(f"{name}: cannot be read ({error})")
+    return problems
+
+
+class _Findings:
+    """What is wrong at how many positions, and where first."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, str]] = {}
+
+    def add(self, problem: str, bad: NDArray[np.bool_], first_row: int = 0) -> None:
+        """Note the positions (tokens, or pairs of tokens from row `first_row` on) where `bad` is true."""
+        if bad.any():
+            first = np.argwhere(bad)[0]
+            first[0] += first_row
+            count, where = self._found.get(problem, (0, ", ".join(map(str, first))))
+            self._found[problem] = (count + int(bad.sum()), where)
+
+    def lines(self) -> list[str]:
+        """One line for each kind of problem."""
+        return [f"{problem} ({count} times, first at {where})" for problem, (count, where) in self._found.items()]
+
+
+def _entry_problems(residue: h5py.Dataset, pair: h5py.Dataset, row: tuple[str, str] | None) -> list[str]:
+    if problem := shape_problem(residue.shape, pair.shape):
+        return [problem]
+    if residue.dtype != pair.dtype or residue.dtype not in SHARE_TOLERANCE:
+        return [f"numbers are {residue.dtype} and {pair.dtype}; expected both float32 or both float16"]
+    md = residue.shape[1] == MD_RESIDUE_WIDTH
+    tokens = len(residue)
+    special = np.zeros(tokens, bool)
+    special[[0, -1]] = True
+    if row is not None:
+        modify_seq, group = row
+        if md == (group in NMA_GROUPS):
+            return [f"{residue.shape[1]} residue columns do not belong to the group {group}"]
+        letters = SPECIAL_TOKEN.sub("<", modify_seq)  # one letter a token
+        if tokens != len(letters) + 2:
+            return [f"{tokens} tokens, its sequence in the table has {len(letters) + 2}"]
+        special[1:-1] = np.array(list(letters)) == "<"
+    findings = _Findings()
+    missing = _check_residue(residue[:].astype(np.float32), md, SHARE_TOLERANCE[residue.dtype], special, findings)
+    for rows in row_blocks(pair.shape):
+        _check_pairs(pair, rows, missing, findings)
+    return findings.lines()
+
+
+def _check_residue(
+    residue: Array, md: bool, tolerance: float, special: NDArray[np.bool_], findings: _Findings
+) -> NDArray[np.bool_]:
+    """Check (L, 47 or 3) features; returns (L,) where a token has none."""
+    missing = (residue == MISSING).all(axis=1)
+    present = ~missing[:, None]
+    findings.add("residue features of a special token are not -1", special & ~missing)
+    findings.add("all tokens are missing", missing.all(keepdims=True))
+    findings.add("residue features are NaN or infinite", ~np.isfinite(residue))
+    for name in properties_of_group(GROUPS[0] if md else NMA_GROUPS[0]):
+        if name not in RESIDUE_COLUMNS:
+            continue
+        values = residue[:, entry_residue_columns(name)]
+        findings.add(f"{name} is negative", present & (values < 0))
+        if values.shape[1] == 1:
+            continue
+        wrong = np.abs(values.sum(axis=1) - 1) > tolerance
+        if name != "ss":
+            wrong &= (values != 0).any(axis=1)  # an angle that the residue does not have
+        findings.add(f"{name} is greater than 1", present & (values > 1 + tolerance))
+        findings.add(f"shares of {name} do not sum to 1", present[:, 0] & wrong)
+    return missing
+
+
+def _check_pairs(pair: h5py.Dataset, rows: slice, missing: NDArray[np.bool_], findings: _Findings) -> None:
+    """Check a block of rows of (L, L, 10 or 3) features."""
+    block = pair[rows].astype(np.float32, copy=False)  # (B, L, K)
+    first = rows.start
+    md = pair.shape[2] == MD_PAIR_WIDTH
+    names = PAIR_PROPERTIES[:MD_PAIR_WIDTH] if md else PAIR_PROPERTIES[MD_PAIR_WIDTH:]
+    interactions = len(INTERACTIONS) if md else 0
+    expected = missing[rows, None] | missing[None]  # (B, L)
+    findings.add("pair features are NaN or infinite", ~np.isfinite(block), first)
+    findings.add("pairs with a missing token are not -1", expected & (block != MISSING).any(axis=2), first)
+    findings.add("pairs of two residues read as missing", ~expected & (block[..., 0] == MISSING), first)
+    # the columns that mirror the rows; read again only where the block is not the whole array
+    mirror = block if len(block) == len(pair) else pair[:, rows].astype(np.float32, copy=False)  # (L, B, K)
+    for channel, name in enumerate(names):
+        values = block[..., channel]
+        if channel < interactions:
+            findings.add(f"{name} is negative", ~expected & (values < 0), first)
+            continue
+        findings.add(f"{name} is outside -1 to 1", ~expected & (np.abs(values) > 1 + CORRELATION_TOLERANCE), first)
+        unequal = np.abs(values - mirror[..., channel].T) > CORRELATION_TOLERANCE
+        findings.add(f"{name} is not symmetric", unequal, first)

@@ -1,0 +1,127 @@
+"""Features of residues and pairs in token space: `<cls> residues <eos>`, chains joined by `<eos><cls>`.
+
+Rows and pairs of special tokens are -1, and so are those of residues without coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.errors import require
+from data_prepare.properties import INTERACTIONS, MD_PAIR_WIDTH, MD_RESIDUE_WIDTH, MISSING, RESIDUE_COLUMNS
+
+Array = NDArray[np.float32]
+ANGLE_COLUMNS: Final = np.r_[tuple(slice(f, f + w) for f, w in (RESIDUE_COLUMNS[a] for a in ("chi", "phi", "psi")))]
+
+
+def token_rows(chain_lengths: Sequence[int]) -> NDArray[np.intp]:
+    """Token index of each residue: one `<cls>` before and one `<eos>` after every chain.
+
+    Parameters
+    ----------
+    chain_lengths
+        Residues of each chain, in order.
+
+    Returns
+    -------
+    (N,) integers; the number of tokens is N + 2 * number of chains.
+    """
+    require(len(chain_lengths) and min(chain_lengths) > 0, f"chain lengths {list(chain_lengths)}: a chain is empty")
+    chain = np.repeat(np.arange(len(chain_lengths)), chain_lengths)
+    return np.arange(len(chain)) + 2 * chain + 1
+
+
+def to_token_space(
+    residue: NDArray, pair: NDArray, chain_lengths: Sequence[int], resolved: NDArray[np.integer] | None = None
+) -> tuple[Array, Array]:
+    """Spread residue rows over the tokens.
+
+    Parameters
+    ----------
+    residue
+        (N, C) features of the residues that have coordinates.
+    pair
+        (N, N, K) features of their pairs.
+    chain_lengths
+        Residues of each chain, unresolved ones included.
+    resolved
+        (N,) ascending indices of the N residues among all residues of all chains. None: all residues have coordinates.
+
+    Returns
+    -------
+    (L, C) and (L, L, K) float32, L = sum(chain_lengths) + 2 * number of chains.
+
+    Raises
+    ------
+    InputError
+        If the arrays do not fit the chains.
+    """
+    total = sum(chain_lengths)
+    index = np.arange(total) if resolved is None else np.asarray(resolved)
+    n = len(index)
+    require(
+        residue.shape[0] == n and pair.shape[:2] == (n, n),
+        f"residue features {residue.shape} and pair features {pair.shape} do not fit {n} residues",
+    )
+    require(
+        n and index[0] >= 0 and index[-1] < total and (np.diff(index) > 0).all(),
+        f"indices of {n} residues do not ascend within the {total} residues of the chains",
+    )
+    rows = token_rows(chain_lengths)[index]
+    tokens = total + 2 * len(chain_lengths)
+    residue_tokens = np.full((tokens, residue.shape[1]), MISSING, np.float32)
+    pair_tokens = np.full((tokens, tokens, pair.shape[2]), MISSING, np.float32)
+    residue_tokens[rows] = residue
+    pair_tokens[np.ix_(rows, rows)] = pair
+    return residue_tokens, pair_tokens
+
+
+def md_entry(
+    residue: NDArray, pair: NDArray, chain_lengths: Sequence[int], resolved: NDArray[np.integer] | None = None
+) -> tuple[Array, Array]:
+    """Arrays of a molecular dynamics entry as they are stored.
+
+    Interaction frequencies become their cube root; angles that a residue does not have become twelve zeros. RMSF stays
+    raw: the loader divides it by its maximum in the protein.
+
+    Parameters
+    ----------
+    residue
+        (N, 47) in the order of `properties.py`: SASA mean and SD (nm^2), RMSF (nm), 8 DSSP shares, chi1, phi and psi
+        histograms. NaN stands for an angle that does not exist.
+    pair
+        (N, N, 10) interaction frequencies (contact lines per frame, one-sided) and displacement correlation.
+    chain_lengths, resolved
+        As `to_token_space` takes them.
+    """
+    require(
+        residue.shape[1] == MD_RESIDUE_WIDTH and pair.shape[2] == MD_PAIR_WIDTH,
+        f"a molecular dynamics entry has 47 and 10 columns, not {residue.shape[1]} and {pair.shape[2]}",
+    )
+    residue = residue.astype(np.float64)
+    angles = residue[:, ANGLE_COLUMNS]
+    residue[:, ANGLE_COLUMNS] = np.where(np.isnan(angles), 0.0, angles)
+    pair = pair.astype(np.float64)
+    pair[..., : len(INTERACTIONS)] = np.cbrt(pair[..., : len(INTERACTIONS)])
+    return to_token_space(residue, pair, chain_lengths, resolved)
+
+
+def nma_entry(
+    gnm_msf: NDArray, anm_cor: NDArray, chain_lengths: Sequence[int], resolved: NDArray[np.integer] | None = None
+) -> tuple[Array, Array]:
+    """Arrays of a normal mode entry as they are stored.
+
+    Parameters
+    ----------
+    gnm_msf
+        (3, N) mean square fluctuations of the three groups of modes.
+    anm_cor
+        (3, N, N) displacement correlations.
+    chain_lengths, resolved
+        As `to_token_space` takes them.
+    """
+    return to_token_space(gnm_msf.T, np.moveaxis(anm_cor, 0, -1), chain_lengths, resolved)

@@ -1,0 +1,218 @@
+"""The store: what is written is read, by crops and in several processes; copies and merges keep the bytes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+from refusals import refused
+from stores import publish, random_entry, real_entry, stored_bytes, write_store
+
+from data_prepare.dataset.check import check_store
+from data_prepare.dataset.store import BLOCK_BYTES, FeatureStore, StoreWriter, merge_stores, row_blocks
+from data_prepare.dataset.token_space import md_entry, nma_entry
+
+
+@pytest.fixture
+def store(tmp_path):
+    return write_store(tmp_path / "s.h5", **{"a": random_entry(300), "b-1.x": random_entry(20, (3, 3), 1)})
+
+
+def test_round_trip_and_crops(store):
+    residue, pair = random_entry(300)
+    reader = FeatureStore(store)
+    assert reader.names() == ["a", "b-1.x"]
+    assert "a" in reader
+    assert "c" not in reader
+    assert reader.length("a") == 300
+    for start, stop in ((0, None), (0, 256), (37, 293), (299, 300)):
+        found = reader.read("a", start, stop)
+        np.testing.assert_array_equal(found[0], residue[start:stop])
+        np.testing.assert_array_equal(found[1], pair[start:stop, start:stop])
+    assert reader.read("b-1.x")[1].shape == (20, 20, 3)
+    refused(lambda: reader.read("c"), store, "no entry c")
+
+
+def test_float16_and_the_published_form(tmp_path):
+    residue, pair = random_entry(30)
+    found = FeatureStore(write_store(tmp_path / "s.h5", "float16", a=(residue, pair))).read("a")
+    assert found[0].dtype == np.float32
+    np.testing.assert_allclose(found[1], pair, rtol=1e-3)
+    found = FeatureStore(publish(tmp_path / "p.h5", a=(residue, pair))).read("a", 5, 9)
+    np.testing.assert_array_equal(found[1], pair[5:9, 5:9])
+
+
+@pytest.mark.parametrize("problem", ["absent", "text", "version"])
+def test_unreadable_stores(tmp_path, store, problem):
+    path = {"absent": tmp_path / "none.h5", "text": tmp_path / "bad.h5", "version": store}[problem]
+    if problem == "text":
+        path.write_text("nothing")
+    if problem == "version":
+        with h5py.File(store, "a") as file:
+            file.attrs["seqdance_format"] = 99
+    reader = FeatureStore(path)
+    for _ in range(2):  # again: a refused file is not taken as open
+        refused(reader.names, path, *([99] if problem == "version" else []))
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("", lambda residue, pair: (residue, pair)),
+        ("x/y", lambda residue, pair: (residue, pair)),
+        ("x", lambda residue, pair: (residue[:, :46], pair)),
+        ("x", lambda residue, pair: (residue, pair[:4])),
+        ("x", lambda residue, pair: (residue[:4], pair)),
+        *[("x", lambda residue, pair, c=c: (np.where(np.arange(47) == c, np.nan, residue), pair)) for c in (0, 2, 5)],
+        ("x", lambda residue, pair: (residue, np.where(np.arange(10) == 9, np.inf, pair))),
+    ],
+)
+def test_entries_that_cannot_be_stored(tmp_path, name, spoil):
+    refused(lambda: write_store(tmp_path / "s.h5", **{name: spoil(*random_entry(5))}), "entry", name)
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_duplicates_and_numbers_too_large_for_float16(tmp_path):
+    entry = random_entry(5)
+    with StoreWriter(tmp_path / "s.h5") as writer:
+        writer.add("x", *entry)
+        refused(lambda: writer.add("x", *entry), "entry x")
+    entry[0][1, 2] = 1e5
+    refused(lambda: write_store(tmp_path / "h.h5", "float16", a=entry), "entry a", "float16")
+    write_store(tmp_path / "h.h5", a=entry)
+
+
+def _read_in_child(store, queue):
+    queue.put(float(store.read("a")[0].sum()))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_other_processes_open_it_themselves(store, method):
+    reader = FeatureStore(store)
+    expected = float(reader.read("a")[0].sum())  # open in the parent
+    assert pickle.loads(pickle.dumps(reader)).length("a") == 300
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    child = context.Process(target=_read_in_child, args=(reader, queue))
+    child.start()
+    assert queue.get(timeout=60) == expected
+    child.join(60)
+    assert float(reader.read("a")[0].sum()) == expected
+
+
+def test_a_crop_reads_its_chunks_only(tmp_path):
+    """Chunks outside of the crop are overwritten with rubbish: reading them would fail."""
+    path = write_store(tmp_path / "s.h5", a=random_entry(600))
+    with h5py.File(path, "a") as file:
+        pair = file["a_pair_feature"]
+        assert pair.chunks == (64, 64, 10)
+        starts = range(0, 600, 64)
+        for place in [(i, j, 0) for i in starts for j in starts if not (128 <= i < 448 and 128 <= j < 448)]:
+            pair.id.write_direct_chunk(place, b"rubbish")
+    found = FeatureStore(path).read("a", 150, 406)
+    np.testing.assert_array_equal(found[1], random_entry(600)[1][150:406, 150:406])
+    with pytest.raises(OSError):
+        FeatureStore(path).read("a", 100, 356)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_correlation_of_minus_one_does_not_read_as_missing(tmp_path, dtype):
+    residue, pair = nma_entry(np.ones((3, 2)), np.full((3, 2, 2), -0.99999), [2])
+    pair[1, 2] = [-1, 0.5, -1]
+    path = write_store(tmp_path / "s.h5", dtype, a=(residue, pair))
+    found = FeatureStore(path).read("a")[1]
+    assert (found[1:3, 1:3, 0] > -1).all()
+    np.testing.assert_allclose(found, pair, atol=5e-4)
+    assert (found[0] == -1).all()
+    assert not any("read as missing" in line for line in check_store(path))
+
+
+def test_attributes(tmp_path):
+    given = {"modify_seq": "G" * 100_000, "version": 3, "x": 0.5}
+    found = FeatureStore(write_store(tmp_path / "s.h5", attributes=given, a=real_entry())).attributes
+    assert found == given
+    assert [type(value) for value in found.values()] == [str, int, float]
+    assert FeatureStore(write_store(tmp_path / "t.h5", a=real_entry())).attributes == {}
+
+
+def test_merges_have_the_same_bytes_in_any_order(tmp_path):
+    one = write_store(tmp_path / "1.h5", b=real_entry(150), d=real_entry(30, "nma"))
+    two = write_store(tmp_path / "2.h5", c=real_entry(40, seed=1), a=real_entry(50, seed=2))
+    assert merge_stores([one, two], tmp_path / "m.h5") == merge_stores([two, one], tmp_path / "n.h5") == 4
+    assert (tmp_path / "m.h5").read_bytes() == (tmp_path / "n.h5").read_bytes()
+    assert stored_bytes(tmp_path / "m.h5") == stored_bytes(one) | stored_bytes(two)
+    assert FeatureStore(tmp_path / "m.h5").names() == list("abcd")
+
+
+def test_copy_of_chosen_entries(tmp_path):
+    path = write_store(tmp_path / "s.h5", a=real_entry(), b=real_entry(5), c=real_entry(6))
+    with StoreWriter(tmp_path / "t.h5") as writer:
+        writer.copy_from(path, ["c", "a"])
+        refused(lambda: writer.copy_from(path, ["a"]), path, "entry a", tmp_path / "t.h5")
+        refused(lambda: writer.copy_from(path, ["z"]), path, "entry z")
+    assert FeatureStore(tmp_path / "t.h5").names() == ["a", "c"]
+
+
+@pytest.mark.parametrize(("tokens", "number"), [(5, 1), (64, 1), (200, 1), (3000, 24)])
+def test_blocks_of_rows_are_bounded(tokens, number):
+    blocks = list(row_blocks((tokens, tokens, 10)))
+    assert [row for block in blocks for row in range(block.start, block.stop)] == list(range(tokens))
+    assert all(block.start % 64 == 0 for block in blocks)
+    assert all((block.stop - block.start) * tokens * 40 <= BLOCK_BYTES for block in blocks)
+    assert len(blocks) == number
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2**24])
+def test_published_files_are_rewritten_as_ours(tmp_path, monkeypatch, block_bytes):
+    monkeypatch.setattr("data_prepare.dataset.store.BLOCK_BYTES", block_bytes)
+    entries = {"a": real_entry(200), "b": real_entry(150, "nma")}
+    merge_stores([publish(tmp_path / "p.h5", **entries)], tmp_path / "m.h5")
+    assert stored_bytes(tmp_path / "m.h5") == stored_bytes(write_store(tmp_path / "s.h5", **entries))
+    assert FeatureStore(tmp_path / "m.h5").version == 1
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "asked", "expected"),
+    [
+        (("float16", "float16"), None, "float16"),
+        (("float16", "float32"), None, "float32"),
+        (("float32", "float16"), None, "float32"),
+        (("float32", "float32"), "float16", "float16"),
+        (("float16", "float16"), "float32", "float32"),
+    ],
+)
+def test_dtype_of_a_merge(tmp_path, dtypes, asked, expected):
+    paths = [write_store(tmp_path / f"{k}.h5", d, **{k: real_entry(20)}) for k, d in zip("ab", dtypes, strict=True)]
+    merge_stores(paths, tmp_path / "m.h5", asked)
+    with h5py.File(tmp_path / "m.h5") as file:
+        assert {dataset.dtype for dataset in file.values()} == {np.dtype(expected)}
+    np.testing.assert_allclose(FeatureStore(tmp_path / "m.h5").read("a")[1], real_entry(20)[1], rtol=1e-3, atol=1e-6)
+
+
+def test_merges_that_are_refused(tmp_path):
+    one, two = (write_store(tmp_path / f"{k}.h5", a=real_entry(5)) for k in "12")
+    residue, pair = real_entry(5)
+    spoiled = pair.copy()
+    spoiled[2, 3, 1] = np.nan
+    half = publish(tmp_path / "half.h5", a=(residue, pair))
+    with h5py.File(half, "a") as file:
+        del file["a_pair_feature"]
+    for paths, named in (
+        ([one, two], (one, two, "entry a")),
+        ([publish(tmp_path / "p.h5", x=(residue, spoiled))], ("p.h5", "entry x")),
+        ([publish(tmp_path / "q.h5", x=(residue, pair[:4]))], ("q.h5", "entry x")),
+        ([half], (half, "entry a")),
+        ([write_store(tmp_path / "e.h5")], ("e.h5", "no entries")),
+    ):
+        refused(lambda paths=paths: merge_stores(paths, tmp_path / "m.h5"), *named)
+    assert not (tmp_path / "m.h5").exists()
+
+
+def test_md_entries_are_stored_as_they_are(tmp_path):
+    residue, pair = md_entry(np.ones((63, 47)), np.ones((63, 63, 10)), [63])
+    found = FeatureStore(write_store(tmp_path / "s.h5", a=(residue, pair))).read("a")
+    assert [array.shape for array in found] == [(65, 47), (65, 65, 10)]
+    np.testing.assert_array_equal(found[1], pair)
