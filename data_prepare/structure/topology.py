@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class Topology:
     """Atoms, residues and chains in the order of the file.
 
+    `x_of_y` is, for each y, the index of its x. Selections keep the indices that refer to the file.
+
     Attributes
     ----------
     path
@@ -30,22 +32,22 @@ class Topology:
     atom_names, elements
         Per atom; elements in upper case ("C", "SE"), "X" if unknown.
     residue_of_atom
-        (atoms,) index of the residue of each atom, ascending.
+        (atoms,) ascending.
     residue_names, residue_numbers, insertion_codes
         Per residue, as in the file; no insertion code is "".
     chain_of_residue
-        (residues,) index of the chain of each residue, ascending.
+        (residues,) ascending.
     chain_ids
         Per chain, as in the file, possibly "".
     declared_sequences
-        Per chain: the one-letter sequence that the file declares (SEQRES and the like), which has residues without
-        coordinates too; None if it declares none.
+        Per chain: the one-letter sequence that the file declares (SEQRES or `_entity_poly_seq`), unresolved residues
+        included; None if it declares none.
     sequence_index
-        (residues,) index of each residue in the declared sequence of its chain, -1 without one.
+        (residues,) index of each residue in the declared sequence of its chain, -1 if unknown.
     file_index
         (atoms,) index of each atom among all atoms of the file, alternate locations included.
     atoms_in_file
-        Their number.
+        Number of all atoms of the file.
     """
 
     path: Path
@@ -64,7 +66,7 @@ class Topology:
 
     @property
     def num_atoms(self) -> int:
-        """Number of atoms, of alternate locations the first."""
+        """Number of atoms; of alternate locations only the first counts."""
         return len(self.atom_names)
 
     @property
@@ -74,7 +76,7 @@ class Topology:
 
     @cached_property
     def atoms_by_name(self) -> tuple[dict[str, int], ...]:
-        """Per residue: atom name -> index of the atom (the first, should a name occur twice)."""
+        """Per residue: atom name -> index of the first atom of this name."""
         atoms: tuple[dict[str, int], ...] = tuple({} for _ in range(self.num_residues))
         for index, (name, residue) in enumerate(zip(self.atom_names, self.residue_of_atom, strict=True)):
             atoms[residue].setdefault(name, index)
@@ -87,7 +89,7 @@ class Topology:
 
     @cached_property
     def is_amino_acid(self) -> NDArray[np.bool_]:
-        """(residues,) whether a residue is protein or has the name of an amino acid: also in C-alpha traces."""
+        """(residues,) whether a residue is protein or has the name of an amino acid, as in C-alpha traces."""
         return self.is_protein | np.array([name in ONE_LETTER for name in self.residue_names], bool)
 
     @cached_property
@@ -106,49 +108,48 @@ class Topology:
         return np.bincount(self.chain_of_residue, minlength=len(self.chain_ids)).tolist()
 
     def chain_sequences(self) -> list[str]:
-        """One-letter sequence of each chain, of the residues that are there."""
+        """One-letter sequence of each chain, without unresolved residues."""
         sequence = one_letter_sequence(self.residue_names)
         ends = np.cumsum(self.chain_lengths)
         return [sequence[end - length : end] for end, length in zip(ends, self.chain_lengths, strict=True)]
 
     def full_sequences(self) -> tuple[list[str], NDArray[np.int64]]:
-        """Sequences of the chains with their unresolved residues, and where the residues that are there stand in them.
+        """Sequences of the chains including unresolved residues.
 
         Returns
         -------
         sequences
-            One-letter sequence of each chain: as the file declares it, else of the residues that are there.
-        places
-            (residues,) ascending place of each residue in all sequences joined.
+            One-letter sequence of each chain as the file declares it, else of its residues with coordinates.
+        residue_index
+            (residues,) ascending index of each residue in the concatenated sequences.
 
         Warns
         -----
         InputWarning
-            If the declared sequence of a chain lacks a residue that is there; the residues decide then.
+            If the declared sequence of a chain does not fit its residues; those with coordinates are used then.
         """
-        sequences = []
-        places = np.empty(self.num_residues, np.int64)
-        before = 0
+        sequences: list[str] = []
+        residue_index = [np.zeros(0, np.int64)]
+        total = 0
         for chain, observed in enumerate(self.chain_sequences()):
-            rows = np.flatnonzero(self.chain_of_residue == chain)
-            declared, place = self.declared_sequences[chain], self.sequence_index[rows].astype(np.int64)
-            if declared is not None and (len(rows) == 0 or place.min() < 0 or (np.diff(place) <= 0).any()):
+            declared = self.declared_sequences[chain]
+            index = self.sequence_index[self.chain_of_residue == chain]
+            if declared is not None and (index[0] < 0 or (np.diff(index) <= 0).any()):
                 warnings.warn(
-                    f"{self.path}: chain {self.chain_ids[chain] or 'X'}: its declared sequence does not fit its "
-                    "residues and is set aside; unresolved residues of this chain are left out",
+                    f"{self.path}: chain {self.chain_ids[chain] or 'X'}: the declared sequence does not fit the "
+                    "residues and is ignored; unresolved residues of this chain are left out",
                     InputWarning,
                     stacklevel=2,
                 )
                 declared = None
             if declared is None:
-                declared, place = observed, np.arange(len(rows))
-            letters = list(declared)
-            for letter, at in zip(observed, place, strict=True):  # the coordinates are of this residue
-                letters[at] = letter
-            places[rows] = before + place
-            before += len(letters)
+                declared, index = observed, np.arange(len(observed))
+            letters = np.array(list(declared))
+            letters[index] = list(observed)  # the coordinates belong to this residue
             sequences.append("".join(letters))
-        return sequences, places
+            residue_index.append(total + index)
+            total += len(letters)
+        return sequences, np.concatenate(residue_index)
 
     def subset(self, atoms: NDArray[np.intp]) -> Topology:
         """Topology of some atoms (ascending indices); residues and chains without atoms are dropped."""
@@ -176,7 +177,7 @@ class Topology:
         Raises
         ------
         InputError
-            If an id is not there.
+            If no chain has one of the ids.
         """
         if unknown := [chain_id for chain_id in chain_ids if chain_id not in self.chain_ids]:
             known = ", ".join(dict.fromkeys(chain_id or "(blank)" for chain_id in self.chain_ids))
@@ -189,7 +190,7 @@ class Topology:
         return self.subset(self.atoms_of_chains(chain_ids))
 
     def to_mdtraj(self) -> mdtraj.Topology:
-        """The same as an MDTraj topology without bonds. A C-terminal oxygen under another name is called O for DSSP."""
+        """MDTraj topology without bonds; a C-terminal oxygen with another name is renamed to O, as DSSP needs it."""
         import mdtraj
 
         result = mdtraj.Topology()

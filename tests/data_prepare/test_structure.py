@@ -163,7 +163,7 @@ def test_select_chains(write_pdb):
 
 def test_declared_sequence_that_does_not_fit(write_pdb):
     path = with_seqres(write_pdb(backbone("ALA", "A", 1) + backbone("TRP", "A", 2, 4)), *seqres("A", "ALA", "GLY"))
-    with pytest.warns(InputWarning, match="chain A: its declared sequence does not fit"):
+    with pytest.warns(InputWarning, match="chain A: the declared sequence does not fit"):
         sequences, places = read_topology(path).full_sequences()
     assert (sequences, places.tolist()) == (["AW"], [0, 1])
 
