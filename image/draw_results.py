@@ -15,7 +15,7 @@ import tyro
 from PIL import Image
 
 from seqdance.commands.demo import UBIQUITIN
-from seqdance.commands.predict import PredictConfig, predict
+from seqdance.commands.predict import PredictOptions, predict
 from seqdance.commands.score import ScoreConfig, score
 
 HERE = Path(__file__).resolve().parent
@@ -40,7 +40,7 @@ def draw(config: ResultsConfig) -> list[Path]:
         fasta = folder / "ubiquitin.fasta"
         fasta.write_text(f">ubiquitin\n{UBIQUITIN}\n")
         score(ScoreConfig(config.model, folder / "mutations.csv", fasta=fasta))
-        predict(PredictConfig(config.model, folder / "predictions", fasta=fasta, plot=True))
+        predict(PredictOptions(model=config.model, output=folder / "predictions", fasta=fasta, plot=True))
         drawn = {"mutations": folder / "mutations.png", "prediction": folder / "predictions" / "ubiquitin.png"}
         paths = [config.output / f"ubiquitin_{name}.png" for name in drawn]
         for path, source in zip(paths, drawn.values(), strict=True):

@@ -31,7 +31,7 @@ from model.dyna1.embeddings.source import Embedder, EmbeddingSource
 from model.dyna1.loading import load_dyna1
 from model.dyna1.sources import check_source, default_embedder
 from model.inference.b_factors import write_b_factors
-from model.inference.inputs import key
+from model.inference.inputs import file_names
 
 SUFFIX: Final = "-Dyna1"  # of the names of the files, as published
 PUTTY: Final = {"transform": "6", "radius": "0.25", "range": "0.1", "scale_max": "10"}
@@ -85,7 +85,7 @@ def predict(config: PredictConfig) -> list[Path]:
         raise InputError("--cache and --embedder are given; give one of them")
     given = (config.sequence, config.fasta, config.pdb, config.cif)
     entries = chain_inputs(*given, config.chain, config.use_pdb_seq, config.name)
-    bases = _file_names(config.save_dir, entries)
+    bases = [config.save_dir / f"{name}{SUFFIX}" for name in file_names([entry.name for entry in entries])]
     classifier = load_dyna1(config.weights, config.device)
     source = make_embedder(
         f"cache:{config.cache}" if config.cache else config.embedder or default_embedder(classifier.config),
@@ -224,18 +224,8 @@ def plot_profile(entry: ChainInput, p: NDArray[np.float32], path: str | Path) ->
         figure.savefig(temporary, dpi=110)
 
 
-def _file_names(folder: Path, entries: Sequence[ChainInput]) -> list[Path]:
-    """Paths without endings; signs that have another meaning in names of files become underscores."""
-    names: dict[str, str] = {}
-    for entry in entries:
-        name = key(entry.name)
-        if (other := names.setdefault(name, entry.name)) != entry.name:
-            raise InputError(f"{other} and {entry.name} would both be written to {name}{SUFFIX}.csv; rename one")
-    return [folder / f"{name}{SUFFIX}" for name in names]
-
-
 def main(args: Sequence[str] | None = None) -> None:
-    """ChainInput point of the command."""
+    """Entry point of the command."""
     config = tyro.cli(PredictConfig, args=args)
     for path in run_command(lambda: predict(config), config.debug):
         print(path)

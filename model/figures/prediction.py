@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from data_prepare.errors import InputError, first_line
 from data_prepare.files import whole_file
 from data_prepare.properties import DSSP_STATES, INTERACTIONS
-from model.inference.predict import Prediction, Properties
+from model.inference.prediction_files import Prediction, Properties
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,22 +1,23 @@
-"""Sequences that a command is given: as text, FASTA, or the chains of a structure file."""
+"""Sequences as users give them: text, FASTA, or the chains of a structure file."""
 
 from __future__ import annotations
 
 import gzip
 import os
 import re
-import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, reading, require
 from data_prepare.structure.sequence import CHAIN_LINKER, modify_seq
-from model.network.tokenizer import VOCABULARY, split_tokens, tokenize
+from model.network.tokenizer import VOCABULARY, split_tokens
 
 RESIDUE_LETTERS: Final = frozenset(token for token in VOCABULARY if token.isalpha())  # the 20, and X B U Z O
-NAME_OF_TEXT: Final = "sequence"  # name of a protein that is given as text
+RESIDUE_TOKENS: Final = RESIDUE_LETTERS | {"<mask>", "<unk>"}
+NAME_OF_TEXT: Final = "sequence"  # of a protein that is given as text
+REMEDIES: Final = {"-": "remove the gaps", ".": "remove the gaps", "*": "cut the sequence at the stop"}
 
 
 @dataclass(frozen=True)
@@ -27,76 +28,57 @@ class Protein:
     sequence: str
 
 
-def key(name: str) -> str:
-    """Name of a protein as that of a file or group: signs with another meaning there become underscores."""
+def file_name(name: str) -> str:
+    """Name of a protein as that of a file or HDF5 group: characters with a special meaning become underscores."""
     return re.sub(r"^\.|[^\w.,=+@-]", "_", name)
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """`file_name` of each name; raises InputError if two would share a file."""
+    name_of: dict[str, str] = {}
+    for name in names:
+        other = name_of.setdefault(file_name(name), name)
+        require(other == name, f"{other} and {name} would both be written as {file_name(name)}; rename one")
+    return [file_name(name) for name in names]
 
 
 def read_fasta(path: str | os.PathLike[str]) -> list[Protein]:
     """Read a FASTA file, gzipped if its name ends in .gz.
 
-    A protein is named by the first word of its header. Lower case (masked regions) becomes upper case, white space and
-    one `*` at the end are taken off; chains of a complex are joined by `<eos><cls>`.
+    The first word of a header is the name of the protein. Lower case (masked regions) becomes upper case; white space
+    and one `*` at the end are removed. Chains of a complex are joined by `<eos><cls>`.
 
     Raises
     ------
     InputError
-        The file is missing, damaged or empty, a header or sequence is empty, a name occurs twice, or a letter is not
-        one of `RESIDUE_LETTERS`.
+        The file is missing, damaged or empty, a header has no name, a name occurs twice, or `check_sequence` fails.
     """
     path = Path(path)
-    if not path.exists() or path.is_dir():  # a pipe will do
-        raise InputError(f"{path}: no such file; give a FASTA file")
-    try:
-        with gzip.open(path, "rt") if path.suffix.lower() == ".gz" else open(path) as file:
-            records = list(_records(path, file))
-    except (EOFError, UnicodeDecodeError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read as FASTA ({error}); get the file again") from None
-    if not records:
-        raise InputError(f"{path}: holds no sequence; give a FASTA file with '>name' lines")
-    lines_of: dict[str, int] = {}
-    proteins = []
-    for number, header, text in records:
+    with reading(path, "a FASTA file"), gzip.open(path, "rt") if path.suffix.lower() == ".gz" else open(path) as file:
+        before, *records = re.split("^>", file.read(), flags=re.MULTILINE)
+    require(records and not before.strip(), f"{path}: not a FASTA file; start each protein with a line '>name'")
+    proteins: dict[str, Protein] = {}
+    for number, record in enumerate(records, start=1):
+        header, _, lines = record.partition("\n")
         name = (header.split() or [""])[0]
-        if not name:
-            raise InputError(f"{path}, line {number}: a header without a name; write one behind the '>'")
-        if name in lines_of:
-            raise InputError(f"{path}, line {number}: {name} is also the name of line {lines_of[name]}; rename one")
-        lines_of[name] = number
-        proteins.append(Protein(name, _sequence(f"{path}, {name}", text)))
-    return proteins
+        require(name, f"{path}: sequence {number} has no name; write one after the '>'")
+        require(name not in proteins, f"{path}: duplicate name {name}; rename one")
+        chains = "".join(lines.split()).removesuffix("*").upper().split(CHAIN_LINKER.upper())
+        proteins[name] = Protein(name, modify_seq(chains))
+        check_sequence(proteins[name].sequence, f"{path}, {name}")
+    return list(proteins.values())
 
 
-def _records(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, str, str]]:
-    """(line number, header, text of the sequence without white space) of one record after the other."""
-    start, header = 0, ""
-    parts: list[str] = []
-    for number, line in enumerate(lines, start=1):
-        if line.startswith(">"):
-            if start:
-                yield start, header, "".join(parts)
-            start, header, parts = number, line[1:], []
-        elif line.strip():
-            if not start:
-                raise InputError(f"{path}, line {number}: a sequence without a '>name' line; give a FASTA file")
-            parts.append("".join(line.split()))
-    if start:
-        yield start, header, "".join(parts)
-
-
-def _sequence(name: str, text: str) -> str:
-    """Sequence of a FASTA record."""
-    chains = text.removesuffix("*").upper().split(CHAIN_LINKER.upper())
-    if not all(chains):
-        raise InputError(f"{name}: the sequence {'of a chain ' if len(chains) > 1 else ''}is empty; remove it")
-    for position, letter in enumerate("".join(chains), start=1):
-        if letter not in RESIDUE_LETTERS:
-            remedy = {"-": "remove the gaps", ".": "remove the gaps", "*": "cut the sequence at the stop"}
-            raise InputError(
-                f"{name}, residue {position}: {letter!r} is not an amino acid; "
-                f"{remedy.get(letter, 'use X for an unknown residue')}"
-            )
-    return modify_seq(chains)
+def check_sequence(sequence: str, where: str = "--sequence") -> None:
+    """Raise InputError, which names `where`, unless all chains consist of `RESIDUE_LETTERS`, `<mask>` and `<unk>`."""
+    position = 0
+    for chain in sequence.split(CHAIN_LINKER):
+        require(chain, f"{where}: a chain is empty; remove it")
+        for token in split_tokens(chain):
+            position += 1
+            if token not in RESIDUE_TOKENS:
+                remedy = REMEDIES.get(token, "use upper-case letters, X for an unknown residue")
+                raise InputError(f"{where}, residue {position}: {token!r} is not an amino acid; {remedy}")
 
 
 def protein_of_structure(path: str | os.PathLike[str], chain: str | None = None) -> Protein:
@@ -105,9 +87,9 @@ def protein_of_structure(path: str | os.PathLike[str], chain: str | None = None)
     Parameters
     ----------
     path
-        The file; its name without suffixes, with the chains if they are chosen, names the protein.
+        The file. Its name without suffixes, followed by the chosen chains, becomes the name of the protein.
     chain
-        Chain id, or several joined by commas. Default: all protein chains.
+        Chain id, or several separated by commas. Default: all protein chains.
 
     Returns
     -------
@@ -120,12 +102,11 @@ def protein_of_structure(path: str | os.PathLike[str], chain: str | None = None)
     InputError
         The file cannot be read, or has no protein or no such chain.
     """
-    from data_prepare.structure.readers import read_structure  # brings gemmi, which machines that only train do without
+    from data_prepare.structure.readers import read_structure  # imports gemmi, which training nodes may lack
 
     path = Path(path)
     topology = read_structure(path)[0].protein
-    if not topology.num_residues:
-        raise InputError(f"{path}: no protein in it (residues with atoms N, CA and C)")
+    require(topology.num_residues, f"{path}: no protein (residues with atoms N, CA and C); use another file")
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
     if chain is not None:
         chosen = [word.strip() for word in chain.split(",")]
@@ -146,37 +127,17 @@ def proteins_of(
     Raises
     ------
     InputError
-        Not exactly one of the four is given, `chain` comes without a structure, or the input cannot be used.
+        Not exactly one of the first four is given, `chain` is given without a structure, or the input cannot be used.
     """
-    given = {"--sequence": sequence, "--fasta": fasta, "--pdb": pdb, "--cif": cif}
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise InputError(f"{' and '.join(names)} are given; give one of them")
+    sources = {"--sequence": sequence, "--fasta": fasta, "--pdb": pdb, "--cif": cif}
+    given = [option for option, value in sources.items() if value is not None]
+    require(len(given) == 1, f"give exactly one of {', '.join(sources)}, not {' and '.join(given) or 'none'}")
     structure = pdb or cif
-    if structure is not None:
+    require(structure or chain is None, f"--chain {chain} requires --pdb or --cif")
+    if structure:
         return [protein_of_structure(structure, chain)]
-    if chain is not None:
-        raise InputError(f"--chain {chain} goes with --pdb or --cif")
-    if fasta is not None:
+    if fasta:
         return read_fasta(fasta)
-    if sequence is None:
-        raise InputError(f"no protein is given; give one of {', '.join(given)}")
-    check_text(sequence)
+    assert sequence is not None
+    check_sequence(sequence)
     return [Protein(NAME_OF_TEXT, sequence)]
-
-
-def check_text(sequence: str, where: str = "--sequence") -> None:
-    """Raise InputError naming `where` unless a text is a sequence: upper case, no gaps; `<mask>`, `<unk>` allowed."""
-    try:
-        tokenize([sequence])
-    except InputError as error:
-        raise InputError(str(error).replace("sequence 1 of 1", where, 1)) from None
-    chains = [split_tokens(chain) for chain in sequence.split(CHAIN_LINKER)]
-    if not all(chains):
-        raise InputError(f"{where}: a chain is empty; <eos><cls> stands only between chains")
-    tokens = [token for chain in chains for token in chain]
-    for position, token in enumerate(tokens, start=1):
-        if token in "-.":
-            raise InputError(f"{where}, residue {position}: {token!r} is not an amino acid; remove the gaps")
-        if token in ("<cls>", "<eos>"):
-            raise InputError(f"{where}, residue {position}: {token} alone; join chains by <eos><cls>")

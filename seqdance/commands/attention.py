@@ -31,12 +31,11 @@ from data_prepare.errors import InputError, run_command
 from data_prepare.files import check_output, whole_file
 from data_prepare.properties import GROUPS, MISSING, NMA_GROUPS, entry_pair_channel
 from model.inference.attention import Form, attention_maps, attention_metrics, is_residue
-from model.inference.inputs import Protein, key, proteins_of
+from model.inference.inputs import Protein, file_name, file_names, proteins_of
 from model.network.dance import DanceModel, load_model
 from model.network.tokenizer import tokenize
 from model.network.weights import weights_digest
 from model.training.data import group_sequences, load_entry, require_files
-from seqdance.commands.predict import check_keys
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +143,7 @@ def write_maps(config: AttentionConfig) -> list[Path]:
     """Write the maps of each sequence, and the pictures if wanted; returns the paths."""
     check_options(config)
     proteins = proteins_of(config.sequence, config.fasta, config.pdb, config.cif, config.chain)
-    check_keys(proteins)
+    file_names([protein.name for protein in proteins])  # no two the same
     model = load_model(config.model, config.device)
     paths = [config.output]
     with map_writer(config.output) as write:
@@ -152,7 +151,7 @@ def write_maps(config: AttentionConfig) -> list[Path]:
             maps = attention_maps(model, protein.sequence, not config.residues_only, np.dtype(config.precision))
             write(protein, maps)
             if config.plot:
-                suffix = "" if len(proteins) == 1 else "_" + key(protein.name)
+                suffix = "" if len(proteins) == 1 else "_" + file_name(protein.name)
                 paths.append(config.output.with_name(f"{config.output.stem}{suffix}.png"))
                 save(draw_maps(maps, protein, model.config.heads), paths[-1])
     return paths
@@ -163,14 +162,14 @@ def map_writer(path: Path) -> Iterator[Callable[[Protein, NDArray], None]]:
     """Give a function that adds the maps of one protein to a file, which takes its name when all are in it.
 
     An npz file has an array per protein, an HDF5 file a dataset with the attribute `sequence`; both by the
-    `key` of its name.
+    `file_name` of its name.
     """
     with whole_file(path) as temporary:
         if path.suffix.lower() == ".npz":
             with zipfile.ZipFile(temporary, "w") as archive:
 
                 def write(protein: Protein, maps: NDArray) -> None:
-                    with archive.open(f"{key(protein.name)}.npy", "w", force_zip64=True) as file:
+                    with archive.open(f"{file_name(protein.name)}.npy", "w", force_zip64=True) as file:
                         np.lib.format.write_array(file, np.ascontiguousarray(maps))
 
                 yield write
@@ -180,7 +179,7 @@ def map_writer(path: Path) -> Iterator[Callable[[Protein, NDArray], None]]:
             with h5py.File(temporary, "w") as file:
 
                 def write(protein: Protein, maps: NDArray) -> None:
-                    dataset = file.create_dataset(key(protein.name), data=maps, track_times=False)
+                    dataset = file.create_dataset(file_name(protein.name), data=maps, track_times=False)
                     dataset.attrs["sequence"] = protein.sequence
 
                 yield write

@@ -18,7 +18,7 @@ from data_prepare.dataset.table import write_table
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from model.config import ModelConfig
 from model.inference.attention import METRICS, attention_maps, attention_metrics
-from model.inference.inputs import key
+from model.inference.inputs import file_name
 from model.network.dance import DanceModel, load_model
 from seqdance.commands.attention import AttentionConfig, analyse, draw_analysis, main
 
@@ -89,9 +89,9 @@ def test_maps_of_a_fasta_file(model: Path, tmp_path: Path, capsys, suffix: str) 
     network = load_model(model, "cpu")
     with np.load(output) if suffix == ".npz" else h5py.File(output) as file:
         for name, sequence in (("first", "MKTAYIAK"), ("second/1-4", "ACDE<eos><cls>FGH")):
-            np.testing.assert_array_equal(file[key(name)][:], attention_maps(network, sequence))
+            np.testing.assert_array_equal(file[file_name(name)][:], attention_maps(network, sequence))
             if suffix == ".h5":
-                assert file[key(name)].attrs["sequence"] == sequence
+                assert file[file_name(name)].attrs["sequence"] == sequence
     for picture in pictures:
         assert len(np.unique(matplotlib.image.imread(picture)[..., 0])) > 50  # colours of maps
 

@@ -31,8 +31,8 @@ from data_prepare.errors import InputError, first_line, run_command
 from data_prepare.files import read_text_table, whole_file
 from model.dyna1.embeddings.chains import ChainInput, chain_inputs, embed_chains, put_sequence, read_chain
 from model.dyna1.embeddings.source import Embedder, EmbeddingSource
+from model.inference.batches import length_batches
 from model.inference.inputs import RESIDUE_LETTERS
-from model.inference.predict import length_batches
 
 FORMAT: Final = "dyna1 embeddings 1"
 TEXTS: Final = ("name", "sequence", "inputs", "structure")  # of each entry
@@ -153,7 +153,7 @@ def write_cache(
         entry for entry in pending if not _is_whole(part_of[entry.name], (len(entry.sequence), embedder.width), dtype)
     ]
     with tqdm(total=sum(len(entry.sequence) for entry in missing), unit="residue", unit_scale=True) as bar:
-        for places in length_batches([len(entry.sequence) for entry in missing], lambda n: MAX_RESIDUES // n):
+        for places in length_batches([len(entry.sequence) for entry in missing], None, lambda n: MAX_RESIDUES // n):
             batch = [missing[place] for place in places]
             for entry, values in zip(batch, embed_chains(embedder, batch), strict=True):
                 with np.errstate(over="ignore"):

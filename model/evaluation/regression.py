@@ -1,0 +1,252 @@
+"""How well linear regression on embeddings predicts properties of proteins.
+
+The paper predicts shapes of disordered regions by linear regression on mean embeddings, whole or on their first 200
+principal components (Hou, Zhao, Shen, PNAS 2026, doi 10.1073/pnas.2530466123).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_prepare.dataset.splits import split_by_cluster
+from data_prepare.dataset.table import LABELS
+from data_prepare.errors import InputError, reading, require
+from data_prepare.files import read_text_table, whole_file
+from data_prepare.resume import Results
+from model.inference.embed import mean_embeddings
+from model.inference.inputs import check_sequence
+from model.network.dance import load_model
+
+Matrix = NDArray[np.float64]
+
+SPLIT_PREFIX: Final = "split_"
+TEST_SHARE: Final = 0.2  # of the splits by cluster
+OWN_NAME: Final = "model"  # of the embeddings of the chosen model, in the table
+
+
+def regression_predictions(
+    features: NDArray[np.floating], target: Matrix, new: NDArray[np.floating], components: Sequence[int]
+) -> list[Matrix]:
+    """Least squares with an intercept on the first principal components of the features.
+
+    With X = U S V^T the centred features, the scores of the components are X V, and their slopes S^-1 U^T y: ordinary
+    least squares on all components, and the solution of smallest norm where there are fewer rows than columns.
+
+    Parameters
+    ----------
+    features
+        (n, d) of the training rows.
+    target
+        (n,).
+    new
+        (m, d) rows to predict.
+    components
+        Numbers of principal components; 0 stands for all.
+
+    Returns
+    -------
+    For each number of components the (m,) predictions.
+    """
+    x = np.asarray(features, np.float64)
+    centre, middle = x.mean(axis=0), target.mean()
+    u, s, vt = np.linalg.svd(x - centre, full_matrices=False)  # (n, k), (k,), (k, d)
+    # the last LayerNorm leaves one direction of an embedding constant up to float32 rounding, which must not be fitted
+    eps = np.finfo(np.float64 if features.dtype == np.float64 else np.float32).eps
+    rank = int((s > s[:1] * max(x.shape) * eps).sum())
+    slopes = u[:, :rank].T @ (target - middle) / s[:rank]  # (rank,)
+    scores = (new - centre) @ vt[:rank].T  # (m, rank)
+    return [scores[:, : number or rank] @ slopes[: number or rank] + middle for number in components]
+
+
+def read_splits(table: pd.DataFrame, repeats: int = 20, seed: int = 0) -> dict[str, NDArray[np.bool_]]:
+    """Test rows of each repeat.
+
+    Parameters
+    ----------
+    table
+        With columns `split_0`, `split_1`, ... of train and test; else with a column `cluster`.
+    repeats
+        Number of splits of whole clusters, a fifth of the rows test, where the table has none.
+    seed
+        Of the first of them; the next ones use seed + 1, seed + 2, ...
+
+    Returns
+    -------
+    Name of the split -> (n,) whether a row is test.
+
+    Raises
+    ------
+    InputError
+        The table has neither, or a split column holds another word.
+    """
+    labels = {str(name): column.astype(str) for name, column in table.items() if str(name).startswith(SPLIT_PREFIX)}
+    if not labels:
+        require("cluster" in table, f"no columns {SPLIT_PREFIX}0, {SPLIT_PREFIX}1, ... and no column cluster; add them")
+        rows = [str(row) for row in range(len(table))]
+        clusters = dict(zip(rows, table["cluster"].astype(str), strict=True))
+        for number in range(seed, seed + repeats):
+            split = split_by_cluster(rows, clusters, dict.fromkeys(rows, "all"), TEST_SHARE, number)
+            labels[f"seed_{number}"] = pd.Series([split[row] for row in rows])
+    for name, column in labels.items():
+        other = sorted(set(column).difference(LABELS))
+        require(not other, f"column {name}: {other[:1]} is neither {' nor '.join(LABELS)}")
+    return {name: (column == "test").to_numpy() for name, column in labels.items()}
+
+
+def read_numbers(path: Path, column: pd.Series) -> pd.Series:
+    """Numbers of a column of text, NaN where it is empty; `path` is for the error message."""
+    text = column.str.strip()
+    values = pd.to_numeric(text, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    wrong = np.flatnonzero(values.isna() & ~text.str.lower().isin(["", "nan", "na"]))
+    for row in wrong[:1]:
+        require(False, f"{path}, line {row + 2}: {column.name} is {text.iloc[row]!r}, not a number; leave it empty")
+    return values
+
+
+def read_embeddings(path: Path, rows: int) -> NDArray[np.floating]:
+    """(rows, d) finite numbers of an .npy file."""
+    with reading(path, "an array written by numpy.save"):
+        values = np.load(path)
+        numeric = isinstance(values, np.ndarray) and values.dtype.kind in "fiu"  # neither an npz nor text
+        require(numeric, f"{path}: not one array of numbers; write it with numpy.save")
+    shape = f"{path}: shape {values.shape}, one row for each of the {rows} proteins is expected; write it again"
+    require(values.ndim == 2 and len(values) == rows, shape)
+    require(np.isfinite(values).all(), f"{path}: holds NaN or infinite numbers; write it again")
+    return values
+
+
+def regress(
+    embeddings: Mapping[str, NDArray[np.floating]],
+    targets: pd.DataFrame,
+    splits: Mapping[str, NDArray[np.bool_]],
+    components: int = 200,
+) -> pd.DataFrame:
+    """Test how well linear regression on embeddings predicts properties of unseen proteins.
+
+    Parameters
+    ----------
+    embeddings
+        Name -> (n, d) mean embeddings.
+    targets
+        (n, properties) numbers; rows without a number are left out for this property.
+    splits
+        As returned by `read_splits`.
+    components
+        Principal components of the second regression, computed on the training rows.
+
+    Returns
+    -------
+    DataFrame
+        One row for each embedding, target, features (`all` or `pc200`) and split: `train` and `test` (numbers of rows),
+        `pearson` and `r2` on the test rows; NaN where they are undefined.
+
+    Raises
+    ------
+    InputError
+        A split has fewer than two training or test rows with a number.
+    """
+    rows = []
+    features = {"all": 0, f"pc{components}": components}
+    for split, test in splits.items():
+        for target in targets:
+            y = targets[target].to_numpy(np.float64)
+            train, held = ~test & np.isfinite(y), test & np.isfinite(y)
+            counts = int(train.sum()), int(held.sum())
+            require(min(counts) > 1, f"{split}, {target}: {counts[0]} training, {counts[1]} test rows; needs two each")
+            for name, x in embeddings.items():
+                found = regression_predictions(x[train], y[train], x[held], list(features.values()))
+                for kind, predicted in zip(features, found, strict=True):
+                    rows.append((name, target, kind, split, *counts, *_quality(predicted, y[held])))
+    return pd.DataFrame(rows, columns=["embedding", "target", "features", "split", "train", "test", "pearson", "r2"])
+
+
+def summarise_splits(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over the splits of the results of `regress`."""
+    groups = results.groupby(["embedding", "target", "features"], sort=False)
+    return groups.agg(
+        splits=("split", "size"),
+        pearson_mean=("pearson", "mean"),
+        pearson_sd=("pearson", "std"),
+        r2_mean=("r2", "mean"),
+        r2_sd=("r2", "std"),
+    ).reset_index()
+
+
+def _quality(predicted: Matrix, measured: Matrix) -> tuple[float, float]:
+    """Pearson's correlation and R^2 = 1 - residual / total sum of squares; NaN where a side is constant."""
+    p, m = predicted - predicted.mean(), measured - measured.mean()
+    total = float(m @ m)
+    norm = float(np.sqrt((p @ p) * total))
+    pearson = float(p @ m) / norm if norm else np.nan
+    r2 = 1 - float(((measured - predicted) ** 2).sum()) / total if total else np.nan
+    return pearson, r2
+
+
+def regress_table(
+    path: Path,
+    targets: Sequence[str],
+    sources: Mapping[str, str],
+    output: Path,
+    *,
+    components: int = 200,
+    repeats: int = 20,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: str = "auto",
+) -> tuple[pd.DataFrame, list[Path]]:
+    """Write the results of `regress` for a table of sequences, and their summary; an interrupted run resumes.
+
+    Parameters
+    ----------
+    path
+        CSV with the columns sequence, those of `targets`, and split_0, split_1, ... or cluster.
+    targets
+        Columns to predict.
+    sources
+        Name of an embedding -> model, or .npy file with one row for each of the table.
+    output
+        CSV; the summary becomes NAME_summary.csv beside it.
+    components, repeats, seed
+        See `regress` and `read_splits`.
+    batch_size, device
+        See `model.inference.embed.embed` and `load_model`.
+
+    Returns
+    -------
+    The summary, and the paths of both files.
+
+    Raises
+    ------
+    InputError
+        The table, a target, a split, a sequence or an embedding cannot be used.
+    """
+    table = read_text_table(path, ["sequence", *targets])
+    values = pd.DataFrame({name: read_numbers(path, table[name]) for name in targets})
+    try:
+        splits = read_splits(table, repeats, seed)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    sequences = table["sequence"].tolist()
+    for line, sequence in enumerate(sequences, start=2):
+        check_sequence(sequence, f"{path}, line {line}: sequence")
+    kept = Results(output)
+    embeddings = {
+        name: read_embeddings(Path(source), len(sequences))
+        if source.endswith(".npy")
+        else mean_embeddings(load_model(source, device), sequences, kept, batch_size)
+        for name, source in sources.items()
+    }
+    results = regress(embeddings, values, splits, components)
+    summary = summarise_splits(results)
+    paths = [output, output.with_name(f"{output.stem}_summary.csv")]
+    for file, frame in zip(paths, (results, summary), strict=True):
+        with whole_file(file) as temporary:
+            frame.to_csv(temporary, index=False, float_format="%.6g")
+    kept.remove()
+    return summary, paths

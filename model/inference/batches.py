@@ -1,0 +1,124 @@
+"""A network run over many sequences: batches of similar length, in evaluation mode, without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_prepare.errors import InputError, require
+from model.network.dance import DanceModel
+from model.network.device import evaluating
+from model.network.tokenizer import split_tokens, tokenize
+
+
+class BatchOutput(NamedTuple):
+    """What the network returns for a batch."""
+
+    indices: list[int]  # of its sequences in the whole list
+    mask: Tensor  # (B, L), 1 for tokens and 0 for padding
+    outputs: dict[str, Tensor]  # batch first, one row per token
+
+
+def residue_rows(sequence: str) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """Positions of the residues of a sequence among its tokens.
+
+    Returns
+    -------
+    rows
+        (N,) token index of each residue; `<cls>` is token 0.
+    chain
+        (N,) int32, index of its chain.
+    """
+    tokens = np.array(["", *split_tokens(sequence)])  # "" stands for the first <cls>
+    rows = np.flatnonzero((tokens != "") & (tokens != "<cls>") & (tokens != "<eos>"))
+    return rows, np.cumsum(tokens == "<cls>", dtype=np.int32)[rows]
+
+
+def token_count(sequence: str) -> int:
+    """Tokens of a sequence, `<cls>` and `<eos>` included."""
+    return len(split_tokens(sequence)) + 2
+
+
+def length_batches(
+    lengths: Sequence[int], batch_size: int | None, capacity: Callable[[int], int]
+) -> Iterator[list[int]]:
+    """Group the indices of sequences by length, shortest first.
+
+    Parameters
+    ----------
+    lengths
+        Of the sequences.
+    batch_size
+        Sequences per batch.
+    capacity
+        Used if `batch_size` is None: longest length of a batch -> sequences it may have; one is always allowed.
+    """
+    require(batch_size is None or batch_size >= 1, f"batch size {batch_size}: it must be at least 1")
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and len(batch) + 1 > (batch_size or capacity(lengths[index])):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def run_batches(
+    model: DanceModel,
+    sequences: Sequence[str],
+    batch_size: int | None,
+    capacity: Callable[[int], int],
+    **outputs: bool,
+) -> Iterator[BatchOutput]:
+    """Run a network over sequences, shortest first; its mode is restored.
+
+    Parameters
+    ----------
+    model
+        On any device.
+    sequences
+        All are checked before the first one is run.
+    batch_size, capacity
+        See `length_batches`.
+    outputs
+        `residue`, `pair`, `embedding`, `attention` of `DanceModel.forward`.
+
+    Raises
+    ------
+    InputError
+        A sequence cannot be tokenised or has no residue, `batch_size` is below 1, or the memory does not suffice.
+    """
+    if not sequences:
+        return
+    tokenize(sequences, max_length=1)  # names a letter that is not in the alphabet
+    for number, sequence in enumerate(sequences, start=1):
+        require(len(residue_rows(sequence)[0]), f"sequence {number} of {len(sequences)}: no residue in it; remove it")
+    device = next(model.parameters()).device
+    for indices in length_batches([token_count(sequence) for sequence in sequences], batch_size, capacity):
+        tokens = tokenize([sequences[index] for index in indices])
+        mask = tokens["attention_mask"].to(device)
+        with _enough_memory(mask, device), evaluating(model), torch.inference_mode():
+            found = model(tokens["input_ids"].to(device), mask, **outputs)
+        yield BatchOutput(indices, mask, found)
+
+
+@contextmanager
+def _enough_memory(mask: Tensor, device: torch.device) -> Iterator[None]:
+    """Exhausted memory as InputError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        sequences, tokens = mask.shape
+        remedy = "use a smaller batch size" if sequences > 1 else "leave out residue pairs or use another device"
+        raise InputError(
+            f"not enough memory ({device}) for {sequences} sequence(s) of up to {tokens} tokens; {remedy}"
+        ) from None

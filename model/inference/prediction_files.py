@@ -1,0 +1,183 @@
+"""Predictions in files: a folder with one npz per protein, or an HDF5 file with one group per protein."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.errors import reading, require
+from data_prepare.files import whole_file
+from data_prepare.properties import PROPERTIES
+from data_prepare.resume import Results, digest
+from model.inference.inputs import Protein, file_name
+
+HDF5_SUFFIXES: Final = (".h5", ".hdf5")
+TEXTS: Final = ("name", "sequence", "model")  # of a stored prediction, beside chain and the properties
+Properties = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network predicts for a protein.
+
+    Attributes
+    ----------
+    name, sequence
+        Of the protein; chains are joined by `<eos><cls>`.
+    model
+        Digest of the weights.
+    chain
+        (N,) int32, index of the chain of each residue; the residues of all chains follow one another.
+    properties
+        Property -> (N,), (N, bins) or (N, N) float32.
+    """
+
+    name: str
+    sequence: str
+    model: str
+    chain: NDArray[np.int32]
+    properties: Properties
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5 by its suffix."""
+    return path.suffix.lower() in HDF5_SUFFIXES
+
+
+def write_prediction(path: str | os.PathLike[str], prediction: Prediction) -> None:
+    """Write an npz: an array for each property, `chain`, and `name`, `sequence`, `model` as text; whole or absent."""
+    texts: dict[str, Any] = {name: getattr(prediction, name) for name in TEXTS}
+    with whole_file(Path(path)) as temporary:
+        np.savez(temporary, chain=prediction.chain, **prediction.properties, **texts)
+
+
+def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> Prediction:
+    """Read an npz file, or a group of an HDF5 file.
+
+    Raises
+    ------
+    InputError
+        There is no such file or group, or it is not a prediction.
+    """
+    with _stored(Path(path), group) as arrays:
+        texts = {name: _text(arrays[name]) for name in TEXTS}
+        values = {name: np.asarray(arrays[name]) for name in PROPERTIES if name in arrays}
+        return Prediction(chain=np.asarray(arrays["chain"]), properties=values, **texts)
+
+
+class PredictionFolder:
+    """Output of `seqdance predict` as npz files; predictions that are already there stay.
+
+    Parameters
+    ----------
+    output
+        The folder.
+    model
+        Digest of the weights.
+    properties
+        Names of the properties that are asked for.
+    """
+
+    def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
+        self.output, self.model, self.properties = output, model, properties
+
+    def path(self, protein: Protein) -> Path:
+        """The npz file of a protein."""
+        return self.output / f"{file_name(protein.name)}.npz"
+
+    def has(self, protein: Protein) -> bool:
+        """Whether a protein is finished; InputError if there is a different prediction under its name."""
+        return self.path(protein).exists() and self._fits(protein, self.path(protein))
+
+    def _fits(self, protein: Protein, path: Path, group: str | None = None) -> bool:
+        with _stored(path, group) as arrays:
+            wanted = {"sequence": protein.sequence, "model": self.model}
+            problems = [f"of another {name}" for name, text in wanted.items() if _text(arrays[name]) != text]
+            problems += [f"without {name}" for name in self.properties if name not in arrays]
+        place = path if group is None else f"{path}, {group}"
+        require(not problems, f"{place}: a prediction {', '.join(problems)}; remove it or choose another --output")
+        return True
+
+    def finish(self, proteins: Sequence[Protein]) -> None:
+        """Call when all proteins are predicted."""
+
+    def read(self, protein: Protein) -> Prediction:
+        """The prediction of a protein, after `finish`."""
+        return read_prediction(self.path(protein))
+
+
+class PredictionFile(PredictionFolder):
+    """The same as an HDF5 file. Predictions are npz files beside it until all are finished.
+
+    Raises
+    ------
+    InputError
+        A file of this name holds anything but predictions.
+    """
+
+    def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
+        super().__init__(output, model, properties)
+        self.parts = Results(output)
+        self.groups: frozenset[str] = frozenset()
+        if output.exists():
+            with reading(output, "an HDF5 file of predictions", "choose another --output"), h5py.File(output) as file:
+                own = not file.attrs and all(
+                    isinstance(group, h5py.Group) and "chain" in group for group in file.values()
+                )
+                require(own, f"{output}: holds other data than predictions; choose another --output")
+                self.groups = frozenset(file)
+
+    def path(self, protein: Protein) -> Path:
+        """The npz file of a protein until `finish`; its name is a digest of the input."""
+        return self.parts.path(digest(self.model, self.properties, protein.name, protein.sequence))
+
+    def has(self, protein: Protein) -> bool:
+        """As in the base class."""
+        group = file_name(protein.name)
+        return self._fits(protein, self.output, group) if group in self.groups else self.path(protein).exists()
+
+    def finish(self, proteins: Sequence[Protein]) -> None:
+        """Add the finished predictions to the file and remove their npz files."""
+        new = [protein for protein in proteins if file_name(protein.name) not in self.groups]
+        if new:
+            with whole_file(self.output) as temporary:
+                if self.groups:
+                    shutil.copyfile(self.output, temporary)
+                with h5py.File(temporary, "a") as file:
+                    for protein in new:
+                        prediction = read_prediction(self.path(protein))
+                        texts = {name: getattr(prediction, name) for name in TEXTS}
+                        for name, values in {**texts, "chain": prediction.chain, **prediction.properties}.items():
+                            file[f"{file_name(protein.name)}/{name}"] = values
+        for protein in proteins:
+            self.path(protein).unlink(missing_ok=True)
+        with suppress(OSError):  # no such folder, or another interrupted run has parts in it
+            self.parts.folder.rmdir()
+
+    def read(self, protein: Protein) -> Prediction:
+        """As in the base class."""
+        return read_prediction(self.output, file_name(protein.name))
+
+
+@contextmanager
+def _stored(path: Path, group: str | None) -> Iterator[Mapping[str, Any]]:
+    """Arrays of an npz file or a group by name; whatever a reader raises becomes one line."""
+    with (
+        reading(path if group is None else f"{path}, {group}", "a prediction", "remove it and predict again"),
+        np.load(path) if group is None else h5py.File(path) as file,
+    ):
+        yield file if group is None else file[group]
+
+
+def _text(array: Any) -> str:
+    value = np.asarray(array).item()
+    return value.decode() if isinstance(value, bytes) else str(value)
