@@ -51,3 +51,24 @@ def write_pdb(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """SeqDance of hidden size 32 with the weights behind the golden values of tests/data/model, in evaluation mode."""
+    from safetensors.torch import load_file
+
+    from model.config import ModelConfig
+    from model.network.dance import DanceModel
+
+    network = DanceModel(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64))
+    network.load_state_dict(load_file(ROOT / "tests" / "data" / "model" / "tiny_weights.safetensors"))
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tiny_model, tmp_path_factory) -> Path:
+    """The same as a folder that `--model` takes."""
+    folder = tmp_path_factory.mktemp("tiny_model")
+    tiny_model.save_pretrained(folder)
+    return folder

@@ -236,10 +236,10 @@ def regress_table(
     for line, sequence in enumerate(sequences, start=2):
         check_sequence(sequence, f"{path}, line {line}: sequence")
     kept = Results(output)
+    files = {name: Path(source) for name, source in sources.items() if source.endswith(".npy")}
+    given = {name: read_embeddings(file, len(sequences)) for name, file in files.items()}
     embeddings = {
-        name: read_embeddings(Path(source), len(sequences))
-        if source.endswith(".npy")
-        else mean_embeddings(load_model(source, device), sequences, kept, batch_size)
+        name: given[name] if name in given else mean_embeddings(load_model(source, device), sequences, kept, batch_size)
         for name, source in sources.items()
     }
     results = regress(embeddings, values, splits, components)

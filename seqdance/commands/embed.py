@@ -58,7 +58,8 @@ class EmbedOptions(ModelOptions, ProteinOptions):
             return
         require(self.target, "--regress requires --target, the columns to predict")
         require(suffix == ".csv", f"--output {self.output}: with --regress it must end in .csv")
-        given = [name for name in ("sequence", "fasta", "pdb", "cif", "chain", "per_residue") if getattr(self, name)]
+        options = ("sequence", "fasta", "pdb", "cif", "chain", "per_residue")
+        given = [f"--{option.replace('_', '-')}" for option in options if getattr(self, option)]
         require(not given, f"--regress uses means of the sequences of its table; remove {' and '.join(given)}")
         for words in self.compare:
             name, _, source = words.partition("=")

@@ -8,7 +8,7 @@ import pytest
 from data_prepare.errors import InputError
 from data_prepare.properties import INTERACTIONS, PAIR_PROPERTIES, RESIDUE_COLUMNS, RESIDUE_PROPERTIES
 from model.figures.prediction import draw_prediction, plot_prediction
-from model.inference.predict import Prediction
+from model.inference.prediction_files import Prediction
 
 
 @pytest.fixture

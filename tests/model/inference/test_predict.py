@@ -1,0 +1,264 @@
+"""Predicted properties, batches, and the files that hold predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from refusals import refused
+
+from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERTIES
+from model.config import ModelConfig
+from model.inference.batches import length_batches, residue_rows
+from model.inference.inputs import Protein
+from model.inference.predict import model_fingerprint, predict_missing, predict_properties, property_names
+from model.inference.prediction_files import PredictionFile, PredictionFolder, read_prediction, write_prediction
+from model.network.dance import DanceModel
+from model.network.tokenizer import VOCABULARY
+
+DATA = Path(__file__).resolve().parents[2] / "data" / "model"
+SEQUENCES = ["MKTAYIAKQRQISFVKSHFSRQ", "GGSLEEKL<eos><cls>MKV", "MKV", "XACDEFGHIKLMNPQRSTVWY", "M<mask>V"]
+PROTEINS = [Protein(name, sequence) for name, sequence in zip(["a", "b", "/", "c"], SEQUENCES, strict=False)]
+FORMS = pytest.mark.parametrize(("form", "name"), [(PredictionFolder, "out"), (PredictionFile, "out.h5")])
+
+
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_golden_values_of_the_residues(tiny_model: DanceModel, batch_size: int | None) -> None:
+    """Without chain linkers, <cls>, <eos> and padding, whose places are found here from the ids."""
+    golden = np.load(DATA / "tiny_seqdance.npz")
+    masked = zip(golden["in.input_ids"], golden["in.attention_mask"], strict=True)
+    sequences = ["".join(VOCABULARY[i] for i in ids[mask == 1][1:-1]) for ids, mask in masked]
+    for row, properties in enumerate(predict_properties(tiny_model, sequences, batch_size=batch_size)):
+        assert tuple(properties) == PROPERTIES
+        rows = np.flatnonzero(~np.isin(golden["in.input_ids"][row], (0, 1, 2)))
+        for name, values in properties.items():
+            expected = golden[f"out.{name}"][row][rows]
+            expected = expected[:, rows] if name in PAIR_PROPERTIES else expected
+            assert values.dtype == np.float32
+            np.testing.assert_allclose(values, expected, atol=1e-5, rtol=0, err_msg=name)
+
+
+def test_batches_and_single_sequences_agree(tiny_model: DanceModel) -> None:
+    together = predict_properties(tiny_model, SEQUENCES)
+    for sequence, found in zip(SEQUENCES, together, strict=True):
+        alone = predict_properties(tiny_model, sequence)
+        for name in PROPERTIES:
+            np.testing.assert_allclose(found[name], alone[name], atol=1e-5, rtol=0, err_msg=name)
+    shapes = together[1]["ss"].shape, together[1]["corr"].shape, together[4]["rmsf_nor"].shape
+    assert shapes == ((11, 8), (11, 11), (3,))
+    assert predict_properties(tiny_model, []) == []
+
+
+@pytest.mark.parametrize("labels", [[2, 0, 1], [7, 8, 9]])
+def test_labels_of_a_series_do_not_matter(tiny_model: DanceModel, labels: list[int]) -> None:
+    found = predict_properties(tiny_model, pd.Series(SEQUENCES[:3], index=labels), "rmsf_nor")
+    for one, expected in zip(found, predict_properties(tiny_model, SEQUENCES[:3], "rmsf_nor"), strict=True):
+        np.testing.assert_array_equal(one["rmsf_nor"], expected["rmsf_nor"])
+
+
+def test_rows_and_chains() -> None:
+    rows, chain = residue_rows("AC<eos><cls>D<mask>")
+    assert rows.tolist() == [1, 2, 5, 6]
+    assert chain.tolist() == [0, 0, 1, 1]
+    assert chain.dtype == np.int32
+
+
+def test_only_what_is_asked_for_is_computed(tiny_model: DanceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    forward = DanceModel.forward
+
+    def spy(self, *args, **kwargs):
+        asked.append((kwargs["residue"], kwargs["pair"]))
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(DanceModel, "forward", spy)
+    assert tuple(predict_properties(tiny_model, "MKV", "residue")) == RESIDUE_PROPERTIES
+    assert tuple(predict_properties(tiny_model, "MKV", ["corr", "vdw"])) == ("vdw", "corr")
+    assert tuple(predict_properties(tiny_model, "MKV", ["corr", "residue"])) == (*RESIDUE_PROPERTIES, "corr")
+    assert asked == [(True, False), (False, True), (True, True)]
+
+
+def test_the_mode_of_the_network_is_restored() -> None:
+    network = DanceModel(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64)).train()
+    first, second = (predict_properties(network, "MKVLA", "ss")["ss"] for _ in range(2))  # without dropout
+    np.testing.assert_array_equal(first, second)
+    assert network.training
+
+
+@pytest.mark.parametrize(
+    ("sequences", "options", "named"),
+    [
+        (["MKV", "MJV"], {}, ["sequence 2 of 2", "'J'"]),
+        (["MKV", ""], {}, ["sequence 2 of 2"]),
+        (["<eos><cls>"], {}, ["sequence 1 of 1"]),
+        ("MKV", {"properties": "rmsf"}, ["rmsf", "rmsf_nor"]),
+        ("MKV", {"properties": []}, ["rmsf_nor"]),
+        ("MKV", {"batch_size": 0}, ["batch size 0"]),
+    ],
+)
+def test_input_that_cannot_be_used(tiny_model: DanceModel, sequences, options: dict, named: list[str]) -> None:
+    refused(lambda: predict_properties(tiny_model, sequences, **options), *named)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 4 bytes")]
+)
+def test_exhausted_memory(tiny_model: DanceModel, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def forward(*_, **__):
+        raise error
+
+    monkeypatch.setattr(DanceModel, "forward", forward)
+    refused(lambda: predict_properties(tiny_model, ["MKV", "MKVL"]), "2 sequence", "6 tokens", "batch size")
+    refused(lambda: predict_properties(tiny_model, "MKV"), "1 sequence", "5 tokens", "pairs")
+    error.args = ("shapes",)
+    if not isinstance(error, torch.OutOfMemoryError):  # any other error is a fault of the program
+        with pytest.raises(RuntimeError, match="shapes"):
+            predict_properties(tiny_model, "MKV")
+
+
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 400))
+def test_batches_are_filled_to_their_capacity(lengths: list[int], budget: int) -> None:
+    batches = list(length_batches(lengths, None, lambda longest: budget // longest))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert [lengths[index] for batch in batches for index in batch] == sorted(lengths)
+    for batch, following in zip(batches, [*batches, []][1:], strict=True):
+        longest = max(lengths[index] for index in batch)
+        assert len(batch) == 1 or len(batch) * longest <= budget
+        if following:  # one more would have been too many
+            assert (len(batch) + 1) * lengths[following[0]] > budget
+    fixed = list(length_batches(lengths, 4, lambda longest: 1))
+    assert [len(batch) for batch in fixed] == [4] * (len(lengths) // 4) + [len(lengths) % 4] * (len(lengths) % 4 > 0)
+
+
+def test_property_names() -> None:
+    assert property_names("all") == PROPERTIES
+    assert property_names(("psi", "ss", "psi")) == ("ss", "psi")
+
+
+def test_fingerprint_depends_on_the_weights(tiny_model: DanceModel) -> None:
+    same = DanceModel(tiny_model.config)
+    same.load_state_dict(tiny_model.state_dict())
+    assert model_fingerprint(same) == model_fingerprint(tiny_model)
+    with torch.no_grad():
+        same.pair_pred_linear.bias[3] += 1e-3
+    assert model_fingerprint(same) != model_fingerprint(tiny_model)
+
+
+@FORMS
+def test_stored_predictions(tiny_model: DanceModel, tmp_path: Path, form: type, name: str) -> None:
+    """What is read is what was predicted; a second run adds what the first one lacks and keeps the rest."""
+    made = dict(zip(PROTEINS, predict_properties(tiny_model, SEQUENCES[:4]), strict=True))
+    for chosen, expected in ((PROTEINS[:2], PROTEINS[:2]), (PROTEINS, PROTEINS[2:]), (PROTEINS, [])):
+        store = form(tmp_path / name, "f00", PROPERTIES)
+        assert predict_missing(tiny_model, chosen, store) == expected
+    for protein in PROTEINS:
+        found = store.read(protein)
+        assert (found.name, found.sequence, found.model) == (protein.name, protein.sequence, "f00")
+        np.testing.assert_array_equal(found.chain, residue_rows(protein.sequence)[1])
+        assert tuple(found.properties) == PROPERTIES
+        for prop, values in found.properties.items():
+            assert values.dtype == np.float32
+            np.testing.assert_allclose(values, made[protein][prop], atol=1e-5, rtol=0)
+    assert not list(tmp_path.glob(".*"))
+    if form is PredictionFile:
+        with h5py.File(store.output) as file:
+            assert set(file) == {"a", "b", "_", "c"}
+            assert file["b"]["sequence"].asstr()[()] == SEQUENCES[1]
+
+
+@FORMS
+@pytest.mark.parametrize(
+    ("protein", "network", "properties", "named"),
+    [
+        (Protein("a", "MKL"), "f00", ["ss"], ["a", "sequence"]),
+        (Protein("a", "MKV"), "f01", ["ss"], ["a", "model"]),
+        (Protein("a", "MKV"), "f00", ["ss", "corr"], ["a", "corr"]),
+    ],
+)
+def test_another_prediction_is_not_mixed_in(
+    tiny_model: DanceModel, tmp_path: Path, form: type, name: str, protein: Protein, network: str, properties, named
+) -> None:
+    output = tmp_path / name
+    predict_missing(tiny_model, [Protein("a", "MKV")], form(output, "f00", ["ss", "rmsf_nor"]))
+    assert form(output, "f00", ["ss"]).has(Protein("a", "MKV"))
+    refused(lambda: predict_missing(tiny_model, [protein], form(output, network, properties)), output, *named)
+
+
+def test_damaged_predictions(tiny_model: DanceModel, tmp_path: Path) -> None:
+    store = PredictionFolder(tmp_path, "f00", ["ss"])
+    predict_missing(tiny_model, PROTEINS[:1], store)
+    path = tmp_path / "a.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    refused(lambda: read_prediction(path), path, "a prediction")
+    refused(lambda: store.has(PROTEINS[0]), path)
+    np.savez(path, chain=np.zeros(3))
+    refused(lambda: read_prediction(path), path, "a prediction")
+    refused(lambda: read_prediction(tmp_path / "b.npz"), "b.npz", "no such file")
+    (tmp_path / "a.h5").write_bytes(b"no HDF5")
+    refused(lambda: PredictionFile(tmp_path / "a.h5", "f00", ["ss"]), "a.h5", "HDF5")
+    refused(lambda: read_prediction(tmp_path / "a.h5", "a"), "a.h5, a")
+
+
+@pytest.mark.parametrize("content", ["dataset", "group", "attribute"])
+def test_hdf5_files_of_other_things_stay(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        if content == "dataset":
+            file["embedding"] = np.zeros((2, 3))
+        elif content == "group":
+            file["b/embedding"] = np.zeros((2, 3))
+        else:
+            file.attrs["model"] = "f00"
+    refused(lambda: PredictionFile(path, "f00", ["ss"]), path, "--output")
+
+
+class TestInterrupted:
+    """An HDF5 run that was killed loses nothing that it had finished."""
+
+    def parts(self, tiny_model: DanceModel, output: Path, proteins: list[Protein]) -> PredictionFile:
+        """Parts as a killed run leaves them, marked by a number that no network predicts."""
+        store = PredictionFile(output, "f00", ["ss"])
+        predict_missing(tiny_model, proteins, PredictionFolder(output.parent / "npz", "f00", ["ss"]))
+        for protein in proteins:
+            prediction = PredictionFolder(output.parent / "npz", "f00", ["ss"]).read(protein)
+            prediction.properties["ss"][:] = 7
+            write_prediction(store.path(protein), prediction)
+        return store
+
+    def test_parts_are_used(self, tiny_model: DanceModel, tmp_path: Path) -> None:
+        store = self.parts(tiny_model, tmp_path / "out.h5", PROTEINS[:2])
+        assert predict_missing(tiny_model, PROTEINS, store) == PROTEINS[2:]
+        assert [bool((store.read(protein).properties["ss"] == 7).all()) for protein in PROTEINS] == [1, 1, 0, 0]
+        assert not store.parts.folder.exists()
+
+    @pytest.mark.parametrize("change", ["model", "properties", "sequence"])
+    def test_parts_of_something_else_are_not(self, tiny_model: DanceModel, tmp_path: Path, change: str) -> None:
+        self.parts(tiny_model, tmp_path / "out.h5", PROTEINS[:1])
+        network, properties = "f01" if change == "model" else "f00", ["ss", "psi"][: 1 + (change == "properties")]
+        protein = Protein("a", "MKV") if change == "sequence" else PROTEINS[0]
+        store = PredictionFile(tmp_path / "out.h5", network, properties)
+        assert predict_missing(tiny_model, [protein], store) == [protein]
+        assert store.read(protein).properties["ss"].max() < 1
+
+    def test_parts_of_other_proteins_stay(self, tiny_model: DanceModel, tmp_path: Path) -> None:
+        self.parts(tiny_model, tmp_path / "out.h5", PROTEINS[:2])
+        predict_missing(tiny_model, PROTEINS[2:], PredictionFile(tmp_path / "out.h5", "f00", ["ss"]))
+        store = PredictionFile(tmp_path / "out.h5", "f00", ["ss"])
+        assert predict_missing(tiny_model, PROTEINS, store) == []
+        assert (store.read(PROTEINS[0]).properties["ss"] == 7).all()
+        assert not store.parts.folder.exists()
+
+    def test_killed_before_the_parts_were_removed(self, tiny_model: DanceModel, tmp_path: Path) -> None:
+        output = tmp_path / "out.h5"
+        predict_missing(tiny_model, PROTEINS, self.parts(tiny_model, output, PROTEINS))
+        before = output.stat().st_mtime_ns
+        store = self.parts(tiny_model, output, PROTEINS[1:])
+        assert predict_missing(tiny_model, PROTEINS, store) == []
+        assert output.stat().st_mtime_ns == before
+        assert not store.parts.folder.exists()

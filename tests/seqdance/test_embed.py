@@ -1,0 +1,122 @@
+"""The command `seqdance embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from refusals import command_refused
+
+from model.evaluation.regression import read_splits, regress
+from model.inference.embed import embed
+from seqdance.commands.embed import main
+
+SEQUENCES = ["MKTAYIAKQRQ", "GGSLEEKL<eos><cls>MKV", "MKV"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """in.fasta, and table.csv: 40 short sequences in 20 clusters, two targets (one with a gap)."""
+    monkeypatch.chdir(tmp_path)
+    Path("in.fasta").write_text("".join(f">p{k}\n{sequence}\n" for k, sequence in enumerate(SEQUENCES)))
+    random = np.random.default_rng(0)
+    sequences = ["".join(random.choice(list("ACDEFGHIKL"), random.integers(5, 30))) for _ in range(40)]
+    table = pd.DataFrame({"name": [f"p{k}" for k in range(40)], "sequence": sequences})
+    table["cluster"] = [f"c{k // 2}" for k in range(40)]
+    table["length"] = table["sequence"].str.len()
+    table["other"] = random.normal(size=40).round(3).astype(str)
+    table.loc[3, "other"] = ""
+    table.to_csv("table.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def run(tiny_model_folder: Path):
+    """Run the command with the tiny network."""
+    return lambda options: main(["--model", str(tiny_model_folder), "--device", "cpu", *options.split()])
+
+
+def test_embeddings(run, tiny_model, folder: Path, capsys) -> None:
+    expected = embed(tiny_model, SEQUENCES)
+    run("--fasta in.fasta --output e.npy")
+    assert capsys.readouterr().out.split() == ["e.npy", "e.txt"]
+    np.testing.assert_allclose(np.load("e.npy"), expected, atol=1e-5, rtol=0)
+    run("--fasta in.fasta --output e.h5 --batch-size 1")
+    with h5py.File("e.h5") as file:
+        np.testing.assert_allclose(file["embedding"], expected, atol=1e-5, rtol=0)
+    run("--fasta in.fasta --output e.h5 --per-residue")
+    with h5py.File("e.h5") as file:
+        assert {name: len(rows) for name, rows in file.items()} == {"p0": 11, "p1": 11, "p2": 3}
+
+
+def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, capsys) -> None:
+    """The numbers of the Python functions, beside another embedding from a file and from a model."""
+    table = pd.read_csv("table.csv")
+    other = np.random.default_rng(1).normal(size=(40, 3))
+    np.save("other.npy", other)
+    options = "--regress table.csv --target length other --components 5 --repeats 4 --seed 3 --output results.csv"
+    run(f"{options} --compare random=other.npy again={tiny_model_folder}")
+    assert capsys.readouterr().out.splitlines()[-2:] == ["results.csv", "results_summary.csv"]
+    own = embed(tiny_model, table["sequence"].tolist())
+    splits = read_splits(table, 4, 3)
+    embeddings = {"model": own, "random": other, "again": own}
+    expected = regress(embeddings, table[["length", "other"]], splits, components=5)
+    found, summary = pd.read_csv("results.csv"), pd.read_csv("results_summary.csv")
+    pd.testing.assert_frame_equal(found, expected, atol=1e-4, rtol=1e-3, check_dtype=False)
+    assert found.query("target == 'other'")[["train", "test"]].sum(axis=1).eq(39).all()
+    assert len(summary) == 3 * 2 * 2
+    assert summary["splits"].eq(4).all()
+    assert not list(folder.glob(".*"))
+
+
+def test_splits_of_the_table(run, folder: Path) -> None:
+    table = pd.read_csv("table.csv")
+    table["split_0"] = ["test" if k % 5 == 0 else "train" for k in range(40)]
+    table.to_csv("table.csv", index=False)
+    run("--regress table.csv --target length --output r.csv")
+    found = pd.read_csv("r.csv")
+    assert found[["split", "features", "test"]].to_numpy().tolist() == [["split_0", "all", 8], ["split_0", "pc200", 8]]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ("--fasta in.fasta --output e.txt", ["--output e.txt", ".h5", ".npy"]),
+        ("--fasta in.fasta --output e.npy --per-residue", ["--output e.npy", ".h5"]),
+        ("--fasta in.fasta --output folder.h5", ["folder.h5"]),
+        ("--output e.h5", ["--sequence", "--fasta"]),
+        ("--fasta slash.fasta --output e.h5 --per-residue", ["a/b"]),
+        ("--fasta in.fasta --output e.h5 --batch-size 0", ["--batch-size 0"]),
+        ("--regress table.csv --output r.csv", ["--regress", "--target"]),
+        ("--target length --fasta in.fasta --output e.h5", ["--target", "--regress"]),
+        ("--regress table.csv --target length --output e.h5", ["--output e.h5", ".csv"]),
+        ("REGRESS size", ["table.csv", "size"]),
+        ("REGRESS name", ["table.csv", "line 2", "name", "p0"]),
+        ("REGRESS length --fasta in.fasta", ["--regress", "fasta"]),
+        ("REGRESS length --per-residue", ["--regress", "per-residue"]),
+        ("REGRESS length --components 0", ["--components 0"]),
+        ("REGRESS length --repeats 0", ["--repeats 0"]),
+        ("REGRESS length --seed -1", ["--seed -1"]),
+        ("REGRESS length --compare x.npy", ["--compare x.npy"]),
+        ("REGRESS length --compare model=x.npy", ["--compare", "model"]),
+        ("REGRESS length --compare a=x.npy a=y.npy", ["--compare"]),
+        ("REGRESS length --compare a=x.npy", ["x.npy", "(3, 2)"]),
+        ("--regress bad.csv --target y --output r.csv", ["bad.csv, line 3", "residue 2", "'-'"]),
+        ("--regress bad.csv --target z --output r.csv", ["bad.csv", "line 3", "z", "inf"]),
+        ("--regress none.csv --target y --output r.csv", ["none.csv"]),
+        ("--regress split.csv --target y --output r.csv", ["split.csv", "split_0", "valid"]),
+    ],
+)
+def test_options_that_cannot_be_used(tiny_model_folder: Path, folder: Path, capsys, options: str, named: list) -> None:
+    np.save("x.npy", np.zeros((3, 2)))
+    Path("bad.csv").write_text("sequence,y,z,cluster\nMKV,1,1,a\nM-V,2,inf,b\n")
+    Path("split.csv").write_text("sequence,y,split_0\nMKV,1,train\nMAV,2,valid\n")
+    Path("slash.fasta").write_text(">a/b\nMKV\n")
+    Path("folder.h5").mkdir()
+    before = set(folder.iterdir())
+    words = options.replace("REGRESS", "--regress table.csv --output r.csv --target").split()
+    command_refused(main, ["--model", tiny_model_folder, *words], capsys, *named)
+    assert set(folder.iterdir()) == before
