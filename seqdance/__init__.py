@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from data_prepare.dataset.store import FeatureStore
     from model.config import ModelConfig
-    from model.inference.attention import attention_maps, attention_metrics
+    from model.evaluation.attention import attention_metrics
+    from model.inference.attention import attention_maps
     from model.inference.embed import embed
     from model.inference.predict import predict_properties
     from model.mutations.score import all_single_mutants, combine_scores, property_changes, score_mutations
@@ -47,7 +48,7 @@ _MODULE_OF = {
     "ModelConfig": "model.config",
     "all_single_mutants": "model.mutations.score",
     "attention_maps": "model.inference.attention",
-    "attention_metrics": "model.inference.attention",
+    "attention_metrics": "model.evaluation.attention",
     "combine_scores": "model.mutations.score",
     "embed": "model.inference.embed",
     "load_esm2_encoder": "model.network.dance",

@@ -38,16 +38,20 @@ def mean_ranks(place: Any, counts: Any) -> Any:
 def pearson(first: Values, second: Values, weights: NDArray[np.float64] | None = None) -> float:
     """Pearson's correlation; value i counts `weights[i]` times. NaN for fewer than 3 values or a constant side."""
     x, y = _float64(first), _float64(second)
-    weight = x * 0 + 1 if weights is None else weights
-    total = float(weight.sum())
+    total = len(x) if weights is None else float(weights.sum())
     if total < MIN_VALUES:
         return math.nan
-    tiny = [total * (ROUNDING * float(abs(side).max())) ** 2 for side in (x, y)]
-    x, y = x - weight @ x / total, y - weight @ y / total
-    variances = [float(weight @ (side * side)) for side in (x, y)]  # times the total
-    if variances[0] <= tiny[0] or variances[1] <= tiny[1]:
+    largest = [max(float(side.max()), -float(side.min())) for side in (x, y)]
+    if weights is None:
+        x, y = x - x.mean(), y - y.mean()
+        weighted_x, weighted_y = x, y
+    else:
+        x, y = x - weights @ x / total, y - weights @ y / total
+        weighted_x, weighted_y = weights * x, weights * y
+    variances = float(weighted_x @ x), float(weighted_y @ y)  # times the total
+    if any(variance <= total * (ROUNDING * value) ** 2 for variance, value in zip(variances, largest, strict=True)):
         return math.nan
-    return float(weight @ (x * y)) / math.sqrt(variances[0] * variances[1])
+    return float(weighted_x @ y) / math.sqrt(variances[0] * variances[1])
 
 
 def spearman(first: Values, second: Values) -> float:

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.files import check_output
-from model.figures.prediction import plot_prediction
+from model.figures.prediction import draw_prediction
+from model.figures.save import save_figure
 from model.inference.b_factors import check_copy, write_b_factors
 from model.inference.inputs import file_names
 from model.inference.predict import model_fingerprint, predict_missing, property_names
@@ -70,7 +71,7 @@ def predict(options: PredictOptions) -> list[Path]:
         figures = {protein: folder / f"{name}.png" for protein, name in zip(proteins, names, strict=True)}
         stale = [protein for protein, path in figures.items() if protein in predicted or not path.exists()]
         for protein in tqdm(stale, unit="figure", disable=not stale):
-            plot_prediction(store.read(protein), figures[protein])
+            save_figure(draw_prediction(store.read(protein)), figures[protein], dpi=110)
         written += figures.values() if len(figures) == 1 else [folder]
     if options.write_pdb and options.structure:
         rmsf = store.read(proteins[0]).properties["rmsf_nor"]

@@ -1,4 +1,4 @@
-"""`seqdance attention`: maps to files, analysis of a store, resumed work, pictures, wrong input."""
+"""`seqdance attention`: maps to files, analysis of a store, resuming, figures, wrong input."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from refusals import command_refused
 
-import seqdance.commands.attention
+import seqdance.commands.attention as command
 from data_prepare.dataset.store import FeatureStore, StoreWriter
 from data_prepare.dataset.table import write_table
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from model.config import ModelConfig
-from model.inference.attention import METRICS, attention_maps, attention_metrics
+from model.evaluation import attention as evaluation
+from model.evaluation.attention import METRICS, attention_metrics
+from model.figures.attention import draw_analysis
+from model.inference.attention import attention_maps
 from model.inference.inputs import file_name
 from model.network.dance import DanceModel, load_model
-from seqdance.commands.attention import AttentionConfig, analyse, draw_analysis, main
+from seqdance.commands.attention import main
 
 SEQUENCES = {
     "one": ("MKTAYIAKQRQISFVKSHF", "ATLAS", "test"),
@@ -29,6 +33,7 @@ SEQUENCES = {
     "modes": ("MKTAYIAKQRQ<eos><cls>FVKSHFSRQL", "proteinflow_sabdab", "test"),
     "other": ("MKTAYIAKQRQISF", "ATLAS", "train"),
 }
+ROWS = [(name, *values) for name, values in SEQUENCES.items()]
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +48,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with features.h5 and table.csv."""
     folder = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(2)
-    rows = []
     with StoreWriter(folder / "features.h5") as store:
-        for name, (sequence, source, label) in SEQUENCES.items():
+        for name, (sequence, source, _) in SEQUENCES.items():
             chains = [len(chain) for chain in sequence.split("<eos><cls>")]
             n = sum(chains)
             correlation = random.uniform(-1, 1, (3, n, n))
@@ -56,88 +60,85 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 contacts = random.random((n, n, 9)) * (random.random((n, n, 9)) < 0.05)
                 pair = np.concatenate([contacts, correlation[0][..., None] / 2], axis=-1)
                 store.add(name, *md_entry(random.random((n, 47)), pair, chains))
-            rows.append((name, sequence, source, label))
-    write_table(folder / "table.csv", pd.DataFrame(rows, columns=["name", "modify_seq", "source", "label"]))
+    write_table(folder / "table.csv", pd.DataFrame(ROWS, columns=["name", "modify_seq", "source", "label"]))
     return folder
 
 
-def options(model: Path, data: Path, output: Path) -> list[str]:
-    return [
-        *("--model", str(model), "--device", "cpu", "--output", str(output)),
-        *("--store", str(data / "features.h5"), "--table", str(data / "table.csv")),
-    ]
+def words(model: Path, output: Path, *more: object) -> list[str]:
+    return [str(word) for word in ("--model", model, "--device", "cpu", "--output", output, *more)]
+
+
+def of_store(model: Path, data: Path, output: Path, *more: object) -> list[str]:
+    return words(model, output, "--store", data / "features.h5", "--table", data / "table.csv", *more)
 
 
 @pytest.fixture
-def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what takes most of the time of so small an analysis."""
-    monkeypatch.setattr(seqdance.commands.attention, "draw_analysis", lambda *_: Figure())
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list:
+    """Examples of the figures, which are not drawn: that takes most of the time of so small an analysis."""
+    examples: list = []
+    monkeypatch.setattr(command, "draw_analysis", lambda *args: examples.append(args[2]) or Figure())
+    return examples
 
 
-# --- maps of sequences -------------------------------------------------------------------------------------------
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens of the entries that are measured, not resumed."""
+    sizes: list[int] = []
+
+    def counted(maps, pair, form):
+        sizes.append(len(maps))
+        return attention_metrics(maps, pair, form)
+
+    monkeypatch.setattr(evaluation, "attention_metrics", counted)
+    return sizes
+
+
+# maps of sequences
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])
 def test_maps_of_a_fasta_file(model: Path, tmp_path: Path, capsys, suffix: str) -> None:
+    """A name is neither a path nor a group in the output."""
+    proteins = {"first": "MKTAYIAK", "second/1-4": "ACDE<eos><cls>FGH", ".": "MK", "..": "MKTAY"}
     fasta, output = tmp_path / "two.fasta", tmp_path / "out" / f"maps{suffix}"
-    fasta.write_text(">first\nMKTAYIAK\n>second/1-4\nACDE<eos><cls>FGH\n")
-    main(["--model", str(model), "--fasta", str(fasta), "--output", str(output), "--plot", "--device", "cpu"])
-    pictures = [output.with_name(f"maps_{name}.png") for name in ("first", "second_1-4")]
+    fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in proteins.items()))
+    main(words(model, output, "--fasta", fasta, "--plot"))
+    pictures = [output.with_name(f"maps_{name}.png") for name in ("first", "second_1-4", "_", "_.")]
     assert capsys.readouterr().out.split() == [str(output), *map(str, pictures)]
     assert sorted(output.parent.iterdir()) == sorted([output, *pictures])  # nothing temporary is left
     network = load_model(model, "cpu")
     with np.load(output) if suffix == ".npz" else h5py.File(output) as file:
-        for name, sequence in (("first", "MKTAYIAK"), ("second/1-4", "ACDE<eos><cls>FGH")):
+        assert set(file) == {file_name(name) for name in proteins}
+        for name, sequence in proteins.items():
             np.testing.assert_array_equal(file[file_name(name)][:], attention_maps(network, sequence))
             if suffix == ".h5":
                 assert file[file_name(name)].attrs["sequence"] == sequence
-    for picture in pictures:
-        assert len(np.unique(matplotlib.image.imread(picture)[..., 0])) > 50  # colours of maps
+    assert len(np.unique(matplotlib.image.imread(pictures[1])[..., 0])) > 50  # colours of maps
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".h5"])
-def test_names_with_signs(model: Path, tmp_path: Path, suffix: str) -> None:
-    """A name is neither a path nor a group in the output."""
-    fasta, output = tmp_path / "p.fasta", tmp_path / f"maps{suffix}"
-    fasta.write_text(">a\nMKT\n>a/b\nMKTA\n>.\nMK\n>..\nMKTAY\n")
-    main(["--model", str(model), "--fasta", str(fasta), "--output", str(output), "--plot", "--device", "cpu"])
-    with np.load(output) if suffix == ".npz" else h5py.File(output) as file:
-        assert {name: len(file[name]) for name in file} == {"a": 5, "a_b": 6, "_": 4, "_.": 7}
-    assert {path.name for path in tmp_path.glob("*.png")} == {f"maps_{name}.png" for name in ("a", "a_b", "_", "_.")}
-
-
-def test_half_precision_and_residues_only(model: Path, tmp_path: Path) -> None:
-    output = tmp_path / "maps.npz"
-    words = ["--model", str(model), "--sequence", "MKTAYIAK", "--output", str(output), "--device", "cpu"]
-    main([*words, "--precision", "float16", "--residues-only", "--plot"])
-    maps = np.load(output)["sequence"]
-    assert maps.shape == (8, 8, 6)
-    assert maps.dtype == np.float16
+@pytest.mark.parametrize("option", ["--dtype", "--precision"])
+def test_half_precision_and_residues_only(model: Path, tmp_path: Path, option: str) -> None:
+    main(words(model, tmp_path / "maps.npz", "--sequence", "MKTAYIAK", option, "float16", "--residues-only", "--plot"))
+    maps = np.load(tmp_path / "maps.npz")["sequence"]
+    assert (maps.shape, maps.dtype) == ((8, 8, 6), np.float16)
     whole = attention_maps(load_model(model, "cpu"), "MKTAYIAK")[1:-1, 1:-1]
     np.testing.assert_allclose(maps, whole, rtol=1e-3, atol=1e-6)
     assert (tmp_path / "maps.png").is_file()
 
 
-# --- analysis of a store -----------------------------------------------------------------------------------------
-
-
-def test_picture_of_a_single_kind_without_an_example() -> None:
-    """Normal modes only, no value at all: grey heat maps."""
-    columns = {name: np.full(6, np.nan) for name in METRICS["paper", 3]}
-    counts = {f"{name}_proteins": np.zeros(6, int) for name in METRICS["paper", 3]}
-    figure = draw_analysis(pd.DataFrame(columns | counts), 2, None)
-    assert sum(bool(axes.images) for axes in figure.axes) == len(METRICS["paper", 3])
+# analysis of a store
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("form", ["notebook", "paper"])
 def test_analysis_is_that_of_each_entry(model: Path, data: Path, tmp_path: Path, capsys, form) -> None:
     output = tmp_path / "x" / "attention.csv"
-    main([*options(model, data, output), "--form", form])
+    main(of_store(model, data, output, "--form", form))
     written = [output, output.with_name("attention_best.csv"), output.with_suffix(".png")]
     shown = capsys.readouterr().out.splitlines()
     assert shown[-3:] == list(map(str, written))
+    assert sorted(output.parent.iterdir()) == sorted(written)  # the results of single entries are removed
 
     network, expected = load_model(model, "cpu"), {}
     with FeatureStore(data / "features.h5") as store:
@@ -166,109 +167,109 @@ def test_analysis_is_that_of_each_entry(model: Path, data: Path, tmp_path: Path,
         assert (row["layer"], row["head"]) == divmod(row["map"], 2)
     lowest = means["co_move_neg_spearman"].min()
     assert any(line.startswith("co_move_neg_spearman") and f"{lowest:.3f}" in line for line in shown)
-    picture = matplotlib.image.imread(written[2])
-    assert len(np.unique(picture[..., 0])) > 100
+    assert len(np.unique(matplotlib.image.imread(written[2])[..., 0])) > 100
 
 
-@pytest.mark.usefixtures("no_picture")
-def test_interrupted_work_goes_on(model: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
+def test_interrupted_run_resumes(model: Path, data: Path, tmp_path: Path, monkeypatch, measured, drawn) -> None:
+    """Up to the last step; damaged results, and those of other settings or data, are made again."""
     output = tmp_path / "attention.csv"
-    main(options(model, data, output))
-    results = sorted((tmp_path / "attention.entries").iterdir())
-    assert [path.stem for path in results] == ["modes", "one", "tiny", "two"]
-    contents = [path.read_bytes() for path in [output, tmp_path / "attention_best.csv"]]
 
-    measured = []
-    monkeypatch.setattr(
-        seqdance.commands.attention,
-        "attention_metrics",
-        lambda maps, pair, form: measured.append(len(maps)) or attention_metrics(maps, pair, form),
-    )
-    main(options(model, data, output))
+    def interrupt(*_: object) -> Figure:
+        raise KeyboardInterrupt
+
+    def interrupted(*more: object) -> list[int]:
+        measured.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(command, "draw_analysis", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                main(of_store(model, data, output, *more))
+        return measured.copy()
+
+    assert interrupted() == [21, 22, 4, 25]
+    assert interrupted() == []
+    for path, lost in zip(sorted((tmp_path / ".attention.csv.parts").iterdir()), (True, False), strict=False):
+        path.unlink() if lost else path.write_bytes(path.read_bytes()[:100])
+    assert len(interrupted()) == 2
+    assert interrupted("--form", "paper") == [21, 22, 4, 25]
+    assert interrupted("--length", 10) == [10, 10, 4, 10]
+    other = tmp_path / "other"
+    DanceModel(ModelConfig(hidden=16, layers=3, heads=2, feed_forward=16)).save_pretrained(other)
+    assert interrupted("--model", other) == [21, 22, 4, 25]
+    os.utime(data / "features.h5")
+    assert interrupted() == [21, 22, 4, 25]
+
+    measured.clear()
+    main(of_store(model, data, output))
     assert measured == []
-    results[0].unlink()  # was not made yet
-    results[1].write_bytes(results[1].read_bytes()[:100])  # not written by this program
-    main(options(model, data, output))
-    assert measured == [21, 25]
-    assert contents == [path.read_bytes() for path in [output, tmp_path / "attention_best.csv"]]
+    contents = output.read_bytes(), (tmp_path / "attention_best.csv").read_bytes()
+    assert not (tmp_path / ".attention.csv.parts").exists()
+    main(of_store(model, data, output))
+    assert measured == [21, 22, 4, 25]
+    assert contents == (output.read_bytes(), (tmp_path / "attention_best.csv").read_bytes())
 
 
-@pytest.mark.usefixtures("no_picture")
-@pytest.mark.parametrize("change", ["form", "length", "model", "store"])
-def test_other_settings_do_not_trust_old_results(model: Path, data: Path, tmp_path: Path, monkeypatch, change) -> None:
-    output = tmp_path / "attention.csv"
-    main(options(model, data, output))
-    words = options(model, data, output)
-    if change == "form":
-        words += ["--form", "paper"]
-    elif change == "length":
-        words += ["--length", "10"]
-    elif change == "model":
-        DanceModel(ModelConfig(hidden=16, layers=3, heads=2, feed_forward=16)).save_pretrained(tmp_path / "other")
-        words[1] = str(tmp_path / "other")
-    else:
-        os.utime(data / "features.h5")
-    sizes = []
-    monkeypatch.setattr(
-        seqdance.commands.attention,
-        "attention_metrics",
-        lambda maps, pair, form: sizes.append(len(maps)) or attention_metrics(maps, pair, form),
-    )
-    main(words)
-    assert sizes == ([10, 10, 4, 10] if change == "length" else [21, 22, 4, 25])
-
-
-def test_limit_label_and_example(model: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
-    drawn = []
-    monkeypatch.setattr(seqdance.commands.attention, "draw_analysis", lambda *words: drawn.append(words[2]) or Figure())
-    config = {
-        "model": str(model),
-        "output": tmp_path / "a.csv",
-        "store": data / "features.h5",
-        "table": data / "table.csv",
-        "device": "cpu",
-    }
-    analyse(AttentionConfig(**config, limit=1, example="modes"))
+def test_limit_label_and_example(model: Path, data: Path, tmp_path: Path, drawn, capsys) -> None:
+    output = tmp_path / "a.csv"
+    main(of_store(model, data, output, "--limit", 1, "--example", "modes"))
     assert drawn[-1].name == "modes"
-    assert {path.stem for path in (tmp_path / "a.entries").iterdir()} == {"one", "two", "modes"}
+    assert drawn[-1].chain.tolist() == [0] * 11 + [1] * 10
     assert set(pd.read_csv(tmp_path / "a_best.csv")["name"]) == {"one", "two", "modes"}
-    analyse(AttentionConfig(**config, label="train"))
+    main(of_store(model, data, output, "--label", "train", "--length", 8))
     assert set(pd.read_csv(tmp_path / "a_best.csv")["name"]) == {"other"}
-    assert drawn[-1].name == "other"
-    analyse(AttentionConfig(**config, example="tiny"))  # has no map to draw
+    assert (drawn[-1].name, drawn[-1].attention.shape) == ("other", (7, 7))
+    main(of_store(model, data, output, "--example", "tiny"))  # has no map to draw
     assert drawn[-1] is None
-    with pytest.raises(SystemExit):
-        main([*options(model, data, tmp_path / "a.csv"), "--example", "other"])
+    command_refused(main, of_store(model, data, output, "--example", "other"), capsys, "--example other")
 
 
-# --- wrong input -------------------------------------------------------------------------------------------------
+def test_example_shows_its_best_map(model: Path, data: Path, tmp_path: Path, drawn) -> None:
+    output = tmp_path / "a.csv"
+    main(of_store(model, data, output, "--form", "paper"))
+    best = pd.read_csv(tmp_path / "a_best.csv")
+    best = best[best["metric"] == "co_move_posi_spearman"].sort_values("value")
+    example = drawn[-1]
+    row = best.iloc[len(best) // 2]
+    assert example.name == row["name"]
+    assert f"layer {row['layer']}, head {row['head']}, Spearman {row['value']:.2f}" in example.title
+    whole = attention_maps(load_model(model, "cpu"), SEQUENCES[row["name"]][0])[1:-1, 1:-1, row["map"]]
+    np.testing.assert_allclose(example.attention, (whole + whole.T) / 2, atol=1e-7)
+    with FeatureStore(data / "features.h5") as store:
+        np.testing.assert_array_equal(example.comovement, store.read(row["name"])[1][1:-1, 1:-1, 9])
+
+
+def test_figure_of_normal_modes_alone_without_an_example() -> None:
+    """No value at all: grey heat maps."""
+    columns = {name: np.full(6, np.nan) for name in METRICS["paper", 3]}
+    counts = {f"{name}_proteins": np.zeros(6, int) for name in METRICS["paper", 3]}
+    figure = draw_analysis(pd.DataFrame(columns | counts), 2, None)
+    assert sum(bool(axes.images) for axes in figure.axes) == len(METRICS["paper", 3])
+
+
+# wrong input
+
+STORE = ("--store", "f.h5", "--table", "t.csv")
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("output", "options", "named"),
     [
-        (["--sequence", "MKT", "--output", "maps.txt"], "maps are written as .npz, .h5"),
-        (["--sequence", "MJT", "--output", "maps.npz"], "'J' is not an amino acid"),
-        (["--output", "maps.npz"], "exactly one of"),
-        (["--sequence", "MKT", "--table", "t.csv", "--output", "maps.npz"], "goes with --store"),
-        (["--sequence", "MKT", "--store", "f.h5", "--table", "t.csv", "--output", "a.csv"], "give one of them"),
-        (["--fasta", "slash.fasta", "--output", "m.npz"], "a/b and a_b would both be written as a_b; rename one"),
-        (["--store", "f.h5", "--output", "a.csv"], "--table is missing"),
-        (["--store", "f.h5", "--table", "t.csv", "--output", "a.npz"], "written as .csv"),
-        (["--store", "f.h5", "--table", "t.csv", "--output", "a.csv", "--plot"], "are for sequences"),
-        (["--store", "f.h5", "--table", "t.csv", "--output", "a.csv", "--precision", "float16"], "are for sequences"),
-        (["--store", "f.h5", "--table", "t.csv", "--output", "a.csv"], "no such file: --table t.csv, --store f.h5"),
-        (["--store", "f.h5", "--table", "t.csv", "--output", "a.csv", "--limit", "0"], "at least 1"),
+        ("maps.txt", ("--sequence", "MKT"), ["maps.txt", ".npz", ".h5"]),
+        ("maps.npz", ("--sequence", "MJT"), ["'J'"]),
+        ("maps.npz", (), ["--sequence", "--fasta"]),
+        ("maps.npz", ("--sequence", "MKT", "--table", "t.csv"), ["--table", "--store"]),
+        ("maps.npz", ("--fasta", "slash.fasta"), ["a/b", "a_b"]),
+        ("a.csv", ("--sequence", "MKT", *STORE), ["--store", "--sequence"]),
+        ("a.csv", ("--store", "f.h5"), ["--table"]),
+        ("a.npz", STORE, ["a.npz", ".csv"]),
+        ("a.csv", (*STORE, "--plot"), ["--plot"]),
+        ("a.csv", (*STORE, "--dtype", "float16"), ["--dtype"]),
+        ("a.csv", STORE, ["--table t.csv", "--store f.h5"]),
+        ("a.csv", (*STORE, "--limit", "0"), ["--limit 0"]),
+        ("a.csv", (*STORE, "--length", "0"), ["--length 0"]),
     ],
 )
-def test_wrong_input_is_one_line(tmp_path: Path, monkeypatch, capsys, words, reason) -> None:
-    """Before the model is loaded, of which there is none here."""
+def test_wrong_input_is_refused_at_once(tmp_path, monkeypatch, capsys, output, options, named) -> None:
     monkeypatch.chdir(tmp_path)
     Path("slash.fasta").write_text(">a/b\nMKT\n>a_b\nMKT\n")
-    with pytest.raises(SystemExit) as left:
-        main(["--model", "none", "--device", "cpu", *words])
-    assert left.value.code == 2
-    (shown,) = capsys.readouterr().err.splitlines()
-    assert shown.startswith("error: ")
-    assert reason in shown
+    command_refused(main, words(Path("none"), Path(output), *options), capsys, *named)
     assert os.listdir() == ["slash.fasta"]

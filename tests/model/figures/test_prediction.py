@@ -4,10 +4,11 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+from refusals import refused
 
-from data_prepare.errors import InputError
 from data_prepare.properties import INTERACTIONS, PAIR_PROPERTIES, RESIDUE_COLUMNS, RESIDUE_PROPERTIES
-from model.figures.prediction import draw_prediction, plot_prediction
+from model.figures.prediction import draw_prediction
+from model.figures.save import save_figure
 from model.inference.prediction_files import Prediction
 
 
@@ -62,7 +63,7 @@ def test_every_panel_shows_its_numbers(prediction: Prediction) -> None:
 
 def test_shares_of_states_are_stacked(prediction: Prediction) -> None:
     """The top of the first area is the share of the alpha helix (column 2), flat over the width of a residue."""
-    axes = panel(draw_prediction(prediction), "DSSP share")
+    axes = panel(draw_prediction(prediction), "DSSP fraction")
     helix = prediction.properties["ss"][:, 2]
     area = axes.collections[0].get_paths()[0].vertices
     for residue, share in enumerate(helix, start=1):
@@ -78,15 +79,13 @@ def test_panels_of_properties_that_are_not_there_are_left_out(prediction: Predic
     residue = draw_prediction(only(prediction, *RESIDUE_PROPERTIES))
     assert not [axes for axes in residue.axes if axes.get_title()]
     assert len(draw_prediction(only(prediction, "nma_res2")).axes) == 1
-    with pytest.raises(InputError, match="nothing to draw"):
-        draw_prediction(only(prediction, "sasa_std"))
+    refused(lambda: draw_prediction(only(prediction, "sasa_std")), "p", "more properties")
 
 
 @pytest.mark.filterwarnings("error")
-def test_picture(prediction: Prediction, tmp_path: Path) -> None:
-    path = tmp_path / "a" / "p.png"
-    plot_prediction(only(prediction, "rmsf_nor", "corr"), path)
-    assert matplotlib.image.imread(path).ndim == 3
-    with pytest.raises(InputError, match=r"p\.xyz"):
-        plot_prediction(prediction, tmp_path / "p.xyz")
+def test_figure_is_written_whole_or_not_at_all(prediction: Prediction, tmp_path: Path) -> None:
+    figure = draw_prediction(only(prediction, "rmsf_nor", "corr"))
+    save_figure(figure, tmp_path / "a" / "p.png")
+    assert matplotlib.image.imread(tmp_path / "a" / "p.png").ndim == 3
+    refused(lambda: save_figure(figure, tmp_path / "p.xyz"), "p.xyz")
     assert [file.name for file in tmp_path.rglob("*.*")] == ["p.png"]

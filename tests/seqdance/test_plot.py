@@ -7,11 +7,12 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from refusals import command_refused
 
 from data_prepare.properties import GROUPS, PROPERTIES, properties_of_group
+from model.figures import dyna1, training
 from model.training.run_log import GRADIENT_NORM, TOKENS_PER_SECOND
-from seqdance.cli import main
-from seqdance.commands.plot import draw, draw_dyna1, read_metrics
+from seqdance.commands.plot import main, read_metrics
 
 MD, IDR, NMA = GROUPS
 
@@ -42,12 +43,12 @@ def write_metrics(run: Path, update: int, loss: float | None = 2.5) -> None:
 def test_command_draws_a_picture(tmp_path: Path, capsys) -> None:
     run = tmp_path / "run"
     write_log(run)
-    main(["plot", str(run)])
+    main([str(run)])
     assert capsys.readouterr().out == f"{run / 'curves.png'}\n"
     picture = matplotlib.image.imread(run / "curves.png")
     assert picture.shape[0] > 1000
     assert picture.shape[1] == 1200
-    main(["plot", str(run), "--out", str(tmp_path / "x" / "curves.svg")])
+    main([str(run), "--out", str(tmp_path / "x" / "curves.svg")])
     assert "<svg" in (tmp_path / "x" / "curves.svg").read_text()
 
 
@@ -59,9 +60,9 @@ def test_training_of_dyna1(tmp_path: Path) -> None:
         for k, area in enumerate(areas, start=1)
     ]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    main(["plot", str(tmp_path)])
+    main([str(tmp_path)])
     assert matplotlib.image.imread(tmp_path / "curves.png").shape[1] == 900
-    losses, right = draw_dyna1(pd.DataFrame(lines).set_index("n_epoch")).axes
+    losses, right = dyna1.draw_training(pd.DataFrame(lines).set_index("n_epoch")).axes
     assert [list(line.get_ydata()) for line in losses.lines] == [[1, 1 / 2, 1 / 3, 1 / 4], [2, 1, 2 / 3, 1 / 2]]
     np.testing.assert_array_equal(right.lines[0].get_ydata(), [0.5, 0.7, np.nan, 0.6])
     assert [line.get_xydata().tolist() for line in right.lines[1:2]] == [[[2, 0.7]]]
@@ -74,7 +75,7 @@ def test_every_curve_is_that_of_the_log(tmp_path: Path) -> None:
     write_metrics(run, 100)
     write_metrics(run, 20, loss=None)  # of a property that no test entry has
     log = pd.DataFrame([json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()[:-1]])
-    figure = draw(log.set_index("n_update"), read_metrics(run / "metrics"))
+    figure = training.draw_training(log.set_index("n_update"), read_metrics(run / "metrics"))
     panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     expected = {group.replace("_", " ") for group in GROUPS} | set(PROPERTIES)
     assert set(panels) == expected | {"learning rate", "gradient norm", "tokens per second"}
@@ -95,29 +96,18 @@ def test_every_curve_is_that_of_the_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", '{"n_upd'])
-def test_run_without_a_log_is_one_line(tmp_path: Path, capsys, content: str | None) -> None:
+def test_run_without_a_log(tmp_path: Path, capsys, content: str | None) -> None:
     if content is not None:
         (tmp_path / "log.jsonl").write_text(content)
-    with pytest.raises(SystemExit) as left:
-        main(["plot", str(tmp_path)])
-    assert left.value.code == 2
-    error = capsys.readouterr().err.splitlines()
-    assert len(error) == 1
-    assert error[0].startswith(f"error: {tmp_path / 'log.jsonl'}: no line of a log")
+    command_refused(main, [tmp_path], capsys, tmp_path / "log.jsonl", "--output")
 
 
-def test_what_cannot_be_used_is_one_line(tmp_path: Path, capsys) -> None:
+def test_unknown_format_and_damaged_metrics(tmp_path: Path, capsys) -> None:
     run = tmp_path / "run"
     write_log(run, 3)
-    for words, reason in (
-        (["--out", str(tmp_path / "c.abc")], "c.abc: Format 'abc' is not supported"),
-        ([], "metrics"),
-    ):
-        with pytest.raises(SystemExit):
-            main(["plot", str(run), *words])
-        error = capsys.readouterr().err.splitlines()
-        assert len(error) == 1
-        assert reason in error[0]
+    command_refused(main, [run, "--out", tmp_path / "c.abc"], capsys, "c.abc")
+    for content in ("[1]", "{", '{"group": {}}'):
         write_metrics(run, 2)
-        (run / "metrics/update_3.json").write_text("[1]")
+        (run / "metrics/update_3.json").write_text(content)
+        command_refused(main, [run], capsys, "update_3.json", "evaluate")
     assert not (run / "curves.png").exists()

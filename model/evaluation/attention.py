@@ -1,0 +1,378 @@
+"""How well each attention map marks the residue pairs that move together or touch, for one protein and over a store.
+
+Source: Hou, Zhao, Shen, PNAS 2026 (doi 10.1073/pnas.2530466123), in two forms: that of the published notebook, and that
+of the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.errors import require
+from data_prepare.properties import (
+    INTERACTIONS,
+    MD_PAIR_WIDTH,
+    MISSING,
+    NMA_GROUPS,
+    NMA_PAIR_WIDTH,
+    PAIR_PROPERTIES,
+    entry_pair_channel,
+)
+from data_prepare.resume import Results, digest
+from model.evaluation.metrics import auroc_of_ranks, pearson
+from model.inference.attention import attention_maps
+from model.inference.batches import residue_rows
+from model.network.dance import DanceModel
+from model.network.weights import weights_digest
+from model.training.data import load_entry
+
+Form = Literal["notebook", "paper"]
+Values = NDArray[np.float64]
+
+METRICS_VERSION: Final = 2  # increase it when metrics change, so that no older result is used
+SEPARATION: Final[dict[Form, int]] = {"notebook": 2, "paper": 5}  # pairs with a larger |i - j| are used
+FREQUENT: Final = 0.01  # summed frequency of interactions from which on a pair counts as interacting
+FREQUENCY_ROUNDING: Final = 1e-6  # relative, of a frequency stored as a float32 cube root
+RATIO_OFFSET: Final = 1e-8  # keeps the ratio of the notebook finite
+ROUNDING: Final = 1e-12  # fraction of a sum below which a part of it is only rounding
+
+_NMA_SPEARMAN: Final = tuple(
+    f"{name}_{sign}_spearman" for name in PAIR_PROPERTIES[MD_PAIR_WIDTH:] for sign in ("posi", "neg")
+)
+# columns of `attention_metrics` by form and number of pair features
+METRICS: Final[dict[tuple[Form, int], tuple[str, ...]]] = {
+    ("notebook", MD_PAIR_WIDTH): (
+        "co_move_topL_ratio",
+        "co_move_posi_spearman",
+        "co_move_neg_spearman",
+        "inter_topL_ratio",
+        "inter_auroc",
+    ),
+    ("paper", MD_PAIR_WIDTH): ("co_move_posi_spearman", "co_move_neg_spearman", "inter_spearman"),
+    ("notebook", NMA_PAIR_WIDTH): _NMA_SPEARMAN,
+    ("paper", NMA_PAIR_WIDTH): _NMA_SPEARMAN,
+}
+EXAMPLE_METRICS: Final = {"co_move_posi_spearman": "corr", "nma_pair1_posi_spearman": "nma_pair1"}  # metric -> property
+
+
+class AscendingPairs(NamedTuple):
+    """Pairs in ascending order of their attention: sorted once per map, it gives the ranks in any subset of pairs."""
+
+    order: NDArray[np.intp]  # (n,) pairs
+    values: NDArray  # (n,) their attention
+
+    @classmethod
+    def of(cls, values: NDArray) -> AscendingPairs:
+        """Order (n,) values."""
+        order = values.argsort()
+        return cls(order, values[order])
+
+    def ranks(self, members: NDArray[np.bool_]) -> tuple[NDArray[np.intp], Values]:
+        """Members among the (n,) pairs, in ascending order, and their ranks from 1; ties share their mean rank."""
+        inside = np.flatnonzero(members[self.order])  # (m,) positions in the order
+        values = self.values[inside]
+        ranks = np.arange(1.0, len(inside) + 1)
+        same = np.flatnonzero(values[1:] == values[:-1])
+        if same.size:
+            tied = np.union1d(same, same + 1)
+            first, last = (np.searchsorted(values, values[tied], side) for side in ("left", "right"))
+            ranks[tied] = (first + 1 + last) / 2
+        return self.order[inside], ranks
+
+
+Metric = Callable[[AscendingPairs], float]
+
+
+def attention_metrics(maps: NDArray, pair_feature: NDArray, form: Form = "notebook") -> pd.DataFrame:
+    """Compare the attention maps of a protein with its pair features.
+
+    Pairs without features (first channel -1: special tokens, unresolved residues) are left out. Both forms have
+    Spearman's correlations of the attention with the positive co-movements (`posi`, correlations > 0) and separately
+    with the negative ones (`neg`, < 0), signed: a negative `neg` means more attention to stronger opposite movement.
+
+    - notebook: ordered pairs with |i - j| > 2, maps as they are. Beside the correlations, the ratio of the mean
+      |correlation| of the top-L pairs by attention (L = tokens) to that of all others, the same ratio for the
+      frequency of interactions, and the AUROC of attention for pairs with a frequency of at least 0.01 against those
+      with 0. Frequency = sum of the nine types, whose stored cube roots are cubed. Pairs that tie for the last places
+      of the top-L count in equal parts.
+    - paper: pairs with |i - j| > 5, maps symmetrised, Spearman's correlations only; `inter_spearman` is that with the
+      frequency of interactions, symmetrised too.
+
+    Parameters
+    ----------
+    maps
+        (T, T, C) attention maps with the special tokens, not negative.
+    pair_feature
+        (T, T, 10) pair features of a molecular dynamics entry as `FeatureStore.read` gives them, or (T, T, 3) of a
+        normal mode entry, whose three correlations take the role of the co-movements.
+    form
+        "notebook" or "paper".
+
+    Returns
+    -------
+    DataFrame
+        One row per map, columns `METRICS[form, channels]`, float64. NaN where a metric does not exist: fewer than 3
+        pairs or a constant for a correlation; no other pairs, or all of them 0, for a ratio; only one class for AUROC.
+
+    Raises
+    ------
+    InputError
+        The shapes do not match, the form is unknown, or attention is not a finite number.
+    """
+    tokens, channels = len(maps), pair_feature.shape[-1]
+    require(
+        maps.ndim == 3 and maps.shape[1] == tokens and pair_feature.shape == (tokens, tokens, channels),
+        f"attention maps {maps.shape} and pair features {pair_feature.shape} are not of one protein",
+    )
+    require(
+        (form, channels) in METRICS,
+        f"form {form!r} and {channels} pair channels; give notebook or paper, and 10 or 3 channels",
+    )
+    position = np.arange(tokens)
+    used = (pair_feature[..., 0] != MISSING) & (np.abs(position[:, None] - position) > SEPARATION[form])  # (T, T)
+    if form == "paper":
+        used = np.triu(used & used.T)  # both directions of a pair are equal: each once gives the same correlation
+    metrics = _metrics(pair_feature, used, form)
+
+    rows = []
+    for channel in range(maps.shape[2]):
+        attention = maps[..., channel].astype(np.float32, copy=False)  # (T, T)
+        if form == "paper":
+            attention = attention + attention.T  # twice the mean: the same order
+        values = attention[used]  # (n,)
+        require(np.isfinite(values).all(), f"attention map {channel} has NaN or infinite values; check the weights")
+        pairs = AscendingPairs.of(values)
+        rows.append([metrics[name](pairs) for name in METRICS[form, channels]])
+    return pd.DataFrame(rows, columns=list(METRICS[form, channels]), dtype=np.float64).rename_axis(index="map")
+
+
+def _metrics(pair_feature: NDArray, used: NDArray[np.bool_], form: Form) -> dict[str, Metric]:
+    """Metric -> its function of the ordered pairs; all that does not depend on the map is computed here."""
+
+    def channel(name: str) -> Values:
+        return pair_feature[..., entry_pair_channel(name)][used].astype(np.float64)  # (n,)
+
+    def both_signs(prefix: str, values: Values) -> dict[str, Metric]:
+        return {
+            f"{prefix}_posi_spearman": _spearman_with(values, values > 0),
+            f"{prefix}_neg_spearman": _spearman_with(values, values < 0),
+        }
+
+    if pair_feature.shape[-1] == NMA_PAIR_WIDTH:
+        names = PAIR_PROPERTIES[MD_PAIR_WIDTH:]
+        return {metric: function for name in names for metric, function in both_signs(name, channel(name)).items()}
+
+    correlation = channel("corr")
+    frequencies = (pair_feature[..., : len(INTERACTIONS)].astype(np.float64) ** 3).sum(-1)  # (T, T)
+    frequency = frequencies[used]
+    metrics = both_signs("co_move", correlation)
+    if form == "paper":
+        either_way = (frequency + frequencies.T[used]) / 2
+        return metrics | {"inter_spearman": _spearman_with(either_way, np.ones(len(either_way), bool))}
+    frequent = frequency >= FREQUENT * (1 - FREQUENCY_ROUNDING)
+    return metrics | {
+        "co_move_topL_ratio": partial(_top_ratio, values=np.abs(correlation), top=len(used)),
+        "inter_topL_ratio": partial(_top_ratio, values=frequency, top=len(used)),
+        "inter_auroc": partial(_auroc, positive=frequent, members=frequent | (frequency == 0)),
+    }
+
+
+def _spearman_with(values: Values, members: NDArray[np.bool_]) -> Metric:
+    """Function that gives Spearman's correlation of the attention with (n,) values, over the members."""
+    member, ranks = AscendingPairs.of(values).ranks(members)
+    value_ranks = np.zeros(len(values))
+    value_ranks[member] = ranks
+
+    def spearman(pairs: AscendingPairs) -> float:
+        member, ranks = pairs.ranks(members)
+        return pearson(ranks, value_ranks[member])
+
+    return spearman
+
+
+def _auroc(pairs: AscendingPairs, positive: NDArray[np.bool_], members: NDArray[np.bool_]) -> float:
+    """AUROC of the attention for the positive among the members."""
+    member, ranks = pairs.ranks(members)
+    return auroc_of_ranks(positive[member], ranks)
+
+
+def _top_ratio(pairs: AscendingPairs, values: Values, top: int) -> float:
+    """Mean of (n,) values, none negative, over the `top` pairs of highest attention, over the mean of all others."""
+    order, attention = pairs
+    others = len(order) - top
+    if others < 1:
+        return math.nan
+    start, stop = (int(np.searchsorted(attention, attention[others], side)) for side in ("left", "right"))
+    tied = values[order[start:stop]].mean()  # of the pairs that tie for the last places of the top
+    highest = values[order[stop:]].sum() + (stop - others) * tied
+    rest = values.sum() - highest
+    if rest <= ROUNDING * highest:
+        return math.nan
+    return float(highest / top / (rest / others + RATIO_OFFSET))
+
+
+class StoreEntry(NamedTuple):
+    """A protein of a feature store."""
+
+    group: str
+    name: str
+    modify_seq: str
+
+
+class Example(NamedTuple):
+    """The best map of a protein, and the co-movements that it should mark."""
+
+    name: str
+    title: str  # which map it is
+    attention: NDArray[np.float32]  # (N, N) residues
+    comovement: NDArray[np.float32]  # (N, N), NaN where the entry has none
+    chain: NDArray[np.int32]  # (N,)
+
+
+class Analysis(NamedTuple):
+    """What the attention maps know of the entries of a store."""
+
+    means: pd.DataFrame  # see `mean_metrics`
+    best: pd.DataFrame  # see `best_maps`
+    example: Example | None
+
+
+def analyse(
+    model: DanceModel,
+    store: FeatureStore,
+    entries: Mapping[str, StoreEntry],
+    results: Results,
+    length: int,
+    form: Form = "notebook",
+    example: str | None = None,
+) -> Analysis:
+    """Compare the attention maps of each entry with its pair features.
+
+    Parameters
+    ----------
+    model
+        SeqDance or ESMDance.
+    store, entries
+        Features, and the entries by name.
+    results
+        Keeps the metrics of finished entries, so that an interrupted run resumes.
+    length
+        Longer entries are cut after this number of tokens.
+    form
+        Of `attention_metrics`.
+    example
+        Entry whose best map is returned. Default: the one whose best map is the median of all.
+    """
+    heads = model.config.heads
+    tables = measure_entries(model, store, list(entries.values()), results, length, form)
+    means, best = mean_metrics(tables, heads), best_maps(list(entries.values()), tables, heads)
+    chosen = example or typical_entry(best)
+    return Analysis(means, best, read_example(model, store, entries[chosen], best, length, form) if chosen else None)
+
+
+def measure_entries(
+    model: DanceModel, store: FeatureStore, entries: Sequence[StoreEntry], results: Results, length: int, form: Form
+) -> list[pd.DataFrame]:
+    """`attention_metrics` of each entry, cut after `length` tokens; `results` keeps those of an interrupted run."""
+    stat = store.path.stat()
+    settings = (METRICS_VERSION, form, length, weights_digest(model.esm2, model.config.heads))
+    tables = []
+    for entry in tqdm(entries, desc="attention", unit="entry"):
+        key = digest("attention", settings, str(store.path.resolve()), stat.st_size, stat.st_mtime_ns, entry)
+        columns = results.read(key)
+        if columns is None:
+            pair = load_entry(store, entry.name, entry.modify_seq, entry.group, 0, length).pair.numpy()
+            metrics = attention_metrics(attention_maps(model, entry.modify_seq, max_length=length), pair, form)
+            columns = {str(name): metrics[name].to_numpy() for name in metrics}
+            results.write(key, **columns)
+        tables.append(pd.DataFrame(columns))
+    return tables
+
+
+def mean_metrics(tables: Sequence[pd.DataFrame], heads: int) -> pd.DataFrame:
+    """Mean of each metric over the proteins where it exists.
+
+    Returns
+    -------
+    DataFrame
+        One row per map: map, layer, head (from 0), and for each metric its mean and `<metric>_proteins`, their number.
+    """
+    number = np.arange(len(tables[0]))
+    columns: dict[str, NDArray] = {"map": number, "layer": number // heads, "head": number % heads}
+    for metric in dict.fromkeys(name for names in METRICS.values() for name in names):
+        found = [table[metric] for table in tables if metric in table]
+        if found:
+            values = np.stack(found)  # (proteins, maps)
+            proteins = np.isfinite(values).sum(axis=0)
+            mean = np.nansum(values, axis=0) / np.maximum(proteins, 1)
+            columns |= {metric: np.where(proteins > 0, mean, np.nan), f"{metric}_proteins": proteins}
+    return pd.DataFrame(columns)
+
+
+def best_maps(entries: Sequence[StoreEntry], tables: Sequence[pd.DataFrame], heads: int) -> pd.DataFrame:
+    """Best map of each protein by each metric that exists: group, name, metric, map, layer, head, value."""
+    rows = []
+    for entry, table in zip(entries, tables, strict=True):
+        for metric in table:
+            values = table[metric].to_numpy()
+            if (best := best_map(str(metric), values)) is not None:
+                rows.append((entry.group, entry.name, metric, best, *divmod(best, heads), values[best]))
+    return pd.DataFrame(rows, columns=["group", "name", "metric", "map", "layer", "head", "value"])
+
+
+def best_map(metric: str, values: NDArray[np.float64]) -> int | None:
+    """Map with the best of (maps,) values: the highest, of negative correlations the lowest; None if all are NaN."""
+    if not np.isfinite(values).any():
+        return None
+    return int(np.nanargmin(values) if metric.endswith("_neg_spearman") else np.nanargmax(values))
+
+
+def typical_entry(best: pd.DataFrame) -> str | None:
+    """Protein whose best map by the first of `EXAMPLE_METRICS` that exists is the median; None if none exists."""
+    for metric in EXAMPLE_METRICS:
+        found = best[best["metric"] == metric].sort_values("value", kind="stable")
+        if len(found):
+            return str(found["name"].iloc[len(found) // 2])
+    return None
+
+
+def read_example(
+    model: DanceModel, store: FeatureStore, entry: StoreEntry, best: pd.DataFrame, length: int, form: Form
+) -> Example | None:
+    """Best map of an entry, as it was compared; None if no map of it has a value."""
+    metric, name = list(EXAMPLE_METRICS.items())[entry.group in NMA_GROUPS]
+    rows = best[(best["name"] == entry.name) & (best["metric"] == metric)]
+    if rows.empty:
+        return None
+    row = rows.iloc[0]
+    pair = load_entry(store, entry.name, entry.modify_seq, entry.group, 0, length).pair.numpy()
+    attention = attention_maps(model, entry.modify_seq, max_length=length)[..., row["map"]]  # (T, T)
+    if form == "paper":
+        attention = (attention + attention.T) / 2
+    comovement = np.where(pair[..., 0] == MISSING, np.nan, pair[..., entry_pair_channel(name)])
+    rows_of_residues, chain = residue_rows(entry.modify_seq)
+    kept = rows_of_residues < length
+    inside = np.ix_(rows_of_residues[kept], rows_of_residues[kept])
+    title = f"its best map: layer {row['layer']}, head {row['head']}, Spearman {row['value']:.2f}"
+    return Example(entry.name, title, attention[inside], comovement[inside], chain[kept])
+
+
+def summary_text(means: pd.DataFrame, best: pd.DataFrame) -> str:
+    """For each metric the map that is best on average, and the median over proteins of their own best maps."""
+    metrics = [name for name in means if f"{name}_proteins" in means and means[name].notna().any()]
+    width = max(map(len, ("metric", *metrics)))
+    lines = [f"{'metric':<{width}}  proteins  best map on average         median of best maps"]
+    for metric in metrics:
+        row, own = means.iloc[best_map(metric, means[metric].to_numpy())], best.loc[best["metric"] == metric, "value"]
+        name = f"layer {row['layer']:.0f}, head {row['head']:.0f}:"
+        lines.append(f"{metric:<{width}}{len(own):10d}  {name:<18}{row[metric]:8.3f}  {own.median():19.3f}")
+    return "\n".join(lines)

@@ -1,0 +1,87 @@
+"""Figures of Dyna-1: curves of a training, and metrics of each protein."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLES: Final = {"auroc": "AUROC", "normalised_auprc": "AUPRC - positive rate"}
+CLASSIFIER_COLOUR: Final = "#D55E00"
+BASELINE_COLOUR: Final = "#0072B2"
+
+
+def draw_metrics(table: pd.DataFrame, metrics: Mapping[str, Any], classifier: str) -> Figure:
+    """Draw AUROC and normalised AUPRC of each protein, a column for each predictor.
+
+    Parameters
+    ----------
+    table
+        One row per predictor and protein with columns `predictor`, `auroc` and `normalised_auprc`.
+    metrics
+        Content of metrics.json: `predictors` with the means and their intervals, and `chance`.
+    classifier
+        Name of the predictor in another colour than the baselines.
+    """
+    from matplotlib.figure import Figure
+
+    predictors = metrics["predictors"]
+    figure = Figure(figsize=(2.6 + 1.7 * len(predictors) * len(TITLES), 4.2), layout="constrained")
+    for axes, (metric, title) in zip(figure.subplots(1, len(TITLES)), TITLES.items(), strict=True):
+        axes.axhline(metrics["chance"][metric], color="#999999", linewidth=1, linestyle="--", zorder=0)
+        for column, (name, numbers) in enumerate(predictors.items()):
+            values = table.loc[table["predictor"] == name, metric].dropna()
+            colour = CLASSIFIER_COLOUR if name == classifier else BASELINE_COLOUR
+            if len(values):
+                _draw_proteins(axes, column, values, numbers[metric], colour)
+        axes.set_xticks(range(len(predictors)), [name.replace(" + ", "\n+ ") for name in predictors])
+        axes.set_xlim(-0.6, len(predictors) - 0.4)
+        axes.set_ylabel(f"{title}, per protein")
+        axes.spines[["top", "right"]].set_visible(False)
+    proteins = next(iter(predictors.values()))["proteins"]
+    figure.suptitle(f"{proteins} proteins; mean with 95 % interval; dashed: by chance", fontsize=11)
+    return figure
+
+
+def _draw_proteins(axes: Axes, column: int, values: pd.Series, interval: Mapping[str, float], colour: str) -> None:
+    """A dot per protein; beside them their mean with its interval."""
+    spread = np.random.default_rng(0).uniform(-0.22, 0.08, len(values))
+    axes.plot(column + spread, values, "o", color=colour, markersize=3.5, alpha=0.45, markeredgewidth=0)
+    mean, low, high = (interval[key] for key in ("mean", "low", "high"))
+    style = {"fmt": "s", "color": "black", "markersize": 5, "capsize": 3, "linewidth": 1.5}
+    axes.errorbar(column + 0.2, mean, [[mean - low], [high - mean]], **style)
+    label = axes.annotate(f"{mean:.3f}", (column + 0.2, mean), xytext=(7, 0), textcoords="offset points")
+    label.set(va="center", fontsize=9, bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "linewidth": 0})
+
+
+def draw_training(log: pd.DataFrame) -> Figure:
+    """Draw losses and validation AUROC of each epoch; columns as in log.jsonl, index n_epoch."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    losses, areas = figure.subplots(1, 2)
+    for name, label, colour in (("loss", "training", "#0072B2"), ("validation_loss", "validation", "#D55E00")):
+        losses.plot(log.index, log[name].astype(float), ".-", color=colour, label=label)
+    losses.set(xlabel="epoch", ylabel="cross-entropy per residue")
+    losses.legend(frameon=False)
+    auroc = log["validation_auroc"].astype(float)
+    areas.plot(log.index, auroc, ".-", color="#D55E00")
+    if auroc.notna().any():
+        epoch, highest = auroc.idxmax(), auroc.max()
+        areas.plot(epoch, highest, "o", color="black", markersize=5)
+        areas.annotate(f"{highest:.3f}", (epoch, highest), xytext=(0, 6), textcoords="offset points", ha="center")
+        areas.margins(y=0.15)
+    areas.axhline(0.5, color="#999999", linewidth=1, linestyle="--", zorder=0)
+    areas.text(0.99, 0.5, "by chance", transform=areas.get_yaxis_transform(), ha="right", va="bottom", color="#666666")
+    areas.set(xlabel="epoch", ylabel="validation AUROC")
+    for axes in (losses, areas):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

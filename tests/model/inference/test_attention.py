@@ -1,0 +1,55 @@
+"""Attention maps are those of the model; only rows, types and lengths are chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.config import ModelConfig
+from model.inference.attention import attention_maps
+from model.network.dance import DanceModel
+from model.network.tokenizer import tokenize
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "model" / "tiny_weights.safetensors"
+COMPLEX = "MKTAY<eos><cls>IAKQRQ"
+RESIDUES = [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]
+
+
+@pytest.fixture(scope="module")
+def model() -> DanceModel:
+    network = DanceModel(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64))
+    network.load_state_dict(load_file(WEIGHTS))
+    return network.eval()
+
+
+def test_maps_are_those_of_the_model(model: DanceModel) -> None:
+    with torch.no_grad():
+        expected = model(**tokenize([COMPLEX]), attention=True)["attention_map"][0].numpy()
+        cut = model(**tokenize([COMPLEX], 9), attention=True)["attention_map"][0].numpy()
+    maps = attention_maps(model, COMPLEX)
+    assert (maps.shape, maps.dtype) == ((15, 15, 8), np.float32)
+    np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(maps.sum(1), 1, rtol=0, atol=1e-5)
+    assert maps.std(axis=(0, 1)).min() > 1e-4
+    np.testing.assert_array_equal(attention_maps(model, COMPLEX, False), maps[np.ix_(RESIDUES, RESIDUES)])
+    half = attention_maps(model, COMPLEX, dtype=np.float16)
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, maps, rtol=1e-3, atol=1e-6)
+    short = attention_maps(model, COMPLEX, max_length=9)
+    np.testing.assert_allclose(short, cut, rtol=0, atol=1e-7)
+    inside = np.ix_(RESIDUES[:6], RESIDUES[:6])
+    np.testing.assert_array_equal(attention_maps(model, COMPLEX, False, max_length=9), short[inside])
+
+
+def test_list_gives_list_and_mode_comes_back(model: DanceModel) -> None:
+    expected = attention_maps(model, COMPLEX)
+    model.train()  # dropout stays off
+    found = attention_maps(model, ["MKT", COMPLEX])
+    assert model.training
+    model.eval()
+    assert [maps.shape for maps in found] == [(5, 5, 8), (15, 15, 8)]
+    np.testing.assert_array_equal(found[1], expected)
