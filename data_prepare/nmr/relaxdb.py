@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
-from data_prepare.errors import InputError
+from data_prepare.errors import reading, require
 from data_prepare.nmr.assignments import assignment_table, check_assignments
 from data_prepare.pickles import load_restricted
 
@@ -26,83 +26,54 @@ def read_relaxdb(path: str | Path, source: Literal["relaxdb", "cpmg"] = "relaxdb
     path
         JSON `{column: {row: value}}`, or folder of pickles that hold a mapping; both with entry_ID, sequence and label.
     source
-        Which of the two: it tells how the characters of the label are read.
+        Which of the two: it decides on the meaning of the codes.
 
     Returns
     -------
-    Table of labels (`labels.COLUMNS`), in the order of the file, or of the file names.
+    Table of codes (`assignments.COLUMNS`), in the order of the file, or of the file names.
 
     Raises
     ------
     InputError
-        If a file cannot be read, a field is missing, or a label does not fit its sequence or its source.
+        A file cannot be read, a field is missing, or codes do not fit their sequence or source.
     """
     path = Path(path)
-    rows = _pickled_rows(path) if path.is_dir() else _json_rows(path)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in PICKLES)
+        require(files, f"{path}: no file *{' or *'.join(PICKLES)}")
+        rows = []
+        for file in files:
+            with reading(file, f"a pickled mapping with {', '.join(FIELDS)}"):
+                protein: Any = load_restricted(file)
+                rows.append(_row(protein))
+    else:
+        with reading(path, f"a JSON of the form {{column: {{row: value}}}} with the columns {', '.join(FIELDS)}"):
+            columns = json.loads(path.read_text())
+            names = columns["entry_ID"]
+            rows = [_row({field: columns[field][row] for field in FIELDS}) for row in names]
+            if any(columns[field].keys() != names.keys() for field in FIELDS):
+                raise ValueError("the columns have different rows")
     table = assignment_table(rows, source)
-    check_assignments(table, str(path))
+    check_assignments(table, path)
     return table
 
 
-def _json_rows(path: Path) -> list[tuple[str, str, str]]:
-    try:
-        columns = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected the JSON of RelaxDB or a folder of pickles") from None
-    except (ValueError, RecursionError) as error:  # no JSON, no text
-        raise InputError(f"{path}: not a readable JSON ({error}); copy it again") from None
-    if not isinstance(columns, dict) or any(not isinstance(columns.get(field), dict) for field in FIELDS):
-        raise InputError(f"{path}: expected {{column: {{row: value}}}} with the columns {', '.join(FIELDS)}")
-    names = columns["entry_ID"]
-    if any(columns[field].keys() != names.keys() for field in FIELDS):
-        raise InputError(f"{path}: the columns {', '.join(FIELDS)} have not the same rows")
-    return [_row({field: columns[field][row] for field in FIELDS}, f"{path}, row {row}") for row in names]
-
-
-def _pickled_rows(folder: Path) -> list[tuple[str, str, str]]:
-    files = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
-    if not files:
-        raise InputError(f"{folder}: no file *{' or *'.join(PICKLES)}")
-    rows = []
-    for path in files:
-        protein = load_restricted(path)
-        if not isinstance(protein, Mapping) or any(field not in protein for field in FIELDS):
-            raise InputError(f"{path}: expected a mapping with {', '.join(FIELDS)}")
-        rows.append(_row(protein, str(path)))
-    return rows
-
-
-def _row(protein: Mapping[str, Any], place: str) -> tuple[str, str, str]:
-    """Entry, sequence and label as text; a label may be a list of characters, an entry a number."""
+def _row(protein: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Entry, sequence and codes as text; the entry may be a number, the others lists of characters."""
     name, *texts = (protein[field] for field in FIELDS)
-    if isinstance(name, bool) or not isinstance(name, str | int | np.integer | np.str_):
-        raise InputError(f"{place}: entry_ID is {name!r}; expected a name")
-    joined = [
-        "".join(text) if isinstance(text, list | tuple) and all(isinstance(c, str) for c in text) else text
-        for text in (text.tolist() if isinstance(text, np.ndarray) else text for text in texts)
-    ]
-    if any(not isinstance(text, str) for text in joined):
-        raise InputError(f"{place}: sequence and label of entry {name} are not both text")
-    return str(name), str(joined[0]), str(joined[1])
+    if isinstance(name, bool) or not isinstance(name, str | int | np.integer):
+        raise TypeError(f"entry_ID is {name!r}")
+    sequence, codes = ("".join(text) for text in texts)
+    return str(name), sequence, codes
 
 
 def read_split_list(path: str | Path) -> list[str]:
-    """Names of a split list, one per line; empty lines are passed over.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, no text, or names nothing.
-    """
-    try:
-        names = [line.strip() for line in Path(path).read_text().splitlines()]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such split list; expected one entry per line") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file ({error})") from None
-    if not any(names):
-        raise InputError(f"{path}: names no entry")
-    return list(dict.fromkeys(name for name in names if name))
+    """Names of a split list, one per line; empty lines and duplicates are ignored; InputError if there are none."""
+    with reading(path, "a split list with one entry per line"):
+        lines = Path(path).read_text().splitlines()
+    names = list(dict.fromkeys(name for line in lines if (name := line.strip())))
+    require(names, f"{path}: names no entry; write one per line")
+    return names
 
 
 def select_entries(table: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
