@@ -35,7 +35,10 @@ COMMANDS: Final[Commands] = {
 }
 DYNA1_COMMANDS: Final[Commands] = {
     "predict": ("model.dyna1.predict", "probability of exchange of each residue of a sequence or structure"),
-    "labels": ("data_prepare.nmr.make_labels", "NMR depositions, RefDB or RelaxDB -> label tables and splits"),
+    "labels": (
+        "seqdance.commands.dyna1.labels",
+        "NMR depositions, RefDB or RelaxDB -> assignment codes and splits",
+    ),
     "embed": ("model.dyna1.embeddings.cache", "embeddings of a frozen model, kept for training and prediction"),
     "train": ("model.dyna1.train", "train a classifier (with several processes: torchrun)"),
     "evaluate": ("model.dyna1.evaluate", "metrics per protein on RelaxDB, CPMG or a table, beside naive baselines"),

@@ -3,8 +3,8 @@
 The shifts come with makeshift-nmr (MIT); entries that are or resemble proteins of RelaxDB and RelaxDB-CPMG are left
 out, so that a network trained on the example can be tried on those. First make the tables (data_prepare/nmr/README.md):
 
-    python -m data_prepare.nmr.make_labels refdb --output refdb.csv
-    python -m data_prepare.nmr.make_labels split --table refdb.csv --against relaxdb.csv cpmg.csv --output split
+    seqdance dyna1 labels refdb --output refdb.csv
+    seqdance dyna1 labels split --table refdb.csv --against relaxdb.csv cpmg.csv --output split
     python make_nmr_labels.py split
 """
 

@@ -1,0 +1,159 @@
+"""NMR data -> tables of assignment codes for Dyna-1, and their split into training and validation.
+
+Each function writes its files and returns lines for the user. Outputs are checked before any computation starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import pandas as pd
+
+from data_prepare.errors import require
+from data_prepare.files import check_output, whole_file, write_text
+from data_prepare.nmr.assignments import (
+    FORM_OF_SOURCE,
+    MIN_COVERAGE,
+    NOT_EVALUATED,
+    read_assignments,
+    targets,
+    write_assignments,
+)
+from data_prepare.nmr.nmr_star import STAR_SUFFIXES, read_star
+from data_prepare.nmr.refdb import missing_rates, rates_text, read_refdb, refdb_codes
+from data_prepare.nmr.relaxation import read_relaxation
+from data_prepare.nmr.relaxdb import PICKLES, read_relaxdb, read_split_list, select_entries
+from data_prepare.nmr.splits import (
+    MIN_IDENTITY,
+    VALIDATION_FRACTION,
+    join_tests,
+    train_and_validation,
+    with_clusters,
+    without_tests,
+)
+
+FOLDER_SUFFIXES: Final = (*STAR_SUFFIXES, *PICKLES)  # files that are read from a folder
+
+
+def convert_refdb(output: Path, file: Path | None = None, min_coverage: float = MIN_COVERAGE) -> list[str]:
+    """Write the codes of RefDB (default: the table of makeshift-nmr), and their rates beside them."""
+    rates_csv, rates_txt = (output.parent / f"{output.stem}_rates.{kind}" for kind in ("csv", "txt"))
+    _check_outputs([output, rates_csv, rates_txt], [file])
+    entries = read_refdb(file)
+    table = refdb_codes(entries, min_coverage)
+    rates = missing_rates(entries)
+    with whole_file(rates_csv) as temporary:
+        rates.to_csv(temporary, index=False, float_format="%.5f")
+    write_text(rates_txt, rates_text(rates))
+    write_assignments(output, table)
+    return [*rates_text(rates).splitlines(), f"{output}: {summary(table)}"]
+
+
+def convert_relaxdb(
+    file: Path, output: Path, source: Literal["relaxdb", "cpmg"] = "relaxdb", split_list: Path | None = None
+) -> list[str]:
+    """Write the codes of RelaxDB or RelaxDB-CPMG, or of the entries that a split list names."""
+    _check_outputs([output], [file, split_list])
+    table, lines = read_relaxdb(file, source), []
+    if split_list is not None:
+        table, absent = select_entries(table, read_split_list(split_list))
+        require(len(table), f"{split_list}: none of its entries is in {file}")
+        if absent:
+            lines.append(f"{split_list}: {len(absent)} entries are not in {file}: {', '.join(absent)}")
+    write_assignments(output, table)
+    return [*lines, f"{output}: {summary(table)}"]
+
+
+def convert_star(file: Path, output: Path, min_coverage: float = MIN_COVERAGE) -> list[str]:
+    """Write the codes of NMR-STAR files, and beside them failures.csv: what was left out and why."""
+    failures = output.parent / "failures.csv"
+    _check_outputs([output, failures], [file])
+    table, left_out = read_star(file, min_coverage, progress=True)
+    with whole_file(failures) as temporary:
+        left_out.to_csv(temporary, index=False)
+    counts = left_out["kind"].value_counts()
+    told = f"{counts.get('failed', 0)} failed, {counts.get('filtered', 0)} filtered (reasons in {failures})"
+    require(len(table), f"{file}: no protein can be used; {told}")
+    write_assignments(output, table)
+    return [f"{output}: {summary(table)}; {told}"]
+
+
+def convert_relaxation(file: Path, output: Path) -> list[str]:
+    """Write the codes of your own relaxation measurements."""
+    _check_outputs([output], [file])
+    table = read_relaxation(file)
+    write_assignments(output, table)
+    return [f"{output}: {summary(table)}"]
+
+
+def split_tables(
+    tables: Sequence[Path],
+    output: Path,
+    against: Sequence[Path] = (),
+    min_identity: float = MIN_IDENTITY,
+    clusters: Path | None = None,
+    validation_fraction: float = VALIDATION_FRACTION,
+    seed: int = 0,
+    threads: int = 1,
+) -> list[str]:
+    """Split tables of codes: write train.csv, validation.csv and removed.csv into a folder.
+
+    Parameters
+    ----------
+    tables
+        Tables of codes; their entries must differ.
+    output
+        The folder.
+    against
+        Tables of test entries: entries with their BMRB ids, or similar to them, are removed.
+    min_identity, clusters, validation_fraction, seed, threads
+        See `data_prepare.nmr.splits`.
+    """
+    _check_outputs(
+        [output / f"{name}.csv" for name in ("train", "validation", "removed")], [*tables, *against, clusters]
+    )
+    tests = join_tests({str(path): read_assignments(path) for path in against})
+    table = pd.concat([read_assignments(path) for path in tables], ignore_index=True).fillna("")
+    duplicate = table["entry_ID"][table["entry_ID"].duplicated()].head(1).to_list()
+    require(not duplicate, f"duplicate entry {''.join(duplicate)} in the tables; rename or remove one")
+    removed = pd.DataFrame(columns=["entry_ID", "test_entry", "identity", "reason"])
+    if against:
+        table, removed = without_tests(table, tests, min_identity, threads)
+        names = ", ".join(map(str, tables))
+        require(len(table), f"{names}: all entries are test entries or similar to them; give other tables")
+    table = with_clusters(table, min_identity, clusters, threads)
+    train, validation = train_and_validation(table, validation_fraction, seed)
+    with whole_file(output / "removed.csv") as temporary:
+        removed.to_csv(temporary, index=False, float_format="%.3f")
+    lines = [f"removed: {len(rows)} entries, {reason}" for reason, rows in removed.groupby("reason")]
+    for name, part in (("train", train), ("validation", validation)):
+        write_assignments(output / f"{name}.csv", part)
+        lines.append(f"{output / name}.csv: {summary(part)}, {part['cluster'].nunique()} clusters")
+    return lines
+
+
+def summary(table: pd.DataFrame) -> str:
+    """One line on a table of codes: entries, residues, evaluated, positive."""
+    forms = [FORM_OF_SOURCE[source] for source in table["source"]]
+    found = [targets(*row) for row in zip(table["label"], table["sequence"], forms, strict=True)]
+    residues, evaluated = sum(map(len, found)), sum(int((target != NOT_EVALUATED).sum()) for target in found)
+    positive = sum(int((target == 1).sum()) for target in found)
+    rate = f" ({positive / evaluated:.2%})" if evaluated else ""
+    return f"{len(table)} entries, {residues} residues, {evaluated} evaluated, {positive} positive{rate}"
+
+
+def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path | None]) -> None:
+    """Refuse outputs that cannot be written or would overwrite an input or each other."""
+    files = {path.resolve() for path in inputs if path is not None}
+    for output in outputs:
+        check_output(output)
+        place = output.resolve()
+        # an input, or one of the files of an input folder; a table that an earlier run wrote there is none
+        overwrites = place in files or (
+            place.suffix in FOLDER_SUFFIXES and place.exists() and not files.isdisjoint(place.parents)
+        )
+        require(not overwrites, f"{output}: would overwrite an input; give another --output")
+    distinct = len({output.resolve() for output in outputs}) == len(outputs)
+    require(distinct, f"{outputs[0]}: this command writes another file of this name; give another --output")

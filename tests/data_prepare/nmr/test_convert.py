@@ -1,0 +1,160 @@
+"""The command `seqdance dyna1 labels`: files in, tables of assignment codes out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from refusals import command_refused
+
+from data_prepare.nmr.assignments import assignment_table, read_assignments, write_assignments
+from seqdance.commands.dyna1.labels import main
+
+needs_mmseqs = pytest.mark.skipif(shutil.which("mmseqs") is None, reason="mmseqs is not on the PATH")
+MEASURED = "entry_ID,residue,assigned,R1,R2,NOE,R2_R1_pred\na,G,1,1,10,0.8,5\n"
+
+
+def run(*words):
+    main(list(map(str, words)))
+
+
+def table(path, sequences, source="refdb"):
+    rows = [(name, sequence, "A" * len(sequence)) for name, sequence in sequences.items()]
+    write_assignments(path, assignment_table(rows, source))
+    return path
+
+
+def protein(seed):
+    return "".join(random.Random(seed).choices("ACDEFGHIKLMNPQRSTVWY", k=80))
+
+
+def test_relaxdb_and_cpmg(tmp_path, shared, capsys):
+    golden = shared / "golden/relaxdb"
+    for command, file, split in [
+        ("relaxdb", "RelaxDB_133x_22jan2025.json", "relaxdb_WITH_PHOS.txt"),
+        ("cpmg", "RelaxDB_CPMG_22jan2025.json", "relaxdb-cpmg.txt"),
+    ]:
+        output = tmp_path / f"{command}.csv"
+        run(command, "--file", golden / file, "--split-list", golden / split, "--output", output)
+        assert set(read_assignments(output)["source"]) == {command}
+    told = capsys.readouterr().out
+    assert "28132, DBHD1, DBHD2" in told
+    assert "133 entries, 16255 residues, 13332 evaluated, 1657 positive (12.43%)" in told
+    assert "GRB2SH2_CPMG" in told
+
+
+def test_refdb(tmp_path, capsys):
+    rows = "".join(f"7,1ABC_,{k},{'GAVLK'[k % 5]},C,8.1,,{'' if k == 4 else 120},,,\n" for k in range(1, 11))
+    (tmp_path / "r.csv").write_text(f"bmrb_id,pdb_id,seq_id,aa,ss,H,HA,N,CA,CB,C\n{rows}")
+    run("refdb", "--file", tmp_path / "r.csv", "--output", tmp_path / "out/codes.csv")
+    assert read_assignments(tmp_path / "out/codes.csv")["label"].tolist() == ["AAA.AAAAAA"]
+    assert "1 entries, 10 residues, 10 evaluated, 1 positive (10.00%)" in capsys.readouterr().out
+    rates = pd.read_csv(tmp_path / "out/codes_rates.csv")
+    assert rates.loc[rates["kind"] == "all", ["min_coverage", "rate"]].to_numpy().tolist() == [
+        [threshold, 0.1] for threshold in (0.5, 0.7, 0.8, 0.9)
+    ]
+    assert (tmp_path / "out/codes_rates.txt").read_text().startswith("missing amides")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pynmrstar") is None, reason="pynmrstar is absent")
+def test_star_writes_failures_beside_the_codes(tmp_path, capsys):
+    (tmp_path / "bad.str").write_text("no star")
+    output = tmp_path / "out/codes.csv"
+    command_refused(main, ["star", "--file", tmp_path, "--output", output], capsys, tmp_path, "1 failed, 0 filtered")
+    failures = pd.read_csv(tmp_path / "out/failures.csv")
+    assert failures["kind"].tolist() == ["failed"]
+    assert failures["file"].tolist() == [str(tmp_path / "bad.str")]
+    assert not output.exists()
+
+
+def test_relaxation(tmp_path):
+    (tmp_path / "m.csv").write_text(MEASURED)
+    run("relaxation", "--file", tmp_path / "m.csv", "--output", tmp_path / "o.csv")
+    assert read_assignments(tmp_path / "o.csv")["label"].tolist() == ["A"]
+
+
+@needs_mmseqs
+def test_split(tmp_path, capsys):
+    sequences = {str(15000 + k): protein(k) for k in range(20)}
+    tables = [table(tmp_path / f"{part}.csv", dict(list(sequences.items())[part::2])) for part in (0, 1)]
+    tests = table(tmp_path / "t.csv", {"15003": protein(99), "T": sequences["15004"]}, "relaxdb")
+    output = tmp_path / "split"
+    (tmp_path / "c.tsv").write_text("15000\t15000\n15000\t15010\n")
+    run("split", "--table", *tables, "--against", tests, "--clusters", tmp_path / "c.tsv", "--output", output)
+    train, validation = (read_assignments(output / f"{part}.csv") for part in ("train", "validation"))
+    assert (len(train), len(validation)) == (16, 2)
+    assert sorted([*train["entry_ID"], *validation["entry_ID"]]) == sorted(sequences.keys() - {"15003", "15004"})
+    clusters = pd.concat([train, validation]).set_index("entry_ID")["cluster"]
+    assert {name: cluster for name, cluster in clusters.items() if name != cluster} == {"15010": "15000"}
+    removed = pd.read_csv(output / "removed.csv", dtype={"entry_ID": str})
+    removed = removed.sort_values("entry_ID", ignore_index=True)
+    assert removed[["entry_ID", "test_entry"]].to_numpy().tolist() == [["15003", "15003"], ["15004", "T"]]
+    assert np.isnan(removed["identity"][0])
+    assert "removed: 1 entries, same BMRB id" in capsys.readouterr().out
+    words = ["split", "--output", output, "--table"]
+    command_refused(main, [*words, tables[0], tables[0]], capsys, "entry 15000")
+    command_refused(main, [*words, tests, "--against", tests], capsys, tests)  # nothing is left
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--min-identity", "30"],
+        ["--min-identity", "0"],
+        ["--min-identity", "nan"],
+        ["--seed", "-1"],
+        ["--validation-share", "1"],
+        ["--threads", "0"],
+    ],
+)
+def test_options_are_checked_before_any_file_is_read(tmp_path, capsys, words):
+    named = [words[0]]
+    command_refused(main, ["split", "--table", tmp_path / "absent.csv", "--output", tmp_path, *words], capsys, *named)
+
+
+def test_no_table_and_a_coverage_that_no_entry_can_have(tmp_path, capsys):
+    command_refused(main, ["split", "--output", tmp_path, "--table"], capsys, "--table")
+    command_refused(main, ["refdb", "--output", tmp_path / "a.csv", "--min-coverage", "80"], capsys, "--min-coverage")
+
+
+def test_tests_of_one_name_and_two_sequences(tmp_path, capsys):
+    tests = [table(tmp_path / name, {"TT": sequence}) for name, sequence in (("T1", "GGGG"), ("T2", "KKKK"))]
+    own = table(tmp_path / "a.csv", {"leaks": "KKKK", "b": "AAAA"})
+    words = ["split", "--table", own, "--against", *tests, "--output", tmp_path / "o"]
+    command_refused(main, words, capsys, "entry TT", *tests)
+
+
+def test_a_split_list_that_fits_nothing(tmp_path, capsys):
+    (tmp_path / "r.json").write_text(json.dumps({"entry_ID": {"0": "a"}, "sequence": {"0": "G"}, "label": {"0": "A"}}))
+    (tmp_path / "l.txt").write_text("b\n")
+    words = ["--file", tmp_path / "r.json", "--split-list", tmp_path / "l.txt", "--output", tmp_path / "o"]
+    command_refused(main, ["relaxdb", *words], capsys, tmp_path / "l.txt", tmp_path / "r.json")
+    assert not (tmp_path / "o").exists()
+
+
+def test_outputs_overwrite_no_input(tmp_path, capsys):
+    own = tmp_path / "o" / "train.csv"
+    table(own, {"a": "GG", "b": "KK"})
+    (tmp_path / "x.str").write_text("no star")
+    before = {path: path.read_bytes() for path in (own, tmp_path / "x.str")}
+    for words in (
+        ["split", "--table", own, "--output", tmp_path / "o"],
+        ["star", "--file", tmp_path, "--output", tmp_path / "failures.csv"],  # a name of its own second file
+        ["star", "--file", tmp_path, "--output", tmp_path / "x.str"],
+        *([command, "--file", own, "--output", own] for command in ("refdb", "relaxdb", "cpmg", "relaxation")),
+    ):
+        command_refused(main, words, capsys, words[-1], "--output")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_outputs_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for command in ("refdb", "relaxdb", "cpmg", "star", "relaxation"):
+        for output in (tmp_path, ".", tmp_path / "file" / "deep" / "o.csv"):
+            command_refused(main, [command, "--file", tmp_path / "absent", "--output", output], capsys, "--output")
+    command_refused(main, ["split", "--table", tmp_path / "absent", "--output", tmp_path / "file"], capsys, "file")

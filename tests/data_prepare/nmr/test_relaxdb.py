@@ -1,0 +1,115 @@
+"""RelaxDB and RelaxDB-CPMG as published, and damaged files."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from refusals import refused
+
+from data_prepare.nmr.assignments import targets
+from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entries
+
+RELAXDB = "golden/relaxdb/RelaxDB_133x_22jan2025.json"
+CPMG = "golden/relaxdb/RelaxDB_CPMG_22jan2025.json"
+PROTEIN = {"entry_ID": 15451, "sequence": "GGP", "label": "A^p"}
+
+
+def _targets(table, form, **options):
+    rows = zip(table["entry_ID"], table["label"], table["sequence"], strict=True)
+    return {name: targets(codes, sequence, form, **options) for name, codes, sequence in rows}
+
+
+def _counts(table, form, **options):
+    joined = np.concatenate(list(_targets(table, form, **options).values()))
+    return int((joined >= 0).sum()), int((joined == 1).sum())
+
+
+def test_relaxdb_as_published(shared):
+    table = read_relaxdb(shared / RELAXDB)
+    letters = {"A": 9645, "v": 2030, "x": 1603, "^": 942, ".": 749, "p": 734, "t": 392, "b": 160}
+    assert len(table) == 133
+    assert Counter("".join(table["label"])) == letters
+    assert _counts(table, "relaxdb") == (13332, 1657)
+    assert _counts(table, "relaxdb", missing_only=True) == (13332, 555)
+    assert _counts(table, "relaxdb", rex_only=True) == (12777, 1102)
+    few = {name for name, target in _targets(table, "relaxdb").items() if (target == 1).sum() < 2}
+    assert few == {"5839", "6470", "ORC2WH", "PLEXINB1"}
+
+
+def test_cpmg_as_published(shared):
+    table = read_relaxdb(shared / CPMG, "cpmg")
+    assert len(table) == 10
+    assert _counts(table, "cpmg") == (1685, 453)
+    assert _counts(table, "cpmg", unsuppressed=True) == (1685, 524)
+    assert _counts(table, "cpmg", missing_only=True) == (1685, 88)
+    assert _counts(table, "cpmg", rex_only=True) == (1597, 365)
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "split", "found", "absent"),
+    [
+        (RELAXDB, "relaxdb", "relaxdb.txt", 111, []),
+        (RELAXDB, "relaxdb", "relaxdb_WITH_PHOS.txt", 133, ["28132", "DBHD1", "DBHD2"]),
+        (CPMG, "cpmg", "relaxdb-cpmg.txt", 10, ["GRB2SH2_CPMG"]),
+    ],
+)
+def test_published_split_lists(shared, file, source, split, found, absent):
+    names = read_split_list(shared / "golden/relaxdb" / split)
+    table, missing = select_entries(read_relaxdb(shared / file, source), names)
+    assert (len(table), missing) == (found, absent)
+
+
+def test_json_and_pickles_give_the_same_table(tmp_path):
+    other = {"entry_ID": "ACBP", "sequence": "GA", "label": "A."}
+    columns = {key: {"7": PROTEIN[key], "x": other[key]} for key in PROTEIN} | {"R1": {"7": [1.0], "x": None}}
+    (tmp_path / "r.json").write_text(json.dumps(columns))
+    expected = read_relaxdb(tmp_path / "r.json")
+    assert expected["entry_ID"].tolist() == ["15451", "ACBP"]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/1.pkl").write_bytes(pickle.dumps(PROTEIN | {"entry_ID": np.int64(15451), "R1": np.ones(3)}))
+    (tmp_path / "folder/2.pickle").write_bytes(pickle.dumps(other | {"label": np.array(["A", "."])}))
+    pd.testing.assert_frame_equal(read_relaxdb(tmp_path / "folder"), expected)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "{",
+        "[" * 100000,
+        [1],
+        {"entry_ID": {"0": "a"}, "sequence": {"0": "G"}},
+        {"entry_ID": {"0": "a"}, "sequence": {"1": "G"}, "label": {"0": "A"}},
+        {"entry_ID": {"0": "a"}, "sequence": {"0": "G", "1": "G"}, "label": {"0": "A"}},
+        {"entry_ID": {"0": "a"}, "sequence": {"0": None}, "label": {"0": "A"}},
+        {"entry_ID": {"0": None}, "sequence": {"0": "G"}, "label": {"0": "A"}},
+        {"entry_ID": {"0": "a"}, "sequence": {"0": "G"}, "label": {"0": "Q"}},
+        {"entry_ID": {}, "sequence": {}, "label": {}},
+    ],
+)
+def test_bad_json(tmp_path, columns):
+    path = tmp_path / "r.json"
+    refused(lambda: read_relaxdb(path), path)
+    path.write_text(columns if isinstance(columns, str) else json.dumps(columns))
+    refused(lambda: read_relaxdb(path), path)
+
+
+def test_bad_pickles(tmp_path):
+    refused(lambda: read_relaxdb(tmp_path), tmp_path)
+    for content in (print, {"entry_ID": "a", "sequence": "G"}, "text"):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+        refused(lambda: read_relaxdb(tmp_path), tmp_path / "a.pkl")
+
+
+def test_split_lists(tmp_path):
+    path = tmp_path / "l.txt"
+    for content in (None, b"\n \n", b"\xff\xfe\x00"):
+        if content is not None:
+            path.write_bytes(content)
+        refused(lambda: read_split_list(path), path)
+    path.write_text("a\n\nb\r\na\n")
+    assert read_split_list(path) == ["a", "b"]
