@@ -19,6 +19,7 @@ from data_prepare.dataset.table import LABELS
 from data_prepare.errors import InputError, reading, require
 from data_prepare.files import read_text_table, whole_file
 from data_prepare.resume import Results
+from model.evaluation.metrics import pearson
 from model.inference.embed import mean_embeddings
 from model.inference.inputs import check_sequence
 from model.network.dance import load_model
@@ -33,25 +34,19 @@ OWN_NAME: Final = "model"  # of the embeddings of the chosen model, in the table
 def regression_predictions(
     features: NDArray[np.floating], target: Matrix, new: NDArray[np.floating], components: Sequence[int]
 ) -> list[Matrix]:
-    """Least squares with an intercept on the first principal components of the features.
+    """Predict new rows by least squares with an intercept on the first principal components of the features.
 
     With X = U S V^T the centred features, the scores of the components are X V, and their slopes S^-1 U^T y: ordinary
     least squares on all components, and the solution of smallest norm where there are fewer rows than columns.
 
     Parameters
     ----------
-    features
-        (n, d) of the training rows.
-    target
-        (n,).
+    features, target
+        (n, d) and (n,) of the training rows.
     new
-        (m, d) rows to predict.
+        (m, d).
     components
-        Numbers of principal components; 0 stands for all.
-
-    Returns
-    -------
-    For each number of components the (m,) predictions.
+        Numbers of principal components; 0 stands for all. Each gives an array of (m,) predictions.
     """
     x = np.asarray(features, np.float64)
     centre, middle = x.mean(axis=0), target.mean()
@@ -65,20 +60,15 @@ def regression_predictions(
 
 
 def read_splits(table: pd.DataFrame, repeats: int = 20, seed: int = 0) -> dict[str, NDArray[np.bool_]]:
-    """Test rows of each repeat.
+    """Test rows (n,) of each split.
 
     Parameters
     ----------
     table
         With columns `split_0`, `split_1`, ... of train and test; else with a column `cluster`.
-    repeats
-        Number of splits of whole clusters, a fifth of the rows test, where the table has none.
-    seed
-        Of the first of them; the next ones use seed + 1, seed + 2, ...
-
-    Returns
-    -------
-    Name of the split -> (n,) whether a row is test.
+    repeats, seed
+        Without split columns: number of splits of whole clusters, a fifth of the rows test, with the seeds `seed`,
+        `seed + 1`, ...
 
     Raises
     ------
@@ -100,24 +90,24 @@ def read_splits(table: pd.DataFrame, repeats: int = 20, seed: int = 0) -> dict[s
 
 
 def read_numbers(path: Path, column: pd.Series) -> pd.Series:
-    """Numbers of a column of text, NaN where it is empty; `path` is for the error message."""
+    """Numbers of a column of text of the table `path`, NaN where it is empty."""
     text = column.str.strip()
     values = pd.to_numeric(text, errors="coerce").replace([np.inf, -np.inf], np.nan)
     wrong = np.flatnonzero(values.isna() & ~text.str.lower().isin(["", "nan", "na"]))
-    for row in wrong[:1]:
-        require(False, f"{path}, line {row + 2}: {column.name} is {text.iloc[row]!r}, not a number; leave it empty")
+    if len(wrong):
+        line, word = wrong[0] + 2, text.iloc[wrong[0]]
+        raise InputError(f"{path}, line {line}: {column.name} is {word!r}, not a number; leave it empty")
     return values
 
 
 def read_embeddings(path: Path, rows: int) -> NDArray[np.floating]:
     """(rows, d) finite numbers of an .npy file."""
-    with reading(path, "an array written by numpy.save"):
+    with reading(path, "a file written by numpy.save"):
         values = np.load(path)
         numeric = isinstance(values, np.ndarray) and values.dtype.kind in "fiu"  # neither an npz nor text
-        require(numeric, f"{path}: not one array of numbers; write it with numpy.save")
-    shape = f"{path}: shape {values.shape}, one row for each of the {rows} proteins is expected; write it again"
-    require(values.ndim == 2 and len(values) == rows, shape)
-    require(np.isfinite(values).all(), f"{path}: holds NaN or infinite numbers; write it again")
+    require(numeric, f"{path}: not one array of numbers; write it with numpy.save")
+    fits = values.ndim == 2 and len(values) == rows and np.isfinite(values).all()
+    require(fits, f"{path}: shape {values.shape}; expected finite numbers, one row for each of the {rows} proteins")
     return values
 
 
@@ -138,13 +128,13 @@ def regress(
     splits
         As returned by `read_splits`.
     components
-        Principal components of the second regression, computed on the training rows.
+        Principal components of the training rows in the second regression; the first one uses all.
 
     Returns
     -------
     DataFrame
         One row for each embedding, target, features (`all` or `pc200`) and split: `train` and `test` (numbers of rows),
-        `pearson` and `r2` on the test rows; NaN where they are undefined.
+        `pearson` and `r2` (1 - residual / total sum of squares) on the test rows; NaN where they are undefined.
 
     Raises
     ------
@@ -162,30 +152,19 @@ def regress(
             for name, x in embeddings.items():
                 found = regression_predictions(x[train], y[train], x[held], list(features.values()))
                 for kind, predicted in zip(features, found, strict=True):
-                    rows.append((name, target, kind, split, *counts, *_quality(predicted, y[held])))
+                    residual, total = ((y[held] - other) ** 2 for other in (predicted, y[held].mean()))
+                    r2 = 1 - residual.sum() / total.sum() if total.any() else np.nan
+                    rows.append((name, target, kind, split, *counts, pearson(predicted, y[held]), r2))
     return pd.DataFrame(rows, columns=["embedding", "target", "features", "split", "train", "test", "pearson", "r2"])
 
 
 def summarise_splits(results: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over the splits of the results of `regress`."""
     groups = results.groupby(["embedding", "target", "features"], sort=False)
-    return groups.agg(
-        splits=("split", "size"),
-        pearson_mean=("pearson", "mean"),
-        pearson_sd=("pearson", "std"),
-        r2_mean=("r2", "mean"),
-        r2_sd=("r2", "std"),
-    ).reset_index()
-
-
-def _quality(predicted: Matrix, measured: Matrix) -> tuple[float, float]:
-    """Pearson's correlation and R^2 = 1 - residual / total sum of squares; NaN where a side is constant."""
-    p, m = predicted - predicted.mean(), measured - measured.mean()
-    total = float(m @ m)
-    norm = float(np.sqrt((p @ p) * total))
-    pearson = float(p @ m) / norm if norm else np.nan
-    r2 = 1 - float(((measured - predicted) ** 2).sum()) / total if total else np.nan
-    return pearson, r2
+    columns = {
+        f"{name}_{sd}": (name, how) for name in ("pearson", "r2") for sd, how in (("mean", "mean"), ("sd", "std"))
+    }
+    return groups.agg(splits=("split", "size"), **columns).reset_index()
 
 
 def regress_table(
@@ -206,25 +185,16 @@ def regress_table(
     ----------
     path
         CSV with the columns sequence, those of `targets`, and split_0, split_1, ... or cluster.
-    targets
-        Columns to predict.
     sources
-        Name of an embedding -> model, or .npy file with one row for each of the table.
+        Name of an embedding -> network as in `load_model`, or .npy file with one row for each of the table.
     output
         CSV; the summary becomes NAME_summary.csv beside it.
-    components, repeats, seed
-        See `regress` and `read_splits`.
-    batch_size, device
-        See `model.inference.embed.embed` and `load_model`.
+    components, repeats, seed, batch_size
+        See `regress`, `read_splits` and `embed`.
 
     Returns
     -------
     The summary, and the paths of both files.
-
-    Raises
-    ------
-    InputError
-        The table, a target, a split, a sequence or an embedding cannot be used.
     """
     table = read_text_table(path, ["sequence", *targets])
     values = pd.DataFrame({name: read_numbers(path, table[name]) for name in targets})
@@ -235,9 +205,8 @@ def regress_table(
     sequences = table["sequence"].tolist()
     for line, sequence in enumerate(sequences, start=2):
         check_sequence(sequence, f"{path}, line {line}: sequence")
-    kept = Results(output)
-    files = {name: Path(source) for name, source in sources.items() if source.endswith(".npy")}
-    given = {name: read_embeddings(file, len(sequences)) for name, file in files.items()}
+    kept, rows = Results(output), len(table)
+    given = {name: read_embeddings(Path(source), rows) for name, source in sources.items() if source.endswith(".npy")}
     embeddings = {
         name: given[name] if name in given else mean_embeddings(load_model(source, device), sequences, kept, batch_size)
         for name, source in sources.items()

@@ -5,20 +5,17 @@ from __future__ import annotations
 import gzip
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data_prepare.errors import InputError
+from data_prepare.errors import require
 from data_prepare.files import whole_file
+from model.inference.inputs import select_protein
 
 if TYPE_CHECKING:
     from data_prepare.structure.topology import Topology
-
-PDB_SUFFIXES: Final = (".pdb", ".ent")
-B_FACTOR: Final = slice(60, 66)  # columns 61 to 66 of ATOM and HETATM lines, two decimals
-NO_VALUE: Final = 0.0  # of water, ligands and chains that were not asked for
 
 
 def write_b_factors(
@@ -29,97 +26,68 @@ def write_b_factors(
 ) -> None:
     """Copy a structure file with a number for each residue in the B-factor column.
 
-    All atoms of a residue get its number, alternate locations and further models too; all other atoms get 0. Nothing
-    else of a PDB file changes; an mmCIF file keeps its content, not its blanks.
+    All atoms of a residue get its number, alternate locations and further models included; all other atoms get 0.
+    Nothing else of a PDB file changes; an mmCIF file keeps its content, not its layout.
 
     Parameters
     ----------
     structure
         PDB or mmCIF, gzipped or not.
     values
-        (N,) one number per residue of `model.inference.inputs.protein_of_structure`, unresolved ones included.
+        (N,) one number per residue of `model.inference.inputs.protein_of_structure`, unresolved residues included.
     output
-        The copy, of the same form; gzipped if its name ends in .gz.
+        The copy, in the same format; gzipped if its name ends in .gz.
     chain
         As in `protein_of_structure`.
 
     Raises
     ------
     InputError
-        The structure cannot be read, has another number of residues, or the form of the output is another one.
+        The structure cannot be read or has another number of residues, or `check_copy` fails.
     """
-    from data_prepare.structure.readers import read_topology
+    from data_prepare.structure.readers import read_topology  # imports gemmi, which training nodes may lack
 
     structure, output = Path(structure), Path(output)
     check_copy(structure, output)
     numbers = np.asarray(values, np.float64)
-    if not ((numbers > -100) & (numbers < 1000)).all():  # nor NaN
-        raise InputError(f"{output}: B-factors have six columns; give numbers between -100 and 1000")
-    rows = atom_values(read_topology(structure), numbers, chain)
+    fits = ((numbers > -100) & (numbers < 1000)).all()  # NaN does not
+    require(fits, f"{output}: a B-factor has six columns; give numbers between -100 and 1000")
+    rows = _values_of_atoms(read_topology(structure), numbers, chain)
     copy = _pdb_copy(structure, rows) if _is_pdb(structure) else _mmcif_copy(structure, rows)
-    with whole_file(output) as temporary:
-        # without time stamp, so that the same numbers give the same bytes
-        temporary.write_bytes(gzip.compress(copy, mtime=0) if _is_gzip(output) else copy)
+    with whole_file(output) as temporary:  # no time stamp, so that equal numbers give equal bytes
+        temporary.write_bytes(gzip.compress(copy, mtime=0) if output.suffix.lower() == ".gz" else copy)
 
 
 def check_copy(structure: Path, output: Path) -> None:
-    """See that a copy of a structure file can have this name.
-
-    Raises
-    ------
-    InputError
-        It is the file itself, or has another form.
-    """
-    if output.resolve() == structure.resolve():
-        raise InputError(f"{output}: this is the structure itself; give the copy another name")
-    if _is_pdb(structure) != _is_pdb(output) or output.is_dir():
-        form = " or ".join(PDB_SUFFIXES) if _is_pdb(structure) else ".cif or .mmcif"
-        raise InputError(f"{output}: the copy of {structure} keeps its form; give it the ending {form}")
+    """Raise InputError if the copy would replace the structure, or its suffix is of another format."""
+    require(output.resolve() != structure.resolve(), f"{output}: this is the structure itself; choose another name")
+    same = _is_pdb(structure) == _is_pdb(output) and not output.is_dir()
+    suffix = ".pdb" if _is_pdb(structure) else ".cif"
+    require(same, f"{output}: the copy of {structure} keeps its format; end the name in {suffix}")
 
 
-def atom_values(topology: Topology, values: NDArray[np.float64], chain: str | None = None) -> NDArray[np.float64]:
-    """Numbers of residues -> those of all atoms of a model of the file.
-
-    Parameters
-    ----------
-    topology
-        Of the whole file.
-    values, chain
-        See `write_b_factors`.
-
-    Returns
-    -------
-    (atoms of the file,) float64.
-    """
-    residues = np.flatnonzero(topology.is_protein)  # protein residues among all
-    protein = topology.protein
-    if chain is not None:
-        chosen = [word.strip() for word in chain.split(",")]
-        of_chosen = [chain_id in chosen for chain_id in protein.chain_ids]
-        residues = residues[np.array(of_chosen)[protein.chain_of_residue]]
-        protein = protein.select_chains(chosen)
-    sequences, places = protein.full_sequences()
-    if len(values) != sum(map(len, sequences)):
-        raise InputError(f"{topology.path}: {sum(map(len, sequences))} residues, but {len(values)} numbers for them")
-    of_residue = np.full(topology.num_residues, NO_VALUE)
-    of_residue[residues] = values[places]
-    # an alternate location, which the topology leaves out, follows an atom of its residue
+def _values_of_atoms(topology: Topology, values: NDArray[np.float64], chain: str | None) -> NDArray[np.float64]:
+    """Values of the residues of the chosen protein chains -> those of all atoms of a model in the file, 0 elsewhere."""
+    protein = select_protein(topology, chain)
+    sequences, residue_index = protein.full_sequences()
+    residues = sum(map(len, sequences))
+    require(len(values) == residues, f"{topology.path}: {residues} residues, but {len(values)} numbers for them")
+    rows = np.zeros(topology.atoms_in_file)
+    rows[protein.file_index] = values[residue_index][protein.residue_of_atom]
+    # the topology has no further alternate locations; in the file they follow another atom of their residue
     atoms = np.searchsorted(topology.file_index, np.arange(topology.atoms_in_file), side="right") - 1
-    return of_residue[topology.residue_of_atom[atoms]]
+    return rows[topology.file_index[atoms]]
 
 
 def _pdb_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
-    """A PDB file with the numbers of the atoms of each model."""
     content = path.read_bytes()
-    lines = (gzip.decompress(content) if _is_gzip(path) else content).splitlines(keepends=True)
+    lines = (gzip.decompress(content) if path.suffix.lower() == ".gz" else content).splitlines(keepends=True)
     row = 0
-    for place, line in enumerate(lines):
+    for number, line in enumerate(lines):
         if line[:6] in (b"ATOM  ", b"HETATM"):
-            if row == len(rows):
-                raise InputError(f"{path}: a model has more atoms than the first; leave it out")
+            require(row < len(rows), f"{path}: a model has more atoms than the first; remove it")
             body = line.rstrip(b"\r\n")
-            end = line[len(body) :]
-            lines[place] = b"%-60b%6.2f%b%b" % (body[: B_FACTOR.start], rows[row], body[B_FACTOR.stop :], end)
+            lines[number] = b"%-60b%6.2f%b%b" % (body[:60], rows[row], body[66:], line[len(body) :])  # columns 61 to 66
             row += 1
         elif line[:3] == b"END" or line[:5] == b"MODEL":
             row = 0
@@ -127,27 +95,21 @@ def _pdb_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
 
 
 def _mmcif_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
-    """An mmCIF file with the numbers of the atoms of each model."""
     import gemmi
 
     document = gemmi.cif.read(str(path))
     block = document.sole_block()
     if not block.find_values("_atom_site.B_iso_or_equiv"):
         block.find_loop("_atom_site.id").get_loop().add_columns(["_atom_site.B_iso_or_equiv"], "?")
-    counts: dict[str, int] = {}
+    counts: dict[str, int] = {}  # atoms of each model
     for atom in block.find("_atom_site.", ["B_iso_or_equiv", "?pdbx_PDB_model_num"]):
         model = atom[1] if atom.has(1) else ""
         row = counts.get(model, 0)
-        if row == len(rows):
-            raise InputError(f"{path}: model {model} has more atoms than the first; leave it out")
+        require(row < len(rows), f"{path}: model {model} has more atoms than the first; remove it")
         atom[0] = f"{rows[row]:.2f}"
         counts[model] = row + 1
     return document.as_string().encode()
 
 
 def _is_pdb(path: Path) -> bool:
-    return Path(path.name.lower().removesuffix(".gz")).suffix in PDB_SUFFIXES
-
-
-def _is_gzip(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
+    return path.name.lower().removesuffix(".gz").endswith((".pdb", ".ent"))

@@ -93,7 +93,7 @@ def run_batches(
     Raises
     ------
     InputError
-        A sequence cannot be tokenised or has no residue, `batch_size` is below 1, or the memory does not suffice.
+        A sequence cannot be tokenised or has no residue, `batch_size` is below 1, or there is not enough memory.
     """
     if not sequences:
         return

@@ -16,8 +16,8 @@ from data_prepare.files import whole_file, write_text
 from data_prepare.resume import Results, digest
 from model.inference.batches import length_batches, residue_rows, run_batches, token_count
 from model.inference.inputs import Protein
+from model.inference.predict import model_fingerprint
 from model.network.dance import DanceModel
-from model.network.weights import weights_digest
 
 Array = NDArray[np.float32]
 
@@ -26,10 +26,7 @@ MAX_TOKENS: Final = 2**14  # of a batch, padding included
 
 @overload
 def embed(
-    model: DanceModel,
-    sequences: Sequence[str],
-    per_residue: Literal[False] = False,
-    batch_size: int | None = None,
+    model: DanceModel, sequences: Sequence[str], per_residue: Literal[False] = False, batch_size: int | None = None
 ) -> Array: ...
 
 
@@ -92,44 +89,33 @@ def write_embeddings(
     per_residue: bool = False,
     batch_size: int | None = None,
 ) -> list[Path]:
-    """Write embeddings with a progress bar; an interrupted run resumes.
+    """Write embeddings with a progress bar; an interrupted run resumes. Returns the paths of the files.
 
     An .npy file holds (n, hidden) float32 means, a .txt file beside it the names. An HDF5 file holds `embedding`
     (n, hidden) and `names` (n,), or one dataset (N, hidden) per protein; its attribute `model` is a digest of the
-    weights.
-
-    Returns
-    -------
-    Paths of the files.
-
-    Raises
-    ------
-    InputError
-        A name cannot be that of a dataset.
+    weights. Raises InputError if a name cannot be that of a dataset.
     """
     names = [protein.name for protein in proteins]
     sequences = [protein.sequence for protein in proteins]
-    results = Results(output)
-    if output.suffix.lower() == ".npy":
-        means = mean_embeddings(model, sequences, results, batch_size)
-        listed = output.with_suffix(".txt")
-        write_text(listed, "".join(f"{name}\n" for name in names))
-        with whole_file(output) as temporary:
-            np.save(temporary, means)
-        results.remove()
-        return [output, listed]
     odd = [name for name in names if per_residue and ("/" in name or set(name) == {"."})]
     require(not odd, f"{', '.join(odd[:1])}: not a name for an HDF5 dataset; rename it without a slash")
-    with whole_file(output) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["model"] = _network(model)
-        if per_residue:
-            for index, rows in _resumed_embeddings(model, sequences, results, True, batch_size):
-                file[names[index]] = rows
+    results, written = Results(output), [output]
+    with whole_file(output) as temporary:
+        if output.suffix.lower() == ".npy":
+            np.save(temporary, mean_embeddings(model, sequences, results, batch_size))
+            written.append(output.with_suffix(".txt"))
+            write_text(written[1], "".join(f"{name}\n" for name in names))
         else:
-            file["embedding"] = mean_embeddings(model, sequences, results, batch_size)
-            file.create_dataset("names", data=names, dtype=h5py.string_dtype())
+            with h5py.File(temporary, "w") as file:
+                file.attrs["model"] = model_fingerprint(model)
+                if per_residue:
+                    for index, rows in _resumed_embeddings(model, sequences, results, True, batch_size):
+                        file[names[index]] = rows
+                else:
+                    file["embedding"] = mean_embeddings(model, sequences, results, batch_size)
+                    file.create_dataset("names", data=names, dtype=h5py.string_dtype())
     results.remove()
-    return [output]
+    return written
 
 
 def mean_embeddings(
@@ -147,7 +133,7 @@ def _resumed_embeddings(
 ) -> Iterator[tuple[int, Array]]:
     """Index in `sequences` and embedding, shortest first."""
     batches = length_batches([token_count(sequence) for sequence in sequences], batch_size, _capacity)
-    network = _network(model)
+    network = model_fingerprint(model)
     with tqdm(total=len(sequences), unit="protein") as bar:
         for indices in batches:
             batch = [sequences[index] for index in indices]
@@ -159,10 +145,6 @@ def _resumed_embeddings(
                 results.write(key, **found)
             yield from zip(indices, found.values(), strict=True)
             bar.update(len(batch))
-
-
-def _network(model: DanceModel) -> str:
-    return weights_digest(model, model.config.heads)
 
 
 def _capacity(tokens: int) -> int:

@@ -8,11 +8,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from data_prepare.errors import InputError, reading, require
 from data_prepare.structure.sequence import CHAIN_LINKER, modify_seq
 from model.network.tokenizer import VOCABULARY, split_tokens
+
+if TYPE_CHECKING:
+    from data_prepare.structure.topology import Topology
 
 RESIDUE_LETTERS: Final = frozenset(token for token in VOCABULARY if token.isalpha())  # the 20, and X B U Z O
 RESIDUE_TOKENS: Final = RESIDUE_LETTERS | {"<mask>", "<unk>"}
@@ -105,14 +108,20 @@ def protein_of_structure(path: str | os.PathLike[str], chain: str | None = None)
     from data_prepare.structure.readers import read_structure  # imports gemmi, which training nodes may lack
 
     path = Path(path)
-    topology = read_structure(path)[0].protein
-    require(topology.num_residues, f"{path}: no protein (residues with atoms N, CA and C); use another file")
-    name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    if chain is not None:
-        chosen = [word.strip() for word in chain.split(",")]
-        topology = topology.select_chains(chosen)
-        name = "_".join([name, *chosen])
-    return Protein(name, modify_seq(topology.full_sequences()[0]))
+    protein = select_protein(read_structure(path).topology, chain)
+    name = "_".join([path.name.removesuffix(".gz").rsplit(".", 1)[0], *_chain_ids(chain)])
+    return Protein(name, modify_seq(protein.full_sequences()[0]))
+
+
+def select_protein(topology: Topology, chain: str | None) -> Topology:
+    """Protein residues of the chains in a comma-separated list, or of all; InputError if there are none."""
+    protein = topology.protein
+    require(protein.num_residues, f"{topology.path}: no protein (residues with atoms N, CA and C); use another file")
+    return protein if chain is None else protein.select_chains(_chain_ids(chain))
+
+
+def _chain_ids(chain: str | None) -> list[str]:
+    return [] if chain is None else [word.strip() for word in chain.split(",")]
 
 
 def proteins_of(

@@ -12,23 +12,24 @@ from data_prepare.errors import require
 from data_prepare.properties import PAIR_CHANNELS, PROPERTIES, RESIDUE_COLUMNS, RESIDUE_PROPERTIES
 from model.inference.batches import residue_rows, run_batches
 from model.inference.inputs import Protein
-from model.inference.prediction_files import Prediction, PredictionFolder, Properties, write_prediction
+from model.inference.prediction_files import PredictionFolder, Properties
 from model.network.dance import DanceModel
 from model.network.weights import weights_digest
+
+Names = str | Sequence[str]
 
 # Per batch: 13 maps take 54 MB then, the attention of a layer with 20 heads 84 MB (several times while it is computed)
 MAX_PAIRS: Final = 2**20
 SHORTHANDS: Final = {"all": PROPERTIES, "residue": RESIDUE_PROPERTIES}
 
 
-def property_names(properties: str | Sequence[str]) -> tuple[str, ...]:
+def property_names(properties: Names) -> tuple[str, ...]:
     """Names of properties, in the order of `PROPERTIES`.
 
     Parameters
     ----------
     properties
-        "all", "residue" (those that need no residue pairs: faster, and memory grows with the length only), a name, or
-        several of these.
+        "all", "residue" (no residue pairs: faster, and memory grows linearly with the length), or names.
 
     Raises
     ------
@@ -45,24 +46,18 @@ def property_names(properties: str | Sequence[str]) -> tuple[str, ...]:
 
 @overload
 def predict_properties(
-    model: DanceModel, sequences: str, properties: str | Sequence[str] = "all", batch_size: int | None = None
+    model: DanceModel, sequences: str, properties: Names = "all", batch_size: int | None = None
 ) -> Properties: ...
 
 
 @overload
 def predict_properties(
-    model: DanceModel,
-    sequences: list[str] | tuple[str, ...],
-    properties: str | Sequence[str] = "all",
-    batch_size: int | None = None,
+    model: DanceModel, sequences: list[str] | tuple[str, ...], properties: Names = "all", batch_size: int | None = None
 ) -> list[Properties]: ...
 
 
 def predict_properties(
-    model: DanceModel,
-    sequences: str | Sequence[str],
-    properties: str | Sequence[str] = "all",
-    batch_size: int | None = None,
+    model: DanceModel, sequences: str | Sequence[str], properties: Names = "all", batch_size: int | None = None
 ) -> Properties | list[Properties]:
     """Predict the dynamics of proteins.
 
@@ -71,24 +66,23 @@ def predict_properties(
     model
         SeqDance or ESMDance, on any device.
     sequences
-        One sequence, or several in a list, array or Series (its index does not matter); chains of a complex are joined
-        by `<eos><cls>`.
+        One sequence, or several in a list, array or Series; join the chains of a complex with `<eos><cls>`.
     properties
         "all", "residue", or names (see `data_prepare.properties`).
     batch_size
-        Sequences at a time. Default: as many as have about a million residue pairs together. Changes no number.
+        Sequences per batch. Default: as many as fit into a million token pairs. Does not change the results.
 
     Returns
     -------
     dict or list of dict
         Property -> float32 array of the N residues of all chains: (N,), (N, bins) for ss, chi, phi and psi, (N, N) for
-        residue pairs. sasa_mean and sasa_std in nm^2; rmsf_nor relative to the protein's largest; ss, chi, phi and psi
-        as shares; interactions as cube roots of contacts per frame, as they are trained; correlations from -1 to 1.
+        residue pairs. sasa_mean and sasa_std in nm^2; rmsf_nor relative to the maximum of the protein; ss, chi, phi
+        and psi as fractions; interactions as cube roots of contacts per frame; correlations from -1 to 1.
 
     Raises
     ------
     InputError
-        A sequence or property cannot be used, or the memory does not suffice.
+        A sequence or property cannot be used, or there is not enough memory.
     """
     if isinstance(sequences, str):
         return predict_properties(model, [sequences], properties, batch_size)[0]
@@ -98,12 +92,14 @@ def predict_properties(
 
 
 def iterate_predictions(
-    model: DanceModel, sequences: Sequence[str], properties: str | Sequence[str] = "all", batch_size: int | None = None
+    model: DanceModel, sequences: Sequence[str], properties: Names = "all", batch_size: int | None = None
 ) -> Iterator[tuple[int, Properties]]:
     """Index in the list `sequences` and properties as soon as a batch is done, shortest sequences first."""
     names = property_names(properties)
     residue, pair = (any(name in group for name in names) for group in (RESIDUE_COLUMNS, PAIR_CHANNELS))
-    for batch in run_batches(model, sequences, batch_size, _capacity, residue=residue, pair=pair):
+    for batch in run_batches(
+        model, sequences, batch_size, lambda tokens: MAX_PAIRS // tokens**2, residue=residue, pair=pair
+    ):
         for row, index in enumerate(batch.indices):
             rows = torch.from_numpy(residue_rows(sequences[index])[0]).to(batch.mask.device)
             found = {}
@@ -123,10 +119,8 @@ def predict_missing(
     sequences = [protein.sequence for protein in missing]
     with tqdm(total=sum(map(len, chains)), unit="residue", unit_scale=True, disable=not missing) as bar:
         for index, found in iterate_predictions(model, sequences, store.properties, batch_size):
-            protein, chain = missing[index], chains[index]
-            prediction = Prediction(protein.name, protein.sequence, store.model, chain, found)
-            write_prediction(store.path(protein), prediction)
-            bar.update(len(chain))
+            store.write(missing[index], chains[index], found)
+            bar.update(len(chains[index]))
     store.finish(proteins)
     return missing
 
@@ -134,8 +128,3 @@ def predict_missing(
 def model_fingerprint(model: DanceModel) -> str:
     """Digest of the weights and the number of heads; all other sizes follow from the weights."""
     return weights_digest(model, model.config.heads)
-
-
-def _capacity(tokens: int) -> int:
-    """Sequences per batch, by the length of the longest."""
-    return MAX_PAIRS // tokens**2

@@ -20,54 +20,30 @@ from data_prepare.properties import PROPERTIES
 from data_prepare.resume import Results, digest
 from model.inference.inputs import Protein, file_name
 
+Properties = dict[str, NDArray[np.float32]]  # property -> (N,), (N, bins) or (N, N)
+
 HDF5_SUFFIXES: Final = (".h5", ".hdf5")
 TEXTS: Final = ("name", "sequence", "model")  # of a stored prediction, beside chain and the properties
-Properties = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network predicts for a protein.
-
-    Attributes
-    ----------
-    name, sequence
-        Of the protein; chains are joined by `<eos><cls>`.
-    model
-        Digest of the weights.
-    chain
-        (N,) int32, index of the chain of each residue; the residues of all chains follow one another.
-    properties
-        Property -> (N,), (N, bins) or (N, N) float32.
-    """
+    """What a network predicts for a protein of N residues."""
 
     name: str
-    sequence: str
-    model: str
-    chain: NDArray[np.int32]
+    sequence: str  # chains are joined by `<eos><cls>`
+    model: str  # digest of the weights
+    chain: NDArray[np.int32]  # (N,) index of the chain of each residue
     properties: Properties
 
-
-def is_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5 by its suffix."""
-    return path.suffix.lower() in HDF5_SUFFIXES
-
-
-def write_prediction(path: str | os.PathLike[str], prediction: Prediction) -> None:
-    """Write an npz: an array for each property, `chain`, and `name`, `sequence`, `model` as text; whole or absent."""
-    texts: dict[str, Any] = {name: getattr(prediction, name) for name in TEXTS}
-    with whole_file(Path(path)) as temporary:
-        np.savez(temporary, chain=prediction.chain, **prediction.properties, **texts)
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """Content of an npz file or HDF5 group, by name."""
+        return {**{name: getattr(self, name) for name in TEXTS}, "chain": self.chain, **self.properties}
 
 
 def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> Prediction:
-    """Read an npz file, or a group of an HDF5 file.
-
-    Raises
-    ------
-    InputError
-        There is no such file or group, or it is not a prediction.
-    """
+    """Read an npz file, or a group of an HDF5 file; InputError if it is absent or not a prediction."""
     with _stored(Path(path), group) as arrays:
         texts = {name: _text(arrays[name]) for name in TEXTS}
         values = {name: np.asarray(arrays[name]) for name in PROPERTIES if name in arrays}
@@ -75,17 +51,7 @@ def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> P
 
 
 class PredictionFolder:
-    """Output of `seqdance predict` as npz files; predictions that are already there stay.
-
-    Parameters
-    ----------
-    output
-        The folder.
-    model
-        Digest of the weights.
-    properties
-        Names of the properties that are asked for.
-    """
+    """npz files in a folder; finished ones stay. `model` is a digest of the weights, `properties` what is asked for."""
 
     def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
         self.output, self.model, self.properties = output, model, properties
@@ -107,6 +73,12 @@ class PredictionFolder:
         require(not problems, f"{place}: a prediction {', '.join(problems)}; remove it or choose another --output")
         return True
 
+    def write(self, protein: Protein, chain: NDArray[np.int32], properties: Properties) -> None:
+        """Keep what was predicted for a protein; the file is whole or absent."""
+        prediction = Prediction(protein.name, protein.sequence, self.model, chain, properties)
+        with whole_file(self.path(protein)) as temporary:
+            np.savez(temporary, **prediction.arrays)
+
     def finish(self, proteins: Sequence[Protein]) -> None:
         """Call when all proteins are predicted."""
 
@@ -116,12 +88,9 @@ class PredictionFolder:
 
 
 class PredictionFile(PredictionFolder):
-    """The same as an HDF5 file. Predictions are npz files beside it until all are finished.
+    """An HDF5 file. Predictions are npz files beside it until all are finished, so that an interrupted run resumes.
 
-    Raises
-    ------
-    InputError
-        A file of this name holds anything but predictions.
+    Raises InputError if a file of this name holds other data.
     """
 
     def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
@@ -130,18 +99,16 @@ class PredictionFile(PredictionFolder):
         self.groups: frozenset[str] = frozenset()
         if output.exists():
             with reading(output, "an HDF5 file of predictions", "choose another --output"), h5py.File(output) as file:
-                own = not file.attrs and all(
-                    isinstance(group, h5py.Group) and "chain" in group for group in file.values()
-                )
-                require(own, f"{output}: holds other data than predictions; choose another --output")
+                own = all(isinstance(group, h5py.Group) and "chain" in group for group in file.values())
+                require(own and not file.attrs, f"{output}: holds other data than predictions; choose another --output")
                 self.groups = frozenset(file)
 
     def path(self, protein: Protein) -> Path:
-        """The npz file of a protein until `finish`; its name is a digest of the input."""
+        """The npz file of a protein until `finish`, named by all that the prediction depends on."""
         return self.parts.path(digest(self.model, self.properties, protein.name, protein.sequence))
 
     def has(self, protein: Protein) -> bool:
-        """As in the base class."""
+        """See `PredictionFolder`."""
         group = file_name(protein.name)
         return self._fits(protein, self.output, group) if group in self.groups else self.path(protein).exists()
 
@@ -154,25 +121,23 @@ class PredictionFile(PredictionFolder):
                     shutil.copyfile(self.output, temporary)
                 with h5py.File(temporary, "a") as file:
                     for protein in new:
-                        prediction = read_prediction(self.path(protein))
-                        texts = {name: getattr(prediction, name) for name in TEXTS}
-                        for name, values in {**texts, "chain": prediction.chain, **prediction.properties}.items():
-                            file[f"{file_name(protein.name)}/{name}"] = values
+                        file.create_group(file_name(protein.name)).update(read_prediction(self.path(protein)).arrays)
         for protein in proteins:
             self.path(protein).unlink(missing_ok=True)
-        with suppress(OSError):  # no such folder, or another interrupted run has parts in it
+        with suppress(OSError):  # absent, or another interrupted run has parts in it
             self.parts.folder.rmdir()
 
     def read(self, protein: Protein) -> Prediction:
-        """As in the base class."""
+        """See `PredictionFolder`."""
         return read_prediction(self.output, file_name(protein.name))
 
 
 @contextmanager
 def _stored(path: Path, group: str | None) -> Iterator[Mapping[str, Any]]:
     """Arrays of an npz file or a group by name; whatever a reader raises becomes one line."""
+    place = path if group is None else f"{path}, {group}"
     with (
-        reading(path if group is None else f"{path}, {group}", "a prediction", "remove it and predict again"),
+        reading(place, "a prediction", "remove it and predict again"),
         np.load(path) if group is None else h5py.File(path) as file,
     ):
         yield file if group is None else file[group]

@@ -23,7 +23,7 @@ from model.figures.save import save_figure
 from model.inference.b_factors import check_copy, write_b_factors
 from model.inference.inputs import file_names
 from model.inference.predict import model_fingerprint, predict_missing, property_names
-from model.inference.prediction_files import PredictionFile, PredictionFolder, is_hdf5
+from model.inference.prediction_files import HDF5_SUFFIXES, PredictionFile, PredictionFolder
 from model.network.dance import load_model
 from seqdance.options import ModelOptions, ProteinOptions
 
@@ -45,15 +45,20 @@ class PredictOptions(ModelOptions, ProteinOptions):
 
     def __post_init__(self) -> None:
         names = property_names(self.properties)
-        other = self.output.suffix.lower() == ".npz" or (self.output.is_file() and not is_hdf5(self.output))
+        other = not self.hdf5 and (self.output.suffix.lower() == ".npz" or self.output.is_file())
         require(not other, f"--output {self.output}: give a folder for npz files, or a file ending in .h5")
-        check_output(self.output if is_hdf5(self.output) else self.output / "name.npz")
+        check_output(self.output if self.hdf5 else self.output / "name.npz")
         if self.write_pdb:
             require(self.structure, f"--write-pdb {self.write_pdb} requires --pdb or --cif")
             require(
                 "rmsf_nor" in names, f"--write-pdb {self.write_pdb} requires the RMSF; add rmsf_nor to --properties"
             )
             check_copy(self.structure or Path(), self.write_pdb)
+
+    @property
+    def hdf5(self) -> bool:
+        """Whether the output is an HDF5 file."""
+        return self.output.suffix.lower() in HDF5_SUFFIXES
 
 
 def predict(options: PredictOptions) -> list[Path]:
@@ -62,12 +67,12 @@ def predict(options: PredictOptions) -> list[Path]:
     names = file_names([protein.name for protein in proteins])
     model = load_model(options.model, options.device)
     output = options.output
-    form = PredictionFile if is_hdf5(output) else PredictionFolder
+    form = PredictionFile if options.hdf5 else PredictionFolder
     store = form(output, model_fingerprint(model), property_names(options.properties))
     predicted = set(predict_missing(model, proteins, store, options.batch_size))
     written = [output]
     if options.plot:
-        folder = output.with_suffix("") if is_hdf5(output) else output
+        folder = output.with_suffix("") if options.hdf5 else output
         figures = {protein: folder / f"{name}.png" for protein, name in zip(proteins, names, strict=True)}
         stale = [protein for protein, path in figures.items() if protein in predicted or not path.exists()]
         for protein in tqdm(stale, unit="figure", disable=not stale):

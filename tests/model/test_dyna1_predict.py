@@ -133,7 +133,7 @@ def test_fasta(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "".join(pd.read_csv(tmp_path / "NA-Dyna1.csv")["residue"]) == "MKXTAY"
     assert "have names of their own" in fails(capsys, "--weights", weights, "--fasta", fasta, "--name", "x")
     fasta.write_text(">a/b\nMK\n>a|b\nMK\n")
-    assert "a/b and a|b would both be written to a_b-Dyna1.csv" in fails(capsys, "--weights", weights, "--fasta", fasta)
+    assert "a/b and a|b would both be written as a_b" in fails(capsys, "--weights", weights, "--fasta", fasta)
 
 
 @pytest.mark.parametrize(

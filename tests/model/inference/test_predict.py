@@ -18,7 +18,7 @@ from model.config import ModelConfig
 from model.inference.batches import length_batches, residue_rows
 from model.inference.inputs import Protein
 from model.inference.predict import model_fingerprint, predict_missing, predict_properties, property_names
-from model.inference.prediction_files import PredictionFile, PredictionFolder, read_prediction, write_prediction
+from model.inference.prediction_files import PredictionFile, PredictionFolder, read_prediction
 from model.network.dance import DanceModel
 from model.network.tokenizer import VOCABULARY
 
@@ -221,25 +221,23 @@ def test_hdf5_files_of_other_things_stay(tmp_path: Path, content: str) -> None:
 class TestInterrupted:
     """An HDF5 run that was killed loses nothing that it had finished."""
 
-    def parts(self, tiny_model: DanceModel, output: Path, proteins: list[Protein]) -> PredictionFile:
+    def parts(self, output: Path, proteins: list[Protein]) -> PredictionFile:
         """Parts as a killed run leaves them, marked by a number that no network predicts."""
         store = PredictionFile(output, "f00", ["ss"])
-        predict_missing(tiny_model, proteins, PredictionFolder(output.parent / "npz", "f00", ["ss"]))
         for protein in proteins:
-            prediction = PredictionFolder(output.parent / "npz", "f00", ["ss"]).read(protein)
-            prediction.properties["ss"][:] = 7
-            write_prediction(store.path(protein), prediction)
+            chain = residue_rows(protein.sequence)[1]
+            store.write(protein, chain, {"ss": np.full((len(chain), 8), 7, np.float32)})
         return store
 
     def test_parts_are_used(self, tiny_model: DanceModel, tmp_path: Path) -> None:
-        store = self.parts(tiny_model, tmp_path / "out.h5", PROTEINS[:2])
+        store = self.parts(tmp_path / "out.h5", PROTEINS[:2])
         assert predict_missing(tiny_model, PROTEINS, store) == PROTEINS[2:]
         assert [bool((store.read(protein).properties["ss"] == 7).all()) for protein in PROTEINS] == [1, 1, 0, 0]
         assert not store.parts.folder.exists()
 
     @pytest.mark.parametrize("change", ["model", "properties", "sequence"])
     def test_parts_of_something_else_are_not(self, tiny_model: DanceModel, tmp_path: Path, change: str) -> None:
-        self.parts(tiny_model, tmp_path / "out.h5", PROTEINS[:1])
+        self.parts(tmp_path / "out.h5", PROTEINS[:1])
         network, properties = "f01" if change == "model" else "f00", ["ss", "psi"][: 1 + (change == "properties")]
         protein = Protein("a", "MKV") if change == "sequence" else PROTEINS[0]
         store = PredictionFile(tmp_path / "out.h5", network, properties)
@@ -247,7 +245,7 @@ class TestInterrupted:
         assert store.read(protein).properties["ss"].max() < 1
 
     def test_parts_of_other_proteins_stay(self, tiny_model: DanceModel, tmp_path: Path) -> None:
-        self.parts(tiny_model, tmp_path / "out.h5", PROTEINS[:2])
+        self.parts(tmp_path / "out.h5", PROTEINS[:2])
         predict_missing(tiny_model, PROTEINS[2:], PredictionFile(tmp_path / "out.h5", "f00", ["ss"]))
         store = PredictionFile(tmp_path / "out.h5", "f00", ["ss"])
         assert predict_missing(tiny_model, PROTEINS, store) == []
@@ -256,9 +254,9 @@ class TestInterrupted:
 
     def test_killed_before_the_parts_were_removed(self, tiny_model: DanceModel, tmp_path: Path) -> None:
         output = tmp_path / "out.h5"
-        predict_missing(tiny_model, PROTEINS, self.parts(tiny_model, output, PROTEINS))
+        predict_missing(tiny_model, PROTEINS, self.parts(output, PROTEINS))
         before = output.stat().st_mtime_ns
-        store = self.parts(tiny_model, output, PROTEINS[1:])
+        store = self.parts(output, PROTEINS[1:])
         assert predict_missing(tiny_model, PROTEINS, store) == []
         assert output.stat().st_mtime_ns == before
         assert not store.parts.folder.exists()
