@@ -32,7 +32,10 @@ DYNA1_COMMANDS: Final[Commands] = {
     "labels": ("seqdance.commands.dyna1.labels", "NMR depositions, RefDB or RelaxDB -> assignment codes and splits"),
     "embed": ("model.dyna1.embeddings.cache", "embeddings of a frozen model, kept for training and prediction"),
     "train": ("model.dyna1.train", "train a classifier (with several processes: torchrun)"),
-    "evaluate": ("model.dyna1.evaluate", "metrics per protein on RelaxDB, CPMG or a table, beside naive baselines"),
+    "evaluate": (
+        "seqdance.commands.dyna1.evaluate",
+        "metrics per protein on RelaxDB, CPMG or a table, beside baselines",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Naive baselines: how often an amino acid, a DSSP class, or both together exchange in the training labels."""
+"""Naive baselines: how often an amino acid, a DSSP class, or both together exchange in the training annotations."""
 
 from __future__ import annotations
 
@@ -13,75 +13,80 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_prepare.errors import InputError
+from data_prepare.errors import reading, require
 from data_prepare.files import read_text_table
 from model.dyna1.data import AnnotatedProtein
 from model.network.tokenizer import TOKEN_ID
 
 # 0 strand, 1 coil, 2 helix, as in the published files; -1 unknown
 CLASS_OF_DSSP: Final = {"E": 0, "B": 0, "H": 2, "G": 2, "I": 2, "?": -1} | dict.fromkeys("CTSP- ", 1)
-# baseline -> columns of its published file, probs_<columns>.csv
-BASELINES: Final = {"amino acid": ("token",), "DSSP": ("dssp",), "amino acid + DSSP": ("token", "dssp")}
+# baseline -> (published file, its columns)
+BASELINES: Final = {
+    "amino acid": ("probs_aa.csv", ("token",)),
+    "DSSP": ("probs_dssp.csv", ("dssp",)),
+    "amino acid + DSSP": ("probs_aa_dssp.csv", ("token", "dssp")),
+}
 
-Dssp = Mapping[str, NDArray[np.int64]]  # entry -> (L,) number of the class
-Key = tuple[int, ...]  # of a residue: token id, class, or both
+Dssp = Mapping[str, NDArray[np.int64]]  # entry -> (L,) class
+Kind = tuple[int, ...]  # of a residue: token id, DSSP class, or both
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """Probability of exchange of a kind of residue."""
+class ExchangeRates:
+    """Probability of exchange by kind of residue."""
 
     name: str
-    columns: tuple[str, ...]  # what tells the kind: token, dssp or both
-    probability: Mapping[Key, float]
-    otherwise: float  # of kinds that the training labels lack
-    of_amino_acid: Mapping[Key, float] = field(default_factory=dict)  # before that: of the amino acid of such a kind
+    columns: tuple[str, ...]  # token, dssp or both
+    of_kind: Mapping[Kind, float]
+    overall: float  # for kinds that the training annotations lack
+    of_amino_acid: Mapping[Kind, float] = field(default_factory=dict)  # used before `overall` for such a kind
 
     def scores(self, protein: AnnotatedProtein, dssp: Dssp) -> NDArray[np.float64]:
-        """Probabilities (L,) of a protein; its class per residue is needed unless the name is amino acid."""
-        kinds = keys(self.columns, protein, dssp)
-        return np.array([self.probability.get(key, self.of_amino_acid.get(key[:1], self.otherwise)) for key in kinds])
+        """Probabilities (L,) of a protein; needs its DSSP classes unless the baseline is that of amino acids."""
+        kinds = residue_kinds(self.columns, protein, dssp)
+        return np.array([self.of_kind.get(kind, self.of_amino_acid.get(kind[:1], self.overall)) for kind in kinds])
 
 
-def keys(columns: Sequence[str], protein: AnnotatedProtein, dssp: Dssp) -> list[Key]:
+def residue_kinds(columns: Sequence[str], protein: AnnotatedProtein, dssp: Dssp) -> list[Kind]:
     """Kind of each residue."""
-    numbers = {"token": lambda: [TOKEN_ID[residue] for residue in protein.sequence], "dssp": lambda: dssp[protein.name]}
-    return [tuple(map(int, key)) for key in zip(*(numbers[column]() for column in columns), strict=True)]
+    numbers = {"token": [TOKEN_ID[residue] for residue in protein.sequence]}
+    if "dssp" in columns:
+        numbers["dssp"] = dssp[protein.name].tolist()
+    return list(zip(*(numbers[column] for column in columns), strict=True))
 
 
-def fit_baselines(proteins: Sequence[AnnotatedProtein], dssp: Dssp) -> list[Baseline]:
-    """Share of positives among the evaluated residues of each kind.
+def fit_baselines(proteins: Sequence[AnnotatedProtein], dssp: Dssp) -> list[ExchangeRates]:
+    """Fraction of positives among the evaluated residues of each kind.
 
     Baselines with DSSP classes are fitted on the proteins that have them, and left out where none has. A pair of amino
-    acid and class that the labels lack has the share of its amino acid.
+    acid and class that the annotations lack has the fraction of its amino acid.
 
     Raises
     ------
     InputError
         There is no protein.
     """
-    if not proteins:
-        raise InputError("no protein to fit baselines on; give a training table")
-    fitted: list[Baseline] = []
-    for name, columns in BASELINES.items():
+    require(proteins, "no protein to fit baselines on; give a training table")
+    fitted: list[ExchangeRates] = []
+    for name, (_, columns) in BASELINES.items():
         used = [protein for protein in proteins if "dssp" not in columns or protein.name in dssp]
-        if not used:
-            continue
-        count: Counter[Key] = Counter()
-        positives: Counter[Key] = Counter()
-        for protein in used:
-            for key, target in zip(keys(columns, protein, dssp), protein.target.tolist(), strict=True):
-                count[key] += target >= 0
-                positives[key] += target == 1
-        rates = {key: positives[key] / number for key, number in count.items() if number}
-        # the first one fitted is that of amino acids
-        fallback = fitted[0].probability if columns == ("token", "dssp") else {}
-        fitted.append(Baseline(name, columns, rates, positives.total() / count.total(), fallback))
+        residues = [
+            (kind, target)
+            for protein in used
+            for kind, target in zip(residue_kinds(columns, protein, dssp), protein.target.tolist(), strict=True)
+            if target >= 0
+        ]
+        if residues:
+            count = Counter(kind for kind, _ in residues)
+            positives = Counter(kind for kind, target in residues if target == 1)
+            of_kind = {kind: positives[kind] / number for kind, number in count.items()}
+            of_amino_acid = fitted[0].of_kind if columns == ("token", "dssp") else {}
+            fitted.append(ExchangeRates(name, columns, of_kind, positives.total() / count.total(), of_amino_acid))
     return fitted
 
 
-def read_baselines(folder: Path) -> list[Baseline]:
-    """Read the published form: probs_aa.csv, probs_dssp.csv and probs_aa_dssp.csv, those that the folder has.
+def read_baselines(folder: Path) -> list[ExchangeRates]:
+    """Read the published form: those of probs_aa.csv, probs_dssp.csv and probs_aa_dssp.csv that the folder has.
 
     Columns `token` (id of ESM2's alphabet), `dssp` (0 strand, 1 coil, 2 helix) and `target` (probability).
 
@@ -90,23 +95,20 @@ def read_baselines(folder: Path) -> list[Baseline]:
     InputError
         There is none, or one cannot be read.
     """
-    short = {"token": "aa", "dssp": "dssp"}
     found = []
-    for name, columns in BASELINES.items():
-        path = folder / f"probs_{'_'.join(short[column] for column in columns)}.csv"
-        if not path.is_file():
-            continue
-        table = read_text_table(path, [*columns, "target"])
-        try:
-            kinds = [tuple(map(int, map(float, row))) for row in table[list(columns)].itertuples(index=False)]
-            values = table["target"].astype(float).tolist()
-        except (ValueError, OverflowError) as error:  # the latter: int of inf
-            raise InputError(f"{path}: {error}; expected numbers") from None
-        if not kinds or not all(0 <= value <= 1 for value in values):
-            raise InputError(f"{path}: column target: expected probabilities between 0 and 1")
-        found.append(Baseline(name, columns, dict(zip(kinds, values, strict=True)), float(np.mean(values))))
-    if not found:
-        raise InputError(f"{folder}: no probs_aa.csv, probs_dssp.csv or probs_aa_dssp.csv")
+    for name, (file, columns) in BASELINES.items():
+        path = folder / file
+        if path.is_file():
+            table = read_text_table(path, [*columns, "target"])
+            with reading(path, "a table of numbers"):
+                kinds = [tuple(map(int, map(float, row))) for row in table[list(columns)].itertuples(index=False)]
+                values = table["target"].astype(float)
+            require(
+                len(values) and values.between(0, 1).all(), f"{path}: column target: expected probabilities, 0 to 1"
+            )
+            of_kind = dict(zip(kinds, values.tolist(), strict=True))
+            found.append(ExchangeRates(name, columns, of_kind, float(values.mean())))
+    require(found, f"{folder}: none of {', '.join(file for file, _ in BASELINES.values())}; give the folder with them")
     return found
 
 
@@ -116,10 +118,10 @@ def read_dssp(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, NDA
     Parameters
     ----------
     path
-        Has entry_ID and perhaps dssp: one letter per residue (E, B strand; H, G, I helix; C, T, S, P, - coil; ?
-        unknown, a class of its own), empty, null or NaN where it is unknown of the whole entry.
+        Has entry_ID and optionally dssp: one letter per residue (E, B strand; H, G, I helix; C, T, S, P, - coil; ?
+        unknown, a class of its own); empty, null or NaN where it is unknown for the whole entry.
     proteins
-        Those that are asked for.
+        Those whose classes are returned.
 
     Returns
     -------
@@ -128,34 +130,27 @@ def read_dssp(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, NDA
     Raises
     ------
     InputError
-        A value is no text, a letter is unknown, or the number of letters is not that of the residues.
+        A value is not text, a letter is unknown, or there is not one letter per residue.
     """
     if path.suffix == ".json":
-        columns = json.loads(path.read_text())
-        rows = columns.get("dssp") or {}
-        names = columns.get("entry_ID")
-        if not isinstance(rows, dict) or not isinstance(names, dict) or not set(rows) <= set(names):
-            raise InputError(f"{path}: dssp does not have the rows of entry_ID; write both as columns of one table")
-        letters = {str(names[row]): text for row, text in rows.items() if text not in (None, "") and text == text}
-        for name, text in letters.items():  # without NaN, which is not equal to itself
-            if not isinstance(text, str):
-                raise InputError(f"{path}: entry {name}: dssp is {text!r}; expected one letter per residue or null")
+        with reading(path, "a JSON table of columns"):
+            table = pd.DataFrame(json.loads(path.read_text()))
     else:
-        header = pd.read_csv(path, nrows=0).columns
-        if "dssp" not in header:
-            return {}
-        table = read_text_table(path, ["entry_ID", "dssp"])
-        letters = {name: text for name, text in zip(table["entry_ID"], table["dssp"], strict=True) if text}
-    result = {}
+        table = read_text_table(path, ["entry_ID"])
+    if "dssp" not in table:
+        return {}
+    require(table["entry_ID"].notna().all(), f"{path}: dssp has rows that entry_ID lacks; write both for each entry")
+    texts = {str(name): text for name, text in zip(table["entry_ID"], table["dssp"], strict=True)}
+    classes = {}
     for protein in proteins:
-        if (text := letters.get(protein.name)) is None:
+        text = texts.get(protein.name)
+        if text is None or text == "" or text != text:  # NaN differs from itself
             continue
-        if unknown := sorted(set(text) - set(CLASS_OF_DSSP)):
-            known = " ".join(CLASS_OF_DSSP)
-            raise InputError(f"{path}: entry {protein.name}: DSSP letter {''.join(unknown)!r}; known are {known}")
-        if len(text) != len(protein.sequence):
-            raise InputError(
-                f"{path}: entry {protein.name}: {len(text)} DSSP letters for {len(protein.sequence)} residues"
-            )
-        result[protein.name] = np.array([CLASS_OF_DSSP[letter] for letter in text])
-    return result
+        where = f"{path}: entry {protein.name}: DSSP is {text!r}"
+        known = isinstance(text, str) and set(text) <= set(CLASS_OF_DSSP)
+        require(known, f"{where}; expected one letter of {' '.join(CLASS_OF_DSSP)} per residue")
+        require(
+            len(text) == len(protein.sequence), f"{where}, {len(text)} letters for {len(protein.sequence)} residues"
+        )
+        classes[protein.name] = np.array([CLASS_OF_DSSP[letter] for letter in text])
+    return classes

@@ -47,8 +47,9 @@ from model.dyna1.data import (
 )
 from model.dyna1.evaluate import logits_of
 from model.dyna1.loading import load_dyna1, save_dyna1
-from model.dyna1.metrics import auroc, pooled
+from model.dyna1.metrics import pooled
 from model.dyna1.sources import open_embeddings
+from model.evaluation.metrics import auroc
 from model.training.checkpoint import choose_checkpoint, read_training, remove_old, save_checkpoint
 from model.training.processes import Process, StopSignal, run_process
 from model.training.run_log import PEAK_MEMORY, RunLog, peak_memory

@@ -9,8 +9,6 @@ import torch
 
 from data_prepare.errors import InputError
 from data_prepare.nmr.assignments import COLUMNS, write_assignments
-from data_prepare.nmr.relaxdb import read_relaxdb
-from model.dyna1.baselines import fit_baselines, read_baselines, read_dssp
 from model.dyna1.data import (
     AnnotatedProtein,
     ClusterSampler,
@@ -20,7 +18,6 @@ from model.dyna1.data import (
     read_proteins,
     whole_batches,
 )
-from model.dyna1.metrics import summarise
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
@@ -164,96 +161,3 @@ def test_embedding_of_another_length_is_refused() -> None:
     with pytest.raises(InputError, match="entry p0: embedding of 2 residues for a sequence of 9"):
         list(whole_batches([protein], lambda name, sequence: torch.zeros(2, 4), 1))
     assert collate([("a", torch.ones(2, 1), np.zeros(2, np.int8))]).target.tolist() == [[0, 0]]
-
-
-# naive baselines
-
-
-def test_baselines_are_the_shares_of_positives() -> None:
-    a = AnnotatedProtein("a", "AAGGA", np.array([1, 0, 1, -1, 0], np.int8), "")
-    b = AnnotatedProtein("b", "GA", np.array([0, 1], np.int8), "")
-    dssp = {"a": np.array([0, 0, 1, 1, 2])}
-    acid, structure, both = fit_baselines([a, b], dssp)
-    assert [baseline.name for baseline in (acid, structure, both)] == ["amino acid", "DSSP", "amino acid + DSSP"]
-    assert acid.scores(AnnotatedProtein("x", "GAW", np.zeros(3, np.int8), ""), {}).tolist() == [1 / 2, 2 / 4, 3 / 6]
-    new = AnnotatedProtein("n", "AGAG", np.zeros(4, np.int8), "")
-    classes = {"n": np.array([0, 1, 2, 2])}
-    assert structure.scores(new, classes).tolist() == [1 / 2, 1, 0, 0]  # of protein a alone
-    assert both.scores(new, classes).tolist() == [1 / 2, 1, 0, 2 / 4]
-    assert [baseline.name for baseline in fit_baselines([a, b], {})] == ["amino acid"]
-
-
-def test_a_pair_that_the_labels_lack_has_the_share_of_its_amino_acid() -> None:
-    train = AnnotatedProtein("a", "AAAG", np.array([1, 0, 0, 1], np.int8), "")
-    both = fit_baselines([train], {"a": np.array([0, 0, 1, 1])})[2]
-    new = AnnotatedProtein("n", "AGW", np.zeros(3, np.int8), "")
-    assert both.scores(new, {"n": np.array([-1, -1, 0])}).tolist() == [1 / 3, 1, 2 / 4]
-
-
-def test_dssp_comes_from_a_column_of_the_table(tmp_path) -> None:
-    proteins = [
-        AnnotatedProtein("a", "ACD", np.zeros(3, np.int8), ""),
-        AnnotatedProtein("b", "AC", np.zeros(2, np.int8), ""),
-    ]
-    path = tmp_path / "labels.csv"
-    path.write_text("entry_ID,sequence,dssp\na,ACD,?H-\nb,AC,\nelse,A,CC\n")
-    assert {name: classes.tolist() for name, classes in read_dssp(path, proteins).items()} == {"a": [-1, 2, 1]}
-    path.write_text("entry_ID,sequence\na,ACD\n")
-    assert read_dssp(path, proteins) == {}
-    path.write_text("entry_ID,dssp\na,EH\n")
-    with pytest.raises(InputError, match="entry a: 2 DSSP letters for 3 residues"):
-        read_dssp(path, proteins)
-    path.write_text("entry_ID,dssp\na,EHx\n")
-    with pytest.raises(InputError, match="letter 'x'"):
-        read_dssp(path, proteins)
-    json = tmp_path / "data.json"
-    json.write_text('{"entry_ID": {"0": "a", "1": 5}, "dssp": {"0": "GBT", "1": null}}')
-    assert read_dssp(json, proteins)["a"].tolist() == [2, 0, 1]
-    json.write_text('{"entry_ID": {"0": "a", "1": "b"}, "dssp": {"0": "GBT", "1": NaN}}')
-    assert list(read_dssp(json, proteins)) == ["a"]
-    for value in ("5", "0", '["H", "C"]'):
-        json.write_text(f'{{"entry_ID": {{"0": "b"}}, "dssp": {{"0": {value}}}}}')
-        with pytest.raises(InputError, match=r"data.json: entry b: dssp is .*expected one letter per residue"):
-            read_dssp(json, proteins)
-    json.write_text('{"entry_ID": {"0": "a"}, "dssp": {"1": "GBT"}}')
-    with pytest.raises(InputError, match=r"data.json: dssp does not have the rows of entry_ID"):
-        read_dssp(json, proteins)
-
-
-def test_published_probabilities_are_read(shared, tmp_path) -> None:
-    acid, structure, both = read_baselines(shared / "golden/relaxdb")
-    protein = AnnotatedProtein("a", "LHX", np.zeros(3, np.int8), "")
-    scores = acid.scores(protein, {})
-    assert scores[:2].tolist() == [0.03468192, 0.11276468]
-    assert 0.03 < scores[2] < 0.06  # X is not in the file
-    classes = {"a": np.array([1, 1, 0])}
-    assert structure.scores(protein, classes).tolist() == [0.05952486, 0.05952486, 0.02963248]
-    assert both.scores(protein, classes)[:2].tolist() == [0.042509615, 0.15406092]
-    with pytest.raises(InputError, match=r"no probs_aa\.csv"):
-        read_baselines(tmp_path)
-    (tmp_path / "probs_aa.csv").write_text("token,target\n4,one\n")
-    with pytest.raises(InputError, match=r"probs_aa\.csv: .*expected numbers"):
-        read_baselines(tmp_path)
-    (tmp_path / "probs_aa.csv").write_text("token,target\ninf,0.1\n")
-    with pytest.raises(InputError, match=r"probs_aa\.csv: .*expected numbers"):
-        read_baselines(tmp_path)
-    (tmp_path / "probs_aa.csv").write_text("token,target\n4,1.5\n")
-    with pytest.raises(InputError, match="between 0 and 1"):
-        read_baselines(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"), [({}, 0.5321), ({"rex_only": True}, 0.4939), ({"missing_only": True}, 0.6437)]
-)
-def test_amino_acids_tell_little_on_relaxdb(shared, options, expected: float) -> None:
-    """Published: naive baselines have an AUROC of about 0.50."""
-    folder = shared / "golden/relaxdb"
-    proteins = annotated_proteins(read_relaxdb(folder / "RelaxDB_133x_22jan2025.json"), "RelaxDB", **options)
-    acid = read_baselines(folder)[0]
-    targets = {protein.name: protein.target for protein in proteins}
-    found = summarise(targets, {protein.name: acid.scores(protein, {}) for protein in proteins})
-    if not options:
-        assert (found["proteins"], found["evaluated"], found["positives"]) == (129, 13332, 1657)
-        assert set(found["left_out"]) == {"5839", "6470", "ORC2WH", "PLEXINB1"}
-    assert found["auroc"]["mean"] == pytest.approx(expected, abs=1e-4)
-    assert found["auroc"]["low"] < found["auroc"]["mean"] < found["auroc"]["high"]

@@ -23,8 +23,9 @@ from model.dyna1.embeddings.cache import EmbeddingCache
 from model.dyna1.embeddings.source import Embedder
 from model.dyna1.evaluate import logits_of
 from model.dyna1.loading import load_dyna1
-from model.dyna1.metrics import auroc, pooled
+from model.dyna1.metrics import pooled
 from model.dyna1.train import Dyna1TrainConfig, accumulate_gradients, main, open_labels, parse, prepare, train
+from model.evaluation.metrics import auroc
 from model.training.checkpoint import checkpoints, read_training
 from model.training.processes import Process
 

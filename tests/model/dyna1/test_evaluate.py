@@ -1,0 +1,233 @@
+"""`seqdance dyna1 evaluate`: scores, files, options, published numbers, wrong input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from refusals import command_refused
+
+from data_prepare.nmr.assignments import COLUMNS, write_assignments
+from model.dyna1.classifier import PRIOR_LOGIT, Classifier, Dyna1Config
+from model.dyna1.data import read_proteins
+from model.dyna1.embeddings.language_models import OneHot
+from model.dyna1.evaluate import CLASSIFIER, logits_of, without_rounding
+from model.dyna1.loading import load_dyna1, save_dyna1
+from model.evaluation.metrics import auroc
+from seqdance.commands.dyna1.evaluate import main
+
+SIZES = {"width": 24, "layers": 2, "heads": 3, "feed_forward": 16}
+
+
+def write_labels(path: Path, number: int = 9, seed: int = 0) -> None:
+    """Random relaxdb assignments; the last protein has no positive."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for k in range(number):
+        n = int(random.integers(20, 60))
+        inner = "".join(random.choice(list("AAAv.^bx"), n - 2)) if k < number - 1 else "A" * (n - 2)
+        rows.append((f"e{k}", "".join(random.choice(list("ACDEFGHIKLMNPQRSTVWY"), n)), f"A{inner}A", "relaxdb", ""))
+    write_assignments(path, pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Label tables and weights of a small classifier."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_labels(folder / "labels.csv")
+    write_labels(folder / "train.csv", 30, seed=1)
+    torch.manual_seed(0)
+    save_dyna1(Classifier(Dyna1Config(**SIZES, embedder="onehot")), folder / "best")
+    return folder
+
+
+def words(folder: Path, output: Path, **changes: object) -> list[str]:
+    """Command line; a change to None removes an option, one to True makes it a flag."""
+    options: dict[str, object] = {"data": folder / "labels.csv", "output": output, "weights": folder / "best"}
+    options |= {"embedder": "onehot", "train": folder / "train.csv", "device": "cpu"}
+    line: list[str] = []
+    for name, value in (options | changes).items():
+        if value is not None:
+            line += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return line
+
+
+def evaluate(folder: Path, output: Path, **changes: object) -> dict:
+    main(words(folder, output, **changes))
+    return json.loads((output / "metrics.json").read_text())
+
+
+# scores
+
+
+def test_logits_do_not_depend_on_the_batch(folder: Path) -> None:
+    proteins = read_proteins(folder / "labels.csv")
+    torch.manual_seed(1)
+    model = Classifier(Dyna1Config(**SIZES)).train()
+    together = logits_of(model, proteins, OneHot().read, 4)
+    assert not model.training
+    for protein in proteins:
+        with torch.no_grad():
+            embedding = OneHot().embed([protein.sequence])[0][None]
+            alone = model(embedding, torch.zeros(embedding.shape[:2], dtype=torch.bool))[0]
+        assert together[protein.name].shape == (len(protein.sequence),)
+        np.testing.assert_allclose(together[protein.name], alone.numpy(), atol=2e-6)
+
+
+def test_ties_stay_ties(folder: Path, tmp_path: Path) -> None:
+    """Equal letters are exact ties of one-hot embeddings, which rounding would break differently in each batch."""
+    noise = np.random.default_rng(0).normal(scale=2e-7, size=300)
+    levels = np.repeat([0.123455, 0.123475, -2.0], 100)  # the first on a boundary of rounding
+    found = without_rounding((levels + noise).astype(np.float32))
+    assert len(set(found)) == 3
+    np.testing.assert_allclose(found, levels, atol=1e-5)
+    one, two, many = (evaluate(folder, tmp_path / str(n), batch_size=n)["predictors"] for n in (1, 2, 16))
+    assert one == two == many
+
+
+# the command
+
+
+def test_all_files_agree(folder: Path, tmp_path: Path, capsys) -> None:
+    before = sorted((path.name, path.read_bytes()) for path in (folder / "best").iterdir())
+    metrics = evaluate(folder, tmp_path, embedder=None)  # that of the weights
+    assert sorted((path.name, path.read_bytes()) for path in (folder / "best").iterdir()) == before
+    names = {"metrics.json", "summary.txt", "per_protein.csv", "residues.csv", "distribution.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert list(metrics["predictors"]) == [CLASSIFIER, "amino acid"]
+    assert 0 < metrics["chance"]["normalised_auprc"] < 0.5
+    assert metrics["settings"]["train"] == str(folder / "train.csv")
+    text = (tmp_path / "summary.txt").read_text()
+    assert capsys.readouterr().out == text
+    assert f"{metrics['predictors'][CLASSIFIER]['auroc']['low']:.3f} to" in text
+
+    table = pd.read_csv(tmp_path / "per_protein.csv")
+    residues = pd.read_csv(tmp_path / "residues.csv")
+    proteins = read_proteins(folder / "labels.csv")
+    assert residues.groupby("entry_ID", sort=False)["residue"].agg("".join).tolist() == [p.sequence for p in proteins]
+    for name, numbers in metrics["predictors"].items():
+        own = table[table["predictor"] == name]
+        assert own["entry_ID"].tolist() == [protein.name for protein in proteins]
+        assert numbers["auroc"]["mean"] == pytest.approx(own["auroc"].mean())
+        assert numbers["left_out"] == ["e8"]
+        for protein in proteins[:-1]:
+            rows = residues[(residues["entry_ID"] == protein.name) & (residues["target"] >= 0)]
+            found = own.loc[own["entry_ID"] == protein.name, "auroc"].item()
+            assert auroc(rows["target"].to_numpy(), rows[name].to_numpy()) == pytest.approx(found)
+    assert (tmp_path / "distribution.png").stat().st_size > 10_000
+
+    logits = logits_of(load_dyna1(folder / "best", "cpu"), proteins, OneHot().read, 16)
+    expected = np.concatenate([logits[protein.name] for protein in proteins]).astype(float)
+    p = residues[CLASSIFIER].to_numpy()
+    np.testing.assert_allclose(np.log(p / (1 - p)), expected - PRIOR_LOGIT, atol=2e-5)  # rounded
+
+
+def test_target_options_and_split_list(folder: Path, tmp_path: Path, capsys) -> None:
+    split = tmp_path / "list.txt"
+    split.write_text("e1\ne2\nabsent\n")
+    found = {
+        option: evaluate(folder, tmp_path / "a", split=split, **({option: True} if option else {}))
+        for option in ("", "missing_only", "rex_only")
+    }
+    counts = {option: metrics["predictors"][CLASSIFIER] for option, metrics in found.items()}
+    labels = "".join(pd.read_csv(folder / "labels.csv").set_index("entry_ID").loc[["e1", "e2"], "label"])
+    assert counts["missing_only"]["evaluated"] == counts[""]["evaluated"] > counts["rex_only"]["evaluated"]
+    assert counts["missing_only"]["positives"] + counts["rex_only"]["positives"] == counts[""]["positives"] > 0
+    assert counts["rex_only"]["positives"] <= labels.count("^") + labels.count("b")
+    assert found[""]["absent"] == ["absent"]
+    text = (tmp_path / "a/summary.txt").read_text()
+    assert "(rex-only): 2 proteins count" in text
+    assert "not in the data: absent" in text
+    split.write_text("absent\n")
+    command_refused(main, words(folder, tmp_path / "b", split=split), capsys, split)
+    assert not (tmp_path / "b").exists()
+
+
+def test_dssp_baselines_need_the_column_in_both_tables(folder: Path, tmp_path: Path, caplog) -> None:
+    random = np.random.default_rng(2)
+    for name in ("labels.csv", "train.csv"):
+        table = pd.read_csv(folder / name, keep_default_na=False)
+        table["dssp"] = ["".join(random.choice(list("EHC"), len(sequence))) for sequence in table["sequence"]]
+        table.to_csv(tmp_path / name, index=False)
+    options = {"weights": None, "embedder": None, "train": tmp_path / "train.csv"}
+    both = evaluate(folder, tmp_path / "a", data=tmp_path / "labels.csv", **options)
+    assert list(both["predictors"]) == ["amino acid", "DSSP", "amino acid + DSSP"]
+    assert caplog.text == ""
+    assert list(evaluate(folder, tmp_path / "b", **options)["predictors"]) == ["amino acid"]
+    assert "baseline DSSP left out" in caplog.text
+
+
+def test_protein_without_two_positives_has_empty_numbers(folder: Path, tmp_path: Path) -> None:
+    rows = [("a", "ACDEF", "A.AAA", "refdb", ""), ("b", "ACDEF", "AAAAA", "refdb", "")]
+    few = tmp_path / "few.csv"
+    write_assignments(few, pd.DataFrame(rows, columns=list(COLUMNS)))
+    metrics = evaluate(folder, tmp_path / "out", data=few, train=few, weights=None, embedder=None)
+    assert metrics["predictors"]["amino acid"]["proteins"] == 0
+    assert metrics["predictors"]["amino acid"]["auroc"] == {"mean": None, "low": None, "high": None}
+
+
+def test_relaxdb_beside_the_published_probabilities(shared, folder: Path, tmp_path: Path) -> None:
+    golden = shared / "golden/relaxdb"
+
+    def numbers(data: str, file: str, split: str, **flags: object) -> tuple[list[str], dict]:
+        options = {"weights": None, "embedder": None, "train": None, "baselines": golden}
+        options |= {"data": data, "file": golden / file, "split": golden / split}
+        metrics = evaluate(folder, tmp_path, **options, **flags)
+        return metrics["absent"], metrics["predictors"]["amino acid"]
+
+    absent, found = numbers("relaxdb", "RelaxDB_133x_22jan2025.json", "relaxdb.txt")
+    assert (absent, found["proteins"]) == ([], 107)
+    assert found["auroc"]["mean"] == pytest.approx(0.538, abs=1e-3)
+    absent, found = numbers("relaxdb", "RelaxDB_133x_22jan2025.json", "relaxdb_WITH_PHOS.txt")
+    assert absent == ["28132", "DBHD1", "DBHD2"]
+    assert found["auroc"]["mean"] == pytest.approx(0.532, abs=1e-3)
+    absent, found = numbers("cpmg", "RelaxDB_CPMG_22jan2025.json", "relaxdb-cpmg.txt")
+    assert (absent, found["positives"]) == (["GRB2SH2_CPMG"], 453)
+    _, found = numbers("cpmg", "RelaxDB_CPMG_22jan2025.json", "relaxdb-cpmg.txt", unsuppressed=True)
+    assert found["positives"] > 453
+
+
+# wrong input
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"weights": None}, ["--embedder onehot", "--weights"]),
+        ({"baselines": "x"}, ["--train", "--baselines"]),
+        ({"weights": None, "embedder": None, "train": None}, ["--weights", "--train", "--baselines"]),
+        ({"data": "relaxdb"}, ["--data relaxdb", "--file"]),
+        ({"file": "x"}, ["--file"]),
+        ({"batch_size": 0}, ["--batch-size 0"]),
+        ({"seed": -1}, ["--seed -1"]),
+        ({"device": "tpu"}, ["--device"]),
+        ({"missing_only": True, "rex_only": True}, ["missing-only"]),
+    ],
+)
+def test_options_that_do_not_go_together(folder: Path, tmp_path: Path, capsys, changes, named) -> None:
+    command_refused(main, words(folder, tmp_path / "out", **changes), capsys, *named)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("output", ["best", "best/evaluation"])
+@pytest.mark.parametrize("weights", ["best", "best/model.safetensors"])
+def test_output_in_the_folder_of_the_weights(folder: Path, capsys, output: str, weights: str) -> None:
+    command_refused(main, words(folder, folder / output, weights=folder / weights), capsys, folder / output)
+
+
+def test_weights_and_baselines_that_cannot_be_used(folder: Path, tmp_path: Path, capsys) -> None:
+    torch.manual_seed(0)
+    save_dyna1(Classifier(Dyna1Config(**SIZES, embedder="esm2 layer 6 0123")), tmp_path / "other")
+    line = words(folder, tmp_path / "out", weights=tmp_path / "other")
+    command_refused(main, line, capsys, "esm2 layer 6 0123", "onehot", "--embedder")
+    model = Classifier(Dyna1Config(**SIZES, embedder="onehot"))
+    torch.nn.init.constant_(model.classifier.output_layer.bias, torch.nan)
+    save_dyna1(model, tmp_path / "bad")
+    command_refused(main, words(folder, tmp_path / "out", weights=tmp_path / "bad"), capsys, "logits", "--weights")
+    (tmp_path / "probs_dssp.csv").write_text("dssp,target\n0,0.1\n1,0.2\n2,0.1\n")
+    line = words(folder, tmp_path / "out", weights=None, embedder=None, train=None, baselines=tmp_path)
+    command_refused(main, line, capsys, "labels.csv", "DSSP", "--weights")
