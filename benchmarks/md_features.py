@@ -27,7 +27,7 @@ import mdtraj
 import tyro
 from threadpoolctl import threadpool_limits
 
-from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.features.md_features import md_features
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 from data_prepare.structure.readers import read_topology

@@ -1,55 +1,51 @@
-"""Command: trajectory -> contact lines, with the flags of GetContacts.
+"""Non-covalent contacts of the protein in each frame of a trajectory, with the options of GetContacts.
 
 get_dynamic_contacts.py --itypes hb sb pc ps ts hp vdw --cores 2 --topology T --trajectory X --output O
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from data_prepare.errors import InputError, run_command
+from data_prepare.command_line import Settings, run
+from data_prepare.errors import require
 from data_prepare.files import whole_file
-from data_prepare.molecular_dynamics.contacts import (
-    PUBLISHED,
-    ContactHeader,
-    ContactSearch,
-    Criteria,
-    atom_labels,
-    contact_lines,
-    types_asked,
-    write_header,
-)
+from data_prepare.molecular_dynamics.contacts.file_format import COLUMNS_LINE, ContactHeader, contact_lines
+from data_prepare.molecular_dynamics.contacts.kernels import Criteria
+from data_prepare.molecular_dynamics.contacts.search import ALL, PUBLISHED, ContactSearch, atom_labels
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
-from data_prepare.molecular_dynamics.frames.trajectory import count_frames, first_frame, read_chunks
+from data_prepare.molecular_dynamics.frames.trajectory import ALL_FRAMES, count_frames, first_frame, read_chunks
 from data_prepare.structure.readers import read_topology
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Non-covalent contacts of the protein in each frame of a trajectory."""
+@dataclass(frozen=True, kw_only=True)
+class Options(Settings):
+    """Contacts of a trajectory."""
 
     topology: Path
     """PDB, mmCIF, GRO, PSF or PRMTOP file of the system, with hydrogens."""
     trajectory: Path
-    """XTC, DCD, TRR, NetCDF or multi-model PDB with the same atoms."""
+    """XTC, TRR, DCD, NetCDF or multi-model PDB with the same atoms."""
     output: Path
     """Contact file to write (tab-separated)."""
-    itypes: tuple[str, ...] = ("all",)
-    """Interaction types: all, or some of hp sb pc ps ts vdw hb."""
-    cores: int = 1
+    itypes: Annotated[
+        tuple[Literal["all", "hp", "sb", "pc", "ps", "ts", "vdw", "hb", "hbbb", "hbsb", "hbss"], ...],
+        Field(min_length=1),
+    ] = ("all",)
+    """Interactions to find."""
+    cores: Annotated[int, Field(ge=1)] = 1
     """Threads that search frames."""
-    beg: int = 0
-    """First frame."""
-    end: int | None = None
-    """Last frame, inclusive; by default that of the trajectory."""
-    stride: int = 1
-    """Use every stride-th frame."""
+    frames: tyro.conf.OmitArgPrefixes[FrameRange] = ALL_FRAMES
+    """Frames to use."""
     whole: bool = False
     """Make chains whole that the periodic box has broken; as published, coordinates are taken as they are."""
     criteria: tyro.conf.OmitArgPrefixes[Criteria] = PUBLISHED
@@ -57,39 +53,39 @@ class Arguments:
     debug: bool = False
     """Show the traceback of an error."""
 
+    def __post_init__(self) -> None:
+        """Refuse thresholds that no distance or angle can be compared with."""
+        for limits in self.criteria:
+            for name, value in limits._asdict().items():
+                require(0 <= value < inf, f"--{name} {value}: expected a number >= 0")
 
-def write_contacts(arguments: Arguments) -> None:
-    """Write the contact file that `arguments` ask for."""
-    if arguments.cores < 1:
-        raise InputError(f"--cores {arguments.cores}: expected 1 or more")
-    chosen = FrameRange(begin=arguments.beg, end=arguments.end, stride=arguments.stride)
-    itypes = types_asked(arguments.itypes)
-    topology = read_topology(arguments.topology)
-    first = first_frame(topology, arguments.trajectory, arguments.whole)
-    search = ContactSearch(topology, first, itypes, arguments.criteria)
+
+def write_contacts(options: Options) -> None:
+    """Find the contacts and write the contact file."""
+    itypes = ALL if "all" in options.itypes else tuple(dict.fromkeys(options.itypes))
+    topology = read_topology(options.topology)
+    first = first_frame(topology, options.trajectory, options.whole)
+    search = ContactSearch(topology, first, itypes, options.criteria)
     labels = atom_labels(topology)
-    frames = count_frames(arguments.trajectory)
-    end = frames - 1 if arguments.end is None else min(arguments.end, frames - 1)
-    total = len(range(arguments.beg, end + 1, arguments.stride))
-    header = ContactHeader(total, arguments.beg, end, arguments.stride, itypes)
+    frames = options.frames.numbers(count_frames(options.trajectory), options.trajectory)
+    header = ContactHeader(len(frames), frames.start, frames.stop - 1, frames.step, itypes)
     with (
-        whole_file(arguments.output) as temporary,
+        whole_file(options.output) as temporary,
         open(temporary, "w") as file,
-        ThreadPoolExecutor(arguments.cores) as pool,
-        tqdm(total=total, desc="contacts", unit="frame") as bar,
+        ThreadPoolExecutor(options.cores) as pool,
+        tqdm(total=len(frames), desc="contacts", unit="frame") as bar,
     ):
-        write_header(file, header)
-        for chunk in read_chunks(topology, arguments.trajectory, chosen, whole=arguments.whole):
+        file.write(f"{header}\n{COLUMNS_LINE}\n")
+        for chunk in read_chunks(topology, options.trajectory, options.frames, whole=options.whole):
             found = pool.map(search.contacts, chunk.angstrom)
             for number, contacts in zip(chunk.numbers.tolist(), found, strict=True):
-                file.writelines(f"{line}\n" for line in contact_lines(number, contacts, labels))
+                file.writelines(contact_lines(number, contacts, labels))
                 bar.update()
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
-    arguments = tyro.cli(Annotated[Arguments, tyro.conf.arg(name="")], use_underscores=True, description=__doc__)
-    run_command(lambda: write_contacts(arguments), arguments.debug)
+    run(Options, write_contacts, args, use_underscores=True, description=__doc__)
 
 
 if __name__ == "__main__":

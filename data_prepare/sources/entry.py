@@ -1,4 +1,4 @@
-"""An entry of a source: one protein or complex, listed by name and opened when it is processed."""
+"""An entry of a source: one protein or complex, listed by name and opened only when its turn comes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pydantic.dataclasses
 
@@ -19,8 +19,7 @@ from data_prepare.structure.topology import Structure, Topology
 if TYPE_CHECKING:
     from data_prepare.molecular_dynamics.frames.trajectory import Chunk
 
-GZIP_RATIO: Final = 4  # size of a structure file to its gzipped size, roughly
-System = TypeVar("System", Topology, Structure)
+GZIP_RATIO: Final = 4  # text of a structure to its gzipped size, roughly
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,11 +27,7 @@ class Selection(FrameRange):
     """The frames (of each replica) and chains of an entry that are used."""
 
     chains: tuple[str, ...] = ()
-    """Ids of the chains; empty for all."""
-
-    def of(self, system: System) -> System:
-        """The selected chains of a topology or structure."""
-        return system.select_chains(self.chains) if self.chains else system
+    """Ids of the chains; none stands for all."""
 
 
 class Ensemble(NamedTuple):
@@ -41,9 +36,9 @@ class Ensemble(NamedTuple):
     Attributes
     ----------
     topology
-        Atoms of the frames: protein, water and whatever else the system has.
+        Atoms of the frames; chains of protein and whatever else is there.
     chunks
-        Frames with these atoms, read from the files on demand.
+        Frames with these atoms; read on, they come from the files.
     """
 
     topology: Topology
@@ -52,14 +47,14 @@ class Ensemble(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(ABC):
-    """One protein or complex of a source; small, so that it can be sent to another machine.
+    """What is needed to make the features of one protein or complex; small, and can be sent to another machine.
 
     Attributes
     ----------
     name
         Name in the store and in the training table.
     source
-        Data set it comes from.
+        Data set it is from.
     group
         Training group; empty for that of the source.
     label
@@ -78,31 +73,31 @@ class Entry(ABC):
 
     @abstractmethod
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
-        """The system, valid inside the context.
+        """The system, while the context lasts.
 
         Raises
         ------
         InputError
-            A file is missing or cannot be read; also later, while chunks are read.
+            If a file is missing or cannot be read; also later, while chunks are read.
         """
 
     @property
     def size(self) -> int:
-        """Uncompressed bytes to read; the largest entries are processed first."""
+        """Bytes to read, uncompressed: the largest entries begin first."""
         there = [path for path in self.paths if path.is_file()]
         return sum(path.stat().st_size * (GZIP_RATIO if path.suffix == ".gz" else 1) for path in there)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnusableEntry(Entry):
-    """An entry with missing files: it is listed, and fails when it is processed.
+    """An entry whose file names show that something is missing: it is listed, and fails when its turn comes.
 
     Attributes
     ----------
     files
-        The files that exist.
+        What is there.
     reason
-        What is missing, and the remedy: "has no ...; download it again".
+        What is missing, and the remedy.
     """
 
     files: tuple[Path, ...]
@@ -110,24 +105,29 @@ class UnusableEntry(Entry):
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files that exist."""
+        """Files that are there."""
         return self.files
 
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
         """Raise InputError with the reason."""
-        raise InputError(f"{self.files[0].parent}: entry {self.name} {self.reason}")
+        raise InputError(self.reason)
+
+
+def select(topology: Topology, selection: Selection) -> Topology:
+    """The chains that are asked for."""
+    return topology.select_chains(selection.chains) if selection.chains else topology
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry(Entry):
-    """A structure, or a topology with one or more trajectories (replicas, pooled to one ensemble).
+    """A structure, or a topology with one or several trajectories (replicas, pooled to one ensemble).
 
     Attributes
     ----------
     topology
         Structure file, or the topology of the trajectories.
     trajectories
-        Empty for a single structure.
+        None of them for a single structure.
     """
 
     topology: Path
@@ -142,15 +142,16 @@ class FileEntry(Entry):
     def open(self, selection: Selection) -> Iterator[Ensemble | Structure]:
         """The first model of the structure, or the frames of all trajectories."""
         if self.trajectories:
-            topology = selection.of(read_topology(self.topology))
+            topology = select(read_topology(self.topology), selection)
             yield Ensemble(topology, read_replicas(topology, self.trajectories, selection))
         else:
-            yield selection.of(read_structure(self.topology))
+            structure = read_structure(self.topology)
+            yield structure.select_chains(selection.chains) if selection.chains else structure
 
 
 def read_replicas(topology: Topology, paths: tuple[Path, ...], selection: Selection) -> Iterator[Chunk]:
-    """Frames of several trajectories of a system, one after the other; chains broken by the box are made whole."""
-    # the libraries of trajectories take seconds to import
+    """Frames of several trajectories of a system, one after the other, chains made whole."""
+    # the libraries of trajectories take seconds to import: only a task needs them
     from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 
     for path in paths:

@@ -168,7 +168,7 @@ HEADER = "mutant,mutated_sequence,DMS_score\n"
 @pytest.mark.parametrize(
     ("text", "form", "message"),
     [
-        ("", "auto", "set.csv: not a CSV"),
+        ("", "auto", "set.csv: is empty"),
         (HEADER, "auto", "has a header and no row"),
         ("a,b\n1,2\n", "auto", "columns a, b are of no known form"),
         ("mutant,DMS_score\nA1C,2\n", "proteingym", "column mutated_sequence is missing"),

@@ -174,7 +174,7 @@ def test_read_mutants(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("proteins", "text", "words"),
     [
-        (ONE, "", "not a CSV table"),
+        (ONE, "", "is empty; give a table with a header"),
         (ONE, "mutant\n", "holds no mutant"),
         (ONE, "label\nK2A\n", "no column mutant or mut_type or mutated_sequence or aa_seq"),
         (TWO, "mutant\nK2A\n", "no column protein, which names one of the 3 proteins"),
@@ -194,7 +194,7 @@ def test_damaged_tables(tmp_path: Path) -> None:
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"mutant\n" + b"K2A\n" * 9999)[:50])
     with pytest.raises(InputError, match="not a CSV table"):
         read_mutants(tmp_path / "cut.csv.gz", ONE)
-    with pytest.raises(InputError, match="no such"):
+    with pytest.raises(InputError, match="no such table"):
         read_mutants(tmp_path / "none.csv", ONE)
 
 

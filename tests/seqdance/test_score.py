@@ -133,7 +133,7 @@ def test_measured_forms(tiny: str, tmp_path: Path) -> None:
         ({"sequence": "MQIF*"}, "--sequence, position 5: '*' is not in the alphabet"),
         ({"sequence": "MQ IF"}, "--sequence, position 3: ' ' is not in the alphabet"),
         ({"sequence": "<mask>"}, "no mutants to score"),
-        ({"sequence": "MQIF", "mutants": "none.csv"}, "none.csv: no such"),
+        ({"sequence": "MQIF", "mutants": "none.csv"}, "none.csv: no such table"),
         ({"sequence": "A" * 1100, "mutations": "A2C:A1090C"}, "sequence: mutation 'A2C:A1090C': its substitutions"),
         ({"fasta": "two.fasta", "mutations": "M1A"}, "--mutations are of one protein, two.fasta has 2; use --mutants"),
         ({"megascale": "m.csv", "sequence": "MQIF"}, "--megascale brings its wild types"),

@@ -1,13 +1,60 @@
-"""Hydrogen bond: two heavy atoms, neither carbon nor sulfur, one of which has a hydrogen that points at the other."""
+"""Hydrogen bond between backbone and side chain (hbbb, hbsb, hbss).
+
+Two heavy atoms, neither carbon nor sulfur, are near each other, and a hydrogen of one of them points at the other.
+"""
 
 from __future__ import annotations
 
+from typing import Any, Final, NamedTuple
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from data_prepare.errors import InputError
+from data_prepare.errors import require
+from data_prepare.molecular_dynamics.contacts.geometry import bend
+from data_prepare.properties import PAIR_CHANNELS
 from data_prepare.structure.topology import Topology
+
+HBBB: Final = 1 << PAIR_CHANNELS["hbbb"]
+HBSB: Final = 1 << PAIR_CHANNELS["hbsb"]
+HBSS: Final = 1 << PAIR_CHANNELS["hbss"]
+BACKBONE: Final = ("N", "O")  # terminal oxygens under other names count as side chain
+NOT_POLAR: Final = ("C", "S")
+
+
+class HydrogenBond(NamedTuple):
+    """Thresholds; the angle is below its limit."""
+
+    hbond_cutoff_dist: float = 3.5
+    """hb: donor to acceptor, Angstrom."""
+    hbond_cutoff_ang: float = 70.0
+    """hb: donor->H to H->acceptor, degrees."""
+    hbond_res_diff: int = 1
+    """hb: smallest difference of residue numbers within a chain."""
+
+
+@njit(nogil=True)
+def may_bond(p: Any, q: Any, distance: float, limits: HydrogenBond) -> bool:
+    """Whether two atoms (records of `kernels.ATOM`) have a hydrogen bond if a hydrogen points at one of them."""
+    near_in_sequence = p.chain == q.chain and abs(p.number - q.number) < limits.hbond_res_diff
+    return p.polar and q.polar and not near_in_sequence and distance <= limits.hbond_cutoff_dist
+
+
+@njit(nogil=True)
+def bond_type(p: Any, q: Any) -> int:
+    """HBBB, HBSB or HBSS, by how many of two atoms (records of `kernels.ATOM`) are backbone."""
+    return (HBSS, HBSB, HBBB)[p.backbone + q.backbone]
+
+
+@njit(nogil=True)
+def donates(donor: Any, acceptor: Any, start: NDArray, hydrogens: NDArray, xyz: NDArray, limits: HydrogenBond) -> bool:
+    """Whether a hydrogen of the donor points at the acceptor; see `hydrogens_of_atoms`."""
+    for h in range(start[donor], start[donor + 1]):
+        if bend(xyz[donor], xyz[hydrogens[h]], xyz[acceptor]) < limits.hbond_cutoff_ang:
+            return True
+    return False
 
 
 def hydrogens_of_atoms(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -28,17 +75,16 @@ def hydrogens_of_atoms(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int
     Raises
     ------
     InputError
-        If no protein residue has a hydrogen.
+        No protein residue has a hydrogen.
     """
     is_hydrogen = np.array(topology.elements) == "H"
     in_protein = topology.is_protein[topology.residue_of_atom]
     hydrogens = np.flatnonzero(is_hydrogen & in_protein)
     heavy = np.flatnonzero(~is_hydrogen & in_protein)
-    if len(hydrogens) == 0:
-        raise InputError(
-            f"{topology.path}: no hydrogens in the protein, so hydrogen bonds (hb) cannot be found; "
-            "add hydrogens or leave hb out"
-        )
+    require(
+        len(hydrogens),
+        f"{topology.path}: no hydrogens in the protein; hydrogen bonds require them, add hydrogens or leave hb out",
+    )
     _, nearest = cKDTree(xyz[heavy]).query(xyz[hydrogens])
     owner = heavy[nearest]
     order = np.argsort(owner, kind="stable")

@@ -1,28 +1,32 @@
-"""Hydrophobic contact: a van der Waals contact of two carbons that are bonded to carbon and hydrogen only."""
+"""Hydrophobic contact (hp): a van der Waals contact of two carbons bonded to carbon and hydrogen only."""
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from data_prepare.molecular_dynamics.contacts.tables import CARBON_NEIGHBOUR_DISTANCE, HYDROPHOBIC
+from data_prepare.properties import PAIR_CHANNELS
 from data_prepare.structure.topology import Topology
+
+HP: Final = 1 << PAIR_CHANNELS["hp"]
+HYDROPHOBIC: Final = frozenset(("ALA", "PHE", "GLY", "ILE", "LEU", "PRO", "VAL", "TRP"))
+BONDED_DISTANCE: Final = 1.7  # within it of a hydrophobic carbon there are only C and H
+
+
+@njit(nogil=True)
+def is_hydrophobic(p: Any, q: Any) -> bool:
+    """Whether a van der Waals contact of two atoms (records of `kernels.ATOM`) is hydrophobic."""
+    return p.hydrophobic and q.hydrophobic
 
 
 def hydrophobic_carbons(topology: Topology, xyz: NDArray) -> NDArray[np.bool_]:
-    """Carbons of hydrophobic residues that have only carbon and hydrogen within 1.7 Angstrom.
+    """Mask (atoms,) of the carbons of hydrophobic residues that have only carbon and hydrogen within 1.7 Angstrom.
 
-    Parameters
-    ----------
-    topology
-        All atoms: water and ligands count as neighbours.
-    xyz
-        (atoms, 3) Angstrom, the first frame.
-
-    Returns
-    -------
-    (atoms,) mask.
+    `xyz` (atoms, 3) is the first frame, Angstrom; water and ligands count as neighbours.
     """
     elements = np.array(topology.elements)
     residue = np.array([name in HYDROPHOBIC for name in topology.residue_names]) & topology.is_protein
@@ -31,5 +35,5 @@ def hydrophobic_carbons(topology: Topology, xyz: NDArray) -> NDArray[np.bool_]:
     carbons = np.flatnonzero(eligible)
     if len(carbons) and len(other):
         distance, _ = cKDTree(xyz[other]).query(xyz[carbons])
-        eligible[carbons[distance <= CARBON_NEIGHBOUR_DISTANCE]] = False
+        eligible[carbons[distance <= BONDED_DISTANCE]] = False
     return eligible

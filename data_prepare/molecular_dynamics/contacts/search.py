@@ -1,58 +1,47 @@
-"""All contacts of a frame: who can take part is decided once, the compiled loops then go over the frames."""
+"""All contacts of a frame: which atoms can take part is decided once, compiled loops then go over the frames."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.errors import InputError
-from data_prepare.molecular_dynamics.contacts.criteria import PUBLISHED, Criteria
-from data_prepare.molecular_dynamics.contacts.hydrogen_bond import hydrogens_of_atoms
+from data_prepare.errors import require
+from data_prepare.molecular_dynamics.contacts.hydrogen_bond import BACKBONE, NOT_POLAR, hydrogens_of_atoms
 from data_prepare.molecular_dynamics.contacts.hydrophobic import hydrophobic_carbons
-from data_prepare.molecular_dynamics.contacts.kernels import ATOM, Limits, Tables, find_contacts
+from data_prepare.molecular_dynamics.contacts.kernels import ATOM, Criteria, SearchAtoms, find_contacts
 from data_prepare.molecular_dynamics.contacts.rings import rings
 from data_prepare.molecular_dynamics.contacts.salt_bridge import charges
-from data_prepare.molecular_dynamics.contacts.tables import ASKED, BACKBONE, TYPES
 from data_prepare.molecular_dynamics.contacts.van_der_waals import disulfide_partners, radii
 from data_prepare.molecular_dynamics.frames.cell_list import Neighbours, neighbour_lists
+from data_prepare.properties import INTERACTIONS
 from data_prepare.structure.topology import Topology, label_of_residue
 
 HYDROGEN_BONDS: Final = ("hbbb", "hbsb", "hbss")
+ALL: Final = ("hp", "sb", "pc", "ps", "ts", "vdw", "hb")  # what `all` stands for, in the order of a contact file
+PUBLISHED: Final = Criteria()
 
 
 class Contacts(NamedTuple):
-    """Contacts of one frame: index into `TYPES`, and the two atoms in the order of a contact line."""
+    """Contacts of one frame: channel (index into `INTERACTIONS`), and the two atoms in the order of a contact line."""
 
-    kind: NDArray[np.int8]  # (contacts,)
+    channel: NDArray[np.int8]  # (contacts,)
     atom_1: NDArray[np.int32]  # (contacts,)
     atom_2: NDArray[np.int32]  # (contacts,)
 
 
-def types_asked(itypes: Iterable[str]) -> tuple[str, ...]:
-    """Check interaction types: `all` or some of hp sb pc ps ts vdw hb hbbb hbsb hbss.
-
-    Returns
-    -------
-    The types as asked, without repetition; `all` becomes hp sb pc ps ts vdw hb.
-    """
-    asked = tuple(dict.fromkeys(itypes))
-    if "all" in asked:
-        return ASKED
-    if unknown := [name for name in asked if name not in (*ASKED, *HYDROGEN_BONDS)]:
-        raise InputError(f"unknown interaction type {', '.join(unknown)}; known are all, {', '.join(ASKED)}")
-    if not asked:
-        raise InputError(f"no interaction type asked for; known are all, {', '.join(ASKED)}")
-    return asked
+def single_interactions(itypes: Iterable[str]) -> set[str]:
+    """Members of `INTERACTIONS` that are meant by names of which `all` and `hb` stand for several."""
+    named = {name for itype in itypes for name in (ALL if itype == "all" else (itype,))}
+    return {name for itype in named for name in (HYDROGEN_BONDS if itype == "hb" else (itype,))}
 
 
 class ContactSearch:
     """Finds the contacts of the protein residues of a system, frame by frame.
 
-    What depends on the first frame (hydrogens' owners, disulfides, hydrophobic carbons) is decided once, here.
+    What depends on the first frame (owners of hydrogens, disulfides, hydrophobic carbons) is decided once, here.
 
     Parameters
     ----------
@@ -61,91 +50,93 @@ class ContactSearch:
     first_frame
         (atoms, 3) Angstrom: the first frame of the trajectory.
     itypes
-        Interaction types, see `types_asked`.
+        Interactions to find: `all`, `hb`, or members of `INTERACTIONS`.
     criteria
         Thresholds.
+
+    Attributes
+    ----------
+    atoms
+        Atoms of the protein, the heavy ones first.
+    radii
+        (heavy atoms,) Angstrom: the search needs all pairs that are not farther apart than the sum of these.
 
     Raises
     ------
     InputError
-        If hydrogen bonds are asked for and the protein has no hydrogens, or there is no protein residue.
+        There is no protein residue, or hydrogen bonds are wanted and the protein has no hydrogens.
     """
 
     def __init__(
         self,
         topology: Topology,
         first_frame: NDArray,
-        itypes: Sequence[str] = ("all",),
+        itypes: Iterable[str] = ("all",),
         criteria: Criteria = PUBLISHED,
     ) -> None:
-        if not topology.is_protein.any():
-            raise InputError(f"{topology.path}: no residue with atoms N, CA and C; contacts need an all-atom protein")
-        asked = types_asked(itypes)
-        self.topology = topology
-        kinds = {kind for name in asked for kind in (HYDROGEN_BONDS if name == "hb" else (name,))}
-        self._wanted = sum(1 << bit for bit, name in enumerate(TYPES) if name in kinds)
+        where = f"{topology.path}: no residue with atoms N, CA and C"
+        require(topology.is_protein.any(), f"{where}; contacts require an all-atom protein")
+        interactions = single_interactions(itypes)
+        self._wanted = sum(1 << INTERACTIONS.index(name) for name in interactions)
+        self._criteria = criteria
         xyz = np.asarray(first_frame, np.float64)
-
         elements = np.array(topology.elements)
-        self.atoms = protein_atoms(topology)
+        self.atoms = heavy_atoms_first(topology)
         self.num_heavy = int((elements[self.atoms] != "H").sum())
         heavy = self.atoms[: self.num_heavy]
-        place = np.full(topology.num_atoms, -1, np.int64)  # of each atom of the system among those of the protein
-        place[self.atoms] = np.arange(len(self.atoms))
-        residue = topology.residue_of_atom[heavy]
-        _, chain_code = np.unique(topology.chain_ids, return_inverse=True)
-        names = np.array(topology.atom_names)
-        if kinds.intersection(HYDROGEN_BONDS):
+        index = np.full(topology.num_atoms, -1, np.int64)  # of each atom of the system in `self.atoms`
+        index[self.atoms] = np.arange(len(self.atoms))
+        hydrogen_start, hydrogens = np.zeros(self.num_heavy + 1, np.int64), np.empty(0, np.int64)
+        if not interactions.isdisjoint(HYDROGEN_BONDS):
             owner_start, hydrogens = hydrogens_of_atoms(topology, xyz)
             hydrogen_start = np.append(owner_start[heavy], len(hydrogens))
-        else:
-            hydrogen_start, hydrogens = np.zeros(self.num_heavy + 1, np.int64), np.empty(0, np.int64)
+
+        residue = topology.residue_of_atom[heavy]
         charge = charges(topology)
         ring_atoms, ring_atom = rings(topology)
-        radius = radii(topology.subset(heavy))
-        _, rank = np.unique(atom_labels(topology), return_inverse=True)
         records = np.empty(self.num_heavy, ATOM)
-        records["radius"] = radius
-        records["chain"] = chain_code[topology.chain_of_residue[residue]]
+        records["radius"] = radii(topology.subset(heavy))
+        records["chain"] = np.unique(topology.chain_ids, return_inverse=True)[1][topology.chain_of_residue[residue]]
         records["number"] = topology.residue_numbers[residue]
         records["residue"] = residue
         records["disulfide"] = disulfide_partners(topology, xyz)[residue]
         records["charge"] = charge[heavy]
-        records["backbone"] = np.isin(names[heavy], list(BACKBONE))
+        records["backbone"] = np.isin(np.array(topology.atom_names)[heavy], BACKBONE)
         records["hydrophobic"] = hydrophobic_carbons(topology, xyz)[heavy]
-        records["polar"] = ~np.isin(elements[heavy], ("C", "S"))
-        self._tables = Tables(
+        records["polar"] = ~np.isin(elements[heavy], NOT_POLAR)
+        self._search_atoms = SearchAtoms(
             heavy=records,
             hydrogen_start=hydrogen_start.astype(np.int64),
-            hydrogens=place[hydrogens],
-            cations=place[np.flatnonzero(charge == 1)],
-            rings=place[ring_atoms],
-            ring_atom=place[ring_atom],
-            rank=rank[self.atoms].astype(np.int64),
+            hydrogens=index[hydrogens],
+            cations=index[np.flatnonzero(charge == 1)],
+            rings=index[ring_atoms],
+            ring_atom=index[ring_atom],
+            rank=np.unique(atom_labels(topology), return_inverse=True)[1][self.atoms].astype(np.int64),
         )
-        width = max(2 * radius.max() + criteria.vdw_epsilon, criteria.sb_cutoff_dist, criteria.hbond_cutoff_dist) + 1e-6
-        self._limits = Limits(**asdict(criteria), width=width)
-        self.reach = np.full(self.num_heavy, width / 2)
+        self._cutoff = 1e-6 + max(
+            criteria.van_der_waals.search_distance(records["radius"].max()),
+            criteria.salt_bridge.sb_cutoff_dist,
+            criteria.hydrogen_bond.hbond_cutoff_dist,
+        )
+        self.radii = np.full(self.num_heavy, self._cutoff / 2)
         self._room = 8 * self.num_heavy  # contacts that a frame may have at first
 
     def contacts_among(self, xyz: NDArray[np.float64], neighbours: Neighbours) -> Contacts:
-        """Contacts of one frame of which a neighbour search has been made.
+        """Contacts of one frame whose neighbour lists are known; atoms are indices into `self.atoms`.
 
         Parameters
         ----------
         xyz
             (n, 3) Angstrom, the atoms `self.atoms`.
         neighbours
-            Of these atoms, or of the heavy ones alone: each with a reach of at least `self.reach`.
-
-        Returns
-        -------
-        Contacts with atoms as places in `self.atoms`.
+            Of these atoms, or of the heavy ones alone, by radii of at least `self.radii`.
         """
         room = self._room
         while True:
-            found = np.empty((room, 3), np.int32)  # one a call: threads search frames at the same time
-            number = find_contacts(xyz, neighbours, self._tables, self._limits, self._wanted, found)
+            found = np.empty((room, 3), np.int32)  # one per call: threads search frames at the same time
+            number = find_contacts(
+                xyz, neighbours, self._search_atoms, self._criteria, self._cutoff, self._wanted, found
+            )
             if number <= room:
                 return Contacts(found[:number, 0].astype(np.int8), found[:number, 1], found[:number, 2])
             self._room = room = 2 * number
@@ -153,16 +144,15 @@ class ContactSearch:
     def contacts(self, frame: NDArray) -> Contacts:
         """Contacts of one frame (atoms, 3) of the system in Angstrom."""
         xyz = frame[self.atoms].astype(np.float64)
-        kind, atom_1, atom_2 = self.contacts_among(xyz, neighbour_lists(xyz[: self.num_heavy], self.reach))
+        channel, atom_1, atom_2 = self.contacts_among(xyz, neighbour_lists(xyz[: self.num_heavy], self.radii))
         atoms = self.atoms.astype(np.int32)
-        return Contacts(kind, atoms[atom_1], atoms[atom_2])
+        return Contacts(channel, atoms[atom_1], atoms[atom_2])
 
 
-def protein_atoms(topology: Topology) -> NDArray[np.intp]:
-    """Atoms of the protein residues, the heavy ones first."""
-    atoms = np.flatnonzero(topology.is_protein[topology.residue_of_atom])
-    is_hydrogen = np.array(topology.elements)[atoms] == "H"
-    return np.concatenate([atoms[~is_hydrogen], atoms[is_hydrogen]])
+def heavy_atoms_first(topology: Topology) -> NDArray[np.intp]:
+    """Atoms of the protein residues, hydrogens last."""
+    atoms = topology.protein_atoms
+    return atoms[np.argsort(np.array(topology.elements)[atoms] == "H", kind="stable")]
 
 
 def atom_labels(topology: Topology) -> list[str]:
@@ -172,30 +162,3 @@ def atom_labels(topology: Topology) -> list[str]:
         f"{residues[residue]}:{name}"
         for residue, name in zip(topology.residue_of_atom, topology.atom_names, strict=True)
     ]
-
-
-def iter_contacts(
-    topology: Topology,
-    frames: Iterable[NDArray],
-    itypes: Sequence[str] = ("all",),
-    criteria: Criteria = PUBLISHED,
-    first_frame: NDArray | None = None,
-) -> Iterator[Contacts]:
-    """Contacts of each frame.
-
-    Parameters
-    ----------
-    topology
-        All atoms of the system.
-    frames
-        Frames (atoms, 3) in Angstrom.
-    itypes, criteria
-        See `ContactSearch`.
-    first_frame
-        First frame of the trajectory, if `frames` does not begin with it.
-    """
-    search = None
-    for frame in frames:
-        if search is None:
-            search = ContactSearch(topology, frame if first_frame is None else first_frame, itypes, criteria)
-        yield search.contacts(frame)

@@ -1,15 +1,47 @@
-"""Van der Waals contact: heavy protein atoms closer than their radii and a margin."""
+"""Van der Waals contact (vdw): two heavy atoms closer than the sum of their radii and a margin."""
 
 from __future__ import annotations
 
 import warnings
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from data_prepare.molecular_dynamics.contacts.tables import DISULFIDE_DISTANCE, RADII, UNKNOWN_RADIUS
+from data_prepare.properties import PAIR_CHANNELS
 from data_prepare.structure.topology import Topology
+
+VDW: Final = 1 << PAIR_CHANNELS["vdw"]
+RADII: Final[dict[str, float]] = {
+    **{"H": 1.20, "C": 1.70, "N": 1.55, "O": 1.52, "S": 1.80, "SE": 1.90, "P": 1.80},
+    **{"F": 1.47, "CL": 1.75, "BR": 1.85, "I": 1.98, "B": 1.92, "SI": 2.10, "AS": 1.85},
+    **{"NA": 2.27, "MG": 1.73, "K": 2.75, "CA": 2.31, "ZN": 1.39, "CU": 1.40, "NI": 1.63},
+}
+UNKNOWN_RADIUS: Final = 1.70
+DISULFIDE_DISTANCE: Final = 2.1  # two SG closer than this are bonded
+
+
+class VanDerWaals(NamedTuple):
+    """Thresholds of van der Waals and hydrophobic contacts; the distance is below its limit."""
+
+    vdw_epsilon: float = 0.5
+    """vdw, hp: margin added to the sum of the radii, Angstrom."""
+    vdw_res_diff: int = 2
+    """vdw, hp: smallest difference of residue numbers within a chain."""
+
+    def search_distance(self, largest_radius: float) -> float:
+        """Distance beyond which two atoms have no contact."""
+        return 2 * largest_radius + self.vdw_epsilon
+
+
+@njit(nogil=True)
+def is_van_der_waals(p: Any, q: Any, distance: float, limits: VanDerWaals) -> bool:
+    """Whether two heavy atoms (records of `kernels.ATOM`) touch and are neither near in sequence nor in a disulfide."""
+    near_in_sequence = p.chain == q.chain and abs(p.number - q.number) < limits.vdw_res_diff
+    bonded = near_in_sequence or p.disulfide == q.residue
+    return not bonded and distance < p.radius + q.radius + limits.vdw_epsilon
 
 
 def radii(topology: Topology) -> NDArray[np.float64]:
@@ -23,18 +55,9 @@ def radii(topology: Topology) -> NDArray[np.float64]:
 
 
 def disulfide_partners(topology: Topology, xyz: NDArray) -> NDArray[np.int32]:
-    """Residue at the other end of a disulfide, -1 for none.
+    """Index of the residue at the other end of a disulfide, -1 for none: (residues,).
 
-    Parameters
-    ----------
-    topology
-        All atoms.
-    xyz
-        (atoms, 3) Angstrom, the first frame.
-
-    Returns
-    -------
-    (residues,) residue indices.
+    `xyz` (atoms, 3) is the first frame, Angstrom. All contacts between the two residues are left out.
     """
     partner = np.full(topology.num_residues, -1, np.int32)
     sulfur = [

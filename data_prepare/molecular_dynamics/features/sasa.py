@@ -1,12 +1,12 @@
-"""Solvent-accessible surface by the method of Shrake and Rupley (J. Mol. Biol. 1973).
+"""Solvent-accessible surface area by the method of Shrake and Rupley (J. Mol. Biol. 1973).
 
-The same sphere points, radii and probe as `mdtraj.shrake_rupley`, frame by frame: MDTraj's own routine lets a little of
-each frame's area leak into the next one of the same call, so that its results depend on how a trajectory is cut.
+Sphere points, radii and probe are those of `mdtraj.shrake_rupley`. MDTraj's routine carries a little of the area of a
+frame over to the next one of the same call, so its results depend on how a trajectory is split; this one does not.
 
 A neighbour j of atom i buries those points u of the unit sphere around i that lie in a cap: u . v > c, where v is the
-vector from i to j and c = (v^2 + R_i^2 - R_j^2) / (2 R_i), |v| times the cosine of the cap's half-angle theta. The
-points are sorted into compact patches, so that most of them are settled by their patch: all of a patch of angular
-radius rho is buried if its centre is within theta - rho of v, none of it if its centre is not within theta + rho.
+vector from i to j and c = (v^2 + R_i^2 - R_j^2) / (2 R_i), |v| times the cosine of the cap's half-angle theta. Points
+are sorted into compact patches, most of which are decided as a whole: all of a patch of angular radius rho is buried if
+its centre is within theta - rho of v, none of it if its centre is not within theta + rho.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from data_prepare.molecular_dynamics.frames.cell_list import Neighbours
 
 PROBE_RADIUS: Final = 0.14  # nm
 SPHERE_POINTS: Final = 960
-UNKNOWN_RADIUS: Final = 0.17  # nm, of an element that cannot be told
+UNKNOWN_RADIUS: Final = 0.17  # nm, of an unknown element
 POINTS_PER_PATCH: Final = 13  # on average; the largest patch of 960 points has 16, two vectors of a processor
-NEAR: Final = np.float32(0.3)  # nm; closer neighbours are looked at first, because they bury most
-MARGIN: Final = np.float32(1e-5)  # nm, far above the rounding of float32: no patch is settled by rounding
-ZERO: Final = np.float32(0)  # constants of the compiled loops, that would else go on in float64
+NEAR: Final = np.float32(0.3)  # nm; closer neighbours come first, because they bury most
+MARGIN: Final = np.float32(1e-5)  # nm, far above the rounding of float32: rounding decides no patch
+ZERO: Final = np.float32(0)  # float32 constants: others would turn the compiled loops to float64
 ONE: Final = np.float32(1)
 NEVER: Final = np.float32(1e9)  # nm, beyond every scalar product
 
@@ -50,10 +50,10 @@ Count = int | np.int64
 
 
 class Patches(NamedTuple):
-    """Points of the unit sphere in patches; a patch with less points than the largest one is filled up with zeros."""
+    """Points of the unit sphere in patches; smaller patches are padded with zeros."""
 
     points: NDArray[np.float32]  # (patches, 3, points of a patch)
-    there: NDArray[np.float32]  # (patches, points of a patch) 1, or 0 where filled up
+    there: NDArray[np.float32]  # (patches, points of a patch) 1, or 0 for padding
     centres: NDArray[np.float32]  # (3, patches)
     radius: float  # no point is farther from the centre of its patch than this angle
     number: int  # of points
@@ -209,8 +209,8 @@ def _residue_areas(
         areas[residue[i]] += 4 * pi * radius**2 * free / sphere.number
 
 
-class SurfaceArea:
-    """Solvent-accessible areas of the residues of a protein, frame by frame.
+class SurfaceAreas:
+    """Mean and standard deviation of the solvent-accessible areas of the residues of a protein.
 
     Parameters
     ----------
@@ -225,20 +225,31 @@ class SurfaceArea:
     def __init__(self, radii: NDArray, residue_of_atom: NDArray, points: NDArray | None = None) -> None:
         self._radii = radii.astype(np.float32)
         self._residue = residue_of_atom.astype(np.int64)
-        self._num_residues = int(residue_of_atom.max()) + 1
         self._sphere = patches_of(sphere_points() if points is None else points)
+        self._sums = np.zeros((2, int(residue_of_atom.max()) + 1))  # of the areas and of their squares
 
     def residues(self, xyz: NDArray, neighbours: Neighbours) -> NDArray[np.float64]:
-        """Areas (N,) in nm^2.
+        """Areas (N,) in nm^2 of a frame.
 
         Parameters
         ----------
         xyz
             (atoms, 3) nm.
         neighbours
-            Of each atom: at least those that are not farther from it than the radii of the two together.
+            Of each atom: at least those not farther away than the sum of the two radii.
         """
-        areas = np.zeros(self._num_residues)
+        areas = np.zeros(self._sums.shape[1])
         frame = np.ascontiguousarray(xyz, np.float32)
         _residue_areas(frame, self._radii, self._residue, self._sphere, neighbours, areas)
         return areas
+
+    def add(self, xyz: NDArray, neighbours: Neighbours) -> None:
+        """Add a frame, see `residues`."""
+        areas = self.residues(xyz, neighbours)
+        self._sums += areas, areas**2
+
+    def result(self, frames: int) -> dict[str, NDArray]:
+        """`sasa_mean` and `sasa_std` (population), (N,) float32 in nm^2."""
+        mean, square = self._sums / frames
+        std = np.sqrt(np.maximum(square - mean**2, 0.0))
+        return {"sasa_mean": mean.astype(np.float32), "sasa_std": std.astype(np.float32)}

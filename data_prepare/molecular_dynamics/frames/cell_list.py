@@ -1,4 +1,4 @@
-"""Neighbour search: points sorted into cubic cells, so that near pairs are found without looking at all of them."""
+"""Neighbour search with a cell list: only points in adjacent cells are compared."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-MAX_CELLS_PER_AXIS: Final = 128  # points far apart get larger cells instead of more of them
-ROUNDING: Final = 1e-6  # of float32 coordinates, a few times over
+MAX_CELLS_PER_AXIS: Final = 128  # points far apart get larger cells, not more
+ROUNDING: Final = 1e-6  # relative, a few times that of float32
 ZERO: Final = np.float32(0)
 
 
 class Neighbours(NamedTuple):
-    """Neighbours of each point: those of point i are `points[start[i]:stop[i]]`, in no particular order."""
+    """Neighbours of point i are `points[start[i]:stop[i]]`, in no particular order."""
 
     start: NDArray[np.int64]  # (n,)
     stop: NDArray[np.int64]  # (n,)
-    points: NDArray[np.uint32]  # unsigned: compiled loops would check for negative indices at every step
+    points: NDArray[np.uint32]  # unsigned: compiled loops check signed indices for negative values
 
 
 @njit(nogil=True)
@@ -72,16 +72,16 @@ def _sort_into_cells(points: NDArray, width: float) -> tuple[NDArray, NDArray, N
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def neighbour_lists(points: NDArray, reach: NDArray) -> Neighbours:
-    """Neighbours of each point: all others that are not farther from it than the reaches of the two together.
+def neighbour_lists(points: NDArray, radii: NDArray) -> Neighbours:
+    """Neighbours of each point: all others not farther away than the sum of the two radii.
 
-    Distances are taken in float32; a pair that is farther apart by no more than its rounding may be among them.
+    Distances are computed in float32; pairs that are farther apart by no more than its rounding may be included.
 
     Parameters
     ----------
     points
         (n, 3) finite coordinates.
-    reach
+    radii
         (n,) positive, same unit.
     """
     n = len(points)
@@ -91,7 +91,7 @@ def neighbour_lists(points: NDArray, reach: NDArray) -> Neighbours:
         return Neighbours(start, stop, found)
     widest = 0.0
     for i in range(n):
-        widest = max(widest, reach[i])
+        widest = max(widest, radii[i])
     order, first, cells, lowest, extent = _sort_into_cells(points, 2 * widest)
     slack = ROUNDING * extent
     x, y, z = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
@@ -99,13 +99,13 @@ def neighbour_lists(points: NDArray, reach: NDArray) -> Neighbours:
     for m in range(n):
         i = order[m]
         x[m], y[m], z[m] = points[i, 0] - lowest[0], points[i, 1] - lowest[1], points[i, 2] - lowest[2]
-        r[m] = reach[i] + slack
+        r[m] = radii[i] + slack
 
     # points of the 27 cells around a cell
     near = np.empty(n, np.uint32)
     nx, ny, nz = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
     nr = np.empty(n, np.float32)
-    beyond = np.empty(n, np.float32)  # squared distance less the squared reach
+    beyond = np.empty(n, np.float32)  # squared distance minus the squared sum of the radii
     filled = np.uint64(0)
     for a in range(cells[0]):
         for b in range(cells[1]):
@@ -135,7 +135,7 @@ def neighbour_lists(points: NDArray, reach: NDArray) -> Neighbours:
                     start[i] = filled
                     for p in range(count):
                         found[filled] = near[p]
-                        # counted instead of branched on: the outcome is a coin toss that no processor foresees
+                        # counted instead of branched on: the branch is unpredictable
                         filled += np.uint64((beyond[p] <= ZERO) & (near[p] != i))
                     stop[i] = filled
     return Neighbours(start, stop, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -15,8 +16,8 @@ from data_prepare.errors import require
 class FrameRange(Settings):
     """Frames `begin` to `end` of a trajectory in steps of `stride`."""
 
-    begin: Annotated[int, Field(ge=0)] = 0
-    """First frame."""
+    begin: Annotated[int, Field(ge=0), tyro.conf.arg(aliases=["--beg"])] = 0
+    """First frame; --beg is the name in GetContacts."""
     end: Annotated[int, Field(ge=0)] | None = None
     """Last frame, inclusive; by default the last one of the trajectory."""
     stride: Annotated[int, Field(ge=1)] = 1

@@ -116,9 +116,9 @@ def _stored_frames(path: Path, frames: FrameRange, size: int) -> Iterator[_Store
     if is_structure_file(path):
         stop = None if frames.end is None else frames.end + 1
         models = zip(count(frames.begin, frames.stride), islice(read_models(path), frames.begin, stop, frames.stride))
-        while some := list(islice(models, size)):
-            numbers, positions = zip(*some, strict=True)
-            yield _Stored(np.array(numbers), np.array(positions, np.float32), None, "angstrom")
+        while models_read := list(islice(models, size)):
+            taken, positions = zip(*models_read, strict=True)
+            yield _Stored(np.array(taken), np.array(positions, np.float32), None, "angstrom")
         return
     with _opened(path) as file:
         unit: Unit = "nm" if file.distance_unit == "nanometers" else "angstrom"

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.features.md_features import md_features
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 from data_prepare.structure.readers import read_topology
@@ -146,9 +146,9 @@ def equal(found, expected, atol):
     np.testing.assert_array_equal(found.pair[..., :9], expected.pair[..., :9])
     np.testing.assert_allclose(found.pair[..., 9], expected.pair[..., 9], rtol=0, atol=atol)
     continuous = ["sasa_mean", "sasa_std", "rmsf"]
-    pd.testing.assert_frame_equal(found.residue.drop(columns=continuous), expected.residue.drop(columns=continuous))
+    pd.testing.assert_frame_equal(found.table().drop(columns=continuous), expected.table().drop(columns=continuous))
     for column in continuous:
-        np.testing.assert_allclose(found.residue[column], expected.residue[column], rtol=0, atol=atol, err_msg=column)
+        np.testing.assert_allclose(found.table()[column], expected.table()[column], rtol=0, atol=atol, err_msg=column)
 
 
 # ---- tests ----------------------------------------------------------------------------------------------------------
@@ -163,15 +163,15 @@ def check_counts(system, features):
     assert (counts.round() <= most).all()
     for angle, (shares, decided) in angle_shares(system.atoms, system.frames.astype(float)).items():
         assert decided.mean() > 0.9
-        found = features.residue[[f"{angle}_{b}" for b in range(12)]].to_numpy()
+        found = features.table()[[f"{angle}_{b}" for b in range(12)]].to_numpy()
         np.testing.assert_allclose(found[decided], shares[decided], atol=1e-12, err_msg=angle)
-    dssp = system.features.residue.filter(like="dssp_")
-    np.testing.assert_array_equal(features.residue.filter(like="dssp_"), dssp)
+    dssp = system.features.table().filter(like="dssp_")
+    np.testing.assert_array_equal(features.table().filter(like="dssp_"), dssp)
 
 
 def test_where_the_file_has_it(system):
     check_counts(system, system.features)
-    assert system.features.residue.filter(like="dssp_").to_numpy().std(axis=0).max() > 0.1  # not all of one kind
+    assert system.features.table().filter(like="dssp_").to_numpy().std(axis=0).max() > 0.1  # not all of one kind
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -181,10 +181,10 @@ def test_rigid_motion(system, tmp_path, seed):
     check_counts(system, features)
     reference = system.features
     np.testing.assert_allclose(features.pair[..., 9], reference.pair[..., 9], atol=1e-4)
-    np.testing.assert_allclose(features.residue["rmsf"], reference.residue["rmsf"], atol=1e-5)  # nm
-    np.testing.assert_array_equal(features.residue["ca_atom"], reference.residue["ca_atom"])
+    np.testing.assert_allclose(features.table()["rmsf"], reference.table()["rmsf"], atol=1e-5)  # nm
+    np.testing.assert_array_equal(features.table()["ca_atom"], reference.table()["ca_atom"])
     for column in ("sasa_mean", "sasa_std"):
-        difference = abs(features.residue[column] - reference.residue[column])
+        difference = abs(features.table()[column] - reference.table()[column])
         assert difference.max() < 0.05  # nm^2
         assert difference.mean() < 0.01
 
@@ -196,7 +196,7 @@ def test_rigid_motion_and_the_area_of_each_frame(system, tmp_path):
     for k in range(1, 7):
         areas = []
         for frames in (system.frames, turned):
-            table = features_of(system.topology, frames[[0, k]], tmp_path).residue
+            table = features_of(system.topology, frames[[0, k]], tmp_path).table()
             areas.append([table["sasa_mean"] - table["sasa_std"], table["sasa_mean"] + table["sasa_std"]])
         differences.append(abs(np.array(areas[0]) - np.array(areas[1])))
     assert np.max(differences) < 0.05
@@ -214,7 +214,7 @@ def test_the_first_frame_is_the_reference(system, tmp_path):
     """Another first frame superposes the others otherwise: the features that need it do change."""
     turned = features_of(system.topology, np.roll(system.frames, -1, axis=0), tmp_path)
     assert abs(turned.pair[..., 9] - system.features.pair[..., 9]).max() > 1e-3
-    np.testing.assert_array_equal(turned.residue.filter(like="dssp_"), system.features.residue.filter(like="dssp_"))
+    np.testing.assert_array_equal(turned.table().filter(like="dssp_"), system.features.table().filter(like="dssp_"))
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

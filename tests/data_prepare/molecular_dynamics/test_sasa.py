@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_prepare.molecular_dynamics.features.sasa import (
     PROBE_RADIUS,
-    SurfaceArea,
+    SurfaceAreas,
     patches_of,
     sphere_points,
     surface_radii,
@@ -21,7 +21,7 @@ from data_prepare.structure.readers import read_topology
 
 def residue_sasa(frames, radii, residue_of_atom, points=None):
     """Areas (frames, N) of frames in nm."""
-    surface = SurfaceArea(radii, residue_of_atom, points)
+    surface = SurfaceAreas(radii, residue_of_atom, points)
     return np.array([surface.residues(frame, neighbour_lists(np.asarray(frame, float), radii)) for frame in frames])
 
 

@@ -7,7 +7,6 @@ random, a distance may be within rounding of a limit: lines may then differ by w
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -25,12 +24,13 @@ from scipy.spatial.transform import Rotation
 
 from data_prepare.errors import InputError
 from data_prepare.molecular_dynamics import get_dynamic_contacts
-from data_prepare.molecular_dynamics.contacts import Criteria, atom_labels, contact_lines, iter_contacts
-from data_prepare.molecular_dynamics.features.accumulators import md_features
+from data_prepare.molecular_dynamics.contacts.file_format import contact_lines
+from data_prepare.molecular_dynamics.contacts.search import PUBLISHED, ContactSearch, atom_labels
+from data_prepare.molecular_dynamics.features.md_features import md_features
 from data_prepare.molecular_dynamics.frames.trajectory import Chunk
 from data_prepare.structure.readers import read_topology
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "data_prepare" / "examples" / "trajectories"
+EXAMPLES = Path(__file__).resolve().parents[3] / "data_prepare" / "examples" / "trajectories"
 HISTIDINES = ("HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP")
 RINGS = ("PHE", "TYR", "TRP", *HISTIDINES)
 
@@ -101,12 +101,26 @@ def pdb_text(atoms, xyz, elements="right", names="right"):
     return "\n".join([*lines, "END", ""])
 
 
+LIMITS_OF = {name: group for group, limits in PUBLISHED._asdict().items() for name in limits._fields}
+
+
+def criteria_of(**limits):
+    """Published thresholds with others by the names of the options."""
+    result = PUBLISHED
+    for name, value in limits.items():
+        group = LIMITS_OF[name]
+        result = result._replace(**{group: getattr(result, group)._replace(**{name: value})})
+    return result
+
+
 def fast_lines(topology, frames, limits=None, itypes=("all",)):
+    """Contact lines of frames, the first of which is that of the trajectory."""
+    search = ContactSearch(topology, frames[0], itypes, criteria_of(**(limits or {})))
     labels = atom_labels(topology)
     return {
-        line
-        for number, contacts in enumerate(iter_contacts(topology, frames, itypes, Criteria(**(limits or {}))))
-        for line in contact_lines(number, contacts, labels)
+        line.rstrip("\n")
+        for number, frame in enumerate(frames)
+        for line in contact_lines(number, search.contacts(frame), labels)
     }
 
 
@@ -541,7 +555,7 @@ OPTIONS = {
 
 
 def test_every_limit_is_an_option():
-    assert set(OPTIONS) == set(contact_oracle.LIMITS) == set(Criteria.__dataclass_fields__)
+    assert set(OPTIONS) == set(contact_oracle.LIMITS) == set(LIMITS_OF)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -582,8 +596,7 @@ def test_command(tmp_path, monkeypatch, options):
     for name, value in ({"itypes": ("all",)} | options).items():
         words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
     paths = ["--topology", tmp_path / "t.pdb", "--trajectory", tmp_path / "t.dcd", "--output", tmp_path / "c.tsv"]
-    monkeypatch.setattr(sys, "argv", ["get_dynamic_contacts.py", *words, *map(str, paths)])
-    get_dynamic_contacts.main()
+    get_dynamic_contacts.main([*words, *map(str, paths)])
     header, columns, *lines = (tmp_path / "c.tsv").read_text().splitlines()
     beg, end, stride = options.get("beg", 0), options.get("end", 6), options.get("stride", 1)
     used = range(beg, end + 1, stride)
@@ -613,8 +626,7 @@ def test_alternate_locations_and_models(tmp_path, monkeypatch):
     path = tmp_path / "models.pdb"
     path.write_text("\n".join(models) + "\nEND\n")
     words = ["--topology", path, "--trajectory", path, "--output", tmp_path / "c.tsv"]
-    monkeypatch.setattr(sys, "argv", ["get_dynamic_contacts.py", *map(str, words)])
-    get_dynamic_contacts.main()
+    get_dynamic_contacts.main([*map(str, words)])
     frames = []
     for model in models:
         read, points = contact_oracle.read_pdb_atoms(model)

@@ -1,0 +1,103 @@
+"""Contacts per frame of each pair of residues, counted in the frames or read from a contact file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.errors import require
+from data_prepare.molecular_dynamics.contacts.file_format import read_contacts, read_header
+from data_prepare.molecular_dynamics.contacts.search import ContactSearch, single_interactions
+from data_prepare.molecular_dynamics.frames.cell_list import Neighbours
+from data_prepare.properties import INTERACTIONS, MD_PAIR_WIDTH
+from data_prepare.structure.topology import Topology, label_of_residue
+
+
+def zero_counts(residues: int) -> NDArray[np.int32]:
+    """Counts (N, N, 10): a channel for each interaction, the last one for the correlation."""
+    return np.zeros((residues, residues, MD_PAIR_WIDTH), np.int32)
+
+
+def frequencies(counts: NDArray[np.int32], frames: int) -> NDArray[np.float32]:
+    """Counts divided by the number of frames, in place: a second array of this size might not fit in memory."""
+    result = counts.view(np.float32)
+    for channel in range(counts.shape[-1]):
+        result[..., channel] = counts[..., channel] / frames
+    return result
+
+
+class ContactCounts:
+    """Contacts of N residues: row = residue of atom 1, column = residue of atom 2.
+
+    Parameters
+    ----------
+    search
+        Search in the system.
+    residue_of_atom
+        (protein atoms,) 0 to N - 1, the heavy atoms first.
+    """
+
+    def __init__(self, search: ContactSearch, residue_of_atom: NDArray) -> None:
+        self._search = search
+        self._residue = residue_of_atom
+        self._counts = zero_counts(int(residue_of_atom.max()) + 1)
+
+    def add(self, xyz: NDArray[np.float64], neighbours: Neighbours) -> None:
+        """Add a frame, see `ContactSearch.contacts_among`."""
+        channel, atom_1, atom_2 = self._search.contacts_among(xyz, neighbours)
+        np.add.at(self._counts, (self._residue[atom_1], self._residue[atom_2], channel), 1)
+
+    def result(self, frames: int) -> NDArray[np.float32]:
+        """Contacts per frame (N, N, 10), the last channel 0. The counts are lost."""
+        return frequencies(self._counts, frames)
+
+
+def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArray[np.float32]:
+    """Contacts per frame of each pair of protein residues from a contact file.
+
+    Parameters
+    ----------
+    topology
+        All atoms of the system; residues are identified by chain, name, number and insertion code.
+    path
+        Contact file of all frames of the trajectory, or of some.
+    frames
+        Number of frames of the trajectory.
+
+    Returns
+    -------
+    (N, N, 10) as that of `ContactCounts`.
+
+    Raises
+    ------
+    InputError
+        The file lacks an interaction, a residue is unknown or ambiguous, or the frames differ from those of the header
+        or the trajectory.
+    """
+    header = read_header(path)
+    used = range(header.beg, header.end + 1, max(header.stride, 1))
+    again = "make the file again, or leave -i out"
+    require(
+        header.total_frames == len(used) > 0 and header.stride > 0,
+        f"{path}: {header.total_frames} frames from {header.beg} to {header.end} with stride {header.stride} are "
+        f"impossible; {again}",
+    )
+    require(header.end < frames, f"{path}: frames up to {header.end}, but the trajectory has {frames}; {again}")
+    missing = set(INTERACTIONS) - single_interactions(header.interaction_types)
+    require(not missing, f"{path}: lacks the interactions {', '.join(sorted(missing))}; {again}")
+
+    labels = label_of_residue(topology.protein)
+    index = {label: row for row, label in enumerate(labels)}
+    ambiguous = {label for label, number in Counter(labels).items() if number > 1}
+    counts = zero_counts(len(labels))
+    for frame, interaction, *atoms in read_contacts(path):
+        pair = [atom.rsplit(":", 1)[0] for atom in atoms]
+        for label in pair:
+            require(label in index, f"{path}: residue {label} is not in the protein of {topology.path}; {again}")
+            require(label not in ambiguous, f"{path}: residue {label} is ambiguous in {topology.path}; leave -i out")
+        require(frame in used, f"{path}: frame {frame} is outside the range in the header; {again}")
+        counts[index[pair[0]], index[pair[1]], INTERACTIONS.index(interaction)] += 1
+    return frequencies(counts, header.total_frames)

@@ -1,0 +1,193 @@
+"""Residue and pair features of a trajectory, accumulated over chunks of frames in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import mdtraj
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_prepare.errors import InputError, require
+from data_prepare.memory import require_memory
+from data_prepare.molecular_dynamics.contacts.search import ContactSearch, heavy_atoms_first
+from data_prepare.molecular_dynamics.features.contacts import ContactCounts, contacts_of_file, frequencies, zero_counts
+from data_prepare.molecular_dynamics.features.dihedrals import ANGLES, Dihedrals
+from data_prepare.molecular_dynamics.features.dssp import SecondaryStructure
+from data_prepare.molecular_dynamics.features.fluctuations import Fluctuations
+from data_prepare.molecular_dynamics.features.sasa import SurfaceAreas, surface_radii
+from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
+from data_prepare.molecular_dynamics.frames.superpose import superposed
+from data_prepare.molecular_dynamics.frames.trajectory import ANGSTROM_PER_NM, Chunk, read_chunks
+from data_prepare.properties import (
+    DSSP_STATES,
+    FEATURES,
+    MD_RESIDUE_WIDTH,
+    NUM_ANGLE_BINS,
+    PROPERTIES_OF_FEATURE,
+    RESIDUE_COLUMNS,
+    entry_pair_channel,
+    entry_residue_columns,
+)
+from data_prepare.structure.topology import Topology
+
+BYTES_PER_PAIR: Final = 80  # of residues, at most: contacts, sums and covariances of the displacements
+FLOAT32_COLUMNS: Final = ("sasa_mean", "sasa_std", "rmsf")
+# column of the published table -> column of the residue array
+TABLE_COLUMNS: Final = {
+    **{f"dssp_{state}": RESIDUE_COLUMNS["ss"][0] + k for k, state in enumerate(DSSP_STATES)},
+    "sasa_mean": RESIDUE_COLUMNS["sasa_mean"][0],
+    "sasa_std": RESIDUE_COLUMNS["sasa_std"][0],
+    **{f"{angle}_{b}": RESIDUE_COLUMNS[angle][0] + b for angle in ANGLES for b in range(NUM_ANGLE_BINS)},
+    "rmsf": RESIDUE_COLUMNS["rmsf_nor"][0],
+}
+
+
+class MDFeatures(NamedTuple):
+    """Features of N residues.
+
+    Attributes
+    ----------
+    ca_atom
+        (N,) index of the C-alpha atom in the system.
+    residue
+        (N, 47) float64, columns as in `properties.RESIDUE_COLUMNS`; the RMSF is in nm.
+    pair
+        (N, N, 10) float32, channels as in `properties.PAIR_CHANNELS`.
+    """
+
+    ca_atom: NDArray[np.intp]
+    residue: NDArray[np.float64]
+    pair: NDArray[np.float32]
+
+    def table(self) -> pd.DataFrame:
+        """The residue table in its published form."""
+        columns = {name: self.residue[:, column] for name, column in TABLE_COLUMNS.items()}
+        table = pd.DataFrame({"ca_atom": self.ca_atom, **columns})
+        return table.astype(dict.fromkeys(FLOAT32_COLUMNS, np.float32))
+
+
+class _Accumulators:
+    """The chosen features of a system; each chunk is superposed and searched for neighbours once for all of them."""
+
+    def __init__(self, topology: Topology, first: Chunk, features: Collection[str]) -> None:
+        protein = topology.protein
+        self.atoms = topology.protein_atoms
+        self._protein = protein.to_mdtraj()
+        self.ca = np.array([atoms["CA"] for atoms in protein.atoms_by_name])
+        self._reference = first.nm[0, self.atoms[self.ca]].astype(np.float64)  # (N, 3) nm
+        self.frames = 0
+        self._of_chunks: list[SecondaryStructure | Dihedrals | Fluctuations] = []
+        if "ss" in features:
+            self._of_chunks.append(SecondaryStructure(protein.num_residues))
+        if "dihedrals" in features:
+            self._of_chunks.append(Dihedrals(protein))
+        if "rmsf" in features or "corr" in features:
+            self._of_chunks.append(Fluctuations(self.ca, self._reference))
+
+        # areas and contacts share a neighbour search of the protein atoms, the heavy ones first
+        self._order = heavy_atoms_first(protein)
+        residue = protein.residue_of_atom[self._order]
+        self._areas = self._contacts = None
+        search_radii = np.zeros(len(residue))  # Angstrom
+        if "sasa" in features:
+            radii = surface_radii(protein.elements)[self._order]
+            self._areas = SurfaceAreas(radii, residue)
+            search_radii[:] = radii * ANGSTROM_PER_NM
+        if "contacts" in features:
+            search = ContactSearch(topology, first.angstrom[0])
+            self._contacts = ContactCounts(search, residue)
+            heavy = search_radii[: search.num_heavy]
+            np.maximum(heavy, search.radii, out=heavy)
+        self._search_radii = search_radii[search_radii > 0]  # contacts alone do without the hydrogens
+
+    def add(self, chunk: Chunk) -> None:
+        """Add frames."""
+        self.frames += len(chunk.numbers)
+        xyz = superposed(chunk.nm[:, self.atoms], self.ca, self._reference)
+        trajectory = mdtraj.Trajectory(xyz, self._protein)
+        for accumulator in self._of_chunks:
+            accumulator.add(trajectory)
+        if len(self._search_radii):
+            for angstrom, nm in zip(chunk.angstrom, trajectory.xyz, strict=True):
+                self._add_frame(angstrom[self.atoms[self._order]].astype(np.float64), nm[self._order])
+
+    def _add_frame(self, angstrom: NDArray[np.float64], nm: NDArray[np.float32]) -> None:
+        """Add a frame: the protein atoms (atoms, 3) as they are, and superposed."""
+        # rigid bodies keep their distances: neighbours in a frame are neighbours after its superposition
+        neighbours = neighbour_lists(angstrom[: len(self._search_radii)], self._search_radii)
+        if self._contacts is not None:
+            self._contacts.add(angstrom, neighbours)
+        if self._areas is not None:
+            self._areas.add(nm, neighbours)
+
+    def values(self) -> dict[str, NDArray]:
+        """Property name -> values, of all but the contacts."""
+        accumulators = [*self._of_chunks, *([self._areas] if self._areas else [])]
+        return {name: values for each in accumulators for name, values in each.result(self.frames).items()}
+
+    def pair(self) -> NDArray[np.float32]:
+        """Pair array (N, N, 10) with the contacts, if chosen."""
+        return self._contacts.result(self.frames) if self._contacts else frequencies(zero_counts(len(self.ca)), 1)
+
+
+def md_features(
+    topology: Topology,
+    trajectory: str | Path | Iterable[Chunk],
+    contact_file: str | Path | None = None,
+    features: Collection[str] = FEATURES,
+    available: int | None = None,
+) -> MDFeatures:
+    """Features of one trajectory.
+
+    Parameters
+    ----------
+    topology
+        All atoms of the system; features are of its protein residues.
+    trajectory
+        Trajectory file, or chunks of its frames.
+    contact_file
+        Contact file of the trajectory; without it, contacts are computed.
+    features
+        Which of `properties.FEATURES` to compute. The columns and channels of the others are 0, or NaN for angles.
+    available
+        Bytes that may be used, see `require_memory`.
+
+    Raises
+    ------
+    InputError
+        There is no all-atom protein of at least 3 residues, no hydrogen (for contacts), fewer than 2 frames, or not
+        enough memory; or the trajectory or contact file cannot be used.
+    """
+    n = int(topology.is_protein.sum())
+    require(
+        n >= 3,
+        f"{topology.path}: {n} residues with atoms N, CA and C; features require an all-atom protein of at least 3 "
+        "(cg2all back-maps C-alpha models)",
+    )
+    require_memory(BYTES_PER_PAIR * n**2, f"{topology.path}: features of {n} residues", available)
+    if isinstance(trajectory, str | Path):
+        trajectory = read_chunks(topology, trajectory)
+    computed = set(features) - ({"contacts"} if contact_file else set())
+    accumulators = None
+    for chunk in trajectory:
+        accumulators = accumulators or _Accumulators(topology, chunk, computed)
+        accumulators.add(chunk)
+    if accumulators is None or accumulators.frames < 2:
+        raise InputError(f"{topology.path}: fluctuations require at least 2 frames; choose other frames")
+
+    pair = accumulators.pair()
+    if contact_file and "contacts" in features:
+        pair = contacts_of_file(topology, contact_file, accumulators.frames)
+    residue = np.zeros((n, MD_RESIDUE_WIDTH))
+    residue[:, entry_residue_columns("chi").start :] = np.nan  # angles that are left out
+    values = accumulators.values()
+    for name in (name for feature in features if feature != "contacts" for name in PROPERTIES_OF_FEATURE[feature]):
+        if name == "corr":
+            pair[..., entry_pair_channel(name)] = values[name]
+        else:
+            residue[:, entry_residue_columns(name)] = values[name].reshape(n, -1)
+    return MDFeatures(accumulators.atoms[accumulators.ca], residue, pair)

@@ -1,0 +1,251 @@
+"""MD features against published files, golden files of other programs and MDTraj's plain route; invariances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import feature_oracle
+import mdtraj
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from refusals import refused
+
+from data_prepare import memory
+from data_prepare.correlation import correlation
+from data_prepare.molecular_dynamics.contacts.file_format import contact_lines
+from data_prepare.molecular_dynamics.contacts.search import ContactSearch, atom_labels
+from data_prepare.molecular_dynamics.features.contacts import contacts_of_file
+from data_prepare.molecular_dynamics.features.dihedrals import BIN_EDGES, angle_atoms, angle_bins
+from data_prepare.molecular_dynamics.features.md_features import BYTES_PER_PAIR, md_features
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.molecular_dynamics.frames.trajectory import Chunk, first_frame, read_chunks
+from data_prepare.properties import FEATURES, MD_PROPERTIES, PROPERTIES_OF_FEATURE, entry_residue_columns
+from data_prepare.structure.readers import read_topology
+
+GOLDEN = Path(__file__).resolve().parents[2] / "data" / "features"
+HEADER = "# total_frames:2 beg:0 end:1 stride:1 interaction_types:hb,sb,pc,ps,ts,hp,vdw\n"
+
+
+def angstrom_chunk(xyz):
+    return Chunk(np.arange(len(xyz)), np.asarray(xyz, np.float32), "angstrom")
+
+
+@pytest.fixture(scope="module")
+def helix(examples):
+    path = examples / "trajectories" / "helix_aeaaak.pdb"
+    return read_topology(path), path.with_suffix(".xtc")
+
+
+@pytest.fixture(scope="module")
+def features_of_helix(helix):
+    return md_features(*helix)
+
+
+def assert_table(found, expected, tolerance, areas):
+    """The residue table in its published form, areas (nm^2) with a tolerance of their own."""
+    assert list(found.columns) == list(expected.columns)
+    for column in expected:
+        atol = areas if column.startswith("sasa") else tolerance
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-7, atol=atol, err_msg=column)
+
+
+@pytest.mark.parametrize("with_contact_file", [False, True])
+def test_published_features(shared, with_contact_file):
+    folder = shared / "golden" / "molecular_dynamics"
+    contacts = folder / "3tvj_I_10frames_contact.tsv" if with_contact_file else None
+    features = md_features(read_topology(folder / "3tvj_I.pdb"), folder / "3tvj_I_10frames.dcd", contacts)
+    assert_table(features.table(), pd.read_csv(folder / "3tvj_I_res_feature.csv"), 1e-6, 5e-3)
+    with np.load(folder / "3tvj_I_pair_feature.npz") as pair:
+        np.testing.assert_allclose(features.pair, pair["array"], atol=1e-6)
+
+
+def test_golden_features(examples):
+    path = examples / "trajectories" / "2juy.pdb"
+    topology, trajectory = read_topology(path), path.with_suffix(".xtc")
+    features = md_features(topology, trajectory)
+    assert_table(features.table(), pd.read_csv(GOLDEN / "2juy_res_feature.csv"), 1e-6, 3e-4)
+    np.testing.assert_allclose(features.pair[..., 9], np.load(GOLDEN / "2juy_corr.npy"), atol=1e-6)
+    search, labels = ContactSearch(topology, first_frame(topology, trajectory)), atom_labels(topology)
+    found = {
+        line
+        for chunk in read_chunks(topology, trajectory, FrameRange(stride=16))
+        for number, frame in zip(chunk.numbers, chunk.angstrom, strict=True)
+        for line in contact_lines(number, search.contacts(frame), labels)
+    }
+    assert found == set((GOLDEN / "2juy_contacts.tsv").read_text().splitlines(keepends=True))
+
+
+def test_plain_route(examples, features_of_helix):
+    """MDTraj's own functions and the definition of the correlation; it superposes in float32."""
+    path = examples / "trajectories" / "helix_aeaaak.pdb"
+    paths = path, path.with_suffix(".xtc")
+    assert_table(features_of_helix.table(), feature_oracle.residue_table(*paths), 1e-6, 3e-4)
+    np.testing.assert_allclose(
+        features_of_helix.pair[..., 9], feature_oracle.displacement_correlation(*paths), atol=2e-6
+    )
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sets(st.integers(1, 39), max_size=4))
+def test_chunks_change_nothing(helix, features_of_helix, cuts):
+    whole = next(read_chunks(*helix))
+    parts = zip(np.split(whole.numbers, sorted(cuts)), np.split(whole.xyz, sorted(cuts)), strict=True)
+    features = md_features(helix[0], [Chunk(*part, whole.unit) for part in parts])
+    np.testing.assert_allclose(features.pair, features_of_helix.pair, atol=1e-6)
+    np.testing.assert_allclose(features.residue, features_of_helix.residue, atol=1e-6)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sets(st.sampled_from(FEATURES)))
+def test_chosen_features_are_as_with_all_others(helix, features_of_helix, chosen):
+    """Those left out are 0, angles NaN; together the features are all properties."""
+    features = md_features(*helix, features=chosen)
+    for feature, names in PROPERTIES_OF_FEATURE.items():
+        for columns in [entry_residue_columns(name) for name in names if feature not in ("contacts", "corr")]:
+            left_out = np.nan if feature == "dihedrals" else 0.0
+            expected = features_of_helix.residue[:, columns] if feature in chosen else left_out
+            np.testing.assert_allclose(features.residue[:, columns], expected, atol=1e-12, err_msg=feature)
+    expected = features_of_helix.pair * np.repeat(["contacts" in chosen, "corr" in chosen], [9, 1])
+    np.testing.assert_allclose(features.pair, expected, atol=1e-7)
+    assert sorted(name for names in PROPERTIES_OF_FEATURE.values() for name in names) == sorted(MD_PROPERTIES)
+
+
+def test_angles_that_do_not_exist(features_of_helix):
+    """No phi of the first residue, no psi of the last, no chi1 of alanine; all others add up to 1, as DSSP does."""
+    chi, phi, psi, dssp = (features_of_helix.residue[:, entry_residue_columns(n)] for n in ("chi", "phi", "psi", "ss"))
+    assert np.isnan([chi[0], phi[0], psi[-1]]).all()
+    for shares in (chi, phi, psi):
+        exists = ~np.isnan(shares).any(axis=1)
+        np.testing.assert_allclose(shares[exists].sum(axis=1), 1)
+    np.testing.assert_allclose(dssp.sum(axis=1), 1)
+
+
+def test_angles_stop_at_chain_ends(write_pdb):
+    names = ("N", "CA", "C", "O", "CB", "OG1")
+    atoms = [(n, "THR", c, r, (3 * r, i, ord(c))) for c in "AB" for r in (1, 2) for i, n in enumerate(names)]
+    none = [-1] * 4
+    assert {angle: rows.tolist() for angle, rows in angle_atoms(read_topology(write_pdb(atoms))).items()} == {
+        "chi": [[k, k + 1, k + 4, k + 5] for k in (0, 6, 12, 18)],
+        "phi": [none, [2, 6, 7, 8], none, [14, 18, 19, 20]],
+        "psi": [[0, 1, 2, 6], none, [12, 13, 14, 18], none],
+    }
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-3.140625, 3.140625, width=32))
+def test_bins_are_those_of_a_histogram(angle):
+    assert angle_bins(np.array([angle]))[0] == np.histogram([np.float64(angle)], BIN_EDGES)[0].argmax()
+
+
+def test_edges_and_ends_of_the_bins():
+    assert angle_bins(BIN_EDGES).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11]
+    above = np.nextafter(np.float32(np.pi), np.float32(4))
+    assert angle_bins(np.float32([np.pi, -np.pi, above, -above])).tolist() == [11, 0, 11, 0]
+
+
+def test_correlation_of_an_atom_that_never_moves():
+    result = correlation(np.array([[4.0, 0.0, 2.0], [0.0, 0.0, 0.0], [2.0, 0.0, 4.0]]))
+    np.testing.assert_allclose(result, [[1, 0, 0.5], [0, 0, 0], [0.5, 0, 1]])
+
+
+def test_water_takes_no_part(examples, helix, tmp_path):
+    """Behind or before the protein; the index of the C-alpha is that in the file."""
+    topology, trajectory = helix
+    xyz = next(read_chunks(topology, trajectory, size=5)).angstrom
+    dry = md_features(topology, [angstrom_chunk(xyz)])
+    text = (examples / "trajectories" / "helix_aeaaak.pdb").read_text().split("TER")[0]
+    water = "".join(
+        f"HETATM{9000 + i:5d}  {name:<3} HOH W{1:4d}    {60 + i:8.3f}{0:8.3f}{0:8.3f}  1.00  0.00           {name[0]}\n"
+        for i, name in enumerate(("O", "H1", "H2"))
+    )
+    wet_xyz = np.concatenate([xyz, np.full((5, 3, 3), 60.0) + np.arange(3)[:, None]], axis=1)
+    path = tmp_path / "wet.pdb"
+    for parts, shift in (((text, water), 0), ((water, text), 3)):
+        path.write_text("TER\n".join(parts) + "END\n")
+        wet = md_features(read_topology(path), [angstrom_chunk(np.roll(wet_xyz, shift, axis=1))])
+        np.testing.assert_array_equal(wet.ca_atom, dry.ca_atom + shift)
+        np.testing.assert_array_equal(wet.residue, dry.residue)
+        np.testing.assert_array_equal(wet.pair, dry.pair)
+
+
+def test_mdtraj_reads_the_examples_as_we_do(examples, helix):
+    loaded = mdtraj.load(str(helix[1]), top=str(examples / "trajectories" / "helix_aeaaak.pdb"))
+    np.testing.assert_array_equal(np.concatenate([chunk.nm for chunk in read_chunks(*helix)]), loaded.xyz)
+
+
+def test_input_that_has_no_features(helix, write_pdb):
+    """Too few frames, no all-atom protein, no hydrogens (which only contacts require)."""
+    topology, trajectory = helix
+    chunk = next(read_chunks(topology, trajectory, size=3))
+    one = Chunk(chunk.numbers[:1], chunk.xyz[:1], chunk.unit)
+    refused(lambda: md_features(topology, [one]), topology.path, "2 frames")
+    refused(lambda: md_features(topology, []), topology.path, "2 frames")
+    trace = read_topology(write_pdb([("CA", "ALA", "A", r, (3.8 * r, 0, 0)) for r in range(1, 4)]))
+    refused(lambda: md_features(trace, [angstrom_chunk(np.zeros((2, 3, 3)))]), trace.path, "all-atom")
+    heavy = np.flatnonzero(np.array(topology.elements) != "H")
+    bare, chunks = topology.subset(heavy), [Chunk(chunk.numbers, chunk.xyz[:, heavy], chunk.unit)]
+    refused(lambda: md_features(bare, chunks), bare.path, "hydrogens")
+    assert md_features(bare, chunks, features=set(FEATURES) - {"contacts"}).residue[:, 0].any()
+
+
+def test_memory_is_checked_before_a_frame_is_read(helix, monkeypatch):
+    topology, trajectory = helix
+    needed = BYTES_PER_PAIR * 17**2
+    md_features(topology, trajectory, available=needed)
+    refused(lambda: md_features(topology, iter(int, 1), available=needed - 1), topology.path, "17 residues")
+    monkeypatch.setattr(memory, "available_memory", lambda: 10)
+    refused(lambda: md_features(topology, iter(int, 1)), topology.path, "17 residues")
+
+
+# ---- contact files --------------------------------------------------------------------------------------------------
+
+
+def contact_system(write_pdb, residues):
+    atoms = [(n, "ALA", "A", r, (i, r, 0), {"icode": c}) for r, c in residues for i, n in enumerate(("N", "CA", "C"))]
+    return read_topology(write_pdb(atoms))
+
+
+def test_contacts_of_a_file_are_one_sided(write_pdb, tmp_path):
+    path = tmp_path / "c.tsv"
+    water = "1\twb\tA:ALA:1:N\tA:ALA:1A:N\tW:HOH:9:O\n"  # not an interaction of ours
+    lines = ("0\tvdw\tA:ALA:1:CA\tA:ALA:1A:CA", "1\tvdw\tA:ALA:1:C\tA:ALA:1A:CA", "1\thbbb\tA:ALA:1A:N\tA:ALA:1:N")
+    path.write_text(HEADER + "# Columns\n" + water + "\n".join(lines) + "\n")
+    expected = np.zeros((2, 2, 10))
+    expected[0, 1, 0] = 1.0
+    expected[1, 0, 1] = 0.5
+    np.testing.assert_array_equal(contacts_of_file(contact_system(write_pdb, ((1, " "), (1, "A"))), path, 2), expected)
+
+
+LINE = "0\tvdw\tA:ALA:1:CA\tA:ALA:2:CA\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "total_frames"),
+        (LINE, "total_frames"),
+        (HEADER.replace("frames:2", "frames:x"), "total_frames"),
+        (HEADER.replace("hb,sb,", ""), "hbbb, hbsb, hbss, sb"),
+        (HEADER.replace("frames:2", "frames:0"), "0 frames from 0 to 1"),
+        (HEADER.replace("frames:2", "frames:3"), "3 frames from 0 to 1"),
+        (HEADER.replace("stride:1", "stride:2"), "2 frames from 0 to 1 with stride 2"),
+        (HEADER.replace("stride:1", "stride:0"), "stride 0"),
+        (HEADER.replace("end:1", "end:3").replace("frames:2", "frames:4"), "3"),
+        (HEADER + LINE.replace("A:ALA:2", "A:ALA:7"), "A:ALA:7"),
+        (HEADER + LINE.replace("A:ALA:2", "A:ALA:3"), "A:ALA:3"),  # twice in the topology
+        (HEADER + LINE.replace("0\t", "2\t"), "frame 2"),
+        (HEADER.replace("end:1 stride:1", "end:2 stride:2") + LINE.replace("0\t", "1\t"), "frame 1"),
+        *(
+            (HEADER + line, "line 2")
+            for line in ("0\tsb\ta", "x\tsb\ta\tb", "0\twater\ta\tb", "\u00b2\tsb\ta\tb", "0 sb")
+        ),
+    ],
+)
+def test_contact_files_that_would_be_misread(write_pdb, tmp_path, text, named):
+    path = tmp_path / "c.tsv"
+    path.write_text(text)
+    topology = contact_system(write_pdb, ((1, " "), (2, " "), (3, " "), (1, "B"), (3, " ")))
+    refused(lambda: contacts_of_file(topology, path, 3), path, named)
