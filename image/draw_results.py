@@ -39,7 +39,7 @@ def draw(config: ResultsConfig) -> list[Path]:
         folder = Path(temporary)
         fasta = folder / "ubiquitin.fasta"
         fasta.write_text(f">ubiquitin\n{UBIQUITIN}\n")
-        score(ScoreConfig(config.model, folder / "mutations.csv", fasta=fasta))
+        score(ScoreConfig(model=config.model, output=folder / "mutations.csv", fasta=fasta))
         predict(PredictOptions(model=config.model, output=folder / "predictions", fasta=fasta, plot=True))
         drawn = {"mutations": folder / "mutations.png", "prediction": folder / "predictions" / "ubiquitin.png"}
         paths = [config.output / f"ubiquitin_{name}.png" for name in drawn]

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_prepare.errors import InputError
+from data_prepare.errors import require
 from model.config import MAX_TOKENS
-from model.mutations.measured import substitutions
+from model.mutations.substitution import WildType, window_start
 from model.network.language_model import LanguageModel
 from model.network.tokenizer import MASK_ID, TOKEN_ID, tokenize
 
-WINDOW: Final = MAX_TOKENS - 2  # residues beside <cls> and <eos>
-STEP: Final = 256  # between the first residues of windows
+MAX_RESIDUES: Final = MAX_TOKENS - 2  # that ESM2 sees at once, beside <cls> and <eos>
 
 
 def log_probabilities(
@@ -27,8 +26,7 @@ def log_probabilities(
 ) -> dict[int, NDArray[np.float32]]:
     """Log-probabilities of all tokens at positions of a sequence.
 
-    Of a sequence of more than 1,022 residues, the model sees 1,022 around the position (those that begin at a multiple
-    of 256, so that neighbours share them, or the first or last 1,022).
+    In a sequence of more than 1,022 residues, the model sees a window of 1,022 around the position, see `window_start`.
 
     Parameters
     ----------
@@ -39,7 +37,7 @@ def log_probabilities(
     positions
         From 1.
     masked
-        Hide the residue at each position, in a pass of its own; else one pass of the sequence as it is.
+        Hide the residue at each position, in a pass of its own; else one pass of the unchanged sequence.
     batch_size
         Passes at once; changes no number.
 
@@ -53,16 +51,14 @@ def log_probabilities(
     InputError
         The sequence cannot be tokenised or has several chains.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; it must be at least 1")
+    require(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
     tokens = tokenize([sequence])["input_ids"][0]  # (L + 2,)
     residues = len(tokens) - 2
-    if residues != len(sequence):
-        raise InputError("the sequence holds special tokens; give one chain")
-    width = min(residues, WINDOW)
+    require(residues == len(sequence), "the sequence contains special tokens; give one chain")
+    width = min(residues, MAX_RESIDUES)
     seen: dict[int, list[int]] = {}  # first residue of a window, from 0 -> positions
     for position in sorted(set(positions)):
-        seen.setdefault(window_start(position, residues), []).append(position)
+        seen.setdefault(window_start(position - 1, position - 1, residues, width), []).append(position)
     passes = list(seen.items())
     if masked:
         passes = [(start, [position]) for start, group in passes for position in group]
@@ -82,12 +78,6 @@ def log_probabilities(
             for row, (start, group) in enumerate(batch):
                 found |= {position: values[row, position - 1 - start] for position in group}
     return found
-
-
-def window_start(position: int, residues: int) -> int:
-    """First residue, from 0, of the window that the model sees for a position (from 1)."""
-    nearest = round((position - 1 - WINDOW // 2) / STEP) * STEP
-    return min(max(nearest, 0), max(residues - WINDOW, 0))
 
 
 def log_likelihood_ratios(
@@ -116,14 +106,12 @@ def log_likelihood_ratios(
     InputError
         A mutation does not fit the wild type.
     """
-    parts = [substitutions(mutant) for mutant in mutants]
-    for mutant, group in zip(mutants, parts, strict=True):
-        for old, position, new in group:
-            if wild_type[position - 1 : position] != old or new not in TOKEN_ID:
-                raise InputError(f"mutation {mutant!r} does not fit the wild type; give labels of this protein")
-    positions = {part.position for group in parts for part in group}
-    log_p = log_probabilities(model, wild_type, positions, masked, batch_size)
-    return np.array(
-        [sum(float(log_p[at][TOKEN_ID[new]]) - float(log_p[at][TOKEN_ID[old]]) for old, at, new in g) for g in parts],
-        dtype=np.float64,
-    )
+    protein = WildType(wild_type)
+    changes = [protein.read(mutant) for mutant in mutants]  # position -> new residue: <cls> is token 0
+    log_p = log_probabilities(model, wild_type, {position for own in changes for position in own}, masked, batch_size)
+
+    def ratio(position: int, new: str) -> float:
+        old = protein.tokens[position]
+        return float(log_p[position][TOKEN_ID[new]]) - float(log_p[position][TOKEN_ID[old]])
+
+    return np.array([sum(ratio(*change) for change in own.items()) for own in changes], np.float64)

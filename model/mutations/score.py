@@ -1,4 +1,4 @@
-"""Effects of mutations without training on them: how much a mutant's predicted dynamics differ from the wild type's.
+"""Zero-shot scores of mutations: how much a mutant's predicted dynamics differ from the wild type's.
 
 Source: Hou, Zhao, Shen, PNAS 2026 (doi 10.1073/pnas.2530466123). Scores grow with the damage, so they correlate
 negatively with stability. The published score is `norm_geometric_mean`.
@@ -6,35 +6,33 @@ negatively with stability. The published score is `norm_geometric_mean`.
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
 
-from data_prepare.errors import InputError
-from data_prepare.files import whole_file
+from data_prepare.errors import named, require
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
+from data_prepare.resume import Results, digest
 from model.config import ModelConfig
 from model.inference.threads import side_by_side
-from model.mutations.substitution import WINDOW, Mutants, mutants_of
+from model.mutations.substitution import Mutants, mutants_of
 from model.mutations.substitution import all_single_mutants as all_single_mutants
 from model.mutations.substitution import apply_mutation as apply_mutation
 from model.network.dance import DanceModel
 from model.network.device import evaluating
-from model.network.tokenizer import AMINO_ACIDS, split_tokens
+from model.network.weights import weights_digest
 
-Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 PropertySet = Literal["all", "residue"]
 Reference = dict[str, tuple[Tensor, Tensor]]  # property -> the wild type's values and their weights, each (1, ...)
 
@@ -44,12 +42,11 @@ SCORE_OFFSET: Final = 1e-8  # keeps weights and logarithms of unchanged properti
 COMBINATIONS: Final = ("mean", "max", "weighted_mean", "geometric_mean")
 SCORES: Final = tuple(f"{form}_{name}" for form in ("raw", "norm") for name in COMBINATIONS)
 PUBLISHED_SCORE: Final = "norm_geometric_mean"
-RESIDUES_PER_PANEL: Final = 80  # of the heat map
-BATCH_BYTES: Final = {"cpu": 2**27, "cuda": 2**32}  # of a batch chosen by length, about
-CPU_BYTES: Final = 2**28  # of the batches that are in work at the same time
+BATCH_BYTES: Final = {"cpu": 2**27, "cuda": 2**32}  # approximate memory of a batch whose size is chosen by length
+CPU_BYTES: Final = 2**28  # of the batches computed at the same time
 MAX_BATCH: Final = {"cpu": 16, "cuda": 512}
-
-_SUBSTITUTION: Final = re.compile(r"([A-Z])(-?\d+)([A-Z])")
+PART_TOKENS: Final = 2**17  # of the mutants that are saved together
+BLOCK_ROWS: Final = 2**14  # combined at once
 
 
 def property_changes(
@@ -63,8 +60,8 @@ def property_changes(
     """Relative change of every predicted property from the wild type to each mutant.
 
     change = mean over all elements of |mutant - wild type| / (|wild type| + 0.01); elements are tokens or pairs of
-    tokens, <cls> and <eos> included, and bins. Of a protein of more than 1,024 tokens a window is compared: see
-    `Mutants.window_starts`.
+    tokens, <cls> and <eos> included, and bins. Proteins of more than 1,024 tokens are compared in a window around the
+    mutation, see `substitution.window_start`.
 
     Parameters
     ----------
@@ -73,11 +70,11 @@ def property_changes(
     wild_type, mutants
         Sequences of the same number of tokens. A mutant equal to the wild type has change 0.
     batch_size
-        Mutants predicted at once; bounds the memory. Default: chosen by length.
+        Mutants predicted at once; limits the memory. Default: chosen by length.
     progress
         Show a progress bar.
     properties
-        "residue" leaves the residue pairs out, which is faster.
+        "residue" omits the residue pairs, which is faster.
 
     Returns
     -------
@@ -87,77 +84,70 @@ def property_changes(
     Raises
     ------
     InputError
-        A sequence cannot be tokenised or has another length than the wild type.
+        A sequence cannot be tokenised or differs from the wild type in length, or the predictions are not finite.
     """
     collected = Mutants(wild_type)
-    for number, mutant in enumerate(mutants, start=1):
-        try:
-            collected.add_sequence(mutant)
-        except InputError as error:
-            raise InputError(f"mutant {number}: {error}") from None
-    return _all_changes(model, collected, batch_size, progress, properties)
+    for mutant in mutants:
+        collected.add_sequence(mutant)
+    with tqdm(total=len(collected), unit="mutant", disable=not progress) as bar:
+        return changes_of(model, collected, properties, batch_size, done=bar.update)
 
 
-def _all_changes(
-    model: DanceModel, mutants: Mutants, batch_size: int | None, progress: bool, properties: PropertySet
+def changes_of(
+    model: DanceModel,
+    mutants: Mutants,
+    properties: PropertySet = "all",
+    batch_size: int | None = None,
+    results: Results | None = None,
+    done: Callable[[int], object] = lambda mutants: None,
 ) -> Matrix:
-    """(mutants, properties) changes; zeros for the wild type."""
+    """As `property_changes`, of collected mutants; finished parts are read from and written to `results`.
+
+    The work is ordered by window, so that the wild type is predicted once in each. `done` is called with numbers of
+    finished mutants.
+    """
+    require(batch_size is None or batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
     changes = np.zeros((len(mutants), len(PROPERTIES_OF[properties])))
-    plan = plan_batches(model, mutants, batch_size, properties)
-    with evaluating(model), tqdm(total=len(plan.rows), unit="mutant", disable=not progress) as bar:
-        for batch, part in zip(plan.batches, changes_of_batches(model, mutants, plan, properties), strict=True):
-            changes[plan.rows[batch.first : batch.stop]] = part
-            bar.update(len(part))
+    device = next(model.parameters()).device.type
+    size = batch_size or automatic_batch_size(model.config, mutants.window, device, properties)
+    network = weights_digest(model, model.config.heads) if results else ""
+    starts, tokens = mutants.starts, mutants.tokens
+    rows = np.flatnonzero(mutants.changed)
+    rows = rows[starts[rows].argsort(kind="stable")]
+    missing = []  # (key, batches) of the parts that are not there yet
+    done(len(mutants) - len(rows))
+    with evaluating(model):
+        for part in _split(rows, max(1, PART_TOKENS // mutants.window)):
+            key = ""
+            if results:
+                key = digest(
+                    network, properties, mutants.wild_type.sequence, starts[part].tolist(), tokens[part].tobytes().hex()
+                )
+                if (finished := results.read(key)) is not None:
+                    changes[part] = finished["changes"]
+                    done(len(part))
+                    continue
+            one_window = np.split(part, np.flatnonzero(np.diff(starts[part])) + 1)
+            missing.append((key, [batch for group in one_window for batch in _split(group, size)]))
+        batches = list(chain.from_iterable(own for _, own in missing))
+        streams = streams_of(model.config, batches, mutants.window, device, properties)
+        with closing(_changes_of_batches(model, mutants, batches, properties, streams)) as computed:
+            for key, own in missing:
+                for batch in own:
+                    changes[batch] = next(computed)
+                    done(len(batch))
+                part_changes = changes[np.concatenate(own)]
+                require(
+                    np.isfinite(part_changes).all(), "the predictions are not finite; check the weights of the model"
+                )
+                if results:
+                    results.write(key, changes=part_changes)
     return changes
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Mutants that are predicted together: `rows[first:stop]` of the plan, all in one window."""
-
-    first: int
-    stop: int
-    start: int
-    """First token of the window."""
-    end: int
-    """Behind its last token."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Order of work: by window, so that the wild type is predicted once in each.
-
-    Attributes
-    ----------
-    rows
-        Numbers of the mutants that differ from the wild type, in the order of work.
-    batches
-        One after the other, without gaps.
-    """
-
-    rows: npt.NDArray[np.int64]
-    batches: list[Batch]
-
-
-def plan_batches(
-    model: DanceModel, mutants: Mutants, batch_size: int | None, properties: PropertySet, window: int = WINDOW
-) -> Plan:
-    """Lay mutants out in batches of one window each."""
-    tokens = min(len(mutants.input_ids), window)
-    device = next(model.parameters()).device.type
-    size = automatic_batch_size(model.config, tokens, device, properties) if batch_size is None else batch_size
-    if size < 1:
-        raise InputError(f"batch_size is {size}; it must be at least 1")
-    starts = mutants.window_starts(window)
-    rows = np.flatnonzero(mutants.changed())
-    rows = rows[starts[rows].argsort(kind="stable")]
-    batches = []
-    edges = [0, *(np.flatnonzero(np.diff(starts[rows])) + 1).tolist(), len(rows)]
-    for first, stop in pairwise(edges):
-        for at in range(first, stop, size):
-            start = int(starts[rows[at]])
-            batches.append(Batch(at, min(at + size, stop), start, start + tokens))
-    return Plan(rows, batches)
+def _split(rows: Rows, size: int) -> list[Rows]:
+    """Consecutive pieces of at most `size` rows."""
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 def automatic_batch_size(config: ModelConfig, tokens: int, device: str, properties: PropertySet = "all") -> int:
@@ -167,10 +157,10 @@ def automatic_batch_size(config: ModelConfig, tokens: int, device: str, properti
 
 
 def _mutant_bytes(config: ModelConfig, tokens: int, properties: PropertySet) -> int:
-    """What a mutant takes in a batch, about.
+    """Approximate memory of a mutant in a batch.
 
-    Counted are per token two layers' widest tensors, and per pair the attention of one layer, three times, and four
-    copies of the 13 pair outputs.
+    Per token the widest tensors of two layers; per pair the attention of one layer, three times, and four copies of the
+    13 pair outputs.
     """
     numbers = tokens * (3 * config.feed_forward + 10 * config.hidden)
     if properties == "all":
@@ -178,45 +168,40 @@ def _mutant_bytes(config: ModelConfig, tokens: int, properties: PropertySet) -> 
     return 4 * numbers
 
 
-def streams_of(config: ModelConfig, batches: Sequence[Batch], device: str, properties: PropertySet) -> int:
-    """Batches in work at the same time: on a CPU as many as there are threads for and `CPU_BYTES` hold, at least 1."""
+def streams_of(config: ModelConfig, batches: Sequence[Rows], tokens: int, device: str, properties: PropertySet) -> int:
+    """Batches computed at the same time: on a CPU as many as there are threads and as fit into `CPU_BYTES`."""
     if device != "cpu" or not batches:
         return 1
-    largest = max(batch.stop - batch.first for batch in batches)
-    tokens = batches[0].end - batches[0].start
-    held = CPU_BYTES // (largest * _mutant_bytes(config, tokens, properties))
-    return max(1, min(torch.get_num_threads(), held, len(batches)))
+    fitting = CPU_BYTES // (max(map(len, batches)) * _mutant_bytes(config, tokens, properties))
+    return max(1, min(torch.get_num_threads(), fitting, len(batches)))
 
 
-def changes_of_batches(
-    model: DanceModel, mutants: Mutants, plan: Plan, properties: PropertySet, begin: int = 0
+def _changes_of_batches(
+    model: DanceModel, mutants: Mutants, batches: Sequence[Rows], properties: PropertySet, streams: int
 ) -> Iterator[Matrix]:
-    """Changes (B, properties) float64 of one batch of a plan after the other, from number `begin` on."""
-    batches = plan.batches[begin:]
-    streams = streams_of(model.config, batches, next(model.parameters()).device.type, properties)
+    """Changes (B, properties) float64 of one batch after the other; a batch lies in one window."""
+    starts, tokens = mutants.starts, mutants.tokens
+    device = next(model.parameters()).device
 
-    def with_wild_type() -> Iterator[tuple[Batch, Reference]]:
+    @torch.inference_mode()
+    def predict(ids: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
+        return model(input_ids=torch.from_numpy(ids.astype(np.int64)).to(device), pair=properties == "all")
+
+    def with_wild_type() -> Iterator[tuple[Rows, Reference]]:
         reference: Reference = {}
         window = -1
         for batch in batches:
-            if batch.start != window:
-                reference = {}  # frees the last one before the next is made
-                wild_type = torch.from_numpy(mutants.input_ids[None, batch.start : batch.end])  # (1, W)
-                reference = _reference(_predict(model, wild_type, properties))
-                window = batch.start
+            if starts[batch[0]] != window:
+                window = int(starts[batch[0]])
+                reference = {}  # frees the former one before the next is made
+                reference = _reference(predict(mutants.wild_type_tokens(window)[None]))  # (1, W)
             yield batch, reference
 
-    def changes(work: tuple[Batch, Reference]) -> Matrix:
+    def changes(work: tuple[Rows, Reference]) -> Matrix:
         batch, reference = work
-        tokens = mutants.tokens(plan.rows[batch.first : batch.stop], batch.start, batch.end)  # (B, W)
-        return _changes(_predict(model, tokens, properties), reference)
+        return _changes(predict(tokens[batch]), reference)  # (B, W)
 
     yield from side_by_side(changes, with_wild_type(), streams)
-
-
-@torch.inference_mode()
-def _predict(model: DanceModel, input_ids: Tensor, properties: PropertySet) -> dict[str, Tensor]:
-    return model(input_ids=input_ids.to(next(model.parameters()).device), pair=properties == "all")
 
 
 @torch.inference_mode()
@@ -238,8 +223,8 @@ def _changes(predicted: dict[str, Tensor], reference: Reference) -> Matrix:
 def quantile_normalise(changes: npt.ArrayLike) -> Matrix:
     """Give every property the same distribution over the mutants.
 
-    The n-th smallest value of each column becomes the mean over columns of their n-th smallest values; ties keep the
-    order of the rows.
+    The n-th smallest value of each column becomes the mean over columns of their n-th smallest values; equal values
+    keep the order of the rows.
 
     Parameters
     ----------
@@ -251,22 +236,11 @@ def quantile_normalise(changes: npt.ArrayLike) -> Matrix:
     ndarray
         (mutants, properties) float64.
     """
-    values = np.asarray(changes, dtype=np.float64)
-    return np.stack(list(normalised_columns(values.T.__getitem__, values.shape[1])), axis=1)
-
-
-def normalised_columns(column: Callable[[int], Vector], columns: int) -> Iterator[Vector]:
-    """Each column after quantile normalisation, from a function that gives a column; three are in memory at a time.
-
-    That of a former column is not asked for again.
-    """
-    mean: Any = 0.0
-    for number in range(columns):
-        mean = mean + np.sort(column(number)) / columns
-    for number in range(columns):
-        normalised = np.empty_like(mean)
-        normalised[column(number).argsort(kind="stable")] = mean
-        yield normalised
+    values = np.array(changes, dtype=np.float64)
+    mean = sum(np.sort(column) / values.shape[1] for column in values.T)  # (mutants,)
+    for column in values.T:
+        column[:] = mean[rankdata(column, "ordinal") - 1]
+    return values
 
 
 def combine_scores(changes: npt.ArrayLike) -> pd.DataFrame:
@@ -281,31 +255,89 @@ def combine_scores(changes: npt.ArrayLike) -> pd.DataFrame:
     -------
     DataFrame
         One row per mutant, columns `SCORES`: mean, max, weighted mean (weights proportional to the changes) and
-        geometric mean, of the changes as they are (`raw_`) and after `quantile_normalise` (`norm_`).
+        geometric mean, of the changes (`raw_`) and of the changes after `quantile_normalise` (`norm_`).
+
+    Raises
+    ------
+    InputError
+        There is no mutant or no property.
     """
-    values = np.asarray(changes, dtype=np.float64)
-    if values.ndim != 2 or 0 in values.shape:
-        raise InputError(
-            f"changes have shape {values.shape}; (mutants, properties) with at least one of each is needed"
-        )
-    return combine_rows(values, quantile_normalise(values))
+    raw = np.asarray(changes, dtype=np.float64)
+    require(raw.ndim == 2 and raw.size, f"changes have shape {raw.shape}; give at least one mutant and one property")
+    normalised = quantile_normalise(raw)
+    scores = [
+        np.hstack([_combine(x[first : first + BLOCK_ROWS]) for x in (raw, normalised)])  # (B, 8)
+        for first in range(0, len(raw), BLOCK_ROWS)  # bounds the memory
+    ]
+    return pd.DataFrame(np.concatenate(scores), columns=list(SCORES))
 
 
-def combine_rows(changes: Matrix, normalised: Matrix) -> pd.DataFrame:
-    """As `combine_scores`, for some rows of the changes and of what `quantile_normalise` makes of all."""
-    scores: dict[str, Vector] = {}
-    for form, x in (("raw", changes), ("norm", normalised)):
-        weights = x + SCORE_OFFSET
-        scores[f"{form}_mean"] = x.mean(axis=1)
-        scores[f"{form}_max"] = x.max(axis=1)
-        scores[f"{form}_weighted_mean"] = (weights * x).sum(axis=1) / weights.sum(axis=1)
-        scores[f"{form}_geometric_mean"] = geometric_mean(x)
-    return pd.DataFrame(scores, columns=list(SCORES))
+def _combine(x: Matrix) -> Matrix:
+    """(n, properties) -> (n, 4), in the order of `COMBINATIONS`."""
+    weights = x + SCORE_OFFSET
+    weighted_mean = (weights * x).sum(axis=1) / weights.sum(axis=1)
+    return np.stack([x.mean(axis=1), x.max(axis=1), weighted_mean, np.exp(np.log(weights).mean(axis=1))], axis=1)
 
 
-def geometric_mean(values: Matrix) -> Vector:
-    """(rows, columns) -> (rows,), of changes that may be 0; after normalisation it is the published score."""
-    return np.exp(np.log(values + SCORE_OFFSET).mean(axis=1))
+def score_table(
+    mutants: Mutants, changes: Matrix, properties: PropertySet = "all", sequences: bool = False
+) -> pd.DataFrame:
+    """Scores of all mutants of one protein; the wild type takes part in the normalisation.
+
+    Parameters
+    ----------
+    mutants, changes, properties
+        As given to and returned by `changes_of`.
+    sequences
+        Add the whole sequences.
+
+    Returns
+    -------
+    DataFrame
+        One row per mutant: `mutant`, `sequence` if wanted; `score`, the published one; `damage`, the fraction of the
+        protein's other mutants and wild type that score lower; `SCORES`; the changes of the properties.
+    """
+    absent = int(mutants.changed.all())  # rows to add for the wild type
+    with_wild_type = np.vstack([np.zeros((absent, changes.shape[1])), changes])
+    scores = combine_scores(with_wild_type)
+    scores.insert(0, "score", scores[PUBLISHED_SCORE])
+    scores.insert(1, "damage", (rankdata(scores["score"]) - 1) / max(1, len(scores) - 1))
+    names = pd.DataFrame({"mutant": mutants.labels})
+    if sequences:
+        names["sequence"] = [mutants.sequence(row) for row in range(len(mutants))]
+    columns = pd.DataFrame(changes, columns=list(PROPERTIES_OF[properties]))
+    return pd.concat([names, scores.iloc[absent:].reset_index(drop=True), columns], axis=1)
+
+
+def score_tables(
+    model: DanceModel,
+    chosen: Iterable[tuple[str, Mutants]],
+    results: Results,
+    properties: PropertySet = "all",
+    batch_size: int | None = None,
+    sequences: bool = False,
+) -> Iterator[pd.DataFrame]:
+    """Table of each protein as `score_table` makes it, with its name in a column `protein` in front.
+
+    Parameters
+    ----------
+    model, properties, batch_size
+        As in `property_changes`.
+    chosen
+        Name and mutants of each protein.
+    results
+        Keeps what is finished.
+    sequences
+        As in `score_table`.
+    """
+    total = sum(len(mutants) for _, mutants in chosen) if isinstance(chosen, list) else None
+    with tqdm(total=total, unit="mutant") as bar:
+        for name, mutants in chosen:
+            with named(name):
+                changes = changes_of(model, mutants, properties, batch_size, results, bar.update)
+            table = score_table(mutants, changes, properties, sequences)
+            table.insert(0, "protein", name)
+            yield table
 
 
 def score_mutations(
@@ -323,10 +355,10 @@ def score_mutations(
     model
         SeqDance or ESMDance.
     wild_type
-        Sequence; chains of a complex are joined by `<eos><cls>` and numbered on.
+        Sequence; chains of a complex are joined by `<eos><cls>` and numbered consecutively.
     mutants
-        Substitutions such as `A12G` or `A12G:K5R` (positions from 1), `wt`, or whole sequences. One that is given
-        twice counts twice in the normalisation.
+        Substitutions such as `A12G` or `A12G:K5R` (positions from 1), `wt`, or whole sequences. A duplicate counts
+        twice in the normalisation.
     batch_size, progress, properties
         As in `property_changes`.
 
@@ -341,112 +373,9 @@ def score_mutations(
     InputError
         A mutation does not fit the wild type.
     """
-    if isinstance(mutants, str):
-        raise InputError("mutants must be a list; put the single mutant into a list")
-    if not len(mutants):
-        raise InputError("no mutants to score; give at least one")
+    require(not isinstance(mutants, str), "mutants must be a list; put the single mutant into a list")
+    require(len(mutants), "no mutants to score; give at least one")
     collected = mutants_of(wild_type, mutants)
-    changes = _all_changes(model, collected, batch_size, progress, properties)
-    if collected.changed().all():
-        scores = combine_scores(np.vstack([np.zeros(changes.shape[1]), changes]))[1:].reset_index(drop=True)
-    else:
-        scores = combine_scores(changes)
-    rows = range(len(collected))
-    table = pd.DataFrame({"mutant": map(collected.label, rows), "sequence": map(collected.sequence, rows)})
-    return pd.concat([table, scores, pd.DataFrame(changes, columns=list(PROPERTIES_OF[properties]))], axis=1)
-
-
-def plot_mutation_map(
-    table: pd.DataFrame,
-    wild_type: str,
-    path: str | os.PathLike[str],
-    score: str = PUBLISHED_SCORE,
-    offset: int = 0,
-) -> None:
-    """Heat map of single substitutions: wild type along x, amino acids along y, colour = score, written as PNG.
-
-    Wild-type cells carry a dot, cells without a value are grey. Long proteins go on in further panels.
-
-    Parameters
-    ----------
-    table
-        From `score_mutations`; rows with several substitutions are passed over.
-    wild_type
-        The sequence that the table belongs to.
-    path
-        Where to write the PNG.
-    score
-        Column to draw.
-    offset
-        Number of a residue = its position + offset.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    if score not in table:
-        raise InputError(f"no column {score!r} in the table; it has {', '.join(map(str, table.columns))}")
-    grid, letters = mutation_grid(table, wild_type, score, offset)
-    values = grid[np.isfinite(grid)]
-    low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
-    starts = range(0, len(letters), RESIDUES_PER_PANEL)
-    columns = min(len(letters), RESIDUES_PER_PANEL)
-
-    # fixed places in inches: an automatic layout of so many labels takes half a minute
-    cell, left, right, bottom, gap = 0.19, 0.6, 1.2, 0.4, 0.55
-    panel_height = cell * len(AMINO_ACIDS)
-    width = max(left + cell * columns + right, 5.0)
-    height = bottom + len(starts) * (panel_height + gap)
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    image: Any = None
-    for number, start in enumerate(starts):
-        part = letters[start : start + RESIDUES_PER_PANEL]
-        floor = height - (number + 1) * (panel_height + gap) + gap / 2
-        panel = figure.add_axes(
-            (left / width, floor / height, cell * len(part) / width, panel_height / height), facecolor="lightgrey"
-        )
-        shown = np.ma.masked_invalid(grid[:, start : start + len(part)])
-        image = panel.imshow(shown, cmap="viridis", vmin=low, vmax=high, aspect="auto")
-        wild = [(x, AMINO_ACIDS.index(letter)) for x, letter in enumerate(part) if letter in AMINO_ACIDS]
-        panel.scatter([x for x, _ in wild], [y for _, y in wild], s=12, color="black")
-        panel.set_yticks(range(len(AMINO_ACIDS)), list(AMINO_ACIDS), fontsize=8)
-        numbers = range(start + 1 + offset, start + len(part) + 1 + offset)
-        names = [f"{x}\n{n}" if n % 10 == 0 or n == 1 + offset else x for x, n in zip(part, numbers, strict=True)]
-        panel.set_xticks(range(len(part)), names, fontsize=8)
-        panel.tick_params(length=0)
-        panel.set_ylabel("mutant residue")
-    figure.text(left / width, 0.15 / height, "wild-type residue and its number (dot: wild type, grey: no value)")
-    bar = figure.add_axes(
-        ((width - right + 0.2) / width, (height - gap / 2 - panel_height) / height, 0.18 / width, panel_height / height)
-    )
-    figure.colorbar(image, cax=bar, label=score)
-    with whole_file(Path(path)) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
-
-
-def mutation_grid(
-    table: pd.DataFrame, wild_type: str, score: str = PUBLISHED_SCORE, offset: int = 0
-) -> tuple[Matrix, list[str]]:
-    """Scores of single substitutions as a grid.
-
-    Returns
-    -------
-    ndarray
-        (20, residues) float64, rows in the order of `tokenizer.AMINO_ACIDS`; NaN where the table has no value.
-    list
-        Wild-type residues.
-    """
-    tokens = [token for token in split_tokens(wild_type) if token not in ("<cls>", "<eos>")]
-    letters = [token if len(token) == 1 else "?" for token in tokens]
-    grid = np.full((len(AMINO_ACIDS), len(letters)), np.nan)
-    for label, value in zip(table["mutant"], table[score], strict=True):
-        match = _SUBSTITUTION.fullmatch(str(label))
-        if not match or match[3] not in AMINO_ACIDS:
-            continue
-        position = int(match[2]) - offset
-        if not 1 <= position <= len(letters) or letters[position - 1] != match[1]:
-            raise InputError(
-                f"mutation {label!r} of the table does not belong to this wild type; give the right sequence"
-            )
-        grid[AMINO_ACIDS.index(match[3]), position - 1] = value
-    return grid, letters
+    with tqdm(total=len(collected), unit="mutant", disable=not progress) as bar:
+        changes = changes_of(model, collected, properties, batch_size, done=bar.update)
+    return score_table(collected, changes, properties, sequences=True).drop(columns=["score", "damage"])

@@ -1,3 +1,7 @@
+"""The command `seqdance benchmark-mutations`: its files, its errors, and that nothing is computed twice."""
+
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
@@ -5,17 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from refusals import command_refused
 from scipy import stats
 
-import model.mutations.benchmark
-from data_prepare.errors import InputError
 from model.config import ModelConfig
+from model.mutations import benchmark
 from model.mutations.likelihood import log_likelihood_ratios
 from model.mutations.score import score_mutations
 from model.network.dance import DanceModel, load_model
 from model.network.language_model import load_language_model
 from model.network.tokenizer import AMINO_ACIDS
-from seqdance.commands.benchmark_mutations import BenchmarkMutationsConfig, benchmark, check_names, main, name_of
+from seqdance.commands.benchmark_mutations import main, name_of
 
 WILD_TYPES = {"one": "MKTAYIAKQRQI", "two": "GSHMKLVDEFW"}
 
@@ -97,48 +101,50 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, mo
     assert (output / "proteins.png").read_bytes().startswith(b"\x89PNG")
 
     # nothing is computed again, and the files are the same
-    before = {path.name: path.read_bytes() for path in output.glob("*.*")}
+    before = {path.name: path.read_bytes() for path in output.glob("[!.]*")}
     for name in ("score_mutations", "log_likelihood_ratios"):
-        monkeypatch.setattr(model.mutations.benchmark, name, lambda *args: pytest.fail("computed again"))
+        monkeypatch.setattr(benchmark, name, lambda *args: pytest.fail("computed again"))
     main(arguments(folder, output))
-    assert {path.name: path.read_bytes() for path in output.glob("*.*")} == before
+    assert {path.name: path.read_bytes() for path in output.glob("[!.]*")} == before
 
 
-def test_baselines_alone(folder: Path, tmp_path: Path) -> None:
-    text = benchmark(BenchmarkMutationsConfig(folder / "set.csv", tmp_path, bootstrap=10))
+def test_baselines_alone(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(folder / "set.csv"), "--output", str(tmp_path), "--bootstrap", "10"])
     assert list(pd.read_csv(tmp_path / "proteins.csv"))[3:] == ["blosum62", "hydrophobicity"]
-    assert "blosum62" in text
-    assert not (tmp_path / "work").exists()
+    assert "blosum62" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "left_out.csv",
+        "mutations.csv",
+        "proteins.csv",
+        "proteins.png",
+        "summary.json",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("more", "message"),
+    ("more", "named"),
     [
-        (["--min-mutants", "2"], "--min-mutants 2: it must be at least 3"),
-        (["--seed", "-1"], "--seed -1: it must be at least 0"),
-        (["--bootstrap", "-1"], "--bootstrap -1"),
-        (["--batch-size", "0"], "--batch-size 0"),
-        (["--esm2", "nowhere"], "nowhere: no such file or folder"),
-        (["--form", "proteingym"], "column mutant, mutated_sequence, DMS_score is missing"),
+        (["--min-mutants", "2"], ["--min-mutants", 2]),
+        (["--seed", "-1"], ["--seed", -1]),
+        (["--bootstrap", "-1"], ["--bootstrap", -1]),
+        (["--batch-size", "0"], ["--batch-size", 0]),
+        (["--esm2", "nowhere"], ["nowhere"]),
+        (["--form", "proteingym"], ["set.csv", "mutated_sequence"]),
+        (["--model", "a/SeqDance", "b/SeqDance"], ["SeqDance"]),
+        (["--model", "a/one", "--esm2", "a/one"], ["one"]),
     ],
 )
-def test_errors_are_one_line(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, more: list[str], message: str
-) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main([str(folder / "set.csv"), "--output", str(tmp_path / "out"), *more])
-    assert raised.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+def test_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, more: list[str], named: list) -> None:
+    command_refused(main, [folder / "set.csv", "--output", tmp_path / "out", *more], capsys, *named)
 
 
-def test_names() -> None:
-    assert name_of("ChaoHou/ESMDance") == "ESMDance"
-    assert name_of("runs/a/checkpoints/update_20/model.safetensors") == "update_20"
-    assert name_of("runs/update_200000.pt") == "update_200000"
-    check_names(["a/SeqDance", "a/ESMDance"])
-    with pytest.raises(InputError, match="a/SeqDance and b/SeqDance would both be called SeqDance"):
-        check_names(["a/SeqDance", "b/SeqDance"])
-    with pytest.raises(InputError, match="would both be called"):
-        check_names(["a/SeqDance", "a/SeqDance"])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("ChaoHou/ESMDance", "ESMDance"),
+        ("runs/a/checkpoints/update_20/model.safetensors", "update_20"),
+        ("runs/update_200000.pt", "update_200000"),
+    ],
+)
+def test_names(path: str, name: str) -> None:
+    assert name_of(path) == name

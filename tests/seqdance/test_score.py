@@ -1,8 +1,7 @@
-"""The command `seqdance score`: its tables, its errors, and that a killed run loses and doubles nothing."""
+"""The command `seqdance score`: its tables, its errors, and that an interrupted run resumes."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -14,12 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from refusals import command_refused
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
+from model.mutations import score as score_module
 from model.mutations.score import PROPERTIES_OF, SCORES, score_mutations
 from model.network.dance import DanceModel, load_model
-from seqdance.commands import score as score_module
 from seqdance.commands.score import main
 
 WILD_TYPE = "MQIFVKTLTG"
@@ -47,7 +47,7 @@ def check_against_api(tiny: str, table: pd.DataFrame, wild_type: str, properties
     np.testing.assert_allclose(table[columns], expected[columns], rtol=0, atol=1e-5)
 
 
-def test_table(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_single_mutants_of_one_protein(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(arguments(tiny, tmp_path / "s.csv", sequence=WILD_TYPE))
     assert capsys.readouterr().out.split() == [str(tmp_path / "s.csv"), str(tmp_path / "s.png")]
     table = pd.read_csv(tmp_path / "s.csv")
@@ -55,30 +55,31 @@ def test_table(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert set(table["protein"]) == {"sequence"}
     assert len(table) == 190
     check_against_api(tiny, table, WILD_TYPE)
-    assert (table["score"] == table["norm_geometric_mean"]).all()
     assert table["damage"].tolist() == pytest.approx((table["score"].rank() / 190).tolist())  # the wild type is below
-    assert sorted(os.listdir(tmp_path)) == ["s.csv", "s.png"]  # the work file is gone
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(os.listdir(tmp_path)) == ["s.csv", "s.png"]  # nothing is left of the finished parts
+    main(arguments(tiny, tmp_path / "s.csv", sequence="MQIF", all_single=True, offset=-2))
+    assert pd.read_csv(tmp_path / "s.csv")["mutant"][0] == "M-1A"
 
 
 @pytest.mark.parametrize("name", ["s.csv", "s.csv.gz", "s.parquet"])
-def test_several_proteins_in_pieces(tiny: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_module, "ROWS_PER_PIECE", 7)
+def test_several_proteins(tiny: str, tmp_path: Path, name: str) -> None:
+    chains = {"a": "MQIF<eos><cls>VKTL", "none": "<mask>", "b": "ACDEFGHIKLMN", "c": "WW"}
     fasta = tmp_path / "p.fasta"
-    chains = {"a": "MQIF<eos><cls>VKTL", "b": "ACDEFGHIKLMN", "c": "WW"}
-    fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in chains.items()))
+    fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in chains.items() if name != "none"))
     main(arguments(tiny, tmp_path / name, fasta=fasta, properties="residue", sequences=True, batch_size=5))
     table = pd.read_parquet(tmp_path / name) if name.endswith("parquet") else pd.read_csv(tmp_path / name)
     assert list(table.columns[:3]) == ["protein", "mutant", "sequence"]
     assert list(table.columns[-10:]) == list(RESIDUE_PROPERTIES)
     assert table["protein"].tolist() == ["a"] * 152 + ["b"] * 228 + ["c"] * 38
-    for protein, wild_type in chains.items():
+    for protein in "abc":
         rows = table[table["protein"] == protein]
-        assert (rows["sequence"] != wild_type).all()
-        check_against_api(tiny, rows, wild_type, "residue")
+        assert (rows["sequence"] != chains[protein]).all()
+        check_against_api(tiny, rows, chains[protein], "residue")
     assert sorted(os.listdir(tmp_path)) == ["p.fasta", name]
 
 
-def test_mutants_of_a_file(tiny: str, tmp_path: Path) -> None:
+def test_mutants_of_a_table(tiny: str, tmp_path: Path) -> None:
     (tmp_path / "p.fasta").write_text(">a\nMQIF\n>b\nACDE\n")
     (tmp_path / "m.csv").write_text("protein,mutant\nb,D13W\na,Q12A:F14A\nb,wt\na,M11C\n")
     main(arguments(tiny, tmp_path / "s.csv", fasta=tmp_path / "p.fasta", mutants=tmp_path / "m.csv", offset=10))
@@ -109,133 +110,94 @@ MEASURED = {
 }
 
 
-def test_measured_forms(tiny: str, tmp_path: Path) -> None:
-    for form, text in MEASURED.items():
-        (tmp_path / f"{form}.csv").write_text(text)
-        main(arguments(tiny, tmp_path / "s.csv", **{form: tmp_path / f"{form}.csv"}))
-        table = pd.read_csv(tmp_path / "s.csv").set_index("protein")
-        rows = table.loc["p" if form == "megascale" else "proteingym"]
-        assert rows["mutant"].tolist() == ["M1W", "I3A:F4A"]
-        check_against_api(tiny, rows, "MQIF")
-    main(arguments(tiny, tmp_path / "s.csv", proteingym=tmp_path / "proteingym.csv", sequence="MQIF"))
-    assert len(pd.read_csv(tmp_path / "s.csv")) == 2
+@pytest.mark.parametrize(
+    ("form", "more"), [("megascale", {}), ("proteingym", {}), ("proteingym", {"sequence": "MQIF"})]
+)
+def test_measured_forms(tiny: str, tmp_path: Path, form: str, more: dict) -> None:
+    (tmp_path / f"{form}.csv").write_text(MEASURED[form])
+    main(arguments(tiny, tmp_path / "s.csv", **{form: tmp_path / f"{form}.csv"}, **more))
+    table = pd.read_csv(tmp_path / "s.csv").set_index("protein")
+    rows = table.loc["p" if form == "megascale" else "proteingym"]
+    assert rows["mutant"].tolist() == ["M1W", "I3A:F4A"]
+    check_against_api(tiny, rows, "MQIF")
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("options", "named"),
     [
-        ({}, "no protein is given"),
-        ({"sequence": "MQIF", "chain": "A"}, "--chain A goes with --pdb or --cif"),
-        ({"sequence": "MQIF", "mutations": "M1A", "all_single": True}, "--all-single and --mutations are given"),
-        ({"sequence": "MQIF", "mutations": "M1A,Q2C,M1A"}, "sequence: mutant M1A is given twice (numbers 1 and 3)"),
-        ({"sequence": "MQIF", "mutations": "M1A,"}, "an empty mutant"),
-        ({"sequence": "MQIF", "mutations": "M1M"}, "M1M changes nothing"),
-        ({"sequence": "MQIF*"}, "--sequence, position 5: '*' is not in the alphabet"),
-        ({"sequence": "MQ IF"}, "--sequence, position 3: ' ' is not in the alphabet"),
-        ({"sequence": "<mask>"}, "no mutants to score"),
-        ({"sequence": "MQIF", "mutants": "none.csv"}, "none.csv: no such table"),
-        ({"sequence": "A" * 1100, "mutations": "A2C:A1090C"}, "sequence: mutation 'A2C:A1090C': its substitutions"),
-        ({"fasta": "two.fasta", "mutations": "M1A"}, "--mutations are of one protein, two.fasta has 2; use --mutants"),
-        ({"megascale": "m.csv", "sequence": "MQIF"}, "--megascale brings its wild types"),
-        ({"megascale": "m.csv", "offset": 3}, "--megascale numbers its mutations itself"),
-        ({"proteingym": "p.csv", "sequence": "MQIW"}, "p.csv: its mutants are not of the wild type"),
-        ({"proteingym": "p.csv", "fasta": "two.fasta"}, "--proteingym is of one protein, two.fasta has 2"),
-        ({"sequence": "MQIF", "batch_size": 0}, "--batch-size 0: it must be at least 1"),
+        ({}, ["--sequence"]),
+        ({"sequence": "MQIF", "chain": "A"}, ["--chain"]),
+        ({"sequence": "MQIF", "mutations": "M1A", "all_single": True}, ["--all-single", "--mutations"]),
+        ({"sequence": "MQIF", "mutations": "M1A,Q2C,M1A"}, ["sequence", "M1A", "1 and 3"]),
+        ({"sequence": "MQIF", "mutations": "M1A,"}, ["empty"]),
+        ({"sequence": "MQIF", "mutations": "M1M"}, ["M1M"]),
+        ({"sequence": "MQIF*"}, ["--sequence", "position 5"]),
+        ({"sequence": "<mask>"}, ["no mutants"]),
+        ({"sequence": "MQIF", "mutants": "none.csv"}, ["none.csv"]),
+        ({"sequence": "MQIF", "mutants": "empty.csv"}, ["no mutants"]),
+        ({"sequence": "A" * 1100, "mutations": "A2C:A1090C"}, ["A2C:A1090C", 1089, 1024]),
+        ({"fasta": "two.fasta", "mutations": "M1A"}, ["mutations", 2]),
+        ({"megascale": "m.csv", "sequence": "MQIF"}, ["--megascale", "--sequence"]),
+        ({"megascale": "m.csv", "chain": "A"}, ["--megascale", "--chain"]),
+        ({"megascale": "m.csv", "offset": 3}, ["--offset 3", "m.csv"]),
+        ({"proteingym": "p.csv", "sequence": "MQIW"}, ["p.csv", "wild type"]),
+        ({"proteingym": "p.csv", "fasta": "two.fasta"}, ["p.csv", "wild type"]),
+        ({"sequence": "MQIF", "batch_size": 0}, ["--batch-size"]),
+        ({"sequence": "MQIF", "output": "s.png"}, ["s.png", ".csv"]),
+        ({"sequence": "MQIF", "output": "s.gz"}, ["s.gz", ".csv.gz"]),
+        ({"sequence": "MQIF", "output": "s"}, ["--output s", ".parquet"]),
+        ({"sequence": "MQIF", "output": "s.parquet"}, ["s.parquet", "pyarrow"]),
+        ({"sequence": "MQIF", "output": "folder.csv"}, ["folder.csv", "folder"]),
+        ({"sequence": "MQIF", "output": "p.csv/x/s.csv"}, ["p.csv"]),
     ],
 )
-def test_wrong_input_is_one_line(
-    tiny: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    options: dict[str, object],
-    reason: str,
-) -> None:
+def test_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch, options: dict, named: list) -> None:
+    """In one line, and before the model is loaded: there is none here."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     Path("two.fasta").write_text(">a\nMQIF\n>b\nACDE\n")
     Path("m.csv").write_text(MEASURED["megascale"])
     Path("p.csv").write_text(MEASURED["proteingym"])
-    with pytest.raises(SystemExit) as left:
-        main(arguments(tiny, Path("s.csv"), **options))
-    assert left.value.code == 2
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    assert reason in last
-    assert sorted(os.listdir()) == ["m.csv", "p.csv", "two.fasta"]
+    Path("empty.csv").write_text("mutant\n")
+    Path("folder.csv").mkdir()
+    before = sorted(os.listdir())
+    command_refused(main, arguments("no model", **{"output": Path("s.csv"), **options}), capsys, *named)
+    assert sorted(os.listdir()) == before
 
 
-def test_output_names(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused before the model is loaded, of which there is none here."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (tmp_path / "folder.csv").mkdir()
-    (tmp_path / "file").write_text("text")
-    for name, reason in (
-        ("s.png", "give it the suffix .csv"),
-        ("s.parquet", "needs the package pyarrow"),
-        ("s.xlsx", "tables are written as .csv, .csv.gz or .parquet"),
-        ("s.gz", "tables are written as .csv, .csv.gz or .parquet"),
-        ("s", "tables are written as .csv, .csv.gz or .parquet"),
-        ("folder.csv", "this is a folder"),
-        ("file/s.csv", f"{tmp_path / 'file'} is a file, not a folder"),
-        ("file/x/s.csv", f"{tmp_path / 'file'} is a file, not a folder"),
-    ):
-        with pytest.raises(SystemExit):
-            main(arguments("none", tmp_path / name, sequence="MQIF"))
-        assert reason in capsys.readouterr().err
-    assert sorted(os.listdir(tmp_path)) == ["file", "folder.csv"]
-
-
-def test_gzipped_table_has_no_name_and_time(tiny: str, tmp_path: Path) -> None:
-    main(arguments(tiny, tmp_path / "s.csv.gz", sequence="MQIF", mutations="M1A"))
-    header = (tmp_path / "s.csv.gz").read_bytes()[:8]
-    assert header == b"\x1f\x8b\x08" + bytes(5)  # flags (name) and time are 0
-
-
-@pytest.mark.parametrize("content", [b"my notes", b"seqdance score notes", bytes(100)])
-def test_file_of_the_user_is_kept(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], content) -> None:
-    own = tmp_path / "s.csv.changes"
-    own.write_bytes(content)
-    with pytest.raises(SystemExit):
-        main(arguments(tiny, tmp_path / "s.csv", sequence="MQIF"))
-    assert f"{own}: not a work file of seqdance score; move it" in capsys.readouterr().err
-    assert own.read_bytes() == content
-
-
-def test_network_that_is_not_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_that_is_not_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = DanceModel(ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16))
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
     model.save_pretrained(tmp_path / "nan")
-    with pytest.raises(SystemExit):
-        main(arguments(str(tmp_path / "nan"), tmp_path / "s.csv", sequence="MQIF"))
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.endswith(f"numbers that are not finite; check the weights of {tmp_path / 'nan'}")
-    assert not (tmp_path / "s.csv").exists()
-    assert (tmp_path / "s.csv.changes").stat().st_size == len(f"seqdance score 1 {'f' * 64}\n")  # only a header
+    command_refused(
+        main, arguments(tmp_path / "nan", tmp_path / "s.csv", sequence="MQIF"), capsys, "sequence", "weights"
+    )
+    assert os.listdir(tmp_path) == ["nan"]
 
 
-def run_and_kill(words: list[str], work: Path, size: int) -> int:
-    """Start the command, kill it once its work file has this size; returns the size it is left with."""
-    with subprocess.Popen([sys.executable, "-m", "seqdance.cli", "score", *words], stderr=subprocess.DEVNULL) as run:
-        while not (work.exists() and work.stat().st_size >= size):
-            assert run.poll() is None, "the run ended before it was killed"
-            time.sleep(0.002)
-        run.send_signal(signal.SIGKILL)
-    return work.stat().st_size
-
-
-def test_killed_runs_lose_and_double_nothing(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_resumes(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: int) -> None:
+    """The table is equal to the last digit, and only what is missing is computed."""
     (tmp_path / "p.fasta").write_text(f">a\n{WILD_TYPE}\n>b\n{WILD_TYPE * 2}\n")
     options = {"fasta": tmp_path / "p.fasta", "batch_size": 3, "device": "cpu"}
-    whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
-    main(arguments(tiny, whole, **options))
-    work = tmp_path / "cut.csv.changes"
-    header = 17 + 64
-    row = 8 * 23
-    left = run_and_kill(arguments(tiny, cut, **options), work, header + 20 * row)
-    assert header + 20 * row <= left < header + 570 * row
-    with open(work, "ab") as file:
-        file.write(b"half a row")  # what a kill within a write leaves
+    program = "from model.mutations import score; from seqdance.cli import main; score.PART_TOKENS = 240; main()"
+    monkeypatch.setattr(score_module, "PART_TOKENS", 240)  # 20 and 10 mutants a part
+    main(arguments(tiny, tmp_path / "whole.csv", **options))
+    cut = arguments(tiny, tmp_path / "cut.csv", **options)
+    parts = tmp_path / ".cut.csv.parts"
+    with subprocess.Popen([sys.executable, "-c", program, "score", *cut], stderr=subprocess.DEVNULL) as run:
+        while not (parts.exists() and len(list(parts.glob("*.npz"))) >= 2):
+            assert run.poll() is None, "the run ended before it was interrupted"
+            time.sleep(0.002)
+        run.send_signal(how)
+        interrupted = time.monotonic()
+        run.wait()
+        assert time.monotonic() - interrupted < 10
+    assert not (tmp_path / "cut.csv").exists()
+    done = sum(len(np.load(path)["changes"]) for path in parts.glob("[!.]*.npz"))
+    assert 20 <= done < 570
 
     predicted = []
     forward = DanceModel.forward
@@ -245,58 +207,7 @@ def test_killed_runs_lose_and_double_nothing(tiny: str, tmp_path: Path, monkeypa
         return forward(self, input_ids, **options)
 
     monkeypatch.setattr(DanceModel, "forward", counting)
-    main(arguments(tiny, cut, **options))
-    assert cut.read_bytes() == whole.read_bytes()  # equal to the last digit
-    done = (left - header) // row
-    proteins = 2 if done < 190 else 1
-    assert 570 - done <= sum(predicted) <= 570 - done + 2 + proteins  # a part of a batch again, and the wild types
-    assert not work.exists()
-
-
-def test_work_file_of_other_inputs(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Numbers of other mutants or options are never taken over; a run with other batches goes on."""
-    output, work = tmp_path / "s.csv", tmp_path / "s.csv.changes"
-
-    def run(**options: object) -> pd.DataFrame:
-        main(arguments(tiny, output, **options))
-        return pd.read_csv(output)
-
-    kept = {}
-
-    def keep() -> None:
-        kept["bytes"] = work.read_bytes()
-
-    unlink = Path.unlink
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "unlink", lambda path, **options: keep() if path == work else unlink(path, **options))
-        first = run(sequence=WILD_TYPE, mutations="M1A,Q2A")
-    wrong = bytearray(kept["bytes"])
-    wrong[-8 * 46 :] = np.full(46, 7.0).tobytes()
-    for options in (
-        {"sequence": WILD_TYPE, "mutations": "M1A,Q2C"},
-        {"sequence": "MQIFVKTLTA", "mutations": "M1A,Q2A"},
-        {"sequence": WILD_TYPE, "mutations": "M1A,Q2A", "properties": "residue"},
-    ):
-        work.write_bytes(wrong)
-        table = run(**options)
-        assert "begun anew" in capsys.readouterr().err
-        assert (table["psi"] != 7).all()
-    for remains in (b"", b"seqdance", kept["bytes"][:81], kept["bytes"][:-50]):
-        work.write_bytes(remains)
-        pd.testing.assert_frame_equal(run(sequence=WILD_TYPE, mutations="M1A,Q2A", batch_size=1), first, rtol=1e-5)
-    work.write_bytes(wrong)  # these are trusted
-    assert (run(sequence=WILD_TYPE, mutations="M1A,Q2A")["psi"] == 7).all()
-
-
-def test_two_runs_at_once(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with open(tmp_path / "s.csv.changes", "wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(SystemExit):
-            main(arguments(tiny, tmp_path / "s.csv", sequence="MQIF"))
-    assert "another run is writing it" in capsys.readouterr().err
-
-
-def test_heat_map_with_offset(tiny: str, tmp_path: Path) -> None:
-    main(arguments(tiny, tmp_path / "s.csv", sequence="MQIF", all_single=True, offset=-2))
-    assert pd.read_csv(tmp_path / "s.csv")["mutant"][0] == "M-1A"
-    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    main(cut)
+    assert (tmp_path / "cut.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sum(predicted) == 570 - done + (2 if done < 190 else 1)  # and the wild types
+    assert not parts.exists()

@@ -1,0 +1,164 @@
+"""Figures of mutations: heat map of one protein, and correlations of a benchmark."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_prepare.errors import require
+from data_prepare.files import whole_file
+from model.mutations.score import PUBLISHED_SCORE
+from model.mutations.substitution import WildType
+from model.network.tokenizer import AMINO_ACIDS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RESIDUES_PER_PANEL: Final = 80
+
+
+def plot_mutation_map(
+    table: pd.DataFrame,
+    wild_type: str,
+    path: str | os.PathLike[str],
+    score: str = PUBLISHED_SCORE,
+    offset: int = 0,
+) -> None:
+    """Heat map of single substitutions as PNG: wild type along x, amino acids along y, colour = score.
+
+    Wild-type cells carry a dot, cells without a value are grey. Long proteins continue in further panels.
+
+    Parameters
+    ----------
+    table
+        From `score_mutations`; rows with several substitutions are ignored.
+    wild_type
+        The sequence that the table belongs to.
+    path
+        PNG to write.
+    score
+        Column to draw.
+    offset
+        Number of a residue = its position + offset.
+
+    Raises
+    ------
+    InputError
+        The table has no such column, or mutations of another wild type.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    grid, letters = mutation_grid(table, wild_type, score, offset)
+    values = grid[np.isfinite(grid)]
+    low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
+    starts = range(0, len(letters), RESIDUES_PER_PANEL)
+    columns = min(len(letters), RESIDUES_PER_PANEL)
+
+    # fixed places in inches: an automatic layout of so many labels takes half a minute
+    cell, left, right, bottom, gap = 0.19, 0.6, 1.2, 0.4, 0.55
+    panel_height = cell * len(AMINO_ACIDS)
+    width = max(left + cell * columns + right, 5.0)
+    height = bottom + len(starts) * (panel_height + gap)
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    image: Any = None
+    for number, start in enumerate(starts):
+        part = letters[start : start + RESIDUES_PER_PANEL]
+        floor = height - (number + 1) * (panel_height + gap) + gap / 2
+        panel = figure.add_axes(
+            (left / width, floor / height, cell * len(part) / width, panel_height / height), facecolor="lightgrey"
+        )
+        shown = np.ma.masked_invalid(grid[:, start : start + len(part)])
+        image = panel.imshow(shown, cmap="viridis", vmin=low, vmax=high, aspect="auto")
+        wild = [(x, AMINO_ACIDS.index(letter)) for x, letter in enumerate(part) if letter in AMINO_ACIDS]
+        panel.scatter([x for x, _ in wild], [y for _, y in wild], s=12, color="black")
+        panel.set_yticks(range(len(AMINO_ACIDS)), list(AMINO_ACIDS), fontsize=8)
+        numbers = range(start + 1 + offset, start + len(part) + 1 + offset)
+        names = [f"{x}\n{n}" if n % 10 == 0 or n == 1 + offset else x for x, n in zip(part, numbers, strict=True)]
+        panel.set_xticks(range(len(part)), names, fontsize=8)
+        panel.tick_params(length=0)
+        panel.set_ylabel("mutant residue")
+    figure.text(left / width, 0.15 / height, "wild-type residue and its number (dot: wild type, grey: no value)")
+    bar = figure.add_axes(
+        ((width - right + 0.2) / width, (height - gap / 2 - panel_height) / height, 0.18 / width, panel_height / height)
+    )
+    figure.colorbar(image, cax=bar, label=score)
+    write_png(figure, path)
+
+
+def mutation_grid(
+    table: pd.DataFrame, wild_type: str, score: str = PUBLISHED_SCORE, offset: int = 0
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Scores of single substitutions as a grid.
+
+    Returns
+    -------
+    ndarray
+        (20, residues) float64, rows in the order of `tokenizer.AMINO_ACIDS`; NaN where the table has no value.
+    list
+        Wild-type residues.
+    """
+    require(score in table, f"no column {score!r} in the table; it has {', '.join(map(str, table.columns))}")
+    protein = WildType(wild_type, offset)
+    letters = [token if len(token := protein.tokens[place]) == 1 else "?" for place in protein.places]
+    grid = np.full((len(AMINO_ACIDS), len(letters)), np.nan)
+    for label, value in zip(table["mutant"], table[score], strict=True):
+        changes = protein.read(str(label))
+        for place, new in changes.items() if len(changes) == 1 else ():
+            if new in AMINO_ACIDS:
+                grid[AMINO_ACIDS.index(new), protein.numbers[place] - offset - 1] = value
+    return grid, letters
+
+
+def draw_benchmark(per_protein: pd.DataFrame, summary: Mapping[str, Any], baselines: Collection[str] = ()) -> Figure:
+    """Correlations of each score over proteins: a dot for each protein, a box of the quartiles, the median.
+
+    Parameters
+    ----------
+    per_protein, summary
+        From `benchmark.protein_table` and `benchmark.correlation_summary`.
+    baselines
+        Scores to draw in grey.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    names = list(summary["scores"])
+    enough = per_protein[per_protein["mutants"] >= summary["min_mutants"]]
+    figure = Figure(figsize=(8, 1.2 + 0.55 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    random = np.random.default_rng(0)
+    for row, name in enumerate(names):
+        values = enough[name].dropna().to_numpy()
+        colour = "#777777" if name in baselines else "#0072B2"
+        height = row + random.uniform(-0.2, 0.2, len(values))
+        opacity = max(0.15, min(0.7, 40 / max(len(values), 1)))
+        axes.scatter(values, height, s=9, color=colour, alpha=opacity, linewidths=0)
+        if len(values):
+            low, middle, high = np.percentile(values, (25, 50, 75))
+            axes.add_patch(Rectangle((low, row - 0.3), high - low, 0.6, fill=False, edgecolor=colour, linewidth=1.2))
+            axes.plot([middle, middle], [row - 0.3, row + 0.3], color="#D55E00", linewidth=2.5)
+        median = summary["scores"][name]["median"]["value"]
+        label = "-" if median is None else f"{median:.2f}"
+        axes.text(1.02, row, label, transform=axes.get_yaxis_transform(), va="center", color="#D55E00")
+    axes.text(1.02, 1.0, "median", transform=axes.transAxes, va="center", color="#D55E00")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(-1.02, 1.02)
+    axes.axvline(0, color="#AAAAAA", linewidth=1, zorder=0)
+    axes.set_xlabel(f"Spearman's correlation with the measured loss\ndots: {len(enough)} proteins, boxes: quartiles")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def write_png(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as PNG, complete or not at all."""
+    with whole_file(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)

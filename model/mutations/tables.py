@@ -1,0 +1,164 @@
+"""Tables of mutants in, tables of scores out."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from data_prepare.errors import named, reading, require
+from data_prepare.files import check_output, csv_pieces, whole_file
+from model.inference.inputs import Protein
+from model.mutations.measured import Form, read_measured
+from model.mutations.substitution import Mutants, all_single_mutants, mutants_of
+
+MUTANT_COLUMNS: Final = ("mutant", "mut_type", "mutated_sequence", "aa_seq")  # of a table, the first one counts
+PROTEIN_COLUMN: Final = "protein"
+ROWS_PER_PIECE: Final = 5_000  # of a table read at once
+NO_MUTANTS: Final = "no mutants to score; give at least one"
+TABLE_SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
+
+
+def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0) -> list[Mutants]:
+    """Read mutants from a CSV, gzipped if its name ends in .gz.
+
+    The first of the columns `MUTANT_COLUMNS` in the table counts: labels such as `A12G:K5R`, or whole sequences. With
+    several proteins the column `protein` names them.
+
+    Parameters
+    ----------
+    path
+        The table.
+    proteins
+        Wild types.
+    offset
+        Number of a residue in labels = its position + offset.
+
+    Returns
+    -------
+    list
+        Mutants of each protein, possibly none.
+
+    Raises
+    ------
+    InputError
+        The table cannot be read, or a row does not fit.
+    """
+    mutants = {protein.name: Mutants(protein.sequence, offset) for protein in proteins}
+    several, only = len(proteins) > 1, proteins[0].name
+    with reading(path, f"a table of mutants with a column {' or '.join(MUTANT_COLUMNS)}"):
+        for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE):
+            column = next((name for name in MUTANT_COLUMNS if name in piece), None)
+            require(column, f"{path}: no column {' or '.join(MUTANT_COLUMNS)}; add it")
+            require(
+                PROTEIN_COLUMN in piece or not several,
+                f"{path}: no column {PROTEIN_COLUMN}; add it to name one of the {len(proteins)} proteins in each row",
+            )
+            names = piece[PROTEIN_COLUMN] if several else [only] * len(piece)
+            for line, name, mutant in zip(piece.index + 2, names, piece[column], strict=True):
+                with named(f"{path}, line {line}"):
+                    require(name in mutants, f"unknown protein {name!r}; use one of the {len(proteins)} given")
+                    mutants[name].add(mutant)
+    return [mutants[protein.name] for protein in proteins]
+
+
+def mutants_to_score(
+    proteins: Sequence[Protein], mutations: str | None = None, table: Path | None = None, offset: int = 0
+) -> Iterable[tuple[str, Mutants]]:
+    """Name and mutants of each protein.
+
+    Parameters
+    ----------
+    proteins
+        Wild types.
+    mutations
+        Mutants of the only protein, such as `A12G,K5R:L7V`.
+    table
+        As in `read_mutants`. Without this and `mutations`, all single mutants are made, of one protein after the other.
+    offset
+        Number of a residue = its position + offset.
+
+    Raises
+    ------
+    InputError
+        A mutation does not fit or is a duplicate, or there is none.
+    """
+    if table is not None:
+        found = read_mutants(table, proteins, offset)
+    elif mutations is not None:
+        require(len(proteins) == 1, f"mutations belong to one protein, not {len(proteins)}; give a table of mutants")
+        found = [mutants_of(proteins[0].sequence, mutations.split(","), offset)]
+    else:
+        require(any(all_single_mutants(protein.sequence) for protein in proteins), NO_MUTANTS)
+        labels = ((protein, all_single_mutants(protein.sequence, offset)) for protein in proteins)
+        singles = ((protein.name, mutants_of(protein.sequence, own, offset)) for protein, own in labels if own)
+        return list(singles) if len(proteins) == 1 else singles
+    return checked(zip((protein.name for protein in proteins), found, strict=True))
+
+
+def measured_mutants(path: Path, form: Form, wild_types: Sequence[Protein] = ()) -> list[tuple[str, Mutants]]:
+    """Name and mutants of each protein of a measured data set, see `read_measured`.
+
+    Raises
+    ------
+    InputError
+        The data set cannot be read, or its wild types are not those of `wild_types`, if any.
+    """
+    proteins = list(read_measured(path, form))
+    found = {protein.wild_type for protein in proteins}
+    require(
+        not wild_types or {protein.sequence for protein in wild_types} == found,
+        f"{path}: its mutants have another wild type than the one given; omit that",
+    )
+    return checked((protein.name, mutants_of(protein.wild_type, protein.mutants)) for protein in proteins)
+
+
+def checked(chosen: Iterable[tuple[str, Mutants]]) -> list[tuple[str, Mutants]]:
+    """Those with mutants; InputError for a duplicate, or if there is none."""
+    found = [(name, mutants) for name, mutants in chosen if len(mutants)]
+    require(found, NO_MUTANTS)
+    for name, mutants in found:
+        with named(name):
+            mutants.check_unique()
+    return found
+
+
+def check_table(path: Path) -> None:
+    """Raise InputError if a table cannot be written under this name."""
+    check_output(path)
+    require(
+        path.name.lower().endswith(TABLE_SUFFIXES),
+        f"--output {path}: not the name of a table; give it one of the suffixes {', '.join(TABLE_SUFFIXES)}",
+    )
+    require(
+        path.suffix.lower() != ".parquet" or importlib.util.find_spec("pyarrow"),
+        f"--output {path}: Parquet requires the package pyarrow; install it or write .csv",
+    )
+
+
+def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> None:
+    """Write tables with the same columns below each other, as CSV (.csv, .csv.gz) or Parquet.
+
+    Equal tables give equal files: gzip stores neither name nor time.
+    """
+    with whole_file(path) as temporary, ExitStack() as files:
+        writer: Any = None
+        for number, table in enumerate(tables):
+            if path.suffix.lower() == ".parquet":
+                import pyarrow
+                from pyarrow import parquet
+
+                rows = pyarrow.Table.from_pandas(table, preserve_index=False)
+                writer = writer or files.enter_context(parquet.ParquetWriter(temporary, rows.schema))
+                writer.write_table(rows)
+                continue
+            if writer is None:
+                writer = files.enter_context(open(temporary, "wb"))
+                if path.suffix.lower() == ".gz":
+                    writer = files.enter_context(gzip.GzipFile("", "wb", fileobj=writer, mtime=0))
+            table.to_csv(writer, mode="wb", index=False, header=number == 0)

@@ -1,0 +1,120 @@
+"""Mutations: the parser, token rows and windows against brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from refusals import refused
+
+from model.mutations.substitution import (
+    Mutants,
+    all_single_mutants,
+    apply_mutation,
+    mutants_of,
+    parse_mutation,
+    window_start,
+)
+from model.network.tokenizer import tokenize
+
+WILD_TYPE = "MKTAYIAKQRQI"
+
+
+def sequences(mutants: Mutants) -> list[str]:
+    return [mutants.sequence(row) for row in range(len(mutants))]
+
+
+def test_labels_and_sequences() -> None:
+    mutants = mutants_of(WILD_TYPE, ["K2A", " Y5F : K2A ", "wt", "MKTAYIAKQRQW", WILD_TYPE, "I12X", "WT"])
+    assert mutants.labels == ["K2A", "Y5F:K2A", "wt", "I12W", "wt", "I12X", "wt"]
+    assert sequences(mutants)[:4] == ["MATAYIAKQRQI", "MATAFIAKQRQI", WILD_TYPE, "MKTAYIAKQRQW"]
+    assert mutants.changed.tolist() == [True, True, False, True, False, True, False]
+    assert parse_mutation("A12G:K-5R") == [("A", 12, "G"), ("K", -5, "R")]
+
+
+@given(st.text("ACDX", min_size=1, max_size=6), st.data())
+def test_tokens_are_those_of_the_sequence(chain: str, data: st.DataObject) -> None:
+    wild_type = "<eos><cls>".join([chain, chain])
+    letters = data.draw(st.text("ACDEFX", min_size=len(chain), max_size=len(chain)))
+    mutant = "<eos><cls>".join([chain, letters])
+    mutants = mutants_of(wild_type, ["wt", mutant])
+    assert mutants.tokens.tolist() == tokenize([wild_type, mutant])["input_ids"].tolist()
+    assert mutants_of(wild_type, mutants.labels).tokens.tolist() == mutants.tokens.tolist()
+    assert sequences(mutants) == [wild_type, mutant]
+    assert apply_mutation(wild_type, mutants.labels[1]) == mutant
+
+
+def test_numbers_count_residues_of_all_chains_from_an_offset() -> None:
+    complex_of_two = "ACD<eos><cls>EFG"
+    assert apply_mutation(complex_of_two, "E4W") == "ACD<eos><cls>WFG"
+    refused(lambda: apply_mutation(complex_of_two, "G7A"), "G7A", "1 to 6")
+    mutants = mutants_of("ACD", ["A-1W", "C0W:D1W", "ACE"], offset=-2)
+    assert mutants.labels == ["A-1W", "C0W:D1W", "D1E"]
+    assert sequences(mutants) == ["WCD", "AWW", "ACE"]
+    refused(lambda: mutants_of("ACD", ["A2C"], offset=-2), "A2C", "-1 to 1")
+
+
+def test_all_single_mutants() -> None:
+    labels = all_single_mutants("MXA<mask><eos><cls>M", offset=10)
+    assert len(labels) == len(set(labels)) == 19 + 20 + 19 + 19
+    assert labels[0] == "M11A"
+    assert labels[-1] == "M15Y"
+    assert "A13A" not in labels
+    assert len(set(sequences(mutants_of("MXA<mask><eos><cls>M", labels, 10)))) == 77
+
+
+UNFIT = "A2G K13A K0A K2A:K2C K2A:K2A K2J K2a k2A K2* K2- K2K 2KA insA2 K2A:".split()
+UNFIT_SEQUENCES = ["MKTAYIAKQRQ", "MKTAYIAKQRQIA", "MKTAYIA<eos><cls>KQRQI", "MKTaYIAKQRQI", "MKTAYIAKQRQ*", ""]
+
+
+@pytest.mark.parametrize("mutant", [*UNFIT, "K 2A", *UNFIT_SEQUENCES])
+def test_mutants_that_do_not_fit(mutant: str) -> None:
+    refused(lambda: mutants_of(WILD_TYPE, [mutant]), "sequence" if mutant in UNFIT_SEQUENCES else mutant)
+
+
+def test_duplicates() -> None:
+    mutants_of(WILD_TYPE, ["K2A", "K2C", "K2A:Y5F", "Y5F", "wt"]).check_unique()
+    mutants_of(WILD_TYPE, []).check_unique()
+    for labels, name, numbers in (
+        (["K2C", "K2A", "Y5F", "K2A", "K2C"], "K2A", "2 and 4"),
+        (["Y5F:K2A", "K2C", "K2A:Y5F"], "K2A:Y5F", "1 and 3"),
+        (["wt", "K2A", WILD_TYPE], "wt", "1 and 3"),
+    ):
+        refused(mutants_of(WILD_TYPE, labels).check_unique, name, numbers)
+
+
+def test_windows() -> None:
+    """Brute force: each window holds its substitutions, most start on the grid, and no other grid start is better."""
+    window, step, length = 512, 256, 1600
+    random = np.random.default_rng(1)
+    pairs = [(place, place) for place in range(length)]
+    pairs += [(first, int(first + random.integers(window))) for first in random.integers(length - window, size=300)]
+    grid = [*range(0, length - window, step), length - window]
+    for first, last in pairs:
+        start = window_start(first, last, length, window)
+        assert 0 <= start <= first <= last < start + window <= length
+
+        def to_rim(at: int, first: int = first, last: int = last) -> int:
+            return min(first - at, at + window - 1 - last)
+
+        assert start in grid or to_rim(start) == 0
+        assert start in (0, length - window) or to_rim(start) >= max(map(to_rim, grid[1:-1])) - 1
+        centred = abs((first + last) / 2 - start - window / 2) <= step / 2
+        assert centred or start in (0, length - window) or to_rim(start) == 0
+    assert window_start(3, 3, 30, 32) == 0
+
+
+def test_tokens_of_a_long_protein_are_those_of_its_window() -> None:
+    letters = np.random.default_rng(0).choice(list("ACDEFGHIKL"), 1500)
+    wild_type = "".join(letters)
+    labels = [*(f"{letters[place - 1]}{place}W" for place in (1, 650, 1500)), "wt"]
+    mutants = mutants_of(wild_type, labels)
+    assert mutants.starts.tolist() == [0, 256, 478, 0]
+    whole = tokenize(sequences(mutants))["input_ids"].numpy()
+    for row, start in enumerate(mutants.starts):
+        assert (mutants.tokens[row] == whole[row, start : start + 1024]).all()
+        assert (mutants.wild_type_tokens(start) == whole[3, start : start + 1024]).all()
+    far = mutants_of("A" * 1100, ["A1C:A1024C"])
+    assert far.starts.tolist() == [1]
+    refused(lambda: far.add("A1100C:A5C:A76C"), "A1100C:A5C:A76C", 1096, 1024)

@@ -1,0 +1,77 @@
+"""Tables of mutants in, tables of scores out."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from refusals import refused
+
+from model.inference.inputs import Protein
+from model.mutations import tables
+from model.mutations.tables import read_mutants, write_tables
+
+ONE = [Protein("one", "MKTAYIAKQRQI")]
+TWO = [Protein("one", "MKTAYIAKQRQI"), Protein("two", "ACD"), Protein("three", "AAA")]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.csv.gz"])
+@pytest.mark.parametrize(
+    ("proteins", "offset", "text", "labels"),
+    [
+        (ONE, 0, "x,mutant\n1,K2A\n2,wt\n3,K2A:Y5F\n", [["K2A", "wt", "K2A:Y5F"]]),
+        (ONE, 0, "aa_seq,mut_type\nMMM,K2A\n", [["K2A"]]),  # labels come first
+        (ONE, 0, "aa_seq,protein\nMKTAYIAKQRQW,x\n", [["I12W"]]),  # of one protein, whatever its name
+        (ONE, 0, "mutated_sequence\nMKTAYIAKQRQW\n", [["I12W"]]),
+        (TWO, 0, "mutant,protein\nA1C,two\nK2A,one\nD3A,two\n", [["K2A"], ["A1C", "D3A"], []]),
+        (ONE, 10, "mutant\nK12A\n", [["K12A"]]),
+    ],
+)
+def test_read_mutants(tmp_path: Path, monkeypatch, name: str, proteins: list, offset: int, text: str, labels) -> None:
+    monkeypatch.setattr(tables, "ROWS_PER_PIECE", 2)
+    found = read_mutants(write(tmp_path / name, text), proteins, offset)
+    assert [mutants.labels for mutants in found] == labels
+
+
+@pytest.mark.parametrize(
+    ("proteins", "text", "named"),
+    [
+        (ONE, "", []),
+        (ONE, "label\nK2A\n", ["mutant or mut_type or mutated_sequence or aa_seq"]),
+        (TWO, "mutant\nK2A\n", ["protein", 3]),
+        (ONE, "mutant\nK2A\nA3G\n", ["line 3", "A3G"]),
+        (ONE, "mutant,x\nK2A,1\n,2\n", ["line 3", "empty"]),
+        (TWO, "mutant,protein\nK2A,one\nK2A,four\n", ["line 3", "four"]),
+        (ONE, "mutant\nK2A,2,3\n1,2,3,4\n", []),
+    ],
+)
+def test_unusable_tables(tmp_path: Path, proteins: list, text: str, named: list) -> None:
+    path = write(tmp_path / "m.csv", text)
+    refused(lambda: read_mutants(path, proteins), path, *named)
+
+
+def test_damaged_and_missing_tables(tmp_path: Path) -> None:
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"mutant\n" + b"K2A\n" * 9999)[:50])
+    for name in ("cut.csv.gz", "none.csv"):
+        refused(lambda name=name: read_mutants(tmp_path / name, ONE), tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.csv.gz", "s.parquet"])
+def test_tables_are_written_below_each_other(tmp_path: Path, name: str) -> None:
+    parts = [
+        pd.DataFrame({"protein": key, "mutant": ["A1C", "A1D"], "x": [0.1, value]})
+        for key, value in (("a", 1 / 3), ("b", 1e-300))
+    ]
+    write_tables(iter(parts), tmp_path / name)
+    read = pd.read_parquet if name.endswith("parquet") else pd.read_csv
+    pd.testing.assert_frame_equal(read(tmp_path / name), pd.concat(parts, ignore_index=True), check_exact=True)
+    if name.endswith("gz"):
+        assert (tmp_path / name).read_bytes()[:8] == b"\x1f\x8b\x08" + bytes(5)  # neither name nor time in its header
+    assert [path.name for path in tmp_path.iterdir()] == [name]
