@@ -131,7 +131,7 @@ def test_measured_forms(tiny: str, tmp_path: Path, form: str, more: dict) -> Non
         ({"sequence": "MQIF", "mutations": "M1A,Q2C,M1A"}, ["sequence", "M1A", "1 and 3"]),
         ({"sequence": "MQIF", "mutations": "M1A,"}, ["empty"]),
         ({"sequence": "MQIF", "mutations": "M1M"}, ["M1M"]),
-        ({"sequence": "MQIF*"}, ["--sequence", "position 5"]),
+        ({"sequence": "MQIF*"}, ["--sequence", 5, "'*'"]),
         ({"sequence": "<mask>"}, ["no mutants"]),
         ({"sequence": "MQIF", "mutants": "none.csv"}, ["none.csv"]),
         ({"sequence": "MQIF", "mutants": "empty.csv"}, ["no mutants"]),
