@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
-from data_prepare.files import whole_file
+from model.figures.save import save_figure
 from model.mutations.score import PUBLISHED_SCORE
 from model.mutations.substitution import WildType
 from model.network.tokenizer import AMINO_ACIDS
@@ -90,7 +89,7 @@ def plot_mutation_map(
         ((width - right + 0.2) / width, (height - gap / 2 - panel_height) / height, 0.18 / width, panel_height / height)
     )
     figure.colorbar(image, cax=bar, label=score)
-    write_png(figure, path)
+    save_figure(figure, path, dpi=150)
 
 
 def mutation_grid(
@@ -156,9 +155,3 @@ def draw_benchmark(per_protein: pd.DataFrame, summary: Mapping[str, Any], baseli
     axes.set_xlabel(f"Spearman's correlation with the measured loss\ndots: {len(enough)} proteins, boxes: quartiles")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def write_png(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as PNG, complete or not at all."""
-    with whole_file(Path(path)) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from data_prepare.errors import named, reading, require
+from data_prepare.errors import named, require
 from data_prepare.files import check_output, csv_pieces, whole_file
 from model.inference.inputs import Protein
 from model.mutations.measured import Form, read_measured
@@ -51,19 +51,18 @@ def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0) -> li
     """
     mutants = {protein.name: Mutants(protein.sequence, offset) for protein in proteins}
     several, only = len(proteins) > 1, proteins[0].name
-    with reading(path, f"a table of mutants with a column {' or '.join(MUTANT_COLUMNS)}"):
-        for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE):
-            column = next((name for name in MUTANT_COLUMNS if name in piece), None)
-            require(column, f"{path}: no column {' or '.join(MUTANT_COLUMNS)}; add it")
-            require(
-                PROTEIN_COLUMN in piece or not several,
-                f"{path}: no column {PROTEIN_COLUMN}; add it to name one of the {len(proteins)} proteins in each row",
-            )
-            names = piece[PROTEIN_COLUMN] if several else [only] * len(piece)
-            for line, name, mutant in zip(piece.index + 2, names, piece[column], strict=True):
-                with named(f"{path}, line {line}"):
-                    require(name in mutants, f"unknown protein {name!r}; use one of the {len(proteins)} given")
-                    mutants[name].add(mutant)
+    for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE):
+        column = next((name for name in MUTANT_COLUMNS if name in piece), None)
+        require(column, f"{path}: no column {' or '.join(MUTANT_COLUMNS)}; add it")
+        require(
+            PROTEIN_COLUMN in piece or not several,
+            f"{path}: no column {PROTEIN_COLUMN}; add it to name one of the {len(proteins)} proteins in each row",
+        )
+        names = piece[PROTEIN_COLUMN] if several else [only] * len(piece)
+        for line, name, mutant in zip(piece.index + 2, names, piece[column], strict=True):
+            with named(f"{path}, line {line}"):
+                require(name in mutants, f"unknown protein {name!r}; use one of the {len(proteins)} given")
+                mutants[name].add(mutant)
     return [mutants[protein.name] for protein in proteins]
 
 

@@ -26,7 +26,8 @@ from data_prepare.command_line import Settings, run
 from data_prepare.errors import require
 from data_prepare.files import whole_file, write_text
 from data_prepare.resume import Results
-from model.figures.mutations import draw_benchmark, write_png
+from model.figures.mutations import draw_benchmark
+from model.figures.save import save_figure
 from model.mutations import benchmark
 from model.mutations.measured import Form, LeftOut, read_measured
 from model.network.dance import load_model
@@ -98,7 +99,8 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
         with whole_file(config.output / f"{name}.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format=form)
     write_text(config.output / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    write_png(draw_benchmark(per_protein, summary, benchmark.BASELINES), config.output / "proteins.png")
+    figure = draw_benchmark(per_protein, summary, benchmark.BASELINES)
+    save_figure(figure, config.output / "proteins.png", dpi=150)
     lines = [benchmark.summary_text(summary), "", f"files: {config.output}"]
     if left_out:
         lost = sorted({row.protein for row in left_out} - {protein.name for protein in proteins})

@@ -164,7 +164,7 @@ HEADER = "mutant,mutated_sequence,DMS_score\n"
 @pytest.mark.parametrize(
     ("text", "form", "named"),
     [
-        ("", "auto", ["empty"]),
+        ("", "auto", []),
         (HEADER, "auto", ["no row"]),
         ("a,b\n1,2\n", "auto", ["a, b", "megascale", "proteingym", "ddg"]),
         ("mutant,DMS_score\nA1C,2\n", "proteingym", ["mutated_sequence"]),
