@@ -38,15 +38,7 @@ class Arguments:
 
 def seconds(arguments: Arguments, workers: int, store: Path) -> float:
     """Wall time of one run."""
-    command = [
-        sys.executable,
-        "-m",
-        "data_prepare.pipeline.prepare",
-        "--source",
-        "structures",
-        "--raw",
-        str(arguments.raw),
-    ]
+    command = [sys.executable, "-m", "seqdance.cli", "prepare", "--source", "structures", "--raw", str(arguments.raw)]
     command += ["--out", str(store), "--workers", str(workers)]
     command += ["--limit", str(arguments.limit)] if arguments.limit else []
     start = time.perf_counter()

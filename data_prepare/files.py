@@ -1,25 +1,17 @@
-"""Files that are either whole or not there, and tables whose columns are."""
+"""Files that appear complete or not at all, and CSV tables as text."""
 
 from __future__ import annotations
 
-import lzma
 import os
 import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import pandas as pd
 
-from data_prepare.errors import InputError
-
-T = TypeVar("T")
-
-# what the readers of compressed files raise, and pandas for a compression whose package is not there
-_DAMAGED: Final = (EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, ImportError)
+from data_prepare.errors import reading, require
 
 
 @contextmanager
@@ -46,46 +38,38 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def check_output(path: Path) -> None:
-    """Raise InputError if --output cannot be a file: before hours of work, not behind them."""
-    if path.is_dir():
-        raise InputError(f"--output {path}: this is a folder; give the name of a file in it")
+    """Refuse an --output that cannot become a file; call it before any computation starts."""
+    require(not path.is_dir(), f"--output {path}: this is a folder; give the name of a file in it")
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
-    if not nearest.is_dir():
-        raise InputError(f"--output {path}: {nearest} is a file, not a folder; give another --output")
+    require(nearest.is_dir(), f"--output {path}: {nearest} is a file, not a folder; give another --output")
+
+
+@contextmanager
+def _reading_csv(path: str | os.PathLike[str]) -> Iterator[None]:
+    with reading(str(path), "a CSV table", "mend or replace the file"), warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops fields beyond the header with a warning
+        yield
 
 
 def csv_pieces(path: str | os.PathLike[str], **options: Any) -> Iterator[pd.DataFrame]:
-    """Read a CSV with `pandas.read_csv`, every value as text; the options `chunksize` and `nrows` make pieces of it.
+    """Read a CSV with `pandas.read_csv`, every value as text; with the option `chunksize` in pieces.
 
     Raises
     ------
     InputError
-        The file is empty, damaged, or a row has more fields than the header.
-    FileNotFoundError
-        There is no such file.
+        The file is missing, empty or damaged, or a row has more fields than the header.
     """
-    try:
-        table = _strictly(lambda: pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, **options))
-        if isinstance(table, pd.DataFrame):
-            yield table
+    with _reading_csv(path):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, **options)
+    if isinstance(table, pd.DataFrame):
+        yield table
+        return
+    while True:
+        with _reading_csv(path):
+            piece = next(table, None)
+        if piece is None:
             return
-        while (piece := _strictly(lambda: next(table, None))) is not None:
-            yield piece
-    except FileNotFoundError:
-        raise
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: is empty; give a table with a header") from None
-    except pd.errors.ParserWarning:
-        raise InputError(f"{path}: a row has more fields than the header; mend it, or quote its commas") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError, *_DAMAGED) as error:
-        raise InputError(f"{path}: not a CSV table ({error}); get the file again") from None
-
-
-def _strictly(action: Callable[[], T]) -> T:
-    """Do something that raises where pandas would warn that it leaves fields out."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return action()
+        yield piece
 
 
 def read_text_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -94,12 +78,9 @@ def read_text_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file or one of the columns is missing.
+        See `csv_pieces`; or one of the columns is missing.
     """
-    try:
-        (table,) = csv_pieces(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table; expected a CSV with columns {', '.join(columns)}") from None
-    if absent := [column for column in columns if column not in table]:
-        raise InputError(f"{path}: column {', '.join(absent)} is missing; expected {', '.join(columns)}")
+    (table,) = csv_pieces(path)
+    absent = [column for column in columns if column not in table]
+    require(not absent, f"{path}: column {', '.join(absent)} is missing; expected {', '.join(columns)}")
     return table

@@ -14,50 +14,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from data_prepare.dataset.store import FeatureStore
-    from model.config import ModelConfig
-    from model.evaluation.attention import attention_metrics
-    from model.inference.attention import attention_maps
-    from model.inference.embed import embed
-    from model.inference.predict import predict_properties
-    from model.mutations.score import all_single_mutants, combine_scores, property_changes, score_mutations
-    from model.network.dance import DanceModel, load_esm2_encoder, load_model
-    from model.network.tokenizer import tokenize
+    from data_prepare.dataset.store import FeatureStore as FeatureStore
+    from model.config import ModelConfig as ModelConfig
+    from model.evaluation.attention import attention_metrics as attention_metrics
+    from model.inference.attention import attention_maps as attention_maps
+    from model.inference.embed import embed as embed
+    from model.inference.predict import predict_properties as predict_properties
+    from model.mutations.score import all_single_mutants as all_single_mutants
+    from model.mutations.score import combine_scores as combine_scores
+    from model.mutations.score import property_changes as property_changes
+    from model.mutations.score import score_mutations as score_mutations
+    from model.network.dance import DanceModel as DanceModel
+    from model.network.dance import load_esm2_encoder as load_esm2_encoder
+    from model.network.dance import load_model as load_model
+    from model.network.tokenizer import tokenize as tokenize
 
-__all__ = [
-    "DanceModel",
-    "FeatureStore",
-    "ModelConfig",
-    "all_single_mutants",
-    "attention_maps",
-    "attention_metrics",
-    "combine_scores",
-    "embed",
-    "load_esm2_encoder",
-    "load_model",
-    "predict_properties",
-    "property_changes",
-    "score_mutations",
-    "tokenize",
-]
-__version__ = metadata.version("seqdance")
-
-_MODULE_OF = {
-    "DanceModel": "model.network.dance",
-    "FeatureStore": "data_prepare.dataset.store",
-    "ModelConfig": "model.config",
-    "all_single_mutants": "model.mutations.score",
-    "attention_maps": "model.inference.attention",
-    "attention_metrics": "model.evaluation.attention",
-    "combine_scores": "model.mutations.score",
-    "embed": "model.inference.embed",
-    "load_esm2_encoder": "model.network.dance",
-    "load_model": "model.network.dance",
-    "predict_properties": "model.inference.predict",
-    "property_changes": "model.mutations.score",
-    "score_mutations": "model.mutations.score",
-    "tokenize": "model.network.tokenizer",
+_NAMES = {
+    "data_prepare.dataset.store": ("FeatureStore",),
+    "model.config": ("ModelConfig",),
+    "model.evaluation.attention": ("attention_metrics",),
+    "model.inference.attention": ("attention_maps",),
+    "model.inference.embed": ("embed",),
+    "model.inference.predict": ("predict_properties",),
+    "model.mutations.score": ("all_single_mutants", "combine_scores", "property_changes", "score_mutations"),
+    "model.network.dance": ("DanceModel", "load_esm2_encoder", "load_model"),
+    "model.network.tokenizer": ("tokenize",),
 }
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_MODULE_OF)
+__version__ = metadata.version("seqdance")
 
 
 def check_packages() -> None:
@@ -68,12 +53,11 @@ def check_packages() -> None:
     ImportError
         If another package of that name comes first on the path.
     """
-    for name in ("model", "data_prepare"):
+    for name, marker in (("model", "config.py"), ("data_prepare", "properties.py")):
         found = importlib.util.find_spec(name)
-        places = list(found.submodule_search_locations or []) if found else []
-        marker = {"model": "config.py", "data_prepare": "properties.py"}[name]
-        if not any((Path(place) / marker).is_file() for place in places):
-            where = places[0] if places else found.origin if found else "nowhere"
+        folders = list(found.submodule_search_locations or []) if found else []
+        if not any((Path(folder) / marker).is_file() for folder in folders):
+            where = folders[0] if folders else found.origin if found else "nowhere"
             raise ImportError(
                 f"the package {name!r} found first on the path ({where}) is not that of SeqDance; "
                 "run Python in another folder or rename yours"

@@ -12,22 +12,16 @@ from seqdance import __version__, check_packages
 # sub-command -> (module with main(args) or module:function, what it does)
 Commands: TypeAlias = Mapping[str, tuple[str, str]]
 COMMANDS: Final[Commands] = {
-    "demo": ("seqdance.commands.demo", "the whole main job on the example data"),
-    "predict": (
-        "seqdance.commands.predict",
-        "dynamic properties of sequences: arrays, profiles, RMSF into a structure",
-    ),
+    "demo": ("seqdance.commands.demo", "features, training, evaluation and mutation scores on the example data"),
+    "predict": ("seqdance.commands.predict", "dynamic properties of sequences; profiles; RMSF into a structure"),
     "score": ("seqdance.commands.score", "zero-shot scores of mutations: table and heat map"),
     "embed": ("seqdance.commands.embed", "embeddings of sequences; regression of properties on them"),
     "attention": ("seqdance.commands.attention", "attention maps; their analysis against a feature store"),
-    "benchmark-mutations": (
-        "seqdance.commands.benchmark_mutations",
-        "scores against measured mutations, beside baselines",
-    ),
-    "prepare": (
-        "data_prepare.pipeline.prepare",
-        "structures and trajectories -> feature store, training table, loss weights",
-    ),
+    "benchmark-mutations": ("seqdance.commands.benchmark_mutations", "scores against measured mutations and baselines"),
+    "prepare": ("seqdance.commands.prepare", "structures and trajectories -> feature store, table, loss weights"),
+    "prepare-on-slurm": ("seqdance.commands.prepare_on_slurm", "the same with SLURM jobs as workers"),
+    "merge": ("seqdance.commands.merge", "several feature stores -> one, split into train and test"),
+    "check": ("seqdance.commands.check", "verify a feature store and its training table"),
     "train": ("model.train_ddp", "train a network (with several processes: torchrun model/train_ddp.py)"),
     "evaluate": ("model.evaluate", "losses and correlations on the test entries, beside baselines"),
     "plot": ("seqdance.commands.plot", "curves of a training as one picture"),
@@ -35,10 +29,7 @@ COMMANDS: Final[Commands] = {
 }
 DYNA1_COMMANDS: Final[Commands] = {
     "predict": ("model.dyna1.predict", "probability of exchange of each residue of a sequence or structure"),
-    "labels": (
-        "seqdance.commands.dyna1.labels",
-        "NMR depositions, RefDB or RelaxDB -> assignment codes and splits",
-    ),
+    "labels": ("seqdance.commands.dyna1.labels", "NMR depositions, RefDB or RelaxDB -> assignment codes and splits"),
     "embed": ("model.dyna1.embeddings.cache", "embeddings of a frozen model, kept for training and prediction"),
     "train": ("model.dyna1.train", "train a classifier (with several processes: torchrun)"),
     "evaluate": (
@@ -52,9 +43,8 @@ def usage(program: str, commands: Commands) -> str:
     """Help text."""
     width = max(map(len, commands))
     lines = [f"  {name:<{width}}  {what}" for name, (_, what) in commands.items()]
-    return "\n".join(
-        [f"usage: {program} COMMAND [options]", "", *lines, "", f"{program} COMMAND --help tells the options."]
-    )
+    more = f"Run `{program} COMMAND --help` for the options of a command."
+    return "\n".join([f"usage: {program} COMMAND [options]", "", *lines, "", more])
 
 
 def dispatch(program: str, commands: Commands, args: Sequence[str]) -> None:

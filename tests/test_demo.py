@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import seqdance.commands.demo
 from data_prepare.properties import GROUPS
+from seqdance.commands import demo
 
 NAMES = ("helix_aeaaak", "2juy", "histatin5", "p53_tad", "1ubi_A", "1hvr_AB")
 
@@ -29,10 +29,10 @@ def small_examples(examples, tmp_path):
 @pytest.mark.slow
 @pytest.mark.xdist_group("torchrun")
 def test_demo(small_examples, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(seqdance.commands.demo, "EXAMPLES", small_examples)
-    monkeypatch.setattr(seqdance.commands.demo, "UBIQUITIN", "MQIFVKTLTG")
+    monkeypatch.setattr(demo, "EXAMPLES", small_examples)
+    monkeypatch.setattr(demo, "UBIQUITIN", "MQIFVKTLTG")
     out = tmp_path / "demo"
-    seqdance.commands.demo.main(["--out", str(out), "--updates", "20"])
+    demo.main(["--out", str(out), "--updates", "20"])
     shown = capsys.readouterr().out
     assert str(out / "ubiquitin_mutations.png") in shown
     metrics = json.loads((out / "metrics.json").read_text())["groups"]
@@ -47,6 +47,6 @@ def test_demo(small_examples, tmp_path, monkeypatch, capsys):
     # a second run takes up what is there
     before = {path: path.stat().st_mtime_ns for path in (out / "data" / "features.entries").iterdir()}
     weights = (out / "training" / "checkpoints" / "update_20" / "model.safetensors").stat().st_mtime_ns
-    seqdance.commands.demo.main(["--out", str(out), "--updates", "20"])
+    demo.main(["--out", str(out), "--updates", "20"])
     assert {path: path.stat().st_mtime_ns for path in (out / "data" / "features.entries").iterdir()} == before
     assert (out / "training" / "checkpoints" / "update_20" / "model.safetensors").stat().st_mtime_ns == weights

@@ -1,4 +1,4 @@
-"""Loss weights that balance the properties: they are computed from the training entries of a store.
+"""Loss weights that balance the properties, computed from the training entries of a store.
 
 The baseline of a property in a group is the loss of a predictor that knows each protein's own mean: per protein the
 variance over its valid positions (for several bins the mean of their variances), square root, mean over proteins.
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.dataset.store import FeatureStore
-from data_prepare.errors import InputError
-from data_prepare.files import whole_file
+from data_prepare.errors import require
+from data_prepare.files import read_text_table, whole_file
 from data_prepare.properties import (
     GROUPS,
     INTERACTIONS,
@@ -32,6 +32,7 @@ from data_prepare.properties import (
     NMA_GROUPS,
     PAIR_CHANNELS,
     PROPERTIES,
+    PROPERTIES_OF_FEATURE,
     entry_pair_channel,
     entry_residue_columns,
     properties_of_group,
@@ -48,8 +49,8 @@ def _shares(group: str) -> dict[str, float]:
     residue, pair = 1 - PAIR_SHARE, PAIR_SHARE
     if group in NMA_GROUPS:
         return {f"nma_res{k}": residue / 3 for k in (1, 2, 3)} | {f"nma_pair{k}": pair / 3 for k in (1, 2, 3)}
-    families = (("sasa_mean", "sasa_std"), ("rmsf_nor",), ("ss",), ("chi", "phi", "psi"))
-    shares = {name: residue / len(families) / len(family) for family in families for name in family}
+    features = [PROPERTIES_OF_FEATURE[feature] for feature in ("sasa", "rmsf", "ss", "dihedrals")]
+    shares = {name: residue / len(features) / len(names) for names in features for name in names}
     shares |= {name: pair * INTERACTION_SHARE / len(INTERACTIONS) for name in INTERACTIONS}
     return shares | {"corr": pair * (1 - INTERACTION_SHARE)}
 
@@ -89,8 +90,7 @@ def baselines(store: FeatureStore, table: pd.DataFrame, progress: bool = True) -
             entry_spread(*store.read(name), group)
             for name in tqdm(names, desc=f"loss weights, {group}", unit="entry", disable=not progress)
         ]
-        if not spreads:
-            raise InputError(f"{store.path}: the table has no training entry of the group {group}")
+        require(spreads, f"{store.path}: its table has no training entry of the group {group}; merge a store with some")
         result[group] = {
             name: float(np.mean([spread[name] for spread in spreads if name in spread] or [0.0]))
             for name in properties_of_group(group)
@@ -123,23 +123,14 @@ def read_loss_weights(path: str | Path) -> Weights:
     InputError
         If the file, a group or a property is missing, or a weight is not a finite number >= 0.
     """
-    try:
-        frame = pd.read_csv(path, index_col=0)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file of loss weights; `data_prepare.dataset.loss_weights` computes it"
-        ) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV table ({error})") from None
-    absent = [name for name in GROUPS if name not in frame] + [name for name in PROPERTIES if name not in frame.index]
-    if absent:
-        raise InputError(f"{path}: no weights for {', '.join(absent)}; rows are properties, columns are groups")
-    if frame.index.has_duplicates:
-        raise InputError(f"{path}: {frame.index[frame.index.duplicated()][0]} is there twice")
+    table = read_text_table(path, GROUPS)
+    table = table.set_index(table.columns[0])
+    absent = [name for name in PROPERTIES if name not in table.index]
+    require(not absent, f"{path}: no weights for {', '.join(absent)}; rows are properties, columns are groups")
+    require(not table.index.has_duplicates, f"{path}: two rows of one property; remove one")
     weights: Weights = {}
     for group in GROUPS:
-        column = pd.to_numeric(frame.loc[list(PROPERTIES), group], errors="coerce").to_numpy(float)
-        if not (np.isfinite(column).all() and (column >= 0).all()):
-            raise InputError(f"{path}: a weight of {group} is not a number >= 0")
+        column = pd.to_numeric(table.loc[list(PROPERTIES), group], errors="coerce").to_numpy(float)
+        require(np.isfinite(column).all() and (column >= 0).all(), f"{path}: a weight of {group} is not a number >= 0")
         weights[group] = dict(zip(PROPERTIES, column.tolist(), strict=True))
     return weights

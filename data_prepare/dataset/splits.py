@@ -16,8 +16,6 @@ from shutil import which
 from typing import Final
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from data_prepare.errors import InputError, reading, require
 from data_prepare.structure.sequence import CHAIN_LINKER
@@ -64,6 +62,9 @@ def connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[st
     -------
     Name -> the first in alphabetical order of its component.
     """
+    from scipy.sparse import coo_array  # half a second that a finished run does not need
+    from scipy.sparse.csgraph import connected_components
+
     ordered = sorted(names)
     number = {name: k for k, name in enumerate(ordered)}
     ends = np.array([(number[one], number[other]) for one, other in pairs], int).reshape(-1, 2).T  # (2, pairs)

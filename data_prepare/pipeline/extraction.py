@@ -1,8 +1,8 @@
 """Entries -> result files, one task each, on the cores of this machine or on a Dask cluster.
 
-The result of an entry is a store with this entry alone, written whole or not at all. Its attributes say what it was
-made from, so that a later run takes it as it is or makes it again. A worker that dies costs the entries it was at:
-Dask hands them to another one, and gives up an entry that has killed several.
+The result of an entry is a store with this entry alone, written whole or not at all. Its attributes record what it was
+made from, so that a later run uses it or makes it again. If a worker is killed, Dask hands its entries to another one,
+and gives up an entry that has killed several.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from data_prepare.dataset.store import FeatureStore, StoreWriter
+from data_prepare.dataset.store import FeatureStore, StoreDtype, StoreWriter
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.errors import InputError, InputWarning
 from data_prepare.properties import FEATURES
+from data_prepare.resume import digest
 from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.structure.sequence import modify_seq
 
 if TYPE_CHECKING:
-    from distributed import Client
+    pass
 
 FEATURES_VERSION: Final = 2  # raised when features change, so that entries are made again
-MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may plan with; Dask pauses a worker there
-
+MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker there
 CONNECT_SECONDS: Final = 30
 
 
@@ -60,10 +60,10 @@ class Task:
     ----------
     entry
         The protein or complex.
-    reading
+    selection
         Its frames and chains.
-    families
-        Property families of trajectories; those left out are 0.
+    features
+        Those of `properties.FEATURES` to compute from a trajectory; the others are 0.
     dtype
         Of the numbers in the result.
     folder
@@ -71,9 +71,9 @@ class Task:
     """
 
     entry: Entry
-    reading: Selection
-    families: tuple[str, ...]
-    dtype: Literal["float32", "float16"]
+    selection: Selection
+    features: tuple[str, ...]
+    dtype: StoreDtype
     folder: Path
 
     @property
@@ -82,30 +82,26 @@ class Task:
         return self.folder / f"{self.entry.name}.h5"
 
     def fingerprint(self) -> str:
-        """What the result depends on: files that changed, or other options, make another one.
+        """Digest of what the result depends on.
 
         A file counts by its name, size and time, not by its folder, so that raw data can be moved.
         """
         stats = [(path.name, path.stat()) for path in self.entry.paths if path.exists()]
-        files = [f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats]
-        families = [name for name in FEATURES if name in self.families]
-        return ";".join([f"{FEATURES_VERSION}", self.dtype, f"{self.reading}", ",".join(families), *files])
+        files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        return digest(FEATURES_VERSION, self.dtype, asdict(self.selection), sorted(self.features), files)
 
 
 def entry_features(
-    entry: Entry,
-    reading: Selection | None = None,
-    families: Sequence[str] = FEATURES,
-    available: int | None = None,
+    entry: Entry, selection: Selection, features: Sequence[str] = FEATURES, available: int | None = None
 ) -> EntryFeatures:
     """Features of one entry: of its frames if it is an ensemble, else of its normal modes.
 
     Parameters
     ----------
-    entry, reading, families
+    entry, selection, features
         See `Task`.
     available
-        Bytes that may be used; None is what the machine has.
+        Bytes that may be used; None for what the machine has.
 
     Raises
     ------
@@ -116,28 +112,23 @@ def entry_features(
     from data_prepare.molecular_dynamics.features.md_features import md_features
     from data_prepare.normal_mode_analysis.features import nma_features_of
 
-    with entry.open(reading or Selection()) as system:
+    with entry.open(selection) as system:
         if isinstance(system, Ensemble):
-            md = md_features(system.topology, system.chunks, features=families, available=available)
-            sequences, places = system.topology.protein.full_sequences()
-            lengths = [len(sequence) for sequence in sequences]
-            arrays = md_entry(md.residue, md.pair, lengths, places)
+            md = md_features(system.topology, system.chunks, features=features, available=available)
+            sequences, resolved = system.topology.protein.full_sequences()
+            arrays = md_entry(md.residue, md.pair, list(map(len, sequences)), resolved)
         else:
             topology, nma = nma_features_of(system.topology, system.xyz, available)
-            sequences, places = topology.full_sequences()
-            lengths = [len(sequence) for sequence in sequences]
-            arrays = nma_entry(nma.gnm_msf, nma.anm_cor, lengths, places)
+            sequences, resolved = topology.full_sequences()
+            arrays = nma_entry(nma.gnm_msf, nma.anm_cor, list(map(len, sequences)), resolved)
     return EntryFeatures(*arrays, modify_seq(sequences))
 
 
-def result_attributes(task: Task) -> Mapping[str, object] | None:
-    """Attributes of the result of a task; None if it is not there or was made from something else."""
-    if not task.result.is_file():
-        return None
+def result_attributes(task: Task) -> Mapping[str, str | int | float] | None:
+    """Attributes of the result of a task; None if it is absent, damaged or was made from something else."""
     try:
         with FeatureStore(task.result) as store:
-            attributes = store.attributes
-            return attributes if attributes.get("fingerprint") == task.fingerprint() else None
+            return store.attributes if store.attributes.get("fingerprint") == task.fingerprint() else None
     except InputError:
         return None
 
@@ -153,7 +144,7 @@ def make_entry(task: Task) -> str | None:
         with warnings.catch_warnings(record=True) as noticed, threadpool_limits(1):
             # one task a core: threads of BLAS would only get in each other's way
             warnings.simplefilter("always", InputWarning)
-            features = entry_features(task.entry, task.reading, task.families, _memory_of_worker())
+            features = entry_features(task.entry, task.selection, task.features, _memory_of_worker())
         attributes = {
             "fingerprint": task.fingerprint(),
             "modify_seq": features.modify_seq,
@@ -164,8 +155,12 @@ def make_entry(task: Task) -> str | None:
     except InputError as error:
         return " ".join(str(error).split())
     except Exception as error:  # whatever it is: one entry must not stop the others
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return _in_one_line(error)
     return None
+
+
+def _in_one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _memory_of_worker() -> int | None:
@@ -177,28 +172,6 @@ def _memory_of_worker() -> int | None:
     except ValueError:
         return None
     return int(MEMORY_SHARE * limit) if limit else None
-
-
-@contextmanager
-def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
-    """Client of a running scheduler, or of one started here with `workers` processes."""
-    from distributed import Client, LocalCluster
-
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=CONNECT_SECONDS)
-        except (OSError, ValueError) as error:
-            raise InputError(f"--scheduler {scheduler}: cannot be reached ({error}); is `dask scheduler` up?") from None
-        with client:
-            yield client
-        return
-    with (
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 def run_tasks(tasks: Sequence[Task], done: int, workers: int, scheduler: str | None = None) -> dict[str, str]:
@@ -218,41 +191,48 @@ def run_tasks(tasks: Sequence[Task], done: int, workers: int, scheduler: str | N
     Returns
     -------
     Entry name -> reason, of those that failed.
+
+    Raises
+    ------
+    InputError
+        If the scheduler cannot be reached.
     """
     tasks = sorted(tasks, key=lambda task: (-task.entry.size, task.entry.name))
+    in_process = workers == 1 and scheduler is None
+    results = ((task, make_entry(task)) for task in tasks) if in_process else _results(tasks, workers, scheduler)
     failures: dict[str, str] = {}
     with tqdm(total=done + len(tasks), initial=done, desc="features", unit="entry", smoothing=0.05) as bar:
-
-        def finished(task: Task, reason: str | None) -> None:
+        for task, reason in results:
             if reason:
                 failures[task.entry.name] = reason
                 bar.set_postfix(failed=len(failures))
             bar.update()
-
-        if workers == 1 and scheduler is None:
-            for task in tasks:
-                finished(task, make_entry(task))
-        elif tasks:
-            with _client(workers, scheduler) as client:
-                for task, reason in _results(client, tasks):
-                    finished(task, reason)
     return failures
 
 
-def _results(client: Client, tasks: Sequence[Task]) -> Iterator[tuple[Task, str | None]]:
-    """Tasks with the reason of their failure, as they end."""
-    from distributed import KilledWorker, as_completed
+def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iterator[tuple[Task, str | None]]:
+    """Tasks with the reason of their failure, as Dask ends them."""
+    from distributed import Client, KilledWorker, LocalCluster, as_completed
 
-    futures = {
-        client.submit(make_entry, task, key=f"entry-{task.entry.name}", priority=-rank, pure=False): task
-        for rank, task in enumerate(tasks)
-    }
-    for future, result in as_completed(futures, with_results=True, raise_errors=False):
-        if future.status == "finished":
-            reason = result
-        elif isinstance(error := future.exception(), KilledWorker):
-            reason = "workers were killed while they were at it (out of memory?); run again with fewer workers"
+    with ExitStack() as stack:
+        if scheduler is None:
+            cluster = LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+            )
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
         else:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        yield futures[future], reason
-        future.release()
+            try:
+                client = stack.enter_context(Client(scheduler, timeout=CONNECT_SECONDS))
+            except (OSError, ValueError) as error:
+                raise InputError(f"--scheduler {scheduler}: no connection ({error}); start `dask scheduler`") from None
+        futures = {
+            client.submit(make_entry, task, key=f"entry-{task.entry.name}", priority=-rank, pure=False): task
+            for rank, task in enumerate(tasks)
+        }
+        for future, reason in as_completed(futures, with_results=True, raise_errors=False):
+            if future.status != "finished":
+                error = future.exception()
+                killed = "workers were killed on this entry (out of memory?); run again with fewer workers"
+                reason = killed if isinstance(error, KilledWorker) else _in_one_line(error)
+            yield futures[future], reason
+            future.release()

@@ -1,4 +1,4 @@
-"""An entry of a source: one protein or complex, listed by name and opened only when its turn comes."""
+"""An entry of a source: one protein or complex, listed by name and opened when it is processed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import pydantic.dataclasses
 
@@ -19,7 +19,8 @@ from data_prepare.structure.topology import Structure, Topology
 if TYPE_CHECKING:
     from data_prepare.molecular_dynamics.frames.trajectory import Chunk
 
-GZIP_RATIO: Final = 4  # text of a structure to its gzipped size, roughly
+GZIP_RATIO: Final = 4  # size of a structure file to its gzipped size, roughly
+System = TypeVar("System", Topology, Structure)
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,11 @@ class Selection(FrameRange):
     """The frames (of each replica) and chains of an entry that are used."""
 
     chains: tuple[str, ...] = ()
-    """Ids of the chains; none stands for all."""
+    """Ids of the chains; empty for all."""
+
+    def of(self, system: System) -> System:
+        """The selected chains of a topology or structure."""
+        return system.select_chains(self.chains) if self.chains else system
 
 
 class Ensemble(NamedTuple):
@@ -36,9 +41,9 @@ class Ensemble(NamedTuple):
     Attributes
     ----------
     topology
-        Atoms of the frames; chains of protein and whatever else is there.
+        Atoms of the frames: protein, water and whatever else the system has.
     chunks
-        Frames with these atoms; read on, they come from the files.
+        Frames with these atoms, read from the files on demand.
     """
 
     topology: Topology
@@ -47,14 +52,14 @@ class Ensemble(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(ABC):
-    """What is needed to make the features of one protein or complex; small, and can be sent to another machine.
+    """One protein or complex of a source; small, so that it can be sent to another machine.
 
     Attributes
     ----------
     name
         Name in the store and in the training table.
     source
-        Data set it is from.
+        Data set it comes from.
     group
         Training group; empty for that of the source.
     label
@@ -73,31 +78,31 @@ class Entry(ABC):
 
     @abstractmethod
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
-        """The system, while the context lasts.
+        """The system, valid inside the context.
 
         Raises
         ------
         InputError
-            If a file is missing or cannot be read; also later, while chunks are read.
+            A file is missing or cannot be read; also later, while chunks are read.
         """
 
     @property
     def size(self) -> int:
-        """Bytes to read, uncompressed: the largest entries begin first."""
+        """Uncompressed bytes to read; the largest entries are processed first."""
         there = [path for path in self.paths if path.is_file()]
         return sum(path.stat().st_size * (GZIP_RATIO if path.suffix == ".gz" else 1) for path in there)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnusableEntry(Entry):
-    """An entry whose file names show that something is missing: it is listed, and fails when its turn comes.
+    """An entry with missing files: it is listed, and fails when it is processed.
 
     Attributes
     ----------
     files
-        What is there.
+        The files that exist.
     reason
-        What is missing, and the remedy.
+        What is missing, and the remedy: "has no ...; download it again".
     """
 
     files: tuple[Path, ...]
@@ -105,29 +110,24 @@ class UnusableEntry(Entry):
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Files that are there."""
+        """The files that exist."""
         return self.files
 
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
         """Raise InputError with the reason."""
-        raise InputError(self.reason)
-
-
-def select(topology: Topology, selection: Selection) -> Topology:
-    """The chains that are asked for."""
-    return topology.select_chains(selection.chains) if selection.chains else topology
+        raise InputError(f"{self.files[0].parent}: entry {self.name} {self.reason}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry(Entry):
-    """A structure, or a topology with one or several trajectories (replicas, pooled to one ensemble).
+    """A structure, or a topology with one or more trajectories (replicas, pooled to one ensemble).
 
     Attributes
     ----------
     topology
         Structure file, or the topology of the trajectories.
     trajectories
-        None of them for a single structure.
+        Empty for a single structure.
     """
 
     topology: Path
@@ -142,16 +142,15 @@ class FileEntry(Entry):
     def open(self, selection: Selection) -> Iterator[Ensemble | Structure]:
         """The first model of the structure, or the frames of all trajectories."""
         if self.trajectories:
-            topology = select(read_topology(self.topology), selection)
+            topology = selection.of(read_topology(self.topology))
             yield Ensemble(topology, read_replicas(topology, self.trajectories, selection))
         else:
-            structure = read_structure(self.topology)
-            yield structure.select_chains(selection.chains) if selection.chains else structure
+            yield selection.of(read_structure(self.topology))
 
 
 def read_replicas(topology: Topology, paths: tuple[Path, ...], selection: Selection) -> Iterator[Chunk]:
-    """Frames of several trajectories of a system, one after the other, chains made whole."""
-    # the libraries of trajectories take seconds to import: only a task needs them
+    """Frames of several trajectories of a system, one after the other; chains broken by the box are made whole."""
+    # the libraries of trajectories take seconds to import
     from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 
     for path in paths:

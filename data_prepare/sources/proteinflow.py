@@ -1,7 +1,7 @@
 """ProteinFlow: complexes of the PDB and of SAbDab, a pickle per biological unit; PDB and mmCIF files work as well.
 
 A pickle is a dict chain -> `crd_bb` (L, 4, 3; N, C, CA, O; Angstrom), `crd_sc` (side chains, not used), `msk` (L; 0 is
-unresolved) and `seq` (text). It is read without running what it names.
+unresolved) and `seq` (string). It is read without running code.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from data_prepare.errors import InputError
+from data_prepare.errors import reading, require
 from data_prepare.pickles import load_restricted
 from data_prepare.sources.entry import Entry, FileEntry, Selection
-from data_prepare.sources.walk import files_under, in_order, stem
+from data_prepare.sources.walk import files_under, stem
 from data_prepare.structure.atom_records import AtomRecord, topology_of
 from data_prepare.structure.readers import is_structure_file
 from data_prepare.structure.sequence import ONE_LETTER, UNKNOWN
-from data_prepare.structure.topology import Structure, Topology
+from data_prepare.structure.topology import Structure
 
+WANTED: Final = "pickles (.pickle, .pkl), or PDB and mmCIF files"
 PICKLE_SUFFIXES: Final = (".pickle", ".pkl")
 SPLITS: Final = "splits_dict"  # folder of the release with lists of its clusters, no structures
 ATOMS: Final = ("N", "CA", "C", "O")
@@ -31,30 +31,21 @@ COLUMN_OF_ATOM: Final = (0, 2, 1, 3)  # of `crd_bb`
 THREE_LETTERS: Final = {letter: name for name, letter in reversed(ONE_LETTER.items())}  # the first name of a letter
 
 
-def list_entries(raw: Path) -> list[Entry]:
-    """One entry a file, named by it; those with sabdab in their path, from the name of `raw` on, are of SAbDab."""
-    wanted = "pickles (.pickle, .pkl), or PDB and mmCIF files"
-    entries: list[Entry] = []
-    for path in files_under(raw, wanted):
+def entries(raw: Path) -> Iterator[Entry]:
+    """One entry per file, named by it; those with sabdab in their path, from the name of `raw` on, are of SAbDab."""
+    for path in files_under(raw):
         below = path.relative_to(raw)
         sabdab = "sabdab" in f"{raw.resolve().name}/{below}".lower()
         source = "proteinflow_sabdab" if sabdab else "proteinflow_pdb"
         if path.suffix.lower() in PICKLE_SUFFIXES and SPLITS not in below.parts:
-            entries.append(PickleEntry(name=path.stem, source=source, path=path))
+            yield PickleEntry(name=path.stem, source=source, path=path)
         elif is_structure_file(path):
-            entries.append(FileEntry(name=stem(path), source=source, topology=path))
-    return in_order(entries, raw, wanted)
+            yield FileEntry(name=stem(path), source=source, topology=path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PickleEntry(Entry):
-    """A biological unit in a pickle.
-
-    Attributes
-    ----------
-    path
-        Pickle of the release.
-    """
+    """A biological unit in a pickle of the release."""
 
     path: Path
 
@@ -65,44 +56,30 @@ class PickleEntry(Entry):
 
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Structure]:
-        """Backbone of the resolved residues; a residue's number is its place in the sequence, from 1."""
-        structure = Structure(*_backbone(self.path, load_restricted(self.path)))
-        yield structure.select_chains(selection.chains) if selection.chains else structure
+        """Backbone of the resolved residues, numbered by their position in the sequence, from 1."""
+        yield selection.of(_backbone(self.path, load_restricted(self.path)))
 
 
-def _backbone(path: Path, chains: object) -> tuple[Topology, NDArray[np.float64]]:
-    """Topology and (atoms, 3) Angstrom of what a pickle holds; chains without any resolved residue are left out."""
-    if not isinstance(chains, dict) or not chains:
-        raise InputError(f"{path}: not a ProteinFlow entry; expected a dict of chains")
+def _backbone(path: Path, chains: Any) -> Structure:
+    """Backbone of the chains of a pickle; chains without any resolved residue are left out."""
     records: list[AtomRecord] = []
     sequences: dict[Hashable, str] = {}
-    positions = []
+    xyz = [np.zeros((0, 3))]
+    require(isinstance(chains, dict), f"{path}: not a ProteinFlow entry, which is a dict of chains; download it again")
     for chain, data in chains.items():
         where = f"{path}: chain {chain}"
-        if (
-            not isinstance(data, dict)
-            or not {"crd_bb", "msk", "seq"} <= data.keys()
-            or not isinstance(data["seq"], str)
-        ):
-            raise InputError(f"{where}: not a ProteinFlow chain; expected a dict with crd_bb, msk and seq")
-        crd, resolved = np.asarray(data["crd_bb"]), np.asarray(data["msk"])
-        length = len(data["seq"])
-        if crd.shape != (length, len(ATOMS), 3) or resolved.shape != (length,):
-            raise InputError(
-                f"{where}: crd_bb {crd.shape} and msk {resolved.shape} do not fit {length} residues of seq"
-            )
-        if crd.dtype.kind not in "iuf" or resolved.dtype.kind not in "biuf":
-            raise InputError(f"{where}: crd_bb or msk are not numbers")
-        for place in np.flatnonzero(resolved):
-            residue = THREE_LETTERS.get(data["seq"][place], "UNK")
+        with reading(where, "a ProteinFlow chain with crd_bb, msk and seq"):
+            crd, resolved = np.asarray(data["crd_bb"], np.float64), np.asarray(data["msk"], np.float64) != 0
+            letters = [letter if letter in THREE_LETTERS else UNKNOWN for letter in data["seq"]]
+        fits = crd.shape == (len(letters), len(ATOMS), 3) and resolved.shape == (len(letters),)
+        shapes = f"crd_bb {crd.shape} and msk {resolved.shape} do not fit {len(letters)} residues of seq"
+        require(fits, f"{where}: {shapes}; download it again")
+        sequences[chain] = "".join(letters)
+        xyz.append(crd[resolved][:, COLUMN_OF_ATOM].reshape(-1, 3))  # (atoms, 3)
+        for index in np.flatnonzero(resolved).tolist():
+            residue = THREE_LETTERS.get(letters[index], "UNK")
             for atom in ATOMS:
-                records.append(
-                    AtomRecord(atom, atom[0], residue, int(place) + 1, "", str(chain), chain, sequence_index=int(place))
-                )
-        if resolved.any():
-            letters = (letter if letter in THREE_LETTERS else UNKNOWN for letter in data["seq"])
-            sequences[chain] = "".join(letters)
-            positions.append(crd[resolved != 0][:, COLUMN_OF_ATOM].reshape(-1, 3).astype(np.float64))  # (atoms, 3)
-    if not positions:
-        raise InputError(f"{path}: no residue is resolved (msk is 0 everywhere)")
-    return topology_of(path, records, sequences), np.concatenate(positions)
+                name = str(chain)
+                records.append(AtomRecord(atom, atom[0], residue, index + 1, "", name, chain, sequence_index=index))
+    require(records, f"{path}: no residue is resolved (msk is 0 everywhere); leave it out")
+    return Structure(topology_of(path, records, sequences), np.concatenate(xyz))

@@ -1,30 +1,36 @@
-"""The raw sources by name."""
+"""The raw sources by name, and the list of entries of a folder.
+
+A source is a module of this folder with `WANTED`, the files it expects, and `entries(raw)`, which yields the entries
+below a folder by looking at file names only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
-from data_prepare.errors import InputError
-from data_prepare.sources import atlas, folders, gpcrmd, idrome, mdcath, ped, proteinflow
+from data_prepare.errors import require
+from data_prepare.sources import atlas, gpcrmd, idrome, mdcath, ped, proteinflow, structures, trajectories
 from data_prepare.sources.entry import Entry
 
-# name of a source on the command line -> its reader
-SOURCES: Final[dict[str, Callable[[Path], list[Entry]]]] = {
-    "mdcath": mdcath.list_entries,
-    "atlas": atlas.list_entries,
-    "gpcrmd": gpcrmd.list_entries,
-    "ped": ped.list_entries,
-    "idrome": idrome.list_entries,
-    "proteinflow": proteinflow.list_entries,
-    "structures": folders.list_structures,
-    "trajectories": folders.list_trajectories,
+# name on the command line -> reader
+SOURCES: Final[dict[str, ModuleType]] = {
+    "mdcath": mdcath,
+    "atlas": atlas,
+    "gpcrmd": gpcrmd,
+    "ped": ped,
+    "idrome": idrome,
+    "proteinflow": proteinflow,
+    "structures": structures,
+    "trajectories": trajectories,
 }
 
 
 def list_source(source: str, raw: str | Path, temperatures: Sequence[int] = mdcath.DEFAULT_TEMPERATURES) -> list[Entry]:
-    """Entries of a folder of raw data, by name; only file names are looked at.
+    """Entries of a folder of raw data, sorted by name.
 
     Parameters
     ----------
@@ -38,10 +44,16 @@ def list_source(source: str, raw: str | Path, temperatures: Sequence[int] = mdca
     Raises
     ------
     InputError
-        If the source is unknown, the folder is not there or has none of its files, or two entries have one name.
+        The source is unknown, the folder is missing or has none of its files, or two entries have the same name.
     """
-    if source not in SOURCES:
-        raise InputError(f"unknown source {source}; known are {', '.join(SOURCES)}")
-    if source == "mdcath":
-        return mdcath.list_entries(Path(raw), temperatures)
-    return SOURCES[source](Path(raw))
+    raw = Path(raw)
+    require(source in SOURCES, f"unknown source {source}; choose one of {', '.join(SOURCES)}")
+    reader = SOURCES[source]
+    require(raw.is_dir(), f"{raw}: no such folder; expected one with {reader.WANTED}")
+    found = reader.entries(raw, temperatures) if reader is mdcath else reader.entries(raw)
+    entries = sorted(found, key=lambda entry: entry.name)
+    require(entries, f"{raw}: nothing to read; expected {reader.WANTED}")
+    for first, second in pairwise(entries):
+        twice = f"{second.paths[0]}: entry {second.name} is in {first.paths[0]} too; rename or move one of them"
+        require(first.name != second.name, twice)
+    return entries

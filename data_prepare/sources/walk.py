@@ -1,34 +1,14 @@
-"""Walk over a folder of raw data: files, names of entries, their order."""
+"""Walk over a folder of raw data."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 
-from data_prepare.errors import InputError
-from data_prepare.sources.entry import Entry
 
-
-def walk(raw: Path, wanted: str) -> list[tuple[Path, list[Path]]]:
-    """Folders under `raw` with their files, in the order of names; links are followed, hidden files left out.
-
-    Parameters
-    ----------
-    raw
-        Folder of raw data.
-    wanted
-        What is looked for, for the message.
-
-    Raises
-    ------
-    InputError
-        If `raw` is no folder.
-    """
-    if not raw.is_dir():
-        raise InputError(f"{raw}: no such folder; expected one with {wanted}")
-    found = []
+def walk(raw: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Folders under `raw` with their files, sorted by name; follows links, skips hidden files and folders."""
     seen = set()
     for folder, subfolders, names in os.walk(raw, followlinks=True):
         real = os.path.realpath(folder)
@@ -37,32 +17,12 @@ def walk(raw: Path, wanted: str) -> list[tuple[Path, list[Path]]]:
             continue
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found.append((Path(folder), [Path(folder, name) for name in sorted(names) if not name.startswith(".")]))
-    return found
+        yield Path(folder), [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
 
 
-def files_under(raw: Path, wanted: str) -> list[Path]:
-    """Files under a folder; see `walk`."""
-    return [path for _, files in walk(raw, wanted) for path in files]
-
-
-def in_order(entries: Iterable[Entry], raw: Path, wanted: str) -> list[Entry]:
-    """Entries sorted by name.
-
-    Raises
-    ------
-    InputError
-        If there are none, or two have one name.
-    """
-    ordered = sorted(entries, key=lambda entry: entry.name)
-    if not ordered:
-        raise InputError(f"{raw}: nothing to read in it; expected {wanted}")
-    for first, second in pairwise(ordered):
-        if first.name == second.name:
-            raise InputError(
-                f"{second.paths[0]}: entry {second.name} is in {first.paths[0]} too; rename or move one of them"
-            )
-    return ordered
+def files_under(raw: Path) -> Iterator[Path]:
+    """All files under a folder; see `walk`."""
+    return (path for _, files in walk(raw) for path in files)
 
 
 def stem(path: Path) -> str:
@@ -72,5 +32,5 @@ def stem(path: Path) -> str:
 
 
 def joined_name(raw: Path, path: Path) -> str:
-    """Name of an entry: its path below `raw`, joined by underscores, without suffixes."""
+    """Name of an entry: its path below `raw` without suffixes, joined by underscores."""
     return "_".join((*path.relative_to(raw).parts[:-1], stem(path)))

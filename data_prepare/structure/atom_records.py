@@ -28,39 +28,20 @@ NOWHERE: Final[Position] = (inf, inf, inf)
 
 
 class AtomRecord(NamedTuple):
-    """One atom of a file.
-
-    Attributes
-    ----------
-    atom_name, element, residue_name, number, insertion_code, chain_id
-        As in the file, "" where it has none.
-    chain_key
-        What the format separates chains by (`label_asym_id`, segment, molecule). None: `begins_chain` decides by
-        the other fields.
-    segment
-        Segment name of a PDB file without chain ids.
-    after_ter
-        Whether a TER line is between this atom and the previous one.
-    position
-        Angstrom; `NOWHERE` in topology files.
-    alternate
-        Whether the atom has several locations.
-    sequence_index
-        Index of its residue in the declared sequence of the chain, -1 if unknown.
-    """
+    """One atom as in the file; strings are "" where the file has none."""
 
     atom_name: str
     element: str
     residue_name: str
-    number: int
+    number: int  # of the residue
     insertion_code: str = ""
     chain_id: str = ""
-    chain_key: Hashable = None
-    segment: str = ""
-    after_ter: bool = False
-    position: Position = NOWHERE
-    alternate: bool = False
-    sequence_index: int = -1
+    chain_key: Hashable = None  # what separates chains in formats that do so: label_asym_id, PSF segment, molecule
+    segment: str = ""  # of a PDB file without chain ids
+    after_ter: bool = False  # follows a TER line
+    position: Position = NOWHERE  # Angstrom
+    alternate: bool = False  # has several locations
+    sequence_index: int = -1  # of the residue in the declared sequence of its chain
 
 
 def begins_chain(atom: AtomRecord, last: AtomRecord, last_carbon: Position, num_declared: int) -> bool:

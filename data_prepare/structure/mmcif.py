@@ -14,21 +14,9 @@ from data_prepare.structure.sequence import one_letter_sequence
 from data_prepare.structure.topology import Topology
 
 COLUMNS: Final = (
-    "label_asym_id",
-    "?auth_asym_id",
-    "label_comp_id",
-    "?auth_seq_id",
-    "?pdbx_PDB_ins_code",
-    "label_atom_id",
-    "?type_symbol",
-    "?label_alt_id",
-    "?pdbx_PDB_model_num",
-    "?label_seq_id",
-    "?label_entity_id",
-    "Cartn_x",
-    "Cartn_y",
-    "Cartn_z",
-)
+    "label_asym_id ?auth_asym_id label_comp_id ?auth_seq_id ?pdbx_PDB_ins_code label_atom_id ?type_symbol "
+    "?label_alt_id ?pdbx_PDB_model_num ?label_seq_id ?label_entity_id Cartn_x Cartn_y Cartn_z"
+).split()
 
 
 def read_models(path: Path) -> tuple[Topology, list[NDArray[np.float64]]]:
@@ -43,7 +31,7 @@ def read_models(path: Path) -> tuple[Topology, list[NDArray[np.float64]]]:
     records: list[AtomRecord] = []
     sequences: dict[str, str] = {}
     models: dict[str, list[tuple[float, float, float]]] = {}
-    for row in block.find("_atom_site.", list(COLUMNS)):
+    for row in block.find("_atom_site.", COLUMNS):
         fields = [gemmi.cif.as_string(row[at]) if row.has(at) else "" for at in range(11)]
         asym, auth, residue, auth_number, code, atom, element, alternate, model, number, entity = (
             "" if field in (".", "?") else field for field in fields

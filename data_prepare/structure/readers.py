@@ -25,19 +25,19 @@ FORCE_FIELD_READERS: Final = {".gro": gro_atoms, ".psf": psf_atoms, ".prmtop": p
 STRUCTURE_FILE: Final = "a readable PDB or mmCIF file"
 
 
-def _suffix(path: str | Path) -> str:
+def suffix_of(path: str | Path) -> str:
     """Suffix of a file name in lower case, without .gz."""
     return Path(str(path).lower().removesuffix(".gz")).suffix
 
 
 def is_structure_file(path: str | Path) -> bool:
     """Whether a file is PDB or mmCIF (also gzipped) by its name."""
-    return _suffix(path) in STRUCTURE_SUFFIXES
+    return suffix_of(path) in STRUCTURE_SUFFIXES
 
 
 def is_topology_file(path: str | Path) -> bool:
     """Whether a file is a structure or a topology by its name."""
-    return is_structure_file(path) or _suffix(path) in FORCE_FIELD_READERS
+    return is_structure_file(path) or suffix_of(path) in FORCE_FIELD_READERS
 
 
 def read_structure(path: str | Path) -> Structure:
@@ -52,7 +52,7 @@ def read_structure(path: str | Path) -> Structure:
     require(is_structure_file(path), f"{path}: expected a PDB or mmCIF file")
     with reading(path, STRUCTURE_FILE):
         path.stat()
-        if _suffix(path) in PDB_SUFFIXES:
+        if suffix_of(path) in PDB_SUFFIXES:
             with pdb.open_text(path) as file:
                 return pdb.first_model(path, file)
         topology, models = mmcif.read_models(path)
@@ -72,7 +72,7 @@ def read_topology(path: str | Path) -> Topology:
         return read_structure(path).topology
     with reading(path, "a readable topology"):
         path.stat()
-        atoms = FORCE_FIELD_READERS.get(_suffix(path), mdtraj_atoms)
+        atoms = FORCE_FIELD_READERS.get(suffix_of(path), mdtraj_atoms)
         return topology_of(path, atoms(path))
 
 
@@ -91,7 +91,7 @@ def read_models(path: str | Path) -> Iterator[NDArray[np.float32]]:
     path = Path(path)
     with reading(path, STRUCTURE_FILE):
         path.stat()
-        if _suffix(path) in PDB_SUFFIXES:
+        if suffix_of(path) in PDB_SUFFIXES:
             with pdb.open_text(path) as file:
                 yield from _equal_models(path, pdb.models(file))
         else:

@@ -9,50 +9,20 @@ from typing import Final
 
 CHAIN_LINKER: Final = "<eos><cls>"
 
+STANDARD: Final = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split()
 ONE_LETTER: Final[dict[str, str]] = {
-    "ALA": "A",
-    "ARG": "R",
-    "ASN": "N",
-    "ASP": "D",
-    "CYS": "C",
-    "GLN": "Q",
-    "GLU": "E",
-    "GLY": "G",
-    "HIS": "H",
-    "ILE": "I",
-    "LEU": "L",
-    "LYS": "K",
-    "MET": "M",
-    "PHE": "F",
-    "PRO": "P",
-    "SER": "S",
-    "THR": "T",
-    "TRP": "W",
-    "TYR": "Y",
-    "VAL": "V",
+    **dict(zip(STANDARD, "ARNDCQEGHILKMFPSTWYV", strict=True)),
     # names that force fields give to protonation states and bonded cysteines
-    "HSD": "H",
-    "HSE": "H",
-    "HSP": "H",
-    "HID": "H",
-    "HIE": "H",
-    "HIP": "H",
-    "CYX": "C",
-    "CYM": "C",
-    "ASH": "D",
-    "GLH": "E",
-    "LYN": "K",
+    **dict.fromkeys(("HSD", "HSE", "HSP", "HID", "HIE", "HIP"), "H"),
+    **{"CYX": "C", "CYM": "C", "ASH": "D", "GLH": "E", "LYN": "K"},
     # modified residues that stand for their parent
-    "MSE": "M",
-    "SEP": "S",
-    "TPO": "T",
-    "PTR": "Y",
+    **{"MSE": "M", "SEP": "S", "TPO": "T", "PTR": "Y"},
 }
 UNKNOWN: Final = "X"
 
 
 def one_letter_sequence(residue_names: Iterable[str]) -> str:
-    """One letter a residue; a name that is not in `ONE_LETTER` becomes X."""
+    """One letter per residue; X for names that are not in `ONE_LETTER`."""
     return "".join(ONE_LETTER.get(name, UNKNOWN) for name in residue_names)
 
 
@@ -93,5 +63,5 @@ def align_to_sequence(names: Sequence[str], numbers: Sequence[int], declared: Se
 
 
 def modify_seq(chains: Iterable[str]) -> str:
-    """Text form of one or several chains, joined by `<eos><cls>` (column `modify_seq` of the training table)."""
+    """One or several chains joined by `<eos><cls>`, as in the column `modify_seq` of the training table."""
     return CHAIN_LINKER.join(chains)

@@ -210,15 +210,7 @@ class Topology:
 
 
 class Structure(NamedTuple):
-    """One conformation.
-
-    Attributes
-    ----------
-    topology
-        Its atoms.
-    xyz
-        (atoms, 3) float64, Angstrom.
-    """
+    """One conformation: atoms and their positions (atoms, 3) in Angstrom."""
 
     topology: Topology
     xyz: NDArray[np.float64]
@@ -232,15 +224,8 @@ class Structure(NamedTuple):
         return self.subset(self.topology.atoms_of_chains(chain_ids))
 
 
-def label_of_residue(topology: Topology) -> Sequence[str]:
+def label_of_residue(topology: Topology) -> list[str]:
     """`chain:name:number[code]` of each residue; an empty chain id is `X`."""
-    return [
-        f"{topology.chain_ids[chain] or 'X'}:{name}:{number}{code}"
-        for name, number, code, chain in zip(
-            topology.residue_names,
-            topology.residue_numbers,
-            topology.insertion_codes,
-            topology.chain_of_residue,
-            strict=True,
-        )
-    ]
+    chain_ids = [topology.chain_ids[chain] or "X" for chain in topology.chain_of_residue]
+    fields = zip(chain_ids, topology.residue_names, topology.residue_numbers, topology.insertion_codes, strict=True)
+    return [f"{chain_id}:{name}:{number}{code}" for chain_id, name, number, code in fields]

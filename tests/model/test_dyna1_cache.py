@@ -325,7 +325,7 @@ def test_command_reads_structures(
     [
         (["--embedder", "onehot"], "no protein is given"),
         (["--embedder", "onehot", "--table", "t.csv", "--sequence", "MK"], "give one of them"),
-        (["--embedder", "onehot", "--table", "t.csv"], "t.csv: no such table"),
+        (["--embedder", "onehot", "--table", "t.csv"], "t.csv: no such"),
         (["--embedder", "onehot", "--table", "t.csv", "--sequence", ""], "give one of them"),
         (["--embedder", "onehot", "--table", "t.csv", "--chain", "A"], "--chain does not go with --table t.csv"),
         (["--embedder", "onehot", "--table", "t.csv", "--name", "x"], "--name does not go with --table t.csv"),

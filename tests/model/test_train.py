@@ -655,7 +655,7 @@ def test_missing_entries_are_one_line_and_an_empty_group_an_error(small_data, tm
     table.to_csv(path, index=False)
     with pytest.raises(InputError, match="no training entry of Proteinflow"):
         train(replace(small_data.config(tmp_path), table=path), CPU)
-    with pytest.raises(InputError, match="not a readable HDF5"):
+    with pytest.raises(InputError, match="not a feature store"):
         train(replace(small_data.config(tmp_path), store=path), CPU)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from refusals import refused
 
 from data_prepare.dataset.loss_weights import (
     baselines,
@@ -14,7 +15,6 @@ from data_prepare.dataset.loss_weights import (
     write_loss_weights,
 )
 from data_prepare.dataset.store import FeatureStore, StoreWriter
-from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS, INTERACTIONS, MD_PROPERTIES, NMA_PROPERTIES, PROPERTIES, RESIDUE_COLUMNS
 
 
@@ -96,8 +96,7 @@ def test_entry_without_valid_positions_is_left_out():
 
 def test_group_without_training_entries(world):
     store, table = world
-    with pytest.raises(InputError, match="no training entry of the group IDRome"):
-        baselines(store, table[table["group"] != "IDRome"], progress=False)
+    refused(lambda: baselines(store, table[table["group"] != "IDRome"], progress=False), store.path, "IDRome")
 
 
 def test_round_trip_and_errors(world, tmp_path):
@@ -111,13 +110,17 @@ def test_round_trip_and_errors(world, tmp_path):
     frame = pd.read_csv(path, index_col=0)
     assert list(frame.index) == list(PROPERTIES)
     assert list(frame.columns) == list(GROUPS)
-    frame.drop(index="corr").to_csv(path)
-    with pytest.raises(InputError, match="no weights for corr"):
-        read_loss_weights(path)
-    frame.loc["corr", "IDRome"] = -1
-    frame.to_csv(path)
-    with pytest.raises(InputError, match="a weight of IDRome"):
-        read_loss_weights(path)
+    for spoiled, named in (
+        (frame.drop(index="corr"), "corr"),
+        (frame.drop(columns="IDRome"), "IDRome"),
+        (pd.concat([frame, frame.loc[["corr"]]]), "two rows"),
+        (frame.assign(IDRome=-1), "IDRome"),
+        (frame.assign(IDRome="x"), "IDRome"),
+        (frame.assign(IDRome=np.inf), "IDRome"),
+    ):
+        spoiled.to_csv(path)
+        refused(lambda: read_loss_weights(path), path, named)
+    refused(lambda: read_loss_weights(tmp_path / "none.csv"), tmp_path / "none.csv")
 
 
 def test_published_file_is_read(shared):

@@ -1,0 +1,55 @@
+"""Several stores, with the tables beside them -> one store, training table and loss weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_prepare.dataset.store import StoreDtype, merge_stores
+from data_prepare.dataset.table import join_tables
+from data_prepare.errors import reading, require
+from data_prepare.pipeline.training_set import MADE_OF, TABLE, Split, TrainingSet
+from data_prepare.resume import digest
+
+
+def merge(paths: Sequence[Path], out: Path, split: Split | None, dtype: StoreDtype | None = None) -> None:
+    """Merge stores, and the tables beside them if each has one; nothing if this has been done.
+
+    Parameters
+    ----------
+    paths
+        Stores to merge.
+    out
+        The HDF5 file to make; table and loss weights go beside it.
+    split
+        A new split of all entries; None keeps the labels of the tables.
+    dtype
+        Of the numbers; None: float16 if all entries are float16, else float32.
+
+    Raises
+    ------
+    InputError
+        If a store cannot be read, an entry is in two of them, or `out` would replace the table of one of them.
+    """
+    folders = {path.parent.resolve() for path in paths}
+    require(
+        out.parent.resolve() not in folders,
+        f"{out.parent}: has the table of a store to merge; give the merged store a folder of its own",
+    )
+    stats = []
+    for path in paths:
+        with reading(path, "a feature store (HDF5)"):
+            stats.append((path.name, path.stat().st_size, path.stat().st_mtime_ns))
+    tables = [path.with_name(TABLE) for path in paths]
+    without = [str(table) for table in tables if not table.is_file()]
+    texts = [] if without else [table.read_text() for table in tables]
+    result = TrainingSet(out, digest(stats, dtype), digest(stats, dtype, texts, split.digest() if split else None))
+    if result.is_finished():
+        return
+    table = None if without else join_tables(tables)
+    if not result.has_store():
+        merge_stores(paths, out, dtype, {MADE_OF: result.store_of})
+    if table is None:
+        print(f"note: no table and no loss weights: no {', '.join(without)}", file=sys.stderr)
+    result.write(table if table is None or split is None else split.label(table, threads=1))

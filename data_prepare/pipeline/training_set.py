@@ -1,0 +1,126 @@
+"""Training table and loss weights beside a store, written once for what they are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from shutil import which
+from typing import Annotated, Final
+
+import pandas as pd
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from data_prepare.command_line import Settings
+from data_prepare.dataset.loss_weights import baselines, loss_weights, write_loss_weights
+from data_prepare.dataset.splits import entry_clusters, mmseqs_clusters, read_clusters, split_by_cluster
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.table import write_table
+from data_prepare.errors import InputError
+from data_prepare.files import write_text
+from data_prepare.properties import GROUPS
+from data_prepare.resume import digest
+
+TABLE: Final = "table.csv"
+LOSS_WEIGHTS: Final = "loss_weights.csv"
+MADE_OF: Final = "made_of"  # attribute of a store: digest of what is in it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split(Settings):
+    """How entries are split into train and test."""
+
+    clusters: Path | None = None
+    """TSV of representative and member (MMseqs2's *_cluster.tsv) for the split; by default mmseqs makes it."""
+    identity: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Sequence identity of the clusters that mmseqs makes, as a fraction."""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Fraction of the entries used for testing."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the split."""
+
+    def __post_init__(self) -> None:
+        self.members()  # a file that cannot be read is refused before any work
+
+    def members(self) -> dict[str, str]:
+        """Member -> representative of the clusters file."""
+        return {} if self.clusters is None else read_clusters(self.clusters)
+
+    def digest(self) -> str:
+        """Digest of everything that the labels depend on, but for the entries."""
+        return digest(self.members(), self.identity, self.test_share, self.seed, bool(self.clusters or which("mmseqs")))
+
+    def label(self, table: pd.DataFrame, threads: int) -> pd.DataFrame:
+        """The table with labels by clusters; unchanged, with a warning, if there are no clusters."""
+        sequences = dict(zip(table["name"], table["modify_seq"], strict=True))
+        if self.clusters is not None:
+            clusters = entry_clusters(sequences, self.members())
+        elif which("mmseqs"):
+            clusters = mmseqs_clusters(sequences, self.identity, threads=threads)
+        else:
+            remedy = "install MMseqs2 (Debian: apt install mmseqs2) or give --clusters FILE, and run again"
+            print(f"warning: no split into train and test: mmseqs is not on the PATH; {remedy}", file=sys.stderr)
+            return table
+        groups = dict(zip(table["name"], table["group"], strict=True))
+        labels = split_by_cluster(groups, clusters, groups, self.test_share, self.seed)
+        return table.assign(label=table["name"].map(labels))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """A store with the table and the loss weights beside it, each made only if what it is made of has changed.
+
+    Attributes
+    ----------
+    store
+        The HDF5 file.
+    store_of, table_of
+        Digests of what the store, and of what table and loss weights are to be made of.
+    """
+
+    store: Path
+    store_of: str
+    table_of: str
+
+    def has_store(self) -> bool:
+        """Whether the store is made of the same (its attribute `MADE_OF`)."""
+        try:
+            with FeatureStore(self.store) as opened:
+                return opened.attributes.get(MADE_OF) == self.store_of
+        except InputError:
+            return False
+
+    def is_finished(self) -> bool:
+        """Whether everything is made of the same; says so."""
+        record = self._record
+        finished = record.is_file() and record.read_text() == self._state() and self.has_store()
+        if finished:
+            print(f"note: {self.store} is up to date", file=sys.stderr)
+        return finished
+
+    def write(self, table: pd.DataFrame | None) -> None:
+        """Write the table, if any, and the loss weights if it has training entries of each group."""
+        if table is not None:
+            write_table(self.store.with_name(TABLE), table)
+            self._write_loss_weights(table)
+        write_text(self._record, self._state())
+
+    def _write_loss_weights(self, table: pd.DataFrame) -> None:
+        path = self.store.with_name(LOSS_WEIGHTS)
+        trained = set(table["group"][table["label"] == "train"])
+        if absent := [group for group in GROUPS if group not in trained]:
+            path.unlink(missing_ok=True)
+            print(f"note: no loss weights: no training entry of {', '.join(absent)}; merge stores", file=sys.stderr)
+            return
+        with FeatureStore(self.store) as opened:
+            write_loss_weights(path, loss_weights(baselines(opened, table)))
+
+    @property
+    def _record(self) -> Path:
+        return self.store.with_name(f".{self.store.name}.made_of")
+
+    def _state(self) -> str:
+        """Digest of table and loss weights as they are, and of what they are to be made of."""
+        files = (self.store.with_name(name) for name in (TABLE, LOSS_WEIGHTS))
+        return digest(self.table_of, *(file.read_text() if file.is_file() else None for file in files))

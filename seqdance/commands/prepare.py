@@ -1,0 +1,98 @@
+"""Command `seqdance prepare`: a source of raw data -> store, training table and loss weights.
+
+seqdance prepare --source atlas --raw DIR --out data/features.h5 --workers 8
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from data_prepare.command_line import run
+from data_prepare.errors import require
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.pipeline.extraction import result_attributes
+from data_prepare.pipeline.prepare import FAILURES, prepare, tasks_of
+from data_prepare.pipeline.training_set import LOSS_WEIGHTS, TABLE, Split
+from data_prepare.properties import FEATURES
+from data_prepare.sources.entry import Entry, Selection
+from data_prepare.sources.manifest import read_manifest
+from data_prepare.sources.mdcath import DEFAULT_TEMPERATURES
+from data_prepare.sources.registry import SOURCES, list_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions(Split, FrameRange):
+    """Make a store, a training table and loss weights from structures and trajectories."""
+
+    out: Path
+    """Store to make, FOLDER/NAME.h5; table.csv, loss_weights.csv and failures.csv go beside it."""
+    source: Literal[tuple(SOURCES)] | None = None  # type: ignore[valid-type]
+    """What the raw data are: a published source, or a plain folder of structures or of trajectories."""
+    raw: Path | None = None
+    """Folder of the raw data."""
+    manifest: Path | None = None
+    """Instead of a source: CSV with the columns name, source, label, topology, trajectory; paths relative to it."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes on this machine, one entry each."""
+    scheduler: str | None = None
+    """Address of a Dask scheduler, tcp://host:8786, instead of processes here."""
+    select: tuple[str, ...] = ()
+    """Ids of the chains to use; by default all."""
+    properties: Annotated[tuple[Literal[FEATURES], ...], Field(min_length=1)] = FEATURES  # type: ignore[valid-type]
+    """Features of trajectories; those left out cost no time, are 0 in the store and get the loss weight 0."""
+    temperatures: tuple[int, ...] = ()
+    """Of mdCATH, K, by default 348; each is an entry of its own."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of the numbers in the store; float16 is half the size."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Use only the first entries, in the order of their names."""
+    dry_run: bool = False
+    """Only list the entries and what is to be done."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        Split.__post_init__(self)
+        FrameRange.__post_init__(self)
+        require(self.out.suffix in (".h5", ".hdf5"), f"--out {self.out}: expected the store to make, FOLDER/NAME.h5")
+        given = (self.source is not None, self.raw is not None, self.manifest is not None)
+        require(given in ((1, 1, 0), (0, 0, 1)), "give either --source and --raw, or --manifest")
+        require(not self.temperatures or self.source == "mdcath", "--temperatures: only for --source mdcath")
+
+    def entries(self) -> list[Entry]:
+        """What the source has, in the order of names."""
+        if self.manifest is not None:
+            entries = read_manifest(self.manifest)
+        else:
+            entries = list_source(str(self.source), str(self.raw), self.temperatures or DEFAULT_TEMPERATURES)
+        return sorted(entries, key=lambda entry: entry.name)[: self.limit]
+
+
+def prepare_source(options: PrepareOptions) -> None:
+    """Run the command; exit code 1 if entries failed."""
+    store = options.out
+    selection = Selection(begin=options.begin, end=options.end, stride=options.stride, chains=options.select)
+    tasks = tasks_of(options.entries(), store, selection, options.properties, options.dtype)
+    if options.dry_run:
+        made = {task.entry.name for task in tasks if result_attributes(task)}
+        for entry in (task.entry for task in tasks):
+            print(f"{entry.name}\t{entry.source}\t{'made' if entry.name in made else f'{entry.size / 1e6:.1f} MB'}")
+        print(f"{len(tasks)} entries, {len(made)} made already, {len(tasks) - len(made)} to make in {store}")
+        return
+    failures = prepare(tasks, store, options, options.workers, options.scheduler)
+    files = map(store.with_name, (store.name, TABLE, LOSS_WEIGHTS, FAILURES))
+    print(*(file for file in files if file.is_file()), sep="\n")
+    if failures:
+        print(f"error: {len(failures)} entries failed, see {store.with_name(FAILURES)}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    run(PrepareOptions, prepare_source, args)

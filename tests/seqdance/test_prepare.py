@@ -1,0 +1,343 @@
+"""`seqdance prepare`, `merge` and `check`: what is made, what fails, what a rerun does, what a killed run leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from refusals import command_refused
+from stores import stored_bytes
+
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.table import read_table
+from data_prepare.pipeline import extraction
+from data_prepare.properties import GROUPS
+from seqdance.commands import check, merge, prepare
+
+GOOD = "structures/1ubi_A.pdb.gz"
+COLUMNS = ["name", "source", "label", "topology", "trajectory"]
+
+
+def run(command, *words):
+    """Exit code of a command."""
+    try:
+        command.main([str(word) for word in words])
+    except SystemExit as left:
+        return left.code
+    return 0
+
+
+def times(folder):
+    """Time of the last change of every file, hidden ones too."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def raw(examples, tmp_path):
+    """Example data under a folder in which tests may write."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name in ("structures", "trajectories"):
+        os.symlink(examples / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def manifest(examples, raw):
+    """Write a manifest of some examples, all of them for training, and more rows."""
+
+    def write(names, *rows, label="train"):
+        table = pd.read_csv(examples / "examples.csv", keep_default_na=False)
+        table = table[table["name"].isin(names)].assign(label=label)
+        more = pd.DataFrame(rows, columns=COLUMNS).assign(group="")
+        pd.concat([table, more]).to_csv(raw / "entries.csv", index=False)
+        return raw / "entries.csv"
+
+    return write
+
+
+def test_prepare_continues_after_a_failure_and_resumes(manifest, raw, tmp_path, capsys):
+    """A structure that cannot be read is recorded; mended, it is the only one made again."""
+    (raw / "bad.pdb").write_text("nothing")
+    path = manifest(["helix_aeaaak", "histatin5", "1ubi_A"], ("x", "Proteinflow", "test", "bad.pdb", ""))
+    store = tmp_path / "out" / "features.h5"
+    words = ("--manifest", path, "--out", store)
+    assert run(prepare, *words, "--workers", "2") == 1
+    assert "1 entries failed" in capsys.readouterr().err
+    failures = pd.read_csv(store.with_name("failures.csv"))
+    assert failures["name"].tolist() == ["x"]
+    assert "bad.pdb: no atoms" in failures["reason"][0]
+    table = read_table(store.with_name("table.csv"))
+    assert sorted(table["name"]) == FeatureStore(store).names() == ["1ubi_A", "helix_aeaaak", "histatin5"]
+    assert store.with_name("loss_weights.csv").is_file()
+    before = times(tmp_path / "out")
+    assert run(prepare, *words) == 1  # tried again; what is made of the same stays
+    after = times(tmp_path / "out")
+    assert {file.name for file in after if after[file] != before[file]} == {"failures.csv"}
+
+    (raw / "bad.pdb").unlink()
+    os.symlink(raw / GOOD, raw / "bad.pdb.gz")
+    path.write_text(path.read_text().replace("bad.pdb", "bad.pdb.gz"))
+    assert run(prepare, *words) == 0
+    assert not store.with_name("failures.csv").exists()
+    assert "x" in FeatureStore(store)
+    results = {file: changed for file, changed in before.items() if file.parent.name == "features.entries"}
+    assert len(results) == 3
+    assert results.items() <= times(tmp_path / "out").items()
+
+
+def test_a_rerun_does_nothing_unless_something_changed(manifest, raw, tmp_path, monkeypatch):
+    names = ["helix_aeaaak", "helix_eeeekkkk", "histatin5", "p53_tad", "1ubi_A", "1pdo_A"]
+    clusters, store = tmp_path / "clusters.tsv", tmp_path / "out" / "s.h5"
+    clusters.write_text("".join(f"{name}\t{name}\n" for name in names))
+    words = ["--manifest", manifest(names, label=""), "--out", store, "--clusters", clusters, "--test-share", "0.4"]
+
+    def changed_by(*more):
+        before = times(store.parent)
+        assert run(prepare, *words, *more) == 0
+        after = times(store.parent)
+        return {file.name for file in after if after[file] != before.get(file)} - {".s.h5.made_of"}
+
+    assert changed_by() >= {"s.h5", "table.csv", "loss_weights.csv"}
+    monkeypatch.setattr(extraction, "make_entry", lambda task: pytest.fail("made again"))
+    labels = read_table(store.with_name("table.csv"))["label"]
+    assert changed_by() == set()
+    assert changed_by("--seed", "3") == {"table.csv", "loss_weights.csv"}
+    assert read_table(store.with_name("table.csv"))["label"].tolist() != labels.tolist()
+    assert changed_by() == {"table.csv", "loss_weights.csv"}
+    for spoil in (store.with_name("table.csv"), store.with_name("loss_weights.csv")):
+        spoil.write_text(spoil.read_text()[:-30])  # not as the run left it
+        assert spoil.name in changed_by()
+    clusters.write_text("".join(f"{names[0]}\t{name}\n" for name in names))
+    assert "table.csv" in changed_by()
+    store.write_bytes(store.read_bytes()[:-100])
+    assert changed_by() == {"s.h5"}
+    assert changed_by() == set()
+
+
+def test_entries_that_cannot_be_made_at_all(manifest, tmp_path, capsys):
+    path = manifest([], *[(g, g, "train", "none.pdb", "" if g == "Proteinflow" else "none.xtc") for g in GROUPS])
+    store = tmp_path / "out" / "s.h5"
+    command_refused(prepare.main, ["--manifest", path, "--out", store], capsys, store, "failures.csv")
+    assert "no such file" in store.with_name("failures.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--workers", "0"], "--workers 0"),
+        (["--limit", "0"], "--limit 0"),
+        (["--stride", "0"], "--stride 0"),
+        (["--begin", "-1"], "--begin -1"),
+        (["--begin", "5", "--end", "4"], "5 to 4"),
+        (["--test-share", "1.0"], "--test-share 1.0"),
+        (["--identity", "50"], "--identity 50"),
+        (["--identity", "0"], "--identity 0"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--clusters", "none.tsv"], "none.tsv"),
+        (["--clusters", "others.tsv"], "member"),
+        (["--properties"], "--properties"),
+        (["--properties", "surface"], "surface"),
+        (["--dtype", "float64"], "float64"),
+        (["--temperatures", "320"], "--temperatures"),
+        (["--out", "folder"], "--out folder"),
+        (["--source", "atlas"], "--source"),
+        (["--merge", "a.h5"], "--merge"),
+        (["--scheduler", "tcp://127.0.0.1:9"], "--scheduler tcp://127.0.0.1:9"),
+    ],
+)
+def test_wrong_options_of_prepare(manifest, tmp_path, words, named, monkeypatch, capsys):
+    """Refused before any entry is made."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(extraction, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(extraction, "make_entry", lambda task: pytest.fail("made"))
+    (tmp_path / "others.tsv").write_text("a\ta\n")
+    path = manifest(["1ubi_A"], label="")
+    command_refused(prepare.main, ["--manifest", path, "--out", "out/s.h5", *words], capsys, named)
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("given", [[], ["--source", "atlas"], ["--raw", "."], ["--manifest", "none.csv"]])
+def test_wrong_sources(tmp_path, given, capsys):
+    command_refused(prepare.main, ["--out", tmp_path / "s.h5", *given], capsys, given[-1] if len(given) > 2 else "")
+
+
+def test_one_store_a_folder_and_labels_for_all_or_none(manifest, tmp_path, capsys):
+    path = manifest(["1ubi_A"])
+    assert run(prepare, "--manifest", path, "--out", tmp_path / "a.h5") == 0
+    command_refused(prepare.main, ["--manifest", path, "--out", tmp_path / "b.h5"], capsys, "a", "b.h5")
+    path = manifest(["1ubi_A"], ("x", "Proteinflow", "", GOOD, ""))
+    command_refused(prepare.main, ["--manifest", path, "--out", tmp_path / "c" / "c.h5"], capsys, path, "label")
+
+
+def test_dry_run_and_limit(manifest, tmp_path, capsys):
+    path = manifest(["1ubi_A", "1pdo_A", "2cvi_A"])
+    words = ("--manifest", path, "--out", tmp_path / "out" / "s.h5")
+    assert run(prepare, *words, "--limit", "2", "--dry-run") == 0
+    assert not (tmp_path / "out").exists()
+    shown = capsys.readouterr().out
+    assert "2 entries, 0 made already, 2 to make" in shown
+    assert "2cvi_A" not in shown
+    assert run(prepare, *words, "--limit", "1") == 0
+    assert FeatureStore(tmp_path / "out" / "s.h5").names() == ["1pdo_A"]
+    capsys.readouterr()
+    assert run(prepare, *words, "--dry-run") == 0
+    assert "3 entries, 1 made already, 2 to make" in capsys.readouterr().out
+
+
+def test_frames_chains_features_and_dtype(manifest, tmp_path):
+    path = manifest(["helix_aeaaak", "1hvr_AB"])
+    store = tmp_path / "some" / "s.h5"
+    words = ("--stride", "20", "--properties", "contacts", "corr", "--dtype", "float16")
+    assert run(prepare, "--manifest", path, "--out", store, *words) == 0
+    with FeatureStore(store) as opened:
+        residue, pair = opened.read("helix_aeaaak")
+    assert not residue[1:-1].any()
+    assert pair[1:-1, 1:-1, 0].any()
+    assert pair[1:-1, 1:-1, 9].any()
+    with h5py.File(store) as file:
+        assert {dataset.dtype for dataset in file.values()} == {np.dtype("float16")}
+    store = tmp_path / "chain" / "s.h5"
+    assert run(prepare, "--manifest", path, "--out", store, "--select", "B") == 1
+    assert FeatureStore(store).length("1hvr_AB") == 101
+    assert "no chain B; it has" in store.with_name("failures.csv").read_text()
+
+
+def test_split_merge_and_check(manifest, tmp_path, monkeypatch, capsys):
+    """Stores of the groups without labels, merged, split by clusters and weighted."""
+    monkeypatch.setenv("PATH", str(tmp_path))  # no mmseqs there
+    groups = {
+        "md": ["helix_aeaaak", "helix_eeeekkkk", "2juy"],
+        "idr": ["histatin5", "p53_tad"],
+        "nma": ["1ubi_A", "1pdo_A", "2cvi_A"],
+    }
+    stores = [tmp_path / folder / "features.h5" for folder in groups]
+    for store, names in zip(stores, groups.values(), strict=True):
+        assert run(prepare, "--manifest", manifest(names, label=""), "--out", store) == 0
+        assert "no split into train and test: mmseqs is not on the PATH" in capsys.readouterr().err
+        assert not store.with_name("loss_weights.csv").exists()
+        assert (pd.read_csv(store.with_name("table.csv"), keep_default_na=False)["label"] == "").all()
+    clusters, out = tmp_path / "clusters.tsv", tmp_path / "all" / "all.h5"
+    clusters.write_text("".join(f"{name}\t{name}\n" for names in groups.values() for name in names))
+    words = [*stores, "--out", out, "--clusters", clusters, "--test-share", "0.4"]
+    for wrong, named in (
+        (["--out", tmp_path / "md" / "all.h5"], "md"),
+        (["--stride", "10"], "--stride"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--keep-labels"], "--keep-labels"),
+    ):
+        command_refused(merge.main, [*words, *wrong], capsys, named)
+    assert not out.parent.exists()
+    assert run(merge, *words) == 0
+    table = read_table(out.with_name("table.csv"))
+    assert sorted(table["name"]) == sorted(name for names in groups.values() for name in names)
+    assert set(table[table["label"] == "test"]["group"]) == set(GROUPS)
+    assert out.with_name("loss_weights.csv").is_file()
+    assert stored_bytes(out) == {name: data for store in stores for name, data in stored_bytes(store).items()}
+    before = times(out.parent)
+    assert run(merge, *words) == 0
+    assert times(out.parent) == before  # a rerun does nothing
+    assert run(merge, *words, "--seed", "1") == 0
+    assert times(out.parent)[out] == before[out]
+    assert run(merge, out, "--out", tmp_path / "kept" / "k.h5", "--keep-labels") == 0
+    assert (tmp_path / "kept" / "table.csv").read_text() == out.with_name("table.csv").read_text()
+
+    capsys.readouterr()
+    assert run(check, out) == 0
+    assert "8 entries, no problems" in capsys.readouterr().out
+    with h5py.File(out, "r+") as file:
+        file["1ubi_A_res_feature"][3, 1] = np.nan
+    assert run(check, out) == 1
+    assert "1ubi_A" in capsys.readouterr().out
+    command_refused(check.main, [tmp_path / "none.h5"], capsys, "none.h5")
+    command_refused(merge.main, [tmp_path / "none.h5", "--out", tmp_path / "n" / "n.h5"], capsys, "none.h5")
+    command_refused(merge.main, ["--out", tmp_path / "n" / "n.h5"], capsys, "stores")
+
+
+# -- killed in the middle -------------------------------------------------------------------------------------------
+
+
+def start(manifest, out):
+    command = [sys.executable, "-m", "seqdance.cli", "prepare", "--manifest", manifest, "--out", out, "--workers", "2"]
+    return subprocess.Popen(
+        list(map(str, command)),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_results(process, out, number):
+    deadline = time.monotonic() + 120
+    while len(list(out.with_suffix(".entries").glob("[!.]*.h5"))) < number:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def finish(process):
+    """Wait for a run that has to end well."""
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+
+
+def workers_of(process):
+    """Processes of Dask workers: those that do the work of a nanny."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if any("spawn_main" in part for part in child.cmdline())]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(examples, tmp_path_factory):
+    """Manifest of all example structures and the store that one process makes of them."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    table = pd.read_csv(examples / "examples.csv", keep_default_na=False)
+    table = table[table["trajectory"] == ""]
+    table["topology"] = [str(examples / path) for path in table["topology"]]
+    table.to_csv(folder / "entries.csv", index=False)
+    assert run(prepare, "--manifest", folder / "entries.csv", "--out", folder / "s.h5") == 0
+    return folder / "entries.csv", stored_bytes(folder / "s.h5")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("dask")
+def test_entries_of_a_killed_worker_are_made_by_another(undisturbed, tmp_path):
+    manifest, expected = undisturbed
+    process = start(manifest, tmp_path / "s.h5")
+    wait_for_results(process, tmp_path / "s.h5", 3)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    workers[0].send_signal(signal.SIGKILL)
+    finish(process)
+    assert stored_bytes(tmp_path / "s.h5") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("dask")
+def test_a_killed_command_resumes(undisturbed, tmp_path):
+    manifest, expected = undisturbed
+    store, results = tmp_path / "s.h5", tmp_path / "s.entries"
+    process = start(manifest, store)
+    wait_for_results(process, store, 4)
+    workers = workers_of(process)
+    process.kill()
+    process.wait()
+    psutil.wait_procs(workers, timeout=30)
+    assert not any(worker.is_running() for worker in workers)  # they do not outlive it
+    assert not store.exists()
+    made = {path: changed for path, changed in times(results).items() if not path.name.startswith(".")}
+    assert 4 <= len(made) < len(expected) // 2
+    finish(start(manifest, store))
+    assert made.items() <= times(results).items()
+    assert not list(results.glob(".*"))
+    assert stored_bytes(store) == expected
