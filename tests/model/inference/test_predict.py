@@ -16,6 +16,7 @@ from refusals import refused
 from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
 from model.inference.batches import length_batches, residue_rows
+from model.inference.embed import embed
 from model.inference.inputs import Protein
 from model.inference.predict import model_fingerprint, predict_missing, predict_properties, property_names
 from model.inference.prediction_files import PredictionFile, PredictionFolder, read_prediction
@@ -134,6 +135,24 @@ def test_batches_are_filled_to_their_capacity(lengths: list[int], budget: int) -
             assert (len(batch) + 1) * lengths[following[0]] > budget
     fixed = list(length_batches(lengths, 4, lambda longest: 1))
     assert [len(batch) for batch in fixed] == [4] * (len(lengths) // 4) + [len(lengths) % 4] * (len(lengths) % 4 > 0)
+
+
+def test_long_sequences_are_not_cut_and_default_batches_stay_small(
+    tiny_model: DanceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most a million pairs or 16,384 tokens per batch, padding included."""
+    shapes = []
+
+    def forward(_, input_ids, *args, **kwargs):
+        shapes.append(tuple(input_ids.shape))
+        return {"rmsf_nor": torch.zeros(input_ids.shape), "res_emb": torch.zeros(*input_ids.shape, 1)}
+
+    monkeypatch.setattr(DanceModel, "forward", forward)
+    long, medium = ["ACDEFGHIKL" * 110] * 16, ["ACDEFGHIKL" * 30] * 13  # 1,102 and 302 tokens
+    found = predict_properties(tiny_model, long[:2] + medium, "rmsf_nor")
+    assert [len(properties["rmsf_nor"]) for properties in found] == [1100] * 2 + [300] * 13
+    assert [len(rows) for rows in embed(tiny_model, long, per_residue=True)] == [1100] * 16
+    assert shapes == [(11, 302), (2, 302), (1, 1102), (1, 1102), (14, 1102), (2, 1102)]
 
 
 def test_property_names() -> None:
