@@ -72,3 +72,18 @@ def tiny_model_folder(tiny_model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny_model")
     tiny_model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def load_script():
+    """Import a script that is not part of a package, by its path in the project."""
+    import importlib.util
+    import sys
+
+    def load(name: str):
+        spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look for it there
+        spec.loader.exec_module(module)
+        return module
+
+    return load
