@@ -83,7 +83,7 @@ OPTIONS = {
 @pytest.mark.slow
 @notebooks
 def test_runs(path: Path, copy: Path, load_script, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All cells, then the optional one with a file: same words and about the same numbers as committed, nothing left."""
+    """All cells, then the optional one with a file: the words and nearly the numbers that are committed."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook, held = read(copy / path.name), texts(read(path))
     before = sorted(found.relative_to(copy) for found in copy.rglob("*"))
@@ -96,9 +96,8 @@ def test_runs(path: Path, copy: Path, load_script, monkeypatch: pytest.MonkeyPat
         notebook.cells += map(nbformat.v4.new_code_cell, [chosen, *(by_name[name] for name in again)])
     load_script("notebook/execute.py").execute(notebook, copy)
 
-    found, extra = (
-        texts(nbformat.v4.new_notebook(cells=part)) for part in (notebook.cells[:cells], notebook.cells[cells:])
-    )
+    parts = notebook.cells[:cells], notebook.cells[cells:]
+    found, extra = (texts(nbformat.v4.new_notebook(cells=part)) for part in parts)
     stale = "outputs are not up to date: python notebook/execute.py notebook/*.ipynb"
     assert NUMBER.sub("#", found).split() == NUMBER.sub("#", held).split(), stale
     numbers = [list(map(float, NUMBER.findall(text))) for text in (found, held)]
