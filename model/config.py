@@ -116,23 +116,55 @@ class Stage(Settings):
 
 
 @dataclass(frozen=True, config=STRICT)
-class TrainConfig(Settings):
+class TrainingOptions(Settings):
+    """Options of all trainings; their defaults are those of SeqDance."""
+
+    preset: str = "seqdance"
+    """Where the other fields start from."""
+    output: File = Path("runs/seqdance")
+    """Folder of this run: config.json, log.jsonl, tensorboard, checkpoints."""
+    seed: Number = 0
+    """Determines initial weights, dropout, order and crops."""
+
+    learning_rate: Positive = 1e-4
+    """Peak of the schedule: linear warm-up, linear decay to a tenth at 90 % of the updates, constant."""
+    betas: Betas = (0.9, 0.98)
+    """AdamW: decay of the running means of gradient and squared gradient."""
+    eps: Positive = 1e-8
+    """AdamW: added to the root of the squared gradient's mean."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW: decoupled weight decay."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto uses a GPU if there is one."""
+
+    checkpoint_every: Count = 1_000
+    """Updates between two checkpoints."""
+    keep_last: Count = 3
+    """Number of newest checkpoints to keep."""
+    resume: str = "auto"
+    """auto: from the newest intact checkpoint of the run, if any; none: start anew; or a checkpoint folder."""
+    stop_after: Count | None = None
+    """Save and exit after this update; the schedule stays that of all updates."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainConfig(TrainingOptions):
     """How a network is trained. The defaults are those of SeqDance as published, on 4 GPUs."""
 
     preset: Literal["seqdance", "esmdance", "demo"] = "seqdance"
     """Where the other fields start from."""
     config: File | None = None
-    """Where they start from instead of a preset: config.json of a former run, or a YAML file of fields."""
+    """Instead of a preset: config.json of a former run, or a YAML file of fields."""
     table: File = Path("data/table.csv")
     """Training table: name, modify_seq, source, label."""
     store: File = Path("data/features.h5")
     """Feature store of the entries of the table."""
     loss_weights: Annotated[File, tyro.conf.arg(aliases=["--weights"])] = Path("data/loss_weights.csv")
     """Loss weights: rows properties, columns groups."""
-    output: File = Path("runs/seqdance")
-    """Folder of this run: config.json, log.jsonl, tensorboard, checkpoints."""
     encoder: str | None = None
-    """Weights to start the encoder from, of ESM2, SeqDance or ESMDance: folder, file or Hub id. Without: random."""
+    """Initial weights of the encoder, of ESM2, SeqDance or ESMDance: folder, file or Hub id. Default: random."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Sizes of the network."""
 
@@ -144,48 +176,24 @@ class TrainConfig(Settings):
     """First part of the training."""
     long: Stage = Stage(length=MAX_TOKENS, micro_batch=2, accumulation=16)
     """Second part."""
-    seed: Number = 0
-    """Decides on initial weights, dropout, order and crops."""
-
-    learning_rate: Positive = 1e-4
-    """Peak of the schedule: linear warm-up, linear decay to a tenth at 90 % of the updates, constant."""
     warmup_updates: Number = 2_000
     """Updates of the warm-up."""
-    betas: Betas = (0.9, 0.98)
-    """AdamW: decay of the running means of gradient and squared gradient."""
-    eps: Positive = 1e-8
-    """AdamW: added to the root of the squared gradient's mean."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """AdamW: decoupled weight decay."""
     clip: Positive = 0.5
     """Gradients are clipped to this absolute value, element by element."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the forward pass. auto: fp32 on a CPU, bf16 on a GPU that has it, else fp16 (published; scaled gradients)."""
     tf32: bool = False
-    """Products of fp32 matrices on a GPU in TF32. Those of a bf16 or fp16 forward pass are none."""
+    """Use TF32 for products of fp32 matrices on a GPU. Does not affect bf16 or fp16 forward passes."""
     compile: bool = False
-    """Compile the network before the first update; needs a C++ compiler. Other rounding than without."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes a GPU if there is one."""
+    """Compile the network before the first update; requires a C++ compiler. Rounding differs."""
     sort_by_length: bool = False
-    """Batches of proteins of similar length, in random order: less padding. Otherwise random ones, as published."""
+    """Batches of proteins of similar length, in random order: less padding. Default: random batches, as published."""
     workers: Number | None = None
     """Processes that read the store. Default: 0 on a CPU, up to 4 on a GPU."""
-
     log_every: Count = 20
     """Updates between two lines of the log."""
-    checkpoint_every: Count = 1_000
-    """Updates between two checkpoints."""
-    keep_last: Count = 3
-    """Checkpoints that stay whatever their number."""
     keep_every: Count = 1_000
-    """Older checkpoints stay where their update is a multiple of this."""
-    resume: str = "auto"
-    """auto: go on from the newest whole checkpoint of the run, if any; none: start anew; or a checkpoint folder."""
-    stop_after: Count | None = None
-    """Save and leave after this update; the schedule stays that of all updates."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    """Keep older checkpoints whose update is a multiple of this."""
 
     def __post_init__(self) -> None:
         shorter = self.warmup_updates < 0.9 * self.updates

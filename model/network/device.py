@@ -20,12 +20,12 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.zeros(1, device=found).item()
+        if found.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("PyTorch sees no GPU here")
+        if found != torch.device("cuda"):  # which would take memory of the first GPU in all processes
+            torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = first_line(error)
-        if str(device).startswith("cuda") and not torch.cuda.is_available():
-            reason = "PyTorch sees no GPU here"
-        raise InputError(f"--device {device}: {reason}; use auto, cpu or cuda") from None
+        raise InputError(f"--device {device}: {first_line(error)}; use auto, cpu or cuda") from None
     return found
 
 

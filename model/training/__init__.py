@@ -1,1 +1,1 @@
-"""Training: data, loss, schedule, checkpoints and log."""
+"""Training: the loop, checkpoints, log and processes of all networks; data, loss and schedule of SeqDance."""

@@ -5,8 +5,8 @@
         training.pt                      optimizer, gradient scaler, progress, random states
         manifest.json                    size and SHA-256 of the files
 
-A folder is written under a temporary name, flushed to the disk and renamed. Before a training goes on from a
-checkpoint its files are compared with the manifest.
+A folder is written under a temporary name, flushed to the disk and renamed. Before a training resumes, the files of its
+checkpoint are compared with the manifest.
 """
 
 from __future__ import annotations
@@ -15,33 +15,26 @@ import hashlib
 import json
 import logging
 import os
-import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 
-from data_prepare.errors import InputError
-from model.network.dance import DanceModel, read_config
-from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
+from data_prepare.errors import InputError, reading, require
+from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, write_model
 
 LOGGER: Final = logging.getLogger("seqdance")
 TRAINING_NAME: Final = "training.pt"
 MANIFEST_NAME: Final = "manifest.json"
+CHECKPOINTS: Final = "checkpoints"  # folder of a run
 PREFIX: Final = "update_"
+FILES: Final = (WEIGHTS_NAME, CONFIG_NAME, TRAINING_NAME)
 
 
-class Saved(Protocol):
-    """A network that writes its own files."""
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write model.safetensors and config.json into a folder."""
-
-
-def save_checkpoint(folder: Path, update: int, model: Saved, training: Mapping[str, Any]) -> Path:
-    """Write `folder`/update_N. A folder of that name is replaced.
+def save_checkpoint(folder: Path, update: int, model: Any, training: Mapping[str, Any]) -> Path:
+    """Write `folder`/update_N, and replace one of that name.
 
     Parameters
     ----------
@@ -50,7 +43,7 @@ def save_checkpoint(folder: Path, update: int, model: Saved, training: Mapping[s
     update
         N.
     model
-        The network.
+        The network, with its configuration in `config`.
     training
         Tensors, numbers, strings, lists and dictionaries.
 
@@ -63,12 +56,11 @@ def save_checkpoint(folder: Path, update: int, model: Saved, training: Mapping[s
         shutil.rmtree(rest)
     target = folder / f"{PREFIX}{update}"
     temporary, old = folder / f".{target.name}.tmp", folder / f".{target.name}.old.tmp"
-    model.save_pretrained(temporary)
+    write_model(temporary, model, model.config.to_dict())
     torch.save(dict(training), temporary / TRAINING_NAME)
-    files = [temporary / name for name in (WEIGHTS_NAME, CONFIG_NAME, TRAINING_NAME)]
-    manifest = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+    manifest = {name: {"bytes": size, "sha256": digest} for name, size, digest in _contents(temporary)}
     (temporary / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n")
-    for path in (*files, temporary / MANIFEST_NAME, temporary):
+    for path in (*temporary.iterdir(), temporary):
         _flush(path)
     if target.exists():
         target.rename(old)
@@ -78,38 +70,11 @@ def save_checkpoint(folder: Path, update: int, model: Saved, training: Mapping[s
     return target
 
 
-def load_checkpoint(checkpoint: Path, model: DanceModel) -> dict[str, Any]:
-    """Put the weights of a checkpoint into a model of the same configuration; return its training state.
-
-    Raises
-    ------
-    InputError
-        A file is missing or cannot be read, or the weights are those of another configuration.
-    """
-    # dropout and tiles may change from one run to the next, the sizes may not
-    saved = read_config(checkpoint / CONFIG_NAME)
-    if (saved.heads, saved.freeze_encoder) != (model.config.heads, model.config.freeze_encoder):
-        raise InputError(
-            f"{checkpoint}: the model there has other heads or freezes other weights; use its configuration"
-        )
-    try:
-        model.load_state_dict(read_weights(checkpoint / WEIGHTS_NAME))
-    except InputError as error:
-        raise InputError(f"{checkpoint}: {error}") from None
-    return read_training(checkpoint)
-
-
 def read_training(checkpoint: Path) -> dict[str, Any]:
     """Training state of a checkpoint, on the CPU; only plain data and tensors are unpickled."""
     path = checkpoint / TRAINING_NAME
-    try:
+    with reading(path, f"the training state of a folder {PREFIX}N", "resume from an earlier checkpoint"):
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; a training goes on from a folder {PREFIX}N of an earlier run"
-        ) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not a training state ({type(error).__name__}); take an earlier checkpoint") from None
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -119,7 +84,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint, None if there is none; a line names each damaged one that is passed over."""
+    """The newest intact checkpoint, None if there is none; a warning names each damaged one that is skipped."""
     for checkpoint in reversed(checkpoints(folder)):
         try:
             verify(checkpoint)
@@ -131,29 +96,22 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def verify(checkpoint: Path) -> None:
-    """Compare a checkpoint with its manifest.
-
-    Raises
-    ------
-    InputError
-        A file is missing or has other bytes than were written.
-    """
+    """Compare a checkpoint with its manifest; InputError if a file is missing or damaged."""
     try:
         manifest = json.loads((checkpoint / MANIFEST_NAME).read_text())
-        for name in (WEIGHTS_NAME, CONFIG_NAME, TRAINING_NAME):
-            size = (checkpoint / name).stat().st_size
-            if size != manifest[name]["bytes"] or _sha256(checkpoint / name) != manifest[name]["sha256"]:
-                raise InputError(f"{checkpoint}: {name} is damaged")
+        written = {name: (manifest[name]["bytes"], manifest[name]["sha256"]) for name in FILES}
+        damaged = [name for name, *found in _contents(checkpoint) if tuple(found) != written[name]]
     except FileNotFoundError as error:
         raise InputError(f"{checkpoint}: {Path(error.filename).name} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        raise InputError(f"{checkpoint}: {MANIFEST_NAME} is damaged") from None
+    except (ValueError, KeyError, TypeError):
+        damaged = [MANIFEST_NAME]
+    require(not damaged, f"{checkpoint}: {', '.join(damaged)} is damaged")
 
 
-def remove_old(folder: Path, keep_last: int, keep_every: int) -> None:
+def remove_old(folder: Path, keep_last: int, keep_every: int | None) -> None:
     """Remove checkpoints, except the newest `keep_last` and those whose update is a multiple of `keep_every`."""
     for checkpoint in checkpoints(folder)[:-keep_last]:
-        if _update(checkpoint) % keep_every:
+        if keep_every is None or _update(checkpoint) % keep_every:
             shutil.rmtree(checkpoint)
 
 
@@ -161,9 +119,12 @@ def _update(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(PREFIX))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _contents(checkpoint: Path) -> Iterator[tuple[str, int, str]]:
+    """Name, size and SHA-256 of the files of a checkpoint."""
+    for name in FILES:
+        with (checkpoint / name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        yield name, (checkpoint / name).stat().st_size, digest
 
 
 def _flush(path: Path) -> None:
@@ -181,25 +142,22 @@ def choose_checkpoint(output: Path, resume: str) -> Path | None:
     Raises
     ------
     InputError
-        The checkpoint is damaged, or the run holds others that the training would not go on from.
+        The checkpoint is damaged, or the run has others that the training would not continue.
     """
-    folder = output / "checkpoints"
+    folder = output / CHECKPOINTS
     held = checkpoints(folder)
     if resume == "auto":
         found = newest_checkpoint(folder)
-        if held and found is None:
-            raise InputError(
-                f"{folder}: no whole checkpoint; give another --output, or --resume with a whole one of another run"
-            )
+        remedy = "give another --output, or --resume with an intact one of another run"
+        require(found or not held, f"{folder}: no intact checkpoint; {remedy}")
         return found
     if resume == "none":
-        if held:
-            raise InputError(f"{output} holds checkpoints; give another --output, or --resume auto to go on")
+        require(not held, f"{output} holds checkpoints; give another --output, or --resume auto to continue")
         return None
     checkpoint = Path(resume)
     verify(checkpoint)
-    if held and held[-1].resolve() != checkpoint.resolve():
-        raise InputError(
-            f"{output} holds {held[-1].name}, going on from {checkpoint} would leave it; give another --output"
-        )
+    require(
+        not held or held[-1].resolve() == checkpoint.resolve(),
+        f"{output} holds other checkpoints than {checkpoint}; give another --output to resume from it",
+    )
     return checkpoint

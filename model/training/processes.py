@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.distributed import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, require
+from model.network.device import choose_device
 
 LOGGER: Final = logging.getLogger("seqdance")
 T = TypeVar("T")
@@ -32,7 +33,7 @@ class Process:
     processes: int = 1
 
     def first(self, action: Callable[[], T]) -> T:
-        """Run `action` on rank 0 and give its result to all. On `InputError` all leave and rank 0 tells why."""
+        """Run `action` on rank 0 and return its result on all. On `InputError` all exit; rank 0 prints the message."""
         result: list[Any] = [None, False]
         if self.rank == 0:
             try:
@@ -63,13 +64,13 @@ class Process:
         return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `random_state`."""
+        """Continue from a `random_state`."""
         torch.set_rng_state(state["cpu"])
         if self.device.type == "cuda" and state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"], self.device)
 
     def seed_dropout(self, seed: int, update: int) -> None:
-        """Begin dropout anew at an update, on each rank differently."""
+        """Seed dropout at an update, on each rank differently."""
         torch.manual_seed(int(np.random.SeedSequence([seed, self.rank, update]).generate_state(1, np.uint64)[0]))
 
     def any(self, flag: bool) -> bool:
@@ -83,16 +84,12 @@ class Process:
 
 def start_process(choice: str) -> Process:
     """Join the processes that torchrun started, if it did; `choice` of the device is auto, cpu or cuda."""
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: PyTorch sees no GPU here; use --device cpu")
-    gpu = choice != "cpu" and torch.cuda.is_available()
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    if gpu and local >= torch.cuda.device_count():
-        raise InputError(
-            f"{local + 1} processes need as many GPUs, there are {torch.cuda.device_count()}; lower --nproc_per_node"
-        )
-    device = torch.device("cuda", local) if gpu else torch.device("cpu")
+    device = choose_device(choice)
+    gpu = device.type == "cuda"
     if gpu:
+        local, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        require(local < gpus, f"{local + 1} processes need as many GPUs, there are {gpus}; lower --nproc_per_node")
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if "RANK" not in os.environ:
         return Process(device)
@@ -101,15 +98,16 @@ def start_process(choice: str) -> Process:
         "cpu:gloo,cuda:nccl" if gpu else "gloo", store=PrefixStore(attempt(), store), rank=rank, world_size=processes
     )
     if dist.get_rank():
-        LOGGER.setLevel(logging.ERROR)  # rank 0 tells for all
+        LOGGER.setLevel(logging.ERROR)  # rank 0 prints warnings
     return Process(device, dist.get_rank(), dist.get_world_size())
 
 
 def attempt() -> str:
-    """Where in torchrun's store the processes of this start meet.
+    """Prefix in torchrun's store under which the processes of this start meet.
 
-    The store outlives them when torchrun starts them again, with the addresses of those before. Only on a single node
-    all processes know which start it is; on several nodes TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives a new store.
+    When torchrun restarts the processes, the store still holds the addresses of the old ones. Only on a single node
+    does every process know the number of the start; on several nodes TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives a new
+    store.
     """
     single_node = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
     return f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if single_node else 0}"

@@ -1,0 +1,87 @@
+"""Losses and gradient norms of SeqDance between two lines of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from data_prepare.errors import InputError
+from data_prepare.properties import GROUPS, properties_of_group
+from model.training.data import Batch
+from model.training.processes import Process
+from model.training.run_log import GRADIENT_NORM
+
+
+class LossRecord:
+    """Sums since the last line of the log. They stay on the device until a line is written."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.tokens = 0  # of this process
+        self._unchecked: list[tuple[Tensor, str, tuple[str, ...]]] = []  # loss, group, names of each backward pass
+        self._clear()
+
+    def _clear(self) -> None:
+        device = self.process.device
+        self.sums = {group: torch.zeros(len(properties_of_group(group)) + 1, device=device) for group in GROUPS}
+        self.backwards = 0  # of all groups together
+        self.norms = torch.zeros(2, device=device)  # sum, number
+
+    def add(self, batch: Batch, losses: Mapping[str, Tensor]) -> None:
+        """Add the losses of one backward pass."""
+        names = (*properties_of_group(batch.group), "loss")
+        self.sums[batch.group] += torch.stack([losses[name].detach() for name in names])
+        self.backwards += 1
+        self._unchecked.append((losses["loss"].detach(), batch.group, batch.names))
+
+    def add_norm(self, norm: Tensor) -> None:
+        """Add the gradient norm of an update; one that is not finite (fp16 skips that update) does not count."""
+        finite = norm.isfinite()
+        self.norms += torch.stack([torch.where(finite, norm, 0.0), finite.to(norm.dtype)])
+
+    def check(self) -> None:
+        """Raise InputError if a loss since the last check is not finite; the line names the first such batch."""
+        if not self._unchecked:  # on all ranks, as they check together
+            return
+        finite = torch.stack([loss for loss, _, _ in self._unchecked]).isfinite().tolist()
+        first = finite.index(False) if not all(finite) else len(finite)
+        bad = [self._unchecked[first][1:]] if first < len(finite) else []
+        self._unchecked.clear()
+        _, bad = min(self.process.gather((first, bad)), key=lambda found: found[0])
+        if bad:
+            self.process.first(lambda: _raise_not_finite(*bad[0]))
+
+    def means(self) -> dict[str, float | None]:
+        """Means since the last call: `<group>_<property>` and `<group>_loss` over backward passes and ranks, and the
+        gradient norm over updates (None if there was no finite one).
+        """
+        sums = torch.cat([*(self.sums[group] for group in GROUPS), self.norms]).cpu()
+        if self.process.processes > 1:
+            dist.all_reduce(sums)
+        names = [f"{group}_{name}" for group in GROUPS for name in (*properties_of_group(group), "loss")]
+        values = (sums[:-2] * len(GROUPS) / self.backwards / self.process.processes).tolist()
+        total, number = sums[-2:].tolist()
+        self._clear()
+        return dict(zip(names, values, strict=True)) | {GRADIENT_NORM: total / number if number else None}
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        sums = {group: total.cpu() for group, total in self.sums.items()}
+        return {"sums": sums, "backwards": self.backwards, "norms": self.norms.cpu()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""
+        self.sums = {group: state["sums"][group].to(self.process.device) for group in GROUPS}
+        self.backwards = state["backwards"]
+        self.norms = state["norms"].to(self.process.device)
+
+
+def _raise_not_finite(group: str, names: Sequence[str]) -> None:
+    raise InputError(
+        f"the loss of a batch of {group} is not finite; its entries are {', '.join(names)}: check their features, "
+        "lower --learning-rate or use --precision bf16 or fp32"
+    )
