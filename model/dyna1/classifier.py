@@ -8,82 +8,52 @@ Source: Wayment-Steele, El Nesr et al., Nature 2026 (doi 10.1038/s41586-026-1098
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from data_prepare.errors import InputError
+from data_prepare.command_line import Settings
+from data_prepare.errors import require
+from model.config import STRICT, Count, Fraction
 
 LAYER_NORM_EPS: Final = 1e-12  # of the two around the encoder; those inside keep PyTorch's
 PRIOR: Final = 0.05  # assumed share of exchanging residues
 PRIOR_LOGIT: Final = math.log(PRIOR / (1 - PRIOR))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dyna1Config:
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Dyna1Config(Settings):
     """Sizes and behaviour of a classifier."""
 
-    width: int
-    """Width of the residue embeddings it reads; with pair channels, of what its front makes of them."""
-    layers: int = 12
+    width: Count
+    """Width of the residue embeddings; with pair channels, of those that its front gathers from the pairs."""
+    layers: Count = 12
     """Transformer layers."""
-    heads: int
+    heads: Count
     """Attention heads per layer; no tensor shows them."""
-    feed_forward: int = 2048
+    feed_forward: Count = 2048
     """Width inside the feed-forward sublayers."""
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
     """Dropout in the transformer layers while training."""
-    pair_channels: int | None = None
+    pair_channels: Count | None = None
     """Channels of the pair representation, if it reads pairs (L, L, channels) instead of embeddings (L, width)."""
     embedder: str | None = None
     """Fingerprint of the embedder that it was trained on; None if unknown."""
 
-    def check(self) -> None:
-        """See that the values go together; InputError if they do not. A classifier calls it when it is made."""
-        for name in ("width", "layers", "heads", "feed_forward", *(("pair_channels",) if self.pair_channels else ())):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"Dyna-1 configuration: {name} is {value!r}, it must be a whole number of at least 1")
-        if self.width % self.heads:
-            raise InputError(f"Dyna-1 configuration: width {self.width} is no multiple of {self.heads} heads")
-        if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise InputError(f"Dyna-1 configuration: dropout is {self.dropout!r}, it must be at least 0 and below 1")
-        if self.pair_channels and self.width % self.pair_channels:
-            raise InputError(
-                f"Dyna-1 configuration: width {self.width} is no multiple of {self.pair_channels} pair channels"
-            )
-        if self.embedder is not None and not isinstance(self.embedder, str):
-            raise InputError(f"Dyna-1 configuration: embedder is {self.embedder!r}, it must be a text or null")
+    def __post_init__(self) -> None:
+        for name, parts in (("heads", self.heads), ("pair channels", self.pair_channels or 1)):
+            require(self.width % parts == 0, f"width {self.width} is not a multiple of {parts} {name}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary, as it is written to config.json."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Configuration from the content of a config.json.
-
-        Raises
-        ------
-        InputError
-            A name is unknown or missing, or a value cannot be used.
-        """
-        fields = {field.name: field.default for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - set(fields)):
-            raise InputError(f"Dyna-1 configuration: unknown entries {', '.join(unknown)}; remove them")
-        needed = [name for name, default in fields.items() if default is dataclasses.MISSING]
-        if missing := [name for name in needed if name not in values]:
-            raise InputError(f"Dyna-1 configuration: {', '.join(missing)} is missing; add it")
-        config = cls(**values)
-        config.check()
-        return config
+        return asdict(self)
 
 
 # the published classifiers, and one on embeddings of SeqDance or ESMDance
@@ -144,7 +114,6 @@ class Classifier(nn.Module):
 
     def __init__(self, config: Dyna1Config) -> None:
         super().__init__()
-        config.check()
         self.config = config
         self.classifier = Head(config)
         if config.pair_channels:

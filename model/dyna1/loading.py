@@ -57,7 +57,7 @@ def load_dyna1(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
     weights, config = find_weights(path_or_hub_id, (WEIGHTS_NAME, *PUBLISHED_NAMES))
     state = {name: v.float() for name, v in read_weights(weights).items() if not name.startswith(LANGUAGE_MODEL)}
     with named(f"{weights} with its {CONFIG_NAME}" if config else weights):
-        model = Classifier(Dyna1Config.from_dict(read_json(config)) if config else infer_config(state))
+        model = Classifier(Dyna1Config(**read_json(config)) if config else infer_config(state))
         check_entries(model, state, "weights of Dyna-1")
     model.load_state_dict(state)
     return model.to(choose_device(device)).eval()

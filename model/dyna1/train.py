@@ -5,53 +5,46 @@
 
 The loss of an update is the sum of the binary cross-entropies of its evaluated residues over their number, of all
 processes together. After each epoch the AUROC over the residues of the validation proteins is measured; the best
-weights so far are in `best/`, which `load_dyna1` reads. A training that was stopped or killed goes on as if it had not
-been (`--resume auto`, the default). SIGTERM or SIGUSR1 to any process: save after the current update and leave.
+weights so far are in `best/`, which `load_dyna1` reads. The loop is `model.training.loop`.
 
 Numbers of the presets: Wayment-Steele, El Nesr et al., Nature 2026 (doi 10.1038/s41586-026-10989-4).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
-import os
 import sys
-import time
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import torch
-import tyro
-from torch import Tensor, nn
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.nn.parallel import DistributedDataParallel
 
-from data_prepare.errors import InputError, run_command
+from data_prepare.errors import require
 from data_prepare.files import write_text
 from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments
 from data_prepare.nmr.splits import VALIDATION_FRACTION, train_and_validation
+from model.config import STRICT, Betas, Count, File, Positive, TrainingOptions
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
-from model.dyna1.data import (
-    AnnotatedProtein,
-    ClusterSampler,
-    ReadEmbedding,
-    annotated_proteins,
-    fingerprint_of,
-)
+from model.dyna1.data import AnnotatedProtein, ClusterSampler, ProteinBatch, annotated_proteins, fingerprint_of
 from model.dyna1.evaluate import logits_of
 from model.dyna1.loading import load_dyna1, save_dyna1
 from model.dyna1.metrics import pooled
 from model.dyna1.sources import open_embeddings
 from model.evaluation.metrics import auroc
-from model.training.checkpoint import choose_checkpoint, read_training, remove_old, save_checkpoint
-from model.training.processes import Process, StopSignal, run_process
+from model.network.device import autocast
+from model.training.checkpoint import choose_checkpoint
+from model.training.loop import Trainer, parse_training, run_training
+from model.training.processes import Process, run_process
 from model.training.run_log import PEAK_MEMORY, RunLog, peak_memory
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -59,80 +52,47 @@ BEST: Final = "best"  # folder of the weights with the best validation AUROC
 Preset = Literal["esm3", "esm2", "onehot", "seqdance", "af2"]
 
 
-@dataclass(frozen=True)
-class Dyna1TrainConfig:
+@dataclass(frozen=True, config=STRICT)
+class Dyna1TrainConfig(TrainingOptions):
     """How a classifier is trained. The defaults are those of the one-hot baseline as published."""
 
     preset: Preset = "onehot"
     """Where the other fields start from."""
-    table: Path = Path("data/dyna1_labels.csv")
+    table: File = Path("data/dyna1_labels.csv")
     """Labels to train on: entry_ID, sequence, label, source, cluster."""
-    validation: Path | None = None
-    """Labels to choose the weights by. Default: some of the clusters of --table."""
-    validation_fraction: float = VALIDATION_FRACTION
-    """Without --validation: share of the proteins whose clusters are held out."""
+    validation: File | None = None
+    """Labels of the validation proteins. Default: some of the clusters of --table."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
+    """Without --validation: fraction of the proteins whose clusters are held out."""
     embedder: str = "onehot"
     """Frozen model: onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER or cache:FILE.h5."""
-    cache: Path | None = None
-    """Where the embeddings of a language model are kept, each computed once. Default: embeddings.h5 in --output."""
-    output: Path = Path("runs/dyna1_onehot")
+    cache: File | None = None
+    """File of the embeddings of a language model, each computed once. Default: embeddings.h5 in --output."""
+    output: File = Path("runs/dyna1_onehot")
     """Folder of this run: config.json, log.jsonl, tensorboard, checkpoints, best."""
     model: Dyna1Config = field(default_factory=lambda: PRESETS["onehot"])
     """Sizes of the classifier."""
 
-    epochs: int = 500
-    """Passes over the sequence clusters, each of which sends one random member."""
-    batch: int = 16
+    epochs: Count = 500
+    """Passes over the sequence clusters, each of which contributes one random member."""
+    batch: Count = 16
     """Proteins of an update, of all processes together."""
-    accumulation: int = 1
+    accumulation: Count = 1
     """Parts, of similar length, of a process's proteins of an update: less memory and padding, the same gradient."""
-    crop: int = 367
+    crop: Count = 367
     """Longer proteins are cut to a random window of this length."""
-    learning_rate: float = 1e-6
-    """The same at all updates."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    learning_rate: Positive = 1e-6
+    """The same for all updates."""
+    betas: Betas = (0.9, 0.999)
     """AdamW: decay of the running means of gradient and squared gradient."""
-    eps: float = 1e-8
-    """AdamW: added to the root of the squared gradient's mean."""
-    weight_decay: float = 0.01
-    """AdamW: decoupled weight decay."""
-    patience: int | None = None
+    patience: Count | None = None
     """Stop after this many epochs without a better validation AUROC. Default: only after the last epoch."""
-    seed: int = 0
-    """Decides on the validation clusters, initial weights, dropout, order and crops."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the forward pass. bf16 is faster on a GPU; weights, optimizer and loss stay fp32."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes a GPU if there is one."""
-
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Updates between two checkpoints."""
-    keep_last: int = 2
-    """Checkpoints that stay."""
-    resume: str = "auto"
-    """auto: go on from the newest whole checkpoint of the run, if any; none: start anew; or a checkpoint folder."""
-    stop_after: int | None = None
-    """Save and leave after this update."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-    def check(self) -> None:
-        """See that the values can be used; InputError if they cannot."""
-        self.model.check()
-        counts = ("epochs", "batch", "accumulation", "crop", "checkpoint_every", "keep_last", "patience", "stop_after")
-        for name in counts:
-            value = getattr(self, name)
-            self._check(value is None or value >= 1, name, "at least 1")
-        for name in ("learning_rate", "eps"):
-            self._check(getattr(self, name) > 0, name, "above 0")
-        self._check(self.seed >= 0, "seed", "at least 0")
-        self._check(self.weight_decay >= 0, "weight_decay", "at least 0")
-        self._check(all(0 <= beta < 1 for beta in self.betas), "betas", "at least 0 and below 1")
-        self._check(0 < self.validation_fraction < 1, "validation_fraction", "above 0 and below 1")
-
-    def _check(self, holds: bool, name: str, expected: str) -> None:
-        if not holds:
-            raise InputError(f"Dyna-1 training: {name} is {getattr(self, name)!r}, it must be {expected}")
+    keep_last: Count = 2
+    """Number of newest checkpoints to keep."""
 
 
 def _preset(preset: Preset, embedder: str, **changes: Any) -> Dyna1TrainConfig:
@@ -141,54 +101,139 @@ def _preset(preset: Preset, embedder: str, **changes: Any) -> Dyna1TrainConfig:
 
 
 TRAIN_PRESETS: Final[dict[str, Dyna1TrainConfig]] = {
+    "onehot": Dyna1TrainConfig(),
     "esm3": _preset("esm3", "esm3"),
     "esm2": _preset("esm2", "esm2"),
-    "onehot": Dyna1TrainConfig(),
     "seqdance": _preset("seqdance", "dance:ChaoHou/SeqDance"),
     "af2": _preset("af2", "af2:data/af2_pairs", crop=400, learning_rate=1e-5, accumulation=4),
 }
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A classifier as `save_checkpoint` takes it."""
+class EpochLoss:
+    """Sum of the losses of this process in the current epoch, and number of evaluated residues; on the device."""
 
-    model: Classifier
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.sums = torch.zeros(2, dtype=torch.float64, device=process.device)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write model.safetensors and config.json into a folder."""
-        save_dyna1(self.model, folder)
+    def add(self, loss: Tensor, residues: Tensor) -> None:
+        """Add those of a micro-batch."""
+        self.sums.add_(torch.stack([loss.detach().double(), residues.double()]))
+
+    def mean(self) -> float:
+        """Mean over the residues of all processes; InputError on all ranks if it is not finite."""
+        total, number = torch.stack(self.process.gather(self.sums.cpu())).sum(dim=0).tolist()
+        remedy = "lower --learning-rate or check the embeddings"
+        self.process.first(lambda: require(math.isfinite(total), f"the loss is not finite; {remedy}"))
+        return total / max(number, 1)
+
+    def check(self) -> None:
+        """See `model.training.loop.Losses`."""
+        self.mean()
+
+    def state(self) -> Tensor:
+        """See `model.training.loop.Losses`."""
+        return self.sums.cpu()
+
+    def load(self, state: Tensor) -> None:
+        """See `model.training.loop.Losses`."""
+        self.sums.copy_(state)
 
 
-@dataclass
-class Progress:
-    """Where the training is."""
+class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
+    """Training of a classifier on some proteins, validated on others."""
 
-    update: int = 0  # updates done
-    best_epoch: int = 0  # epochs done when the validation AUROC was best; 0: before the first
-    best_auroc: float = -math.inf
+    progress = ("update", "best_epoch", "best_auroc")
+    losses: EpochLoss
 
-    def finished(self, config: Dyna1TrainConfig, updates_of_epoch: int) -> bool:
-        """Whether the last epoch or update is done, or `patience` epochs brought nothing better."""
-        epochs = self.update // updates_of_epoch
-        patience = config.epochs if config.patience is None else config.patience
+    def __init__(
+        self,
+        config: Dyna1TrainConfig,
+        process: Process,
+        proteins: list[AnnotatedProtein],
+        validation: list[AnnotatedProtein],
+    ) -> None:
+        cache = config.cache or config.output / "embeddings.h5"
+        embeddings = open_embeddings(config.embedder, cache, [*proteins, *validation], process)
+        channels = config.model.pair_channels
+        require(
+            (embeddings.reads_pairs, embeddings.width) == (bool(channels), channels or config.model.width),
+            f"--embedder {config.embedder}: {'pairs' if embeddings.reads_pairs else 'embeddings'} of width "
+            f"{embeddings.width} do not fit the classifier (width {config.model.width}, pair channels {channels}); "
+            "adapt --preset or --model.width",
+        )
+        self.read, self.validation = embeddings.read, validation
+        self.sampler = ClusterSampler(proteins, config.seed, config.batch, config.crop)
+        torch.manual_seed(config.seed)
+        model = Classifier(replace(config.model, embedder=embeddings.fingerprint))
+        digests = {"data": self.sampler.fingerprint(), "validation": fingerprint_of(validation)}
+        super().__init__(config, process, model, config.precision, EpochLoss(process), digests)
+        self.best_epoch, self.best_auroc = 0, -math.inf  # epochs done when the validation AUROC was best
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self.update // self.sampler.updates
+
+    def finished(self) -> bool:
+        """Whether the last epoch or update is done, or `patience` epochs brought no better AUROC."""
+        config = self.config
         stopped = config.stop_after is not None and self.update >= config.stop_after
-        return stopped or epochs >= config.epochs or epochs - self.best_epoch >= patience
+        waited = self.epoch - self.best_epoch >= (config.patience or config.epochs)
+        return stopped or waited or self.epoch >= config.epochs
 
+    def micro_batches(self) -> Sequence[Callable[[], ProteinBatch]]:
+        """See `Trainer`."""
+        update, process = self.update - 1, self.process
+        self.evaluated = max(self.sampler.evaluated(update), 1)  # of all processes, which know each other's labels
+        shares = self.sampler.shares(update, process.rank, process.processes, self.config.accumulation)
+        return [partial(self.sampler.load, share, self.read) for share in shares]
 
-@dataclass(frozen=True)
-class Training:
-    """What an update works on."""
+    def loss(self, batch: ProteinBatch) -> Tensor:
+        """See `Trainer`."""
+        batch = batch.to(self.process.device)
+        with autocast(self.process.device, self.precision):
+            logits = self.network(batch.embedding, batch.padding)  # (B, L)
+        loss = sum_of_losses(logits, batch.target)
+        self.losses.add(loss, (batch.target != NOT_EVALUATED).sum())
+        return loss * self.process.processes / self.evaluated  # the exchange takes the mean over processes
 
-    config: Dyna1TrainConfig
-    process: Process
-    data: ClusterSampler
-    validation: list[AnnotatedProtein]
-    read: ReadEmbedding
-    model: Classifier
-    network: nn.Module  # the model, or its distributed form
-    optimizer: torch.optim.AdamW
-    losses: Tensor  # (2,) float64 on the device: sum of the losses of this process in this epoch, residues
+    def log_update(self, log: RunLog) -> None:
+        """After an epoch: measure the validation proteins and keep the weights if they are the best so far."""
+        if self.update % self.sampler.updates:
+            return
+        loss = self.losses.mean()
+        self.losses.sums.zero_()
+        validation_loss, score = self.validate()
+        if score > self.best_auroc:
+            self.best_epoch, self.best_auroc = self.epoch, score
+            if self.process.rank == 0:
+                save_dyna1(self.model, self.config.output / BEST)
+                best = {"epoch": self.epoch, "update": self.update, "validation_auroc": score}
+                write_text(self.config.output / BEST / "validation.json", json.dumps(best, indent=2) + "\n")
+        memory = max(self.process.gather(peak_memory(self.process.device)))
+        line: dict[str, float | None] = {"n_epoch": self.epoch, "n_update": self.update}
+        line |= {"Learning Rate": self.learning_rate(), "loss": loss, "validation_loss": validation_loss}
+        line |= {"validation_auroc": score, "best_auroc": self.best_auroc, PEAK_MEMORY: memory}
+        line["Epoch time"], _ = log.lap(self.update)
+        log.append(line, {"auroc": f"{score:.3f}"})
+
+    def validate(self) -> tuple[float, float]:
+        """Mean loss and AUROC over the evaluated residues of all validation proteins, whole."""
+        process, config = self.process, self.config
+        own = self.validation[process.rank :: process.processes]
+        parts = process.gather(logits_of(self.model, own, self.read, config.batch, config.precision))
+        self.network.train()
+        logits = {name: row for part in parts for name, row in part.items()}
+        target, score = pooled({protein.name: protein.target for protein in self.validation}, logits)
+        return float(np.mean(np.logaddexp(0, score) - target * score)), auroc(target, score)
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """See `Trainer`."""
+        saved = load_dyna1(checkpoint, "cpu")
+        same = saved.config == self.model.config
+        require(same, f"{checkpoint}: made with another classifier or embedder; resume with the same ones")
+        self.model.load_state_dict(saved.state_dict())
 
 
 def train(config: Dyna1TrainConfig, process: Process) -> None:
@@ -197,51 +242,13 @@ def train(config: Dyna1TrainConfig, process: Process) -> None:
     Raises
     ------
     InputError
-        Configuration, data or checkpoint cannot be used, or a loss is not finite.
+        Data or checkpoint cannot be used, or a loss is not finite.
     """
-    process.first(config.check)
     proteins, validation = process.first(lambda: open_labels(config))
     checkpoint = process.first(lambda: choose_checkpoint(config.output, config.resume))
-    training = prepare(config, process, proteins, validation)
-    progress = resume(training, checkpoint)
-    data = training.data
-    started = time.perf_counter()
-
-    with (
-        StopSignal() as signalled,
-        RunLog(config, process, config.precision, progress.update, config.epochs * data.updates) as log,
-    ):
-        while not progress.finished(config, data.updates):
-            accumulate_gradients(training, progress.update)
-            training.optimizer.step()
-            progress.update += 1
-            log.advance()
-            if progress.update % data.updates == 0:
-                line = finish_epoch(training, progress)
-                seconds, started = time.perf_counter() - started, time.perf_counter()
-                log.append(line | {"Epoch time": seconds}, {"auroc": f"{line['validation_auroc']:.3f}"})
-            stop = process.any(signalled.caught) or progress.finished(config, data.updates)
-            if stop or progress.update % config.checkpoint_every == 0:
-                save(training, progress)
-            if stop:
-                break
-
-
-def accumulate_gradients(training: Training, update: int) -> None:
-    """Gradients of an update; processes exchange them in the last backward pass."""
-    training.optimizer.zero_grad(set_to_none=True)
-    process = training.process
-    number = max(training.data.evaluated(update), 1)  # of all processes, which know each other's labels
-    shares = training.data.shares(update, process.rank, process.processes, training.config.accumulation)
-    for place, share in enumerate(shares, start=1):
-        batch = training.data.load(share, training.read).to(process.device)
-        alone = place < len(shares) and isinstance(training.network, DistributedDataParallel)
-        with training.network.no_sync() if alone else nullcontext():  # type: ignore[operator]
-            with torch.autocast(process.device.type, torch.bfloat16, enabled=training.config.precision == "bf16"):
-                logits = training.network(batch.embedding, batch.padding)  # (B, L)
-            loss = sum_of_losses(logits, batch.target)
-            (loss * process.processes / number).backward()  # the exchange takes the mean over processes
-        training.losses.add_(torch.stack([loss.detach().double(), (batch.target != NOT_EVALUATED).sum().double()]))
+    trainer = Dyna1Trainer(config, process, proteins, validation)
+    trainer.resume(checkpoint)
+    trainer.fit(config.epochs * trainer.sampler.updates)
 
 
 def sum_of_losses(logits: Tensor, target: Tensor) -> Tensor:
@@ -259,53 +266,6 @@ def sum_of_losses(logits: Tensor, target: Tensor) -> Tensor:
     )
 
 
-def finish_epoch(training: Training, progress: Progress) -> dict[str, float | None]:
-    """Measure the validation proteins, keep the weights if they are the best so far, return the line of the log."""
-    loss = mean_loss(training)
-    validation_loss, score = validate(training)
-    epoch = progress.update // training.data.updates
-    if score > progress.best_auroc:
-        progress.best_epoch, progress.best_auroc = epoch, score
-        if training.process.rank == 0:
-            save_best(training, progress)
-    memory = max(training.process.gather(peak_memory(training.process.device)))
-    return {
-        "n_epoch": epoch,
-        "n_update": progress.update,
-        "Learning Rate": training.config.learning_rate,
-        "loss": loss,
-        "validation_loss": validation_loss,
-        "validation_auroc": score,
-        "best_auroc": progress.best_auroc,
-        PEAK_MEMORY: memory,
-    }
-
-
-def mean_loss(training: Training) -> float:
-    """Mean over the residues of the epoch, of all processes; the count starts again."""
-    total, number = torch.stack(training.process.gather(training.losses.cpu())).sum(dim=0).tolist()
-    training.losses.zero_()
-    loss = total / max(number, 1)
-    training.process.first(lambda: _check_finite(loss))
-    return loss
-
-
-def _check_finite(loss: float) -> None:
-    if not math.isfinite(loss):
-        raise InputError("the loss is not finite; lower --learning-rate or look at the embeddings")
-
-
-def validate(training: Training) -> tuple[float, float]:
-    """Mean loss and AUROC over the evaluated residues of all validation proteins, whole."""
-    process, config = training.process, training.config
-    own = training.validation[process.rank :: process.processes]
-    parts = process.gather(logits_of(training.model, own, training.read, config.batch, config.precision))
-    training.network.train()
-    logits = {name: row for part in parts for name, row in part.items()}
-    target, score = pooled({protein.name: protein.target for protein in training.validation}, logits)
-    return float(np.mean(np.logaddexp(0, score) - target * score)), auroc(target, score)
-
-
 def open_labels(config: Dyna1TrainConfig) -> tuple[list[AnnotatedProtein], list[AnnotatedProtein]]:
     """Proteins to train on and those to validate on.
 
@@ -315,138 +275,29 @@ def open_labels(config: Dyna1TrainConfig) -> tuple[list[AnnotatedProtein], list[
         A table cannot be used, the two share an entry, or the validation AUROC does not exist.
     """
     for option, path in (("--table", config.table), ("--validation", config.validation)):
-        if path is not None and not path.is_file():
-            raise InputError(f"no such file: {option} {path}; `seqdance dyna1 labels` makes tables of labels")
+        found = path is None or path.is_file()
+        require(found, f"no such file: {option} {path}; `seqdance dyna1 labels` makes tables of labels")
     table = read_assignments(config.table)
     if config.validation is None:
         if (table["cluster"] == "").all():
-            remedy = "seqdance dyna1 labels split adds them"
-            LOGGER.warning(
-                "warning: %s has no clusters: validation may hold similar proteins; %s", config.table, remedy
-            )
+            risk = "validation may hold similar proteins; seqdance dyna1 labels split adds clusters"
+            LOGGER.warning("warning: %s has no clusters: %s", config.table, risk)
         table, held_out = train_and_validation(table, config.validation_fraction, config.seed)
     else:
         held_out = read_assignments(config.validation)
     train = annotated_proteins(table, str(config.table))
     validation = annotated_proteins(held_out, str(config.validation or config.table))
-    shared = {protein.name for protein in train} & {protein.name for protein in validation}
-    if shared:
-        raise InputError(f"{config.validation}: {min(shared)} is in {config.table} too; take it out of one of them")
+    shared = sorted({protein.name for protein in train} & {protein.name for protein in validation})
+    require(not shared, f"{config.validation}: {shared[:1]} also in {config.table}; remove it from one of them")
     target = np.concatenate([protein.target for protein in validation])
-    if not (target == 1).any() or not (target == 0).any():
-        raise InputError(f"{len(validation)} validation proteins lack positives or negatives; hold out more of them")
+    both = (target == 1).any() and (target == 0).any()
+    require(both, f"{len(validation)} validation proteins lack positives or negatives; hold out more of them")
     return train, validation
-
-
-def prepare(
-    config: Dyna1TrainConfig, process: Process, proteins: list[AnnotatedProtein], validation: list[AnnotatedProtein]
-) -> Training:
-    """Embeddings, classifier with random weights, and optimizer."""
-    cache = config.cache or config.output / "embeddings.h5"
-    embeddings = open_embeddings(config.embedder, cache, [*proteins, *validation], process)
-    expected = config.model.pair_channels or config.model.width
-    if embeddings.reads_pairs != bool(config.model.pair_channels) or embeddings.width != expected:
-        kind = "pairs" if embeddings.reads_pairs else "embeddings"
-        raise InputError(
-            f"--embedder {config.embedder}: {kind} of width {embeddings.width} do not fit the classifier (width "
-            f"{config.model.width}, pair channels {config.model.pair_channels}); adapt --preset or --model.width"
-        )
-    torch.manual_seed(config.seed)
-    model = Classifier(replace(config.model, embedder=embeddings.fingerprint)).to(process.device)
-    network: nn.Module = model
-    if process.processes > 1:
-        ids = [process.device] if process.device.type == "cuda" else None
-        network = DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, config.betas, config.eps, config.weight_decay, fused=True
-    )
-    network.train()
-    data = ClusterSampler(proteins, config.seed, config.batch, config.crop)
-    losses = torch.zeros(2, dtype=torch.float64, device=process.device)
-    return Training(config, process, data, validation, embeddings.read, model, network, optimizer, losses)
-
-
-def resume(training: Training, checkpoint: Path | None) -> Progress:
-    """Set weights, optimizer and random state to those of the checkpoint (None: a new training).
-
-    Learning rate, weight decay, betas and eps are those of the configuration, which may have changed.
-    """
-    process, config = training.process, training.config
-    seed = config.seed
-    if checkpoint is None:
-        process.seed_dropout(seed, 0)
-        return Progress()
-    state = read_training(checkpoint)
-    if state.get("data") != training.data.fingerprint():
-        raise InputError(
-            f"{checkpoint}: made with another seed, batch, crop or other training proteins; go on with the same ones"
-        )
-    measured = fingerprint_of(training.validation)
-    if state.get("validation", measured) != measured:  # checkpoints of earlier versions do not tell
-        raise InputError(
-            f"{checkpoint}: its best AUROC is of other validation proteins; go on with the same ones (--validation, "
-            "--validation-fraction), or start anew in another --output"
-        )
-    saved = load_dyna1(checkpoint, "cpu")
-    if saved.config != training.model.config:
-        raise InputError(f"{checkpoint}: made with another classifier or embedder; go on with the same ones")
-    training.model.load_state_dict(saved.state_dict())
-    training.optimizer.load_state_dict(state["optimizer"])
-    for parameters in training.optimizer.param_groups:
-        # load_state_dict brings those of the checkpoint
-        parameters |= {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-        parameters |= {"betas": config.betas, "eps": config.eps}
-    if len(state["ranks"]) == process.processes:
-        own = state["ranks"][process.rank]
-        training.losses.copy_(own["losses"])
-        process.set_random_state(own)
-    else:
-        LOGGER.warning(
-            "warning: %s is of %d processes: proteins go on as they would have, dropout does not",
-            checkpoint,
-            len(state["ranks"]),
-        )
-        if process.rank == 0:
-            training.losses.copy_(sum(rank["losses"] for rank in state["ranks"]))
-        process.seed_dropout(seed, state["progress"]["update"])
-    return Progress(**state["progress"])
-
-
-def save(training: Training, progress: Progress) -> None:
-    """Write a checkpoint and remove old ones; all ranks wait until it is on the disk."""
-    process, config = training.process, training.config
-    losses = training.losses.cpu()
-    total = float(torch.stack(process.gather(losses)).sum())
-    process.first(lambda: _check_finite(total))
-    ranks = process.gather(process.random_state() | {"losses": losses})
-    if process.rank == 0:
-        state = {
-            "progress": asdict(progress),
-            "data": training.data.fingerprint(),
-            "validation": fingerprint_of(training.validation),
-            "optimizer": training.optimizer.state_dict(),
-            "ranks": ranks,
-        }
-        save_checkpoint(config.output / "checkpoints", progress.update, Weights(training.model), state)
-        remove_old(config.output / "checkpoints", config.keep_last, keep_every=sys.maxsize)
-    process.gather(None)
-
-
-def save_best(training: Training, progress: Progress) -> None:
-    """Write the weights into the folder of the best ones; each file appears complete or not at all."""
-    folder = training.config.output / BEST
-    save_dyna1(training.model, folder)
-    numbers = {"epoch": progress.best_epoch, "update": progress.update, "validation_auroc": progress.best_auroc}
-    write_text(folder / "validation.json", json.dumps(numbers, indent=2) + "\n")
 
 
 def parse(args: Sequence[str] | None = None) -> Dyna1TrainConfig:
     """Configuration from a command line: a preset, and the fields that the line changes."""
-    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    chooser.add_argument("--preset")
-    chosen, _ = chooser.parse_known_args(args)
-    default = TRAIN_PRESETS.get(chosen.preset, Dyna1TrainConfig())  # tyro tells which presets there are
-    return tyro.cli(Dyna1TrainConfig, args=args, default=default, console_outputs=os.environ.get("RANK", "0") == "0")
+    return parse_training(TRAIN_PRESETS, args)
 
 
 def run(config: Dyna1TrainConfig) -> None:
@@ -456,8 +307,7 @@ def run(config: Dyna1TrainConfig) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Command line."""
-    config = run_command(lambda: parse(args))
-    run_command(lambda: run(config), config.debug)
+    run_training(parse, train, args)
 
 
 if __name__ == "__main__":
