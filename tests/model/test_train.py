@@ -9,34 +9,53 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from refusals import command_refused, refused
 from safetensors.torch import load_file
 from torch.distributed.run import get_args_parser
+from torch.nn.parallel import DistributedDataParallel
 
 from data_prepare.dataset.loss_weights import read_loss_weights
 from data_prepare.dataset.store import FeatureStore, StoreWriter
 from data_prepare.dataset.table import read_table
-from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS, properties_of_group
 from model import train_ddp
 from model.config import ModelConfig, Stage, TrainConfig
-from model.train_ddp import accumulate_gradients, best_precision, main, open_data, parse, prepare, step, train
+from model.network.device import choose_precision
+from model.train_ddp import DanceTrainer, data_digest, main, open_data, parse, train
 from model.training.checkpoint import checkpoints, read_training
 from model.training.data import TrainingSet, batches, group_sequences
 from model.training.loss import dance_loss
 from model.training.processes import Process, attempt
-from model.training.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, LossRecord, git_commit
+from model.training.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, git_commit
 from model.training.schedule import Draws, learning_rate
 
 SCRIPT = Path(train_ddp.__file__)
 CPU = Process(torch.device("cpu"))
 NO_DROPOUT = ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32, encoder_dropout=0.0, head_dropout=0.0)
+
+
+@contextmanager
+def first_update(config: TrainConfig) -> Iterator[DanceTrainer]:
+    """A trainer in its first update, with its stream of batches."""
+    data, weights = open_data(config)
+    trainer = DanceTrainer(config, CPU, data, weights, new=True)
+    trainer.update = 1
+    with closing(batches(data, Draws(config, 0, 0, config.updates), 0, False)) as trainer.stream:
+        yield trainer
+
+
+def gradients(trainer: DanceTrainer) -> dict[str, torch.Tensor]:
+    return {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
 
 
 def log_lines(output: Path) -> list[dict]:
@@ -122,21 +141,18 @@ def test_log_counts_the_tokens_of_all_samples(small_data, tmp_path: Path) -> Non
 
 
 def test_gradient_norm_is_that_before_clipping_and_leaves_out_what_is_not_finite(small_data, tmp_path: Path) -> None:
-    config = small_data.config(tmp_path, clip=1e-3)
-    training, stream = training_and_stream(config)
-    losses = LossRecord(CPU)
-    with closing(stream):
-        accumulate_gradients(training, stream, config.short, losses)
-    flat = torch.cat([parameter.grad.flatten() for parameter in training.model.parameters()]).double()
-    norm = step(training, 1e-3)
-    assert float(norm) == pytest.approx(float(flat.square().sum().sqrt()), rel=1e-5)
+    with first_update(small_data.config(tmp_path, clip=1e-3)) as trainer:
+        trainer.accumulate_gradients()
+    flat = torch.cat([gradient.flatten() for gradient in gradients(trainer).values()]).double()
+    norm = float(flat.square().sum().sqrt())
     assert norm > 0.01
-    for value in (norm, torch.tensor(torch.inf), 3 * norm, torch.tensor(torch.nan)):
-        losses.add_norm(value)
-    assert losses.means()[GRADIENT_NORM] == pytest.approx(2 * float(norm), rel=1e-6)
-    losses.backwards = 1
-    losses.add_norm(torch.tensor(torch.inf))
-    assert losses.means()[GRADIENT_NORM] is None
+    trainer.step()
+    for value in (torch.inf, 3 * norm, torch.nan):
+        trainer.losses.add_norm(torch.tensor(value))
+    assert trainer.losses.means()[GRADIENT_NORM] == pytest.approx(2 * norm, rel=1e-5)
+    trainer.losses.backwards = 1
+    trainer.losses.add_norm(torch.tensor(torch.inf))
+    assert trainer.losses.means()[GRADIENT_NORM] is None
 
 
 def test_output_folder_holds_configuration_versions_and_tensorboard(small_data, whole: Path) -> None:
@@ -203,13 +219,13 @@ def test_resume_after_a_kill_repeats_no_line_of_the_log(small_data, whole: Path,
     assert_same_run(tmp_path, whole, 8)
 
 
-def test_damaged_last_checkpoint_is_passed_over(small_data, whole: Path, tmp_path: Path, caplog) -> None:
+def test_damaged_last_checkpoint_is_skipped(small_data, whole: Path, tmp_path: Path, caplog) -> None:
     config = small_data.config(tmp_path)
     train(replace(config, stop_after=6), CPU)
     weights = tmp_path / "checkpoints/update_6/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     train(config, CPU)
-    assert "update_6: model.safetensors is damaged; trying the checkpoint before it" in caplog.text
+    assert "update_6: model.safetensors is damaged" in caplog.text
     assert_same_run(tmp_path, whole, 8)
 
 
@@ -220,20 +236,25 @@ def test_resume_from_a_named_checkpoint_into_another_folder(small_data, whole: P
     assert [line["n_update"] for line in log_lines(tmp_path)] == [6, 8]
 
 
-def test_resume_that_cannot_be_meant_is_refused(small_data, whole: Path, tmp_path: Path) -> None:
+def test_resume_of_another_training_is_refused(small_data, whole: Path, tmp_path: Path) -> None:
     config = small_data.config(whole)
-    with pytest.raises(InputError, match="holds checkpoints"):
-        train(replace(config, resume="none"), CPU)
-    with pytest.raises(InputError, match="holds update_8"):
-        train(replace(config, resume=str(whole / "checkpoints/update_4")), CPU)
-    for other in (replace(config, seed=1), replace(config, sort_by_length=True)):
-        with pytest.raises(InputError, match="another seed, order"):
-            train(other, CPU)
-    with pytest.raises(InputError, match=r"manifest\.json is missing"):
-        train(replace(config, output=tmp_path, resume=str(tmp_path / "absent")), CPU)
+    for resume in ("none", str(whole / "checkpoints/update_4")):
+        refused(lambda resume=resume: train(replace(config, resume=resume), CPU), whole, "--output")
+    for changes in ({"seed": 1}, {"sort_by_length": True}, {"model": replace(config.model, heads=4)}):
+        refused(lambda changes=changes: train(replace(config, **changes), CPU), whole / "checkpoints/update_8")
+    absent = tmp_path / "absent"
+    refused(lambda: train(replace(config, output=tmp_path, resume=str(absent)), CPU), absent, "manifest.json")
     before = without_time(whole)
     train(config, CPU)  # nothing is left to do
     assert without_time(whole) == before
+
+
+def test_resume_takes_the_optimizer_of_the_configuration(small_data, whole: Path, tmp_path: Path) -> None:
+    config = small_data.config(tmp_path, weight_decay=0.3, betas=(0.8, 0.9), eps=1e-5)
+    with first_update(config) as trainer:
+        trainer.resume(whole / "checkpoints/update_4")
+    (group,) = trainer.optimizer.param_groups
+    assert [group[name] for name in ("weight_decay", "betas", "eps")] == [0.3, (0.8, 0.9), 1e-5]
 
 
 def test_fp16_scaler_is_resumed(small_data, tmp_path: Path) -> None:
@@ -263,7 +284,8 @@ def test_precision_is_what_the_device_is_made_for(monkeypatch, device: str, emul
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or not emulated
     )
-    assert best_precision(torch.device(device)) == precision
+    assert choose_precision("auto", torch.device(device)) == precision
+    assert choose_precision("fp16", torch.device(device)) == "fp16"
 
 
 @pytest.mark.parametrize("source", ["encoder alone", "another model", "checkpoint"])
@@ -283,8 +305,8 @@ def test_frozen_encoder_keeps_the_weights_it_starts_from(small_data, whole: Path
     end = load_file(tmp_path / "run/checkpoints/update_2/model.safetensors")
     changed = {name for name in end if not torch.equal(end[name], start[name])}
     assert changed == {name for name in end if not name.startswith("esm2.")}
-    with pytest.raises(InputError, match="2 attention heads, the model has 4"):
-        train(replace(config, output=tmp_path / "other", model=replace(model, heads=4), encoder=str(checkpoint)), CPU)
+    other = replace(config, output=tmp_path / "other", model=replace(model, heads=4), encoder=str(checkpoint))
+    refused(lambda: train(other, CPU), checkpoint, "2 attention heads")
 
 
 # options of the training step
@@ -334,9 +356,9 @@ def test_compiled_network_trains_as_the_plain_one(small_data, tmp_path: Path, mo
 def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monkeypatch, number, workers) -> None:
     """The signal reaches the processes that read the store as well, as that of a batch system does."""
     config = small_data.config(tmp_path, workers=workers)
-    forward, passes = train_ddp.forward, []
+    loss, passes = DanceTrainer.loss, []
 
-    def signalling_forward(training, batch) -> dict:
+    def signalling_loss(trainer, batch) -> torch.Tensor:
         passes.append(batch.group)
         if len(passes) == 15:  # 6 in an update: in the third one, with gradients of two groups
             readers = [child.pid for child in multiprocessing.active_children()]
@@ -344,11 +366,11 @@ def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monk
             for process in (*readers, os.getpid()):
                 os.kill(process, number)
             time.sleep(0.2)
-        return forward(training, batch)
+        return loss(trainer, batch)
 
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(train_ddp, "forward", signalling_forward)
+        patch.setattr(DanceTrainer, "loss", signalling_loss)
         train(config, CPU)
     assert len(passes) == 18
     assert signal.getsignal(number) is handler
@@ -360,59 +382,88 @@ def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monk
 # the arithmetic of an update
 
 
-def training_and_stream(config: TrainConfig):
-    data, weights = open_data(config)
-    training = prepare(config, CPU, weights, new=True)
-    return training, batches(data, Draws(config, 0, 0, config.updates), 0, False)
-
-
 def test_gradient_is_the_mean_over_micro_steps_of_the_sum_over_groups(small_data, tmp_path: Path) -> None:
     config = small_data.config(tmp_path, model=NO_DROPOUT, short=Stage(12, 2, 3))
-    training, stream = training_and_stream(config)
-    with closing(stream):
-        accumulate_gradients(training, stream, config.short, LossRecord(CPU))
-    found = {name: parameter.grad.clone() for name, parameter in training.model.named_parameters()}
-
-    training, stream = training_and_stream(config)
+    with first_update(config) as trainer:
+        trainer.accumulate_gradients()
     total = torch.zeros(())
-    with closing(stream):
+    with first_update(config) as plain:
         for _ in range(3 * len(GROUPS)):
-            batch = next(stream)
-            outputs = training.model(batch.input_ids, batch.attention_mask)
-            weights = training.weights[batch.group]
-            total = total + dance_loss(outputs, batch.residue, batch.pair, batch.group, weights)["loss"] / 3
-    names, parameters = zip(*training.model.named_parameters(), strict=True)
-    for name, gradient in zip(names, torch.autograd.grad(total, parameters), strict=True):
-        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+            batch = next(plain.stream)
+            outputs = plain.model(batch.input_ids, batch.attention_mask)
+            losses = dance_loss(outputs, batch.residue, batch.pair, batch.group, plain.weights[batch.group])
+            total = total + losses["loss"] / 3
+    expected = torch.autograd.grad(total, list(plain.model.parameters()))
+    for (name, found), gradient in zip(gradients(trainer).items(), expected, strict=True):
+        torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_step_clips_by_value_at_the_rate_of_the_schedule(small_data, tmp_path: Path) -> None:
-    config = small_data.config(tmp_path, clip=0.01)
-    training, stream = training_and_stream(config)
-    with closing(stream):
-        accumulate_gradients(training, stream, config.short, LossRecord(CPU))
-    before = {name: (p.detach().clone(), p.grad.clone()) for name, p in training.model.named_parameters()}
-    assert max(gradient.abs().max() for _, gradient in before.values()) > 0.01
-    step(training, 0.003)
-    for name, parameter in training.model.named_parameters():
-        value, gradient = before[name]
-        torch.testing.assert_close(parameter.grad, gradient.clamp(-0.01, 0.01), rtol=0, atol=0, msg=name)
+@pytest.mark.parametrize("scale", [None, 1024.0])
+def test_step_clips_by_value_at_the_rate_of_the_schedule(small_data, tmp_path: Path, scale: float | None) -> None:
+    """With scaled gradients (fp16), too: they are unscaled before their norm is taken and they are clipped."""
+    with first_update(small_data.config(tmp_path, clip=0.01, model=NO_DROPOUT)) as plain:
+        plain.accumulate_gradients()
+    expected = gradients(plain)
+    assert max(gradient.abs().max() for gradient in expected.values()) > 0.01
+    with first_update(plain.config) as trainer:
+        if scale is not None:
+            trainer.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        trainer.accumulate_gradients()
+    before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    trainer.step()
+    norm = torch.cat([gradient.flatten() for gradient in expected.values()]).norm()
+    assert trainer.losses.means()[GRADIENT_NORM] == pytest.approx(float(norm), rel=1e-4)
+    rate = learning_rate(1, 1e-2, 2, 8)
+    for name, parameter in trainer.model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name].clamp(-0.01, 0.01), rtol=1e-4, atol=1e-8, msg=name)
         # first step of AdamW: lr * (g / (|g| + eps) + decay * value)
-        moved = 0.003 * (parameter.grad / (parameter.grad.abs() + 1e-8) + 0.01 * value)
-        torch.testing.assert_close(value - parameter.detach(), moved, rtol=1e-3, atol=1e-6, msg=name)
+        moved = rate * (parameter.grad / (parameter.grad.abs() + 1e-8) + 0.01 * before[name])
+        torch.testing.assert_close(before[name] - parameter.detach(), moved, rtol=1e-3, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("freeze", [False, True])
 def test_every_group_alone_reaches_all_parameters(small_data, tmp_path: Path, freeze: bool) -> None:
     """The network needs no search for unused parameters when it is distributed: there are none."""
-    config = small_data.config(tmp_path, model=replace(NO_DROPOUT, freeze_encoder=freeze))
-    training, stream = training_and_stream(config)
-    with closing(stream):
+    with first_update(small_data.config(tmp_path, model=replace(NO_DROPOUT, freeze_encoder=freeze))) as trainer:
         for _ in GROUPS:
-            training.model.zero_grad()
-            train_ddp.forward(training, next(stream))["loss"].backward()
-            without = [n for n, p in training.model.named_parameters() if p.requires_grad and p.grad is None]
-            assert without == []
+            trainer.model.zero_grad()
+            trainer.loss(next(trainer.stream)).backward()
+            assert all(p.grad is not None for p in trainer.model.parameters() if p.requires_grad)
+
+
+def test_loss_is_divided_by_the_proteins_of_all_processes(small_data, tmp_path: Path, monkeypatch) -> None:
+    """If each of two processes has the same batch, the loss is that of one."""
+
+    def other_process_too(counts: torch.Tensor, async_op: bool) -> SimpleNamespace:
+        counts.mul_(2)
+        return SimpleNamespace(wait=lambda: None)
+
+    monkeypatch.setattr(dist, "all_reduce", other_process_too)
+    with first_update(small_data.config(tmp_path, model=NO_DROPOUT)) as trainer:
+        batch = next(trainer.stream)
+        alone = trainer.loss(batch)
+        trainer.process = replace(CPU, processes=2)
+        assert torch.equal(trainer.loss(batch), alone)
+
+
+def test_gradients_are_exchanged_once_per_update(small_data, tmp_path: Path) -> None:
+    exchanged = []
+
+    def count(_, bucket):
+        exchanged.append(bucket.index())
+        done = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with first_update(small_data.config(tmp_path, short=Stage(12, 2, 2))) as trainer:
+            trainer.network = DistributedDataParallel(trainer.model)
+            trainer.network.register_comm_hook(None, count)
+            trainer.accumulate_gradients()
+    finally:
+        dist.destroy_process_group()
+    assert exchanged == [0]  # one bucket holds all of this network
 
 
 def unresolved_data(data, names: set[str]) -> None:
@@ -443,71 +494,83 @@ def test_loss_that_is_not_finite_stops_and_names_the_entries(own_small_data, tmp
     with StoreWriter(data.store) as writer:
         for name, (residue, pair) in entries.items():
             writer.add(name, residue, np.where(pair == -1, pair, 1e30) if name == "mdCATH_train_1" else pair)
-    output = tmp_path / "run"
-    with pytest.raises(SystemExit) as left:
-        main(data.arguments(output, **{"log-every": 4}))
-    assert left.value.code == 2
-    error = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
-    assert len(error) == 1
-    assert "ATLAS_GPCRmd_PED_mdCATH is not finite" in error[0]
-    assert "mdCATH_train_1" in re.search("entries are (.*?):", error[0]).group(1)
-    assert checkpoints(output / "checkpoints") == []
+    words = data.arguments(tmp_path / "run", **{"log-every": 4})
+    error = command_refused(main, words, capsys, "ATLAS_GPCRmd_PED_mdCATH is not finite")
+    assert "mdCATH_train_1" in re.search("entries are (.*?):", error).group(1)
+    assert checkpoints(tmp_path / "run/checkpoints") == []
 
 
 # several processes
 
 WORKER = """
-import json, os, signal, sys
+import os, signal, sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {folder!r})
 import torch
 from conftest import SmallData
-from model import train_ddp
-from model.config import ModelConfig, Stage
-from model.training.run_log import LossRecord
-from model.training.processes import start_process
-from model.train_ddp import accumulate_gradients, open_data, prepare, train
+from model.config import Stage
 from model.training.data import batches
+from model.training.processes import start_process
 from model.training.schedule import Draws
+from model.train_ddp import DanceTrainer, open_data, train
 
-data = SmallData(*map(Path, {files!r}))
-out = Path({out!r})
-no_dropout = ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32, encoder_dropout=0.0, head_dropout=0.0)
-config = data.config(out / "gradients", model=no_dropout, short=Stage(12, 2, 2))
-process = start_process(config.device)
+data, out = SmallData(*map(Path, {files!r})), Path({out!r})
+process = start_process("cpu")
+torch.distributed.barrier()
+{action}
+torch.distributed.destroy_process_group()
+"""
 
-synchronised = []
+GRADIENTS = """
 for freeze in (False, True):
-    config = replace(config, model=replace(no_dropout, freeze_encoder=freeze))
-    training = prepare(config, process, open_data(config)[1], new=True)
-    training.network.register_comm_hook(None, lambda _, bucket: synchronised.append(1) or train_ddp.dist.all_reduce(
-        bucket.buffer() .div_(2), async_op=True).get_future().then(lambda f: f.value()[0]))
-    stream = batches(open_data(config)[0], Draws(config, 0, 0, 1, process.rank, process.processes), 0, False)
-    losses = LossRecord(process)
-    accumulate_gradients(training, stream, config.short, losses)
-    stream.close()
-    means = losses.means()
+    config = data.config(out, short=Stage(12, 2, 2))
+    dropout = dict(encoder_dropout=0.0, head_dropout=0.0)
+    config = replace(config, model=replace(config.model, freeze_encoder=freeze, **dropout))
+    trainer = DanceTrainer(config, process, *open_data(config), new=True)
+    trainer.update = 1
+    with closing(batches(trainer.data, Draws(config, 0, 0, 1, process.rank, 2), 0, False)) as trainer.stream:
+        trainer.accumulate_gradients()
+    means = trainer.losses.means()
     if process.rank == 0:
-        gradients = {{n: p.grad for n, p in training.model.named_parameters() if p.requires_grad}}
-        torch.save([gradients, means, len(synchronised)], out / f"gradients_{{int(freeze)}}.pt")
+        gradients = {n: p.grad for n, p in trainer.model.named_parameters() if p.requires_grad}
+        torch.save([gradients, means], out / f"gradients_{int(freeze)}.pt")
 
-config = data.config(out / "whole")
-train(config, process)
+train(data.config(out / "whole"), process)
 
-forward, passes = train_ddp.forward, []
-def signalling_forward(training, batch):
+loss, passes = DanceTrainer.loss, []
+def signalling_loss(trainer, batch):
     passes.append(batch.group)
     if len(passes) == 16 and process.rank == 1:  # in the middle of the third update; only one of them hears it
         os.kill(os.getpid(), signal.SIGTERM)
-    return forward(training, batch)
-train_ddp.forward = signalling_forward
-config = data.config(out / "parts")
-train(config, process)
+    return loss(trainer, batch)
+DanceTrainer.loss = signalling_loss
+train(data.config(out / "parts"), process)
 assert len(passes) == 18, passes
-train(config, process)
-train_ddp.dist.destroy_process_group()
+train(data.config(out / "parts"), process)
 """
+
+KILLED = """
+train(data.config(out / "whole"), process)
+loss, passes = DanceTrainer.loss, []
+def deadly_loss(trainer, batch):
+    passes.append(batch.group)
+    # no chance to save: killed in update 7, with lines of update 6 in the log and the checkpoint of update 4
+    if len(passes) == 5 * 6 + 3 + 2 and process.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(trainer, batch)
+DanceTrainer.loss = deadly_loss
+train(data.config(out / "killed"), process)
+"""
+
+
+def worker(data, out: Path, action: str) -> Path:
+    """Script of a process of several."""
+    files = [str(path) for path in (data.table, data.store, data.weights)]
+    folder = str(Path(__file__).parent)
+    (out / "worker.py").write_text(WORKER.format(folder=folder, files=files, out=str(out), action=action))
+    return out / "worker.py"
 
 
 def torchrun(*words: object, cwd: Path) -> subprocess.CompletedProcess:
@@ -525,28 +588,21 @@ def test_two_processes(own_small_data, tmp_path: Path) -> None:
     """
     data = own_small_data
     unresolved_data(data, {"IDRome_train_0", "IDRome_train_3", "ATLAS_train_1", "proteinflow_pdb_train_2"})
-    script = tmp_path / "worker.py"
-    files = [str(path) for path in (data.table, data.store, data.weights)]
-    script.write_text(WORKER.format(folder=str(Path(__file__).parent), files=files, out=str(tmp_path)))
-    result = torchrun(script, cwd=tmp_path)
+    result = torchrun(worker(data, tmp_path, GRADIENTS), cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
 
     for freeze in (0, 1):
-        config = data.config(tmp_path, model=replace(NO_DROPOUT, freeze_encoder=bool(freeze)), short=Stage(12, 4, 2))
-        training, stream = training_and_stream(config)
-        losses = LossRecord(CPU)
-        with closing(stream):
-            accumulate_gradients(training, stream, config.short, losses)
-        expected = {name: p.grad for name, p in training.model.named_parameters() if p.requires_grad}
-        found, means, _ = torch.load(tmp_path / f"gradients_{freeze}.pt", weights_only=True)
+        model = replace(NO_DROPOUT, freeze_encoder=bool(freeze))
+        with first_update(data.config(tmp_path, model=model, short=Stage(12, 4, 2))) as trainer:
+            trainer.accumulate_gradients()
+        found, means = torch.load(tmp_path / f"gradients_{freeze}.pt", weights_only=True)
+        expected = gradients(trainer)
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
             assert (found[name] - gradient).abs().max() <= 1e-5 * max(1.0, gradient.abs().max()), name
-        expected_means = losses.means()
-        assert (means.pop(GRADIENT_NORM), expected_means.pop(GRADIENT_NORM)) == (None, None)  # no step was made
+        expected_means = trainer.losses.means()
+        assert means.pop(GRADIENT_NORM) is expected_means.pop(GRADIENT_NORM) is None  # no step was made
         assert means == pytest.approx(expected_means, rel=1e-5)
-    # every gradient was exchanged once: one bucket holds all of this network
-    assert torch.load(tmp_path / "gradients_0.pt", weights_only=True)[2] == 1
 
     assert_same_run(tmp_path / "parts", tmp_path / "whole", 8)
     assert json.loads((tmp_path / "whole/config.json").read_text())["processes"] == 2
@@ -558,37 +614,10 @@ def test_two_processes(own_small_data, tmp_path: Path) -> None:
     assert read_training(tmp_path / "one/checkpoints/update_5")["seen"] == 4 * 8 + 4
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {folder!r})
-from conftest import SmallData
-from model import train_ddp
-from model.training.processes import start_process
-
-data = SmallData(*map(Path, {files!r}))
-process = start_process("cpu")
-train_ddp.train(data.config(Path({out!r}) / "whole"), process)
-forward, passes = train_ddp.forward, []
-def forward_once(training, batch):
-    passes.append(batch.group)
-    # no chance to save: killed in update 7, with lines of update 6 in the log and the checkpoint of update 4
-    if len(passes) == 5 * 6 + 3 + 2 and process.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return forward(training, batch)
-train_ddp.forward = forward_once
-train_ddp.train(data.config(Path({out!r}) / "killed"), process)
-train_ddp.dist.destroy_process_group()
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.xdist_group("torchrun")
 def test_restart_after_a_killed_process_ends_in_the_same_weights(small_data, tmp_path: Path) -> None:
-    script = tmp_path / "worker.py"
-    files = [str(path) for path in (small_data.table, small_data.store, small_data.weights)]
-    script.write_text(KILLED.format(folder=str(Path(__file__).parent), files=files, out=str(tmp_path)))
-    result = torchrun("--max-restarts=1", script, cwd=tmp_path)
+    result = torchrun("--max-restarts=1", worker(small_data, tmp_path, KILLED), cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Signal 9 (SIGKILL)" in result.stderr or "exitcode: -9" in result.stderr
     assert_same_run(tmp_path / "killed", tmp_path / "whole", 8)
@@ -648,29 +677,23 @@ def test_no_option_is_taken_for_one_of_torchrun(capsys) -> None:
     assert [(a, b) for a in ours - {"--help"} for b in theirs if b.startswith(a)] == []
 
 
-def test_missing_entries_are_one_line_and_an_empty_group_an_error(small_data, tmp_path: Path, caplog) -> None:
+def test_data_that_cannot_be_used_are_one_line(small_data, tmp_path: Path) -> None:
+    config, path = small_data.config(tmp_path), tmp_path / "table.csv"
     table = read_table(small_data.table)
-    table = table[table["group"] != "Proteinflow"]
-    path = tmp_path / "table.csv"
-    table.to_csv(path, index=False)
-    with pytest.raises(InputError, match="no training entry of Proteinflow"):
-        train(replace(small_data.config(tmp_path), table=path), CPU)
-    with pytest.raises(InputError, match="not a feature store"):
-        train(replace(small_data.config(tmp_path), store=path), CPU)
+    table[table["group"] != "Proteinflow"].to_csv(path, index=False)
+    refused(lambda: train(replace(config, table=path), CPU), config.store, "Proteinflow")
+    refused(lambda: train(replace(config, store=path), CPU), path)
 
 
 def test_gpu_that_is_not_there_is_one_line(small_data, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit) as left:
-        main([*small_data.arguments(tmp_path), "--device", "cuda"])
-    assert left.value.code == 2
-    assert capsys.readouterr().err.startswith("error: --device cuda: PyTorch sees no GPU")
+    command_refused(main, [*small_data.arguments(tmp_path), "--device", "cuda"], capsys, "--device cuda")
 
 
 def test_training_set_is_named_by_seed_and_entries(small_data) -> None:
     store = FeatureStore(small_data.store)
     sequences = group_sequences(read_table(small_data.table), store, "train")
-    first = train_ddp.fingerprint(TrainingSet(store, sequences, 0))
-    assert first == train_ddp.fingerprint(TrainingSet(store, dict(reversed(sequences.items())), 0))
-    assert first != train_ddp.fingerprint(TrainingSet(store, sequences, 1))
-    assert first != train_ddp.fingerprint(TrainingSet(store, {**sequences, "IDRome": sequences["IDRome"][::-1]}, 0))
+    first = data_digest(TrainingSet(store, sequences, 0))
+    assert first == data_digest(TrainingSet(store, dict(reversed(sequences.items())), 0))
+    assert first != data_digest(TrainingSet(store, sequences, 1))
+    assert first != data_digest(TrainingSet(store, {**sequences, "IDRome": sequences["IDRome"][::-1]}, 0))
