@@ -104,7 +104,7 @@ def training_means(group: str, entries: Iterable[Entry]) -> TrainingMeans:
     return means
 
 
-class Baselines:
+class MeanBaselines:
     """The two baselines of a training group.
 
     Parameters
@@ -115,7 +115,7 @@ class Baselines:
         Sums over its training entries.
     """
 
-    def __init__(self, group: str, parts: Sequence[TrainingMeans]) -> None:
+    def __init__(self, group: str, parts: Iterable[TrainingMeans]) -> None:
         self.group = group
         residue, pair = training_means(group, ())
         for part in parts:
@@ -132,8 +132,8 @@ class Baselines:
         entries: Sequence[tuple[str, str]],
         process: Process,
         progress: bool = False,
-    ) -> Baselines:
-        """Fit on entries (name, modify_seq), which are dealt to the processes; all get the same result.
+    ) -> MeanBaselines:
+        """Fit on entries (name, modify_seq), which the processes share; all get the same result.
 
         `progress` shows a bar of this process's entries.
         """
@@ -147,37 +147,39 @@ class Baselines:
                     bar.update()
 
             parts = {part: training_means(group, loaded(part)) for part in own}
-        everyone = {part: means for found in process.gather(parts) for part, means in found.items()}
-        return cls(group, [everyone[part] for part in range(PARTS)])
+        gathered = {part: means for found in process.gather(parts) for part, means in found.items()}
+        return cls(group, (gathered[part] for part in range(PARTS)))
 
-    def mean(self, batch: Batch) -> dict[str, Tensor]:
-        """Predict the mean of each column everywhere."""
-        residue = torch.from_numpy(self._residue_mean).float().to(batch.residue.device)
-        pair = torch.from_numpy(self._pair_mean).float().to(batch.pair.device)
-        return self._outputs(residue.expand_as(batch.residue), pair.expand_as(batch.pair))
+    def predict(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Baseline -> property -> (B, L), (B, L, bins) or (B, L, L).
 
-    def sequence(self, batch: Batch) -> dict[str, Tensor]:
-        """Predict the mean of the amino acid, and of the distance along the chain."""
+        `mean`: the mean of each column everywhere. `sequence`: that of the amino acid, and of the distance along the
+        chain.
+        """
         ids = batch.input_ids.cpu().numpy()
         classes = np.stack([pair_classes(row) for row in ids]).clip(max=len(self._pair) - 1)  # (B, L, L)
-        residue = torch.from_numpy(self._residue.astype(np.float32)[ids])  # (B, L, C)
-        pair = torch.from_numpy(self._pair.astype(np.float32)[classes])  # (B, L, L, K)
-        return self._outputs(residue.to(batch.residue.device), pair.to(batch.pair.device))
+        arrays = {
+            "mean": (self._residue_mean, self._pair_mean),  # (C,), (K,)
+            "sequence": (self._residue[ids], self._pair.astype(np.float32)[classes]),  # (B, L, C), (B, L, L, K)
+        }
+        return {name: self._outputs(batch, *values) for name, values in arrays.items()}
 
-    def _outputs(self, residue: Tensor, pair: Tensor) -> dict[str, Tensor]:
-        """(B, L, C) and (B, L, L, K) in an entry's own columns -> property -> (B, L), (B, L, bins) or (B, L, L)."""
+    def _outputs(self, batch: Batch, residue: Array, pair: Array) -> dict[str, Tensor]:
+        """Columns of an entry -> property."""
+        residues = torch.from_numpy(residue).float().to(batch.residue.device).expand_as(batch.residue)
+        pairs = torch.from_numpy(pair).float().to(batch.pair.device).expand_as(batch.pair)
         outputs = {}
         for name in properties_of_group(self.group):
             if name in RESIDUE_COLUMNS:
-                columns = residue[..., entry_residue_columns(name)]
+                columns = residues[..., entry_residue_columns(name)]
                 outputs[name] = columns.squeeze(-1) if columns.shape[-1] == 1 else columns
             else:
-                outputs[name] = pair[..., entry_pair_channel(name)]
+                outputs[name] = pairs[..., entry_pair_channel(name)]
         return outputs
 
 
 def pair_classes(input_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Class of each token pair: 0 between two chains, 1 + |i-j| within one. (T,) token ids -> (T, T)."""
     chain = (input_ids == CLS_ID).cumsum()
-    place = np.arange(len(input_ids))
-    return np.where(chain[:, None] == chain, 1 + np.abs(place[:, None] - place), 0)
+    position = np.arange(len(input_ids))
+    return np.where(chain[:, None] == chain, 1 + np.abs(position[:, None] - position), 0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from data_prepare.correlation import correlation
 from data_prepare.dataset.token_space import token_rows
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, named, require
 from data_prepare.structure.sequence import CHAIN_LINKER, align_to_sequence
 from model.network.tokenizer import split_tokens
 
@@ -48,8 +48,7 @@ def network_profiles(xyz: NDArray) -> dict[str, Profile]:
     """
     from data_prepare.normal_mode_analysis.elastic_network import elastic_networks, modes
 
-    if not np.isfinite(xyz).all():
-        raise InputError("a C-alpha coordinate is not a number; mend the file")
+    require(np.isfinite(xyz).all(), "a C-alpha coordinate is not a number; correct the file")
     n = len(xyz)
     profiles = {}
     for network, matrix in zip(NETWORKS, elastic_networks(np.asarray(xyz, np.float64)), strict=True):
@@ -80,7 +79,7 @@ def structure_profiles(folder: Path, name: str, modify_seq: str) -> dict[str, Pr
     InputError
         There is no such file, it cannot be read, its residues are not those of the sequence, or have no network.
     """
-    # machines that only train do without the libraries of structures
+    # training nodes may lack the structure libraries
     from data_prepare.normal_mode_analysis.features import c_alpha_trace
     from data_prepare.structure.readers import read_structure
 
@@ -89,48 +88,46 @@ def structure_profiles(folder: Path, name: str, modify_seq: str) -> dict[str, Pr
         raise InputError(f"{folder}: no {name} with {', '.join(SUFFIXES)}")
     trace, xyz = c_alpha_trace(*read_structure(path))
     chains = [split_tokens(chain) for chain in modify_seq.split(CHAIN_LINKER)]
-    rows = token_rows([len(chain) for chain in chains])[places_in(trace, chains)]  # (N,)
+    rows = token_rows([len(chain) for chain in chains])[residue_indices(trace, chains)]  # (N,)
     tokens = sum(map(len, chains)) + 2 * len(chains)
-    try:
+    with named(path):
         profiles = network_profiles(xyz)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    spread = {}
+    in_tokens = {}
     for network, profile in profiles.items():
         fluctuation, comovement = np.full(tokens, np.nan), np.full((tokens, tokens), np.nan)
         fluctuation[rows], comovement[np.ix_(rows, rows)] = profile
-        spread[network] = Profile(fluctuation, comovement)
-    return spread
+        in_tokens[network] = Profile(fluctuation, comovement)
+    return in_tokens
 
 
-def places_in(trace: Topology, chains: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-    """Place (N,) of each residue of a structure in the letters of the chains, joined.
+def residue_indices(trace: Topology, chains: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """Index (N,) of each residue of a structure among the letters of the chains, joined.
 
-    As the file declares its sequences, if it declares these, else by alignment; letters have to be the same.
+    From the sequences that the file declares if they are these, else by alignment; the letters must be the same.
 
     Raises
     ------
     InputError
         The structure has another number of chains, or a residue that the sequence does not have there.
     """
-    sequences, places = trace.full_sequences()
-    if sequences == ["".join(chain) for chain in chains]:
-        return places
+    declared, indices = trace.full_sequences()
+    if declared == ["".join(chain) for chain in chains]:
+        return indices
     observed = trace.chain_sequences()
-    if len(observed) != len(chains):
-        raise InputError(
-            f"{trace.path}: {len(observed)} chains of protein, modify_seq has {len(chains)}; keep those of the entry"
-        )
+    require(
+        len(observed) == len(chains),
+        f"{trace.path}: {len(observed)} protein chains, modify_seq has {len(chains)}; keep those of the entry",
+    )
     found: list[NDArray[np.int64]] = []
-    before = 0
+    start = 0
     for number, (letters, chain) in enumerate(zip(observed, chains, strict=True)):
         numbers = trace.residue_numbers[trace.chain_of_residue == number].tolist()
-        place = align_to_sequence(letters, numbers, chain)
-        if place[0] < 0 or any(chain[at] != letter for at, letter in zip(place, letters, strict=True)):
-            raise InputError(
-                f"{trace.path}: the residues of chain {trace.chain_ids[number] or 'X'} are not those of modify_seq; "
-                "give the structure of this sequence"
-            )
-        found.append(before + np.array(place))
-        before += len(chain)
+        aligned = align_to_sequence(letters, numbers, chain)
+        require(
+            aligned[0] >= 0 and all(chain[at] == letter for at, letter in zip(aligned, letters, strict=True)),
+            f"{trace.path}: the residues of chain {trace.chain_ids[number] or 'X'} differ from modify_seq; "
+            "give the structure of this sequence",
+        )
+        found.append(start + np.array(aligned))
+        start += len(chain)
     return np.concatenate(found)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +10,7 @@ from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS
 from model.evaluation import baselines
-from model.evaluation.baselines import PARTS, Baselines, Means, TrainingMeans, pair_classes, training_means
+from model.evaluation.baselines import PARTS, MeanBaselines, TrainingMeans, pair_classes, training_means
 from model.network.tokenizer import tokenize
 from model.training.data import Entry, collate, group_sequences, load_entry
 from model.training.processes import Process
@@ -33,10 +32,10 @@ def test_amino_acid_never_seen_has_the_mean_of_all() -> None:
     residue, pair = torch.full((5, 3), -1.0), torch.full((5, 5, 3), -1.0)
     residue[1:4] = torch.tensor([1.0, 2.0, 6.0])[:, None]
     pair[1:4, 1:4] = torch.tensor([[5.0, 1, 2], [1, 5, 1], [2, 1, 5]])[..., None]
-    fitted = Baselines(NMA, [training_means(NMA, [Entry("x", ids, residue, pair)])])
+    fitted = MeanBaselines(NMA, [training_means(NMA, [Entry("x", ids, residue, pair)])])
     new = tokenize(["ACWWW<eos><cls>W"])["input_ids"][0]
     n = len(new)
-    outputs = fitted.sequence(collate(NMA, [Entry("y", new, torch.zeros(n, 3), torch.zeros(n, n, 3))]))
+    outputs = fitted.predict(collate(NMA, [Entry("y", new, torch.zeros(n, 3), torch.zeros(n, n, 3))]))["sequence"]
     assert outputs["nma_res1"][0, 1:6].tolist() == [1.5, 6, 3, 3, 3]
     # distances 0, 1, 2 seen; 3 and 4 take that of 2; no pair between chains was seen: mean of all
     torch.testing.assert_close(outputs["nma_pair2"][0, 1, 1:6], torch.tensor([5.0, 1, 2, 2, 2]))
@@ -48,8 +47,8 @@ def test_distance_never_seen_has_the_mean_of_the_nearest() -> None:
     distance = (torch.arange(7)[:, None] - torch.arange(7)).abs()
     seen = (distance == 0) | (distance == 1) | (distance == 4)  # 2 is nearer to 1, 3 to 4
     pair = torch.where(seen, distance / 10, -1.0)[..., None].repeat(1, 1, 3)
-    fitted = Baselines(NMA, [training_means(NMA, [Entry("x", ids, torch.zeros(7, 3), pair)])])
-    outputs = fitted.sequence(collate(NMA, [Entry("y", ids, torch.zeros(7, 3), torch.zeros(7, 7, 3))]))
+    fitted = MeanBaselines(NMA, [training_means(NMA, [Entry("x", ids, torch.zeros(7, 3), pair)])])
+    outputs = fitted.predict(collate(NMA, [Entry("y", ids, torch.zeros(7, 3), torch.zeros(7, 7, 3))]))["sequence"]
     torch.testing.assert_close(outputs["nma_pair1"][0, 0], torch.tensor([0.0, 0.1, 0.1, 0.4, 0.4, 0.4, 0.4]))
 
 
@@ -81,19 +80,19 @@ def test_sums_round_the_same_way_for_any_number_of_processes(small_data) -> None
 
     with FeatureStore(small_data.store) as store:
         entries = group_sequences(read_table(small_data.table), store, "train")[MD]
-        alone = Baselines.fit(MD, store, entries, Process(torch.device("cpu")))
+        alone = MeanBaselines.fit(MD, store, entries, Process(torch.device("cpu")))
         dealt: list[dict[int, TrainingMeans]] = []
         with pytest.raises(KeyError):  # the parts of the others are missing
-            Baselines.fit(MD, store, entries, Dealt(torch.device("cpu"), 2, 3))
+            MeanBaselines.fit(MD, store, entries, Dealt(torch.device("cpu"), 2, 3))
         with pytest.raises(KeyError):
-            Baselines.fit(MD, store, entries, Dealt(torch.device("cpu"), 0, 3))
-        together = Baselines.fit(MD, store, entries, Dealt(torch.device("cpu"), 1, 3))
+            MeanBaselines.fit(MD, store, entries, Dealt(torch.device("cpu"), 0, 3))
+        together = MeanBaselines.fit(MD, store, entries, Dealt(torch.device("cpu"), 1, 3))
         assert [len(parts) for parts in dealt] == [21, 22, 21]
         assert sum(map(len, dealt)) == PARTS
         batch = collate(MD, [load_entry(store, *entry, MD) for entry in entries[:2]])
-    for predict in ("mean", "sequence"):
-        expected, found = getattr(alone, predict)(batch), getattr(together, predict)(batch)
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    expected, found = alone.predict(batch), together.predict(batch)
+    for baseline, outputs in expected.items():
+        assert all(torch.equal(found[baseline][name], values) for name, values in outputs.items())
 
 
 def test_every_training_entry_is_in_a_part(small_data, monkeypatch) -> None:
@@ -101,26 +100,10 @@ def test_every_training_entry_is_in_a_part(small_data, monkeypatch) -> None:
     with FeatureStore(small_data.store) as store:
         names = group_sequences(read_table(small_data.table), store, "train")[MD]
         entries = [load_entry(store, *name, MD) for name in names]
-        fitted = Baselines.fit(MD, store, names, Process(torch.device("cpu")))
-    plain = Baselines(MD, [training_means(MD, entries)])
+        fitted = MeanBaselines.fit(MD, store, names, Process(torch.device("cpu")))
+    plain = MeanBaselines(MD, [training_means(MD, entries)])
     batch = collate(MD, entries[:2])
-    for predict in ("mean", "sequence"):
-        expected, found = getattr(plain, predict)(batch), getattr(fitted, predict)(batch)
-        for name in expected:
-            torch.testing.assert_close(found[name], expected[name], rtol=1e-6, atol=1e-7)
-
-
-def test_means_join() -> None:
-    """Rows of two parts, the second with higher classes, count like those of one."""
-    random = np.random.default_rng(1)
-    classes, rows = random.integers(0, 9, 50), random.integers(0, 100, (50, 2)).astype(np.float32)
-    classes[:20] %= 4
-    whole, first, second = Means(2), Means(2), Means(2)
-    whole.add(classes, rows)
-    first.add(classes[:20], rows[:20])
-    second.add(classes[20:], rows[20:])
-    second.join(first)
-    first.join(second)
-    assert np.array_equal(second.sums, whole.sums)
-    assert np.array_equal(second.counts, whole.counts)
-    assert first.classes == whole.classes
+    found = fitted.predict(batch)
+    for baseline, outputs in plain.predict(batch).items():
+        for name, values in outputs.items():
+            torch.testing.assert_close(found[baseline][name], values, rtol=1e-6, atol=1e-7)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import prody
 import pytest
+from refusals import refused
 
-from data_prepare.errors import InputError
 from data_prepare.structure.readers import read_structure
 from model.evaluation.elastic_networks import network_profiles, structure_profiles
 
@@ -100,36 +100,30 @@ def test_declared_sequence_places_the_residues(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("modify_seq", "message"),
+    ("modify_seq", "named"),
     [
-        ("AAGKW<eos><cls>WD", "x.pdb: the residues of chain A are not those of modify_seq"),
-        ("AGKM<eos><cls>WA", "x.pdb: the residues of chain B are not those of modify_seq"),
-        ("AG<eos><cls>WD", "x.pdb: the residues of chain A are not those of modify_seq"),
-        ("AGKMWD", "x.pdb: 2 chains of protein, modify_seq has 1"),
+        ("AAGKW<eos><cls>WD", "chain A"),
+        ("AGKM<eos><cls>WA", "chain B"),
+        ("AG<eos><cls>WD", "chain A"),
+        ("AGKMWD", "2 protein chains"),
     ],
 )
-def test_structure_of_another_sequence(tmp_path: Path, write_pdb, modify_seq: str, message: str) -> None:
+def test_structure_of_another_sequence(tmp_path: Path, write_pdb, modify_seq: str, named: str) -> None:
     xyz = walk(6)
-    write_pdb(atoms("A", "AGKM", xyz[:4]) + atoms("B", "WD", xyz[4:]), "x.pdb")
+    path = write_pdb(atoms("A", "AGKM", xyz[:4]) + atoms("B", "WD", xyz[4:]), "x.pdb")
     assert np.isfinite(structure_profiles(tmp_path, "x", "AGKM<eos><cls>WD")["gnm"].fluctuation).sum() == 6
-    with pytest.raises(InputError, match=message):
-        structure_profiles(tmp_path, "x", modify_seq)
+    refused(lambda: structure_profiles(tmp_path, "x", modify_seq), path, named, "modify_seq")
 
 
 def test_one_other_residue_of_many(tmp_path: Path, write_pdb) -> None:
-    """An alignment alone would let it pass."""
-    write_pdb(atoms("A", "AGKMWDAGKMWDAGKMWDAGKMWD", walk(24)), "x.pdb")
+    """An alignment alone would accept it."""
+    path = write_pdb(atoms("A", "AGKMWDAGKMWDAGKMWDAGKMWD", walk(24)), "x.pdb")
     assert structure_profiles(tmp_path, "x", "GG" + "AGKMWDAGKMWDAGKMWDAGKMWD")["gnm"].fluctuation.shape == (28,)
-    with pytest.raises(InputError, match="are not those of modify_seq"):
-        structure_profiles(tmp_path, "x", "AGKMWDAGKMWDKGKMWDAGKMWD")
+    refused(lambda: structure_profiles(tmp_path, "x", "AGKMWDAGKMWDKGKMWDAGKMWD"), path, "chain A")
 
 
-def test_structures_that_cannot_be_used(tmp_path: Path, write_pdb) -> None:
-    with pytest.raises(InputError, match=r"no x with \.pdb, \.pdb\.gz, \.cif, \.cif\.gz"):
-        structure_profiles(tmp_path, "x", "AG")
-    write_pdb(atoms("A", "AG", np.ones((2, 3))), "x.pdb")
-    with pytest.raises(InputError, match=r"x\.pdb: C-alpha atoms 1 and 2 of 2 have the same position"):
-        structure_profiles(tmp_path, "x", "AG")
-    write_pdb(atoms("A", "AG", np.array([[1, 1, 1], [1, 1, np.nan]])), "x.pdb")
-    with pytest.raises(InputError, match=r"x\.pdb: a C-alpha coordinate is not a number"):
-        structure_profiles(tmp_path, "x", "AG")
+@pytest.mark.parametrize("xyz", [np.ones((2, 3)), np.array([[1, 1, 1], [1, 1, np.nan]])])
+def test_structures_that_cannot_be_used(tmp_path: Path, write_pdb, xyz: np.ndarray) -> None:
+    refused(lambda: structure_profiles(tmp_path, "x", "AG"), tmp_path, "x", ".cif.gz")
+    path = write_pdb(atoms("A", "AG", xyz), "x.pdb")
+    refused(lambda: structure_profiles(tmp_path, "x", "AG"), path, "C-alpha")
