@@ -40,20 +40,18 @@ def entries(raw: Path) -> Iterator[Entry]:
         if match := ARCHIVE_NAME.fullmatch(path.name):
             archives.setdefault(match[1], path)  # sorted by name: _protein.zip before _total.zip
     for name, archive in archives.items():
-        yield ArchiveEntry(name=name, source=SOURCE, archive=archive)
+        yield ArchiveEntry(name=name, source=SOURCE, path=archive)
     for folder, files in folders:
         replicas = _replicas(path.name for path in files)
         topologies = {path.stem: path for path in files if path.suffix == ".pdb" and PROTEIN.fullmatch(path.stem)}
         for name in (topologies.keys() | replicas.keys()) - archives.keys():
             trajectories = tuple(folder / file for file in replicas.get(name, ()))
             if name in topologies and trajectories:
-                yield FileEntry(name=name, source=SOURCE, topology=topologies[name], trajectories=trajectories)
+                yield FileEntry(name=name, source=SOURCE, path=topologies[name], trajectories=trajectories)
             else:
                 missing = f"{name}.pdb" if trajectories else f"{name}_R1.xtc or other replicas"
-                there = trajectories or (topologies[name],)
-                yield UnusableEntry(
-                    name=name, source=SOURCE, files=there, reason=f"has no {missing}; download it again"
-                )
+                there = trajectories[0] if trajectories else topologies[name]
+                yield UnusableEntry(name=name, source=SOURCE, path=there, reason=f"has no {missing}; download it again")
 
 
 def _replicas(names: Iterable[str]) -> dict[str, list[str]]:
@@ -69,28 +67,21 @@ def _replicas(names: Iterable[str]) -> dict[str, list[str]]:
 class ArchiveEntry(Entry):
     """A protein in a zip as downloaded, unpacked one file at a time into a temporary folder."""
 
-    archive: Path
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The zip."""
-        return (self.archive,)
-
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble]:
         """Frames of all replicas in the zip."""
-        with reading(self.archive, "a readable zip"):
-            archive = ZipFile(self.archive)
+        with reading(self.path, "a readable zip"):
+            archive = ZipFile(self.path)
         with archive, tempfile.TemporaryDirectory(prefix="atlas_") as temporary:
             folder = Path(temporary)
             # in whichever folder of the zip the files are
             members = {PurePosixPath(info.filename).name: info for info in archive.infolist() if not info.is_dir()}
             replicas = _replicas(members).get(self.name, ())
             for name in (f"{self.name}.pdb", *(replicas or [f"{self.name}_R1.xtc"])):
-                require(name in members, f"{self.archive}: has no {name}; download it again")
+                require(name in members, f"{self.path}: has no {name}; download it again")
             with self._named(folder):
                 read = read_topology(_unpack(archive, members[f"{self.name}.pdb"], folder))
-            topology = selection.of(replace(read, path=self.archive / read.path.name))
+            topology = selection.of(replace(read, path=self.path / read.path.name))
             yield Ensemble(topology, self._chunks(archive, [members[n] for n in replicas], folder, topology, selection))
 
     @contextmanager
@@ -99,7 +90,7 @@ class ArchiveEntry(Entry):
         try:
             yield
         except InputError as error:
-            raise InputError(str(error).replace(str(folder), str(self.archive))) from None
+            raise InputError(str(error).replace(str(folder), str(self.path))) from None
 
     def _chunks(
         self, archive: ZipFile, replicas: Sequence[ZipInfo], folder: Path, topology: Topology, selection: Selection

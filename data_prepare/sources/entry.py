@@ -36,18 +36,10 @@ class Selection(FrameRange):
 
 
 class Ensemble(NamedTuple):
-    """Frames of one system, all replicas one after the other.
+    """Frames of one system, all replicas one after the other."""
 
-    Attributes
-    ----------
-    topology
-        Atoms of the frames: protein, water and whatever else the system has.
-    chunks
-        Frames with these atoms, read from the files on demand.
-    """
-
-    topology: Topology
-    chunks: Iterator[Chunk]
+    topology: Topology  # protein, water and whatever else the system has
+    chunks: Iterator[Chunk]  # with these atoms; read from the files on demand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,23 +50,30 @@ class Entry(ABC):
     ----------
     name
         Name in the store and in the training table.
-    source
-        Data set it comes from.
-    group
-        Training group; empty for that of the source.
+    source, group
+        Data set it comes from; training group, empty for that of the source.
     label
         train or test; empty if the split by clusters decides.
+    path
+        File that is read; of trajectories their topology.
     """
 
     name: str
     source: str
     group: str = ""
     label: str = ""
+    path: Path
 
     @property
-    @abstractmethod
     def paths(self) -> tuple[Path, ...]:
-        """Files that are read."""
+        """All files that are read."""
+        return (self.path,)
+
+    @property
+    def size(self) -> int:
+        """Uncompressed bytes to read; the largest entries are processed first."""
+        there = [path for path in self.paths if path.is_file()]
+        return sum(path.stat().st_size * (GZIP_RATIO if path.suffix == ".gz" else 1) for path in there)
 
     @abstractmethod
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
@@ -86,66 +85,37 @@ class Entry(ABC):
             A file is missing or cannot be read; also later, while chunks are read.
         """
 
-    @property
-    def size(self) -> int:
-        """Uncompressed bytes to read; the largest entries are processed first."""
-        there = [path for path in self.paths if path.is_file()]
-        return sum(path.stat().st_size * (GZIP_RATIO if path.suffix == ".gz" else 1) for path in there)
-
 
 @dataclass(frozen=True, kw_only=True)
 class UnusableEntry(Entry):
-    """An entry with missing files: it is listed, and fails when it is processed.
+    """An entry with missing files: it is listed by one that exists, and fails when it is processed."""
 
-    Attributes
-    ----------
-    files
-        The files that exist.
-    reason
-        What is missing, and the remedy: "has no ...; download it again".
-    """
-
-    files: tuple[Path, ...]
-    reason: str
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files that exist."""
-        return self.files
+    reason: str  # what is missing, and the remedy: "has no ...; download it again"
 
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
         """Raise InputError with the reason."""
-        raise InputError(f"{self.files[0].parent}: entry {self.name} {self.reason}")
+        raise InputError(f"{self.path.parent}: entry {self.name} {self.reason}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry(Entry):
-    """A structure, or a topology with one or more trajectories (replicas, pooled to one ensemble).
+    """A structure, or a topology with trajectories (replicas, pooled to one ensemble)."""
 
-    Attributes
-    ----------
-    topology
-        Structure file, or the topology of the trajectories.
-    trajectories
-        Empty for a single structure.
-    """
-
-    topology: Path
     trajectories: tuple[Path, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Files that are read."""
-        return tuple(dict.fromkeys((self.topology, *self.trajectories)))
+        """All files that are read; a multi-model file may be its own trajectory."""
+        return tuple(dict.fromkeys((self.path, *self.trajectories)))
 
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble | Structure]:
         """The first model of the structure, or the frames of all trajectories."""
         if self.trajectories:
-            topology = selection.of(read_topology(self.topology))
+            topology = selection.of(read_topology(self.path))
             yield Ensemble(topology, read_replicas(topology, self.trajectories, selection))
         else:
-            yield selection.of(read_structure(self.topology))
+            yield selection.of(read_structure(self.path))
 
 
 def read_replicas(topology: Topology, paths: tuple[Path, ...], selection: Selection) -> Iterator[Chunk]:

@@ -50,5 +50,5 @@ def _entry(name: str, files: Sequence[Path]) -> Entry:
         several = ", ".join(path.name for path in topologies)
         problem = f"several topologies ({several}); keep the one that belongs to the trajectories"
     else:
-        return FileEntry(name=name, source=SOURCE, topology=topologies[0], trajectories=trajectories)
-    return UnusableEntry(name=name, source=SOURCE, files=tuple(files), reason=f"has {problem}")
+        return FileEntry(name=name, source=SOURCE, path=topologies[0], trajectories=trajectories)
+    return UnusableEntry(name=name, source=SOURCE, path=files[0], reason=f"has {problem}")

@@ -28,10 +28,10 @@ def entries(raw: Path) -> Iterator[Entry]:
         pairs = [[folder / name for name in pair if folder / name in files] for pair in PAIRS]
         name = "_".join(folder.relative_to(raw).parts) or raw.resolve().name
         if pair := next((pair for pair in pairs if len(pair) == 2), None):
-            yield RegionEntry(name=name, source=SOURCE, topology=pair[0], trajectories=(pair[1],))
+            yield RegionEntry(name=name, source=SOURCE, path=pair[0], trajectories=(pair[1],))
         elif there := tuple(path for pair in pairs for path in pair):
             reason = f"has only {', '.join(path.name for path in there)}; add its topology or trajectory"
-            yield UnusableEntry(name=name, source=SOURCE, files=there, reason=reason)
+            yield UnusableEntry(name=name, source=SOURCE, path=there[0], reason=reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,5 +43,5 @@ class RegionEntry(FileEntry):
         """Frames, unless they are C-alpha beads."""
         with super().open(selection) as system:
             hint = f"back-map it with cg2all to {' and '.join(PAIRS[0])} in its folder"
-            require(system.topology.is_protein.any(), f"{self.topology}: C-alpha beads, not all atoms; {hint}")
+            require(system.topology.is_protein.any(), f"{self.path}: C-alpha beads, not all atoms; {hint}")
             yield system

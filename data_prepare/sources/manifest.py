@@ -56,7 +56,7 @@ def read_manifest(path: str | Path) -> list[Entry]:
             source=source,
             group=group,
             label=label,
-            topology=path.parent / row["topology"],
+            path=path.parent / row["topology"],
             trajectories=tuple(path.parent / replica for replica in replicas),
         )
     if not entries:

@@ -46,14 +46,8 @@ def entries(raw: Path, temperatures: Sequence[int] = DEFAULT_TEMPERATURES) -> It
 class MdCathEntry(Entry):
     """Replicas of a domain at one temperature."""
 
-    path: Path
     domain: str  # CATH id
     temperature: int  # K
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The file of the domain, which has all temperatures."""
-        return (self.path,)
 
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble]:
@@ -81,18 +75,14 @@ class MdCathEntry(Entry):
         return [group[number] for number in numbers]
 
     def _chunks(self, replicas: Sequence[h5py.Group], topology: Topology, selection: Selection) -> Iterator[Chunk]:
+        """The selected frames of all replicas."""
         for replica in replicas:
             with reading(self.path, FORM):
                 yield from self._chunks_of(replica, topology, selection)
 
     def _chunks_of(self, replica: h5py.Group, topology: Topology, selection: Selection) -> Iterator[Chunk]:
-        """The selected frames of one replica."""
         # the libraries of trajectories take seconds to import
-        from data_prepare.molecular_dynamics.frames.trajectory import (
-            ANGSTROM_PER_NM,
-            checked_chunk,
-            chunk_size,
-        )
+        from data_prepare.molecular_dynamics.frames.trajectory import ANGSTROM_PER_NM, checked_chunk, chunk_size
         from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
 
         coords = replica["coords"]

@@ -22,4 +22,4 @@ def entries(raw: Path) -> Iterator[Entry]:
     """One entry per ensemble, named `PED00001e001`."""
     for path in filter(is_structure_file, files_under(raw)):
         if match := ENSEMBLE.fullmatch(stem(path)):
-            yield FileEntry(name=match[1], source="PED", topology=path, trajectories=(path,))
+            yield FileEntry(name=match[1], source="PED", path=path, trajectories=(path,))

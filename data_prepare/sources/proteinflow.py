@@ -40,19 +40,12 @@ def entries(raw: Path) -> Iterator[Entry]:
         if path.suffix.lower() in PICKLE_SUFFIXES and SPLITS not in below.parts:
             yield PickleEntry(name=path.stem, source=source, path=path)
         elif is_structure_file(path):
-            yield FileEntry(name=stem(path), source=source, topology=path)
+            yield FileEntry(name=stem(path), source=source, path=path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PickleEntry(Entry):
     """A biological unit in a pickle of the release."""
-
-    path: Path
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The pickle."""
-        return (self.path,)
 
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Structure]:

@@ -16,17 +16,8 @@ from data_prepare.errors import require
 from data_prepare.sources import atlas, gpcrmd, idrome, mdcath, ped, proteinflow, structures, trajectories
 from data_prepare.sources.entry import Entry
 
-# name on the command line -> reader
-SOURCES: Final[dict[str, ModuleType]] = {
-    "mdcath": mdcath,
-    "atlas": atlas,
-    "gpcrmd": gpcrmd,
-    "ped": ped,
-    "idrome": idrome,
-    "proteinflow": proteinflow,
-    "structures": structures,
-    "trajectories": trajectories,
-}
+_MODULES = (mdcath, atlas, gpcrmd, ped, idrome, proteinflow, structures, trajectories)
+SOURCES: Final[dict[str, ModuleType]] = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
 
 
 def list_source(source: str, raw: str | Path, temperatures: Sequence[int] = mdcath.DEFAULT_TEMPERATURES) -> list[Entry]:

@@ -17,4 +17,4 @@ WANTED: Final = "PDB or mmCIF files (.pdb, .ent, .cif, .mmcif, also .gz)"
 def entries(raw: Path) -> Iterator[Entry]:
     """One entry per structure file."""
     for path in filter(is_structure_file, files_under(raw)):
-        yield FileEntry(name=joined_name(raw, path), source="structures", group=GROUP, topology=path)
+        yield FileEntry(name=joined_name(raw, path), source="structures", group=GROUP, path=path)

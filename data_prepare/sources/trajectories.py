@@ -30,7 +30,6 @@ def entries(raw: Path) -> Iterator[Entry]:
     # the libraries of trajectories take seconds to import; no other source needs them for its list
     from data_prepare.molecular_dynamics.frames.trajectory import is_trajectory_file
 
-    found = False
     alone: list[str] = []
     for _, files in walk(raw):
         topologies: dict[str, Path] = {}
@@ -39,16 +38,15 @@ def entries(raw: Path) -> Iterator[Entry]:
         replicas: dict[str, list[Path]] = {key: [] for key in topologies}
         for path in filter(is_trajectory_file, files):
             replicas[_owner(path, list(topologies))].append(path)
-        for key, topology in topologies.items():
-            if several := tuple(replicas[key]):
-                found = True
-                name = joined_name(raw, topology)
-                yield FileEntry(name=name, source="trajectories", group=GROUP, topology=topology, trajectories=several)
-            else:
-                alone.append(topology.name)
-    if found and alone:
-        more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
-        message = f"{raw}: topologies without a trajectory are left out: {', '.join(alone[:SHOWN])}{more}"
+        alone += [topologies[key].name for key, several in replicas.items() if not several]
+        for key, several in replicas.items():
+            if several:
+                path, name = topologies[key], joined_name(raw, topologies[key])
+                trajectories = tuple(several)
+                yield FileEntry(name=name, source="trajectories", group=GROUP, path=path, trajectories=trajectories)
+    if alone:
+        names = ", ".join(alone[:SHOWN]) + (", ..." if len(alone) > SHOWN else "")
+        message = f"{raw}: {len(alone)} topologies without a trajectory are left out: {names}"
         warnings.warn(message, InputWarning, stacklevel=2)
 
 

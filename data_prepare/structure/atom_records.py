@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import gemmi
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prepare.errors import require
 from data_prepare.structure.topology import Topology
@@ -87,10 +88,8 @@ def topology_of(
 
     Parameters
     ----------
-    path
-        The file, for messages.
-    records
-        Atoms in the order of the file.
+    path, records
+        The file, for messages, and its atoms in order.
     sequences
         `chain_key` -> declared one-letter sequence, to which `sequence_index` of the records refers.
     num_declared
@@ -102,20 +101,17 @@ def topology_of(
         There are no atoms.
     """
     sequences, num_declared = sequences or {}, num_declared or {}
-    atom_names: list[str] = []
-    elements: list[str] = []
+    atoms: list[AtomRecord] = []
     file_index: list[int] = []
-    residue_of_atom: list[int] = []
-    residues: list[AtomRecord] = []  # first atom of each
-    chain_of_residue: list[int] = []
-    chains: list[AtomRecord] = []  # first atom of each
+    residue_starts: list[int] = []  # index of the first atom of each residue
+    chain_starts: list[int] = []  # index of the first residue of each chain
     names: set[str] = set()  # of the atoms of the residue so far
     last_carbon = NOWHERE
     atoms_in_file = 0
-    for index, atom in enumerate(records):
+    for atom in records:
         atoms_in_file += 1
-        last = residues[-1] if residues else atom
-        new_chain = not chains or begins_chain(atom, last, last_carbon, num_declared.get(atom.chain_id, 0))
+        last = atoms[residue_starts[-1]] if atoms else atom
+        new_chain = not atoms or begins_chain(atom, last, last_carbon, num_declared.get(atom.chain_id, 0))
         new_residue = new_chain or atom.number != last.number or atom.insertion_code != last.insertion_code
         if atom.atom_name == "C":
             last_carbon = atom.position
@@ -125,26 +121,25 @@ def topology_of(
                 continue
             new_residue = not same_name or atom.atom_name == last.atom_name
         if new_chain:
-            chains.append(atom)
+            chain_starts.append(len(residue_starts))
         if new_residue:
-            residues.append(atom)
-            chain_of_residue.append(len(chains) - 1)
+            residue_starts.append(len(atoms))
             names = set()
         names.add(atom.atom_name)
-        atom_names.append(atom.atom_name)
-        elements.append(atom.element)
-        residue_of_atom.append(len(residues) - 1)
-        file_index.append(index)
-    require(atom_names, f"{path}: no atoms found; expected a structure or topology file")
+        atoms.append(atom)
+        file_index.append(atoms_in_file - 1)
+    require(atoms, f"{path}: no atoms found; expected a structure or topology file")
+    residues = [atoms[start] for start in residue_starts]
+    chains = [residues[start] for start in chain_starts]
     topology = Topology(
         path=path,
-        atom_names=tuple(atom_names),
-        elements=tuple(elements),
-        residue_of_atom=np.array(residue_of_atom, np.int32),
+        atom_names=tuple(atom.atom_name for atom in atoms),
+        elements=tuple(atom.element for atom in atoms),
+        residue_of_atom=_owners(residue_starts, len(atoms)),
         residue_names=tuple(residue.residue_name for residue in residues),
         residue_numbers=np.array([residue.number for residue in residues], np.int32),
         insertion_codes=tuple(residue.insertion_code for residue in residues),
-        chain_of_residue=np.array(chain_of_residue, np.int32),
+        chain_of_residue=_owners(chain_starts, len(residues)),
         chain_ids=tuple(chain.chain_id for chain in chains),
         declared_sequences=tuple(sequences.get(chain.chain_key) for chain in chains),
         sequence_index=np.array([residue.sequence_index for residue in residues], np.int32),
@@ -152,7 +147,12 @@ def topology_of(
         atoms_in_file=atoms_in_file,
     )
     in_protein = topology.is_amino_acid[topology.residue_of_atom]
-    return replace(topology, elements=tuple(map(_element, elements, atom_names, in_protein)))
+    return replace(topology, elements=tuple(map(_element, topology.elements, topology.atom_names, in_protein)))
+
+
+def _owners(starts: list[int], total: int) -> NDArray[np.int32]:
+    """Index of the group of each of `total` members, given the first member of each group."""
+    return np.repeat(np.arange(len(starts), dtype=np.int32), np.diff([*starts, total]))
 
 
 def _element(symbol: str, name: str, in_protein: bool) -> str:

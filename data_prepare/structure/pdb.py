@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -51,16 +50,17 @@ def first_model(path: Path, lines: Iterable[str]) -> Structure:
     return Structure(_with_declared(topology, declared), xyz[topology.file_index])
 
 
-def models(lines: Iterable[str]) -> Iterator[NDArray[np.float64]]:
+def read_models(path: Path) -> Iterator[NDArray[np.float64]]:
     """Positions (atoms of the file, 3) in Angstrom of one model after the other, alternate locations included."""
     atoms: list[str] = []
-    for line in lines:
-        record = line[:6]
-        if record in ATOM_RECORDS:
-            atoms.append(line)
-        elif _ends_model(record) and atoms:
-            yield _positions(atoms)
-            atoms = []
+    with open_text(path) as lines:
+        for line in lines:
+            record = line[:6]
+            if record in ATOM_RECORDS:
+                atoms.append(line)
+            elif _ends_model(record) and atoms:
+                yield _positions(atoms)
+                atoms = []
     if atoms:
         yield _positions(atoms)
 
@@ -95,12 +95,11 @@ def _record(line: str, after_ter: bool, position: Position) -> AtomRecord:
 
 def _with_declared(topology: Topology, declared: dict[str, list[list[str]]]) -> Topology:
     """Topology with the declared sequences: the n-th chain of an id has its n-th SEQRES."""
-    seen: Counter[str] = Counter()
+    waiting = {chain_id: iter(several) for chain_id, several in declared.items()}
     sequences: list[str | None] = []
     sequence_index = topology.sequence_index.copy()
     for chain, chain_id in enumerate(topology.chain_ids):
-        names = dict(enumerate(declared.get(chain_id, ()))).get(seen[chain_id])
-        seen[chain_id] += 1
+        names = next(waiting.get(chain_id, iter(())), None)
         sequences.append(None if names is None else one_letter_sequence(names))
         if names is not None:
             residues = np.flatnonzero((topology.chain_of_residue == chain) & topology.is_amino_acid)

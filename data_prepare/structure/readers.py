@@ -89,19 +89,11 @@ def read_models(path: str | Path) -> Iterator[NDArray[np.float32]]:
         If the file cannot be read or models differ in their number of atoms.
     """
     path = Path(path)
+    atoms = None
     with reading(path, STRUCTURE_FILE):
         path.stat()
-        if suffix_of(path) in PDB_SUFFIXES:
-            with pdb.open_text(path) as file:
-                yield from _equal_models(path, pdb.models(file))
-        else:
-            yield from _equal_models(path, iter(mmcif.read_models(path)[1]))
-
-
-def _equal_models(path: Path, models: Iterator[NDArray[np.float64]]) -> Iterator[NDArray[np.float32]]:
-    """Models as float32; all have the same number of atoms."""
-    atoms = None
-    for number, model in enumerate(models, 1):
-        atoms = len(model) if atoms is None else atoms
-        require(len(model) == atoms, f"{path}: model {number} has {len(model)} atoms, the first has {atoms}")
-        yield model.astype(np.float32)
+        is_pdb = suffix_of(path) in PDB_SUFFIXES
+        for number, model in enumerate(pdb.read_models(path) if is_pdb else mmcif.read_models(path)[1], 1):
+            atoms = len(model) if atoms is None else atoms
+            require(len(model) == atoms, f"{path}: model {number} has {len(model)} atoms, the first has {atoms}")
+            yield model.astype(np.float32)

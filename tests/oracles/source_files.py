@@ -114,7 +114,7 @@ def features_of_angstrom(topology, xyz):
 
 def assert_same(some, others):
     """Equal but for the order in which float64 sums over chunks are taken."""
-    np.testing.assert_allclose(some.residue.to_numpy(), others.residue.to_numpy(), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(some.residue, others.residue, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(some.pair, others.pair, rtol=0, atol=1e-12)
 
 

@@ -52,7 +52,7 @@ def test_unresolved_residues_are_rows_of_minus_one(examples, tmp_path):
         for i in range(0, len(declared), 13)
     ]
     path = tmp_path / "gap.pdb"
-    entry = FileEntry(name="x", source="Proteinflow", topology=path)
+    entry = FileEntry(name="x", source="Proteinflow", path=path)
     path.write_text("\n".join([*seqres, *atoms, "END"]))
     residue, pair, modify_seq = entry_features(entry, Selection())
     assert modify_seq == "GSAEAAAKEAAAKEAAAKAH"
@@ -81,7 +81,7 @@ def test_what_makes_a_result_anew(source, tmp_path):
 
     def task(path, **changed):
         values = {"selection": Selection(), "features": FEATURES, "dtype": "float32", "folder": tmp_path / "o"}
-        return Task(FileEntry(name="s", source="Proteinflow", topology=path), **values | changed)
+        return Task(FileEntry(name="s", source="Proteinflow", path=path), **values | changed)
 
     assert result_attributes(task(source)) is None
     assert make_entry(task(source)) is None
@@ -106,7 +106,7 @@ def test_what_makes_a_result_anew(source, tmp_path):
 def make_with(monkeypatch, source, tmp_path, features_of):
     """`make_entry` with something else in the place of `entry_features`."""
     monkeypatch.setattr(extraction, "entry_features", features_of)
-    entry = FileEntry(name="s", source="Proteinflow", topology=source)
+    entry = FileEntry(name="s", source="Proteinflow", path=source)
     return make_entry(Task(entry, Selection(), FEATURES, "float32", tmp_path))
 
 
@@ -150,7 +150,7 @@ def test_the_largest_entries_come_first(tmp_path, monkeypatch, dask):
     tasks = []
     for name, size in zip("abcdef", (5, 30, 20, 30, 1, 10), strict=True):
         (tmp_path / f"{name}.pdb").write_text("x" * size)
-        entry = FileEntry(name=name, source="Proteinflow", topology=tmp_path / f"{name}.pdb")
+        entry = FileEntry(name=name, source="Proteinflow", path=tmp_path / f"{name}.pdb")
         tasks.append(Task(entry, Selection(), FEATURES, "float32", tmp_path))
     monkeypatch.setenv(LOG, str(tmp_path / "log"))
     monkeypatch.setattr(extraction, "make_entry", note)
@@ -171,7 +171,7 @@ def test_workers_of_a_running_scheduler(examples, tmp_path):
     (tmp_path / "bad.pdb").write_text("nothing")
     paths = {name: examples / "structures" / f"{name}.pdb.gz" for name in ("1ubi_A", "1pdo_A")}
     paths["x"] = tmp_path / "bad.pdb"
-    entries = [FileEntry(name=name, source="Proteinflow", topology=path) for name, path in paths.items()]
+    entries = [FileEntry(name=name, source="Proteinflow", path=path) for name, path in paths.items()]
     tasks = [Task(entry, Selection(), FEATURES, "float32", tmp_path / "out") for entry in entries]
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         failures = run_tasks(tasks, 0, 1, cluster.scheduler_address)

@@ -53,7 +53,7 @@ def test_surroundings_are_left_out(tmp_path, helix, topologies):
     write(helix, tmp_path / "67", topologies)
     entry = only(list_source("gpcrmd", tmp_path))
     assert (entry.name, entry.source) == ("67", "GPCRmd")
-    assert entry.topology.name == topologies[-1]  # PDB before PSF
+    assert entry.path.name == topologies[-1]  # PDB before PSF
     with entry.open(Selection()) as system:
         assert system.topology.num_atoms > helix.topology.num_atoms
         assert system.topology.protein.chain_sequences() == helix.topology.protein.chain_sequences()

@@ -117,7 +117,7 @@ def test_trajectories(tmp_path, helix):
     helix.save(sub / "only" / "anything.xtc")
     entries = list_source("trajectories", tmp_path)
     assert [entry.name for entry in entries] == ["runs_only_top", "runs_x", "runs_x_1"]
-    assert entries[1].topology.suffix == ".pdb"
+    assert entries[1].path.suffix == ".pdb"
     assert [path.name for path in entries[1].trajectories] == ["x-b.xtc", "x.c.xtc", "x.xtc"]
     assert [path.name for path in entries[2].trajectories] == ["x_1.dcd", "x_1_a.xtc"]
     assert_same(features(entries[0]), helix.features)
