@@ -72,5 +72,9 @@ def run(
 ) -> None:
     """Parse the options of a command, run it, and print what it returns, such as the paths it has written, in lines."""
     chosen = parse(config, args, **options)
-    for line in run_command(lambda: action(chosen), getattr(chosen, "debug", False)) or ():
-        print(line)
+
+    def work() -> None:
+        for line in action(chosen) or ():  # a generator works inside this loop
+            print(line)
+
+    run_command(work, getattr(chosen, "debug", False))

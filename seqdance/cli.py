@@ -28,9 +28,9 @@ COMMANDS: Final[Commands] = {
     "dyna1": ("seqdance.cli:dyna1", "micro- to millisecond exchange: labels, embed, train, evaluate, predict"),
 }
 DYNA1_COMMANDS: Final[Commands] = {
-    "predict": ("model.dyna1.predict", "probability of exchange of each residue of a sequence or structure"),
+    "predict": ("seqdance.commands.dyna1.predict", "probability of exchange of each residue"),
     "labels": ("seqdance.commands.dyna1.labels", "NMR depositions, RefDB or RelaxDB -> assignment codes and splits"),
-    "embed": ("model.dyna1.embeddings.cache", "embeddings of a frozen model, kept for training and prediction"),
+    "embed": ("seqdance.commands.dyna1.embed", "embeddings of a frozen model, kept for training and prediction"),
     "train": ("model.dyna1.train", "train a classifier (with several processes: torchrun)"),
     "evaluate": (
         "seqdance.commands.dyna1.evaluate",

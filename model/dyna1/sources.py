@@ -10,10 +10,9 @@ from data_prepare.errors import require
 from model.dyna1.classifier import Dyna1Config
 from model.dyna1.data import AnnotatedProtein, first_names
 from model.dyna1.embeddings.cache import EmbeddingCache, write_cache
-from model.dyna1.embeddings.chains import ChainInput
 from model.dyna1.embeddings.embedders import make_embedder
 from model.dyna1.embeddings.language_models import OneHot
-from model.dyna1.embeddings.source import Embedder, EmbeddingSource
+from model.dyna1.embeddings.source import ChainInput, Embedder, EmbeddingSource
 from model.training.processes import Process
 
 # width of published weights -> embedder that they were trained on

@@ -1,4 +1,4 @@
-"""Figures of Dyna-1: curves of a training, and metrics of each protein."""
+"""Figures of Dyna-1: curves of a training, metrics of each protein, exchange along a sequence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 TITLES: Final = {"auroc": "AUROC", "normalised_auprc": "AUPRC - positive rate"}
 CLASSIFIER_COLOUR: Final = "#D55E00"
 BASELINE_COLOUR: Final = "#0072B2"
+RESIDUES_PER_ROW: Final = 100
+FEWEST_COLUMNS: Final = 60  # of the width, so that the title fits
 
 
 def draw_metrics(table: pd.DataFrame, metrics: Mapping[str, Any], classifier: str) -> Figure:
@@ -84,4 +87,47 @@ def draw_training(log: pd.DataFrame) -> Figure:
     for axes in (losses, areas):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_exchange(name: str, sequence: str, p: NDArray[np.float32], unresolved: NDArray[np.bool_]) -> Figure:
+    """Draw the probability of exchange along a sequence, 100 residues in a row.
+
+    Parameters
+    ----------
+    name
+        Of the protein.
+    sequence
+        L letters.
+    p
+        (L,) probability of exchange.
+    unresolved
+        (L,) residues without coordinates, which are shaded.
+    """
+    from matplotlib.figure import Figure
+
+    starts = range(0, len(p), RESIDUES_PER_ROW)
+    position = np.arange(1, len(p) + 1)
+    # fixed places in inches: an automatic layout of so many letters takes seconds
+    columns = max(FEWEST_COLUMNS, min(RESIDUES_PER_ROW, len(p)))
+    width, top, row, panel = 0.9 + 0.11 * columns, 0.5, 1.6, 1.1
+    height = top + row * len(starts)
+    figure = Figure(figsize=(width, height))
+    for number, start in enumerate(starts):
+        rows = slice(start, start + RESIDUES_PER_ROW)
+        floor = height - top - number * row - panel
+        axes = figure.add_axes((0.7 / width, floor / height, (width - 0.9) / width, panel / height))
+        axes.bar(position[rows], p[rows], width=0.8, color=BASELINE_COLOUR)
+        axes.bar(position[rows][unresolved[rows]], 1.0, width=1.0, color="#DDDDDD", zorder=0)
+        for place, letter in zip(position[rows], sequence[rows], strict=True):
+            axes.text(place, -0.04, letter, ha="center", va="top", fontsize=7, family="monospace")
+        axes.set(xlim=(start + 0.2, start + columns + 0.8), ylim=(0, 1), yticks=(0, 0.5, 1))
+        axes.set_ylabel("p_exchange", fontsize=9)
+        axes.set_xticks([start + 1, *range(start + 10, min(start + RESIDUES_PER_ROW, len(p)) + 1, 10)])
+        axes.tick_params(axis="x", pad=12, length=0)
+        axes.tick_params(labelsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    shaded = "; shaded: no coordinates" if unresolved.any() else ""
+    title = f"{name}: probability of µs-ms exchange of each residue{shaded}"
+    figure.text(0.5, 1 - 0.25 / height, title, ha="center", va="center", fontsize=12)
     return figure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_prepare.errors import InputError, require
+from data_prepare.errors import require
 from model.network.dance import DanceModel
-from model.network.device import evaluating
+from model.network.device import enough_memory, evaluating
 from model.network.tokenizer import split_tokens, tokenize
 
 
@@ -104,21 +103,8 @@ def run_batches(
     for indices in length_batches([token_count(sequence) for sequence in sequences], batch_size, capacity):
         tokens = tokenize([sequences[index] for index in indices])
         mask = tokens["attention_mask"].to(device)
-        with _enough_memory(mask, device), evaluating(model), torch.inference_mode():
+        what = f"{mask.shape[0]} sequence(s) of up to {mask.shape[1]} tokens"
+        remedy = "use a smaller batch size" if len(mask) > 1 else "leave out residue pairs or use another device"
+        with enough_memory(what, device, remedy), evaluating(model), torch.inference_mode():
             found = model(tokens["input_ids"].to(device), mask, **outputs)
         yield BatchOutput(indices, mask, found)
-
-
-@contextmanager
-def _enough_memory(mask: Tensor, device: torch.device) -> Iterator[None]:
-    """Exhausted memory as InputError."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
-            raise
-        sequences, tokens = mask.shape
-        remedy = "use a smaller batch size" if sequences > 1 else "leave out residue pairs or use another device"
-        raise InputError(
-            f"not enough memory ({device}) for {sequences} sequence(s) of up to {tokens} tokens; {remedy}"
-        ) from None

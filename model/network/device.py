@@ -52,3 +52,14 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
+
+
+@contextmanager
+def enough_memory(what: str, device: torch.device, remedy: str) -> Iterator[None]:
+    """Turn exhausted memory inside the block into InputError: `what` does not fit, and the remedy."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise InputError(f"{what}: not enough memory ({device}); {remedy}") from None

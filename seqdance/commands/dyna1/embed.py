@@ -1,0 +1,67 @@
+"""Command `seqdance dyna1 embed`: embeddings of a frozen model, kept for training and prediction.
+
+    seqdance dyna1 embed --embedder esm2 --table codes.csv --output esm2.h5
+
+Proteins that the file already holds are not computed again. Rerun the same command to resume an interrupted run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from data_prepare.command_line import run
+from data_prepare.errors import InputError, require
+from data_prepare.files import check_output
+from model.dyna1.embeddings.cache import CacheDtype, write_cache
+from model.dyna1.embeddings.chains import add_structure, read_table
+from model.dyna1.embeddings.embedders import make_embedder
+from model.dyna1.embeddings.source import Embedder
+from seqdance.commands.dyna1.options import ChainOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(ChainOptions):
+    """Write embeddings of a frozen model for training and prediction of Dyna-1.
+
+    Check the terms of the weights that you load.
+    """
+
+    embedder: str
+    """onehot, esm2[:PATH][:LAYER], dance:PATH, or esm3[:LAYER]."""
+    output: Path
+    """The .h5 file. Proteins that it already holds are skipped."""
+    table: Path | None = None
+    """Proteins of a table (columns entry_ID and sequence)."""
+    structures: Path | None = None
+    """With --table or --fasta: folder of NAME.pdb or NAME.cif (.gz too), one chain each. The model sees both."""
+    dtype: CacheDtype = "float32"
+    """float16 halves the file and keeps three digits."""
+
+    def __post_init__(self) -> None:
+        check_output(self.output)
+        others = ("sequence", "fasta", "pdb", "cif", "chain", "use_pdb_seq", "name")
+        given = [f"--{option.replace('_', '-')}" for option in others if getattr(self, option) not in (None, False)]
+        require(not (self.table and given), f"--table {self.table} names all proteins; remove {' and '.join(given)}")
+
+
+def embed(options: EmbedOptions) -> Iterator[object]:
+    """Write the cache; yields notes and its path."""
+    chains = read_table(options.table) if options.table else options.chains()
+    embedder = make_embedder(options.embedder, options.device)
+    if not isinstance(embedder, Embedder):
+        raise InputError(f"--embedder {options.embedder}: these are files already; there is nothing to compute")
+    if options.structures:
+        chains = [add_structure(chain, options.structures) for chain in chains]
+    if not embedder.reads_structure and any(chain.backbone is not None for chain in chains):
+        yield f"{options.embedder} reads no structure: it sees the sequence of the chain"
+        chains = [chain.sequence_alone() for chain in chains]
+    write_cache(options.output, embedder, chains, options.dtype)
+    yield options.output
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    run(EmbedOptions, embed, args)

@@ -1,0 +1,88 @@
+"""Command `seqdance dyna1 predict`: probability of micro- to millisecond exchange of each residue.
+
+    seqdance dyna1 predict --weights gelnesr/Dyna-1 --pdb 2lzm.pdb --chain A --use-pdb-seq --write-pdb
+
+Four modes: a sequence alone (--sequence or --fasta), a structure alone (--pdb or --cif), both (--use-pdb-seq), and
+another sequence on the same backbone (--pdb or --cif with --sequence). The table includes residues that the file
+declares without coordinates. Check the terms of the weights that you load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import numpy as np
+import tyro
+from pydantic.dataclasses import dataclass
+from tqdm import tqdm
+
+from data_prepare.command_line import run
+from data_prepare.errors import require
+from data_prepare.files import whole_file, write_text
+from model.dyna1.embeddings.embedders import make_embedder
+from model.dyna1.loading import load_dyna1
+from model.dyna1.predict import exchange_table, predict_exchange, pymol_script
+from model.dyna1.sources import check_source, default_embedder
+from model.figures.dyna1 import draw_exchange
+from model.figures.save import save_figure
+from model.inference.b_factors import write_b_factors
+from model.inference.inputs import file_names
+from seqdance.commands.dyna1.options import ChainOptions
+
+SUFFIX: Final = "-Dyna1"  # of the file names, as published
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(ChainOptions):
+    """Predict which residues exchange on the micro- to millisecond time scale.
+
+    Check the terms of the weights that you load.
+    """
+
+    weights: str
+    """Classifier: folder, weight file (dyna1.pt), Hub id such as gelnesr/Dyna-1, or a file of a Hub repository."""
+    embedder: str | None = None
+    """onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER] or af2:FOLDER. Default: the one named in the weights."""
+    cache: Path | None = None
+    """Embeddings written by seqdance dyna1 embed, instead of an embedder; proteins are found by name."""
+    save_dir: Path = Path(".")
+    """Folder for NAME-Dyna1.csv (position, residue, p_exchange) and NAME-Dyna1.png."""
+    write_pdb: Annotated[bool, tyro.conf.arg(aliases=["--write-to-pdb"])] = False
+    """A copy of the structure with p_exchange as B-factors (0 in other chains), and a PyMOL script that shows it."""
+
+    def __post_init__(self) -> None:
+        require(self.structure or not self.write_pdb, "--write-pdb requires a structure; give --pdb or --cif")
+        require(not (self.cache and self.embedder), "--cache and --embedder exclude each other; give one of them")
+
+
+def predict(options: PredictOptions) -> Iterator[object]:
+    """Predict chain by chain and yield notes and the paths of the files."""
+    chains = options.chains()
+    bases = [options.save_dir / f"{name}{SUFFIX}" for name in file_names([chain.name for chain in chains])]
+    classifier = load_dyna1(options.weights, options.device)
+    line = f"cache:{options.cache}" if options.cache else options.embedder or default_embedder(classifier.config)
+    source = make_embedder(line, options.device)
+    check_source(classifier.config, source)
+    if options.structure and not source.reads_structure:
+        yield f"{source.fingerprint.split()[0]} reads no structure: predicted from the sequence of the chain"
+    for base, chain in tqdm(list(zip(bases, chains, strict=True)), unit="protein", disable=len(chains) == 1):
+        p = predict_exchange(classifier, source, chain)  # (L,)
+        table, picture = (base.with_name(f"{base.name}{ending}") for ending in (".csv", ".png"))
+        with whole_file(table) as temporary:
+            exchange_table(chain, p).to_csv(temporary, index=False)
+        unresolved = np.array([label == "" for label in chain.structure_residues or chain.sequence])
+        save_figure(draw_exchange(chain.name, chain.sequence, p, unresolved), picture, dpi=110)
+        yield from (table, picture)
+        if options.write_pdb and options.structure:
+            ending = Path(options.structure.name.lower().removesuffix(".gz")).suffix
+            copy, script = (base.with_name(f"{base.name}{suffix}") for suffix in (ending, ".pml"))
+            write_b_factors(options.structure, p, copy, options.chain)
+            write_text(script, pymol_script(copy.name, chain))
+            yield from (copy, script)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    run(PredictOptions, predict, args)
