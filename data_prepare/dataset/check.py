@@ -32,24 +32,10 @@ SPECIAL_TOKEN: Final = re.compile(r"<[a-z]+>")
 
 
 def check_store(path: str | Path, table: str | Path | None = None) -> list[str]:
-    """Check every entry of a store, one after the other, pair arrays in blocks of rows.
+    """Check every entry of a store or published file, one after the other, pair arrays in blocks of rows.
 
-    Parameters
-    ----------
-    path
-        A file made by `StoreWriter`, or one of the published form.
-    table
-        The training table of the store: both must have the same entries, with the features of their group, as long as
-        the sequences and -1 at their special tokens.
-
-    Returns
-    -------
-    One line for each problem; it begins with the name of the entry.
-
-    Raises
-    ------
-    InputError
-        If the file or the table cannot be read at all.
+    With a training table, both must have the same entries, with the features of their group, as long as the sequences
+    and -1 at their special tokens. Returns one line for each problem; it begins with the name of the entry.
     """
     rows: dict[str, tuple[str, str]] = {}  # name -> modify_seq, group
     if table is not None:
@@ -83,7 +69,7 @@ class _Findings:
         self._found: dict[str, tuple[int, str]] = {}
 
     def add(self, problem: str, bad: NDArray[np.bool_], first_row: int = 0) -> None:
-        """Note the positions (tokens, or pairs of tokens from row `first_row` on) where `bad` is true."""
+        """Note where `bad` is true, at tokens or at pairs of tokens from row `first_row` on."""
         if bad.any():
             first = np.argwhere(bad)[0]
             first[0] += first_row

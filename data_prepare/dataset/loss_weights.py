@@ -56,14 +56,9 @@ def _shares(group: str) -> dict[str, float]:
 
 
 def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float]:
-    """Standard deviation of each property over the valid positions of one entry (no valid position: left out).
+    """Standard deviation of each property of a group over the valid positions of an entry; left out if it has none.
 
-    Parameters
-    ----------
-    residue, pair
-        (L, 47 or 3) and (L, L, 10 or 3) features in token space, RMSF raw.
-    group
-        Training group, which decides on the properties.
+    The features are (L, 47 or 3) and (L, L, 10 or 3) in token space, RMSF raw.
     """
     residue = residue[residue[:, 0] != MISSING].astype(np.float64)
     pair = pair[pair[..., 0] != MISSING].astype(np.float64)
@@ -116,13 +111,7 @@ def write_loss_weights(path: str | Path, weights: Mapping[str, Mapping[str, floa
 
 
 def read_loss_weights(path: str | Path) -> Weights:
-    """Read the CSV of loss weights: group -> property -> weight.
-
-    Raises
-    ------
-    InputError
-        If the file, a group or a property is missing, or a weight is not a finite number >= 0.
-    """
+    """Read the CSV of loss weights: each group and property must have one finite weight >= 0."""
     table = read_text_table(path, GROUPS)
     table = table.set_index(table.columns[0])
     absent = [name for name in PROPERTIES if name not in table.index]

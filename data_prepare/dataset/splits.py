@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from data_prepare.errors import InputError, reading, require
+from data_prepare.errors import reading, require
 from data_prepare.structure.sequence import CHAIN_LINKER
 
 NO_KMER: Final = "No k-mer could be extracted"  # MMseqs2 fails with it if all sequences are too short or too simple
@@ -30,11 +30,7 @@ def chains_of(name: str, modify_seq: str) -> dict[str, str]:
 
 
 def read_clusters(path: str | Path) -> dict[str, str]:
-    """Read a TSV of MMseqs2 (`*_cluster.tsv`): representative, member, no header.
-
-    Returns
-    -------
-    Member -> representative.
+    """Read a TSV of MMseqs2 (`*_cluster.tsv`: representative, member, no header) as member -> representative.
 
     Raises
     ------
@@ -56,12 +52,7 @@ def read_clusters(path: str | Path) -> dict[str, str]:
 
 
 def connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Join names that are linked by pairs, directly or through others.
-
-    Returns
-    -------
-    Name -> the first in alphabetical order of its component.
-    """
+    """Name -> the alphabetically first of those it is linked with by pairs, directly or through others."""
     from scipy.sparse import coo_array  # half a second that a finished run does not need
     from scipy.sparse.csgraph import connected_components
 
@@ -92,17 +83,12 @@ def entry_clusters(sequences: Mapping[str, str], members: Mapping[str, str]) -> 
     sequences
         Entry -> its chains joined by `<eos><cls>` (`modify_seq`).
     members
-        Chain (or entry) -> representative. Chains that are absent are clusters of their own; equal sequences share a
-        cluster in any case.
+        Chain (or entry) -> representative; InputError if none of the entries is a member. Chains that are absent are
+        clusters of their own; equal sequences share a cluster in any case.
 
     Returns
     -------
-    Entry -> representative, the first of the cluster's entries in alphabetical order.
-
-    Raises
-    ------
-    InputError
-        If none of the entries is a member.
+    Entry -> representative, the alphabetically first of the cluster's entries.
     """
     require_members(sequences, members)
     holder: dict[tuple[str, str], str] = {}  # (kind, cluster or sequence) -> the first entry that has it
@@ -124,21 +110,14 @@ def mmseqs_clusters(
     ----------
     sequences
         Entry -> its chains joined by `<eos><cls>` (`modify_seq`).
-    min_identity
-        Smallest fraction of identical residues in the alignment (paper: 0.5).
-    coverage
-        Smallest fraction of both sequences that the alignment covers.
+    min_identity, coverage
+        Smallest fractions of identical residues in the alignment (paper: 0.5), and of both sequences that it covers.
     threads
         Of MMseqs2.
 
     Returns
     -------
     As `entry_clusters`. Chains too short or too simple for k-mers of MMseqs2 cluster with equal ones only.
-
-    Raises
-    ------
-    InputError
-        If MMseqs2 is not on the PATH or fails.
     """
     chains = {chain: seq for name in sequences for chain, seq in chains_of(name, sequences[name]).items()}
     distinct = sorted(set(chains.values()))
@@ -150,26 +129,21 @@ def mmseqs_clusters(
 
 
 def run_mmseqs(command: str, inputs: Sequence[Sequence[str]], options: Sequence[str]) -> list[list[str]]:
-    """Run MMseqs2 on lists of sequences.
+    """Run MMseqs2 on lists of sequences; InputError if it is not on the PATH or fails.
 
     Parameters
     ----------
     command
         `easy-cluster` with one list of sequences, or `easy-search` with queries and targets.
     inputs
-        Sequences; in the result a sequence is its index in its list.
+        Lists of sequences.
     options
         Words of the command line.
 
     Returns
     -------
-    Fields of each line of the result (`*_cluster.tsv` or the alignments); no lines if all sequences are too short or
-    too simple for k-mers of MMseqs2.
-
-    Raises
-    ------
-    InputError
-        If MMseqs2 is not on the PATH or fails.
+    Fields of each line of the result (`*_cluster.tsv` or the alignments), in which a sequence is its index in its list.
+    No lines if all sequences are too short or too simple for k-mers of MMseqs2.
     """
     require(which("mmseqs"), "mmseqs is not on the PATH; install MMseqs2 (Debian: apt install mmseqs2)")
     with tempfile.TemporaryDirectory(prefix="mmseqs_") as folder:
@@ -180,11 +154,12 @@ def run_mmseqs(command: str, inputs: Sequence[Sequence[str]], options: Sequence[
         result = Path(folder, "result")
         words = ["mmseqs", command, *map(str, (*fastas, result, Path(folder, "tmp"))), *options, "-v", "1"]
         run = subprocess.run(words, capture_output=True, text=True)
-        if NO_KMER in run.stdout + run.stderr and run.returncode:
+        if run.returncode and NO_KMER in run.stdout + run.stderr:
             return []
-        if run.returncode:
-            reason = " ".join((run.stderr or run.stdout).split())
-            raise InputError(f"mmseqs {command} of {len(inputs[0])} sequences failed ({run.returncode}): {reason}")
+        reason = " ".join((run.stderr or run.stdout).split())
+        require(
+            not run.returncode, f"mmseqs {command} of {len(inputs[0])} sequences failed ({run.returncode}): {reason}"
+        )
         table = result.with_name("result_cluster.tsv") if command == "easy-cluster" else result
         return [line.split("\t") for line in table.read_text().splitlines()]
 
@@ -198,31 +173,29 @@ def split_by_cluster(
 ) -> dict[str, str]:
     """Label entries train or test: whole clusters, the same share of each group.
 
-    Clusters come in a random order. First each is taken that gives no group too many test entries; then, as long as
-    there is one, the cluster that brings the shares of all groups nearest to `test_share`. A group still without a test
-    entry gets its smallest cluster if it keeps another one to train on. With a single group, what the first step
-    leaves open is less than each cluster left over, so the number of test entries is at most half of the smallest
-    one away from its share (or is one cluster, where that is more).
+    Clusters come in a random order. First, each cluster is taken that gives no group too many test entries; then, as
+    long as there is one, the cluster that brings the shares of all groups nearest to `test_share`. A group still
+    without a test entry gets its smallest cluster if it keeps another one to train on. With a single group, the number
+    of test entries differs from its share by at most half of the smallest cluster left over (or is one cluster).
 
     Parameters
     ----------
     names
-        Entries.
+        Entries; their order plays no part.
     clusters
         Entry -> representative; absent entries are clusters of their own.
     groups
         Entry -> training group.
     test_share
-        Share of the entries that become test entries, in each group.
+        Fraction of the entries of each group that become test entries.
     seed
-        Of the random order; the order of `names` plays no part.
+        Of the random order.
 
     Returns
     -------
     Entry -> "train" or "test". With two clusters or more there is a test entry.
     """
-    if not 0 < test_share < 1:
-        raise InputError(f"test share {test_share}: expected a number between 0 and 1")
+    require(0 < test_share < 1, f"test share {test_share}: expected a number between 0 and 1")
     members: dict[str, list[str]] = {}
     for name in sorted(names):
         members.setdefault(clusters.get(name, name), []).append(name)

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 import h5py
 import hdf5plugin
@@ -53,10 +53,8 @@ def shape_problem(residue: tuple[int, ...], pair: tuple[int, ...]) -> str | None
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     """Rows of a pair array (L, L, K) in blocks of whole chunks, at most `BLOCK_BYTES` (but one chunk) as float32."""
-    chunk_rows_bytes = 4 * PAIR_CHUNK * shape[1] * shape[2]
-    step = PAIR_CHUNK * max(1, BLOCK_BYTES // chunk_rows_bytes)
-    for start in range(0, shape[0], step):
-        yield slice(start, min(start + step, shape[0]))
+    step = PAIR_CHUNK * max(1, BLOCK_BYTES // (4 * PAIR_CHUNK * shape[1] * shape[2]))
+    return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
 
 class StoreWriter:
@@ -90,10 +88,8 @@ class StoreWriter:
         self._file.attrs[FORMAT_ATTRIBUTE] = FORMAT_VERSION
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *failure: Any) -> None:
+        self._stack.__exit__(*failure)
 
     def add(self, name: str, residue: NDArray | h5py.Dataset, pair: NDArray | h5py.Dataset) -> None:
         """Add an entry: residue (L, 47 or 3) and pair (L, L, 10 or 3) features in token space, read block by block."""
@@ -107,22 +103,10 @@ class StoreWriter:
             target[rows] = self._stored(name, pair[rows])
 
     def copy_from(self, store_path: str | Path, names: Sequence[str] | None = None) -> None:
-        """Add entries of another store (default: all), one after the other in bounded memory.
+        """Add entries of another store or published file, in the given order (default: all), in bounded memory.
 
         Entries of this format and the dtype of this writer are copied as they are compressed, others are rewritten in
-        blocks of rows.
-
-        Parameters
-        ----------
-        store_path
-            A file made by `StoreWriter`, or one of the published form.
-        names
-            Entries to take, in this order.
-
-        Raises
-        ------
-        InputError
-            If an entry is absent, lacks one of its arrays, is already in this store or cannot be stored.
+        blocks of rows. InputError if one is absent, incomplete, already in this store or cannot be stored.
         """
         with FeatureStore(store_path) as store:
             for name in store.names() if names is None else names:
@@ -202,11 +186,8 @@ class FeatureStore:
             self._file, self._pid = file, os.getpid()
         return self._file
 
-    def __getstate__(self) -> dict[str, Path]:
-        return {"path": self.path}
-
-    def __setstate__(self, state: dict[str, Path]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path]]:
+        return FeatureStore, (self.path,)
 
     def __enter__(self) -> FeatureStore:
         return self
@@ -227,20 +208,17 @@ class FeatureStore:
     @property
     def version(self) -> int | None:
         """Format version; None for the published form."""
-        version = self._open().attrs.get(FORMAT_ATTRIBUTE)
-        return None if version is None else int(version)
+        return self._open().attrs.get(FORMAT_ATTRIBUTE)
 
     @property
     def attributes(self) -> dict[str, str | int | float]:
         """Attributes that the writer gave to the file."""
         attributes = {key: getattr(value, "tolist", lambda v=value: v)() for key, value in self._open().attrs.items()}
-        attributes.pop(FORMAT_ATTRIBUTE, None)
-        return attributes
+        return {key: value for key, value in attributes.items() if key != FORMAT_ATTRIBUTE}
 
     def names(self) -> list[str]:
         """Names of all entries, sorted."""
-        suffix = SUFFIXES[0]
-        return sorted(key.removesuffix(suffix) for key in self.keys() if key.endswith(suffix))
+        return sorted(key.removesuffix(SUFFIXES[0]) for key in self.keys() if key.endswith(SUFFIXES[0]))
 
     def __contains__(self, name: object) -> bool:
         return all(f"{name}{suffix}" in self._open() for suffix in SUFFIXES)
@@ -273,7 +251,7 @@ def merge_stores(
     out: str | Path,
     dtype: StoreDtype | None = None,
     attributes: Mapping[str, str | int | float] = MappingProxyType({}),
-) -> int:
+) -> None:
     """Join stores into one, entries in the order of their names, in bounded memory.
 
     Parameters
@@ -287,14 +265,10 @@ def merge_stores(
     attributes
         Of the file to make.
 
-    Returns
-    -------
-    Number of entries.
-
     Raises
     ------
     InputError
-        If an entry is in two of the files, or one cannot be stored.
+        If there are no entries, one is in two of the files, or one cannot be stored.
     """
     origin: dict[str, str | Path] = {}
     half = True
@@ -313,4 +287,3 @@ def merge_stores(
             names = list(group)
             writer.copy_from(path, names)
             bar.update(len(names))
-    return len(origin)

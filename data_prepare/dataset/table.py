@@ -28,18 +28,7 @@ def _with_groups(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
-    """Read and check a training table.
-
-    Parameters
-    ----------
-    path
-        The CSV.
-    labelled
-        Refuse entries that have no label yet.
-
-    Returns
-    -------
-    The five columns as text.
+    """Read a training table: its five columns as text; `labelled` refuses entries that have no label yet.
 
     Raises
     ------
@@ -70,17 +59,7 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
 
 
 def join_tables(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Rows of several training tables, one file after the other.
-
-    Returns
-    -------
-    As `read_table` returns it; labels may be empty.
-
-    Raises
-    ------
-    InputError
-        If a table cannot be read, or a name is in two of them.
-    """
+    """Rows of several training tables, one file after the other; labels may be empty, names must be unique."""
     origin: dict[str, str | Path] = {}
     tables = []
     for path in paths:

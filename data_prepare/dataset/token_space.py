@@ -19,17 +19,7 @@ ANGLE_COLUMNS: Final = np.r_[tuple(slice(f, f + w) for f, w in (RESIDUE_COLUMNS[
 
 
 def token_rows(chain_lengths: Sequence[int]) -> NDArray[np.intp]:
-    """Token index of each residue: one `<cls>` before and one `<eos>` after every chain.
-
-    Parameters
-    ----------
-    chain_lengths
-        Residues of each chain, in order.
-
-    Returns
-    -------
-    (N,) integers; the number of tokens is N + 2 * number of chains.
-    """
+    """Token index of each of N residues, (N,): one `<cls>` before and one `<eos>` after every chain."""
     require(len(chain_lengths) and min(chain_lengths) > 0, f"chain lengths {list(chain_lengths)}: a chain is empty")
     chain = np.repeat(np.arange(len(chain_lengths)), chain_lengths)
     return np.arange(len(chain)) + 2 * chain + 1
@@ -54,11 +44,6 @@ def to_token_space(
     Returns
     -------
     (L, C) and (L, L, K) float32, L = sum(chain_lengths) + 2 * number of chains.
-
-    Raises
-    ------
-    InputError
-        If the arrays do not fit the chains.
     """
     total = sum(chain_lengths)
     index = np.arange(total) if resolved is None else np.asarray(resolved)
@@ -96,7 +81,7 @@ def md_entry(
     pair
         (N, N, 10) interaction frequencies (contact lines per frame, one-sided) and displacement correlation.
     chain_lengths, resolved
-        As `to_token_space` takes them.
+        See `to_token_space`.
     """
     require(
         residue.shape[1] == MD_RESIDUE_WIDTH and pair.shape[2] == MD_PAIR_WIDTH,
@@ -117,11 +102,9 @@ def nma_entry(
 
     Parameters
     ----------
-    gnm_msf
-        (3, N) mean square fluctuations of the three groups of modes.
-    anm_cor
-        (3, N, N) displacement correlations.
+    gnm_msf, anm_cor
+        (3, N) mean square fluctuations and (3, N, N) displacement correlations of the three groups of modes.
     chain_lengths, resolved
-        As `to_token_space` takes them.
+        See `to_token_space`.
     """
     return to_token_space(gnm_msf.T, np.moveaxis(anm_cor, 0, -1), chain_lengths, resolved)

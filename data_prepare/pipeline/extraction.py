@@ -37,44 +37,22 @@ CONNECT_SECONDS: Final = 30
 
 
 class EntryFeatures(NamedTuple):
-    """What the store and the table take of an entry.
+    """What the store and the table take of an entry."""
 
-    Attributes
-    ----------
-    residue, pair
-        (L, 47 or 3) and (L, L, 10 or 3) float32 in token space.
-    modify_seq
-        Its chains joined by `<eos><cls>`, unresolved residues included.
-    """
-
-    residue: NDArray[np.float32]
-    pair: NDArray[np.float32]
-    modify_seq: str
+    residue: NDArray[np.float32]  # (L, 47 or 3) in token space
+    pair: NDArray[np.float32]  # (L, L, 10 or 3)
+    modify_seq: str  # chains joined by `<eos><cls>`, unresolved residues included
 
 
 @dataclass(frozen=True)
 class Task:
-    """One entry, what of it is used, and where its result goes.
-
-    Attributes
-    ----------
-    entry
-        The protein or complex.
-    selection
-        Its frames and chains.
-    features
-        Those of `properties.FEATURES` to compute from a trajectory; the others are 0.
-    dtype
-        Of the numbers in the result.
-    folder
-        Folder of the result files.
-    """
+    """One entry, what of it is used, and where its result goes."""
 
     entry: Entry
     selection: Selection
-    features: tuple[str, ...]
+    features: tuple[str, ...]  # of `properties.FEATURES`, for a trajectory; the others are 0
     dtype: StoreDtype
-    folder: Path
+    folder: Path  # of the results
 
     @property
     def result(self) -> Path:
@@ -94,19 +72,9 @@ class Task:
 def entry_features(
     entry: Entry, selection: Selection, features: Sequence[str] = FEATURES, available: int | None = None
 ) -> EntryFeatures:
-    """Features of one entry: of its frames if it is an ensemble, else of its normal modes.
+    """Features of one entry (see `Task`): of its frames if it is an ensemble, else of its normal modes.
 
-    Parameters
-    ----------
-    entry, selection, features
-        See `Task`.
-    available
-        Bytes that may be used; None for what the machine has.
-
-    Raises
-    ------
-    InputError
-        If the entry cannot be read or has no such features.
+    They may use `available` bytes; None for what the machine has. InputError if the entry cannot be read.
     """
     # the libraries of trajectories take seconds to import: only a task needs them
     from data_prepare.molecular_dynamics.features.md_features import md_features
@@ -134,12 +102,7 @@ def result_attributes(task: Task) -> Mapping[str, str | int | float] | None:
 
 
 def make_entry(task: Task) -> str | None:
-    """Write the result of one entry.
-
-    Returns
-    -------
-    The reason if it cannot be made.
-    """
+    """Write the result of one entry; returns the reason if it cannot be made."""
     try:
         with warnings.catch_warnings(record=True) as noticed, threadpool_limits(1):
             # one task a core: threads of BLAS would only get in each other's way
@@ -152,15 +115,14 @@ def make_entry(task: Task) -> str | None:
         }
         with StoreWriter(task.result, task.dtype, attributes) as store:
             store.add(task.entry.name, features.residue, features.pair)
-    except InputError as error:
-        return " ".join(str(error).split())
     except Exception as error:  # whatever it is: one entry must not stop the others
-        return _in_one_line(error)
+        return _reason(error)
     return None
 
 
-def _in_one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+def _reason(error: BaseException) -> str:
+    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())
 
 
 def _memory_of_worker() -> int | None:
@@ -191,11 +153,6 @@ def run_tasks(tasks: Sequence[Task], done: int, workers: int, scheduler: str | N
     Returns
     -------
     Entry name -> reason, of those that failed.
-
-    Raises
-    ------
-    InputError
-        If the scheduler cannot be reached.
     """
     tasks = sorted(tasks, key=lambda task: (-task.entry.size, task.entry.name))
     in_process = workers == 1 and scheduler is None
@@ -233,6 +190,6 @@ def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iter
             if future.status != "finished":
                 error = future.exception()
                 killed = "workers were killed on this entry (out of memory?); run again with fewer workers"
-                reason = killed if isinstance(error, KilledWorker) else _in_one_line(error)
+                reason = killed if isinstance(error, KilledWorker) else _reason(error)
             yield futures[future], reason
             future.release()

@@ -18,19 +18,12 @@ def merge(paths: Sequence[Path], out: Path, split: Split | None, dtype: StoreDty
 
     Parameters
     ----------
-    paths
-        Stores to merge.
-    out
-        The HDF5 file to make; table and loss weights go beside it.
+    paths, out
+        Stores to merge, and the HDF5 file to make; table and loss weights go beside it.
     split
         A new split of all entries; None keeps the labels of the tables.
     dtype
         Of the numbers; None: float16 if all entries are float16, else float32.
-
-    Raises
-    ------
-    InputError
-        If a store cannot be read, an entry is in two of them, or `out` would replace the table of one of them.
     """
     folders = {path.parent.resolve() for path in paths}
     require(

@@ -45,14 +45,14 @@ def tasks_of(
 def prepare(
     tasks: Sequence[Task], store: Path, split: Split, workers: int = 1, scheduler: str | None = None
 ) -> dict[str, str]:
-    """Make what is not there yet.
+    """Make what is not there yet of a store, and the table, loss weights and failures beside it.
 
     Parameters
     ----------
     tasks
         Entries of the store (`tasks_of`).
     store
-        The HDF5 file to make; table, loss weights and failures go beside it.
+        The HDF5 file.
     split
         For entries without labels.
     workers, scheduler
@@ -60,12 +60,7 @@ def prepare(
 
     Returns
     -------
-    Entry -> reason, of those that failed; also in `failures.csv`.
-
-    Raises
-    ------
-    InputError
-        If no entry can be made, or the split is not possible.
+    Entry -> reason, of those that failed; InputError if no entry can be made.
     """
     require_members([task.entry.name for task in tasks], split.members())
     if _training_set(tasks, store, split).is_finished():

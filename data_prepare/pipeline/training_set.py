@@ -69,19 +69,11 @@ class Split(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSet:
-    """A store with the table and the loss weights beside it, each made only if what it is made of has changed.
-
-    Attributes
-    ----------
-    store
-        The HDF5 file.
-    store_of, table_of
-        Digests of what the store, and of what table and loss weights are to be made of.
-    """
+    """A store with the table and the loss weights beside it, made only if what they are made of has changed."""
 
     store: Path
-    store_of: str
-    table_of: str
+    store_of: str  # digest of what the store is to be made of
+    table_of: str  # digest of what table and loss weights are to be made of
 
     def has_store(self) -> bool:
         """Whether the store is made of the same (its attribute `MADE_OF`)."""

@@ -141,7 +141,8 @@ def test_attributes(tmp_path):
 def test_merges_have_the_same_bytes_in_any_order(tmp_path):
     one = write_store(tmp_path / "1.h5", b=real_entry(150), d=real_entry(30, "nma"))
     two = write_store(tmp_path / "2.h5", c=real_entry(40, seed=1), a=real_entry(50, seed=2))
-    assert merge_stores([one, two], tmp_path / "m.h5") == merge_stores([two, one], tmp_path / "n.h5") == 4
+    merge_stores([one, two], tmp_path / "m.h5")
+    merge_stores([two, one], tmp_path / "n.h5")
     assert (tmp_path / "m.h5").read_bytes() == (tmp_path / "n.h5").read_bytes()
     assert stored_bytes(tmp_path / "m.h5") == stored_bytes(one) | stored_bytes(two)
     assert FeatureStore(tmp_path / "m.h5").names() == list("abcd")
