@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import cache
-from itertools import product
 from pathlib import Path
 
 import contact_oracle
@@ -18,14 +17,14 @@ import mdtraj
 import numpy as np
 import pytest
 from contact_oracle import Atom
+from contact_systems import GROUP_OF_LIMIT, fast_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from data_prepare.errors import InputError
 from data_prepare.molecular_dynamics import get_dynamic_contacts
-from data_prepare.molecular_dynamics.contacts.file_format import contact_lines
-from data_prepare.molecular_dynamics.contacts.search import PUBLISHED, ContactSearch, atom_labels
+from data_prepare.molecular_dynamics.contacts.search import atom_labels
 from data_prepare.molecular_dynamics.features.md_features import md_features
 from data_prepare.molecular_dynamics.frames.trajectory import Chunk
 from data_prepare.structure.readers import read_topology
@@ -99,29 +98,6 @@ def pdb_text(atoms, xyz, elements="right", names="right"):
             f"{point[0]:8.3f}{point[1]:8.3f}{point[2]:8.3f}  1.00  0.00          {element}"
         )
     return "\n".join([*lines, "END", ""])
-
-
-LIMITS_OF = {name: group for group, limits in PUBLISHED._asdict().items() for name in limits._fields}
-
-
-def criteria_of(**limits):
-    """Published thresholds with others by the names of the options."""
-    result = PUBLISHED
-    for name, value in limits.items():
-        group = LIMITS_OF[name]
-        result = result._replace(**{group: getattr(result, group)._replace(**{name: value})})
-    return result
-
-
-def fast_lines(topology, frames, limits=None, itypes=("all",)):
-    """Contact lines of frames, the first of which is that of the trajectory."""
-    search = ContactSearch(topology, frames[0], itypes, criteria_of(**(limits or {})))
-    labels = atom_labels(topology)
-    return {
-        line.rstrip("\n")
-        for number, frame in enumerate(frames)
-        for line in contact_lines(number, search.contacts(frame), labels)
-    }
 
 
 def kinds_of(itypes):
@@ -257,54 +233,21 @@ def test_every_pair_of_rings(tmp_path, first):
     assert pairs >= {("ts", "C", "D", str(n)) for n in range(len(RINGS))}
 
 
-@pytest.mark.parametrize("cation", ["LYS", "ARG", *HISTIDINES])
-def test_every_cation_with_every_ring(tmp_path, cation):
-    tops = [
+@pytest.mark.parametrize("base", ["LYS", "ARG", *HISTIDINES])
+def test_every_base_with_every_ring_and_acid(tmp_path, base):
+    """Pi-cation contacts above the rings, salt bridges below the acids."""
+    parts = [
         part
-        for number, ring in enumerate(RINGS)
+        for number, other in enumerate((*RINGS, "ASP", "GLU"))
         for part in (
-            place(ring, "A", 2 * number, (40.0 * number, 0, 0)),
-            place(cation, "A", 2 * number + 1, (40.0 * number, 0, 4.2)),
+            place(other, "A", 2 * number, (40.0 * number, 0, 0), (0, 0, 1 if other in RINGS else -1)),
+            place(base, "A", 2 * number + 1, (40.0 * number, 0, 4.2 if other in RINGS else 2.8)),
         )
     ]
-    atoms, xyz = join(*tops)
-    lines = check(tmp_path, atoms, shaken(xyz, 2, 0.1), itypes=("pc",))
-    named = {min(a[2], b[2], key=int) for _, kind, a, b in split(lines) if kind == "pc"}
-    assert named == {str(2 * number) for number in range(len(RINGS))}
-
-
-@pytest.mark.parametrize("ring", ["PHE", "TYR", "TRP", "HSE"])
-def test_ring_with_a_missing_atom(tmp_path, ring):
-    """Without one of its three atoms a ring takes no part; its other atoms may be missing."""
-    whole = join(
-        place(ring, "A", 1), place("PHE", "B", 1, (1.2, 0, 3.6)), place("LYS", "C", 1, (0, 0, -4.0), (0, 0, -1))
-    )
-    side_chain = {atom.name for atom in whole[0] if atom.chain == "A" and atom.element != "H"} - {"N", "CA", "C", "O"}
-    found = {}
-    for name in sorted(side_chain):
-        atoms, xyz = without(whole, lambda atom, name=name: (atom.chain, atom.name) == ("A", name))
-        lines = check(tmp_path, atoms, xyz[None], itypes=("ps", "pc"))
-        found[name] = {kind for _, kind, a, b in split(lines) if "A" in (a[0], b[0])}
-    three = set(contact_oracle.RING[ring])
-    assert {name for name, kinds in found.items() if "ps" not in kinds} == three
-    assert all("pc" in found[name] for name in side_chain - three)
-
-
-def test_salt_bridges_of_every_base_and_acid(tmp_path):
-    parts = []
-    for number, (base, acid) in enumerate(product(("LYS", "ARG", *HISTIDINES), ("ASP", "GLU"))):
-        corner = np.array([40.0 * number, 0, 0])
-        parts += [
-            place(base, "A", 2 * number, corner),
-            place(acid, "A", 2 * number + 1, np.add(corner, (0, 0, -2.8)), (0, 0, -1)),
-        ]
     atoms, xyz = join(*parts)
-    lines = check(tmp_path, atoms, shaken(xyz, 3, 0.4), itypes=("sb",))
-    assert {(b[1], a[1]) for _, _, a, b in split(lines)} | {(a[1], b[1]) for _, _, a, b in split(lines)} >= set(
-        product(("LYS", "ARG", *HISTIDINES), ("ASP", "GLU"))
-    )
-    both = {a[3] for _, _, a, b in split(lines)} | {b[3] for _, _, a, b in split(lines)}
-    assert both == {"NZ", "NH1", "NH2", "ND1", "NE2", "OD1", "OD2", "OE1", "OE2"}
+    lines = check(tmp_path, atoms, shaken(xyz, 3, 0.3), itypes=("pc", "sb"))
+    found = {(kind, min(a[2], b[2], key=int)) for _, kind, a, b in split(lines)}
+    assert found >= {("pc" if n < len(RINGS) else "sb", str(2 * n)) for n in range(len(RINGS) + 2)}
 
 
 # ---- what the first frame decides --------------------------------------------------------------------------------
@@ -392,20 +335,6 @@ def _frames(system, number=2):
     return system[0], np.repeat(system[1][None], number, axis=0)
 
 
-@pytest.mark.parametrize(("distance", "expected"), [(1.699, False), (1.701, True)])
-@pytest.mark.parametrize("neighbour", ["CA", "ZN", "O", "SE"])
-def test_the_neighbour_of_a_carbon(tmp_path, distance, expected, neighbour):
-    """Calcium is called CA as an alpha carbon is."""
-    # lysines nose to nose, their NZ made carbons of an alanine
-    system = join(place("LYS", "A", 1, (0, 0, 0), (-1, 0, 0)), place("LYS", "B", 1, (3.5, 0, 0), (1, 0, 0)))
-    system = change(without(system, lambda atom: atom.name.startswith("HZ")), resname="ALA")
-    atoms, xyz = change(system, lambda atom: atom.name == "NZ", name="CX", element="C")
-    ion = Atom("A", neighbour, 1, "", neighbour, neighbour, 1)
-    atoms, xyz = join((atoms, xyz), ([ion], np.array([[0, -distance, 0]])))
-    lines = check(tmp_path, atoms, xyz[None], itypes=("hp",))
-    assert ("0\thp\tA:ALA:1:CX\tB:ALA:1:CX" in lines) == expected
-
-
 # ---- names and elements of other programs ------------------------------------------------------------------------
 
 
@@ -460,55 +389,20 @@ def test_names_and_elements_of_other_programs(tmp_path, program, names, elements
 # ---- modified residues -------------------------------------------------------------------------------------------
 
 
-def phosphorylated(system, number, oxygen, resname):
-    """A phosphate on a hydroxyl oxygen: P and three oxygens, the hydrogen gone."""
-    atoms, xyz = without(system, lambda atom: atom.resid == number and atom.name in ("HG", "HG1", "HH"))
-    at = index_of((atoms, xyz), number, oxygen)
-    last = max(i for i, atom in enumerate(atoms) if atom.resid == number)
-    away = xyz[at] - xyz[index_of((atoms, xyz), number, "CA")]
-    away /= np.linalg.norm(away)
-    side = np.cross(away, (0.3, 0.5, 0.8))
-    phosphorus = xyz[at] + 1.6 * away
-    added = [("P", "P", phosphorus)] + [
-        (f"O{k}P", "O", phosphorus + 0.5 * away + 1.4 * Rotation.from_rotvec(2.1 * k * away).apply(side))
-        for k in (1, 2, 3)
-    ]
-    new = [replace(atoms[at], name=name, element=element) for name, element, _ in added]
-    atoms = atoms[: last + 1] + new + atoms[last + 1 :]
-    xyz = np.concatenate([xyz[: last + 1], [point for *_, point in added], xyz[last + 1 :]])
-    return change((atoms, xyz), lambda atom: atom.resid == number, resname=resname)
-
-
 @pytest.mark.parametrize("elements", ["right", "blank"])
-@pytest.mark.parametrize("name", ["SEP", "TPO", "PTR", "MSE", "UNK", "DAL", "X1"])
-def test_modified_residues(tmp_path, name, elements):
+@pytest.mark.parametrize(
+    ("name", "number", "special"),
+    [("MSE", 52, "SE"), ("SEP", 47, "OG"), ("PTR", 35, "OH"), *((name, 33, "CE2") for name in ("UNK", "DAL", "X1"))],
+)
+def test_modified_residues(tmp_path, name, number, special, elements):
     """Whatever its name, a residue with N, CA and C is protein; rings, charges and fat go by the name."""
-    if name == "MSE":
-        system = change(fragment("5pti", *range(46, 57)), lambda atom: atom.resid == 52, resname="MSE")
-        number, special = 52, "SE"
-        atoms, xyz = change(system, lambda atom: atom.name == "SD", name="SE", element="SE")
-    elif name in ("SEP", "TPO", "PTR"):
-        number, oxygen = {"SEP": (47, "OG"), "TPO": (54, "OG1"), "PTR": (35, "OH")}[name]
-        atoms, xyz = phosphorylated(fragment("5pti", *range(30, 58)), number, oxygen, name)
-        special = "OH" if name == "PTR" else "P"
-    else:
-        number, special = 33, "CE2"  # a phenylalanine under a name that is not known
-        atoms, xyz = change(fragment("5pti", *range(18, 40)), lambda atom: atom.resid == number, resname=name)
+    system = change(fragment("5pti", *range(18, 58)), lambda atom: atom.resid == number, resname=name)
+    atoms, xyz = change(system, lambda atom: atom.name == "SD" and atom.resname == "MSE", name="SE", element="SE")
     lines = check(tmp_path, atoms, shaken(xyz, 3, 0.3), elements=elements)
     own = [(kind, a, b) for _, kind, a, b in split(lines) if str(number) in (a[2], b[2])]
     assert {kind for kind, *_ in own} & {"vdw"}
     assert not {kind for kind, a, b in own if (a if a[2] == str(number) else b)[1] == name} & {"pc", "ps", "ts", "hp"}
     assert any(special in (a[3], b[3]) for _, a, b in own)
-
-
-@pytest.mark.parametrize("missing", ["N", "CA", "C"])
-def test_residue_without_a_backbone_atom_is_out(tmp_path, missing):
-    system = fragment("5pti", *range(17, 36))
-    whole = check(tmp_path, *_frames(system))
-    atoms, xyz = without(system, lambda atom: (atom.resid, atom.name) == (22, missing))
-    lines = check(tmp_path, *_frames((atoms, xyz)))
-    assert any("22" in (a[2], b[2]) for *_, a, b in split(whole))
-    assert not any("22" in (a[2], b[2]) for *_, a, b in split(lines))
 
 
 # ---- options and the command -------------------------------------------------------------------------------------
@@ -555,7 +449,7 @@ OPTIONS = {
 
 
 def test_every_limit_is_an_option():
-    assert set(OPTIONS) == set(contact_oracle.LIMITS) == set(LIMITS_OF)
+    assert set(OPTIONS) == set(contact_oracle.LIMITS) == set(GROUP_OF_LIMIT)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -610,31 +504,6 @@ def test_command(tmp_path, monkeypatch, options):
     assert set(lines) == {line for line in expected if int(line.split("\t")[0]) in used}
     numbers = [int(line.split("\t")[0]) for line in lines]
     assert numbers == sorted(numbers)
-
-
-def test_alternate_locations_and_models(tmp_path, monkeypatch):
-    """Of alternate locations the first counts; the models of the file are the frames."""
-    atoms, xyz = fragment("5pti", *range(17, 30))
-    models = []
-    for number, frame in enumerate(shaken(xyz, 3, 0.2), 1):
-        lines = pdb_text(atoms, frame).splitlines()[:-1]
-        for at in range(len(lines) - 1, -1, -1):
-            if atoms[at].resid == 21 and atoms[at].name not in ("N", "C", "O"):
-                lines[at] = lines[at][:16] + "A" + lines[at][17:]
-                lines.insert(at + 1, lines[at][:16] + "B" + lines[at][17:30] + "   0.000" + lines[at][38:])
-        models.append("\n".join([f"MODEL     {number:4d}", *lines, "ENDMDL"]))
-    path = tmp_path / "models.pdb"
-    path.write_text("\n".join(models) + "\nEND\n")
-    words = ["--topology", path, "--trajectory", path, "--output", tmp_path / "c.tsv"]
-    get_dynamic_contacts.main([*map(str, words)])
-    frames = []
-    for model in models:
-        read, points = contact_oracle.read_pdb_atoms(model)
-        assert read == atoms
-        frames.append(points.astype(np.float32))
-    lines = (tmp_path / "c.tsv").read_text().splitlines()[2:]
-    assert set(lines) == contact_oracle.contact_lines(atoms, frames)
-    assert len(lines) > 60
 
 
 # ---- random systems ----------------------------------------------------------------------------------------------

@@ -1,0 +1,384 @@
+"""Contacts against the published file and a truth table of small systems; the search behind them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
+from pathlib import Path
+
+import contact_oracle
+import numpy as np
+import pytest
+from contact_systems import fast_lines
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from refusals import refused
+
+import data_prepare
+from data_prepare.molecular_dynamics.contacts import kernels
+from data_prepare.molecular_dynamics.contacts.file_format import contact_lines
+from data_prepare.molecular_dynamics.contacts.search import ContactSearch, atom_labels
+from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
+from data_prepare.properties import INTERACTIONS
+from data_prepare.structure.readers import read_structure, read_topology
+
+HISTIDINES = ("HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP")
+
+
+def test_published_contact_file(shared):
+    folder = shared / "golden" / "molecular_dynamics"
+    topology = read_topology(folder / "3tvj_I.pdb")
+    frames = np.concatenate([chunk.angstrom for chunk in read_chunks(topology, folder / "3tvj_I_10frames.dcd")])
+    published = (folder / "3tvj_I_10frames_contact.tsv").read_text().splitlines()[2:]
+    assert len(published) == 1366
+    assert fast_lines(topology, frames) == set(published)
+
+
+@pytest.mark.parametrize(("topology", "trajectory"), [("bpti.gro", "bpti.xtc"), ("ubq.pdb", "ubq_1ns.xtc")])
+def test_oracle_on_trajectories(shared, topology, trajectory):
+    """Systems with histidine or disulfides, and other hydrogen names than the published one."""
+    folder = shared / "data" / "trajectories"
+    topology = read_topology(folder / topology)
+    frames = next(read_chunks(topology, folder / trajectory, FrameRange(end=40, stride=40))).angstrom
+    atoms = [
+        contact_oracle.Atom(*label.split(":")[:2], int(topology.residue_numbers[r]), "", label.split(":")[3], element)
+        for label, r, element in zip(atom_labels(topology), topology.residue_of_atom, topology.elements, strict=True)
+    ]
+    assert fast_lines(topology, frames) == contact_oracle.contact_lines(atoms, frames)
+
+
+# ---- truth table ----------------------------------------------------------------------------------------------------
+
+
+def residue(name, chain, number, origin, extra=(), **options):
+    """Backbone N, CA, C, far below `origin` so that it takes part in nothing, and extra atoms relative to origin."""
+    origin = np.asarray(origin, float)
+    backbone = [(atom, origin + np.array((1.5 * k, 0, -40)), {}) for k, atom in enumerate(("N", "CA", "C"))]
+    atoms = backbone + [(atom, origin + position, dict(*more)) for atom, position, *more in extra]
+    return [(atom, name, chain, number, position, options | more) for atom, position, more in atoms]
+
+
+def two(first, second, distance, number=9, chain="A", element=None):
+    """Two residues, each given as (name, atom), whose atoms are at a distance along x."""
+    options = [{"element": element}] if element else []
+    return residue(first[0], "A", 1, (0, 0, 0), [(first[1], (0, 0, 0), *options)]) + residue(
+        second[0], chain, number, (20, 0, 0), [(second[1], (distance - 20, 0, 0), *options)]
+    )
+
+
+def greasy(*neighbour):
+    """Two CB of alanine in contact, and perhaps an atom of a ligand: element and its distance from the first."""
+    ligand = [
+        (element, "LIG", "Z", 99, (0, distance, 0), {"record": "HETATM", "element": element})
+        for element, distance in neighbour
+    ]
+    return two(("ALA", "CB"), ("ALA", "CB"), 3.5) + ligand
+
+
+def bond(angle=0.0, distance=3.0, donor=("ARG", "NE"), acceptor=("ASN", "OD1"), number=9, chain="A", **options):
+    """Donor at the origin, acceptor on the x axis, hydrogen 1 A from the donor; angle of donor->H to H->acceptor."""
+    beta = np.radians(angle) - np.arcsin(np.sin(np.radians(angle)) / distance)  # angle at the donor
+    hydrogen = ("HE", (np.cos(beta), np.sin(beta), 0), {"element": "H"})
+    return residue(donor[0], "A", 1, (0, 0, 0), [(donor[1], (0, 0, 0)), hydrogen]) + residue(
+        acceptor[0], chain, number, (20, 0, 0), [(acceptor[1], (distance - 20, 0, 0))], **options
+    )
+
+
+def right_angle_bond():
+    """Donor, hydrogen and acceptor at a right angle that is exact in floating point."""
+    donor = residue("ARG", "A", 1, (0, 0, 0), [("NE", (0, 0, 0)), ("HE", (0, 1, 0))])
+    return donor + residue("ASN", "A", 9, (20, 0, 0), [("OD1", (3 - 20, 1, 0))])
+
+
+def direction(angle):
+    """Unit vector in the xz plane at an angle to z, degrees."""
+    return np.array([np.sin(np.radians(angle)), 0, np.cos(np.radians(angle))])
+
+
+def ring(name, chain, centre, normal=(0, 0, 1), exact=False):
+    """Three ring atoms around a centroid in the plane of a normal; with `exact`, along x and y of a z normal."""
+    names = {"PHE": ("CG", "CE1", "CE2"), "TYR": ("CG", "CE1", "CE2"), "TRP": ("CD2", "CZ2", "CZ3")}
+    atoms = (names | dict.fromkeys(HISTIDINES, ("CG", "CE1", "CD2")))[name]
+    u = np.cross(normal, [0.3, 0.5, 0.8]) / np.linalg.norm(np.cross(normal, [0.3, 0.5, 0.8]))
+    v = np.cross(normal, u) / np.linalg.norm(normal)
+    points = [1.4 * (np.cos(a) * u + np.sin(a) * v) for a in (0, 2 * np.pi / 3, 4 * np.pi / 3)]
+    if exact:
+        points = [np.array(point, float) for point in ((2, -1, 0), (-1, 2, 0), (-1, -1, 0))]
+        points = points if normal == (0, 0, 1) else [point[[0, 2, 1]] for point in points]
+    return residue(name, chain, 1, centre, list(zip(atoms, points, strict=True)))
+
+
+def rings(centre, normal=(0, 0, 1), first=(0, 0, 1), exact=False):
+    """A ring at the origin and another one."""
+    return ring("PHE", "A", (0, 0, 0), first, exact) + ring("PHE", "B", np.asarray(centre, float), normal, exact)
+
+
+def cation(position, exact=False):
+    """A ring at the origin and a lysine nitrogen."""
+    nitrogen = ("NZ", np.asarray(position) - (20, 0, 0))
+    return ring("PHE", "A", (0, 0, 0), exact=exact) + residue("LYS", "C", 9, (20, 0, 0), [nitrogen])
+
+
+SER, ASP, LYS, CYS = ("SER", "CB"), ("ASP", "OD1"), ("LYS", "NZ"), ("CYS", "SG")
+GREASY = ("ALA", "PHE", "GLY", "ILE", "LEU", "PRO", "VAL", "TRP")
+UP = np.array((0, 0, 1.0))
+ODD = [("CA", "CA", "A", 300, (2.4, 0, 0), {"element": "CA", "record": "HETATM"}), ("O", "HOH", "A", 301, (0, 2.7, 0))]
+NO_RESIDUE = [*residue("ASP", "A", 1, (0, 0, 0), [("OD1", (0, 0, 0))]), *ODD, ("NZ", "LYS", "A", 302, (0, 0, 3))]
+
+# interaction that is asked for, number of contacts, atoms, thresholds other than the published ones
+TRUTH = [
+    # salt bridge: acid with base, the limit included
+    ("sb", 1, two(ASP, ("HSP", "NE2"), 4.0)),
+    ("sb", 0, two(ASP, ("HSP", "NE2"), 4.001)),
+    ("sb", 0, two(ASP, ("GLU", "OE1"), 3.0)),
+    ("sb", 0, two(LYS, ("ARG", "NH1"), 3.0)),
+    ("sb", 0, two(ASP, ("ARG", "NE"), 3.0)),
+    ("sb", 1, two(ASP, LYS, 6.0), {"sb_cutoff_dist": 6.0}),
+    *(("sb", 1, two(("GLU", "OE2"), (name, "ND1"), 3.0)) for name in HISTIDINES),
+    *(("sb", 1, two(acid, ("ARG", "NH1"), 3.0)) for acid in (("ASP", "OD1"), ("ASP", "OD2"), ("GLU", "OE1"))),
+    *(("sb", 1, two(ASP, base, 3.0)) for base in (LYS, ("ARG", "NH2"), ("HID", "NE2"))),
+    # van der Waals: radii, the limit excluded; near in sequence only within a chain
+    *(
+        ("vdw", int(shift < 0), two(("SER", "X"), ("SER", "X"), touch + shift, element=element))
+        for element, touch in (("SE", 4.3), ("P", 4.1), ("S", 4.1), ("N", 3.6), ("O", 3.54), ("C", 3.9))
+        for shift in (-0.001, 0.001)
+    ),
+    ("vdw", 0, two(SER, SER, 3.9)),
+    ("vdw", 0, two(SER, SER, 3.5, number=2)),
+    ("vdw", 1, two(SER, SER, 3.5, number=3)),
+    ("vdw", 1, two(SER, SER, 3.5, number=2, chain="B")),
+    ("vdw", 1, two(SER, SER, 3.5, number=1, chain="B")),
+    ("vdw", 1, two(SER, SER, 3.5, number=3), {"vdw_res_diff": 2}),
+    ("vdw", 0, two(SER, SER, 3.5, number=3), {"vdw_res_diff": 3}),
+    ("vdw", 0, two(SER, SER, 3.5), {"vdw_epsilon": 0.1}),
+    *(("vdw", 0, two((name, "SG"), CYS, 2.099)) for name in ("CYS", "CYX", "CYM")),
+    ("vdw", 1, two(CYS, CYS, 2.1)),
+    # hydrophobic: residues, and what the carbon is bonded to
+    *(
+        ("hp", 1, two((name, "CX"), ("ALA", "CB"), 3.5, element="C"))
+        for name in "ALA PHE GLY ILE LEU PRO VAL TRP".split()
+    ),
+    ("hp", 0, two(("MET", "CB"), ("ALA", "CB"), 3.5)),
+    ("hp", 0, greasy(("O", 1.7))),
+    ("hp", 1, greasy(("O", 1.701))),
+    ("hp", 0, greasy(("N", 1.5))),
+    ("hp", 1, greasy(("C", 1.5), ("H", 1.1))),
+    # hydrogen bond: distance included, angle excluded; backbone is N and O alone; not C and S
+    ("hb", 1, bond(69.5)),
+    ("hb", 0, bond(70.5)),
+    ("hb", 0, right_angle_bond(), {"hbond_cutoff_ang": 90.0}),
+    ("hb", 1, right_angle_bond(), {"hbond_cutoff_ang": 90.001}),
+    ("hb", 1, bond(0, 3.5)),
+    ("hb", 0, bond(0, 3.501)),
+    ("hbss", 1, bond(donor=("LYS", "N1"))),
+    *(("hbss", 1, bond(donor=LYS, acceptor=("ASN", name))) for name in ("OT1", "OT2", "OXT")),
+    ("hbsb", 1, bond(donor=LYS, acceptor=("ASN", "O"))),
+    ("hbbb", 1, bond(donor=("SER", "O"), acceptor=("ASN", "O"))),
+    ("hb", 0, bond(donor=CYS)),
+    ("hb", 0, bond(acceptor=("MET", "SD"))),
+    ("hb", 0, bond(number=1, icode="A")),
+    ("hb", 1, bond(number=1, chain="B")),
+    ("hb", 1, bond(number=2)),
+    ("hb", 0, bond(number=3), {"hbond_res_diff": 3}),
+    (
+        "hb",
+        1,
+        [*bond(), ("O", "HOH", "W", 500, (1.0, 0.3, 0), {"record": "HETATM"})],
+    ),  # owns no hydrogen of the protein
+    # stacking: distance, angle of the normals, psi
+    ("ps", 1, rings(6.99 * UP)),
+    ("ps", 0, rings(7.01 * UP)),
+    ("ps", 1, rings(6 * UP, direction(29.5))),
+    ("ps", 0, rings(6 * UP, direction(30.5))),
+    ("ps", 1, rings(5.5 * direction(44))),
+    ("ps", 0, rings(5.5 * direction(46))),
+    ("ts", 0, rings(4.5 * UP)),
+    ("ps", 0, rings(4.5 * UP, (1, 0, 0))),
+    ("ts", 1, rings(4.99 * UP, (1, 0, 0))),
+    ("ts", 0, rings(5.01 * UP, (1, 0, 0))),
+    ("ts", 1, rings(4.99 * UP, direction(60.5))),
+    ("ts", 0, rings(4.99 * UP, direction(59.5))),
+    *(
+        ("ts", int(psi < 45), rings(4.9 * direction(psi), *normals))
+        for psi in (44, 46)
+        for normals in permutations([(0, 0, 1), (0, 1, 0)])
+    ),
+    *(("ps", 1, ring("TYR", "A", (0, 0, 0)) + ring(name, "B", (0, 0, 5.0))) for name in ("TRP", *HISTIDINES)),
+    ("ps", 0, rings((0, 0, 5))[:-1]),  # an atom of the second ring is missing
+    # pi-cation
+    ("pc", 1, cation(5.99 * UP)),
+    ("pc", 0, cation(6.01 * UP)),
+    ("pc", 1, cation(5 * direction(59.5))),
+    ("pc", 0, cation(5 * direction(60.5))),
+    ("pc", 1, cation(5 * direction(179))),
+    # distances and angles of rings that are equal to their limits, without rounding
+    *(
+        (kind, int(limit >= 4), atoms, {f"{kind}_cutoff_dist": limit, f"{kind}_cutoff_ang": 0.0} | psi)
+        for limit in (4.0, np.nextafter(4.0, 0))
+        for kind, atoms, psi in (
+            ("ps", rings((0, 0, 4), exact=True), {"ps_psi_ang": 0.0}),
+            ("ts", rings((0, 0, 4), (0, 1, 0), exact=True), {"ts_psi_ang": 0.0}),
+            ("pc", cation((0, 0, 4), exact=True), {}),
+        )
+    ),
+    *(("ps", int(limit == 90), rings((5, 0, 0), exact=True), {"ps_psi_ang": limit}) for limit in (90.0, 89.999)),
+    *(("pc", int(limit == 90), cation((5, 0, 0), exact=True), {"pc_cutoff_ang": limit}) for limit in (90.0, 89.999)),
+    # ions, water, and residues without N, CA and C
+    *((name, 0, NO_RESIDUE) for name in ("sb", "vdw", "hp", "pc", "ps", "ts")),
+]
+
+
+@pytest.mark.parametrize("row", TRUTH, ids=[f"{k}-{row[0]}-{row[1]}" for k, row in enumerate(TRUTH)])
+def test_truth_table(write_pdb, row):
+    interaction, number, atoms, *limits = row
+    topology, xyz = read_structure(write_pdb(atoms))
+    lines = fast_lines(topology, [xyz], *limits or [None], itypes=(interaction,))
+    assert len(lines) == number
+    assert {line.split("\t")[1][: len(interaction)] for line in lines} <= {interaction}
+
+
+def test_labels(write_pdb):
+    """Insertion codes, empty chain ids, and the atom that stands for a ring."""
+    atoms = residue("ASP", " ", 10, (0, 0, 0), [("OD1", (0, 0, 0))], icode="B")
+    atoms += residue("LYS", " ", 12, (20, 0, 0), [("NZ", (-17, 0, 0))])
+    atoms += ring("TYR", "A", (0, 60, 0)) + ring("HSD", "B", (0, 60, 5))
+    topology, xyz = read_structure(write_pdb(atoms))
+    expected = {"0\tsb\tX:ASP:10B:OD1\tX:LYS:12:NZ", "0\tps\tA:TYR:1:CE1\tB:HSD:1:CD2"}
+    assert fast_lines(topology, [xyz], itypes=("sb", "ps")) == expected
+
+
+def test_identical_lines_are_written_once(write_pdb):
+    """Two molecules with the same chain, number and names give one line, but two contacts."""
+    atoms = []
+    for shift in (0.0, 50.0):
+        atoms += residue("ASP", "A", 1, (shift, 0, 0), [("OD1", (0, 0, 0))])
+        atoms += residue("LYS", "A", 9, (shift, 0, 0), [("NZ", (3, 0, 0))])
+    topology, xyz = read_structure(write_pdb(atoms))
+    contacts = ContactSearch(topology, xyz, ["sb"]).contacts(xyz)
+    assert len(contacts.channel) == 2
+    assert contact_lines(0, contacts, atom_labels(topology)) == ["0\tsb\tA:ASP:1:OD1\tA:LYS:9:NZ\n"]
+
+
+def test_hydrogens_are_required_for_hydrogen_bonds_alone(write_pdb):
+    topology, xyz = read_structure(write_pdb(two(ASP, LYS, 3.0)))
+    refused(lambda: ContactSearch(topology, xyz), topology.path, "hydrogens")
+    ContactSearch(topology, xyz, ("vdw", "sb"))
+
+
+def test_unknown_element_warns(write_pdb):
+    topology, xyz = read_structure(write_pdb(two(SER, ("SER", "XX"), 9.0, element="XE")))
+    with pytest.warns(UserWarning, match="XE"):
+        ContactSearch(topology, xyz, ("vdw",))
+
+
+# ---- the search -----------------------------------------------------------------------------------------------------
+
+
+def test_more_contacts_than_expected_are_all_found(write_pdb):
+    """A dense box of atoms outruns the room that the search sets aside."""
+    rng = np.random.default_rng(0)
+    topology, _ = read_structure(write_pdb([a for i in range(40) for a in residue("SER", "A", 3 * i, (0, 0, 0))]))
+    xyz = rng.uniform(0, 4, (topology.num_atoms, 3))
+    found = ContactSearch(topology, xyz, ["vdw"]).contacts(xyz)
+    radius = np.array([{"C": 1.7, "N": 1.55}[element] for element in topology.elements])
+    touch = np.linalg.norm(xyz[:, None] - xyz, axis=-1) < radius + radius[:, None] + 0.5
+    touch &= topology.residue_of_atom != topology.residue_of_atom[:, None]
+    pairs = np.stack([found.atom_1, found.atom_2], axis=1)
+    assert sorted(map(tuple, np.sort(pairs).tolist())) == list(map(tuple, np.argwhere(np.triu(touch)).tolist()))
+    assert len(pairs) > 8 * topology.num_atoms
+
+
+def test_threads_search_frames_at_the_same_time(examples):
+    """The search has no state that two frames could share."""
+    path = examples / "trajectories" / "5pti.pdb"
+    topology = read_topology(path)
+    frames = next(read_chunks(topology, path.with_suffix(".xtc"))).angstrom
+    search = ContactSearch(topology, frames[0])
+    alone = [search.contacts(frame) for frame in frames]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(search.contacts, np.tile(frames, (3, 1, 1))))
+    for number, found in enumerate(together):
+        np.testing.assert_array_equal(found, alone[number % len(frames)])
+
+
+EDITED = """
+import sys
+import numpy as np
+from data_prepare.molecular_dynamics.contacts.search import ContactSearch
+from data_prepare.structure.readers import read_structure
+topology, xyz = read_structure(sys.argv[1])
+print(len(ContactSearch(topology, xyz, ["sb"]).contacts(xyz).channel))
+"""
+
+
+@pytest.mark.slow
+def test_an_edited_rule_is_compiled_again(write_pdb, tmp_path):
+    """Numba keeps compiled code by the file of the called function; the rule stands in another one."""
+    package = tmp_path / "data_prepare"
+    shutil.copytree(
+        Path(data_prepare.__file__).parent, package, ignore=shutil.ignore_patterns("examples", "__pycache__")
+    )
+    command = [sys.executable, "-c", EDITED, str(write_pdb(two(ASP, LYS, 3.5)))]
+
+    def found():
+        run = subprocess.run(command, cwd=tmp_path, env={"NUMBA_OPT": "0"}, capture_output=True, text=True, check=True)
+        return int(run.stdout)
+
+    assert found() == 1
+    rule = package / "molecular_dynamics" / "contacts" / "salt_bridge.py"
+    rule.write_text(rule.read_text().replace("distance <= limits", "distance + 1 <= limits"))
+    assert found() == 0
+
+
+def test_the_key_of_compiled_code_holds_all_rules(tmp_path, monkeypatch):
+    folder = Path(kernels.__file__).parent
+    (digest,) = [cell.cell_contents for cell in kernels.find_contacts.py_func.__closure__]
+    copy = tmp_path / "contacts"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(kernels, "__file__", str(copy / "kernels.py"))
+    assert kernels._digest_of_rules() == digest
+    for file in sorted(copy.glob("*.py")):
+        text = file.read_text()
+        file.write_text(text + "# edited\n")
+        assert kernels._digest_of_rules() != digest
+        file.write_text(text)
+    assert INTERACTIONS == ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
+
+
+def near_pairs(points, radii):
+    """Pairs of `neighbour_lists`, both ways, and the pairs that have to be and may be among them."""
+    found = neighbour_lists(points, radii)
+    pairs = [(i, int(j)) for i in range(len(points)) for j in found.points[found.start[i] : found.stop[i]]]
+    excess = np.linalg.norm(points[:, None] - points[None], axis=-1) - radii[:, None] - radii[None]
+    np.fill_diagonal(excess, np.inf)
+    rounding = 1e-5 * np.ptp(points, axis=0).max(initial=0.0) if len(points) else 0.0
+    needed, allowed = (set(map(tuple, np.argwhere(excess <= slack).tolist())) for slack in (0.0, rounding))
+    return pairs, needed, allowed
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 120), st.floats(0.5, 6.0), st.floats(0.1, 300.0), st.integers(0, 2**32 - 1))
+def test_neighbour_lists_hold_all_near_pairs(number, widest, box, seed):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-box, box, (number, 3))
+    pairs, needed, allowed = near_pairs(points, rng.uniform(0.2, widest / 2, number))
+    assert len(pairs) == len(set(pairs))
+    assert needed <= set(pairs) <= allowed
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e5])
+def test_neighbour_lists_of_a_crowd(shift):
+    """More neighbours than there is room for at first, and coordinates far from the origin."""
+    points = np.random.default_rng(0).uniform(0, 2, (200, 3)) + shift
+    pairs, needed, _ = near_pairs(points, np.full(200, 2.0))
+    assert len(pairs) == len(needed) == 200 * 199
+
+
+def test_neighbour_lists_with_an_atom_very_far_away():
+    points = np.array([[0.0, 0, 0], [1.0, 0, 0], [1e7, 1e7, 1e7]])
+    assert near_pairs(points, np.full(3, 2.0))[0] == [(0, 1), (1, 0)]
