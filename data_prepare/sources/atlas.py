@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,6 @@ from data_prepare.errors import InputError, reading, require
 from data_prepare.sources.entry import Ensemble, Entry, FileEntry, Selection, UnusableEntry, read_replicas
 from data_prepare.sources.walk import walk
 from data_prepare.structure.readers import read_topology
-from data_prepare.structure.topology import Topology
 
 if TYPE_CHECKING:
     from data_prepare.molecular_dynamics.frames.trajectory import Chunk
@@ -82,7 +81,15 @@ class ArchiveEntry(Entry):
             with self._named(folder):
                 read = read_topology(_unpack(archive, members[f"{self.name}.pdb"], folder))
             topology = selection.of(replace(read, path=self.path / read.path.name))
-            yield Ensemble(topology, self._chunks(archive, [members[n] for n in replicas], folder, topology, selection))
+
+            def chunks() -> Iterator[Chunk]:
+                for name in replicas:  # one of which at a time is unpacked
+                    with self._named(folder):
+                        path = _unpack(archive, members[name], folder)
+                        yield from read_replicas(topology, (path,), selection)
+                        path.unlink()
+
+            yield Ensemble(topology, chunks())
 
     @contextmanager
     def _named(self, folder: Path) -> Iterator[None]:
@@ -91,16 +98,6 @@ class ArchiveEntry(Entry):
             yield
         except InputError as error:
             raise InputError(str(error).replace(str(folder), str(self.path))) from None
-
-    def _chunks(
-        self, archive: ZipFile, replicas: Sequence[ZipInfo], folder: Path, topology: Topology, selection: Selection
-    ) -> Iterator[Chunk]:
-        """Frames of all replicas, one of which at a time is unpacked."""
-        for replica in replicas:
-            with self._named(folder):
-                path = _unpack(archive, replica, folder)
-                yield from read_replicas(topology, (path,), selection)
-                path.unlink()
 
 
 def _unpack(archive: ZipFile, member: ZipInfo, folder: Path) -> Path:

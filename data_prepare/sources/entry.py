@@ -44,25 +44,13 @@ class Ensemble(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(ABC):
-    """One protein or complex of a source; small, so that it can be sent to another machine.
+    """One protein or complex of a source; small, so that it can be sent to another machine."""
 
-    Attributes
-    ----------
-    name
-        Name in the store and in the training table.
-    source, group
-        Data set it comes from; training group, empty for that of the source.
-    label
-        train or test; empty if the split by clusters decides.
-    path
-        File that is read; of trajectories their topology.
-    """
-
-    name: str
-    source: str
-    group: str = ""
-    label: str = ""
-    path: Path
+    name: str  # in the store and in the training table
+    source: str  # data set it comes from
+    group: str = ""  # training group; empty for that of the source
+    label: str = ""  # train or test; empty if the split by clusters decides
+    path: Path  # file that is read; of trajectories their topology
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -77,13 +65,7 @@ class Entry(ABC):
 
     @abstractmethod
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
-        """The system, valid inside the context.
-
-        Raises
-        ------
-        InputError
-            A file is missing or cannot be read; also later, while chunks are read.
-        """
+        """The system, valid inside the context; InputError, also while chunks are read, if a file cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,12 +75,12 @@ class MdCathEntry(Entry):
         return [group[number] for number in numbers]
 
     def _chunks(self, replicas: Sequence[h5py.Group], topology: Topology, selection: Selection) -> Iterator[Chunk]:
-        """The selected frames of all replicas."""
         for replica in replicas:
             with reading(self.path, FORM):
                 yield from self._chunks_of(replica, topology, selection)
 
     def _chunks_of(self, replica: h5py.Group, topology: Topology, selection: Selection) -> Iterator[Chunk]:
+        """The selected frames of a replica."""
         # the libraries of trajectories take seconds to import
         from data_prepare.molecular_dynamics.frames.trajectory import ANGSTROM_PER_NM, checked_chunk, chunk_size
         from data_prepare.molecular_dynamics.frames.unwrap import WholeChains

@@ -21,16 +21,7 @@ SOURCES: Final[dict[str, ModuleType]] = {module.__name__.rpartition(".")[2]: mod
 
 
 def list_source(source: str, raw: str | Path, temperatures: Sequence[int] = mdcath.DEFAULT_TEMPERATURES) -> list[Entry]:
-    """Entries of a folder of raw data, sorted by name.
-
-    Parameters
-    ----------
-    source
-        One of `SOURCES`.
-    raw
-        Folder with the files as they were downloaded.
-    temperatures
-        Of mdCATH, K.
+    """Entries of a source in a folder of raw data, sorted by name; `temperatures` (K) are those of mdCATH.
 
     Raises
     ------

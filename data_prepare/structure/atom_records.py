@@ -53,14 +53,8 @@ def begins_chain(atom: AtomRecord, last: AtomRecord, last_carbon: Position, num_
     nitrogen is bonded to the last carbon, or if up to `MAX_STEP` - 1 residue numbers are missing under the same id.
     Without chain ids, another segment name or a smaller residue number begins a chain.
 
-    Parameters
-    ----------
-    atom, last
-        The atom, and the first atom of the residue before it.
-    last_carbon
-        Position of the last atom named C.
-    num_declared
-        Number of sequences that the file declares for the chain id of the atom.
+    `last` is the first atom of the residue before, `last_carbon` the position of the last atom named C, `num_declared`
+    the number of sequences that the file declares for the chain id of the atom.
     """
     if atom.chain_key is not None:
         return atom.chain_key != last.chain_key
@@ -94,11 +88,6 @@ def topology_of(
         `chain_key` -> declared one-letter sequence, to which `sequence_index` of the records refers.
     num_declared
         Chain id -> number of sequences that the file declares for it.
-
-    Raises
-    ------
-    InputError
-        There are no atoms.
     """
     sequences, num_declared = sequences or {}, num_declared or {}
     atoms: list[AtomRecord] = []

@@ -61,17 +61,11 @@ def prmtop_atoms(path: Path) -> Iterator[AtomRecord]:
 def _prmtop_sections(path: Path) -> dict[str, list[str]]:
     """%FLAG sections of a PRMTOP file; names are fields of four characters, numbers are separated by blanks."""
     sections: dict[str, list[str]] = {}
-    fields: list[str] = []
-    four_letters = False
     with open_text(path) as file:
-        for line in file:
-            if line.startswith("%FLAG"):
-                fields = sections.setdefault(line.split()[1], [])
-            elif line.startswith("%FORMAT"):
-                four_letters = "a4" in line.lower()
-            elif not line.startswith("%"):
-                line = line.rstrip("\n")
-                fields += [line[at : at + 4].strip() for at in range(0, len(line), 4)] if four_letters else line.split()
+        for section in file.read().split("%FLAG ")[1:]:
+            flag, form, *lines = (line for line in section.splitlines() if not line.startswith("%COMMENT"))
+            names = [line[at : at + 4].strip() for line in lines for at in range(0, len(line), 4)]
+            sections[flag.strip()] = names if "a4" in form.lower() else " ".join(lines).split()
     return sections
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ def read_models(path: Path) -> tuple[Topology, list[NDArray[np.float64]]]:
         entity: one_letter_sequence(names[index] for index in sorted(names)) for entity, names in polymers.items()
     }
     records: list[AtomRecord] = []
-    sequences: dict[str, str] = {}
+    sequences: dict[Hashable, str] = {}
     models: dict[str, list[tuple[float, float, float]]] = {}
     for row in block.find("_atom_site.", COLUMNS):
         fields = [gemmi.cif.as_string(row[at]) if row.has(at) else "" for at in range(11)]

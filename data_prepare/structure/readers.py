@@ -41,13 +41,7 @@ def is_topology_file(path: str | Path) -> bool:
 
 
 def read_structure(path: str | Path) -> Structure:
-    """First model of a structure file, alternate locations dropped.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, is not PDB or mmCIF by its name, or cannot be read.
-    """
+    """First model of a structure file, alternate locations dropped; InputError if it cannot be read."""
     path = Path(path)
     require(is_structure_file(path), f"{path}: expected a PDB or mmCIF file")
     with reading(path, STRUCTURE_FILE):
@@ -60,13 +54,7 @@ def read_structure(path: str | Path) -> Structure:
 
 
 def read_topology(path: str | Path) -> Topology:
-    """Topology of a topology file, or of the first model of a structure file.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or cannot be read.
-    """
+    """Topology of a topology file, or of the first model of a structure file; InputError if it cannot be read."""
     path = Path(path)
     if is_structure_file(path):
         return read_structure(path).topology
@@ -86,7 +74,7 @@ def read_models(path: str | Path) -> Iterator[NDArray[np.float32]]:
     Raises
     ------
     InputError
-        If the file cannot be read or models differ in their number of atoms.
+        The file cannot be read, or its models differ in their number of atoms.
     """
     path = Path(path)
     atoms = None

@@ -27,20 +27,10 @@ def one_letter_sequence(residue_names: Iterable[str]) -> str:
 
 
 def align_to_sequence(names: Sequence[str], numbers: Sequence[int], declared: Sequence[str]) -> list[int]:
-    """Index of each residue of a chain in its declared sequence, which may have more residues.
+    """Ascending index of each residue of a chain in its declared sequence, which may have more residues.
 
-    Gaps cost nothing at the ends and between neighbours whose numbers are not consecutive.
-
-    Parameters
-    ----------
-    names, numbers
-        Of the residues with coordinates, in order.
-    declared
-        Names of all residues of the chain.
-
-    Returns
-    -------
-    Ascending indices; all -1 if a residue has no match or more than a tenth of them match another residue.
+    Gaps cost nothing at the ends and between neighbours whose numbers are not consecutive. All indices are -1 if a
+    residue has no match, or if more than a tenth of the residues match one of another name.
     """
     import gemmi  # machines that only train do without it
 

@@ -21,47 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Topology:
-    """Atoms, residues and chains in the order of the file.
+    """Atoms, residues and chains in the order and with the names of the file.
 
     `x_of_y` is, for each y, the index of its x. Selections keep the indices that refer to the file.
-
-    Attributes
-    ----------
-    path
-        File it was read from.
-    atom_names, elements
-        Per atom; elements in upper case ("C", "SE"), "X" if unknown.
-    residue_of_atom
-        (atoms,) ascending.
-    residue_names, residue_numbers, insertion_codes
-        Per residue, as in the file; no insertion code is "".
-    chain_of_residue
-        (residues,) ascending.
-    chain_ids
-        Per chain, as in the file, possibly "".
-    declared_sequences
-        Per chain: the one-letter sequence that the file declares (SEQRES or `_entity_poly_seq`), unresolved residues
-        included; None if it declares none.
-    sequence_index
-        (residues,) index of each residue in the declared sequence of its chain, -1 if unknown.
-    file_index
-        (atoms,) index of each atom among all atoms of the file, alternate locations included.
-    atoms_in_file
-        Number of all atoms of the file.
     """
 
-    path: Path
+    path: Path  # for messages
     atom_names: tuple[str, ...]
-    elements: tuple[str, ...]
-    residue_of_atom: NDArray[np.int32]
+    elements: tuple[str, ...]  # per atom in upper case ("C", "SE"), "X" if unknown
+    residue_of_atom: NDArray[np.int32]  # (atoms,) ascending
     residue_names: tuple[str, ...]
-    residue_numbers: NDArray[np.int32]
-    insertion_codes: tuple[str, ...]
-    chain_of_residue: NDArray[np.int32]
-    chain_ids: tuple[str, ...]
-    declared_sequences: tuple[str | None, ...]
-    sequence_index: NDArray[np.int32]
-    file_index: NDArray[np.int64]
+    residue_numbers: NDArray[np.int32]  # (residues,)
+    insertion_codes: tuple[str, ...]  # per residue, "" for none
+    chain_of_residue: NDArray[np.int32]  # (residues,) ascending
+    chain_ids: tuple[str, ...]  # possibly ""
+    declared_sequences: tuple[str | None, ...]  # per chain in one letter, as in SEQRES or `_entity_poly_seq`
+    sequence_index: NDArray[np.int32]  # (residues,) index in the declared sequence of the chain, -1 if unknown
+    file_index: NDArray[np.int64]  # (atoms,) index among all atoms of the file, alternate locations included
     atoms_in_file: int
 
     @property
