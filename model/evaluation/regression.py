@@ -181,20 +181,9 @@ def regress_table(
 ) -> tuple[pd.DataFrame, list[Path]]:
     """Write the results of `regress` for a table of sequences, and their summary; an interrupted run resumes.
 
-    Parameters
-    ----------
-    path
-        CSV with the columns sequence, those of `targets`, and split_0, split_1, ... or cluster.
-    sources
-        Name of an embedding -> network as in `load_model`, or .npy file with one row for each of the table.
-    output
-        CSV; the summary becomes NAME_summary.csv beside it.
-    components, repeats, seed, batch_size
-        See `regress`, `read_splits` and `embed`.
-
-    Returns
-    -------
-    The summary, and the paths of both files.
+    The table is a CSV with the columns sequence, `targets`, and split_0, split_1, ... or cluster. `sources` maps the
+    name of an embedding to a network as in `load_model`, or an .npy file with one row for each of the table. The other
+    options are those of `regress`, `read_splits` and `embed`. Returns the summary and both paths.
     """
     table = read_text_table(path, ["sequence", *targets])
     values = pd.DataFrame({name: read_numbers(path, table[name]) for name in targets})

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 RESIDUE_LETTERS: Final = frozenset(token for token in VOCABULARY if token.isalpha())  # the 20, and X B U Z O
 RESIDUE_TOKENS: Final = RESIDUE_LETTERS | {"<mask>", "<unk>"}
-NAME_OF_TEXT: Final = "sequence"  # of a protein that is given as text
 REMEDIES: Final = {"-": "remove the gaps", ".": "remove the gaps", "*": "cut the sequence at the stop"}
 
 
@@ -149,4 +148,4 @@ def proteins_of(
         return read_fasta(fasta)
     assert sequence is not None
     check_sequence(sequence)
-    return [Protein(NAME_OF_TEXT, sequence)]
+    return [Protein("sequence", sequence)]

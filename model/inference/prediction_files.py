@@ -56,27 +56,22 @@ class PredictionFolder:
     def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
         self.output, self.model, self.properties = output, model, properties
 
-    def path(self, protein: Protein) -> Path:
-        """The npz file of a protein."""
+    def part(self, protein: Protein) -> Path:
+        """The npz file to which a new prediction is written."""
         return self.output / f"{file_name(protein.name)}.npz"
+
+    def place(self, protein: Protein) -> tuple[Path, str | None]:
+        """File and HDF5 group of a finished prediction."""
+        return self.part(protein), None
 
     def has(self, protein: Protein) -> bool:
         """Whether a protein is finished; InputError if there is a different prediction under its name."""
-        return self.path(protein).exists() and self._fits(protein, self.path(protein))
-
-    def _fits(self, protein: Protein, path: Path, group: str | None = None) -> bool:
-        with _stored(path, group) as arrays:
-            wanted = {"sequence": protein.sequence, "model": self.model}
-            problems = [f"of another {name}" for name, text in wanted.items() if _text(arrays[name]) != text]
-            problems += [f"without {name}" for name in self.properties if name not in arrays]
-        place = path if group is None else f"{path}, {group}"
-        require(not problems, f"{place}: a prediction {', '.join(problems)}; remove it or choose another --output")
-        return True
+        return self.part(protein).exists() and self._fits(protein)
 
     def write(self, protein: Protein, chain: NDArray[np.int32], properties: Properties) -> None:
         """Keep what was predicted for a protein; the file is whole or absent."""
         prediction = Prediction(protein.name, protein.sequence, self.model, chain, properties)
-        with whole_file(self.path(protein)) as temporary:
+        with whole_file(self.part(protein)) as temporary:
             np.savez(temporary, **prediction.arrays)
 
     def finish(self, proteins: Sequence[Protein]) -> None:
@@ -84,7 +79,17 @@ class PredictionFolder:
 
     def read(self, protein: Protein) -> Prediction:
         """The prediction of a protein, after `finish`."""
-        return read_prediction(self.path(protein))
+        return read_prediction(*self.place(protein))
+
+    def _fits(self, protein: Protein) -> bool:
+        path, group = self.place(protein)
+        with _stored(path, group) as arrays:
+            wanted = {"sequence": protein.sequence, "model": self.model}
+            problems = [f"of another {name}" for name, text in wanted.items() if _text(arrays[name]) != text]
+            problems += [f"without {name}" for name in self.properties if name not in arrays]
+        fault = f"{group or protein.name} is a prediction {', '.join(problems)}; remove it or choose another --output"
+        require(not problems, f"{path}: {fault}")
+        return True
 
 
 class PredictionFile(PredictionFolder):
@@ -103,14 +108,17 @@ class PredictionFile(PredictionFolder):
                 require(own and not file.attrs, f"{output}: holds other data than predictions; choose another --output")
                 self.groups = frozenset(file)
 
-    def path(self, protein: Protein) -> Path:
-        """The npz file of a protein until `finish`, named by all that the prediction depends on."""
+    def part(self, protein: Protein) -> Path:
+        """See `PredictionFolder`; the name is a digest of all that the prediction depends on."""
         return self.parts.path(digest(self.model, self.properties, protein.name, protein.sequence))
+
+    def place(self, protein: Protein) -> tuple[Path, str | None]:
+        """See `PredictionFolder`."""
+        return self.output, file_name(protein.name)
 
     def has(self, protein: Protein) -> bool:
         """See `PredictionFolder`."""
-        group = file_name(protein.name)
-        return self._fits(protein, self.output, group) if group in self.groups else self.path(protein).exists()
+        return self._fits(protein) if file_name(protein.name) in self.groups else self.part(protein).exists()
 
     def finish(self, proteins: Sequence[Protein]) -> None:
         """Add the finished predictions to the file and remove their npz files."""
@@ -121,15 +129,11 @@ class PredictionFile(PredictionFolder):
                     shutil.copyfile(self.output, temporary)
                 with h5py.File(temporary, "a") as file:
                     for protein in new:
-                        file.create_group(file_name(protein.name)).update(read_prediction(self.path(protein)).arrays)
+                        file.create_group(file_name(protein.name)).update(read_prediction(self.part(protein)).arrays)
         for protein in proteins:
-            self.path(protein).unlink(missing_ok=True)
+            self.part(protein).unlink(missing_ok=True)
         with suppress(OSError):  # absent, or another interrupted run has parts in it
             self.parts.folder.rmdir()
-
-    def read(self, protein: Protein) -> Prediction:
-        """See `PredictionFolder`."""
-        return read_prediction(self.output, file_name(protein.name))
 
 
 @contextmanager
