@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -50,31 +49,17 @@ def test_one_npz_for_each_protein(run, tiny_model, fasta: Path, tmp_path: Path, 
             np.testing.assert_allclose(arrays[name], expected, atol=1e-5, rtol=0)
 
 
-def test_only_missing_proteins_are_predicted(run, fasta: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    options = ["--fasta", fasta, "--output", output, "--properties", "residue"]
-    run(*options)
-    times = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
-    (output / "a.npz").unlink()
-    run(*options)
-    after = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
-    assert set(after) == set(times)
-    assert {name for name in times if after[name] != times[name]} == {"a.npz"}
-    assert tuple(read_prediction(output / "a.npz").properties) == RESIDUE_PROPERTIES
-
-
 def test_hdf5_grows_by_new_proteins(run, fasta: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.h5"
-    run("--fasta", fasta, "--output", output)
-    first, before = read_prediction(output, "a"), output.stat().st_mtime_ns
-    run("--fasta", fasta, "--output", output)
+    run("--fasta", fasta, "--output", output, "--properties", "residue")
+    before = output.stat().st_mtime_ns
+    run("--fasta", fasta, "--output", output, "--properties", "residue")
     assert output.stat().st_mtime_ns == before  # nothing to do
     fasta.write_text(FASTA + ">d\nMKL\n")
-    run("--fasta", fasta, "--output", output)
+    run("--fasta", fasta, "--output", output, "--properties", "residue")
     with h5py.File(output) as file:
         assert set(file) == {"a", "b_x_y", "c", "d"}
-        assert file["c"]["corr"].shape == (3, 3)
-    np.testing.assert_array_equal(read_prediction(output, "a").properties["corr"], first.properties["corr"])
+        assert set(file["c"]) == {*RESIDUE_PROPERTIES, "chain", "name", "sequence", "model"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.fasta", "out.h5"]
 
 
@@ -89,26 +74,19 @@ def test_a_killed_run_resumes(run, tiny_model_folder: Path, tmp_path: Path) -> N
     code = "from seqdance.commands.predict import main; main()"
     command = [sys.executable, "-c", code, "--model", str(tiny_model_folder), *options, "--device", "cpu"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 300
-    while len(list(parts.glob("[!.]*.npz"))) < 3 and process.poll() is None and time.monotonic() < end:
+    while len(kept := list(parts.glob("[!.]*.npz"))) < 3 and process.poll() is None:
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     assert process.wait() == -signal.SIGKILL
-    kept = list(parts.glob("[!.]*.npz"))
-    assert 3 <= len(kept) < 60
     assert not output.exists()
     marked = read_prediction(kept[0])
     marked.properties["rmsf_nor"][:] = 0.125  # a new prediction would not be this
     np.savez(kept[0], **marked.arrays)
-
     run(*options)
     assert not parts.exists()
-    with h5py.File(output) as file:
-        assert set(file) == set(sequences)
-    for name, sequence in sequences.items():
-        found = read_prediction(output, name)
-        assert found.sequence == sequence
-        assert (found.properties["rmsf_nor"] == 0.125).all() == (name == marked.name)
+    found = {name: read_prediction(output, name) for name in sequences}
+    assert {name: prediction.sequence for name, prediction in found.items()} == sequences
+    assert [name for name in found if (found[name].properties["rmsf_nor"] == 0.125).all()] == [marked.name]
 
 
 def test_figures(run, tmp_path: Path, capsys) -> None:
