@@ -7,7 +7,7 @@ residue properties, and of the distance |i-j| along the chain for pair propertie
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import torch
@@ -38,91 +38,49 @@ PARTS: Final = 64
 Array = NDArray[np.float64]
 
 
-class Means:
-    """Running sums of rows by class."""
+def training_sums(group: str, entries: Iterable[Entry], pair_classes: int) -> tuple[Array, Array]:
+    """Sums over the valid positions of whole proteins, which are read one by one and not kept.
 
-    def __init__(self, columns: int) -> None:
-        self.sums: Array = np.zeros((0, columns))  # (classes, columns)
-        self.counts: Array = np.zeros(0)
-
-    @property
-    def classes(self) -> int:
-        """One more than the highest class seen."""
-        return len(self.counts)
-
-    def add(self, classes: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """Add rows (n, columns) of the given classes (n,)."""
-        size = int(classes.max(initial=-1)) + 1
-        sums = np.stack([np.bincount(classes, column, minlength=size) for column in rows.T], axis=1)  # (size, columns)
-        self._add(sums, np.bincount(classes, minlength=size))
-
-    def join(self, other: Means) -> None:
-        """Add all that another one has seen."""
-        self._add(other.sums, other.counts)
-
-    def _add(self, sums: NDArray, counts: NDArray) -> None:
-        if (more := len(counts) - self.classes) > 0:
-            self.sums = np.pad(self.sums, ((0, more), (0, 0)))
-            self.counts = np.pad(self.counts, (0, more))
-        self.sums[: len(counts)] += sums
-        self.counts[: len(counts)] += counts
-
-    def table(self, classes: int, nearest: bool) -> tuple[Array, Array]:
-        """Means by class (classes, columns) and over all rows (columns,).
-
-        A class without rows has the mean of the nearest class > 0 that has some (`nearest`; class 0 stands for itself),
-        or the mean over all rows.
-        """
-        overall = self.sums.sum(0) / max(self.counts.sum(), 1.0)
-        means = np.tile(overall, (max(classes, 1), 1))
-        seen = np.flatnonzero(self.counts)
-        means[seen] = self.sums[seen] / self.counts[seen, None]
-        if nearest and len(filled := seen[seen > 0]):
-            for empty in np.setdiff1d(np.arange(1, classes), seen):
-                means[empty] = means[filled[np.abs(filled - empty).argmin()]]
-        return means, overall
-
-
-class TrainingMeans(NamedTuple):
-    """What the baselines of a group are fitted on."""
-
-    residue: Means  # by token
-    pair: Means  # by `pair_classes`
-
-
-def training_means(group: str, entries: Iterable[Entry]) -> TrainingMeans:
-    """Sums over whole proteins, which are read one after the other and not kept."""
+    Returns
+    -------
+    By token (V, C + 1) and by `distance_class` (pair_classes, K + 1); the last column is the number of positions.
+    """
     nma = group in NMA_GROUPS
-    means = TrainingMeans(
-        Means(NMA_RESIDUE_WIDTH if nma else MD_RESIDUE_WIDTH), Means(NMA_PAIR_WIDTH if nma else MD_PAIR_WIDTH)
-    )
+    residue = np.zeros((len(VOCABULARY), (NMA_RESIDUE_WIDTH if nma else MD_RESIDUE_WIDTH) + 1))
+    pair = np.zeros((pair_classes, (NMA_PAIR_WIDTH if nma else MD_PAIR_WIDTH) + 1))
     for entry in entries:
-        valid = entry.residue[:, 0].numpy() != MISSING
-        means.residue.add(entry.input_ids.numpy()[valid], entry.residue.numpy()[valid])
-        valid = entry.pair[..., 0].numpy() != MISSING
-        means.pair.add(pair_classes(entry.input_ids.numpy())[valid], entry.pair.numpy()[valid])
-    return means
+        ids = entry.input_ids.numpy()
+        for sums, classes, features in ((residue, ids, entry.residue), (pair, distance_class(ids), entry.pair)):
+            valid = features[..., 0].numpy() != MISSING
+            columns = (*features.numpy()[valid].T, np.ones(valid.sum()))
+            sums += np.stack([np.bincount(classes[valid], column, minlength=len(sums)) for column in columns], axis=1)
+    return residue, pair
+
+
+def class_means(sums: Array, nearest: bool = False) -> tuple[Array, Array]:
+    """Means by class (classes, C) and over all positions (C,).
+
+    A class without positions has the mean of the nearest class > 0 that has some (`nearest`; class 0 stands alone), or
+    the mean over all positions.
+    """
+    counts = sums[:, -1]
+    overall = sums[:, :-1].sum(0) / max(counts.sum(), 1.0)
+    means = np.tile(overall, (len(sums), 1))
+    seen = np.flatnonzero(counts)
+    means[seen] = sums[seen, :-1] / counts[seen, None]
+    if nearest and len(filled := seen[seen > 0]):
+        for empty in np.setdiff1d(np.arange(1, len(sums)), seen):
+            means[empty] = means[filled[np.abs(filled - empty).argmin()]]
+    return means, overall
 
 
 class MeanBaselines:
-    """The two baselines of a training group.
+    """The two baselines of a training group, from the `training_sums` of its entries."""
 
-    Parameters
-    ----------
-    group
-        Training group.
-    parts
-        Sums over its training entries.
-    """
-
-    def __init__(self, group: str, parts: Iterable[TrainingMeans]) -> None:
+    def __init__(self, group: str, residue: Array, pair: Array) -> None:
         self.group = group
-        residue, pair = training_means(group, ())
-        for part in parts:
-            residue.join(part.residue)
-            pair.join(part.pair)
-        self._residue, self._residue_mean = residue.table(len(VOCABULARY), nearest=False)
-        self._pair, self._pair_mean = pair.table(pair.classes, nearest=True)
+        self._residue, self._residue_mean = class_means(residue)
+        self._pair, self._pair_mean = class_means(pair, nearest=True)
 
     @classmethod
     def fit(
@@ -133,10 +91,8 @@ class MeanBaselines:
         process: Process,
         progress: bool = False,
     ) -> MeanBaselines:
-        """Fit on entries (name, modify_seq), which the processes share; all get the same result.
-
-        `progress` shows a bar of this process's entries.
-        """
+        """Fit on entries (name, modify_seq), which the processes share; all get the same result."""
+        longest = max(len(sequence) for _, sequence in entries) + 2  # tokens, at most
         own = {part: entries[part::PARTS] for part in range(process.rank, PARTS, process.processes)}
         total = sum(map(len, own.values()))
         with tqdm(total=total, desc=f"baselines, {group}", unit="entry", disable=not progress) as bar:
@@ -146,9 +102,10 @@ class MeanBaselines:
                     yield load_entry(store, name, sequence, group)
                     bar.update()
 
-            parts = {part: training_means(group, loaded(part)) for part in own}
-        gathered = {part: means for found in process.gather(parts) for part, means in found.items()}
-        return cls(group, (gathered[part] for part in range(PARTS)))
+            parts = {part: training_sums(group, loaded(part), longest + 1) for part in own}
+        gathered = {part: sums for found in process.gather(parts) for part, sums in found.items()}
+        residue, pair = (sum(sums) for sums in zip(*(gathered[part] for part in range(PARTS)), strict=True))
+        return cls(group, residue, pair)
 
     def predict(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
         """Baseline -> property -> (B, L), (B, L, bins) or (B, L, L).
@@ -157,7 +114,7 @@ class MeanBaselines:
         chain.
         """
         ids = batch.input_ids.cpu().numpy()
-        classes = np.stack([pair_classes(row) for row in ids]).clip(max=len(self._pair) - 1)  # (B, L, L)
+        classes = np.stack([distance_class(row) for row in ids]).clip(max=len(self._pair) - 1)  # (B, L, L)
         arrays = {
             "mean": (self._residue_mean, self._pair_mean),  # (C,), (K,)
             "sequence": (self._residue[ids], self._pair.astype(np.float32)[classes]),  # (B, L, C), (B, L, L, K)
@@ -165,7 +122,6 @@ class MeanBaselines:
         return {name: self._outputs(batch, *values) for name, values in arrays.items()}
 
     def _outputs(self, batch: Batch, residue: Array, pair: Array) -> dict[str, Tensor]:
-        """Columns of an entry -> property."""
         residues = torch.from_numpy(residue).float().to(batch.residue.device).expand_as(batch.residue)
         pairs = torch.from_numpy(pair).float().to(batch.pair.device).expand_as(batch.pair)
         outputs = {}
@@ -178,7 +134,7 @@ class MeanBaselines:
         return outputs
 
 
-def pair_classes(input_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+def distance_class(input_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Class of each token pair: 0 between two chains, 1 + |i-j| within one. (T,) token ids -> (T, T)."""
     chain = (input_ids == CLS_ID).cumsum()
     position = np.arange(len(input_ids))

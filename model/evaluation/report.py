@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,11 +15,13 @@ from data_prepare.files import write_text
 from data_prepare.properties import properties_of_group
 from data_prepare.resume import digest
 from model.evaluation.elastic_networks import NETWORKS, NUM_MODES
-from model.evaluation.protein_metrics import CORRELATED, KINDS, LEARNT, OF_NETWORKS
+from model.evaluation.test_set import CORRELATED, KINDS, LEARNT, OF_NETWORKS
 from model.network.dance import DanceModel, load_model
 from model.training.checkpoint import PREFIX, checkpoints
 
 LOGGER: Final = logging.getLogger("seqdance")
+
+Rows = dict[tuple[str, str], dict[Any, Any]]  # (group, property) -> column -> number
 
 
 def metrics_path(run: Path, checkpoint: Path) -> Path:
@@ -81,39 +83,36 @@ def checkpoints_text(run: Path) -> str:
 
 def metrics_text(metrics: Mapping[str, Any]) -> str:
     """Losses, correlations, and correlations beside those of elastic networks; `metrics` of `Evaluation.metrics`."""
-    losses, correlated, beside = [], [], []
     shown = ("model", "sequence")  # the other baseline is constant
+    losses: Rows = {}
+    correlated: Rows = {}
+    beside: Rows = {}
     for group, values in metrics.items():
         for name in properties_of_group(group):
-            losses.append([group, name, *(values[predictor]["properties"][name] for predictor in LEARNT)])
-        losses.append([group, "weighted sum", *(values[predictor]["loss"] for predictor in LEARNT)])
+            losses[group, name] = {predictor: values[predictor]["properties"][name] for predictor in LEARNT}
+        losses[group, "weighted sum"] = {predictor: values[predictor]["loss"] for predictor in LEARNT}
         if "correlations" in values["model"]:
-            found = {predictor: values[predictor]["correlations"] for predictor in shown}
-            correlated += [[group, name, *_numbers(found, name)] for name in CORRELATED]
+            medians = {predictor: values[predictor]["correlations"] for predictor in shown}
+            correlated |= {(group, name): _by_kind(medians, name) for name in CORRELATED}
         if "structures" in values:
-            found = {predictor: values["structures"]["correlations"][predictor] for predictor in (*shown, *NETWORKS)}
-            beside += [[group, name, *_numbers(found, name)] for name in OF_NETWORKS]
-    texts = [f"losses\n{_table(losses, LEARNT)}"]
-    if correlated:
-        texts.append(f"correlations, medians over proteins\n{_table(correlated, _headings(shown))}")
-    if beside:
-        title = f"the same for entries with a structure, beside the {NUM_MODES} slowest modes of elastic networks"
-        texts.append(f"{title}\n{_table(beside, _headings((*shown, *NETWORKS)))}")
-    return "\n\n".join(texts)
+            medians = {predictor: values["structures"]["correlations"][predictor] for predictor in (*shown, *NETWORKS)}
+            beside |= {(group, name): _by_kind(medians, name) for name in OF_NETWORKS}
+    tables = {
+        "losses": losses,
+        "correlations, medians over proteins": correlated,
+        f"the same for entries with a structure, beside the {NUM_MODES} slowest modes of elastic networks": beside,
+    }
+    return "\n\n".join(f"{title}\n{_table(rows)}" for title, rows in tables.items() if rows)
 
 
-def _numbers(found: Mapping[str, Mapping[str, Any]], name: str) -> list[Any]:
+def _by_kind(medians: Mapping[str, Mapping[str, Any]], name: str) -> dict[Any, Any]:
     """Proteins of the first predictor, then Pearson's and Spearman's correlation of each."""
-    proteins = next(iter(found.values()))[name]["proteins"]
-    return [proteins, *(medians[name][kind] for kind in KINDS for medians in found.values())]
+    numbers = {("", "proteins"): next(iter(medians.values()))[name]["proteins"]}
+    return numbers | {(kind, predictor): found[name][kind] for kind in KINDS for predictor, found in medians.items()}
 
 
-def _headings(predictors: Sequence[str]) -> list[str]:
-    first, *others = predictors
-    return ["proteins", *(name for kind in KINDS for name in (f"{kind}: {first}", *others))]
-
-
-def _table(rows: Sequence[Sequence[Any]], headings: Sequence[str]) -> str:
-    index = pd.MultiIndex.from_tuples([tuple(row[:2]) for row in rows])
-    frame = pd.DataFrame([row[2:] for row in rows], index=index, columns=list(headings))
+def _table(rows: Rows) -> str:
+    frame = pd.DataFrame(list(rows.values()), index=pd.MultiIndex.from_tuples(rows))
+    if isinstance(frame.columns[0], tuple):
+        frame.columns = pd.MultiIndex.from_tuples(frame.columns)
     return frame.to_string(na_rep="-", float_format="{:.4f}".format)

@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,27 +18,88 @@ from tqdm import tqdm
 from data_prepare.dataset.loss_weights import Weights
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.errors import InputError, require
-from data_prepare.properties import GROUPS, NMA_GROUPS, PROPERTIES, properties_of_group
+from data_prepare.properties import (
+    GROUPS,
+    MISSING,
+    NMA_GROUPS,
+    PROPERTIES,
+    RESIDUE_COLUMNS,
+    entry_pair_channel,
+    entry_residue_columns,
+    properties_of_group,
+)
 from model.config import MAX_TOKENS
 from model.evaluation.baselines import MeanBaselines
 from model.evaluation.elastic_networks import NETWORKS, structure_profiles
-from model.evaluation.protein_metrics import (
-    CORRELATED,
-    LEARNT,
-    NUMBERS,
-    OF_NETWORKS,
-    PREDICTORS,
-    Outputs,
-    PropertyMetrics,
-    protein_metrics,
-    protein_of,
-    protein_outputs,
-)
+from model.evaluation.metrics import pearson, spearman
 from model.network.dance import DanceModel
 from model.training.data import Batch, Sequences, collate, group_sequences, load_entry
+from model.training.loss import dance_loss, valid_counts
 from model.training.processes import Process
 
 LOGGER: Final = logging.getLogger("seqdance")
+LEARNT: Final = ("model", "mean", "sequence")  # predictors of all properties
+PREDICTORS: Final = (*LEARNT, *NETWORKS)
+CORRELATED: Final = ("rmsf_nor", "sasa_mean", "corr")  # properties compared protein by protein
+OF_NETWORKS: Final = ("rmsf_nor", "corr")  # those that elastic networks predict
+KINDS: Final = ("pearson", "spearman")
+NUMBERS: Final = ("loss", *KINDS, *(f"{kind}_resolved" for kind in KINDS))
+
+Outputs = Mapping[str, Tensor]  # property -> prediction (B, L), (B, L, bins) or (B, L, L)
+
+
+class PropertyMetrics(NamedTuple):
+    """One property of one test entry by one predictor; NaN where a number does not exist.
+
+    Correlations of pairs are over i != j; those with `_resolved` over the positions that the entry's structure has.
+    """
+
+    group: str
+    entry: str
+    property: str
+    predictor: str
+    loss: float  # RMSE over the valid positions, as in training; elastic networks have none
+    pearson: float
+    spearman: float
+    pearson_resolved: float
+    spearman_resolved: float
+
+
+def protein_metrics(
+    predictor: str, outputs: Outputs, batch: Batch, row: int, weights: Mapping[str, float], resolved: Tensor | None
+) -> Iterator[PropertyMetrics]:
+    """Metrics of each property of one protein of a batch; `resolved` (T,) bool: tokens that its structure has."""
+    n, own = int(batch.attention_mask[row].sum()), slice(row, row + 1)
+    residue, pair = batch.residue[own, :n], batch.pair[own, :n, :n]
+    outputs = {name: v[own, :n] if name in RESIDUE_COLUMNS else v[own, :n, :n] for name, v in outputs.items()}
+    losses = dict.fromkeys(outputs, math.nan)
+    if predictor in LEARNT:
+        names = properties_of_group(batch.group)
+        found = dance_loss(outputs, residue, pair, batch.group, weights)
+        counts = valid_counts(residue, pair, batch.group)  # 1, or 0 where no position is valid
+        values = torch.stack([found[name] for name in names]).masked_fill(counts == 0, math.nan)
+        losses = dict(zip(names, values.tolist(), strict=True))
+    for name, loss in losses.items():
+        everywhere = where_resolved = (math.nan, math.nan)
+        if name in CORRELATED:
+            if name in RESIDUE_COLUMNS:
+                target, valid = residue[0, :, entry_residue_columns(name).start], residue[0, :, 0] != MISSING  # (T,)
+            else:
+                target, valid = pair[0, ..., entry_pair_channel(name)], pair[0, ..., 0] != MISSING  # (T, T)
+                valid = valid & ~torch.eye(n, dtype=torch.bool, device=valid.device)
+            prediction = outputs[name][0]
+            if predictor in LEARNT:
+                everywhere = _correlations(prediction[valid], target[valid])
+            if resolved is not None and name in OF_NETWORKS:
+                both = valid & (resolved if valid.ndim == 1 else resolved[:, None] & resolved)
+                where_resolved = _correlations(prediction[both], target[both])
+        yield PropertyMetrics(batch.group, batch.names[row], name, predictor, loss, *everywhere, *where_resolved)
+
+
+def _correlations(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """Pearson's and Spearman's correlation; both NaN where the first does not exist."""
+    linear = pearson(first, second)
+    return linear, math.nan if math.isnan(linear) else spearman(first, second)
 
 
 class Evaluation:
@@ -156,26 +217,19 @@ class Evaluation:
                 with torch.inference_mode():
                     predicted = predict(batch)
                 for row, entry in enumerate(batch.names):
-                    protein = protein_of(batch, row)
                     for predictor, outputs in predicted.items():
-                        own = protein_outputs(outputs, row, protein.input_ids.shape[1])
-                        yield from protein_metrics(
-                            predictor, own, protein, self.weights[group], self._resolved.get(entry)
-                        )
+                        resolved = self._resolved.get(entry)
+                        yield from protein_metrics(predictor, outputs, batch, row, self.weights[group], resolved)
                 bar.update(len(entries))
 
     def _gather(self, own: Iterable[PropertyMetrics]) -> list[PropertyMetrics]:
-        """Rows of all processes, in an order that does not depend on their number."""
-        return self._ordered(row for rows in self.process.gather(list(own)) for row in rows)
-
-    def _ordered(self, rows: Iterable[PropertyMetrics]) -> list[PropertyMetrics]:
-        """Rows by group, entry as in the table, property and predictor."""
+        """Rows of all processes: by entry as in the table, property and predictor, for any number of processes."""
         order = {entry: number for number, entry in enumerate(self._sequences)}
 
         def key(row: PropertyMetrics) -> tuple[int, int, int]:
             return order[row.entry], PROPERTIES.index(row.property), PREDICTORS.index(row.predictor)
 
-        return sorted(rows, key=key)
+        return sorted((row for rows in self.process.gather(list(own)) for row in rows), key=key)
 
     def metrics(self, network: list[PropertyMetrics]) -> dict[str, Any]:
         """Metrics of a network and of the baselines over all proteins.
@@ -204,44 +258,33 @@ class Evaluation:
         for group, entries in self.groups.items():
             result[group] = {"entries": len(entries)}
             for predictor in LEARNT:
-                losses = {
-                    name: _mean(row.loss for row in found[group, predictor, name])
-                    for name in properties_of_group(group)
-                }
+                rows = {name: found[group, predictor, name] for name in properties_of_group(group)}
+                losses = {name: _mean(row.loss for row in rows[name]) for name in rows}
                 total = sum(self.weights[group][name] * (loss or 0.0) for name, loss in losses.items())
                 result[group][predictor] = {"loss": total, "properties": losses}
                 if group not in NMA_GROUPS:
-                    result[group][predictor]["correlations"] = {
-                        name: _medians((row.pearson, row.spearman) for row in found[group, predictor, name])
-                        for name in CORRELATED
-                    }
+                    medians = {name: _medians((row.pearson, row.spearman) for row in rows[name]) for name in CORRELATED}
+                    result[group][predictor]["correlations"] = medians
             if self.structures is not None and group not in NMA_GROUPS:
                 without = {entry: self.without[entry] for entry in entries if entry in self.without}
-                correlations = {
-                    predictor: {
-                        name: _medians(
-                            (row.pearson_resolved, row.spearman_resolved) for row in found[group, predictor, name]
-                        )
+                numbers = {"entries": len(entries) - len(without), "without": without, "correlations": {}}
+                for predictor in PREDICTORS:
+                    numbers["correlations"][predictor] = {
+                        name: _medians((r.pearson_resolved, r.spearman_resolved) for r in found[group, predictor, name])
                         for name in OF_NETWORKS
                     }
-                    for predictor in PREDICTORS
-                }
-                result[group]["structures"] = {
-                    "entries": len(entries) - len(without),
-                    "without": without,
-                    "correlations": correlations,
-                }
+                result[group]["structures"] = numbers
         return result
 
     def per_protein(self, network: list[PropertyMetrics]) -> pd.DataFrame:
         """One row per entry and property; columns `loss_model`, `pearson_model`, ..., except those without numbers."""
-        rows: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
-        for row in self._ordered(self.baselines + network):
-            for kind in NUMBERS:
-                rows[row.group, row.entry, row.property][f"{kind}_{row.predictor}"] = getattr(row, kind)
-        keys = pd.DataFrame(list(rows), columns=["group", "entry", "property"])
-        columns = [f"{kind}_{predictor}" for kind in NUMBERS for predictor in PREDICTORS]
-        return keys.join(pd.DataFrame(list(rows.values()), columns=columns).dropna(axis="columns", how="all"))
+        keys, columns = ["group", "entry", "property"], [(kind, name) for kind in NUMBERS for name in PREDICTORS]
+        rows = pd.DataFrame(network + self.baselines)
+        wide = (
+            rows.set_index([*keys, "predictor"]).unstack("predictor").reindex(columns=columns).dropna(axis=1, how="all")
+        )
+        wide.columns = ["_".join(column) for column in wide]
+        return wide.loc[pd.MultiIndex.from_frame(rows[keys].drop_duplicates())].reset_index()
 
 
 def usable_entries(table: pd.DataFrame, store: FeatureStore) -> tuple[Sequences, Sequences]:

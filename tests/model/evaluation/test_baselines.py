@@ -3,6 +3,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,18 +11,19 @@ from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS
 from model.evaluation import baselines
-from model.evaluation.baselines import PARTS, MeanBaselines, TrainingMeans, pair_classes, training_means
+from model.evaluation.baselines import PARTS, MeanBaselines, distance_class, training_sums
 from model.network.tokenizer import tokenize
 from model.training.data import Entry, collate, group_sequences, load_entry
 from model.training.processes import Process
 
 MD, _, NMA = GROUPS
+Sums = tuple[np.ndarray, np.ndarray]
 
 
-def test_pair_classes() -> None:
+def test_distance_class() -> None:
     """0 between chains, 1 + |i-j| within one."""
     ids = tokenize(["AC<eos><cls>D"])["input_ids"][0].numpy()  # <cls> A C <eos> | <cls> D <eos>
-    classes = pair_classes(ids)
+    classes = distance_class(ids)
     assert classes[0].tolist() == [1, 2, 3, 4, 0, 0, 0]
     assert classes[5].tolist() == [0, 0, 0, 0, 2, 1, 2]
     assert (classes == classes.T).all()
@@ -32,7 +34,7 @@ def test_amino_acid_never_seen_has_the_mean_of_all() -> None:
     residue, pair = torch.full((5, 3), -1.0), torch.full((5, 5, 3), -1.0)
     residue[1:4] = torch.tensor([1.0, 2.0, 6.0])[:, None]
     pair[1:4, 1:4] = torch.tensor([[5.0, 1, 2], [1, 5, 1], [2, 1, 5]])[..., None]
-    fitted = MeanBaselines(NMA, [training_means(NMA, [Entry("x", ids, residue, pair)])])
+    fitted = MeanBaselines(NMA, *training_sums(NMA, [Entry("x", ids, residue, pair)], 6))
     new = tokenize(["ACWWW<eos><cls>W"])["input_ids"][0]
     n = len(new)
     outputs = fitted.predict(collate(NMA, [Entry("y", new, torch.zeros(n, 3), torch.zeros(n, n, 3))]))["sequence"]
@@ -47,7 +49,7 @@ def test_distance_never_seen_has_the_mean_of_the_nearest() -> None:
     distance = (torch.arange(7)[:, None] - torch.arange(7)).abs()
     seen = (distance == 0) | (distance == 1) | (distance == 4)  # 2 is nearer to 1, 3 to 4
     pair = torch.where(seen, distance / 10, -1.0)[..., None].repeat(1, 1, 3)
-    fitted = MeanBaselines(NMA, [training_means(NMA, [Entry("x", ids, torch.zeros(7, 3), pair)])])
+    fitted = MeanBaselines(NMA, *training_sums(NMA, [Entry("x", ids, torch.zeros(7, 3), pair)], 8))
     outputs = fitted.predict(collate(NMA, [Entry("y", ids, torch.zeros(7, 3), torch.zeros(7, 7, 3))]))["sequence"]
     torch.testing.assert_close(outputs["nma_pair1"][0, 0], torch.tensor([0.0, 0.1, 0.1, 0.4, 0.4, 0.4, 0.4]))
 
@@ -64,7 +66,7 @@ def test_training_entries_are_not_kept(small_data) -> None:
     with FeatureStore(small_data.store) as store:
         names = group_sequences(read_table(small_data.table), store, "train")[MD]
         entries = (load_entry(store, name, sequence, MD) for name, sequence in names)
-        training_means(MD, watched())
+        training_sums(MD, watched(), 30)
     assert len(alive) == 8
 
 
@@ -74,14 +76,14 @@ def test_sums_round_the_same_way_for_any_number_of_processes(small_data) -> None
     class Dealt(Process):
         """One of three; the others give what they would have."""
 
-        def gather(self, value: dict[int, TrainingMeans]) -> list[dict[int, TrainingMeans]]:
+        def gather(self, value: dict[int, Sums]) -> list[dict[int, Sums]]:
             dealt.append(value)
             return dealt
 
     with FeatureStore(small_data.store) as store:
         entries = group_sequences(read_table(small_data.table), store, "train")[MD]
         alone = MeanBaselines.fit(MD, store, entries, Process(torch.device("cpu")))
-        dealt: list[dict[int, TrainingMeans]] = []
+        dealt: list[dict[int, Sums]] = []
         with pytest.raises(KeyError):  # the parts of the others are missing
             MeanBaselines.fit(MD, store, entries, Dealt(torch.device("cpu"), 2, 3))
         with pytest.raises(KeyError):
@@ -101,7 +103,7 @@ def test_every_training_entry_is_in_a_part(small_data, monkeypatch) -> None:
         names = group_sequences(read_table(small_data.table), store, "train")[MD]
         entries = [load_entry(store, *name, MD) for name in names]
         fitted = MeanBaselines.fit(MD, store, names, Process(torch.device("cpu")))
-    plain = MeanBaselines(MD, [training_means(MD, entries)])
+    plain = MeanBaselines(MD, *training_sums(MD, entries, 30))
     batch = collate(MD, entries[:2])
     found = fitted.predict(batch)
     for baseline, outputs in plain.predict(batch).items():
