@@ -37,7 +37,7 @@ from model.training.loss import dance_loss, valid_counts
 from model.training.loss_record import LossRecord
 from model.training.processes import Process
 from model.training.run_log import PEAK_MEMORY, TOKENS_PER_SECOND, RunLog, peak_memory
-from model.training.schedule import Draws, learning_rate, stage_of
+from model.training.schedule import draws, learning_rate, stage_of
 
 
 class DanceTrainer(Trainer[TrainConfig]):
@@ -67,9 +67,9 @@ class DanceTrainer(Trainer[TrainConfig]):
     def train(self) -> None:
         """Train to the last update, or until a signal asks to stop."""
         process, config = self.process, self.config
-        draws = Draws(config, self.update, self.seen, self.last, process.rank, process.processes)
+        samples = draws(config, self.update, self.seen, self.last, process.rank, process.processes)
         workers = default_workers(process.device) if config.workers is None else config.workers
-        with closing(batches(self.data, draws, workers, pin_memory=process.device.type == "cuda")) as self.stream:
+        with closing(batches(self.data, samples, workers, pin_memory=process.device.type == "cuda")) as self.stream:
             self.fit(config.updates)
 
     def finished(self) -> bool:

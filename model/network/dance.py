@@ -119,14 +119,9 @@ class DanceModel(nn.Module):
         return outputs
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load weights under the published names, always strictly.
+        """Load weights under the published names; InputError if names are missing or unknown, or shapes differ.
 
-        Entries that the network does not use (`UNUSED_ENTRIES`) are ignored.
-
-        Raises
-        ------
-        InputError
-            Names are missing or unknown, or shapes differ.
+        Always strict, but for entries that the network does not use (`UNUSED_ENTRIES`).
         """
         used = {name: value for name, value in state_dict.items() if not UNUSED_ENTRIES.fullmatch(name)}
         check_entries(self, used, "model weights")
@@ -163,19 +158,9 @@ def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
 
 
 def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str]) -> None:
-    """Put the weights of ESM2, or of the encoder of a SeqDance or ESMDance model, into the encoder of a model.
+    """Load the encoder of ESM2, or of another SeqDance or ESMDance model, into that of a model of the same sizes.
 
-    Parameters
-    ----------
-    model
-        Its encoder must have the sizes of the other.
-    path_or_hub_id
-        As in `read_esm2`.
-
-    Raises
-    ------
-    InputError
-        There is no such file or repository, or its content does not fit.
+    `path_or_hub_id` is that of `read_esm2`. Raises InputError if there is no such file or it does not fit.
     """
     state, sizes = read_esm2(path_or_hub_id)
     heads = sizes.get("num_attention_heads", sizes.get("heads", model.config.heads))  # ESM2's file, ours

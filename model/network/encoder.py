@@ -1,8 +1,7 @@
 """The ESM2 transformer encoder in plain PyTorch, under the parameter names of Hugging Face `EsmModel`.
 
-Source: Lin et al., Science 2023 (doi 10.1126/science.ade2574). Only what SeqDance and ESMDance use is here: no pooler,
-no contact head, no learned positions. Attention maps are handed out layer by layer, so that nobody has to hold all of
-them at once.
+Source: Lin et al., Science 2023 (doi 10.1126/science.ade2574). Without the parts that SeqDance and ESMDance do not use:
+pooler, contact head, learned positions. Attention maps are passed on layer by layer, so that never all are held.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from model.network.tokenizer import MASK_ID, PAD_ID, VOCABULARY
 
 LAYER_NORM_EPS: Final = 1e-5
 ROTARY_BASE: Final = 10000.0
-TRAINED_MASK_FRACTION: Final = 0.15 * 0.8  # share of tokens that ESM2 saw as <mask> in its training
+TRAINED_MASK_FRACTION: Final = 0.15 * 0.8  # fraction of tokens that ESM2 saw as <mask> in its training
 
 # receives (layer, maps): maps (B, heads, L, L), value at (i, j) = attention of query i on key j, after dropout
 AttentionSink = Callable[[int, Tensor], None]
@@ -35,8 +34,8 @@ class Embeddings(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L) token ids and boolean mask -> (B, L, hidden).
 
-        `<mask>` and padding embeddings are zero; the others are scaled by (1 - 0.12) / (1 - share of `<mask>` tokens),
-        which keeps their sum where it was in the training of ESM2.
+        `<mask>` and padding embeddings are zero; the others are scaled by (1 - 0.12) / (1 - fraction of `<mask>`
+        tokens), which keeps their sum as in the training of ESM2.
         """
         masked = input_ids == MASK_ID
         tokens = attention_mask.sum(-1).clamp(min=1)  # (B,)
@@ -145,9 +144,8 @@ class Stack(nn.Module):
 
 
 class Esm2Encoder(nn.Module):
-    """ESM2 encoder.
-
-    Weights start Xavier-uniform (queries, keys and values with gain 1/sqrt(2)), biases at 0: the start of SeqDance.
+    """ESM2 encoder with the initial weights of SeqDance: Xavier-uniform (queries, keys and values with gain 1/sqrt(2)),
+    biases at 0.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -171,27 +169,16 @@ class Esm2Encoder(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, sink: AttentionSink | None = None
     ) -> Tensor:
-        """Last hidden state.
+        """Last hidden state (B, L, hidden) of token ids (B, L) int64; rows of padding are meaningless.
 
-        Parameters
-        ----------
-        input_ids
-            (B, L) int64 token ids.
-        attention_mask
-            (B, L), 1 or True for tokens, 0 or False for padding. Default: no padding.
-        sink
-            Called with (layer, maps (B, heads, L, L)) as soon as a layer's attention exists. Without it, attention
-            runs in PyTorch's fused kernel and the maps are never formed.
-
-        Returns
-        -------
-        Tensor
-            (B, L, hidden) float. Rows of padding hold numbers without meaning.
+        `attention_mask` (B, L) is 1 or True for tokens, 0 or False for padding; by default there is no padding. `sink`
+        receives (layer, maps (B, heads, L, L)) as soon as a layer has its attention; without it, attention runs in
+        PyTorch's fused kernel and the maps are never formed.
         """
         mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()  # (B, L)
         keys = None
         if attention_mask is not None:
-            keys = mask | ~mask.any(-1, keepdim=True)  # a row of padding only sees all of it: no softmax over nothing
+            keys = mask | ~mask.any(-1, keepdim=True)  # a row of padding alone sees all of it: no softmax over nothing
             keys = keys[:, None, None, :]  # (B, 1, 1, L)
         x = self.embeddings(input_ids, mask)  # (B, L, hidden)
         rotary = rotary_angles(input_ids.shape[1], self.head_dim, x.device)
@@ -208,7 +195,7 @@ def drop(x: Tensor, probability: float) -> Tensor:
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU of a tensor that nobody else reads; in its place where no gradient is asked for: no fresh memory."""
+    """GELU of a tensor that is not used again; in place, without new memory, where no gradient is needed."""
     return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 

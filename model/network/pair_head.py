@@ -1,12 +1,12 @@
-"""Pair head, for residues i and j with q = q_j and k = k_i:
+"""Logits of residue pairs. For residues i and j, with q = q_j and k = k_i:
 
     middle(i, j) = W_p (q * k) + W_d (q - k) + b            pair_middle_linear, W = [W_p, W_d]
     logits(i, j) = V_m GELU(middle(i, j)) + V_a a(i, j) + c    pair_pred_linear, V = [V_m, V_a], a = all attention maps
 
-Here neither the (L, L, 2 * hidden) input of `pair_middle_linear` nor the (L, L, layers * heads) stack of attention maps
-is formed: W_p (q * k) + W_d q = (W_p diag(k) + W_d) q is one matrix product for some rows i and all j, and V_a a is a
-sum over layers, each map projected as soon as the encoder has it. Without gradients, and for short proteins, some
-pairs' q * k at a time is quicker still: there it has fewer numbers than W_p diag(k) + W_d.
+Neither the (L, L, 2 * hidden) input of `pair_middle_linear` nor the (L, L, layers * heads) stack of attention maps is
+formed: W_p (q * k) + W_d q = (W_p diag(k) + W_d) q is one matrix product for some rows i and all j, and V_a a is a sum
+over layers, each map projected as soon as the encoder has it. Without gradients, q * k of some pairs at a time is
+faster for short proteins: there it has fewer numbers than W_p diag(k) + W_d.
 """
 
 from __future__ import annotations
@@ -18,29 +18,17 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# On a CPU the products gain nothing from more rows, and larger tensors are slow to get and to read.
+# More rows do not speed up the products on a CPU, and larger tensors are slow to allocate and to read.
 CPU_ROWS: Final = 32
-# The same of the pairs of one step without gradients.
+# Pairs of one step without gradients.
 CPU_PAIRS: Final = 2**11
 GPU_PAIRS: Final = 2**16
 
 
 def attention_logits(maps: Tensor, layer: int, pred: nn.Linear) -> Tensor:
-    """One layer's part of V_a a.
+    """One layer's part of V_a a, (B, outputs, L, L), from its maps (B, heads, L, L): attention of query i on key j.
 
-    Parameters
-    ----------
-    maps
-        (B, heads, L, L) attention of query i on key j.
-    layer
-        Number of the layer; the maps are channels layer * heads ... of the whole stack.
-    pred
-        `pair_pred_linear`; its last columns are V_a.
-
-    Returns
-    -------
-    Tensor
-        (B, outputs, L, L).
+    The maps are channels layer * heads ... of the whole stack; the last columns of `pred` (`pair_pred_linear`) are V_a.
     """
     heads = maps.shape[1]
     first = pred.in_features // 2 + layer * heads  # the first half is V_m
@@ -62,11 +50,9 @@ def pair_logits(
     middle, pred
         `pair_middle_linear` and `pair_pred_linear`.
     tile
-        Rows i computed at a time, on a CPU at most `CPU_ROWS`. Memory beyond the result and what `recompute`
-        says: O(tile (L + hidden) channels). Without gradients, proteins shorter than the channels go another way.
+        Rows i computed at a time, on a CPU at most `CPU_ROWS`. Memory beyond the result: O(tile (L + hidden) channels).
     recompute
-        What the backward pass finds again `middle` by: computing it a second time, or keeping it, which takes
-        B L^2 channels numbers.
+        Compute `middle` again in the backward pass instead of keeping its B L^2 channels numbers.
 
     Returns
     -------

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, require
 
 VOCABULARY: Final = (
     *("<cls>", "<pad>", "<eos>", "<unk>"),
@@ -54,14 +54,11 @@ def tokenize(sequences: Sequence[str], max_length: int | None = None) -> dict[st
     Raises
     ------
     InputError
-        A sequence is empty or holds a letter that is not in the vocabulary.
+        A sequence is empty or has a letter that is not in the vocabulary.
     """
-    if isinstance(sequences, str):
-        raise InputError("tokenize takes a list of sequences; put the single sequence into a list")
-    if not len(sequences):
-        raise InputError("no sequence to tokenize; give at least one")
-    if max_length is not None and max_length < 1:
-        raise InputError(f"max_length is {max_length}; it must be at least 1")
+    require(not isinstance(sequences, str), "tokenize takes a list of sequences; put the single sequence into a list")
+    require(len(sequences), "no sequence to tokenize; give at least one")
+    require(max_length is None or max_length >= 1, f"max_length is {max_length}; it must be at least 1")
     rows = [
         _token_ids(sequence, f"sequence {number} of {len(sequences)}")[:max_length]
         for number, sequence in enumerate(sequences, start=1)
@@ -73,8 +70,7 @@ def tokenize(sequences: Sequence[str], max_length: int | None = None) -> dict[st
 
 
 def _token_ids(sequence: str, name: str) -> list[int]:
-    if not sequence:
-        raise InputError(f"{name} is empty; remove it")
+    require(sequence, f"{name} is empty; remove it")
     tokens = split_tokens(sequence)
     for position, token in enumerate(tokens, start=1):
         if token not in _IN_STRING:

@@ -40,17 +40,8 @@ OLD_ESM2_NAMES: Final = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta"
 def find_weights(path_or_hub_id: str | os.PathLike[str], names: Sequence[str]) -> tuple[Path, Path | None]:
     """Weight file, and config.json beside it if there is one.
 
-    Parameters
-    ----------
-    path_or_hub_id
-        A folder, a weight file, or a Hub repository as `owner/name` or `owner/name/file`.
-    names
-        Weight files of a folder or repository; the first that exists is used.
-
-    Raises
-    ------
-    InputError
-        There is no such file, folder or repository, or it has none of these files.
+    `path_or_hub_id` is a folder, a weight file, or a Hub repository as `owner/name` or `owner/name/file`. In a folder
+    or repository the first of `names` that exists is used. Raises InputError if there is none.
     """
     path, text = Path(path_or_hub_id), str(path_or_hub_id)
     if path.is_dir():
@@ -100,14 +91,10 @@ def _download(hub_id: str, names: Sequence[str]) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file or a PyTorch state dict (.pt, .pth, .bin).
+    """Tensors by name from a .safetensors file or a PyTorch state dict (.pt, .pth, .bin), at its top or in
+    `model_state_dict`; InputError if the file is damaged or holds anything else.
 
     Only tensors are unpickled. PyTorch files are mapped into memory: one of Dyna-1 may hold a language model of 6 GB.
-
-    Raises
-    ------
-    InputError
-        The file is damaged, of another kind, or holds anything but a state dict (at its top or as `model_state_dict`).
     """
     from safetensors.torch import load_file
 
@@ -161,26 +148,18 @@ def check_entries(module: nn.Module, state: Mapping[str, Tensor], source: object
 
 
 def read_esm2(path_or_hub_id: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of ESM2, or of the encoder of SeqDance or ESMDance, in one file or in several with an index.
+    """Weights of ESM2, or of the encoder of SeqDance or ESMDance, and the content of config.json (empty without one).
 
     Parameters
     ----------
     path_or_hub_id
-        A folder written by Hugging Face `EsmModel` or `EsmForMaskedLM` (`model.safetensors` or `pytorch_model.bin`)
-        or by `DanceModel.save_pretrained`, a weight file of either kind, or a Hub id such as
+        A folder written by Hugging Face `EsmModel` or `EsmForMaskedLM` (one weight file, or several with an index) or
+        by `DanceModel.save_pretrained`, a weight file of either kind, or a Hub id such as
         `facebook/esm2_t12_35M_UR50D` or `ChaoHou/ESMDance`.
 
     Returns
     -------
-    dict
-        Name -> tensor; names of the encoder without prefix (`esm.`, `esm2.`), those of heads as they are.
-    dict
-        Content of config.json, empty if there is none.
-
-    Raises
-    ------
-    InputError
-        There is no such file or repository, or a file is missing or damaged.
+    Name -> tensor, names of the encoder without prefix (`esm.`, `esm2.`), those of heads as they are; configuration.
     """
     names = (WEIGHTS_NAME, "pytorch_model.bin")
     indices = (Path(path_or_hub_id) / f"{name}.index.json" for name in names)

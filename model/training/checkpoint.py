@@ -34,22 +34,9 @@ FILES: Final = (WEIGHTS_NAME, CONFIG_NAME, TRAINING_NAME)
 
 
 def save_checkpoint(folder: Path, update: int, model: Any, training: Mapping[str, Any]) -> Path:
-    """Write `folder`/update_N, and replace one of that name.
+    """Write the checkpoint `folder`/update_N, replacing one of that name, and return its path.
 
-    Parameters
-    ----------
-    folder
-        Where the checkpoints of a run are.
-    update
-        N.
-    model
-        The network, with its configuration in `config`.
-    training
-        Tensors, numbers, strings, lists and dictionaries.
-
-    Returns
-    -------
-    The checkpoint.
+    `model` has its configuration in `config`; `training` holds tensors, numbers, strings, lists and dictionaries.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for rest in folder.glob(f".{PREFIX}*.tmp"):  # of a run that was killed while it wrote
@@ -139,10 +126,7 @@ def _flush(path: Path) -> None:
 def choose_checkpoint(output: Path, resume: str) -> Path | None:
     """The checkpoint of the run in the folder `output` that `--resume` asks for; None: start anew.
 
-    Raises
-    ------
-    InputError
-        The checkpoint is damaged, or the run has others that the training would not continue.
+    InputError if it is damaged, or if the run has checkpoints that the training would not continue.
     """
     folder = output / CHECKPOINTS
     held = checkpoints(folder)

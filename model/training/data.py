@@ -1,7 +1,7 @@
 """From the store to batches: crop, normalise, pad.
 
 Which protein the k-th sample of a group is, and where it is cropped, follow from (seed, group, k) alone: the samples do
-not depend on workers or processes, and a training that resumes at sample k goes on as if it had never stopped.
+not depend on workers or processes, and a training that resumes at sample k continues as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data_prepare.dataset.store import FeatureStore
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, named, require
 from data_prepare.properties import (
     GROUPS,
     MD_RESIDUE_WIDTH,
@@ -35,7 +35,7 @@ from model.training.schedule import Draw
 
 LOGGER: Final = logging.getLogger("seqdance")
 RMSF_COLUMN: Final = entry_residue_columns("rmsf_nor").start
-WINDOW: Final = 50  # blocks of similar length between which the proteins of an epoch are sorted
+BLOCKS_SORTED: Final = 50  # blocks of similar length that the proteins of an epoch are sorted into at a time
 _ORDER, _CROP = 0, 1  # streams of random numbers: order of an epoch, crop of a sample
 
 Sequences = Mapping[str, Sequence[tuple[str, str]]]  # group -> (name, modify_seq) of its entries
@@ -66,27 +66,15 @@ class Batch(NamedTuple):
 
 
 def require_files(**paths: Path) -> None:
-    """Raise InputError, with one line that names all of these files (option -> path) that are missing."""
+    """Raise InputError with one line that names all of these files (option -> path) that are missing."""
     missing = [f"--{name.replace('_', '-')} {path}" for name, path in paths.items() if not path.is_file()]
-    if missing:
-        raise InputError(f"no such file: {', '.join(missing)}; give their paths (`seqdance demo` makes a small set)")
+    require(not missing, f"no such file: {', '.join(missing)}; give their paths (`seqdance demo` makes a small set)")
 
 
 def group_sequences(table: pd.DataFrame, store: FeatureStore, label: str) -> dict[str, list[tuple[str, str]]]:
-    """Entries of the table that the store holds, by group, in the order of the table.
+    """Group -> (name, modify_seq) of its entries with a label (train or test), in the order of the table.
 
-    Parameters
-    ----------
-    table
-        Training table as `data_prepare.dataset.table.read_table` returns it.
-    store
-        The store of its features. Entries that it lacks are left out; one line tells how many.
-    label
-        "train" or "test".
-
-    Returns
-    -------
-    group -> (name, modify_seq) of each entry. A group may be empty.
+    `table` is that of `read_table`. A group may be empty. Entries that the store lacks are left out with a warning.
     """
     table = table[table["label"] == label]
     held = table["name"].isin(store.names())
@@ -96,8 +84,8 @@ def group_sequences(table: pd.DataFrame, store: FeatureStore, label: str) -> dic
         LOGGER.warning("warning: %s lacks %d of %d %s entries: %s", store.path, len(absent), len(table), label, first)
     table = table[held]
     return {
-        group: list(part[["name", "modify_seq"]].itertuples(index=False, name=None))
-        for group, part in ((group, table[table["group"] == group]) for group in GROUPS)
+        group: list(table.loc[table["group"] == group, ["name", "modify_seq"]].itertuples(index=False, name=None))
+        for group in GROUPS
     }
 
 
@@ -109,34 +97,24 @@ def load_entry(
     Raises
     ------
     InputError
-        If sequence and features do not have the same number of tokens, or the columns are not those of the group.
+        Sequence and features have different numbers of tokens, or the columns are not those of the group.
     """
-    try:
+    with named(f"entry {name}"):
         input_ids = tokenize([modify_seq])["input_ids"][0]  # (T,)
-    except InputError as error:
-        raise InputError(f"entry {name}: {error}") from None
-    tokens = store.length(name)
-    if len(input_ids) != tokens:
-        raise InputError(
-            f"entry {name}: modify_seq has {len(input_ids)} tokens and {store.path} holds {tokens}; "
-            "make table and store from the same structures"
-        )
-    stop = tokens if length is None else min(start + length, tokens)
-    residue, pair = store.read(name, start, stop)
-    expected = NMA_RESIDUE_WIDTH if group in NMA_GROUPS else MD_RESIDUE_WIDTH
-    if residue.shape[1] != expected:
-        raise InputError(f"entry {name}: {residue.shape[1]} residue columns in {store.path}, {group} has {expected}")
+        tokens = store.length(name)
+        remedy = "make table and store from the same structures"
+        same = len(input_ids) == tokens
+        require(same, f"modify_seq has {len(input_ids)} tokens and {store.path} holds {tokens}; {remedy}")
+        stop = tokens if length is None else min(start + length, tokens)
+        residue, pair = store.read(name, start, stop)
+        width = NMA_RESIDUE_WIDTH if group in NMA_GROUPS else MD_RESIDUE_WIDTH
+        same = residue.shape[1] == width
+        require(same, f"{residue.shape[1]} residue columns in {store.path}, {group} has {width}; {remedy}")
     if group not in NMA_GROUPS:
         whole = residue if stop - start == tokens else store.read_residue(name)
-        residue[:, RMSF_COLUMN] = normalise_rmsf(residue, whole)
+        largest = whole[whole[:, 0] != MISSING, RMSF_COLUMN].max(initial=np.finfo(np.float32).tiny)
+        residue[:, RMSF_COLUMN] = np.where(residue[:, 0] != MISSING, residue[:, RMSF_COLUMN] / largest, MISSING)
     return Entry(name, input_ids[start:stop], torch.from_numpy(residue), torch.from_numpy(pair))
-
-
-def normalise_rmsf(residue: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.float32]:
-    """RMSF column of `residue` (T, 47) divided by its maximum over the valid rows of the `whole` protein."""
-    rmsf = whole[whole[:, 0] != MISSING, RMSF_COLUMN]
-    largest = rmsf.max(initial=np.finfo(np.float32).tiny)
-    return np.where(residue[:, 0] != MISSING, residue[:, RMSF_COLUMN] / largest, MISSING)
 
 
 def collate(group: str, entries: Sequence[Entry]) -> Batch:
@@ -154,33 +132,24 @@ def collate(group: str, entries: Sequence[Entry]) -> Batch:
 
 
 class TrainingSet(Dataset):
-    """Samples of the endless stream of each group, addressed by their number.
-
-    In each epoch every entry of the group comes once, in an order of its own.
+    """Samples of the endless stream of each group: in each epoch every entry once, in a new order.
 
     Parameters
     ----------
     store
         Features; each worker opens the file itself.
     sequences
-        group -> (name, modify_seq) of its entries, as `group_sequences` returns it.
+        group -> (name, modify_seq) of its entries, as `group_sequences` returns it. InputError if a group has none.
     seed
-        Decides on orders and crops.
+        Determines orders and crops.
     block
         Order each epoch by `blocks_of_similar_length` of this size. Default: purely random.
-
-    Raises
-    ------
-    InputError
-        If a group has no entry.
     """
 
     def __init__(self, store: FeatureStore, sequences: Sequences, seed: int, block: int | None = None) -> None:
-        if empty := [group for group in GROUPS if not sequences[group]]:
-            raise InputError(
-                f"{store.path}: no training entry of {', '.join(empty)}; the table needs entries labelled train of "
-                "every group that are in the store"
-            )
+        empty = [group for group in GROUPS if not sequences[group]]
+        remedy = "the table needs entries labelled train of every group that are in the store"
+        require(not empty, f"{store.path}: no training entry of {', '.join(empty)}; {remedy}")
         self.store, self.sequences, self.seed, self.block = store, sequences, seed, block
         self._lengths: dict[str, NDArray[np.int64]] = {}  # group -> tokens of its entries, without the outer two
         if block is not None:
@@ -193,10 +162,6 @@ class TrainingSet(Dataset):
         return np.random.Generator(
             np.random.Philox(np.random.SeedSequence([self.seed, GROUPS.index(group), stream, number]))
         )
-
-    def epoch(self, group: str, counter: int) -> int:
-        """Epoch of the `counter`-th sample of a group, from 0."""
-        return counter // len(self.sequences[group])
 
     def entry_index(self, group: str, counter: int) -> int:
         """Which entry of the group the `counter`-th sample is."""
@@ -217,7 +182,7 @@ class TrainingSet(Dataset):
         return load_entry(self.store, name, modify_seq, draw.group, start, draw.length)
 
     def __getitems__(self, draws: list[Draw]) -> Batch | InputError:
-        """Return one batch; wrong input comes back as a value, so that a worker's error keeps its one line."""
+        """Return one batch; wrong input is returned as a value, so that a worker's error keeps its one line."""
         try:
             return collate(draws[0].group, [self[draw] for draw in draws])
         except InputError as error:
@@ -229,30 +194,14 @@ def blocks_of_similar_length(
 ) -> NDArray[np.int64]:
     """Order of an epoch in which the proteins of a block have similar lengths.
 
-    Within windows of `WINDOW` blocks the proteins are sorted by length and dealt out to the blocks, block after block;
-    which block comes where is random. What a window holds changes from epoch to epoch.
-
-    Parameters
-    ----------
-    order
-        (n,) random order of the proteins.
-    lengths
-        (n,) length of each protein.
-    first
-        Number of the epoch's first sample in the stream of its group. Blocks begin at multiples of `block` in that
-        stream, as batches of that size do: the first and the last block of an epoch may be short.
-    block
-        Samples of a block.
-    random
-        Orders the blocks.
-
-    Returns
-    -------
-    (n,) the proteins of `order`, each once.
+    Within `BLOCKS_SORTED` blocks the proteins are sorted by length and dealt out, block after block; which block comes
+    where is random. `order` (n,) is a random order of the proteins, `lengths` (n,) their lengths. Blocks begin at
+    multiples of `block` in the stream of the group, as batches do, and `first` is the number of the epoch's first
+    sample there: the first and last block of an epoch may be short. Returns the proteins of `order`, each once.
     """
     place = np.arange(len(order))
     blocks = (first + place) // block
-    windows = blocks // WINDOW
+    windows = blocks // BLOCKS_SORTED
     turn = random.permutation(blocks[-1] - blocks[0] + 1)[blocks - blocks[0]]  # of a place's block
     result = np.empty_like(order)
     result[np.lexsort((place, turn, windows))] = order[np.lexsort((place, lengths[order], windows))]
@@ -260,26 +209,25 @@ def blocks_of_similar_length(
 
 
 def _prepare_worker(_: int) -> None:
-    """Signals that ask the training to stop are for the main process: its workers go on until it has finished."""
+    """Ignore the signals that ask the training to stop: the main process still needs its workers."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _identity(batch: Batch) -> Batch:
+    return batch
 
 
 def batches(dataset: TrainingSet, draws: Iterable[list[Draw]], workers: int, pin_memory: bool) -> Generator[Batch]:
     """Batches of `draws` in their order, read by `workers` processes (0: in this one) ahead of their use.
 
-    Close the iterator (`contextlib.closing`): that ends the workers.
-
-    Raises
-    ------
-    InputError
-        If an entry cannot be used.
+    Close the iterator (`contextlib.closing`): that ends the workers. Raises InputError if an entry cannot be used.
     """
     dataset.store.close()  # workers do not inherit an open file
     loader: DataLoader = DataLoader(
         dataset,
         batch_sampler=draws,
-        collate_fn=_as_it_is,
+        collate_fn=_identity,
         num_workers=workers,
         worker_init_fn=_prepare_worker,
         pin_memory=pin_memory,
@@ -292,13 +240,9 @@ def batches(dataset: TrainingSet, draws: Iterable[list[Draw]], workers: int, pin
                 raise batch
             yield batch
     finally:
-        # whatever happened: workers ignore SIGTERM, so that Python's own way to end them would wait for ever
+        # whatever happened: workers ignore SIGTERM, so Python's own way to end them would wait for ever
         if workers:
             stream._shutdown_workers()  # type: ignore[attr-defined]
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def default_workers(device: torch.device) -> int:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from data_prepare.errors import InputError
 from data_prepare.properties import (
-    GROUPS,
     MISSING,
     RESIDUE_COLUMNS,
     entry_pair_channel,
@@ -28,8 +26,8 @@ def dance_loss(
 ) -> dict[str, Tensor]:
     """Loss of a batch of one training group.
 
-    For a property p: loss_p = 1/n * sum over proteins b of sqrt(MSE_b), where MSE_b runs over the valid positions of
-    protein b and over all bins of p, and n is the number of proteins with a valid position.
+    For a property p: loss_p = 1/n * sum over proteins b of sqrt(MSE_b), where MSE_b is taken over the valid positions
+    of protein b and over all bins of p, and n is the number of proteins with a valid position.
     loss = sum_p weight_p * loss_p.
 
     Parameters
@@ -45,30 +43,21 @@ def dance_loss(
     weights
         Property name -> weight in this group.
     counts
-        (properties of the group,) float: what the sums over proteins are divided by. Default: the proteins of this
-        batch that count (`valid_counts`). With the number in the batches of all ranks divided by the number of ranks,
-        the mean of the ranks' gradients is the gradient of one process with the whole batch.
+        (properties of the group,) float: n of each property. Default: those of this batch (`valid_counts`). With the
+        number in the batches of all ranks divided by the number of ranks, the mean of the ranks' gradients is the
+        gradient of one process with the whole batch.
 
     Returns
     -------
     dict
         Property name -> scalar loss (0 if no protein counts), and `loss`, the weighted sum. At MSE 0 gradients are 0.
-
-    Raises
-    ------
-    InputError
-        The group is unknown or a weight is missing.
     """
-    names = _properties(group)
-    missing = [name for name in names if name not in weights]
-    if missing:
-        raise InputError(f"loss weights of group {group}: no weight for {', '.join(missing)}; add these rows")
     if counts is None:
         counts = valid_counts(residue_target, pair_target, group)
     counts = torch.where(counts > 0, counts, 1)  # the sums are 0 there
     valid_residue = residue_target[..., 0] != MISSING  # (B, L)
     valid_pair = pair_target[..., 0] != MISSING  # (B, L, L)
-
+    names = properties_of_group(group)
     losses: dict[str, Tensor] = {}
     for name, count in zip(names, counts, strict=True):
         if name in RESIDUE_COLUMNS:
@@ -82,19 +71,10 @@ def dance_loss(
 
 
 def valid_counts(residue_target: Tensor, pair_target: Tensor, group: str) -> Tensor:
-    """Number of proteins with at least one valid position, per property in the order of `properties_of_group(group)`.
-
-    Targets as in `dance_loss`. Returns (properties of the group,) float32.
-    """
+    """Number of proteins with a valid position, (properties of the group,) float32; targets as in `dance_loss`."""
     residue = (residue_target[..., 0] != MISSING).flatten(1).any(1).sum()
     pair = (pair_target[..., 0] != MISSING).flatten(1).any(1).sum()
-    return torch.stack([residue if name in RESIDUE_COLUMNS else pair for name in _properties(group)]).float()
-
-
-def _properties(group: str) -> tuple[str, ...]:
-    if group not in GROUPS:
-        raise InputError(f"unknown training group {group!r}; known are {', '.join(GROUPS)}")
-    return properties_of_group(group)
+    return torch.stack([residue if name in RESIDUE_COLUMNS else pair for name in properties_of_group(group)]).float()
 
 
 def _sum_of_rmse(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -39,17 +39,17 @@ class Process:
             try:
                 result = [action(), True]
             except InputError:
-                self.share(result)
+                self._broadcast(result)
                 raise
-        if not self.share(result)[1]:
+        self._broadcast(result)
+        if not result[1]:
             raise SystemExit(2)
         return result[0]
 
-    def share(self, values: list[Any]) -> list[Any]:
-        """The list of rank 0, on all ranks."""
+    def _broadcast(self, values: list[Any]) -> None:
+        """Replace the list by that of rank 0."""
         if self.processes > 1:
             dist.broadcast_object_list(values)
-        return values
 
     def gather(self, value: T) -> list[T]:
         """The values of all ranks, on all ranks."""

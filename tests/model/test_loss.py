@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS, NMA_GROUPS, PAIR_CHANNELS, RESIDUE_COLUMNS, properties_of_group
 from model.config import ModelConfig
 from model.network.dance import DanceModel
@@ -163,12 +162,3 @@ def test_low_precision_predictions_are_widened() -> None:
     exact = {name: value.float() for name, value in half.items()}
     ours = dance_loss(half, residue, pair, "IDRome", WEIGHTS["IDRome"])
     assert ours["loss"] == dance_loss(exact, residue, pair, "IDRome", WEIGHTS["IDRome"])["loss"]
-
-
-def test_errors() -> None:
-    outputs, residue, pair = random_batch("IDRome")
-    with pytest.raises(InputError, match="unknown training group 'ATLAS'"):
-        dance_loss(outputs, residue, pair, "ATLAS", WEIGHTS["IDRome"])
-    weights = {name: value for name, value in WEIGHTS["IDRome"].items() if name != "corr"}
-    with pytest.raises(InputError, match="no weight for corr"):
-        dance_loss(outputs, residue, pair, "IDRome", weights)

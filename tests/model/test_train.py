@@ -37,7 +37,7 @@ from model.training.data import TrainingSet, batches, group_sequences
 from model.training.loss import dance_loss
 from model.training.processes import Process, attempt
 from model.training.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, git_commit
-from model.training.schedule import Draws, learning_rate
+from model.training.schedule import draws, learning_rate
 
 SCRIPT = Path(train_ddp.__file__)
 CPU = Process(torch.device("cpu"))
@@ -50,7 +50,7 @@ def first_update(config: TrainConfig) -> Iterator[DanceTrainer]:
     data, weights = open_data(config)
     trainer = DanceTrainer(config, CPU, data, weights, new=True)
     trainer.update = 1
-    with closing(batches(data, Draws(config, 0, 0, config.updates), 0, False)) as trainer.stream:
+    with closing(batches(data, draws(config, 0, 0, config.updates), 0, False)) as trainer.stream:
         yield trainer
 
 
@@ -131,7 +131,7 @@ def test_log_counts_the_tokens_of_all_samples(small_data, tmp_path: Path) -> Non
     config = small_data.config(tmp_path, log_every=1, stop_after=2)
     train(config, CPU)
     lines = log_lines(tmp_path)
-    with closing(batches(open_data(config)[0], Draws(config, 0, 0, 2), 0, False)) as stream:
+    with closing(batches(open_data(config)[0], draws(config, 0, 0, 2), 0, False)) as stream:
         tokens = [int((batch.input_ids != 1).sum()) for batch in stream]
     for number, line in enumerate(lines):
         expected = sum(tokens[6 * number : 6 * number + 6]) / line["Batch time"]
@@ -513,7 +513,7 @@ from conftest import SmallData
 from model.config import Stage
 from model.training.data import batches
 from model.training.processes import start_process
-from model.training.schedule import Draws
+from model.training.schedule import draws
 from model.train_ddp import DanceTrainer, open_data, train
 
 data, out = SmallData(*map(Path, {files!r})), Path({out!r})
@@ -530,7 +530,7 @@ for freeze in (False, True):
     config = replace(config, model=replace(config.model, freeze_encoder=freeze, **dropout))
     trainer = DanceTrainer(config, process, *open_data(config), new=True)
     trainer.update = 1
-    with closing(batches(trainer.data, Draws(config, 0, 0, 1, process.rank, 2), 0, False)) as trainer.stream:
+    with closing(batches(trainer.data, draws(config, 0, 0, 1, process.rank, 2), 0, False)) as trainer.stream:
         trainer.accumulate_gradients()
     means = trainer.losses.means()
     if process.rank == 0:
