@@ -51,12 +51,10 @@ def seconds(arguments: Arguments, workers: int, store: Path) -> float:
 def chunks(store: Path) -> dict[str, list[bytes]]:
     """Bytes of every dataset."""
     with h5py.File(store) as file:
+        ids = {name: dataset.id for name, dataset in file.items()}
         return {
-            name: [
-                dataset.id.read_direct_chunk(dataset.id.get_chunk_info(n).chunk_offset)[1]
-                for n in range(dataset.id.get_num_chunks())
-            ]
-            for name, dataset in file.items()
+            name: [i.read_direct_chunk(i.get_chunk_info(k).chunk_offset)[1] for k in range(i.get_num_chunks())]
+            for name, i in ids.items()
         }
 
 
