@@ -21,9 +21,11 @@ def digest(*parts: Any) -> str:
     Parameters
     ----------
     parts
-        Texts, numbers, None, lists and dictionaries of these; anything else counts by its `str`.
+        Texts, numbers, None, arrays, lists and dictionaries of these; anything else counts by its `str`.
     """
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    # the text of an array leaves its middle out
+    text = json.dumps(parts, sort_keys=True, default=lambda x: x.tolist() if isinstance(x, np.ndarray) else str(x))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Results:

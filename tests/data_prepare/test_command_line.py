@@ -1,0 +1,123 @@
+"""What all commands share: validated options, errors in one line, resuming by parts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pytest
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from refusals import command_refused, refused
+
+from data_prepare.command_line import Settings, run
+from data_prepare.errors import InputError, named, reading, require
+from data_prepare.resume import Results, digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Settings):
+    """A command for the tests."""
+
+    path: Path
+    """A file."""
+    number: Annotated[int, Field(ge=1)] = 2
+    """A number."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """A choice."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        require(self.number < 9, f"--number {self.number}: expected less than 9")
+
+
+def read(options):
+    with reading(options.path, "a text"):
+        return [options.path.read_text(), options.number]
+
+
+def main(args):
+    run(Options, read, args)
+
+
+def test_a_command_prints_what_it_returns(tmp_path, capsys):
+    (tmp_path / "a").write_text("text")
+    main(["--path", str(tmp_path / "a"), "--number", "3"])
+    assert capsys.readouterr().out == "text\n3\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([], "--path"),
+        (["--path", "a", "--number", "0"], "--number 0"),
+        (["--path", "a", "--number", "9"], "--number 9"),
+        (["--path", "a", "--number", "x"], "--number"),
+        (["--path", "a", "--dtype", "int"], "int"),
+        (["--path", "a", "--other", "1"], "--other"),
+        (["--path", "none.txt"], "none.txt: no such file"),
+        (["--path", "."], "not a text"),
+    ],
+)
+def test_wrong_options_and_files_are_one_line(words, named, capsys):
+    command_refused(main, words, capsys, named)
+
+
+def test_errors_in_python_and_with_debug(capsys):
+    refused(lambda: Options(path=Path("a"), number=0), "--number 0")
+    with pytest.raises(InputError, match="no such file"):
+        main(["--path", "none.txt", "--debug"])
+    with pytest.raises(ZeroDivisionError):  # an error of the program is no wrong input
+        run(Options, lambda options: 1 / 0, ["--path", "a"])
+
+
+def test_an_error_names_its_entry_once():
+    def fail(message):
+        with named("entry x"):
+            raise InputError(message)
+
+    assert refused(lambda: fail("no atoms")) == "entry x: no atoms"
+    assert refused(lambda: fail("entry x: no atoms")) == "entry x: no atoms"
+
+
+def test_output_that_nobody_reads_is_no_error():
+    code = "from data_prepare.errors import run_command; run_command(lambda: [print('x' * 9999) for _ in range(99)])"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
+def test_digest_tells_what_differs():
+    parts = [("a", 1), (1, "a"), ("a", "1"), ("a1",), ({"a": 1},), (["a", 1],), ("a", None)]
+    assert len({digest(*part) for part in parts}) == len(parts)
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest(Path("x")) == digest("x")
+    assert digest(np.arange(5000)) != digest(np.where(np.arange(5000) == 2500, 0, np.arange(5000)))
+    assert len(digest()) == 32
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"no", -9])
+def test_results_are_whole_or_absent(tmp_path, damage):
+    results = Results(tmp_path / "out.csv")
+    key = digest("model", "sequence")
+    assert results.read(key) is None
+    results.write(key, scores=np.arange(3), names=np.array(["a"]))
+    assert [path.name for path in tmp_path.iterdir()] == [".out.csv.parts"]
+    if damage is None:
+        found = results.read(key)
+        assert found["scores"].tolist() == [0, 1, 2]
+        assert found["names"].tolist() == ["a"]
+    else:
+        path = results.path(key)
+        path.write_bytes(path.read_bytes()[:damage] if isinstance(damage, int) else damage)
+        assert results.read(key) is None
+    assert results.read(digest("another model", "sequence")) is None
+    results.remove()
+    assert os.listdir(tmp_path) == []
+    results.remove()  # nothing to remove is fine
