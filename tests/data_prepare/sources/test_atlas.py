@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 
 import pytest
-from source_files import assert_same, failure, features, frames, only
+from source_files import assert_pooled, failure, frames, only
 
 from data_prepare.sources.entry import Selection
 from data_prepare.sources.registry import list_source
@@ -41,7 +41,7 @@ def temporary(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("form", ["zip", "zip of a folder", "folder", "flat", "zip and folder"])
 def test_forms(tmp_path, helix, temporary, form):
-    """Replicas are pooled: their features are those of one long trajectory."""
+    """Replicas are pooled."""
     raw = tmp_path / "raw"
     raw.mkdir()
     unpacked = write(helix, tmp_path / "unpacked")
@@ -54,7 +54,7 @@ def test_forms(tmp_path, helix, temporary, form):
         zipped(unpacked, raw / "16pk_A_protein.zip", inside)
     entry = only(list_source("atlas", raw))
     assert (entry.name, entry.source) == ("16pk_A", "ATLAS")
-    assert_same(features(entry), helix.features)
+    assert_pooled(entry, helix)
     assert not list(tmp_path.rglob("evil.txt"))
     assert frames(entry, Selection(begin=1, end=2))[0] == [1, 2, 1, 2, 1]
     assert (entry.paths[0].suffix == ".zip") == ("zip" in form)
@@ -78,7 +78,7 @@ def test_temporary_files(tmp_path, helix, temporary):
 def test_missing_files(tmp_path, helix, temporary):
     folder = write(helix, tmp_path / "raw" / "16pk_A")
     (folder / "16pk_A_R2.xtc").unlink()
-    helix.save(folder / "16pk_A_prod_R1_fit.xtc", 0, 1)  # a second name of R1
+    helix.save(folder / "16pk_A_prod_R1_fit.xtc", slice(1))  # a second name of R1
     assert frames(only(list_source("atlas", tmp_path / "raw")))[0] == [0, 1, 2, 3, 0, 1]
     for number in ("R1", "R10", "prod_R1_fit"):
         (folder / f"16pk_A_{number}.xtc").unlink()

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from refusals import refused
-from source_files import assert_same, failure, features, features_of_angstrom, frames, only
+from source_files import assert_pooled, failure, frames, only
 
 from data_prepare.sources.entry import Ensemble, Selection
 from data_prepare.sources.registry import list_source
@@ -19,18 +19,15 @@ def path(tmp_path):
 
 def write(helix, path, layout="{}", text=bytes, box=None):
     """File of a domain: replicas 0, 2 and 10 at 348 K with three parts of the frames, replica 0 at 450 K with all."""
-    lines = [line for line in helix.pdb.splitlines(True) if line.startswith("ATOM")]
     replicas = [("348", "0", 0, 4), ("348", "2", 4, 7), ("348", "10", 7, 9), ("450", "0", 0, 9)]
     with h5py.File(path, "w") as file:
-        file.attrs["layout"] = "mdcath-only-protein-v1.0"
         group = file.create_group("1a0aA00")
-        content = "".join(["MODEL        1\n", *lines])
+        content = "".join(["MODEL        1\n", *helix.lines])
         group["pdbProteinAtoms"] = content.encode() if text is bytes else content
         for temperature, replica, first, last in replicas:
             target = group.create_group(f"{layout.format(temperature)}/{replica}")
             target["coords"] = helix.angstrom[first:last]
             target["box"] = np.zeros((3, 3)) if box is None else box
-            target["rmsd"] = np.zeros(last - first)
     return path
 
 
@@ -38,12 +35,11 @@ def write(helix, path, layout="{}", text=bytes, box=None):
 def test_layouts(tmp_path, helix, path, layout, text):
     """Both layouts; replicas by number, pooled; one entry per temperature."""
     write(helix, path, layout, text)
-    expected = features_of_angstrom(helix.topology, helix.angstrom)
-    assert_same(features(only(list_source("mdcath", tmp_path))), expected)
+    assert_pooled(only(list_source("mdcath", tmp_path)), helix)
     entries = list_source("mdcath", tmp_path, (450, 348, 320))
     assert [entry.name for entry in entries] == ["1a0aA00_320", "1a0aA00_348", "1a0aA00_450"]
     assert {entry.source for entry in entries} == {"mdCATH"}
-    assert_same(features(entries[2]), expected)
+    np.testing.assert_array_equal(frames(entries[2])[1], helix.angstrom)
     failure(entries[0], path, "320 K", "348, 450")
     refused(lambda: list_source("mdcath", tmp_path, ()), "temperature")
 
@@ -76,8 +72,7 @@ def test_broken_chain(tmp_path, helix, path):
         xyz = coords[()]
         xyz[1, helix.topology.residue_of_atom == 9, 0] += 60.0
         coords[...] = xyz
-    _, xyz = frames(only(list_source("mdcath", tmp_path)))
-    np.testing.assert_allclose(xyz, helix.angstrom, atol=1e-4)
+    assert_pooled(only(list_source("mdcath", tmp_path)), helix, atol=1e-4)
 
 
 def replace(group, name, array):

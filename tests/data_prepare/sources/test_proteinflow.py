@@ -14,20 +14,17 @@ from source_files import only
 from data_prepare.normal_mode_analysis.features import nma_features_of
 from data_prepare.sources.entry import Selection
 from data_prepare.sources.registry import list_source
-from data_prepare.structure.readers import read_structure
-from data_prepare.structure.topology import Structure
 
 
 @pytest.fixture
 def chains(helix):
     """Entry of the release: chain H with two unresolved residues and a modified one, chain L whole."""
-    topology, xyz = read_structure(helix.path)
-    atoms = [by_name for by_name, protein in zip(topology.atoms_by_name, topology.is_protein, strict=True) if protein]
-    backbone = np.array([[xyz[names[name]] for name in ("N", "C", "CA", "O")] for names in atoms], np.float32)
+    atoms = helix.topology.atoms_by_name
+    backbone = np.array([[helix.angstrom[0, by_name[name]] for name in ("N", "C", "CA", "O")] for by_name in atoms])
     length = len(backbone)
     msk = np.ones(length, int)
     msk[[0, 5]] = 0
-    seq = topology.protein.chain_sequences()[0]
+    seq = helix.topology.chain_sequences()[0]
     more = {"crd_sc": np.zeros((length, 10, 3)), "cdr": np.array(["-"] * length)}
     resolved = np.where(msk[:, None, None], backbone, 0)
     return {
@@ -36,31 +33,26 @@ def chains(helix):
     }
 
 
-@pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_pickle(tmp_path, chains, protocol):
-    (tmp_path / "training").mkdir()
-    (tmp_path / "training" / "1abc-1.pickle").write_bytes(pickle.dumps(chains, protocol))
+def test_pickle(tmp_path, chains):
+    (tmp_path / "1abc-1.pickle").write_bytes(pickle.dumps(chains))
     entry = only(list_source("proteinflow", tmp_path))
     assert (entry.name, entry.source) == ("1abc-1", "proteinflow_pdb")
     with entry.open(Selection()) as system:
         topology, xyz = system
-        assert isinstance(system, Structure)
-    length = len(chains["L"]["seq"])
     assert topology.chain_ids == ("H", "L")
-    assert topology.chain_lengths == [length - 2, length]
+    assert topology.chain_lengths == [15, 17]
     assert topology.atom_names[:5] == ("N", "CA", "C", "O", "N")
     assert topology.elements[:4] == ("N", "C", "C", "O")
     assert topology.residue_names[:3] == ("GLU", "UNK", "ALA")
     assert topology.residue_numbers[:5].tolist() == [2, 3, 4, 5, 7]
     sequences, residue_index = topology.full_sequences()
     assert sequences == ["AEXAAKEAAAKEAAAKA", "AEAAAKEAAAKEAAAKA"]
-    assert np.setdiff1d(np.arange(2 * length), residue_index).tolist() == [0, 5]
-    carbon_alpha = [i for i, name in enumerate(topology.atom_names) if name == "CA"]
+    assert np.setdiff1d(np.arange(34), residue_index).tolist() == [0, 5]
     expected = [chains[chain]["crd_bb"][chains[chain]["msk"] != 0, 2] for chain in "HL"]
-    np.testing.assert_array_equal(xyz[carbon_alpha], np.concatenate(expected))
+    np.testing.assert_array_equal(xyz[1::4], np.concatenate(expected))  # C-alpha
     with entry.open(Selection(chains=("L",))) as system:
         assert system.topology.chain_ids == ("L",)
-        np.testing.assert_array_equal(system.xyz[1::4], chains["L"]["crd_bb"][:, 2])
+        np.testing.assert_array_equal(system.xyz[1::4], expected[1])
 
 
 def test_sources(tmp_path, chains, helix):
@@ -87,23 +79,23 @@ class Attack:
         return os.system, ("touch attacked",)
 
 
-def test_refused(tmp_path, chains, monkeypatch):
+@pytest.mark.parametrize(
+    ("entry", "change", "named"),
+    [
+        ({"H": Attack()}, None, "system"),
+        ([1], None, "ProteinFlow"),
+        ({}, None, "residue"),
+        ({"H": [1]}, None, "chain H"),
+        ({"H": {"seq": "AA", "msk": np.ones(2)}}, None, "crd_bb"),
+        (None, {"seq": 5}, "chain L"),
+        (None, {"msk": np.ones(3)}, "(17, 4, 3)"),
+        (None, {"crd_bb": np.full((17, 4, 3), "x")}, "chain L"),
+        (None, {"msk": np.zeros(17)}, "residue"),
+    ],
+)
+def test_refused(tmp_path, chains, monkeypatch, entry, change, named):
     monkeypatch.chdir(tmp_path)
-    chain = chains["L"]
-    length = len(chain["seq"])
     path = tmp_path / "x.pickle"
-    for content, named in (
-        ({"H": Attack()}, "system"),
-        ([chain], "ProteinFlow"),
-        ({}, "residue"),
-        ({"H": [1]}, "chain H"),
-        ({"H": chain | {"seq": 5}}, "chain H"),
-        ({"H": {"seq": "AA", "msk": np.ones(2)}}, "crd_bb"),
-        ({"H": chain | {"msk": np.ones(3)}}, f"({length}, 4, 3)"),
-        ({"H": chain | {"crd_bb": np.full((length, 4, 3), "x")}}, "chain H"),
-        ({"H": chain | {"msk": np.zeros(length)}}, "residue"),
-    ):
-        path.write_bytes(pickle.dumps(content))
-        entry = only(list_source("proteinflow", tmp_path))
-        refused(lambda entry=entry: entry.open(Selection()).__enter__(), path, named)
+    path.write_bytes(pickle.dumps({"L": chains["L"] | change} if change else entry))
+    refused(lambda: only(list_source("proteinflow", tmp_path)).open(Selection()).__enter__(), path, named)
     assert os.listdir(tmp_path) == ["x.pickle"]

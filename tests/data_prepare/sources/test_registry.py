@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 from refusals import refused
-from source_files import assert_same, failure, features, frames, only
+from source_files import assert_pooled, failure, frames, only
 
 from data_prepare.errors import InputWarning
 from data_prepare.properties import GROUPS, group_of
@@ -112,15 +112,15 @@ def test_trajectories(tmp_path, helix):
         (sub / name).parent.mkdir(parents=True, exist_ok=True)
         (sub / name).write_text(helix.pdb)
     helix.save_replicas(sub, "x.xtc", "x-b.xtc", "x.c.xtc")
-    helix.save(sub / "x_1_a.xtc", 0, 2)
-    helix.save(sub / "x_1.dcd", 0, 3)
+    helix.save(sub / "x_1_a.xtc", slice(2))
+    helix.save(sub / "x_1.dcd", slice(3))
     helix.save(sub / "only" / "anything.xtc")
     entries = list_source("trajectories", tmp_path)
     assert [entry.name for entry in entries] == ["runs_only_top", "runs_x", "runs_x_1"]
     assert entries[1].path.suffix == ".pdb"
     assert [path.name for path in entries[1].trajectories] == ["x-b.xtc", "x.c.xtc", "x.xtc"]
     assert [path.name for path in entries[2].trajectories] == ["x_1.dcd", "x_1_a.xtc"]
-    assert_same(features(entries[0]), helix.features)
+    np.testing.assert_array_equal(frames(entries[0])[1], helix.angstrom)
     assert frames(entries[1], Selection(stride=2))[0] == [0, 2, 0, 0, 2]
 
 
@@ -130,7 +130,7 @@ def test_chains_are_made_whole(tmp_path, helix, suffix):
     (tmp_path / "x.pdb").write_text(helix.pdb)
     broken = helix.nm.copy()
     broken[1:, helix.topology.residue_of_atom >= 9, 0] += 6.0
-    helix.save(tmp_path / f"x_1{suffix}", xyz=helix.nm, box=6.0)
+    helix.save(tmp_path / f"x_1{suffix}", box=6.0)
     helix.save(tmp_path / f"x_2{suffix}", xyz=broken, box=6.0)
     _, xyz = frames(only(list_source("trajectories", tmp_path)))
     np.testing.assert_allclose(xyz, np.concatenate([helix.angstrom, helix.angstrom]), atol=0.011)
@@ -139,11 +139,11 @@ def test_chains_are_made_whole(tmp_path, helix, suffix):
 def test_trajectories_that_are_unclear(tmp_path, helix):
     for name in ("x.pdb", "y.pdb"):
         (tmp_path / name).write_text(helix.pdb)
-    helix.save(tmp_path / "x.xtc", 0, 2)
+    helix.save(tmp_path / "x.xtc", slice(2))
     with pytest.warns(InputWarning, match=rf"{tmp_path}: .*: y\.pdb$"):
         assert only(list_source("trajectories", tmp_path)).name == "x"
     for name in ("xy.xtc", "alone/z.xtc"):  # x is not followed by a separator; no topology
-        path = helix.save(tmp_path / name, 0, 2)
+        path = helix.save(tmp_path / name, slice(2))
         refused(lambda: list_source("trajectories", tmp_path), path, "manifest")
         path.unlink()
 
@@ -163,7 +163,7 @@ def test_manifest(tmp_path, helix):
     assert all(isinstance(entry, FileEntry) for entry in (pooled, ensemble, structure))
     assert (pooled.name, pooled.source, pooled.label) == ("r", "mdCATH", "train")
     assert (ensemble.label, structure.label) == ("test", "test")
-    assert_same(features(pooled), helix.features)
+    assert_pooled(pooled, helix)
     assert frames(ensemble)[0] == [0, 1]
     with structure.open(Selection()) as system:
         assert isinstance(system, Structure)
