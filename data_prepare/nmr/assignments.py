@@ -82,10 +82,8 @@ def targets(
 
     Parameters
     ----------
-    codes
-        One character per residue.
-    sequence
-        One letter per residue; its prolines, which have no amide proton, are never evaluated.
+    codes, sequence
+        One character and one letter per residue; prolines, which have no amide proton, are never evaluated.
     form
         Meaning of the characters: `missing` (only missing signals are positive), `relaxdb` (also exchange seen by
         relaxation) or `cpmg`.
@@ -120,6 +118,12 @@ def targets(
     return target
 
 
+def table_targets(table: pd.DataFrame, **options: bool) -> list[NDArray[np.int8]]:
+    """Targets (L,) of each entry of a table; see `targets`."""
+    forms = table["source"].map(FORM_OF_SOURCE)
+    return [targets(*row, **options) for row in zip(table["label"], table["sequence"], forms, strict=True)]
+
+
 def _problem(codes: str, sequence: str, form: Form) -> str:
     """What is wrong with the codes of a sequence; empty if nothing is."""
     if len(codes) != len(sequence):
@@ -136,17 +140,10 @@ def assignment_table(rows: Sequence[tuple[str, str, str]], source: str) -> pd.Da
 
 
 def read_assignments(path: str | Path) -> pd.DataFrame:
-    """Read and check a table of assignment codes.
+    """Read and check a table of assignment codes (CSV).
 
-    Parameters
-    ----------
-    path
-        CSV with the columns entry_ID, sequence, label (the codes), source, cluster, and optionally dssp; others are
-        left out. `source` (mbmrb, refdb, relaxdb, cpmg) gives the form of the codes, `cluster` may be empty.
-
-    Returns
-    -------
-    These columns as text.
+    Its columns are entry_ID, sequence, label (the codes), source (mbmrb, refdb, relaxdb or cpmg; it gives the form of
+    the codes), cluster (may be empty) and optionally dssp; others are left out.
 
     Raises
     ------

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
 import pandas as pd
 
 from data_prepare.errors import require
 from data_prepare.files import check_output, whole_file, write_text
 from data_prepare.nmr.assignments import (
-    FORM_OF_SOURCE,
     MIN_COVERAGE,
     NOT_EVALUATED,
     read_assignments,
-    targets,
+    table_targets,
     write_assignments,
 )
 from data_prepare.nmr.nmr_star import STAR_SUFFIXES, read_star
@@ -98,18 +98,9 @@ def split_tables(
     seed: int = 0,
     threads: int = 1,
 ) -> list[str]:
-    """Split tables of codes: write train.csv, validation.csv and removed.csv into a folder.
+    """Split tables of codes: write train.csv, validation.csv and removed.csv into the folder `output`.
 
-    Parameters
-    ----------
-    tables
-        Tables of codes; their entries must differ.
-    output
-        The folder.
-    against
-        Tables of test entries: entries with their BMRB ids, or similar to them, are removed.
-    min_identity, clusters, validation_fraction, seed, threads
-        See `data_prepare.nmr.splits`.
+    Entries that are in `against`, or similar to an entry there, are removed; see `data_prepare.nmr.splits`.
     """
     _check_outputs(
         [output / f"{name}.csv" for name in ("train", "validation", "removed")], [*tables, *against, clusters]
@@ -136,12 +127,10 @@ def split_tables(
 
 def summary(table: pd.DataFrame) -> str:
     """One line on a table of codes: entries, residues, evaluated, positive."""
-    forms = [FORM_OF_SOURCE[source] for source in table["source"]]
-    found = [targets(*row) for row in zip(table["label"], table["sequence"], forms, strict=True)]
-    residues, evaluated = sum(map(len, found)), sum(int((target != NOT_EVALUATED).sum()) for target in found)
-    positive = sum(int((target == 1).sum()) for target in found)
+    target = np.concatenate([np.empty(0, np.int8), *table_targets(table)])
+    evaluated, positive = int((target != NOT_EVALUATED).sum()), int((target == 1).sum())
     rate = f" ({positive / evaluated:.2%})" if evaluated else ""
-    return f"{len(table)} entries, {residues} residues, {evaluated} evaluated, {positive} positive{rate}"
+    return f"{len(table)} entries, {len(target)} residues, {evaluated} evaluated, {positive} positive{rate}"
 
 
 def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path | None]) -> None:

@@ -80,16 +80,7 @@ class LeftOut(NamedTuple):
 def read_star(
     source: str | Path, min_coverage: float = MIN_COVERAGE, progress: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Assignment codes of a folder of NMR-STAR files, or of one file.
-
-    Parameters
-    ----------
-    source
-        File, or folder with files *.str, *.star or *.nmrstar, also in subfolders.
-    min_coverage
-        Smallest fraction of assigned amides.
-    progress
-        Show a bar.
+    """Assignment codes of an NMR-STAR file, or of all *.str, *.star and *.nmrstar files of a folder and its subfolders.
 
     Returns
     -------
@@ -125,21 +116,10 @@ def read_star(
 def codes_of_deposition(path: str | Path, min_coverage: float = MIN_COVERAGE) -> tuple[list[Row], list[LeftOut]]:
     """Assignment codes of the proteins of one deposition.
 
-    Parameters
-    ----------
-    path
-        NMR-STAR file.
-    min_coverage
-        Smallest fraction of assigned amides.
-
     Returns
     -------
-    (entry_ID, sequence, codes) of each protein, named `<BMRB id>_<entity>`; and what was left out.
-
-    Raises
-    ------
-    InputError
-        The file as a whole cannot be used.
+    (entry_ID, sequence, codes) of each protein, named `<BMRB id>_<entity>`; and what was left out. Raises InputError if
+    the file as a whole cannot be used.
     """
     with reading(path, "an NMR-STAR file of version 3"):
         star = _parse(Path(path))

@@ -83,19 +83,10 @@ def read_refdb(path: str | Path | None = None) -> pd.DataFrame:
 
 
 def refdb_codes(entries: pd.DataFrame, min_coverage: float = MIN_COVERAGE) -> pd.DataFrame:
-    """Table of the entries whose amides are mostly assigned.
+    """Table of codes of the entries of `read_refdb` whose amides are mostly assigned.
 
-    Parameters
-    ----------
-    entries
-        From `read_refdb`.
-    min_coverage
-        Smallest fraction of the residues other than proline (termini and unknown residues count) with H and N. An entry
-        below it shows no exchange: its nitrogens were not measured, or the work was not finished.
-
-    Returns
-    -------
-    Table of codes (`assignments.COLUMNS` and `assignments.DSSP`) of the source refdb.
+    In an entry below `min_coverage`, missing amides are no sign of exchange: its nitrogens were not measured, or the
+    work was not finished.
 
     Raises
     ------
@@ -109,14 +100,7 @@ def refdb_codes(entries: pd.DataFrame, min_coverage: float = MIN_COVERAGE) -> pd
 
 
 def missing_rates(entries: pd.DataFrame, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
-    """Fraction of missing residues at several coverages: over all, by secondary structure, by amino acid.
-
-    Parameters
-    ----------
-    entries
-        From `read_refdb`.
-    thresholds
-        Coverages, see `refdb_codes`.
+    """Fraction of missing residues of the entries of `read_refdb` at several smallest coverages.
 
     Returns
     -------

@@ -24,24 +24,11 @@ POSITIVE: Final = ("R1", "R2", "R2_R1_pred")  # a NOE may be negative
 
 
 def scale_to_rigid(predicted: ArrayLike, r1: ArrayLike, r2: ArrayLike, noe: ArrayLike) -> NDArray[np.float64]:
-    """Scale a predicted R2/R1 to the rigid residues of the protein: the median of measured over predicted is 1.
+    """Scale a predicted R2/R1 (NaN outside the structure model) so that the median of measured over predicted is 1.
 
     A prediction for a rigid body is correct up to a factor, because its overall tumbling depends on solvent and
-    temperature. Rigid are the residues whose NOE is above `FAST_NOE`, or all if none is. The median is
-    insensitive to the few with exchange.
-
-    Parameters
-    ----------
-    predicted
-        R2/R1 of the rigid body; NaN outside the structure model.
-    r1, r2
-        Measured rates, 1/s.
-    noe
-        Heteronuclear NOE.
-
-    Returns
-    -------
-    (L,) float64; all NaN if no residue has both.
+    temperature. The median is over residues whose NOE is above `FAST_NOE`, or over all if none is; it is insensitive to
+    the few with exchange. The result is all NaN if no residue has rates and a prediction.
     """
     predicted, r1, r2, noe = (np.asarray(values, float) for values in (predicted, r1, r2, noe))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -81,24 +68,13 @@ def relaxation_codes(
         L letters.
     assigned
         Whether the amide has an assignment, (L,) bool.
-    r1, r2
-        Rates, 1/s.
-    noe
-        Heteronuclear NOE.
+    r1, r2, noe
+        Rates in 1/s, heteronuclear NOE.
     scaled
         R2/R1 of the rigid body, scaled to the protein (`scale_to_rigid`).
     predicted
         The same before scaling; NaN outside the structure model. Default: `scaled`, which is also NaN where there is
         nothing to scale by.
-
-    Returns
-    -------
-    L characters.
-
-    Raises
-    ------
-    InputError
-        An array does not have one value per residue.
     """
     assigned = np.asarray(assigned, bool)
     predicted = scaled if predicted is None else predicted
@@ -122,17 +98,10 @@ def relaxation_codes(
 
 
 def read_relaxation(path: str | Path) -> pd.DataFrame:
-    """Assignment codes of your own measurements.
+    """Table of assignment codes (source relaxdb) of your own measurements.
 
-    Parameters
-    ----------
-    path
-        CSV with one row per residue, in the order of the sequence: entry_ID, residue (one letter), assigned (1 or 0),
-        R1, R2 (1/s), NOE, R2_R1_pred (of the rigid body, not scaled); the last four may be empty.
-
-    Returns
-    -------
-    Table of codes (`assignments.COLUMNS`) of the source relaxdb.
+    The CSV has one row per residue, in the order of the sequence: entry_ID, residue (one letter), assigned (1 or 0), R1,
+    R2 (1/s), NOE, R2_R1_pred (of the rigid body, not scaled); the last four may be empty.
 
     Raises
     ------

@@ -19,18 +19,9 @@ PICKLES: Final = (".pkl", ".pickle")
 
 
 def read_relaxdb(path: str | Path, source: Literal["relaxdb", "cpmg"] = "relaxdb") -> pd.DataFrame:
-    """Read RelaxDB or RelaxDB-CPMG.
+    """Table of assignment codes of RelaxDB or RelaxDB-CPMG, in the order of the file, or of the file names.
 
-    Parameters
-    ----------
-    path
-        JSON `{column: {row: value}}`, or folder of pickles that hold a mapping; both with entry_ID, sequence and label.
-    source
-        Which of the two: it decides on the meaning of the codes.
-
-    Returns
-    -------
-    Table of codes (`assignments.COLUMNS`), in the order of the file, or of the file names.
+    `path` is a JSON `{column: {row: value}}`, or a folder of pickled mappings; both with entry_ID, sequence and label.
 
     Raises
     ------

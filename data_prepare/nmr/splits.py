@@ -23,12 +23,7 @@ SEARCH: Final = "--dbtype 1 -s 7.5 -k 5 --mask 0 --comp-bias-corr 0 --max-seqs 1
 
 
 def join_tests(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """Sequences of test entries by name; several tables may hold the same entry.
-
-    Parameters
-    ----------
-    tables
-        Name of the file -> table of codes.
+    """Test entry -> sequence, from tables of codes by file name; several tables may hold the same entry.
 
     Raises
     ------
@@ -52,23 +47,11 @@ def bmrb_id(name: str) -> str | None:
 def with_clusters(
     table: pd.DataFrame, min_identity: float = MIN_IDENTITY, clusters: Path | None = None, threads: int = 1
 ) -> pd.DataFrame:
-    """Fill the column `cluster`.
+    """Fill the column `cluster` of a table of codes.
 
-    Parameters
-    ----------
-    table
-        Table of codes.
-    min_identity
-        Entries at least this similar (`similar_pairs`), directly or through others, are one cluster: a protein and
-        a piece of it, or two relatives of a third, never stand on different sides of a split.
-    clusters
-        TSV of representative and entry instead of MMseqs2; absent entries are clusters of their own.
-    threads
-        Of MMseqs2.
-
-    Returns
-    -------
-    The table with new clusters; entries of the same sequence always share one.
+    Entries with `min_identity` (`similar_pairs`), directly or through others, are one cluster: a protein and a piece of
+    it, or two relatives of a third, never stand on different sides of a split. A file `clusters` (TSV of representative
+    and entry) replaces MMseqs2; entries that it lacks are clusters of their own, unless their sequences are equal.
     """
     sequences = dict(zip(table["entry_ID"], table["sequence"], strict=True))
     if clusters is None:
@@ -99,11 +82,6 @@ def similar_pairs(
     Returns
     -------
     Entry, other entry and their identity.
-
-    Raises
-    ------
-    InputError
-        MMseqs2 is not on the PATH or fails.
     """
     names, other_names = list(sequences), list(others)
     options = [*SEARCH, "--format-output", "query,target,fident,qcov,tcov", "--threads", str(threads)]
@@ -124,16 +102,7 @@ def similar_pairs(
 def without_tests(
     table: pd.DataFrame, tests: Mapping[str, str], min_identity: float = MIN_IDENTITY, threads: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Remove the entries that are, or are similar to, test entries.
-
-    Parameters
-    ----------
-    table
-        Table of codes.
-    tests
-        Test entry -> sequence.
-    min_identity, threads
-        See `similar_pairs`.
+    """Remove the entries of a table of codes that are, or are similar to (`similar_pairs`), test entries.
 
     Returns
     -------
@@ -160,25 +129,16 @@ def without_tests(
 def train_and_validation(
     table: pd.DataFrame, validation_fraction: float = VALIDATION_FRACTION, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split entries by cluster, whole clusters to one side.
+    """Split a table of codes into training and validation rows, whole clusters to one side.
 
     Parameters
     ----------
     table
-        Table of codes with clusters; an empty one is a cluster of its own.
+        An entry with an empty `cluster` is a cluster of its own.
     validation_fraction
         Fraction of the entries used for validation.
     seed
-        Of the random order of clusters.
-
-    Returns
-    -------
-    Training and validation rows.
-
-    Raises
-    ------
-    InputError
-        All entries are one cluster.
+        Seed of the random order of clusters.
     """
     names = table["entry_ID"]
     clusters = {name: cluster or name for name, cluster in zip(names, table["cluster"], strict=True)}

@@ -1,7 +1,7 @@
-"""Labelled proteins, and the batches of a training of the classifier.
+"""Proteins with targets, and the batches of a training of the classifier.
 
-Which proteins an update sees, and where they are cropped, follow from (seed, number of the update) alone: a training
-that resumes at an update goes on as if it had never stopped, and each process takes its share of the same proteins.
+(seed, number of the update) alone decide which proteins an update sees and where they are cropped: a resumed training
+continues exactly, and each process takes its share of the same proteins.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_prepare.errors import InputError
-from data_prepare.nmr.assignments import COLUMNS, FORM_OF_SOURCE, NOT_EVALUATED, read_assignments, targets
+from data_prepare.errors import require
+from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments, table_targets
 
 LOGGER: Final = logging.getLogger("seqdance")
 
@@ -35,9 +35,7 @@ class AnnotatedProtein(NamedTuple):
     cluster: str
 
 
-ReadEmbedding = Callable[
-    [str, str], Tensor
-]  # name, sequence -> (L, width) float32 embedding, or (L, L, channels) pairs
+ReadEmbedding = Callable[[str, str], Tensor]  # name, sequence -> (L, width) float32, or pairs (L, L, channels)
 Window = tuple[AnnotatedProtein, int]  # a protein and the first of its residues that are seen
 
 
@@ -54,39 +52,27 @@ class ProteinBatch(NamedTuple):
         return ProteinBatch(self.names, *(tensor.to(device) for tensor in self[1:]))
 
 
-def annotated_proteins(
-    table: pd.DataFrame,
-    path: str,
-    *,
-    missing_only: bool = False,
-    rex_only: bool = False,
-    unsuppressed: bool = False,
-) -> list[AnnotatedProtein]:
-    """Proteins of a table of labels that have a residue to evaluate; a warning names the others.
+def annotated_proteins(table: pd.DataFrame, path: str, **options: bool) -> list[AnnotatedProtein]:
+    """Proteins of a table of assignment codes that have a residue to evaluate; a warning names the others.
 
     Parameters
     ----------
     table
-        As `read_assignments` gives it. A protein without a cluster is one of its own.
+        From `read_assignments`. A protein without a cluster is one of its own.
     path
         Where the table is from, for messages.
-    missing_only, rex_only, unsuppressed
-        As in `data_prepare.nmr.assignments.targets`.
+    options
+        missing_only, rex_only, unsuppressed of `data_prepare.nmr.assignments.targets`.
 
     Raises
     ------
     InputError
         The options exclude each other, or no protein is left.
     """
-    options = {"missing_only": missing_only, "rex_only": rex_only, "unsuppressed": unsuppressed}
-    rows = table[list(COLUMNS)].itertuples(index=False, name=None)
-    proteins = [
-        AnnotatedProtein(name, sequence, targets(label, sequence, FORM_OF_SOURCE[source], **options), cluster)
-        for name, sequence, label, source, cluster in rows
-    ]
+    columns = (table["entry_ID"], table["sequence"], table_targets(table, **options), table["cluster"])
+    proteins = [AnnotatedProtein(*row) for row in zip(*columns, strict=True)]
     kept = [protein for protein in proteins if (protein.target != NOT_EVALUATED).any()]
-    if not kept:
-        raise InputError(f"{path}: no protein has a residue to evaluate; look at its labels")
+    require(kept, f"{path}: no protein has a residue to evaluate; look at its column label")
     if len(kept) < len(proteins):
         names = [protein.name for protein in proteins if (protein.target == NOT_EVALUATED).all()]
         LOGGER.warning("warning: %s: no residue to evaluate in %s", path, first_names(names))
@@ -94,21 +80,20 @@ def annotated_proteins(
 
 
 def read_proteins(path: Path) -> list[AnnotatedProtein]:
-    """Proteins of a label table (CSV), see `annotated_proteins`."""
+    """Proteins of a table of assignment codes (CSV), see `annotated_proteins`."""
     return annotated_proteins(read_assignments(path), str(path))
 
 
 def cluster_members(proteins: Sequence[AnnotatedProtein]) -> list[list[int]]:
-    """Numbers of the proteins of each cluster, in order of first appearance."""
+    """Indices of the proteins of each cluster, in order of first appearance."""
     members: dict[tuple[str, str], list[int]] = {}
-    for number, protein in enumerate(proteins):
-        key = ("cluster", protein.cluster) if protein.cluster else ("protein", protein.name)
-        members.setdefault(key, []).append(number)
+    for index, protein in enumerate(proteins):
+        members.setdefault((protein.cluster, "" if protein.cluster else protein.name), []).append(index)
     return list(members.values())
 
 
 class ClusterSampler:
-    """The updates of a training: in each epoch every sequence cluster sends one random member, in random order.
+    """The updates of a training: each epoch takes one random member of every sequence cluster, in random order.
 
     Parameters
     ----------
@@ -117,7 +102,7 @@ class ClusterSampler:
     seed
         Decides on members, order and crops.
     batch
-        Proteins of an update, of all processes together. The last update of an epoch may have fewer.
+        Proteins of an update, over all processes. The last update of an epoch may have fewer.
     crop
         Longer proteins are cut to a random window of this length.
     """
@@ -139,22 +124,21 @@ class ClusterSampler:
         return self._epoch[1:]
 
     def windows(self, update: int) -> list[Window]:
-        """Windows of an update (counted from 0), those of all processes together."""
+        """Windows of an update (counted from 0), over all processes."""
         epoch, place = divmod(update, self.updates)
         members, starts = self.epoch(epoch)
         own = slice(place * self.batch, (place + 1) * self.batch)
         return [(self.proteins[m], int(start)) for m, start in zip(members[own], starts[own], strict=True)]
 
     def evaluated(self, update: int) -> int:
-        """Evaluated residues in the windows of an update, of all processes together."""
+        """Evaluated residues in the windows of an update, over all processes."""
         targets = [protein.target[start : start + self.crop] for protein, start in self.windows(update)]
         return int((np.concatenate(targets) != NOT_EVALUATED).sum())
 
     def shares(self, update: int, rank: int = 0, processes: int = 1, parts: int = 1) -> list[list[Window]]:
-        """Windows of one process in an update, in at most `parts` parts of similar length and at least one.
+        """Windows of one process in an update, in one to `parts` parts of similar length.
 
-        All processes run backward: one for which the last update of an epoch has no protein gets a window without
-        targets.
+        All processes run backward: one without a protein in the last update of an epoch gets a window without targets.
         """
         windows = self.windows(update)
         own = windows[rank::processes]
@@ -176,48 +160,38 @@ class ClusterSampler:
         return collate(rows)
 
     def fingerprint(self) -> str:
-        """What the sequence of batches follows from."""
-        content = [
-            (protein.name, protein.sequence, protein.target.tolist(), protein.cluster) for protein in self.proteins
-        ]
+        """Hash of all that decides on the sequence of batches."""
+        content = [(name, sequence, target.tolist(), cluster) for name, sequence, target, cluster in self.proteins]
         return hashlib.sha256(json.dumps([self.seed, self.batch, self.crop, content]).encode()).hexdigest()
 
 
 def fingerprint_of(proteins: Sequence[AnnotatedProtein]) -> str:
-    """What a measure on these proteins follows from: names, sequences and targets."""
+    """Hash of names, sequences and targets."""
     content = [(protein.name, protein.sequence, protein.target.tolist()) for protein in proteins]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def embedding_of(protein: AnnotatedProtein, read: ReadEmbedding) -> Tensor:
-    """Embedding with one row per residue.
-
-    Raises
-    ------
-    InputError
-        It has another number of rows.
-    """
+    """Embedding of a protein; InputError unless it has one row per residue."""
     embedding = read(protein.name, protein.sequence)
-    if len(embedding) != len(protein.sequence):
-        raise InputError(
-            f"entry {protein.name}: embedding of {len(embedding)} residues for a sequence of {len(protein.sequence)}"
-        )
+    rows, n = len(embedding), len(protein.sequence)
+    require(rows == n, f"{protein.name}: embedding of {rows} residues for a sequence of {n}; compute it again")
     return embedding
 
 
 def collate(rows: Sequence[tuple[str, Tensor, NDArray[np.int8]]]) -> ProteinBatch:
     """Pad names, embeddings and targets to the longest protein."""
-    names, embeddings, labels = zip(*rows, strict=True)
-    lengths = torch.tensor([len(label) for label in labels])
+    names, embeddings, targets = zip(*rows, strict=True)
+    lengths = torch.tensor([len(target) for target in targets])
     longest = int(lengths.max())
     sides = embeddings[0].ndim - 1  # 1; pairs have 2
     embedding = torch.zeros(len(rows), *[longest] * sides, embeddings[0].shape[-1])  # (B, L, width), (B, L, L, width)
-    target = torch.full((len(rows), longest), NOT_EVALUATED, dtype=torch.int8)
-    for row, (values, label) in enumerate(zip(embeddings, labels, strict=True)):
-        n = len(label)
+    padded = torch.full((len(rows), longest), NOT_EVALUATED, dtype=torch.int8)
+    for row, (values, target) in enumerate(zip(embeddings, targets, strict=True)):
+        n = len(target)
         (embedding[row, :n] if sides == 1 else embedding[row, :n, :n]).copy_(values)
-        target[row, :n] = torch.from_numpy(label)
-    return ProteinBatch(names, embedding, torch.arange(longest) >= lengths[:, None], target)
+        padded[row, :n] = torch.from_numpy(target)
+    return ProteinBatch(names, embedding, torch.arange(longest) >= lengths[:, None], padded)
 
 
 def whole_batches(proteins: Sequence[AnnotatedProtein], read: ReadEmbedding, size: int) -> Iterator[ProteinBatch]:

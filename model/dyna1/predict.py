@@ -18,20 +18,14 @@ PUTTY: Final = {"transform": "6", "radius": "0.25", "range": "0.1", "scale_max":
 
 
 def predict_exchange(classifier: Classifier, source: EmbeddingSource, chain: ChainInput) -> NDArray[np.float32]:
-    """Probability of exchange of each residue.
+    """Probability of exchange of each residue, (L,) float32 from 0 to 1.
 
     Parameters
     ----------
     classifier
         In evaluation mode, on any device.
     source
-        Of embeddings like those that it was trained on.
-    chain
-        A source that reads no structures uses its sequence.
-
-    Returns
-    -------
-    (L,) float32 from 0 to 1.
+        Of embeddings like those that it was trained on. One that reads no structures uses the sequence of the chain.
 
     Raises
     ------

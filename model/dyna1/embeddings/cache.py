@@ -35,18 +35,7 @@ CacheDtype: TypeAlias = Literal["float32", "float16"]
 
 
 class EmbeddingCache(EmbeddingSource):
-    """A file of embeddings, for reading.
-
-    Parameters
-    ----------
-    path
-        Written by `write_cache`.
-
-    Raises
-    ------
-    InputError
-        The file is missing, damaged, or something else.
-    """
+    """A file of `write_cache`, for reading; InputError if it is missing, damaged, or something else."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -67,13 +56,7 @@ class EmbeddingCache(EmbeddingSource):
         return name in self.proteins
 
     def read(self, name: str, sequence: str) -> Tensor:
-        """Embedding of a protein, (L, width) float32.
-
-        Raises
-        ------
-        InputError
-            The file lacks the protein, or has another sequence of it.
-        """
+        """Embedding of a protein, (L, width) float32; InputError if the file lacks it or has another sequence of it."""
         require(name in self.proteins, f"{self.path}: no embedding of {name}; add it with seqdance dyna1 embed")
         same = self.proteins[name][0] == sequence
         require(same, f"{self.path}, {name}: embedding of another sequence; rename it, or {REMEDY}")
@@ -96,17 +79,6 @@ def write_cache(
     path: str | os.PathLike[str], embedder: Embedder, chains: Sequence[ChainInput], dtype: CacheDtype = "float32"
 ) -> None:
     """Write the embeddings of chains, or add those that a file lacks. Shows a progress bar; a rerun resumes.
-
-    Parameters
-    ----------
-    path
-        The HDF5 file.
-    embedder
-        Computes them.
-    chains
-        Their names must differ.
-    dtype
-        Of the file; float16 halves it and keeps three digits.
 
     Raises
     ------

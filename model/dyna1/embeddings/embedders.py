@@ -15,12 +15,14 @@ Source: Wayment-Steele, El Nesr et al., Nature 2026 (doi 10.1038/s41586-026-1098
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from data_prepare.errors import InputError
-from model.dyna1.embeddings.af2 import Af2Pairs
+from data_prepare.errors import InputError, reading, require
 from model.dyna1.embeddings.cache import EmbeddingCache
 from model.dyna1.embeddings.esm3 import DEFAULT_LAYER, DEFAULT_MODEL, Esm3
 from model.dyna1.embeddings.language_models import Dance, Esm2, OneHot
@@ -28,6 +30,29 @@ from model.dyna1.embeddings.source import EmbeddingSource
 
 ESM2_DEFAULT: Final = "facebook/esm2_t30_150M_UR50D"
 LINES: Final = "onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER, cache:FILE.h5"
+AF2_CHANNELS: Final = 128
+
+
+class Af2Pairs(EmbeddingSource):
+    """Pair representations of AlphaFold2: a folder with a file NAME.npy of (L, L, 128) floats for each protein."""
+
+    width = AF2_CHANNELS
+    reads_pairs = True
+    fingerprint = "af2"
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        require(self.folder.is_dir(), f"{folder}: no such folder; give the folder of the pair representations")
+
+    def read(self, name: str, sequence: str) -> Tensor:
+        """(L, L, 128) float32; see `EmbeddingSource.read`."""
+        path = self.folder / f"{name}.npy"
+        shape = (len(sequence), len(sequence), AF2_CHANNELS)
+        with reading(path, f"an array of {shape} floats", "write it with numpy.save"):
+            pairs = np.load(path, allow_pickle=False)
+            if pairs.shape != shape or pairs.dtype.kind not in "fiu":  # an npz has no shape
+                raise ValueError(f"its shape is {pairs.shape}, of {pairs.dtype}")
+            return torch.from_numpy(pairs.astype(np.float32))
 
 
 def make_embedder(line: str, device: str | torch.device = "auto") -> EmbeddingSource:

@@ -25,16 +25,9 @@ ATOMS: Final = 37  # of a residue in coordinates of ESM-3; N, CA and C come firs
 
 
 class Esm3(Embedder):
-    """ESM-3: a hidden state of sequence and structure tokens without their begin and end tokens.
+    """ESM-3 in float32: a hidden state of sequence and structure tokens without their begin and end tokens.
 
-    Parameters
-    ----------
-    name
-        Name of the model for `ESM3.from_pretrained`, which keeps its files in the cache of the Hub.
-    layer
-        Hidden state: the output of this transformer block, counted from 0, before the final LayerNorm.
-    device
-        "auto" uses a GPU if there is one. The weights are float32 everywhere.
+    `name` is that of `ESM3.from_pretrained`; hidden state 0 is the output of the first transformer block.
     """
 
     reads_structure = True
@@ -76,8 +69,8 @@ class Esm3(Embedder):
     def _hidden_state(self, sequence: Tensor, structure: Tensor | None) -> Tensor:
         """(1, L) and (1, L) token ids -> (L, width). No structure has the effect of a structure of masks."""
         with _assumed("ESM3.forward(sequence_tokens, structure_tokens)"):
-            run = lambda: self.model(sequence_tokens=sequence, structure_tokens=structure)  # noqa: E731
-            return output_of(self.block, run)[0]
+            tokens = {"sequence_tokens": sequence, "structure_tokens": structure}
+            return output_of(self.block, lambda: self.model(**tokens))[0]
 
 
 def _load(name: str) -> tuple[Any, Any]:

@@ -38,14 +38,7 @@ class OneHot(Embedder):
 class Esm2(Embedder):
     """ESM2 of any size: a hidden state of the sequence without <cls> and <eos>.
 
-    Parameters
-    ----------
-    path_or_hub_id
-        In the form of Hugging Face: a folder or a weight file with its config.json, or a Hub id.
-    layer
-        Hidden state: 0 is the embedding layer, the last follows the final LayerNorm. Default: the last.
-    device
-        "auto" uses a GPU if there is one.
+    Hidden state 0 is the embedding layer; the last, the default, follows the final LayerNorm.
     """
 
     def __init__(self, path_or_hub_id: str, layer: int | None = None, device: str | torch.device = "auto") -> None:
@@ -78,15 +71,7 @@ class Esm2(Embedder):
 
 
 class Dance(Embedder):
-    """Last hidden state of SeqDance or ESMDance, which also read <cls> and <eos>; the rows of these are left out.
-
-    Parameters
-    ----------
-    path_or_hub_id
-        See `model.network.dance.load_model`.
-    device
-        "auto" uses a GPU if there is one.
-    """
+    """Last hidden state of SeqDance or ESMDance, which also read <cls> and <eos>; the rows of these are left out."""
 
     def __init__(self, path_or_hub_id: str, device: str | torch.device = "auto") -> None:
         self.model = load_model(path_or_hub_id, device)

@@ -104,7 +104,7 @@ class Embedder(EmbeddingSource):
 
     @abstractmethod
     def embed(self, sequences: Sequence[str], structures: Sequence[Backbone | None] | None = None) -> list[Tensor]:
-        """Embeddings of single chains.
+        """Embeddings of single chains, (L, width) float32 on the CPU, a row per residue.
 
         Parameters
         ----------
@@ -112,15 +112,6 @@ class Embedder(EmbeddingSource):
             One-letter codes; `<mask>` hides a residue.
         structures
             Backbone of each, as long as its sequence; None for a chain without structure.
-
-        Returns
-        -------
-        (L, width) float32 on the CPU, a row per residue, for each chain.
-
-        Raises
-        ------
-        InputError
-            A sequence cannot be used, or the embedder reads no structures.
         """
 
     def read(self, name: str, sequence: str) -> Tensor:

@@ -158,6 +158,6 @@ def test_batches_of_whole_proteins_hold_each_once_with_similar_lengths() -> None
 
 def test_embedding_of_another_length_is_refused() -> None:
     protein = proteins_of(".")[0]
-    with pytest.raises(InputError, match="entry p0: embedding of 2 residues for a sequence of 9"):
+    with pytest.raises(InputError, match="p0: embedding of 2 residues for a sequence of 9"):
         list(whole_batches([protein], lambda name, sequence: torch.zeros(2, 4), 1))
     assert collate([("a", torch.ones(2, 1), np.zeros(2, np.int8))]).target.tolist() == [[0, 0]]

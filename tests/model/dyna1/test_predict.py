@@ -15,9 +15,9 @@ from torch import nn
 
 from data_prepare.structure.readers import read_topology
 from model.dyna1.classifier import Classifier, Dyna1Config, p_exchange
-from model.dyna1.embeddings.af2 import Af2Pairs
 from model.dyna1.embeddings.cache import write_cache
 from model.dyna1.embeddings.chains import chain_inputs, read_structure_chain
+from model.dyna1.embeddings.embedders import Af2Pairs
 from model.dyna1.embeddings.language_models import OneHot
 from model.dyna1.embeddings.source import ChainInput, Embedder
 from model.dyna1.loading import save_dyna1
