@@ -100,8 +100,8 @@ def relaxation_codes(
 def read_relaxation(path: str | Path) -> pd.DataFrame:
     """Table of assignment codes (source relaxdb) of your own measurements.
 
-    The CSV has one row per residue, in the order of the sequence: entry_ID, residue (one letter), assigned (1 or 0), R1,
-    R2 (1/s), NOE, R2_R1_pred (of the rigid body, not scaled); the last four may be empty.
+    The CSV has one row per residue, in the order of the sequence: entry_ID, residue (one letter), assigned (1 or 0),
+    R1, R2 (1/s), NOE, R2_R1_pred (of the rigid body, not scaled); the last four may be empty.
 
     Raises
     ------
