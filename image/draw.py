@@ -2,8 +2,8 @@
 
     python image/draw.py [--output FOLDER]
 
-Coordinates are pixels of a page 900 wide, as the README shows it, y downwards; the files have twice that size.
-Everything that looks like data is made up, with a fixed seed.
+Coordinates are pixels of a page 900 wide, as in the README, y downwards; the files have twice that size. Everything
+that looks like data is made up with a fixed seed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from model.mutations.score import combine_scores, quantile_normalise
 
 WIDTH: Final = 900
 COLOURS: Final = 256
-DPI: Final = 100  # at which a pixel of the page is a pixel
+DPI: Final = 100  # one pixel of the page
 DATA, FEATURES, NETWORK, USE, PLAIN = "#DCE9F5", "#E3F1E1", "#FBE7D3", "#EADFF2", "#F4F4F4"
 INK, GREY, RED, BLUE = "#222222", "#777777", "#C23B22", "#1F5FA8"
 TITLE, TEXT, SMALL = 11, 9.5, 8.5  # points
@@ -66,12 +66,12 @@ class Page:
             self.text(middle, y + height / 2, title, weight="bold")
 
     def text(self, x: float, y: float, text: str, size: float = TEXT, colour: str = INK, **options: Any) -> None:
-        """Text around the middle (x, y)."""
+        """Text centred at (x, y)."""
         style: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.3} | options
         self.axes.text(x, y, text, fontsize=size, color=colour, **style)
 
     def arrow(self, start: tuple[float, float], end: tuple[float, float], label: str = "", above: float = 9) -> None:
-        """Straight arrow; its label stands `above` pixels over the middle."""
+        """Straight arrow with a label `above` pixels over its middle."""
         self.axes.add_patch(
             FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, shrinkA=2, shrinkB=2, color=INK, lw=1.2)
         )
@@ -98,7 +98,7 @@ def smooth(random: np.random.Generator, n: int, width: int) -> NDArray[np.float6
 
 
 def draw_system() -> Figure:
-    """From raw data to what a trained network is used for."""
+    """From raw data to the uses of a trained network."""
     page = Page(500)
     columns = ((15, 165), (218, 185), (448, 240), (733, 152))  # x, width
     titles = ("raw data", "features (data_prepare)", "networks (model)", "uses (seqdance)")
@@ -336,7 +336,7 @@ def draw(config: DrawConfig) -> list[Path]:
     for path, figure in zip(paths, FIGURES.values(), strict=True):
         buffer = BytesIO()
         figure().savefig(buffer, dpi=2 * DPI)
-        # a palette takes a third of the space, and nobody sees it
+        # a palette takes a third of the space without a visible difference
         Image.open(buffer).convert("RGB").quantize(COLOURS).save(path, optimize=True)
     return paths
 

@@ -1,8 +1,9 @@
-"""Draw results of a model for the README: predicted dynamics and the mutation map of ubiquitin.
+"""Draw results of a network for the README: predicted dynamics and the mutation map of ubiquitin.
 
     python image/draw_results.py [--model notebook/checkpoint] [--output image]
 
-The default model is the small one that `make demo` trains: it shows what the commands give, not what a model can do.
+The default network is the small one that `make demo` trains: it shows what the commands draw, not how good a network
+can be.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ WIDTH = 1400  # pixels, at most
 
 @dataclass(frozen=True)
 class ResultsConfig:
-    """Where the model is and where the pictures go."""
+    """Network and folder of the figures."""
 
     model: str = str(HERE.parent / "notebook" / "checkpoint")
     """Folder, weight file or Hub id."""
     output: Path = HERE
-    """Folder of the pictures."""
+    """Folder of the figures."""
 
 
 def draw(config: ResultsConfig) -> list[Path]:
-    """Draw both pictures; returns their paths."""
+    """Draw both figures; returns their paths."""
     config.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -1,9 +1,8 @@
-"""Run notebooks and keep their outputs: without times, paths of this machine, and messages of libraries.
+"""Run notebooks and save their outputs without times and paths of this machine.
 
     python notebook/execute.py notebook/*.ipynb
 
-What a notebook writes to the error stream is a fault: a warning has a cause, and a progress bar
-does not belong on a page.
+Output on the error stream is a fault: a warning has a cause, and a progress bar does not belong on a page.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
                 raise RuntimeError(f"cell {cell.id} writes to the error stream:\n{output.text}")
-    # of the language, only its name: the rest changes with the version of Python
+    # only the name of the language: the rest changes with the version of Python
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -46,7 +45,7 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
 
 
 def main(paths: list[str]) -> None:
-    """Execute each notebook in its folder and write it back."""
+    """Execute each notebook in its folder and save it."""
     for path in map(Path, paths):
         notebook = execute(nbformat.read(path, as_version=4), path.resolve().parent)
         text = nbformat.writes(notebook) + "\n"

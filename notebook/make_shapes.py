@@ -1,45 +1,45 @@
-"""Shapes of protein chains, for the notebook on embeddings: a table made from a folder of structures.
+"""Shapes of protein chains for the notebook on embeddings: a table made from a folder of structures.
 
     python notebook/make_shapes.py --structures FOLDER --output notebook/shapes.csv
 
-A row is a chain of at least 30 residues that its structure has without a gap: neighbouring C-alpha atoms are at most
-4.5 Angstrom apart. Of equal sequences the first is taken. Columns:
+A row is a chain of at least 30 residues without a gap: neighbouring C-alpha atoms are at most 4.5 Angstrom apart. Of
+equal sequences the first one is used. Columns:
 
-- name (file and chain; a second chain of an id has a 2 behind it), sequence (of the residues that are there);
+- name (file and chain; a second chain with the same id gets a 2), sequence (of the residues with coordinates);
 - rg_nm: radius of gyration of the C-alpha atoms; re_nm: distance between the first and the last of them;
 - asphericity: (l1 - (l2 + l3) / 2) / (l1 + l2 + l3) with the eigenvalues l1 >= l2 >= l3 of their gyration tensor, whose
-  sum is Rg^2: 0 for a ball, 1 for a rod;
-- cluster: a member of the cluster, at 50 % identity over 80 % of both sequences (MMseqs2);
-- split_0 ... split_19: train or test, a fifth of the chains, whole clusters, by the seeds 0 ... 19.
+  sum is Rg^2: 0 for a sphere, 1 for a rod;
+- cluster: its representative, at 50 % identity over 80 % of both sequences (MMseqs2);
+- split_0 ... split_19: train or test (a fifth of the chains, whole clusters), with the seeds 0 ... 19.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
-import tyro
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
+from data_prepare.command_line import Settings, run
 from data_prepare.dataset.splits import mmseqs_clusters, split_by_cluster
-from data_prepare.errors import InputError, run_command
+from data_prepare.errors import require
 from data_prepare.files import whole_file
 from data_prepare.structure.readers import is_structure_file, read_structure
 
 MIN_RESIDUES: Final = 30
-MAX_STEP: Final = 4.5  # Angstrom between neighbouring C-alpha atoms; 3.8 is usual, more means that residues are missing
+MAX_STEP: Final = 4.5  # Angstrom between neighbouring C-alpha atoms; 3.8 is usual; more means missing residues
 SPLITS: Final = 20
-TEST_SHARE: Final = 0.2
+TEST_FRACTION: Final = 0.2
 
 
-@dataclass(frozen=True)
-class ShapesConfig:
+@dataclass(frozen=True, kw_only=True)
+class ShapesOptions(Settings):
     """Table of the shapes of protein chains."""
 
     structures: Path
@@ -59,7 +59,7 @@ class Shape(NamedTuple):
 
 
 def shape_of(xyz: NDArray[np.float64]) -> Shape:
-    """Shape of (N, 3) positions in nm, all of one weight, ends first and last."""
+    """Shape of (N, 3) positions in nm with equal weights, in the order of the chain."""
     centred = xyz - xyz.mean(axis=0)
     l3, l2, l1 = np.linalg.eigvalsh(centred.T @ centred / len(xyz))  # ascending, nm^2
     square = l1 + l2 + l3  # Rg^2
@@ -68,7 +68,7 @@ def shape_of(xyz: NDArray[np.float64]) -> Shape:
 
 
 def chains_without_gaps(path: Path) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Name, sequence and C-alpha positions (N, 3) in nm of the whole chains of a structure."""
+    """Name, sequence and C-alpha positions (N, 3) in nm of the chains of a structure that have no gap."""
     topology, xyz = read_structure(path)
     atoms_of, protein = topology.atoms_by_name, topology.is_protein
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
@@ -84,40 +84,36 @@ def chains_without_gaps(path: Path) -> Iterator[tuple[str, str, NDArray[np.float
             yield name, sequence, ca / 10
 
 
-def make_shapes(config: ShapesConfig) -> pd.DataFrame:
-    """Write the table and return it."""
-    paths = sorted(path for path in config.structures.rglob("*") if is_structure_file(path))
-    if not paths:
-        raise InputError(f"{config.structures}: no PDB or mmCIF file in this folder")
+def make_shapes(options: ShapesOptions) -> list[str]:
+    """Write the table; returns a line that sums it up."""
+    folder = options.structures
+    paths = sorted(path for path in folder.rglob("*") if is_structure_file(path))
+    require(paths, f"{folder}: no PDB or mmCIF file in this folder; give another one")
     rows: dict[str, tuple[str, Shape]] = {}
     sequences: set[str] = set()
     for path in tqdm(paths, unit="structure"):
         for name, sequence, xyz in chains_without_gaps(path):
             if len(sequence) >= MIN_RESIDUES and sequence not in sequences:
-                if name in rows:
-                    raise InputError(f"{path}: there is another chain named {name}; rename the file")
+                require(name not in rows, f"{path}: duplicate chain {name}; rename the file")
                 sequences.add(sequence)
                 rows[name] = (sequence, shape_of(xyz))
-    if not rows:
-        raise InputError(f"{config.structures}: no chain of {MIN_RESIDUES} residues without a gap")
+    require(rows, f"{folder}: no chain of {MIN_RESIDUES} residues without a gap; give other structures")
     clusters = mmseqs_clusters({name: sequence for name, (sequence, _) in rows.items()})
     table = pd.DataFrame(
         [(name, sequence, *shape, clusters[name]) for name, (sequence, shape) in rows.items()],
         columns=["name", "sequence", *Shape._fields, "cluster"],
     )
     for seed in range(SPLITS):
-        labels = split_by_cluster(list(rows), clusters, dict.fromkeys(rows, "all"), TEST_SHARE, seed)
+        labels = split_by_cluster(list(rows), clusters, dict.fromkeys(rows, "all"), TEST_FRACTION, seed)
         table[f"split_{seed}"] = table["name"].map(labels)
-    with whole_file(config.output) as temporary:
+    with whole_file(options.output) as temporary:
         table.to_csv(temporary, index=False, float_format="%.4f")
-    return table
+    return [f"{options.output}: {len(table)} chains in {table['cluster'].nunique()} clusters"]
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
-    config = tyro.cli(ShapesConfig, args=args)
-    table = run_command(lambda: make_shapes(config), config.debug)
-    print(f"{config.output}: {len(table)} chains in {table['cluster'].nunique()} clusters")
+    run(ShapesOptions, make_shapes, args)
 
 
 if __name__ == "__main__":
