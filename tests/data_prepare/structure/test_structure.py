@@ -1,0 +1,364 @@
+"""Structure and topology files: names as in the file, chains, declared sequences, elements, formats."""
+
+from __future__ import annotations
+
+import gzip
+from itertools import pairwise
+
+import gemmi
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from refusals import refused
+
+from data_prepare.errors import InputError, InputWarning
+from data_prepare.structure.atom_records import AtomRecord, begins_chain
+from data_prepare.structure.readers import read_models, read_structure, read_topology
+from data_prepare.structure.sequence import ONE_LETTER, align_to_sequence, modify_seq, one_letter_sequence
+from data_prepare.structure.topology import label_of_residue
+
+BACKBONE = {"N": (0, 0, 0), "CA": (1.5, 0, 0), "C": (2, 1.4, 0), "O": (1.2, 2.3, 0)}
+
+
+def backbone(name, chain, number, shift=0.0, ter_before=False, **options):
+    """Atoms of a residue for `write_pdb`, shifted along x (Angstrom)."""
+    atoms = [(atom, name, chain, number, np.add(xyz, (shift, 0, 0)), dict(options)) for atom, xyz in BACKBONE.items()]
+    atoms[0][-1]["ter_before"] = ter_before
+    return atoms
+
+
+TER = {"after_ter": True}
+NEAR, FAR = {**TER, "position": (1.99, 0, 0)}, {**TER, "position": (2.01, 0, 0)}  # of the last carbon, at (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("chain_id", "numbers", "fields", "begins"),
+    [
+        ("A", (9, 10), {}, False),
+        ("A", (9, 1), {}, False),
+        ("A", (9, 10), {"chain_id": "B"}, True),
+        # TER: numbers that continue, as AMBER writes them, or restart, begin a chain; left-out numbers do not
+        ("A", (9, 10), TER, True),
+        ("A", (9, 9), TER, True),
+        ("A", (9, 1), TER, True),
+        ("A", (9, 11), TER, False),
+        ("A", (9, 59), TER, False),
+        ("A", (9, 60), TER, True),
+        ("A", (9, 10), NEAR, False),
+        ("A", (9, 10), FAR, True),
+        ("A", (9, 10), {**NEAR, "atom_name": "P"}, True),
+        # without ids
+        ("", (9, 11), TER, True),
+        ("", (9, 10), {}, False),
+        ("", (9, 9), {}, False),
+        ("", (9, 8), {}, True),
+        ("", (9, 10), {"segment": "S"}, True),
+        # formats that separate chains
+        ("", (9, 1), {"chain_key": 0}, False),
+        ("A", (9, 10), {"chain_key": 1}, True),
+    ],
+)
+def test_begins_chain(chain_id, numbers, fields, begins):
+    key = 0 if "chain_key" in fields else None
+    last, atom = (AtomRecord("N", "N", "ALA", number, "", chain_id, key) for number in numbers)
+    for num_declared in (0, 2):
+        assert begins_chain(atom._replace(**fields), last, (0, 0, 0), num_declared) is begins
+    if fields.get("after_ter"):  # the file declares one sequence for the chain id
+        assert not begins_chain(atom._replace(**fields), last, (0, 0, 0), 1)
+
+
+def with_seqres(path, **chains):
+    """Write SEQRES before the atoms of a PDB file."""
+    lines = [
+        f"SEQRES {i // 5 + 1:3d} {chain} {len(names.split()):4d}  {' '.join(names.split()[i : i + 5])}\n"
+        for chain, names in chains.items()
+        for i in range(0, len(names.split()), 5)
+    ]
+    path.write_text("".join(lines) + path.read_text())
+    return path
+
+
+def test_chains_of_a_pdb_file(write_pdb):
+    """TER, positions and segment columns are read."""
+    atoms = backbone("ALA", "A", 1) + backbone("GLY", "A", 2, 4)
+    other = write_pdb(atoms + backbone("TRP", "A", 3, 8, ter_before=True))
+    assert modify_seq(read_topology(other).chain_sequences()) == "AG<eos><cls>W"
+    bonded = write_pdb(atoms + backbone("TRP", "A", 3, 4 + 3.3, ter_before=True))
+    assert read_topology(bonded).chain_sequences() == ["AGW"]
+    path = write_pdb(backbone("ALA", " ", 1) + backbone("GLY", " ", 2, 4))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line[:72] + f"PRO{line[25]}" + line[76:] for line in lines if line[:4] == "ATOM"))
+    assert read_topology(path).chain_sequences() == ["A", "G"]
+
+
+def test_unresolved_residues_stay_in_the_sequence(write_pdb):
+    """SEQRES has a tail before, a loop and an end without coordinates; TER at the loop does not end the chain."""
+    residues = ((5, "ALA"), (6, "MSE"), (9, "GLY"), (10, "TRP"))
+    atoms = [atom for i, name in residues for atom in backbone(name, "A", i, 5 * i, ter_before=i == 9)]
+    atoms += backbone("SER", "B", 1, 90, ter_before=True)
+    atoms.append(("O", "HOH", "A", 201, (0, 0, 50), {"record": "HETATM"}))
+    path = with_seqres(write_pdb(atoms), A="GLY HIS ALA MSE GLY GLY GLY TRP LYS", B="SER THR")
+    topology = read_topology(path).protein
+    assert topology.chain_sequences() == ["AMGW", "S"]
+    sequences, residue_index = topology.full_sequences()
+    assert sequences == ["GHAMGGGWK", "ST"]
+    assert residue_index.tolist() == [2, 3, 6, 7, 9]
+    sequences, residue_index = topology.select_chains(["B"]).full_sequences()
+    assert (sequences, residue_index.tolist()) == (["ST"], [0])
+
+
+def test_unresolved_residues_of_mmcif(write_pdb, tmp_path):
+    """label_seq_id is the index; a second residue name for one index (heterogeneity) is ignored."""
+    path = write_pdb(backbone("ALA", "A", 5) + backbone("TRP", "A", 9, 9))
+    structure = gemmi.read_structure(str(path))
+    structure.setup_entities()
+    structure.entities[0].full_sequence = ["GLY", "ALA,SER", "MSE", "LYS", "TRP", "HIS"]
+    structure.assign_label_seq_id()
+    text = structure.make_mmcif_document().as_string()
+    # files of other programs may lack the author's names
+    for content, numbers in ((text, [5, 9]), (text.replace("_atom_site.auth_", "_atom_site.other_"), [2, 5])):
+        (tmp_path / "x.cif").write_text(content)
+        topology = read_topology(tmp_path / "x.cif").protein
+        assert topology.residue_numbers.tolist() == numbers
+        sequences, residue_index = topology.full_sequences()
+        assert (sequences, residue_index.tolist()) == (["GAMKWH"], [1, 4])
+
+
+def test_declared_sequence_that_does_not_fit(write_pdb):
+    path = with_seqres(write_pdb(backbone("ALA", "A", 1) + backbone("TRP", "A", 2, 4)), A="ALA GLY")
+    with pytest.warns(InputWarning, match=r"system\.pdb: chain A: "):
+        sequences, residue_index = read_topology(path).full_sequences()
+    assert (sequences, residue_index.tolist()) == (["AW"], [0, 1])
+
+
+@given(st.lists(st.sampled_from(sorted(set(ONE_LETTER) - {"MSE"})), min_size=1, max_size=60), st.data())
+@settings(max_examples=60, deadline=None)
+def test_alignment(names, data):
+    """Residues taken out anywhere leave gaps in the numbers: all others match their own name, in order."""
+    there = data.draw(st.lists(st.integers(0, len(names) - 1), min_size=1, unique=True).map(sorted))
+    indices = align_to_sequence([names[i] for i in there], [i + 7 for i in there], names)
+    assert all(a < b for a, b in pairwise(indices))
+    assert [ONE_LETTER[names[i]] for i in indices] == [ONE_LETTER[names[i]] for i in there]
+    # neighbours by number are neighbours in the sequence
+    for (a, b), (p, q) in zip(pairwise(there), pairwise(indices), strict=True):
+        assert b - a != 1 or q - p == 1
+
+
+def test_sequence_of_modified_residues():
+    names = ["MSE", "HSE", "HIP", "CYX", "SEP", "TPO", "PTR", "ASH", "UNK", "ARG", "TYR"]
+    assert one_letter_sequence(names) == "MHHCSTYDXRY"
+
+
+def test_select_chains(write_pdb):
+    path = write_pdb(backbone("ALA", "A", 1) + backbone("GLY", "B", 1, 9) + backbone("TRP", "A", 2, 18))
+    structure = read_structure(path).select_chains(["A"])
+    assert structure.topology.chain_ids == ("A", "A")
+    assert structure.topology.file_index.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert structure.xyz[[0, 4], 0].tolist() == [0, 18]
+    refused(lambda: read_topology(path).select_chains(["A", "C"]), "system.pdb", "chain C", "A, B")
+
+
+def test_protein_is_what_has_a_backbone(write_pdb):
+    atoms = [*backbone("FOO", "A", 1), ("CA", "CA", "A", 2, (9, 9, 9), {"element": "CA", "record": "HETATM"})]
+    topology = read_topology(write_pdb([*atoms, ("CA", "GLY", "A", 3, (8, 8, 8))]))
+    assert topology.is_protein.tolist() == [True, False, False]
+    assert topology.is_amino_acid.tolist() == [True, False, True]
+    assert topology.elements[-2:] == ("CA", "C")
+    assert topology.protein_atoms.tolist() == [0, 1, 2, 3]
+    assert topology.protein.chain_sequences() == ["X"]
+
+
+def test_repeated_numbers_keep_the_order_of_the_file(write_pdb):
+    """Waters that share a number are residues of their own; nothing is merged with an earlier residue."""
+    atoms = backbone("ALA", " ", 1)
+    atoms += [(n, "HOH", " ", 1, (i, 5, 5)) for i in range(3) for n in ("O", "H1", "H2")]
+    atoms += backbone("GLY", " ", 1, 9)
+    topology, xyz = read_structure(write_pdb(atoms))
+    assert topology.residue_names == ("ALA", "HOH", "HOH", "HOH", "GLY")
+    np.testing.assert_array_equal(xyz[:, 0], [np.float64(atom[4][0]) for atom in atoms])
+    assert topology.protein.chain_sequences() == ["AG"]
+
+
+def test_names_stay_as_they_are(write_pdb):
+    atoms = [*backbone("HSD", "A", 7), ("OT1", "HSD", "A", 7, (9, 9, 9)), ("1HB", "HSD", "A", 7, (8, 9, 9))]
+    path = write_pdb(atoms + backbone("SER", "A", 8) + backbone("SER", "A", 8, 4, icode="A"))
+    path.write_text(path.read_text().replace("HSD A   7", "HSD AA00B"))  # hybrid-36
+    path.write_bytes("REMARK Ångström\n".encode("latin-1") + path.read_bytes())
+    topology, xyz = read_structure(path)
+    assert label_of_residue(topology) == ["A:HSD:10011", "A:SER:8", "A:SER:8A"]
+    assert topology.atom_names[:6] == ("N", "CA", "C", "O", "OT1", "1HB")
+    assert topology.elements[:6] == ("N", "C", "C", "O", "O", "H")
+    assert xyz.dtype == np.float64
+    np.testing.assert_allclose(xyz[4], 9)
+
+
+def test_first_alternate_location(write_pdb):
+    atoms = backbone("SER", "A", 1)
+    atoms += [("CB", "SER", "A", 1, (1, 0, 0), {"altloc": "B"}), ("CB", "SER", "A", 1, (2, 0, 0), {"altloc": "A"})]
+    twins = zip(backbone("SER", "A", 2, 4, altloc="A"), backbone("THR", "A", 2, 5, altloc="B"), strict=True)
+    atoms += [atom for twin in twins for atom in twin]  # two residues at one place, atom by atom in turn
+    path = write_pdb(atoms)
+    topology, xyz = read_structure(path)
+    assert topology.residue_names == ("SER", "SER")
+    assert (topology.num_atoms, topology.atoms_in_file) == (9, 14)
+    assert xyz[4, 0] == 1.0
+    (model,) = read_models(path)
+    np.testing.assert_array_equal(model[topology.file_index], xyz.astype(np.float32))
+
+
+def test_mmcif_pdb_and_gzip_agree(write_pdb, tmp_path):
+    atoms = backbone("MSE", "A", 1) + backbone("SER", "A", 2, 4, icode="C") + backbone("TRP", "B", 1, 9)
+    atoms += [("CB", "TRP", "B", 1, (5, 5, 5), {"altloc": "A"}), ("CB", "TRP", "B", 1, (6, 6, 6), {"altloc": "B"})]
+    path = write_pdb(atoms)
+    structure = gemmi.read_structure(str(path))
+    structure.setup_entities()
+    structure.make_mmcif_document().write_file(str(tmp_path / "x.cif"))
+    (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "x.cif.gz").write_bytes(gzip.compress((tmp_path / "x.cif").read_bytes()))
+    reference, xyz = read_structure(path)
+    assert reference.num_atoms == 13
+    for name in ("x.cif", "x.pdb.gz", "x.cif.gz"):
+        topology, positions = read_structure(tmp_path / name)
+        for field in ("atom_names", "elements", "residue_names", "insertion_codes", "chain_ids", "residue_of_atom"):
+            assert list(getattr(topology, field)) == list(getattr(reference, field)), (name, field)
+        np.testing.assert_array_equal(topology.residue_numbers, reference.residue_numbers)
+        np.testing.assert_array_equal(topology.chain_of_residue, reference.chain_of_residue)
+        np.testing.assert_allclose(positions, xyz, atol=1e-9)
+
+
+ATOMS = "".join(f"ATOM  {i:5d}  CA  ALA A{i:4d}    {i:8.3f}{0:8.3f}{0:8.3f}  1.00  0.00           C\n" for i in (1, 2))
+
+
+@pytest.mark.parametrize("form", ["MODEL        1\n{}TER\nENDMDL\n", "{}END\n", "{}ENDMDL\n"])
+def test_models(tmp_path, form):
+    path = tmp_path / "m.pdb"
+    path.write_text(2 * form.format(ATOMS))
+    assert np.array(list(read_models(path))).shape == (2, 2, 3)
+    assert read_topology(path).num_atoms == 2
+    path.write_text(form.format(ATOMS) + form.format(ATOMS.splitlines(True)[0]))
+    refused(lambda: list(read_models(path)), path, "model 2 has 1 atoms")
+
+
+def prmtop(molecules=""):
+    """HIE, CYX, a calcium ion and a water."""
+    names, masses = "N CA C O N CA C O CA O H1 H2", f"{'14.01 12.01 12.01 16.0 ' * 2} 40.08 16.0 1.008 1.008"
+    sections = (
+        ("ATOM_NAME", "20a4", "".join(f"{name:<4}" for name in names.split())),
+        ("MASS", "5E16.8", masses),
+        ("RESIDUE_LABEL", "20a4", "HIE CYX CA  WAT "),
+        ("RESIDUE_POINTER", "10I8", "1 5\n9 10"),
+        *([("ATOMS_PER_MOLECULE", "10I8", molecules)] if molecules else []),
+    )
+    return "%VERSION\n" + "".join(f"%FLAG {flag}\n%FORMAT({form})\n{body}\n" for flag, form, body in sections)
+
+
+def test_prmtop(tmp_path):
+    """Names stay; molecules are chains; elements follow the masses: CA is carbon in protein and calcium alone."""
+    path = tmp_path / "x.prmtop"
+    path.write_text(prmtop("4 4 1 3"))
+    topology = read_topology(path)
+    assert topology.residue_names == ("HIE", "CYX", "CA", "WAT")
+    assert topology.chain_lengths == [1, 1, 1, 1]
+    assert topology.elements == (*"NCCONCCO", "CA", "O", "H", "H")
+    assert topology.protein.chain_sequences() == ["H", "C"]
+    path.write_text(prmtop())
+    assert read_topology(path).chain_lengths == [4]
+
+
+def test_gro(tmp_path):
+    """Names stay; a number that falls begins a chain."""
+    path = tmp_path / "x.gro"
+    lines = ["    1HSD    OT1", "    2SOL     OW", "    1SOL     OW"]
+    path.write_text("title\n    3\n" + "".join(f"{line}    1   0.1   0.2   0.3\n" for line in lines) + " 1 1 1\n")
+    topology = read_topology(path)
+    assert topology.residue_names == ("HSD", "SOL", "SOL")
+    assert topology.atom_names == ("OT1", "OW", "OW")
+    assert topology.elements == ("O", "O", "O")
+    assert topology.chain_lengths == [2, 1]
+
+
+def test_psf(tmp_path):
+    """Names stay; segments are chains, printed by their first letter; elements follow the masses."""
+    names = (("N", 14.007), ("CA", 12.011), ("C", 12.011), ("OT1", 15.999), ("HA", 1.008))
+    residues = ("PROA 52A HSD", "PROB 1 HSD")
+    atoms = "".join(f"1 {residue} {name} XX 0.0 {mass} 0\n" for residue in residues for name, mass in names)
+    path = tmp_path / "x.psf"
+    path.write_text(f"PSF\n\n       1 !NTITLE\n REMARKS x\n\n 10 !NATOM\n{atoms}\n       0 !NBOND: bonds\n\n")
+    topology = read_topology(path)
+    assert label_of_residue(topology) == ["P:HSD:52A", "P:HSD:1"]
+    assert topology.atom_names[:5] == ("N", "CA", "C", "OT1", "HA")
+    assert topology.elements[:5] == ("N", "C", "C", "O", "H")
+    assert topology.protein.chain_sequences() == ["H", "H"]
+
+
+def test_other_forms_are_read_by_mdtraj(tmp_path):
+    path = tmp_path / "x.mol2"
+    atoms = (
+        "1 N 0 0 0 N.3 1 ALA1 0",
+        "2 CA 1.5 0 0 C.3 1 ALA1 0",
+        "3 C 2 1.4 0 C.2 1 ALA1 0",
+        "4 OW 9 0 0 O.3 2 HOH2 0",
+    )
+    bonds = "@<TRIPOS>BOND\n1 1 2 1\n2 2 3 1\n"
+    path.write_text("@<TRIPOS>MOLECULE\nx\n4 2\n\n@<TRIPOS>ATOM\n" + "\n".join(atoms) + "\n" + bonds)
+    topology = read_topology(path)
+    assert topology.atom_names == ("N", "CA", "C", "OW")
+    assert topology.elements == ("N", "C", "C", "O")
+    assert topology.is_protein.tolist() == [True, False]
+
+
+def test_to_mdtraj(write_pdb):
+    """A terminal oxygen under another name becomes O, an unknown element a virtual site."""
+    atoms = backbone("ALA", "A", 1) + backbone("GLY", "A", 2, 4)[:3] + [("OT1", "GLY", "A", 2, (5, 5, 5))]
+    atoms.append(("XQ", "UNL", "B", 1, (7, 5, 5), {"element": "Q"}))
+    topology = read_topology(write_pdb(atoms)).to_mdtraj()
+    assert [atom.name for atom in topology.residue(1).atoms] == ["N", "CA", "C", "O"]
+    assert (topology.n_chains, topology.n_residues, topology.n_atoms) == (2, 3, 9)
+
+
+def test_element_columns_that_hold_something_else(write_pdb):
+    """Old files have line numbers there; a selenium without an element column is not sulfur."""
+    atoms = backbone("MSE", "A", 1)
+    atoms += [("SE", "MSE", "A", 1, (5, 5, 5), {"element": ""}), ("HB1", "MSE", "A", 1, (6, 5, 5), {"element": "24"})]
+    atoms += [("HG", "MSE", "A", 1, (7, 5, 5), {"element": "HG"}), ("XQ", "MSE", "A", 1, (7, 5, 5), {"element": "Q"})]
+    assert read_topology(write_pdb(atoms)).elements[-4:] == ("SE", "H", "H", "X")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("missing.pdb", None),
+        ("missing.cif", None),
+        ("missing.gro", None),
+        ("x.pdb", ""),
+        ("x.pdb", "ATOM      1  N   ALA A   1      xx.xxx   6.134  -6.504\n"),
+        ("x.pdb", "ATOM      1  N   ALA A   1      11.111\n"),
+        ("x.pdb.gz", "not gzip"),
+        ("x.cif", "data_x\nloop_\n_atom_site.id\n"),
+        ("x.cif", "no cif at all"),
+        ("x.cif", "data_x\n_entry.id 1\n"),
+        ("x.gro", "title\n    3\n    1HSD    OT1    1   0.1   0.2   0.3\n"),
+        ("x.psf", "nothing"),
+        ("x.prmtop", prmtop().replace("%FLAG MASS", "%FLAG OTHER")),
+        ("x.h5", "not HDF5"),
+        ("x.txt", "not a topology"),
+    ],
+)
+def test_unusable_files(tmp_path, name, content):
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    refused(lambda: read_topology(path), path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=90), max_size=8))
+def test_any_text_is_read_or_refused(tmp_path_factory, lines):
+    """A PDB file gives a topology or an InputError, nothing else."""
+    path = tmp_path_factory.mktemp("fuzz") / "x.pdb"
+    path.write_text("".join(f"ATOM  {line}\n" for line in lines))
+    try:
+        assert read_topology(path).num_atoms > 0
+    except InputError as error:
+        assert "x.pdb" in str(error)  # noqa: PT017
