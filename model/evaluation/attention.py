@@ -7,9 +7,9 @@ of the paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -249,45 +249,23 @@ class Analysis(NamedTuple):
 def analyse(
     model: DanceModel,
     store: FeatureStore,
-    entries: Mapping[str, StoreEntry],
+    entries: Sequence[StoreEntry],
     results: Results,
     length: int,
     form: Form = "notebook",
     example: str | None = None,
 ) -> Analysis:
-    """Compare the attention maps of each entry with its pair features.
+    """Compare the attention maps of each entry, cut after `length` tokens, with its pair features.
 
-    Parameters
-    ----------
-    model
-        SeqDance or ESMDance.
-    store, entries
-        Features, and the entries by name.
-    results
-        Keeps the metrics of finished entries, so that an interrupted run resumes.
-    length
-        Longer entries are cut after this number of tokens.
-    form
-        Of `attention_metrics`.
-    example
-        Entry whose best map is returned. Default: the one whose best map is the median of all.
+    `results` keeps the metrics of finished entries, so that an interrupted run resumes. The example is the entry of
+    this name, by default the one whose best map is the median of all.
     """
-    heads = model.config.heads
-    tables = measure_entries(model, store, list(entries.values()), results, length, form)
-    means, best = mean_metrics(tables, heads), best_maps(list(entries.values()), tables, heads)
-    chosen = example or typical_entry(best)
-    return Analysis(means, best, read_example(model, store, entries[chosen], best, length, form) if chosen else None)
-
-
-def measure_entries(
-    model: DanceModel, store: FeatureStore, entries: Sequence[StoreEntry], results: Results, length: int, form: Form
-) -> list[pd.DataFrame]:
-    """`attention_metrics` of each entry, cut after `length` tokens; `results` keeps those of an interrupted run."""
     stat = store.path.stat()
-    settings = (METRICS_VERSION, form, length, weights_digest(model.esm2, model.config.heads))
+    made_from = (str(store.path.resolve()), stat.st_size, stat.st_mtime_ns, METRICS_VERSION, form, length)
+    network = weights_digest(model.esm2, model.config.heads)
     tables = []
     for entry in tqdm(entries, desc="attention", unit="entry"):
-        key = digest("attention", settings, str(store.path.resolve()), stat.st_size, stat.st_mtime_ns, entry)
+        key = digest("attention", made_from, network, entry)
         columns = results.read(key)
         if columns is None:
             pair = load_entry(store, entry.name, entry.modify_seq, entry.group, 0, length).pair.numpy()
@@ -295,7 +273,10 @@ def measure_entries(
             columns = {str(name): metrics[name].to_numpy() for name in metrics}
             results.write(key, **columns)
         tables.append(pd.DataFrame(columns))
-    return tables
+    best = best_maps(entries, tables, model.config.heads)
+    chosen = next((entry for entry in entries if entry.name == (example or typical_entry(best))), None)
+    shown = read_example(model, store, chosen, best, length, form) if chosen else None
+    return Analysis(mean_metrics(tables, model.config.heads), best, shown)
 
 
 def mean_metrics(tables: Sequence[pd.DataFrame], heads: int) -> pd.DataFrame:
@@ -306,26 +287,24 @@ def mean_metrics(tables: Sequence[pd.DataFrame], heads: int) -> pd.DataFrame:
     DataFrame
         One row per map: map, layer, head (from 0), and for each metric its mean and `<metric>_proteins`, their number.
     """
-    number = np.arange(len(tables[0]))
-    columns: dict[str, NDArray] = {"map": number, "layer": number // heads, "head": number % heads}
+    by_map = pd.concat(tables).groupby(level=0)
+    means, proteins = by_map.mean(), by_map.count()
+    number = np.arange(len(means))
+    columns: dict[str, Any] = {"map": number, "layer": number // heads, "head": number % heads}
     for metric in dict.fromkeys(name for names in METRICS.values() for name in names):
-        found = [table[metric] for table in tables if metric in table]
-        if found:
-            values = np.stack(found)  # (proteins, maps)
-            proteins = np.isfinite(values).sum(axis=0)
-            mean = np.nansum(values, axis=0) / np.maximum(proteins, 1)
-            columns |= {metric: np.where(proteins > 0, mean, np.nan), f"{metric}_proteins": proteins}
+        if metric in means:
+            columns |= {metric: means[metric], f"{metric}_proteins": proteins[metric]}
     return pd.DataFrame(columns)
 
 
 def best_maps(entries: Sequence[StoreEntry], tables: Sequence[pd.DataFrame], heads: int) -> pd.DataFrame:
     """Best map of each protein by each metric that exists: group, name, metric, map, layer, head, value."""
-    rows = []
-    for entry, table in zip(entries, tables, strict=True):
-        for metric in table:
-            values = table[metric].to_numpy()
-            if (best := best_map(str(metric), values)) is not None:
-                rows.append((entry.group, entry.name, metric, best, *divmod(best, heads), values[best]))
+    rows = [
+        (entry.group, entry.name, metric, best, *divmod(best, heads), table[metric][best])
+        for entry, table in zip(entries, tables, strict=True)
+        for metric in table
+        if (best := best_map(str(metric), table[metric].to_numpy())) is not None
+    ]
     return pd.DataFrame(rows, columns=["group", "name", "metric", "map", "layer", "head", "value"])
 
 
@@ -353,26 +332,25 @@ def read_example(
     rows = best[(best["name"] == entry.name) & (best["metric"] == metric)]
     if rows.empty:
         return None
-    row = rows.iloc[0]
+    number, layer, head, value = rows[["map", "layer", "head", "value"]].iloc[0]
     pair = load_entry(store, entry.name, entry.modify_seq, entry.group, 0, length).pair.numpy()
-    attention = attention_maps(model, entry.modify_seq, max_length=length)[..., row["map"]]  # (T, T)
+    attention = attention_maps(model, entry.modify_seq, max_length=length)[..., int(number)]  # (T, T)
     if form == "paper":
         attention = (attention + attention.T) / 2
     comovement = np.where(pair[..., 0] == MISSING, np.nan, pair[..., entry_pair_channel(name)])
-    rows_of_residues, chain = residue_rows(entry.modify_seq)
-    kept = rows_of_residues < length
-    inside = np.ix_(rows_of_residues[kept], rows_of_residues[kept])
-    title = f"its best map: layer {row['layer']}, head {row['head']}, Spearman {row['value']:.2f}"
-    return Example(entry.name, title, attention[inside], comovement[inside], chain[kept])
+    residues, chain = residue_rows(entry.modify_seq)
+    residues, chain = residues[residues < length], chain[residues < length]
+    inside = np.ix_(residues, residues)
+    title = f"its best map: layer {layer:.0f}, head {head:.0f}, Spearman {value:.2f}"
+    return Example(entry.name, title, attention[inside], comovement[inside], chain)
 
 
 def summary_text(means: pd.DataFrame, best: pd.DataFrame) -> str:
     """For each metric the map that is best on average, and the median over proteins of their own best maps."""
-    metrics = [name for name in means if f"{name}_proteins" in means and means[name].notna().any()]
-    width = max(map(len, ("metric", *metrics)))
-    lines = [f"{'metric':<{width}}  proteins  best map on average         median of best maps"]
-    for metric in metrics:
-        row, own = means.iloc[best_map(metric, means[metric].to_numpy())], best.loc[best["metric"] == metric, "value"]
-        name = f"layer {row['layer']:.0f}, head {row['head']:.0f}:"
-        lines.append(f"{metric:<{width}}{len(own):10d}  {name:<18}{row[metric]:8.3f}  {own.median():19.3f}")
-    return "\n".join(lines)
+    rows = {}
+    for metric, own in best.groupby("metric", sort=False)["value"]:
+        row = means.iloc[best_map(str(metric), means[metric].to_numpy())]  # type: ignore[call-overload]
+        name = f"layer {row['layer']:.0f}, head {row['head']:.0f}"
+        rows[metric] = (len(own), name, row[metric], own.median())
+    columns = ["proteins", "best map on average", "its value", "median of best maps"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).to_string(float_format="{:.3f}".format)

@@ -19,6 +19,7 @@ Values = NDArray[Any] | Tensor
 
 MIN_VALUES: Final = 3  # that a correlation needs
 ROUNDING: Final = 1e-12  # a standard deviation below this fraction of the largest value is rounding of a constant
+PERCENTILES: Final = (2.5, 97.5)  # of the 95 % intervals
 QUIET_SECONDS: Final = 2.0  # before a progress bar appears
 
 
@@ -26,13 +27,13 @@ def ranks(values: Values) -> Values:
     """Ranks of (n,) values from 1, float64; equal values share the mean of theirs."""
     if isinstance(values, np.ndarray):
         return rankdata(values)
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
-    return mean_ranks(place, counts.double())
+    _, codes, counts = values.unique(return_inverse=True, return_counts=True)
+    return mean_ranks(codes, counts.double())
 
 
-def mean_ranks(place: Any, counts: Any) -> Any:
-    """Ranks (n,) from the place of each value among the distinct values, and how often each of these occurs."""
-    return (counts.cumsum(0) - (counts - 1) / 2)[place]
+def mean_ranks(codes: Any, counts: Any) -> Any:
+    """Ranks (n,) from the number of each value among the distinct values, and how often each of these occurs."""
+    return (counts.cumsum(0) - (counts - 1) / 2)[codes]
 
 
 def pearson(first: Values, second: Values, weights: NDArray[np.float64] | None = None) -> float:
@@ -104,60 +105,33 @@ def best_threshold(target: NDArray[Any], score: NDArray[Any]) -> dict[str, float
     """
     if not np.any(target):
         return dict.fromkeys(("threshold", "f1", "precision", "recall"), math.nan)
-    negated, place = np.unique(-np.asarray(score, np.float64), return_inverse=True)
-    called, true = np.bincount(place).cumsum(), np.bincount(place, target).cumsum()  # at or above each score
+    negated, codes = np.unique(-np.asarray(score, np.float64), return_inverse=True)
+    called, true = np.bincount(codes).cumsum(), np.bincount(codes, target).cumsum()  # at or above each score
     f1 = 2 * true / (called + true[-1])
     best = int(np.argmax(f1))
-    found = (-negated[best], f1[best], true[best] / called[best], true[best] / true[-1])
-    return dict(zip(("threshold", "f1", "precision", "recall"), map(float, found), strict=True))
+    found = {"threshold": -negated[best], "f1": f1[best]}
+    found |= {"precision": true[best] / called[best], "recall": true[best] / true[-1]}
+    return {name: float(value) for name, value in found.items()}
 
 
 def bootstrap_interval(
-    values: NDArray[np.float64], statistic: Callable[..., Any], samples: int, seed: int, level: float = 0.95
+    values: NDArray[np.float64], statistic: Callable[..., Any], samples: int, seed: int
 ) -> tuple[float, float]:
-    """Percentile interval of a statistic of (n,) values drawn with replacement; NaN for fewer than 2 values.
+    """95 % percentile interval of a statistic of (n,) values, drawn `samples` times with replacement.
 
-    Parameters
-    ----------
-    values
-        One number per protein.
-    statistic
-        Such as `numpy.median`: takes an array and `axis`.
-    samples, seed
-        Of the draws; no samples give NaN.
-    level
-        Fraction of the draws inside the interval.
+    The statistic takes an array and `axis`, such as `numpy.median`. NaN for fewer than 2 values or no samples.
     """
     if len(values) < 2 or not samples:
         return math.nan, math.nan
-    interval = bootstrap(
-        (values,),
-        statistic,
-        n_resamples=samples,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+    options: dict[str, Any] = {"n_resamples": samples, "method": "percentile", "rng": np.random.default_rng(seed)}
+    low, high = bootstrap((values,), statistic, **options).confidence_interval
+    return float(low), float(high)
 
 
-def bootstrap_means(
-    values: NDArray[np.float64], seed: int = 0, samples: int = 10_000, level: float = 0.95
-) -> NDArray[np.float64]:
-    """Mean over proteins of several numbers, with percentile intervals from drawing proteins with replacement.
+def bootstrap_means(values: NDArray[np.float64], seed: int = 0, samples: int = 10_000) -> NDArray[np.float64]:
+    """Means of (n, k) numbers of n proteins, and 95 % percentile intervals from drawing proteins with replacement.
 
-    Parameters
-    ----------
-    values
-        (n, k): k numbers of n proteins, drawn together. NaN is left out of the mean of its column.
-    seed, samples
-        Of the draws.
-    level
-        Fraction of the draws inside the interval.
-
-    Returns
-    -------
-    (k, 3) mean, lower and upper end; NaN without proteins.
+    Returns (k, 3) mean, lower and upper end. NaN is left out of the mean of its column; a column of NaN has NaN.
     """
     n, k = values.shape
     result = np.full((k, 3), np.nan)
@@ -170,7 +144,7 @@ def bootstrap_means(
     number = drawn @ held  # (samples, k)
     means = np.divide(drawn @ filled, number, out=np.full(number.shape, np.nan), where=number > 0)
     for column in np.flatnonzero(held.any(axis=0)):
-        ends = np.nanpercentile(means[:, column], [50 * (1 - level), 50 * (1 + level)])
+        ends = np.nanpercentile(means[:, column], PERCENTILES)
         result[column] = filled[:, column].sum() / held[:, column].sum(), *ends
     return result
 
@@ -189,18 +163,18 @@ def bootstrap_spearman(
     protein
         (n,) number of the protein of each value, from 0.
     samples, seed
-        Of the draws. Fewer than 2 proteins give none.
+        Of the draws. A single protein has none.
 
     Returns
     -------
     (k,) correlations and (draws, k) those of the draws.
     """
-    distinct = [np.unique(side, return_inverse=True)[1] for side in (target, *scores.T)]
+    codes = [np.unique(side, return_inverse=True)[1] for side in (target, *scores.T)]
     proteins = int(protein.max()) + 1
     random = np.random.default_rng(seed)
 
     def correlations(weights: NDArray[np.float64]) -> list[float]:
-        first, *others = (mean_ranks(place, np.bincount(place, weights)) for place in distinct)
+        first, *others = (mean_ranks(code, np.bincount(code, weights)) for code in codes)
         return [pearson(first, other, weights) for other in others]
 
     value = np.array(correlations(np.ones(len(target))))

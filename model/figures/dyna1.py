@@ -57,7 +57,7 @@ def _draw_proteins(axes: Axes, column: int, values: pd.Series, interval: Mapping
     spread = np.random.default_rng(0).uniform(-0.22, 0.08, len(values))
     axes.plot(column + spread, values, "o", color=colour, markersize=3.5, alpha=0.45, markeredgewidth=0)
     mean, low, high = (interval[key] for key in ("mean", "low", "high"))
-    style = {"fmt": "s", "color": "black", "markersize": 5, "capsize": 3, "linewidth": 1.5}
+    style: dict[str, Any] = {"fmt": "s", "color": "black", "markersize": 5, "capsize": 3, "linewidth": 1.5}
     axes.errorbar(column + 0.2, mean, [[mean - low], [high - mean]], **style)
     label = axes.annotate(f"{mean:.3f}", (column + 0.2, mean), xytext=(7, 0), textcoords="offset points")
     label.set(va="center", fontsize=9, bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "linewidth": 0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -158,7 +159,7 @@ def _modes(axes: Axes, properties: Properties) -> None:
 
 
 # properties of which a panel needs one, and its function
-PROFILES: Final = (
+PROFILES: Final[tuple[tuple[tuple[str, ...], Callable[[Axes, Properties], None]], ...]] = (
     (("sasa_mean",), _sasa),
     (("rmsf_nor",), _rmsf),
     (("ss",), _secondary_structure),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import h5py
 import numpy as np
@@ -22,28 +22,16 @@ from model.network.tokenizer import tokenize
 
 
 @overload
-def attention_maps(
-    model: DanceModel,
-    sequences: str,
-    special_tokens: bool = True,
-    dtype: DTypeLike = np.float32,
-    max_length: int | None = None,
-) -> NDArray: ...
+def attention_maps(model: DanceModel, sequences: str, *options: Any, **named: Any) -> NDArray: ...
 
 
 @overload
-def attention_maps(
-    model: DanceModel,
-    sequences: list[str] | tuple[str, ...],
-    special_tokens: bool = True,
-    dtype: DTypeLike = np.float32,
-    max_length: int | None = None,
-) -> list[NDArray]: ...
+def attention_maps(model: DanceModel, sequences: Sequence[str], *options: Any, **named: Any) -> list[NDArray]: ...
 
 
 def attention_maps(
     model: DanceModel,
-    sequences: str | list[str] | tuple[str, ...],
+    sequences: str | Sequence[str],
     special_tokens: bool = True,
     dtype: DTypeLike = np.float32,
     max_length: int | None = None,
@@ -80,9 +68,7 @@ def attention_maps(
         return [attention_maps(model, sequence, special_tokens, dtype, max_length) for sequence in sequences]
     input_ids = tokenize([sequences], max_length)["input_ids"]  # (1, T)
     tokens = input_ids.shape[1]
-    kept = np.arange(tokens)
-    if not special_tokens:
-        kept = np.intersect1d(kept, residue_rows(sequences)[0])
+    kept = np.arange(tokens) if special_tokens else np.intersect1d(np.arange(tokens), residue_rows(sequences)[0])
     maps = np.empty((model.config.maps, len(kept), len(kept)), dtype)
 
     def store_layer(layer: int, attention: Tensor) -> None:
@@ -111,10 +97,9 @@ def map_writer(path: Path) -> Iterator[Callable[[str, str, NDArray], None]]:
 
                 yield write
         else:
-            with h5py.File(temporary, "w") as file:
+            with h5py.File(temporary, "w") as hdf5:
 
                 def write(name: str, sequence: str, maps: NDArray) -> None:
-                    dataset = file.create_dataset(name, data=maps, track_times=False)
-                    dataset.attrs["sequence"] = sequence
+                    hdf5.create_dataset(name, data=maps, track_times=False).attrs["sequence"] = sequence
 
                 yield write

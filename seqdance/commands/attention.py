@@ -112,13 +112,10 @@ def analyse_store(options: AttentionOptions, store_path: Path, table: Path) -> l
     model, results = load_model(options.model, options.device), Results(options.output)
     with FeatureStore(store_path) as store:
         sequences = group_sequences(read_table(table), store, options.label)
-        entries = {
-            name: StoreEntry(group, name, text) for group in GROUPS for name, text in sequences[group][: options.limit]
-        }
+        entries = [StoreEntry(group, *entry) for group in GROUPS for entry in sequences[group][: options.limit]]
         require(entries, f"{store_path}: no entry labelled {options.label} in {table} is in the store")
-        require(
-            options.example in (None, *entries), f"--example {options.example}: not one of the {len(entries)} entries"
-        )
+        names = (None, *(entry.name for entry in entries))
+        require(options.example in names, f"--example {options.example}: not one of the {len(entries)} entries")
         found = analyse(model, store, entries, results, options.length, options.form, options.example)
     output = options.output
     paths = [output, output.with_name(f"{output.stem}_best.csv"), output.with_suffix(".png")]
