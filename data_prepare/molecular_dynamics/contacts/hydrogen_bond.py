@@ -58,14 +58,9 @@ def donates(donor: Any, acceptor: Any, start: NDArray, hydrogens: NDArray, xyz: 
 
 
 def hydrogens_of_atoms(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hydrogens of each heavy atom: a hydrogen belongs to its nearest heavy atom of the protein.
+    """Hydrogens of each heavy atom: a hydrogen belongs to the nearest heavy atom of the protein.
 
-    Parameters
-    ----------
-    topology
-        All atoms.
-    xyz
-        (atoms, 3) Angstrom, the first frame.
+    `xyz` (atoms, 3) is the first frame, Angstrom.
 
     Returns
     -------
@@ -77,14 +72,13 @@ def hydrogens_of_atoms(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int
     InputError
         No protein residue has a hydrogen.
     """
-    is_hydrogen = np.array(topology.elements) == "H"
-    in_protein = topology.is_protein[topology.residue_of_atom]
-    hydrogens = np.flatnonzero(is_hydrogen & in_protein)
-    heavy = np.flatnonzero(~is_hydrogen & in_protein)
-    require(
-        len(hydrogens),
-        f"{topology.path}: no hydrogens in the protein; hydrogen bonds require them, add hydrogens or leave hb out",
+    protein = topology.protein_atoms
+    is_hydrogen = np.array(topology.elements)[protein] == "H"
+    hydrogens, heavy = protein[is_hydrogen], protein[~is_hydrogen]
+    message = (
+        f"{topology.path}: no hydrogens in the protein; hydrogen bonds require them, add hydrogens or leave hb out"
     )
+    require(len(hydrogens), message)
     _, nearest = cKDTree(xyz[heavy]).query(xyz[hydrogens])
     owner = heavy[nearest]
     order = np.argsort(owner, kind="stable")

@@ -128,7 +128,7 @@ def _put(found: NDArray, count: int, interactions: int, a: Index, b: Index, rank
 def _compiled_search(digest: int) -> Callable[..., int]:
     """The search, compiled for the rules with this digest."""
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True)  # fmt: skip
     def find_contacts(
         xyz: NDArray,
         neighbours: Neighbours,
@@ -138,24 +138,10 @@ def _compiled_search(digest: int) -> Callable[..., int]:
         wanted: int,
         found: NDArray,
     ) -> int:
-        """Contacts of a frame.
+        """Write the contacts of a frame (atoms, 3) to `found` (room, 3): channel, atom 1, atom 2; return their number.
 
-        Parameters
-        ----------
-        xyz
-            (atoms, 3) float64, Angstrom, the atoms of `atoms`.
-        neighbours
-            Of all atoms, or of the heavy ones alone, at least as far as `cutoff`.
-        cutoff
-            Distance beyond which no two atoms are looked at.
-        wanted
-            Interactions to find, as bits 1 << channel.
-        found
-            (room, 3) int32, written: channel, atom 1, atom 2.
-
-        Returns
-        -------
-        Their number. If it exceeds the room, call again with more room.
+        If that exceeds the room, call again with more. No atoms farther apart than `cutoff` (Angstrom) are in contact;
+        `neighbours` go at least as far. `wanted` has a bit 1 << channel for each interaction to find.
         """
         assert digest  # mentioned here, it is a part of the closure
         count = 0

@@ -19,14 +19,9 @@ RINGS: Final[dict[str, tuple[str, str, str]]] = {
 
 
 def rings(topology: Topology) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Aromatic rings of the protein; a ring with a missing atom is left out.
+    """Atoms (rings, 3) of the aromatic rings of the protein, and the atom (rings,) that stands for each in a contact.
 
-    Returns
-    -------
-    atoms
-        (rings, 3) the atoms that give centroid and normal.
-    named_atom
-        (rings,) the atom that stands for the ring in a contact line: the alphabetically smallest name.
+    That is the one with the alphabetically smallest name. A ring with a missing atom is left out.
     """
     found, named = [], []
     for name, atoms, protein in zip(topology.residue_names, topology.atoms_by_name, topology.is_protein, strict=True):

@@ -41,14 +41,12 @@ def single_interactions(itypes: Iterable[str]) -> set[str]:
 class ContactSearch:
     """Finds the contacts of the protein residues of a system, frame by frame.
 
-    What depends on the first frame (owners of hydrogens, disulfides, hydrophobic carbons) is decided once, here.
+    The first frame of the trajectory decides on owners of hydrogens, disulfides and hydrophobic carbons.
 
     Parameters
     ----------
-    topology
-        All atoms of the system.
-    first_frame
-        (atoms, 3) Angstrom: the first frame of the trajectory.
+    topology, first_frame
+        All atoms of the system, and their positions (atoms, 3) in Angstrom.
     itypes
         Interactions to find: `all`, `hb`, or members of `INTERACTIONS`.
     criteria
@@ -122,14 +120,9 @@ class ContactSearch:
         self._room = 8 * self.num_heavy  # contacts that a frame may have at first
 
     def contacts_among(self, xyz: NDArray[np.float64], neighbours: Neighbours) -> Contacts:
-        """Contacts of one frame whose neighbour lists are known; atoms are indices into `self.atoms`.
+        """Contacts of a frame of `self.atoms` (n, 3), Angstrom, that are numbered likewise.
 
-        Parameters
-        ----------
-        xyz
-            (n, 3) Angstrom, the atoms `self.atoms`.
-        neighbours
-            Of these atoms, or of the heavy ones alone, by radii of at least `self.radii`.
+        The neighbours are of these atoms, or of the heavy ones alone, by radii of at least `self.radii`.
         """
         room = self._room
         while True:

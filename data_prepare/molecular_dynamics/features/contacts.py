@@ -32,12 +32,7 @@ def frequencies(counts: NDArray[np.int32], frames: int) -> NDArray[np.float32]:
 class ContactCounts:
     """Contacts of N residues: row = residue of atom 1, column = residue of atom 2.
 
-    Parameters
-    ----------
-    search
-        Search in the system.
-    residue_of_atom
-        (protein atoms,) 0 to N - 1, the heavy atoms first.
+    `residue_of_atom` (protein atoms,) is 0 to N - 1, the heavy atoms first.
     """
 
     def __init__(self, search: ContactSearch, residue_of_atom: NDArray) -> None:
@@ -56,20 +51,10 @@ class ContactCounts:
 
 
 def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArray[np.float32]:
-    """Contacts per frame of each pair of protein residues from a contact file.
+    """Contacts per frame (N, N, 10) of each pair of protein residues, see `ContactCounts`, from a contact file.
 
-    Parameters
-    ----------
-    topology
-        All atoms of the system; residues are identified by chain, name, number and insertion code.
-    path
-        Contact file of all frames of the trajectory, or of some.
-    frames
-        Number of frames of the trajectory.
-
-    Returns
-    -------
-    (N, N, 10) as that of `ContactCounts`.
+    Residues are identified by chain, name, number and insertion code. `frames` is the number of frames of the
+    trajectory; the file may be of some of them.
 
     Raises
     ------

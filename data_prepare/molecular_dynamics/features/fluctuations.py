@@ -10,17 +10,10 @@ from data_prepare.correlation import correlation
 
 
 class Fluctuations:
-    """RMSF and displacement correlation of N C-alpha atoms.
+    """RMSF and displacement correlation of N C-alpha atoms `ca`, whose positions in the first frame are (N, 3), nm.
 
     With the displacement d_i of an atom from its mean position, the RMSF is sqrt(<d_i d_i>) and the correlation
     <d_i d_j> / sqrt(<d_i d_i> <d_j d_j>).
-
-    Parameters
-    ----------
-    ca
-        (N,) C-alpha atoms of the protein.
-    reference
-        (N, 3) nm, their positions in the first frame.
     """
 
     def __init__(self, ca: NDArray, reference: NDArray) -> None:

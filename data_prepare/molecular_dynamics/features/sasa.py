@@ -77,16 +77,9 @@ def patches_of(points: NDArray) -> Patches:
 
 @njit(nogil=True, fastmath={"contract"})
 def _bury(points: NDArray, number: Count, caps: NDArray, begin: Count, end: Count, left: NDArray) -> None:
-    """Set `left` to 0 at those of the first points that lie in one of the caps begin to end.
+    """Set `left` (n,) to 0 at those of the first `number` points (3, n) that lie in one of the caps begin to end.
 
-    Parameters
-    ----------
-    points
-        (3, n) on the unit sphere, of which the first `number` count.
-    caps
-        (4, m) vector and limit of the scalar product with it; end - begin is a multiple of four.
-    left
-        (n,) changed in place.
+    Caps (4, m) are vectors and limits of the scalar product with them; end - begin is a multiple of four.
     """
     x, y, z = points[0], points[1], points[2]
     for cap in range(begin, end, 4):
@@ -210,14 +203,12 @@ def _residue_areas(
 
 
 class SurfaceAreas:
-    """Mean and standard deviation of the solvent-accessible areas of the residues of a protein.
+    """Mean and standard deviation of the solvent-accessible areas of N residues.
 
     Parameters
     ----------
-    radii
-        (atoms,) nm, probe included, see `surface_radii`.
-    residue_of_atom
-        (atoms,) 0 to N - 1.
+    radii, residue_of_atom
+        (atoms,) see `surface_radii`, and 0 to N - 1.
     points
         (points, 3) on the unit sphere, by default 960.
     """
@@ -229,15 +220,7 @@ class SurfaceAreas:
         self._sums = np.zeros((2, int(residue_of_atom.max()) + 1))  # of the areas and of their squares
 
     def residues(self, xyz: NDArray, neighbours: Neighbours) -> NDArray[np.float64]:
-        """Areas (N,) in nm^2 of a frame.
-
-        Parameters
-        ----------
-        xyz
-            (atoms, 3) nm.
-        neighbours
-            Of each atom: at least those not farther away than the sum of the two radii.
-        """
+        """Areas (N,) in nm^2 of a frame (atoms, 3), nm; neighbours by at least the radii of the atoms."""
         areas = np.zeros(self._sums.shape[1])
         frame = np.ascontiguousarray(xyz, np.float32)
         _residue_areas(frame, self._radii, self._residue, self._sphere, neighbours, areas)

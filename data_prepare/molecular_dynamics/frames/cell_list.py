@@ -26,18 +26,8 @@ class Neighbours(NamedTuple):
 def _sort_into_cells(points: NDArray, width: float) -> tuple[NDArray, NDArray, NDArray, NDArray, float]:
     """Sort points (n, 3) into cells of at least `width` on each side.
 
-    Returns
-    -------
-    order
-        (n,) point indices, cell after cell.
-    start
-        (cells + 1,) where each cell begins in `order`.
-    cells
-        (3,) number of cells on each axis; the cell (x, y, z) has the index (x * cells[1] + y) * cells[2] + z.
-    lowest
-        (3,) corner of the points.
-    extent
-        Longest side of the box around them.
+    Returns the points (n,) cell after cell, where each cell begins among them, the number of cells on each axis (the
+    cell (x, y, z) has the index (x * cells[1] + y) * cells[2] + z), and corner and longest side of the box around them.
     """
     n = len(points)
     lowest = np.empty(3)

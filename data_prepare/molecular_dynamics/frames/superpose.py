@@ -10,22 +10,9 @@ from numpy.typing import NDArray
 
 
 def superposed(xyz: NDArray, fit: NDArray, reference: NDArray) -> NDArray[np.float32]:
-    """Frames moved and turned so that some of their atoms lie on a reference with the smallest square distances.
+    """Frames (frames, atoms, 3) float32, superposed so that the atoms `fit` (n,) lie best on a reference (n, 3).
 
     Source: Kabsch (Acta Cryst. A 1976), by singular value decomposition of the covariance.
-
-    Parameters
-    ----------
-    xyz
-        (frames, atoms, 3).
-    fit
-        (n,) atoms that are superposed.
-    reference
-        (n, 3) their positions, same unit.
-
-    Returns
-    -------
-    (frames, atoms, 3) float32.
     """
     moving = xyz.astype(np.float64)
     centre = moving[:, fit].mean(axis=1, keepdims=True)  # (frames, 1, 3)

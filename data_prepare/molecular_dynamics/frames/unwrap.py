@@ -1,8 +1,7 @@
-"""Chains that the periodic box has broken are made whole again.
+"""Unwrapping: protein chains that the periodic box has broken are made whole again.
 
-A simulation writes atoms back into its box, so that a chain can leave on one side and come in on the other. Residues
-are joined along their chain by the nearest image, and chains to each other by the pair of C-alpha atoms that are
-nearest in the first frame. Frames that are whole stay as they are, to the last bit.
+Residues are joined along their chain by the nearest image, and chains to each other by the pair of C-alpha atoms that
+are nearest in the first frame. Whole frames keep every bit.
 """
 
 from __future__ import annotations
@@ -14,20 +13,14 @@ from data_prepare.structure.topology import Topology
 
 
 class WholeChains:
-    """Undoes the breaks of protein chains, frame by frame.
+    """Undoes the breaks of protein chains, frame by frame; atoms of other residues stay where they are.
 
-    Parameters
-    ----------
-    topology
-        All atoms of the system; those of other residues are left where they are.
-    first_frame
-        (atoms, 3), the first frame of the trajectory, and
-    first_box
-        (3, 3) its box vectors in rows, same unit. They decide which images of several chains belong together.
+    The first frame (atoms, 3) of the trajectory and its box (3, 3), vectors in rows and same unit, decide which images
+    of several chains belong together.
     """
 
     def __init__(self, topology: Topology, first_frame: NDArray, first_box: NDArray) -> None:
-        self._atoms = np.flatnonzero(topology.is_protein[topology.residue_of_atom])
+        self._atoms = topology.protein_atoms
         protein = topology.protein
         self._residue = protein.residue_of_atom
         self._ca = self._atoms[[atoms["CA"] for atoms in protein.atoms_by_name]]
@@ -60,28 +53,14 @@ class WholeChains:
         return joints
 
     def __call__(self, xyz: NDArray[np.float32], box: NDArray) -> NDArray[np.float32]:
-        """Whole frames.
+        """Whole frames (frames, atoms, 3), or the array given if nothing is broken; boxes (frames, 3, 3), same unit.
 
-        Parameters
-        ----------
-        xyz
-            (frames, atoms, 3).
-        box
-            (frames, 3, 3) box vectors in rows, same unit; frames without a box (volume 0) are left alone.
-
-        Returns
-        -------
-        (frames, atoms, 3) float32; the array given, if nothing is broken.
+        Frames without a box (volume 0) are left alone.
         """
         box = np.asarray(box, np.float64)
-        if not (np.linalg.det(box) > 0).all():
-            boxed = np.flatnonzero(np.linalg.det(box) > 0)
-            if len(boxed) == 0:
-                return xyz
-            xyz = xyz.copy()
-            xyz[boxed] = self(xyz[boxed], box[boxed])
-            return xyz
-        inverse = np.linalg.inv(box)
+        boxed = np.linalg.det(box) > 0
+        inverse = np.zeros_like(box)  # all fractions are 0 where there is no box
+        inverse[boxed] = np.linalg.inv(box[boxed])
         fraction = xyz[:, self._atoms].astype(np.float64) @ inverse  # (frames, protein atoms, 3)
         ca = xyz[:, self._ca].astype(np.float64) @ inverse  # (frames, N, 3)
 

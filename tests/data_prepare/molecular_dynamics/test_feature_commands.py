@@ -1,0 +1,173 @@
+"""The three commands that make features: what they write, and what wrong input gets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pandas as pd
+import pytest
+from refusals import command_refused
+
+from data_prepare.molecular_dynamics import MD_features, get_dynamic_contacts
+from data_prepare.normal_mode_analysis import NMA_features
+
+ROOT = Path(__file__).resolve().parents[3] / "data_prepare"
+
+
+@pytest.fixture(scope="module")
+def helix(examples):
+    path = examples / "trajectories" / "helix_aeaaak.pdb"
+    return path, path.with_suffix(".xtc")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contacts(pdb, trajectory, output, *options):
+    """Header and lines of a contact file."""
+    paths = ("--topology", pdb, "--trajectory", trajectory, "--output", output)
+    get_dynamic_contacts.main([*map(str, paths), *map(str, options)])
+    header, columns, *lines = Path(output).read_text().splitlines()
+    assert columns.startswith("# Columns: frame, interaction_type, atom_1, atom_2")
+    return header, lines
+
+
+def features(pdb, trajectory, prefix, *options):
+    """Residue table and pair array."""
+    MD_features.main([*map(str, ("-p", pdb, "-t", trajectory, "-o", prefix)), *options])
+    with np.load(f"{prefix}_pair_feature.npz") as pair:
+        return pd.read_csv(f"{prefix}_res_feature.csv"), pair["array"]
+
+
+def test_paper_commands_from_any_folder(helix, examples, tmp_path):
+    """As scripts, in another folder."""
+    pdb, xtc = helix
+    contacts, md = (ROOT / "molecular_dynamics" / name for name in ("get_dynamic_contacts.py", "MD_features.py"))
+    nma, structure = ROOT / "normal_mode_analysis" / "NMA_features.py", examples / "structures" / "1ubi_A.pdb.gz"
+    types = "hb sb pc ps ts hp vdw".split()
+    for command in (
+        (contacts, "--itypes", *types, "--cores", 2, "--topology", pdb, "--trajectory", xtc, "--output", "c.tsv"),
+        (md, "-p", pdb, "-t", xtc, "-i", "c.tsv", "-o", "sub/helix"),
+        (nma, "-i", structure, "-o", "ubi"),
+    ):
+        words = [sys.executable, *map(str, command)]
+        run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {"c.tsv", "sub/helix_res_feature.csv", "sub/helix_pair_feature.npz", "ubi.npz"}
+    assert run.stdout == "ubi.npz\n"
+    with np.load(tmp_path / "ubi.npz") as arrays:
+        assert {name: array.shape for name, array in arrays.items()} == {"gnm_msf": (3, 76), "anm_cor": (3, 76, 76)}
+
+
+def test_features_with_and_without_a_contact_file(helix, here, capsys):
+    header, lines = contacts(*helix, "c.tsv", "--cores", 2)
+    assert header == "# total_frames:80 beg:0 end:79 stride:1 interaction_types:hp,sb,pc,ps,ts,vdw,hb"
+    numbers = [int(line.split("\t")[0]) for line in lines]
+    assert numbers == sorted(numbers)
+    (table, pair), (other_table, other_pair) = features(*helix, "a", "-i", "c.tsv"), features(*helix, "b")
+    np.testing.assert_array_equal(pair, other_pair)
+    assert pair.shape == (17, 17, 10)
+    pd.testing.assert_frame_equal(table, other_table)
+    printed = capsys.readouterr().out.split()
+    assert printed == [f"{prefix}_{name}" for prefix in "ab" for name in ("res_feature.csv", "pair_feature.npz")]
+    assert not list(here.rglob("*.tmp*"))
+
+
+def test_frames_keep_their_numbers(helix, here):
+    """--beg is also --begin."""
+    _, every = contacts(*helix, "all.tsv")
+    for begin in ("--beg", "--begin"):
+        header, lines = contacts(*helix, "c.tsv", "--itypes", "vdw", begin, 3, "--end", 11, "--stride", 4)
+        assert header == "# total_frames:3 beg:3 end:11 stride:4 interaction_types:vdw"
+        assert set(lines) == {line for line in every if line.split("\t")[0] in ("3", "7", "11") and "\tvdw\t" in line}
+
+
+def test_the_first_frame_of_the_file_decides(write_pdb, here):
+    """A disulfide that only frame 0 has hides the contacts of the later frames too, whatever --beg."""
+    atoms = [
+        (n, "CYS", "A", r, (9.0 * i, 30.0 * (r > 1), 0)) for r in (1, 9) for i, n in enumerate(("N", "CA", "C", "SG"))
+    ]
+    pdb = write_pdb(atoms)
+    frames = mdtraj.load(str(pdb))[[0, 0, 0]]
+    frames.xyz[:, 7] = frames.xyz[0, 3] + np.array([[0.2, 0, 0], [0.3, 0, 0], [0.3, 0, 0]])  # nm: bonded, then close
+    frames.save("t.dcd")
+    header, lines = contacts(pdb, "t.dcd", "c.tsv", "--itypes", "vdw", "--beg", 1)
+    assert header.startswith("# total_frames:2 beg:1 end:2")
+    assert lines == []
+
+
+def test_chains_that_the_box_has_broken(helix, here):
+    """MD_features makes them whole, get_dynamic_contacts with --whole."""
+    pdb, xtc = helix
+    frames = mdtraj.load(str(xtc), top=str(pdb))[:6]
+    frames.xyz -= frames.xyz.mean(axis=1, keepdims=True)
+    frames.unitcell_lengths, frames.unitcell_angles = np.full((6, 3), 6.0), np.full((6, 3), 90.0)  # nm, degrees
+    frames.save("whole.dcd")
+    frames.xyz %= 6.0
+    frames.save("broken.dcd")
+    (table, pair), (expected_table, expected_pair) = features(pdb, "broken.dcd", "b"), features(pdb, "whole.dcd", "w")
+    np.testing.assert_allclose(pair, expected_pair, atol=1e-4)
+    np.testing.assert_allclose(table["rmsf"], expected_table["rmsf"], atol=1e-5)
+    _, expected = contacts(pdb, "whole.dcd", "w.tsv")
+    _, whole = contacts(pdb, "broken.dcd", "b.tsv", "--whole")
+    assert set(whole) == set(expected)
+    _, as_stored = contacts(pdb, "broken.dcd", "s.tsv")
+    assert len(as_stored) < len(expected)
+
+
+def test_debug_shows_the_traceback(here):
+    with pytest.raises(Exception, match=r"none\.pdb"):
+        NMA_features.main(["-i", "none.pdb", "-o", "x", "--debug"])
+
+
+OPTIONS = [
+    (["--itypes", "wb"], "wb"),
+    (["--cores", 0], "--cores"),
+    (["--beg", -1], "begin"),
+    (["--beg", 1000], "1000"),
+    (["--stride", 0], "stride"),
+    (["--beg", 5, "--end", 4], "5"),
+    (["--sb_cutoff_dist", "nan"], "sb_cutoff_dist"),
+    (["--vdw_res_diff", -1], "vdw_res_diff"),
+]
+
+
+@pytest.mark.parametrize(("options", "named"), OPTIONS)
+def test_options_that_are_refused(helix, here, capsys, options, named):
+    pdb, xtc = helix
+    paths = ["--topology", pdb, "--trajectory", xtc, "--output", "c.tsv"]
+    command_refused(get_dynamic_contacts.main, [*paths, *options], capsys, named)
+    assert not list(here.iterdir())
+
+
+def test_files_that_are_refused(helix, here, capsys):
+    """Missing ones, other atom counts, NaN, no hydrogens: nothing is written."""
+    pdb, xtc = helix
+    frames = mdtraj.load(str(xtc), top=str(pdb))[:10]
+    frames.atom_slice(range(20)).save("few.xtc")
+    heavy = frames.atom_slice(frames.topology.select("not element H"))
+    heavy[0].save("heavy.pdb")
+    heavy.save("heavy.xtc")
+    frames.xyz[7, 3, 0] = np.nan
+    frames.save("nan.dcd")
+    before = sorted(here.iterdir())
+    for topology, trajectory, named in (
+        ("none.pdb", xtc, ("none.pdb",)),
+        (pdb, "none.xtc", ("none.xtc",)),
+        (pdb, "few.xtc", ("few.xtc", "20 atoms", pdb)),
+        (pdb, "nan.dcd", ("nan.dcd", "frame 7")),
+        ("heavy.pdb", "heavy.xtc", ("heavy.pdb", "hydrogens")),
+    ):
+        command_refused(MD_features.main, ["-p", topology, "-t", trajectory, "-o", "x"], capsys, *named)
+        paths = ["--topology", topology, "--trajectory", trajectory, "--output", "c.tsv"]
+        command_refused(get_dynamic_contacts.main, paths, capsys, *named)
+    command_refused(NMA_features.main, ["-i", "none.pdb", "-o", "x"], capsys, "none.pdb")
+    assert sorted(here.iterdir()) == before
