@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 from mdtraj.formats.registry import FormatRegistry
@@ -92,7 +92,8 @@ def _check_end(path: Path, file: Any) -> None:
     """Refuse a file that is cut short: readers of DCD stop early, and those of XTC and TRR seek no further."""
     frames = len(file)
     if path.suffix.lower() == ".dcd":
-        head = path.open("rb").read(12)
+        with open(path, "rb") as opened:
+            head = opened.read(12)
         order = "<" if head[:4] == struct.pack("<i", 84) else ">"
         (claimed,) = struct.unpack(f"{order}i", head[8:])
         require(claimed <= frames, f"{path}: cut short, it has {frames} of {claimed} frames; copy it again")
@@ -102,23 +103,14 @@ def _check_end(path: Path, file: Any) -> None:
         file.seek(0)
 
 
-class _Stored(NamedTuple):
-    """Frames as stored."""
-
-    numbers: NDArray[np.int64]
-    xyz: NDArray[np.float32]  # (frames, atoms, 3)
-    box: NDArray[np.float64] | None  # (frames, 3, 3) vectors in rows, same unit
-    unit: Unit
-
-
-def _stored_frames(path: Path, frames: FrameRange, size: int) -> Iterator[_Stored]:
-    """Frames in a range as stored, up to `size` at once; the others are skipped, not read."""
+def _stored_frames(path: Path, frames: FrameRange, size: int) -> Iterator[tuple[Chunk, NDArray[np.float64] | None]]:
+    """Frames in a range as stored, up to `size` at once, with their boxes; the others are skipped, not read."""
     if is_structure_file(path):
         stop = None if frames.end is None else frames.end + 1
         models = zip(count(frames.begin, frames.stride), islice(read_models(path), frames.begin, stop, frames.stride))
         while models_read := list(islice(models, size)):
             taken, positions = zip(*models_read, strict=True)
-            yield _Stored(np.array(taken), np.array(positions, np.float32), None, "angstrom")
+            yield Chunk(np.array(taken), np.array(positions, np.float32), "angstrom"), None
         return
     with _opened(path) as file:
         unit: Unit = "nm" if file.distance_unit == "nanometers" else "angstrom"
@@ -129,11 +121,11 @@ def _stored_frames(path: Path, frames: FrameRange, size: int) -> Iterator[_Store
             data = file.read(n_frames=len(some), stride=frames.stride)
             xyz = np.asarray(data[0] if isinstance(data, tuple) else data, np.float32)
             require(len(xyz) == len(some), f"{path}: cut short at frame {some[0] + len(xyz)}; copy it again")
-            yield _Stored(some, xyz, _box_vectors(data), unit)
+            yield Chunk(some, xyz, unit), _box_vectors(data)
 
 
 def _box_vectors(data: object) -> NDArray[np.float64] | None:
-    """Box vectors (frames, 3, 3) from what a reader of MDTraj returns: as they are, or from lengths and angles."""
+    """Box vectors (frames, 3, 3), in rows, from what a reader of MDTraj returns: vectors, or lengths and angles."""
     if not isinstance(data, tuple):
         return None
     frames = len(data[0])
@@ -181,16 +173,14 @@ def read_chunks(
     """
     path = Path(path)
     make_whole = None
-    number = None
-    for numbers, xyz, box, unit in _stored_frames(path, frames, size or chunk_size(topology.atoms_in_file)):
-        xyz = _atoms_of_topology(topology, path, xyz)
+    chunk = None
+    for chunk, box in _stored_frames(path, frames, size or chunk_size(topology.atoms_in_file)):
+        xyz = _atoms_of_topology(topology, path, chunk.xyz)
         if whole and box is not None:
-            if make_whole is None:
-                make_whole = _whole_chains(topology, path)
+            make_whole = make_whole or _whole_chains(topology, path)
             xyz = make_whole(xyz, box)
-        number = numbers[-1]
-        yield checked_chunk(numbers, xyz, unit, path)
-    require(number is not None, f"{path}: no frame from {frames.begin} on; choose a smaller begin")
+        yield checked_chunk(chunk.numbers, xyz, chunk.unit, path)
+    require(chunk is not None, f"{path}: no frame from {frames.begin} on; choose a smaller begin")
 
 
 def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -205,9 +195,9 @@ def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32])
 
 def _whole_chains(topology: Topology, path: Path) -> WholeChains:
     """Unwrapping by the first frame of the file, whichever frames are used."""
-    first = next(_stored_frames(path, FrameRange(end=0), 1))
-    box = np.zeros((1, 3, 3)) if first.box is None else first.box
-    return WholeChains(topology, _atoms_of_topology(topology, path, first.xyz)[0], box[0])
+    first, box = next(_stored_frames(path, FrameRange(end=0), 1))
+    xyz = _atoms_of_topology(topology, path, first.xyz)
+    return WholeChains(topology, xyz[0], np.zeros((3, 3)) if box is None else box[0])
 
 
 def first_frame(topology: Topology, path: str | Path, whole: bool = False) -> NDArray[np.float32]:

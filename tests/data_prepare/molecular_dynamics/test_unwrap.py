@@ -95,3 +95,17 @@ def test_boxes_of_file_formats(complex_, tmp_path, suffix):
     np.testing.assert_array_equal(first_frame(topology, path, whole=True), whole.angstrom[0])
     one_by_one = np.concatenate([chunk.nm for chunk in read_chunks(topology, path, size=1, whole=True)])
     np.testing.assert_array_equal(one_by_one, whole.nm)
+
+
+def test_chains_are_joined_where_they_are_nearest(write_pdb):
+    """Two chains end to end along x; their far ends are a little farther apart through the box than the near ones."""
+    box, gap, step = 6.0, 0.4, 0.322  # nm
+    x = 6.0 - gap / 2 + np.concatenate([-step * np.arange(8, -1, -1), gap + step * np.arange(9)])  # C-alpha atoms
+    assert gap < box - np.ptp(x) < 1.2 * gap
+    names = ("N", "CA", "C")
+    atoms = [(n, "ALA", "AB"[k > 8], k, (0, 0, 0)) for k in range(18) for n in names]
+    xyz = np.stack(np.broadcast_arrays(x[:, None], [[0.5, 0.4, 0.5]], [[0.6, 0.7, 0.8]]), axis=-1).reshape(-1, 3)
+    topology = read_topology(write_pdb(atoms))
+    cut = broken(xyz[None], box * np.eye(3), np.zeros(3))
+    whole = WholeChains(topology, cut[0], box * np.eye(3))(cut, box * np.eye(3)[None])
+    np.testing.assert_allclose(distances(topology, whole), distances(topology, xyz[None]), atol=1e-5)
