@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from refusals import command_refused
 
-from model.evaluation.regression import read_splits, regress
+from model.evaluation.regression import read_splits, regress, summarise_splits
 from model.inference.embed import embed
 from seqdance.commands.embed import main
 
@@ -54,7 +54,7 @@ def test_embeddings(run, tiny_model, folder: Path, capsys, options: str) -> None
 
 
 def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, capsys) -> None:
-    """The numbers of the Python functions, beside another embedding from a file and from a model."""
+    """The numbers of the Python functions, also for other embeddings from a file and from a network."""
     table = pd.read_csv("table.csv")
     other = np.random.default_rng(1).normal(size=(40, 3))
     np.save("other.npy", other)
@@ -62,24 +62,13 @@ def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, caps
     run(f"{options} --compare random=other.npy again={tiny_model_folder}")
     assert capsys.readouterr().out.splitlines()[-2:] == ["results.csv", "results_summary.csv"]
     own = embed(tiny_model, table["sequence"].tolist())
-    splits = read_splits(table, 4, 3)
     embeddings = {"model": own, "random": other, "again": own}
-    expected = regress(embeddings, table[["length", "other"]], splits, components=5)
-    found, summary = pd.read_csv("results.csv"), pd.read_csv("results_summary.csv")
-    pd.testing.assert_frame_equal(found, expected, atol=1e-4, rtol=1e-3, check_dtype=False)
-    assert found.query("target == 'other'")[["train", "test"]].sum(axis=1).eq(39).all()
-    assert len(summary) == 3 * 2 * 2
-    assert summary["splits"].eq(4).all()
+    expected = regress(embeddings, table[["length", "other"]], read_splits(table, 4, 3), components=5)
+    summary = summarise_splits(expected)
+    for name, frame in (("results.csv", expected), ("results_summary.csv", summary)):
+        pd.testing.assert_frame_equal(pd.read_csv(name), frame, atol=1e-4, rtol=1e-3, check_dtype=False)
+    assert expected.query("target == 'other'")[["train", "test"]].sum(axis=1).eq(39).all()
     assert not list(folder.glob(".*"))
-
-
-def test_splits_of_the_table(run, folder: Path) -> None:
-    table = pd.read_csv("table.csv")
-    table["split_0"] = ["test" if k % 5 == 0 else "train" for k in range(40)]
-    table.to_csv("table.csv", index=False)
-    run("--regress table.csv --target length --output r.csv")
-    found = pd.read_csv("r.csv")
-    assert found[["split", "features", "test"]].to_numpy().tolist() == [["split_0", "all", 8], ["split_0", "pc200", 8]]
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,6 @@ def test_rounding_of_embeddings_is_not_fitted() -> None:
     np.testing.assert_allclose(first, second, atol=1e-5)
 
 
-def test_constant_features_give_the_mean() -> None:
-    (found,) = regression_predictions(np.ones((4, 3)), np.array([1.0, 2.0, 3.0, 6.0]), np.zeros((2, 3)), [0])
-    np.testing.assert_array_equal(found, [3.0, 3.0])
-
-
 @pytest.fixture
 def problem() -> tuple[dict[str, np.ndarray], pd.DataFrame, dict[str, np.ndarray]]:
     random = np.random.default_rng(2)
@@ -95,28 +90,27 @@ def test_quality_on_the_test_rows_and_its_summary(problem) -> None:
     assert row["r2_sd"] == pytest.approx(np.std(values["r2"], ddof=1))
 
 
-def test_constant_sides_have_no_quality() -> None:
+def test_constant_sides() -> None:
+    """Constant features give the mean; a constant target has no quality."""
+    (found,) = regression_predictions(np.ones((4, 3)), np.array([1.0, 2.0, 3.0, 6.0]), np.zeros((2, 3)), [0])
+    np.testing.assert_array_equal(found, [3.0, 3.0])
     test = np.array([False] * 3 + [True] * 3)
     results = regress({"x": np.eye(6)}, pd.DataFrame({"flat": [1.0] * 6}), {"split_0": test}, components=1)
     assert results[["pearson", "r2"]].isna().all(axis=None)
 
 
-def test_splits_of_the_table_come_first() -> None:
-    table = pd.DataFrame({"cluster": ["a", "b"], "split_0": ["train", "test"], "split_7": ["test", "train"]})
-    splits = {name: rows.tolist() for name, rows in read_splits(table).items()}
-    assert splits == {"split_0": [False, True], "split_7": [True, False]}
-
-
-def test_splits_by_cluster_keep_clusters_whole() -> None:
+def test_splits() -> None:
+    """Those of the table come first; else whole clusters, by seed."""
     clusters = np.repeat([f"c{k}" for k in range(25)], 4)
-    splits = read_splits(pd.DataFrame({"cluster": clusters}), repeats=3, seed=5)
+    table = pd.DataFrame({"cluster": clusters, "split_7": ["test", "train"] * 50})
+    assert {name: rows.tolist() for name, rows in read_splits(table).items()} == {"split_7": [True, False] * 50}
+    splits = read_splits(table[["cluster"]], repeats=3, seed=5)
     assert list(splits) == ["seed_5", "seed_6", "seed_7"]
     for test in splits.values():
         assert test.sum() == 20
         assert all(len(set(test[clusters == cluster])) == 1 for cluster in set(clusters))
     assert (splits["seed_5"] != splits["seed_6"]).any()
-    again = read_splits(pd.DataFrame({"cluster": clusters}), repeats=1, seed=6)
-    np.testing.assert_array_equal(again["seed_6"], splits["seed_6"])
+    np.testing.assert_array_equal(read_splits(table[["cluster"]], 1, 6)["seed_6"], splits["seed_6"])
 
 
 def test_input_that_cannot_be_used(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from model.config import ModelConfig
 from model.inference.batches import length_batches, residue_rows
 from model.inference.embed import embed
 from model.inference.inputs import Protein
-from model.inference.predict import model_fingerprint, predict_missing, predict_properties, property_names
+from model.inference.predict import model_fingerprint, predict_missing, predict_properties
 from model.inference.prediction_files import PredictionFile, PredictionFolder, read_prediction
 from model.network.dance import DanceModel
 from model.network.tokenizer import VOCABULARY
@@ -76,7 +76,7 @@ def test_only_what_is_asked_for_is_computed(tiny_model: DanceModel, monkeypatch:
 
     monkeypatch.setattr(DanceModel, "forward", spy)
     assert tuple(predict_properties(tiny_model, "MKV", "residue")) == RESIDUE_PROPERTIES
-    assert tuple(predict_properties(tiny_model, "MKV", ["corr", "vdw"])) == ("vdw", "corr")
+    assert tuple(predict_properties(tiny_model, "MKV", ["corr", "vdw", "corr"])) == ("vdw", "corr")
     assert tuple(predict_properties(tiny_model, "MKV", ["corr", "residue"])) == (*RESIDUE_PROPERTIES, "corr")
     assert asked == [(True, False), (False, True), (True, True)]
 
@@ -149,11 +149,6 @@ def test_long_sequences_are_not_cut_and_default_batches_stay_small(
     assert [len(properties["rmsf_nor"]) for properties in found] == [1100] * 2 + [300] * 13
     assert [len(rows) for rows in embed(tiny_model, long, per_residue=True)] == [1100] * 16
     assert shapes == [(11, 302), (2, 302), (1, 1102), (1, 1102), (14, 1102), (2, 1102)]
-
-
-def test_property_names() -> None:
-    assert property_names("all") == PROPERTIES
-    assert property_names(("psi", "ss", "psi")) == ("ss", "psi")
 
 
 def test_fingerprint_depends_on_the_weights(tiny_model: DanceModel) -> None:
