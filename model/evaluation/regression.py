@@ -62,18 +62,9 @@ def regression_predictions(
 def read_splits(table: pd.DataFrame, repeats: int = 20, seed: int = 0) -> dict[str, NDArray[np.bool_]]:
     """Test rows (n,) of each split.
 
-    Parameters
-    ----------
-    table
-        With columns `split_0`, `split_1`, ... of train and test; else with a column `cluster`.
-    repeats, seed
-        Without split columns: number of splits of whole clusters, a fifth of the rows test, with the seeds `seed`,
-        `seed + 1`, ...
-
-    Raises
-    ------
-    InputError
-        The table has neither, or a split column holds another word.
+    They come from the columns `split_0`, `split_1`, ... of train and test. A table without them needs a column
+    `cluster`: then a fifth of the rows, in whole clusters, is drawn `repeats` times, with the seeds `seed`, `seed + 1`,
+    ... Raises InputError if the table has neither, or a split column holds another word.
     """
     labels = {str(name): column.astype(str) for name, column in table.items() if str(name).startswith(SPLIT_PREFIX)}
     if not labels:
@@ -126,7 +117,7 @@ def regress(
     targets
         (n, properties) numbers; rows without a number are left out for this property.
     splits
-        As returned by `read_splits`.
+        As returned by `read_splits`; each needs two training and two test rows with a number, else InputError.
     components
         Principal components of the training rows in the second regression; the first one uses all.
 
@@ -135,11 +126,6 @@ def regress(
     DataFrame
         One row for each embedding, target, features (`all` or `pc200`) and split: `train` and `test` (numbers of rows),
         `pearson` and `r2` (1 - residual / total sum of squares) on the test rows; NaN where they are undefined.
-
-    Raises
-    ------
-    InputError
-        A split has fewer than two training or test rows with a number.
     """
     rows = []
     features = {"all": 0, f"pc{components}": components}

@@ -25,15 +25,7 @@ class BatchOutput(NamedTuple):
 
 
 def residue_rows(sequence: str) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-    """Positions of the residues of a sequence among its tokens.
-
-    Returns
-    -------
-    rows
-        (N,) token index of each residue; `<cls>` is token 0.
-    chain
-        (N,) int32, index of its chain.
-    """
+    """Token index of each residue (N,), where `<cls>` is token 0, and index of its chain (N,) int32."""
     tokens = np.array(["", *split_tokens(sequence)])  # "" stands for the first <cls>
     rows = np.flatnonzero((tokens != "") & (tokens != "<cls>") & (tokens != "<eos>"))
     return rows, np.cumsum(tokens == "<cls>", dtype=np.int32)[rows]
@@ -49,14 +41,8 @@ def length_batches(
 ) -> Iterator[list[int]]:
     """Group the indices of sequences by length, shortest first.
 
-    Parameters
-    ----------
-    lengths
-        Of the sequences.
-    batch_size
-        Sequences per batch.
-    capacity
-        Used if `batch_size` is None: longest length of a batch -> sequences it may have; one is always allowed.
+    A batch has `batch_size` sequences; if that is None, as many as `capacity` returns for its longest length, but at
+    least one.
     """
     require(batch_size is None or batch_size >= 1, f"batch size {batch_size}: it must be at least 1")
     batch: list[int] = []
@@ -76,12 +62,10 @@ def run_batches(
     capacity: Callable[[int], int],
     **outputs: bool,
 ) -> Iterator[BatchOutput]:
-    """Run a network over sequences, shortest first; its mode is restored.
+    """Run a network on any device over sequences, shortest first; its mode is restored.
 
     Parameters
     ----------
-    model
-        On any device.
     sequences
         All are checked before the first one is run.
     batch_size, capacity
@@ -92,7 +76,7 @@ def run_batches(
     Raises
     ------
     InputError
-        A sequence cannot be tokenised or has no residue, `batch_size` is below 1, or there is not enough memory.
+        A sequence cannot be tokenised or has no residue, or there is not enough memory.
     """
     if not sequences:
         return

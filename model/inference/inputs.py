@@ -86,18 +86,9 @@ def check_sequence(sequence: str, where: str = "--sequence") -> None:
 def protein_of_structure(path: str | os.PathLike[str], chain: str | None = None) -> Protein:
     """Sequence of the protein chains of a PDB or mmCIF file, gzipped or not.
 
-    Parameters
-    ----------
-    path
-        The file. Its name without suffixes, followed by the chosen chains, becomes the name of the protein.
-    chain
-        Chain id, or several separated by commas. Default: all protein chains.
-
-    Returns
-    -------
-    Protein
-        With the unresolved residues that the file declares (SEQRES, `_entity_poly_seq`); chains in the order of the
-        file, joined by `<eos><cls>`.
+    It includes the unresolved residues that the file declares (SEQRES, `_entity_poly_seq`). `chain` lists chain ids,
+    separated by commas; default: all protein chains, in the order of the file. The protein is named by the file without
+    its suffixes and the chosen chains.
 
     Raises
     ------

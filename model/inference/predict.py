@@ -24,17 +24,10 @@ SHORTHANDS: Final = {"all": PROPERTIES, "residue": RESIDUE_PROPERTIES}
 
 
 def property_names(properties: Names) -> tuple[str, ...]:
-    """Names of properties, in the order of `PROPERTIES`.
+    """Names of properties in the order of `PROPERTIES`; InputError if one is unknown or there is none.
 
-    Parameters
-    ----------
-    properties
-        "all", "residue" (no residue pairs: faster, and memory grows linearly with the length), or names.
-
-    Raises
-    ------
-    InputError
-        A name is unknown, or there is none.
+    "all" and "residue" stand for several. "residue" needs no residue pairs: faster, and memory grows linearly with the
+    length.
     """
     words = [properties] if isinstance(properties, str) else list(properties)
     names = {name for word in words for name in SHORTHANDS.get(word, (word,))}

@@ -91,11 +91,13 @@ def test_quality_on_the_test_rows_and_its_summary(problem) -> None:
 
 
 def test_constant_sides() -> None:
-    """Constant features give the mean; a constant target has no quality."""
+    """Constant features give the mean; constant test targets have no quality."""
     (found,) = regression_predictions(np.ones((4, 3)), np.array([1.0, 2.0, 3.0, 6.0]), np.zeros((2, 3)), [0])
     np.testing.assert_array_equal(found, [3.0, 3.0])
     test = np.array([False] * 3 + [True] * 3)
-    results = regress({"x": np.eye(6)}, pd.DataFrame({"flat": [1.0] * 6}), {"split_0": test}, components=1)
+    results = regress(
+        {"x": np.eye(6)}, pd.DataFrame({"flat": [0.0, 1.0, 3.0, 2.0, 2.0, 2.0]}), {"split_0": test}, components=1
+    )
     assert results[["pearson", "r2"]].isna().all(axis=None)
 
 
