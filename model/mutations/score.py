@@ -237,19 +237,26 @@ def quantile_normalise(changes: npt.ArrayLike) -> Matrix:
         (mutants, properties) float64.
     """
     values = np.array(changes, dtype=np.float64)
-    mean = sum(np.sort(column) / values.shape[1] for column in values.T)  # (mutants,)
-    for column in values.T:
-        column[:] = mean[rankdata(column, "ordinal") - 1]
+    _normalise(values)
     return values
 
 
-def combine_scores(changes: npt.ArrayLike) -> pd.DataFrame:
+def _normalise(values: Matrix) -> None:
+    """`quantile_normalise` in place."""
+    mean = sum(np.sort(column) / values.shape[1] for column in values.T)  # (mutants,)
+    for column in values.T:
+        column[:] = mean[rankdata(column, "ordinal") - 1]
+
+
+def combine_scores(changes: npt.ArrayLike, add_wild_type: bool = False) -> pd.DataFrame:
     """Combine the changes of the properties into one score, in eight ways.
 
     Parameters
     ----------
     changes
         (mutants, properties), all mutants of one protein and the wild type: the `norm_` scores depend on all rows.
+    add_wild_type
+        Put the wild type, a row of zeros, in front of the changes.
 
     Returns
     -------
@@ -262,14 +269,17 @@ def combine_scores(changes: npt.ArrayLike) -> pd.DataFrame:
     InputError
         There is no mutant or no property.
     """
-    raw = np.asarray(changes, dtype=np.float64)
-    require(raw.ndim == 2 and raw.size, f"changes have shape {raw.shape}; give at least one mutant and one property")
-    normalised = quantile_normalise(raw)
-    scores = [
-        np.hstack([_combine(x[first : first + BLOCK_ROWS]) for x in (raw, normalised)])  # (B, 8)
-        for first in range(0, len(raw), BLOCK_ROWS)  # bounds the memory
-    ]
-    return pd.DataFrame(np.concatenate(scores), columns=list(SCORES))
+    shape = np.shape(changes)
+    require(
+        len(shape) == 2 and 0 not in shape, f"changes have shape {shape}; give at least one mutant and one property"
+    )
+    x = np.vstack([np.zeros((int(add_wild_type), shape[1])), changes])  # a copy, for it is normalised in place
+    scores = np.empty((len(x), len(SCORES)))
+    for half in (scores[:, : len(COMBINATIONS)], scores[:, len(COMBINATIONS) :]):
+        for first in range(0, len(x), BLOCK_ROWS):  # bounds the memory
+            half[first : first + BLOCK_ROWS] = _combine(x[first : first + BLOCK_ROWS])
+        _normalise(x)
+    return pd.DataFrame(scores, columns=list(SCORES))
 
 
 def _combine(x: Matrix) -> Matrix:
@@ -297,16 +307,15 @@ def score_table(
         One row per mutant: `mutant`, `sequence` if wanted; `score`, the published one; `damage`, the fraction of the
         protein's other mutants and wild type that score lower; `SCORES`; the changes of the properties.
     """
-    absent = int(mutants.changed.all())  # rows to add for the wild type
-    with_wild_type = np.vstack([np.zeros((absent, changes.shape[1])), changes])
-    scores = combine_scores(with_wild_type)
+    absent = bool(mutants.changed.all())
+    scores = combine_scores(changes, add_wild_type=absent)
     scores.insert(0, "score", scores[PUBLISHED_SCORE])
     scores.insert(1, "damage", (rankdata(scores["score"]) - 1) / max(1, len(scores) - 1))
     names = pd.DataFrame({"mutant": mutants.labels})
     if sequences:
         names["sequence"] = [mutants.sequence(row) for row in range(len(mutants))]
-    columns = pd.DataFrame(changes, columns=list(PROPERTIES_OF[properties]))
-    return pd.concat([names, scores.iloc[absent:].reset_index(drop=True), columns], axis=1)
+    columns = pd.DataFrame(changes, columns=list(PROPERTIES_OF[properties]), copy=False)
+    return pd.concat([names, scores[int(absent) :].reset_index(drop=True), columns], axis=1)
 
 
 def score_tables(
