@@ -349,7 +349,7 @@ def summary_text(means: pd.DataFrame, best: pd.DataFrame) -> str:
     """For each metric the map that is best on average, and the median over proteins of their own best maps."""
     rows = {}
     for metric, own in best.groupby("metric", sort=False)["value"]:
-        row = means.iloc[best_map(str(metric), means[metric].to_numpy())]  # type: ignore[call-overload]
+        row = means.iloc[best_map(str(metric), means[metric].to_numpy())]  # type: ignore[index]
         name = f"layer {row['layer']:.0f}, head {row['head']:.0f}"
         rows[metric] = (len(own), name, row[metric], own.median())
     columns = ["proteins", "best map on average", "its value", "median of best maps"]

@@ -267,23 +267,23 @@ class Evaluation:
                     result[group][predictor]["correlations"] = medians
             if self.structures is not None and group not in NMA_GROUPS:
                 without = {entry: self.without[entry] for entry in entries if entry in self.without}
-                numbers = {"entries": len(entries) - len(without), "without": without, "correlations": {}}
-                for predictor in PREDICTORS:
-                    numbers["correlations"][predictor] = {
+                correlations = {
+                    predictor: {
                         name: _medians((r.pearson_resolved, r.spearman_resolved) for r in found[group, predictor, name])
                         for name in OF_NETWORKS
                     }
-                result[group]["structures"] = numbers
+                    for predictor in PREDICTORS
+                }
+                resolved = {"entries": len(entries) - len(without), "without": without, "correlations": correlations}
+                result[group]["structures"] = resolved
         return result
 
     def per_protein(self, network: list[PropertyMetrics]) -> pd.DataFrame:
         """One row per entry and property; columns `loss_model`, `pearson_model`, ..., except those without numbers."""
         keys, columns = ["group", "entry", "property"], [(kind, name) for kind in NUMBERS for name in PREDICTORS]
         rows = pd.DataFrame(network + self.baselines)
-        wide = (
-            rows.set_index([*keys, "predictor"]).unstack("predictor").reindex(columns=columns).dropna(axis=1, how="all")
-        )
-        wide.columns = ["_".join(column) for column in wide]
+        wide = rows.pivot(index=keys, columns="predictor").reindex(columns=columns).dropna(axis="columns", how="all")
+        wide.columns = pd.Index([f"{kind}_{name}" for kind, name in columns if (kind, name) in wide])
         return wide.loc[pd.MultiIndex.from_frame(rows[keys].drop_duplicates())].reset_index()
 
 

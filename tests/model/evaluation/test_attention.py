@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -147,16 +146,12 @@ def test_one_line_in_a_hundred_frames_is_frequent() -> None:
     assert attention_metrics(maps, pair)["inter_auroc"][0] == 1
 
 
-def test_both_halves_of_the_paper_form_say_the_same() -> None:
+def test_invariances() -> None:
+    """Both halves of the paper's form are equal; maps are independent, in any order in memory."""
     random = np.random.default_rng(3)
-    pair, maps = random_pair(random, [16], "md"), random.random((18, 18, 3)).astype(np.float32)
+    pair, maps = random_pair(random, [20], "md"), random.random((22, 22, 6)).astype(np.float32)
     table = attention_metrics(maps, pair, "paper")
     np.testing.assert_array_equal(table, attention_metrics(maps.swapaxes(0, 1), pair.swapaxes(0, 1), "paper"))
-
-
-def test_channels_are_independent_and_order_in_memory_does_not_matter() -> None:
-    random = np.random.default_rng(4)
-    pair, maps = random_pair(random, [20], "md"), random.random((22, 22, 6)).astype(np.float32)
     table = attention_metrics(maps, pair)
     assert table.index.name == "map"
     other = np.moveaxis(np.ascontiguousarray(np.moveaxis(maps[..., ::-1], -1, 0)), 0, -1)
@@ -192,13 +187,3 @@ def test_broken_weights_are_named() -> None:
     maps = np.ones((9, 9, 2), np.float32)
     maps[8, 0, 1] = np.nan
     refused(lambda: attention_metrics(maps, np.ones((9, 9, 10))), "map 1", "weights")
-
-
-def test_maps_of_500_residues_take_seconds() -> None:
-    """24 of the 240 maps. A loop over pairs would take minutes."""
-    random = np.random.default_rng(6)
-    pair = random_pair(random, [500], "md")
-    maps = random.random((502, 502, 24), dtype=np.float32)
-    started = time.process_time()
-    attention_metrics(maps, pair)
-    assert time.process_time() - started < 6  # measured: 0.6 s

@@ -19,8 +19,7 @@ from torch.distributed.run import get_args_parser
 
 from data_prepare.dataset.loss_weights import read_loss_weights
 from data_prepare.dataset.store import FeatureStore, StoreWriter
-from data_prepare.dataset.table import read_table, write_table
-from data_prepare.dataset.token_space import to_token_space
+from data_prepare.dataset.table import read_table
 from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS, PAIR_CHANNELS, RESIDUE_COLUMNS, properties_of_group
 from data_prepare.structure.readers import read_structure
@@ -168,13 +167,13 @@ def test_batches_change_no_number(small_data, model: DanceModel) -> None:
 def test_batches_hold_proteins_of_similar_length(small_data) -> None:
     """All test entries, no more than allowed at a time, no more pairs than one protein of the full length."""
     with FeatureStore(small_data.store) as store:
-        held = group_sequences(read_table(small_data.table), store, "test")[MD]
+        entries = group_sequences(read_table(small_data.table), store, "test")[MD]
         for length, size, expected in ((1024, 16, [4]), (1024, 3, [3, 1]), (8, 16, [1, 1, 1, 1])):
-            batches = length_batches(store, held, length, size)
+            batches = length_batches(store, entries, length, size)
             assert [len(batch) for batch in batches] == expected
-            assert sorted(entry for batch in batches for entry in batch) == sorted(held)
-            lengths = [min(store.length(name), length) for batch in batches for name, _ in batch]
-            assert lengths == sorted(lengths)
+            flat = [entry for batch in batches for entry in batch]
+            assert sorted(flat) == sorted(entries)
+            assert flat == sorted(flat, key=lambda entry: min(store.length(entry[0]), length))
 
 
 def test_protein_without_a_valid_position_does_not_count(own_small_data, model: DanceModel) -> None:
@@ -224,34 +223,6 @@ def test_correlations_are_medians_over_proteins(small_data, model: DanceModel) -
     # a constant has no correlation; normal modes have none of these properties
     assert metrics[MD]["mean"]["correlations"]["corr"] == {"pearson": None, "spearman": None, "proteins": 0}
     assert "correlations" not in metrics[NMA]["model"]
-
-
-def test_features_that_follow_from_sequence_and_distance_are_predicted(tmp_path: Path, model: DanceModel) -> None:
-    """The second baseline has no error there, the first has; distances beyond those seen count as the longest seen."""
-    random = np.random.default_rng(0)
-    letters = list("ACDEFGHIKLMNPQRSTVWY")
-    value = {letter: random.random(50) for letter in letters}
-    rows = []
-    with StoreWriter(tmp_path / "s.h5") as store:
-        for group in GROUPS:
-            for name, n, label in (("a", 40, "train"), ("b", 30, "train"), ("c", 46, "test")):
-                sequence = "".join(letters) + "".join(random.choice(letters, n - 20))
-                distance = np.minimum(np.abs(np.subtract.outer(np.arange(n), np.arange(n))), 39) / 100
-                width, channels = (3, 3) if group == NMA else (47, 10)
-                residue = np.stack([value[letter][:width] for letter in sequence])
-                if group != NMA:
-                    residue[:, 2] = 1.0  # RMSF, which is divided by its maximum
-                pair = np.repeat(distance[..., None], channels, axis=-1)
-                store.add(f"{group}_{name}", *to_token_space(residue, pair, [n]))
-                rows.append((f"{group}_{name}", sequence, group, label))
-    write_table(tmp_path / "t.csv", pd.DataFrame(rows, columns=["name", "modify_seq", "source", "label"]))
-    weights = {group: dict.fromkeys(properties_of_group(group), 1.0) for group in GROUPS}
-    with FeatureStore(tmp_path / "s.h5") as store:
-        metrics = evaluate(model, read_table(tmp_path / "t.csv"), store, weights)
-    for group in GROUPS:
-        for name, loss in metrics[group]["sequence"]["properties"].items():
-            assert loss < 1e-6, (group, name)
-            assert name == "rmsf_nor" or metrics[group]["mean"]["properties"][name] > 0.02, (group, name)
 
 
 def test_groups_need_test_and_training_entries(small_data, model: DanceModel) -> None:
