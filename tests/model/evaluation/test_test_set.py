@@ -99,18 +99,18 @@ def plain_loss(predictions: list[dict], targets: list[Entry], group: str) -> dic
     """Mean over proteins of sqrt(MSE), one protein at a time."""
     losses = {}
     for name in properties_of_group(group):
-        single = []
+        errors = []
         for prediction, entry in zip(predictions, targets, strict=True):
-            target = (entry.pair if name in PAIR_CHANNELS else entry.residue).numpy().astype(np.float64)
-            valid = target[..., 0] != -1
-            error = (
-                prediction[name].reshape(target[..., columns_of(name, group)].shape)
-                - target[..., columns_of(name, group)]
-            )
-            if valid.any():
-                single.append(np.sqrt(np.mean(error[valid] ** 2)))
-        losses[name] = np.mean(single)
+            features = (entry.pair if name in PAIR_CHANNELS else entry.residue).numpy().astype(np.float64)
+            target, valid = features[..., columns_of(name, group)], features[..., 0] != -1
+            errors.append(np.sqrt(np.mean((prediction[name].reshape(target.shape) - target)[valid] ** 2)))
+        losses[name] = np.mean(errors)
     return losses
+
+
+def predict(model: DanceModel, entry: Entry) -> dict[str, np.ndarray]:
+    with torch.no_grad():
+        return {name: values[0].numpy() for name, values in model.eval()(entry.input_ids[None]).items()}
 
 
 @pytest.mark.parametrize("length", [1024, 9])
@@ -127,9 +127,7 @@ def test_losses_equal_plain_loops(small_data, model: DanceModel, length: int) ->
         predictions: dict[str, list[dict]] = {name: [] for name in PREDICTORS}
         for entry in targets:
             n = len(entry.input_ids)
-            with torch.no_grad():
-                outputs = model.eval()(entry.input_ids[None])
-            predictions["model"].append({name: outputs[name][0].numpy() for name in properties_of_group(group)})
+            predictions["model"].append(predict(model, entry))
             chain = (entry.input_ids == 0).cumsum(0).tolist()
             letter = np.stack([by_letter.get(token, residue_mean) for token in entry.input_ids.tolist()])
             pair = np.empty((n, n, len(pair_mean)))
@@ -141,10 +139,12 @@ def test_losses_equal_plain_loops(small_data, model: DanceModel, length: int) ->
                 ("mean", np.broadcast_to(residue_mean, letter.shape), np.broadcast_to(pair_mean, pair.shape)),
                 ("sequence", letter, pair),
             ):
-                single = {}
-                for name in properties_of_group(group):
-                    single[name] = (p if name in PAIR_CHANNELS else r)[..., columns_of(name, group)]
-                predictions[predictor].append(single)
+                predictions[predictor].append(
+                    {
+                        name: (p if name in PAIR_CHANNELS else r)[..., columns_of(name, group)]
+                        for name in properties_of_group(group)
+                    }
+                )
         for predictor in PREDICTORS:
             expected = plain_loss(predictions[predictor], targets, group)
             assert metrics[group][predictor]["properties"] == pytest.approx(expected, rel=1e-5), (group, predictor)
@@ -200,31 +200,6 @@ def test_protein_without_a_valid_position_does_not_count(own_small_data, model: 
     assert metrics_text(metrics).count(" - ") > 0
 
 
-def test_correlations_are_medians_over_proteins(small_data, model: DanceModel) -> None:
-    metrics = run(small_data, model)
-    found = {name: [] for name in ("rmsf_nor", "sasa_mean", "corr")}
-    for entry in entries(small_data, MD, "test"):
-        with torch.no_grad():
-            outputs = model.eval()(entry.input_ids[None])
-        valid = entry.residue[:, 0] != -1
-        for name, column in (("rmsf_nor", 2), ("sasa_mean", 0)):
-            a, b = outputs[name][0][valid].numpy(), entry.residue[valid, column].numpy()
-            found[name].append((pearsonr(a, b)[0], spearmanr(a, b)[0]))
-        n = len(entry.input_ids)
-        places = [(i, j) for i in range(n) for j in range(n) if i != j and entry.pair[i, j, 0] != -1]
-        a, b = (
-            np.array([matrix[i, j].item() for i, j in places]) for matrix in (outputs["corr"][0], entry.pair[..., 9])
-        )
-        found["corr"].append((pearsonr(a, b)[0], spearmanr(a, b)[0]))
-    for name, values in found.items():
-        pearson, spearman = np.median(values, axis=0)
-        expected = {"pearson": pearson, "spearman": spearman, "proteins": 4}
-        assert metrics[MD]["model"]["correlations"][name] == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    # a constant has no correlation; normal modes have none of these properties
-    assert metrics[MD]["mean"]["correlations"]["corr"] == {"pearson": None, "spearman": None, "proteins": 0}
-    assert "correlations" not in metrics[NMA]["model"]
-
-
 def test_groups_need_test_and_training_entries(small_data, model: DanceModel) -> None:
     table, weights = read_table(small_data.table), read_loss_weights(small_data.weights)
     store = FeatureStore(small_data.store)
@@ -276,52 +251,60 @@ def structures(small_data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("length", [1024, 9])
-def test_networks_are_compared_where_the_structure_is(
-    small_data, model: DanceModel, structures: Path, length: int
-) -> None:
-    """Medians by loops over proteins and positions; all predictors over the same positions."""
+def test_correlations_are_medians_over_proteins(small_data, model: DanceModel, structures: Path, length: int) -> None:
+    """By loops over proteins and positions: over all valid ones, and over those that the structure has."""
     metrics = run(small_data, model, structures=structures, length=length)
     assert "structures" not in metrics[NMA]
+    assert "correlations" not in metrics[NMA]["model"]
     plain = run(small_data, model, length=length)
     for group, with_structure in ((MD, ("ATLAS_test_0", "mdCATH_test_0")), (IDR, ("IDRome_test_0",))):
-        found = metrics[group].pop("structures")
+        beside = metrics[group].pop("structures")
         assert metrics[group] == plain[group]
-        assert found["entries"] == len(with_structure)
-        assert sorted(found["without"]) == (["GPCRmd_test_0", "PED_test_0"] if group == MD else [])
-        expected = defaultdict(list)
+        assert beside["entries"] == len(with_structure)
+        assert sorted(beside["without"]) == (["GPCRmd_test_0", "PED_test_0"] if group == MD else [])
+        expected: dict[tuple, list] = defaultdict(list)
+
+        def compare(where: str, predictor: str, name: str, predicted: list, target: list, expected=expected) -> None:
+            expected[where, predictor, name].append((pearsonr(predicted, target)[0], spearmanr(predicted, target)[0]))
+
         for entry in entries(small_data, group, "test", length):
-            if entry.name not in with_structure:
-                continue
-            positions = read_structure(structures / f"{entry.name}.pdb")[1]
-            n = len(entry.input_ids)
-            here = [k for k in range(1, len(positions) + 2) if (entry.name, k) != ("mdCATH_test_0", 2)]
-            place = {token: row for row, token in enumerate(here)}  # token -> row of the structure
-            kept = [t for t in range(n) if t in place and entry.residue[t, 0] != -1]
-            pairs = [(i, j) for i in place for j in place if max(i, j) < n and i != j and entry.pair[i, j, 0] != -1]
-            with torch.no_grad():
-                outputs = model.eval()(entry.input_ids[None])
-            target = [entry.residue[t, 2].item() for t in kept], [entry.pair[i, j, 9].item() for i, j in pairs]
-            predicted = {
-                "model": (
-                    [outputs["rmsf_nor"][0, t].item() for t in kept],
-                    [outputs["corr"][0, i, j].item() for i, j in pairs],
+            outputs, n = predict(model, entry), len(entry.input_ids)
+            residue, pair = entry.residue.numpy(), entry.pair.numpy()
+            valid = [i for i in range(n) if residue[i, 0] != -1]
+            pairs = [(i, j) for i in range(n) for j in range(n) if i != j and pair[i, j, 0] != -1]
+            for name, column in (("rmsf_nor", 2), ("sasa_mean", 0)):
+                compare(
+                    "everywhere", "model", name, [outputs[name][i] for i in valid], [residue[i, column] for i in valid]
                 )
-            }
-            for network, profile in network_profiles(positions).items():
-                predicted[network] = (
-                    [profile.fluctuation[place[t]] for t in kept],
-                    [profile.comovement[place[i], place[j]] for i, j in pairs],
-                )
-            for predictor, values in predicted.items():
-                for name, first, second in zip(("rmsf_nor", "corr"), values, target, strict=True):
-                    first, second = np.array(first), np.array(second)
-                    expected[predictor, name].append((pearsonr(first, second)[0], spearmanr(first, second)[0]))
-        for (predictor, name), values in expected.items():
+            compare("everywhere", "model", "corr", [outputs["corr"][p] for p in pairs], [pair[p][9] for p in pairs])
+            if entry.name in with_structure:
+                positions = read_structure(structures / f"{entry.name}.pdb")[1]
+                there = [k for k in range(1, len(positions) + 2) if (entry.name, k) != ("mdCATH_test_0", 2)]
+                row = {token: number for number, token in enumerate(there)}  # token -> row of the structure
+                valid = [i for i in valid if i in row]
+                pairs = [(i, j) for i, j in pairs if i in row and j in row]
+                by_network = {
+                    network: (
+                        [profile.fluctuation[row[i]] for i in valid],
+                        [profile.comovement[row[i], row[j]] for i, j in pairs],
+                    )
+                    for network, profile in network_profiles(positions).items()
+                }
+                of_model = [outputs["rmsf_nor"][i] for i in valid], [outputs["corr"][p] for p in pairs]
+                for predictor, (fluctuations, comovements) in (by_network | {"model": of_model}).items():
+                    compare("resolved", predictor, "rmsf_nor", fluctuations, [residue[i, 2] for i in valid])
+                    compare("resolved", predictor, "corr", comovements, [pair[p][9] for p in pairs])
+        assert len(expected) == 9
+        for (where, predictor, name), values in expected.items():
+            found = (beside if where == "resolved" else metrics[group][predictor])["correlations"]
+            numbers = found[predictor][name] if where == "resolved" else found[name]
             pearson, spearman = np.median(values, axis=0)
-            medians = {"pearson": pearson, "spearman": spearman, "proteins": len(with_structure)}
-            assert found["correlations"][predictor][name] == pytest.approx(medians, rel=1e-4, abs=1e-5)
+            medians = {"pearson": pearson, "spearman": spearman, "proteins": len(values)}
+            assert numbers == pytest.approx(medians, rel=1e-4, abs=1e-5), (where, predictor, name)
+        constant = {"pearson": None, "spearman": None, "proteins": 0}
+        assert metrics[group]["mean"]["correlations"]["corr"] == constant
         if group == MD:
-            assert "PED_test_0.pdb: the residues of chain A differ from modify_seq" in found["without"]["PED_test_0"]
+            assert "PED_test_0.pdb: the residues of chain A differ from modify_seq" in beside["without"]["PED_test_0"]
 
 
 # the command
