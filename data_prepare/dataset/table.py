@@ -21,9 +21,9 @@ LABELS: Final = ("train", "test")
 
 
 def _with_groups(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of a training table; a group is None if neither it nor the source is known."""
+    """The columns of a training table; a group is empty if neither it nor the source is known."""
     given = table["group"] if "group" in table else [""] * len(table)
-    groups = [group_of(source, group) for source, group in zip(table["source"], given, strict=True)]
+    groups = [group_of(source, group) or "" for source, group in zip(table["source"], given, strict=True)]
     return table.assign(group=groups)[list(COLUMNS)]
 
 
@@ -44,7 +44,7 @@ def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
         ((label == "") & labelled, "no label; split the entries with `seqdance prepare --clusters FILE`"),
         (~label.isin((*LABELS, "")), "label is neither train nor test"),
         (
-            table["group"].isna(),
+            table["group"] == "",
             f"unknown source or group; sources are {', '.join(GROUP_OF_SOURCE)}, groups {', '.join(GROUPS)}",
         ),
     ):

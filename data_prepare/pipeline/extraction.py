@@ -188,8 +188,8 @@ def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iter
         }
         for future, reason in as_completed(futures, with_results=True, raise_errors=False):
             if future.status != "finished":
-                error = future.exception()
+                exception = future.exception()
                 killed = "workers were killed on this entry (out of memory?); run again with fewer workers"
-                reason = killed if isinstance(error, KilledWorker) else _reason(error)
+                reason = killed if isinstance(exception, KilledWorker) else _reason(exception)
             yield futures[future], reason
             future.release()

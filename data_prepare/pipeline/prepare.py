@@ -80,7 +80,7 @@ def prepare(
             for task in tqdm(made, desc="store", unit="entry"):
                 writer.copy_from(task.result)
     if not result.is_finished():
-        result.write(table if table["label"].all() else split.label(table, workers))
+        result.write(table if (table["label"] != "").all() else split.label(table, workers))
     return failures
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -137,7 +138,8 @@ LOG = "LOG_OF_THE_TASKS"
 
 
 def note(task):
-    """In the place of `make_entry`: write down the name."""
+    """In the place of `make_entry`: write down the name, and take as long as others need to arrive."""
+    time.sleep(0.1)
     with open(os.environ[LOG], "a") as file:
         file.write(task.entry.name)
 
@@ -148,7 +150,7 @@ def test_the_largest_entries_come_first(tmp_path, monkeypatch, dask):
     from distributed import LocalCluster
 
     tasks = []
-    for name, size in zip("abcdef", (5, 30, 20, 30, 1, 10), strict=True):
+    for name, size in {"a": 5, "d": 30, "c": 20, "b": 30, "e": 1, "f": 10}.items():
         (tmp_path / f"{name}.pdb").write_text("x" * size)
         entry = FileEntry(name=name, source="Proteinflow", path=tmp_path / f"{name}.pdb")
         tasks.append(Task(entry, Selection(), FEATURES, "float32", tmp_path))
