@@ -53,7 +53,8 @@ def find_weights(path_or_hub_id: str | os.PathLike[str], names: Sequence[str]) -
     else:
         local = path.parent != Path(".") and path.parent.is_dir()  # runs/best: not the id of a repository
         hub_id = None if local else HUB_ID.fullmatch(text)
-        require(hub_id, f"{text}: no such file or folder, and not a Hub id of the form owner/name")
+        if hub_id is None:
+            raise InputError(f"{text}: no such file or folder, and not a Hub id of the form owner/name")
         weights = _download(hub_id[1], [hub_id[2]] if hub_id[2] else names)
     config = weights.parent / CONFIG_NAME
     return weights, config if config.is_file() else None

@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -214,7 +214,7 @@ def _prepare_worker(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _identity(batch: Batch) -> Batch:
+def _identity(batch: Any) -> Any:
     return batch
 
 

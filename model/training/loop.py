@@ -65,6 +65,8 @@ class Trainer(ABC, Generic[C]):
         Hashes of what the sequence of updates follows from; those of a checkpoint must be the same.
     """
 
+    model: Any  # the network
+    network: nn.Module  # it, or its distributed form
     progress: tuple[str, ...] = ("update",)  # attributes that a checkpoint keeps
     keep_every: int | None = None  # checkpoints of these updates stay
 
@@ -228,7 +230,7 @@ def parse_training(
     if read is not None and chosen.config is not None:
         both = f"--preset {chosen.preset}: --config {chosen.config} names the preset; remove one of them"
         require(chosen.preset is None, both)
-        start = replace(read(chosen.config), config=chosen.config)
+        start = replace(read(chosen.config), **{"config": chosen.config})
     return parse_options(type(start), args, default=start)
 
 
