@@ -90,9 +90,10 @@ def md_entry(
     residue = residue.astype(np.float64)
     angles = residue[:, ANGLE_COLUMNS]
     residue[:, ANGLE_COLUMNS] = np.where(np.isnan(angles), 0.0, angles)
-    pair = pair.astype(np.float64)
-    pair[..., : len(INTERACTIONS)] = np.cbrt(pair[..., : len(INTERACTIONS)])
-    return to_token_space(residue, pair, chain_lengths, resolved)
+    residue_tokens, pair_tokens = to_token_space(residue, pair, chain_lengths, resolved)
+    for channel in range(len(INTERACTIONS)):  # one at a time to save memory; the cube root of MISSING is MISSING
+        pair_tokens[..., channel] = np.cbrt(pair_tokens[..., channel], dtype=np.float64)
+    return residue_tokens, pair_tokens
 
 
 def nma_entry(
