@@ -20,21 +20,11 @@ from data_prepare.nmr.assignments import (
 )
 
 
-@pytest.mark.parametrize(
-    ("codes", "masked"),
-    [
-        ("..AA.p.A..", "ttAA.p.Att"),
-        ("p.pA", "tttA"),
-        ("A", "A"),
-        ("", ""),
-        (".p.", "ttt"),
-        ("t.A.x", "t.A.x"),
-        ("P.A.P", "P.A.P"),
-    ],
-)
-def test_mask_termini(codes, masked):
-    assert mask_termini(codes) == masked
-    assert mask_termini(masked) == masked
+def test_mask_termini():
+    for codes, masked in (("..AA.p.A..", "ttAA.p.Att"), ("p.pA", "tttA"), ("A", "A"), ("", ""), (".p.", "ttt")):
+        assert mask_termini(codes) == masked
+    for masked in ("ttAA.p.Att", "ttt", "t.A.x", "P.A.P"):
+        assert mask_termini(masked) == masked
 
 
 @pytest.mark.parametrize(
@@ -55,23 +45,15 @@ def test_targets(form, codes, options, expected):
     target = targets(codes, "GGPGGGGGG", form, **options)
     assert target.dtype == np.int8
     assert target.tolist() == expected
-
-
-def test_prolines_are_never_evaluated_whatever_their_code():
-    assert targets("A.^pA", "PPPGG", "relaxdb").tolist() == [-1, -1, -1, 0, 0]
+    assert set(targets(codes, "P" * 9, form, **options)) == {-1}
 
 
 @pytest.mark.parametrize(
     ("codes", "options", "named"),
-    [
-        ("AA", {}, "3"),
-        ("AXA", {}, "X"),
-        ("AAA", {"missing_only": True, "rex_only": True}, "rex-only"),
-        ("AAA", {"missing_only": True, "unsuppressed": True}, "unsuppressed"),
-    ],
+    [("AA", [], "3"), ("AXA", [], "X"), ("AAA", ["rex_only"], "rex-only"), ("AAA", ["unsuppressed"], "missing-only")],
 )
 def test_targets_refuse(codes, options, named):
-    refused(lambda: targets(codes, "GGG", "relaxdb", **options), named)
+    refused(lambda: targets(codes, "GGG", "relaxdb", missing_only=True, **dict.fromkeys(options, True)), named)
 
 
 @given(st.lists(st.tuples(st.sampled_from("GAP"), st.booleans()), max_size=15))

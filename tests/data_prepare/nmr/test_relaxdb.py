@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from refusals import refused
 
-from data_prepare.nmr.assignments import targets
+from data_prepare.nmr.assignments import table_targets
 from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entries
 
 RELAXDB = "golden/relaxdb/RelaxDB_133x_22jan2025.json"
@@ -19,35 +19,31 @@ CPMG = "golden/relaxdb/RelaxDB_CPMG_22jan2025.json"
 PROTEIN = {"entry_ID": 15451, "sequence": "GGP", "label": "A^p"}
 
 
-def _targets(table, form, **options):
-    rows = zip(table["entry_ID"], table["label"], table["sequence"], strict=True)
-    return {name: targets(codes, sequence, form, **options) for name, codes, sequence in rows}
+@pytest.mark.parametrize(
+    ("file", "source", "option", "expected"),
+    [
+        (RELAXDB, "relaxdb", None, (133, 13332, 1657)),
+        (RELAXDB, "relaxdb", "missing_only", (133, 13332, 555)),
+        (RELAXDB, "relaxdb", "rex_only", (133, 12777, 1102)),
+        (CPMG, "cpmg", None, (10, 1685, 453)),
+        (CPMG, "cpmg", "unsuppressed", (10, 1685, 524)),
+        (CPMG, "cpmg", "missing_only", (10, 1685, 88)),
+        (CPMG, "cpmg", "rex_only", (10, 1597, 365)),
+    ],
+)
+def test_published_counts(shared, file, source, option, expected):
+    """Entries, evaluated residues, positives."""
+    table = read_relaxdb(shared / file, source)
+    target = np.concatenate(table_targets(table, **({option: True} if option else {})))
+    assert (len(table), int((target >= 0).sum()), int((target == 1).sum())) == expected
 
 
-def _counts(table, form, **options):
-    joined = np.concatenate(list(_targets(table, form, **options).values()))
-    return int((joined >= 0).sum()), int((joined == 1).sum())
-
-
-def test_relaxdb_as_published(shared):
+def test_published_codes(shared):
     table = read_relaxdb(shared / RELAXDB)
     letters = {"A": 9645, "v": 2030, "x": 1603, "^": 942, ".": 749, "p": 734, "t": 392, "b": 160}
-    assert len(table) == 133
     assert Counter("".join(table["label"])) == letters
-    assert _counts(table, "relaxdb") == (13332, 1657)
-    assert _counts(table, "relaxdb", missing_only=True) == (13332, 555)
-    assert _counts(table, "relaxdb", rex_only=True) == (12777, 1102)
-    few = {name for name, target in _targets(table, "relaxdb").items() if (target == 1).sum() < 2}
-    assert few == {"5839", "6470", "ORC2WH", "PLEXINB1"}
-
-
-def test_cpmg_as_published(shared):
-    table = read_relaxdb(shared / CPMG, "cpmg")
-    assert len(table) == 10
-    assert _counts(table, "cpmg") == (1685, 453)
-    assert _counts(table, "cpmg", unsuppressed=True) == (1685, 524)
-    assert _counts(table, "cpmg", missing_only=True) == (1685, 88)
-    assert _counts(table, "cpmg", rex_only=True) == (1597, 365)
+    few = table["entry_ID"][[(target == 1).sum() < 2 for target in table_targets(table)]]
+    assert set(few) == {"5839", "6470", "ORC2WH", "PLEXINB1"}
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,6 @@ def pairs(name: str, sequence: str) -> torch.Tensor:
     return torch.arange(n * n).float().reshape(n, n, 1)
 
 
-# tables
-
-
 def test_table_gives_targets_and_leaves_out_proteins_without_any(tmp_path, caplog) -> None:
     rows = [("a", "ACDPG", "A.A.A", "refdb", "c1"), ("b", "GG", "..", "refdb", ""), ("c", "GAG", "A^A", "relaxdb", "")]
     path = tmp_path / "labels.csv"
@@ -62,9 +59,6 @@ def test_table_gives_targets_and_leaves_out_proteins_without_any(tmp_path, caplo
         annotated_proteins(table[1:2], "here")
     assert annotated_proteins(table, "here", missing_only=True)[1].target.tolist() == [0, 0, 0]
     assert annotated_proteins(table, "here", rex_only=True)[0].target.tolist() == [0, -1, 0, -1, 0]
-
-
-# epochs
 
 
 def test_epoch_holds_one_random_member_of_each_cluster() -> None:
@@ -123,9 +117,6 @@ def test_processes_share_the_windows_of_an_update(processes: int, parts: int) ->
         assert sorted(counted) == sorted((p.name, start) for p, start in data.windows(update))
         targets = [data.load(part, numbered).target for own in shares for part in own]
         assert sum(int((target >= 0).sum()) for target in targets) == data.evaluated(update)
-
-
-# batches
 
 
 def test_batch_is_padded() -> None:

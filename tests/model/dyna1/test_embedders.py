@@ -15,7 +15,7 @@ from model.config import ModelConfig
 from model.dyna1.embeddings.embedders import Af2Pairs, make_embedder
 from model.dyna1.embeddings.esm3 import Esm3
 from model.dyna1.embeddings.language_models import Dance, Esm2, OneHot
-from model.dyna1.embeddings.source import Embedder, residue_tokens
+from model.dyna1.embeddings.source import Embedder
 from model.network.dance import DanceModel
 from model.network.tokenizer import VOCABULARY, tokenize
 
@@ -41,13 +41,6 @@ def test_one_hot():
         assert [VOCABULARY[place] for place in rows.argmax(1)] == list(sequence)
     assert torch.equal(found[2].sum(1), torch.tensor([1.0, 1, 0, 1, 1, 0, 0, 0, 0, 0]))  # <mask>, X, B, U, Z, O
     assert torch.equal(OneHot().read("any", "ACDEF"), found[1])
-
-
-def test_residue_tokens_are_those_between_cls_and_eos():
-    ids, mask = residue_tokens(["ACDEF", "MK"])
-    assert torch.equal(ids[0], tokenize(["ACDEF"])["input_ids"][0, 1:-1])
-    assert torch.equal(ids[1], torch.tensor([20, 15, 1, 1, 1]))
-    assert torch.equal(mask.sum(1), torch.tensor([5, 2]))
 
 
 @pytest.mark.parametrize(("sequence", "named"), [("MK<eos><cls>LV", "sequence 2 of 2"), ("MK1", "'1'"), ("", "2")])

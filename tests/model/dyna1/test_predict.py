@@ -16,7 +16,7 @@ from torch import nn
 from data_prepare.structure.readers import read_topology
 from model.dyna1.classifier import Classifier, Dyna1Config, p_exchange
 from model.dyna1.embeddings.cache import write_cache
-from model.dyna1.embeddings.chains import chain_inputs, read_structure_chain
+from model.dyna1.embeddings.chains import read_structure_chain
 from model.dyna1.embeddings.embedders import Af2Pairs
 from model.dyna1.embeddings.language_models import OneHot
 from model.dyna1.embeddings.source import ChainInput, Embedder
@@ -316,13 +316,6 @@ def test_chain_in_pieces(write_pdb):
         assert chain.sequence == "AGW"
         assert chain.structure_residues == ("A:ALA:1", "A:GLY:2", "A:TRP:200")
         np.testing.assert_allclose(chain.backbone, [[[0, 30 * n, p] for p in range(3)] for n in (1, 2, 200)])
-
-
-def test_structures_alone_hide_the_sequence(gapped):
-    (chain,) = chain_inputs(pdb=gapped, chain="A")
-    assert chain.visible_sequence == "<mask>" * 76
-    assert chain.seen[1] == "structure"
-    assert chain.sequence_alone().visible_sequence == UBIQUITIN
 
 
 def test_numbers_that_are_not_finite_are_refused(weights, tmp_path, capsys):
