@@ -19,21 +19,16 @@ Result = TypeVar("Result")
 
 
 def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], streams: int) -> Iterator[Result]:
-    """`map(function, items)`, several calls at a time.
+    """`map(function, items)`, several calls at a time, results in order; an error is raised in its place.
 
     Parameters
     ----------
     function
-        Runs in threads; what PyTorch keeps for each thread, such as inference mode, it sets itself.
+        Runs in threads and sets itself what PyTorch keeps for each thread, such as inference mode.
     items
         Drawn in the thread of the caller, at most `2 * streams` ahead of the results.
     streams
-        Calls at a time. Each uses PyTorch's threads / `streams`, at least 1; with one, it runs in the caller's thread.
-
-    Yields
-    ------
-    Result
-        In the order of the items. An error of a call is raised in its place; later calls are not begun then.
+        Calls at a time. Each uses PyTorch's threads / `streams`, at least 1; one runs in the caller's thread.
     """
     if streams < 2:
         yield from map(function, items)

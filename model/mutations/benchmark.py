@@ -5,8 +5,10 @@ All scores grow with the expected damage, so that a good one correlates positive
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -15,10 +17,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.errors import named, require
+from data_prepare.files import whole_file, write_text
 from data_prepare.resume import Results, digest
 from model.evaluation.metrics import bootstrap_interval, bootstrap_spearman, spearman
 from model.mutations.likelihood import log_likelihood_ratios
-from model.mutations.measured import MeasuredProtein
+from model.mutations.measured import LeftOut, MeasuredProtein
 from model.mutations.score import PUBLISHED_SCORE, score_mutations
 from model.mutations.substitution import parse_mutation
 from model.network.dance import DanceModel
@@ -106,23 +109,9 @@ def score_measured(
     results: Results,
     batch_size: int | None = None,
 ) -> list[Scores]:
-    """Scores of all proteins by one network, named `NAME.SCORE`; finished proteins are read from `results`.
+    """Scores of all proteins by one network, named `NAME.SCORE`; `results` keeps those of each protein.
 
-    Parameters
-    ----------
-    name, model
-        The network.
-    scores_of
-        `dance_scores` or `esm2_scores`.
-    proteins, batch_size
-        What `scores_of` takes.
-    results
-        Keeps the scores of each protein.
-
-    Raises
-    ------
-    InputError
-        A score is not finite, or a protein cannot be predicted.
+    `scores_of` is `dance_scores` or `esm2_scores`. InputError if a score is not finite or a protein does not fit.
     """
     network = weights_digest(model, model.config.heads)
     found = []
@@ -227,6 +216,22 @@ def _estimate(value: float, interval: Sequence[float]) -> dict[str, float | None
     """Value and ends of its interval; None instead of NaN."""
     numbers = zip(("value", "low", "high"), (value, *interval), strict=True)
     return {name: round(float(number), 6) if math.isfinite(number) else None for name, number in numbers}
+
+
+def write_results(
+    folder: Path,
+    table: pd.DataFrame,
+    per_protein: pd.DataFrame,
+    left_out: Sequence[LeftOut],
+    summary: Mapping[str, Any],
+) -> None:
+    """Write mutations.csv, proteins.csv, left_out.csv and summary.json."""
+    unused = pd.DataFrame(left_out, columns=list(LeftOut._fields))
+    tables = {"mutations": (table, "%.7g"), "proteins": (per_protein, "%.6f"), "left_out": (unused, None)}
+    for name, (rows, float_format) in tables.items():
+        with whole_file(folder / f"{name}.csv") as temporary:
+            rows.to_csv(temporary, index=False, float_format=float_format)
+    write_text(folder / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

@@ -85,26 +85,15 @@ def log_likelihood_ratios(
 ) -> NDArray[np.float64]:
     """Log-likelihood of mutants over that of the wild type: sum over substitutions of log p(new) - log p(old).
 
-    Both are read from passes of the wild type, `log_probabilities`. Higher = more likely.
+    Both are read from passes of the wild type, `log_probabilities`, whose other parameters these are. Higher = more
+    likely; (mutants,) float64.
 
     Parameters
     ----------
-    model, masked, batch_size
-        As in `log_probabilities`.
     wild_type
         One chain.
     mutants
-        Labels such as `A12G` or `A12G:K5R`, positions from 1.
-
-    Returns
-    -------
-    ndarray
-        (mutants,) float64.
-
-    Raises
-    ------
-    InputError
-        A mutation does not fit the wild type.
+        Labels such as `A12G` or `A12G:K5R`, positions from 1; InputError if one does not fit the wild type.
     """
     protein = WildType(wild_type)
     changes = [protein.read(mutant) for mutant in mutants]  # position -> new residue: <cls> is token 0

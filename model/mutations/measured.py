@@ -38,31 +38,26 @@ DDG_COLUMNS: Final = ("ddG", "ddG_experimental")  # of the form "ddg", one of th
 # of measurement -> loss: ddG_ML is positive for a more stable mutant, DMS_score for a fitter, ddG for a less stable one
 SIGN: Final = {"megascale": -1.0, "proteingym": -1.0, "ddg": 1.0}
 
+# index of the row from 0, mutant as the file names it, its label with positions in the wild type, sequence, loss
+Row = tuple[int, str, str, str | None, float]
+
 NO_VALUE: Final = ("", "-", "nan", "NaN", "NA")
 ROWS_PER_PIECE: Final = 100_000  # of a table read at once
 
 
 @dataclass(frozen=True)
 class MeasuredProtein:
-    """Measured mutants of one protein.
-
-    Attributes
-    ----------
-    name
-        Of the protein; differs between the proteins of a data set.
-    wild_type
-        Sequence of one chain.
-    mutants
-        Labels such as `A12G` or `A12G:K5R`, positions from 1 in `wild_type`; no sequence twice, no wild type.
-    loss
-        (mutants,) float64, in the units of the measurement; positive = less stable or less fit than the wild type
-        (of DMS scores only the order has a meaning).
-    """
+    """Measured mutants of one protein."""
 
     name: str
+    """Differs between the proteins of a data set."""
     wild_type: str
+    """Sequence of one chain."""
     mutants: list[str]
+    """Labels such as `A12G` or `A12G:K5R`, positions from 1 in `wild_type`; no sequence twice, no wild type."""
     loss: NDArray[np.float64]
+    """(mutants,), in the units of the measurement; positive = less stable or less fit than the wild type (of DMS scores
+    only the order has a meaning)."""
 
 
 class LeftOut(NamedTuple):
@@ -73,16 +68,6 @@ class LeftOut(NamedTuple):
     protein: str
     mutant: str  # as the file names it
     reason: str
-
-
-class _Row(NamedTuple):
-    """A measured mutant as a file gives it."""
-
-    index: int  # of the row, from 0
-    named: str  # mutant as the file names it
-    mutant: str  # label with positions in the wild type
-    sequence: str | None
-    loss: float
 
 
 def read_measured(
@@ -160,16 +145,15 @@ def _read_megascale(path: Path, left_out: list[LeftOut]) -> Iterator[MeasuredPro
         substituted = ~piece["mut_type"].str.contains(r"(?:^|:)(?:ins|del)", regex=True)
         kept.append(piece[piece["loss"].notna() & substituted & ~is_wild_type])
     for key, table in pd.concat(kept).groupby("WT_name", sort=False):
-        name = str(key)
-        rows = map(_Row._make, table[["mut_type", "mut_type", "aa_seq", "loss"]].itertuples(name=None))
-        yield from _average(path, name, wild_types.get(name), rows, left_out)
+        rows = table[["mut_type", "mut_type", "aa_seq", "loss"]].itertuples(name=None)
+        yield from _average(path, str(key), wild_types.get(str(key)), rows, left_out)
 
 
 def _read_proteingym(path: Path, left_out: list[LeftOut]) -> Iterator[MeasuredProtein]:
     name = path.name.removesuffix(".gz").removesuffix(".csv")
     columns = ["mutant", "mutant", "mutated_sequence", "loss"]
     pieces = (piece[columns].itertuples(name=None) for piece in _pieces(path, "proteingym", "DMS_score"))
-    yield from _average(path, name, None, map(_Row._make, chain.from_iterable(pieces)), left_out, strict=True)
+    yield from _average(path, name, None, chain.from_iterable(pieces), left_out, strict=True)
 
 
 def _read_ddg(
@@ -185,16 +169,16 @@ def _read_ddg(
         name = f"{pdb_id}_{chain_id}"
         sequence, positions, problem = "", {}, ""
         try:
-            sequence, positions = _chain_positions(files, str(pdb_id), str(chain_id), Path(structures))
+            sequence, positions = _chain_positions(Path(structures), files, str(pdb_id), str(chain_id))
         except InputError as error:
             problem = str(error)
-        rows = []
+        rows: list[Row] = []
         for index, old, number, new, loss in own[["pre", "pos", "post", "loss"]].itertuples(name=None):
             named = f"{old}{number}{new}"
             position = positions.get(number.strip().upper(), 0)
             there = sequence[position - 1] if position else "absent"
             if there == old:
-                rows.append(_Row(index, named, f"{old}{position}{new}", None, loss))
+                rows.append((index, named, f"{old}{position}{new}", None, loss))
             else:
                 reason = problem or f"residue {number} of chain {chain_id} of the structure is {there}, not {old}"
                 left_out.append(LeftOut(str(path), index + 2, name, named, reason))
@@ -202,12 +186,7 @@ def _read_ddg(
 
 
 def _average(
-    path: Path,
-    name: str,
-    wild_type: str | None,
-    rows: Iterable[_Row],
-    left_out: list[LeftOut],
-    strict: bool = False,
+    path: Path, name: str, wild_type: str | None, rows: Iterable[Row], left_out: list[LeftOut], strict: bool = False
 ) -> Iterator[MeasuredProtein]:
     """The protein of some rows, mutants of one sequence averaged; nothing if no row can be used.
 
@@ -252,7 +231,7 @@ def _structure_files(folder: Path) -> dict[str, Path]:
     return {path.name.lower().removesuffix(".gz").rsplit(".", 1)[0]: path for path in files}
 
 
-def _chain_positions(files: dict[str, Path], pdb_id: str, chain_id: str, folder: Path) -> tuple[str, dict[str, int]]:
+def _chain_positions(folder: Path, files: dict[str, Path], pdb_id: str, chain_id: str) -> tuple[str, dict[str, int]]:
     """Sequence of a chain, and residue number with insertion code -> position in it, from 1.
 
     Unresolved residues that the file declares are part of the sequence. Segments with the same chain id are joined. A
@@ -260,8 +239,7 @@ def _chain_positions(files: dict[str, Path], pdb_id: str, chain_id: str, folder:
     """
     from data_prepare.structure.readers import read_topology
 
-    names = (f"{pdb_id}_{chain_id}".lower(), pdb_id.lower())
-    path = next((files[name] for name in names if name in files), None)
+    path = files.get(f"{pdb_id}_{chain_id}".lower()) or files.get(pdb_id.lower())
     if path is None:
         raise InputError(f"{folder} has no structure {pdb_id}_{chain_id} or {pdb_id}")
     topology = read_topology(path).protein.select_chains([chain_id])

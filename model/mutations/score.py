@@ -157,15 +157,10 @@ def automatic_batch_size(config: ModelConfig, tokens: int, device: str, properti
 
 
 def _mutant_bytes(config: ModelConfig, tokens: int, properties: PropertySet) -> int:
-    """Approximate memory of a mutant in a batch.
-
-    Per token the widest tensors of two layers; per pair the attention of one layer, three times, and four copies of the
-    13 pair outputs.
-    """
-    numbers = tokens * (3 * config.feed_forward + 10 * config.hidden)
-    if properties == "all":
-        numbers += tokens**2 * (3 * config.heads + 4 * 13)
-    return 4 * numbers
+    """Approximate memory of a mutant in a batch."""
+    per_token = 3 * config.feed_forward + 10 * config.hidden  # the widest tensors of two layers
+    per_pair = 3 * config.heads + 4 * 13 if properties == "all" else 0  # attention of one layer, copies of the outputs
+    return 4 * (tokens * per_token + tokens**2 * per_pair)
 
 
 def streams_of(config: ModelConfig, batches: Sequence[Rows], tokens: int, device: str, properties: PropertySet) -> int:
@@ -221,20 +216,10 @@ def _changes(predicted: dict[str, Tensor], reference: Reference) -> Matrix:
 
 
 def quantile_normalise(changes: npt.ArrayLike) -> Matrix:
-    """Give every property the same distribution over the mutants.
+    """Give every property the same distribution over the mutants: (mutants, properties) -> the same, float64.
 
     The n-th smallest value of each column becomes the mean over columns of their n-th smallest values; equal values
     keep the order of the rows.
-
-    Parameters
-    ----------
-    changes
-        (mutants, properties).
-
-    Returns
-    -------
-    ndarray
-        (mutants, properties) float64.
     """
     values = np.array(changes, dtype=np.float64)
     _normalise(values)
@@ -292,20 +277,10 @@ def _combine(x: Matrix) -> Matrix:
 def score_table(
     mutants: Mutants, changes: Matrix, properties: PropertySet = "all", sequences: bool = False
 ) -> pd.DataFrame:
-    """Scores of all mutants of one protein; the wild type takes part in the normalisation.
+    """Table of the mutants of one protein and their changes; the wild type takes part in the normalisation.
 
-    Parameters
-    ----------
-    mutants, changes, properties
-        As given to and returned by `changes_of`.
-    sequences
-        Add the whole sequences.
-
-    Returns
-    -------
-    DataFrame
-        One row per mutant: `mutant`, `sequence` if wanted; `score`, the published one; `damage`, the fraction of the
-        protein's other mutants and wild type that score lower; `SCORES`; the changes of the properties.
+    Columns: `mutant`; `sequence` if wanted; `score`, the published one; `damage`, the fraction of the protein's other
+    mutants and wild type that score lower; `SCORES`; the changes of the properties.
     """
     absent = bool(mutants.changed.all())
     scores = combine_scores(changes, add_wild_type=absent)
@@ -326,19 +301,7 @@ def score_tables(
     batch_size: int | None = None,
     sequences: bool = False,
 ) -> Iterator[pd.DataFrame]:
-    """Table of each protein as `score_table` makes it, with its name in a column `protein` in front.
-
-    Parameters
-    ----------
-    model, properties, batch_size
-        As in `property_changes`.
-    chosen
-        Name and mutants of each protein.
-    results
-        Keeps what is finished.
-    sequences
-        As in `score_table`.
-    """
+    """`score_table` of each named protein, with its name in a column `protein` in front; `results` keeps its parts."""
     total = sum(len(mutants) for _, mutants in chosen) if isinstance(chosen, list) else None
     with tqdm(total=total, unit="mutant") as bar:
         for name, mutants in chosen:

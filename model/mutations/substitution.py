@@ -38,10 +38,7 @@ class Substitution(NamedTuple):
 def parse_mutation(label: str) -> list[Substitution]:
     """Substitutions of a label such as `A12G` or `A12G:K5R`.
 
-    Raises
-    ------
-    InputError
-        The label has another form, names a letter that is no residue, exchanges nothing, or names a position twice.
+    InputError if it has another form, names a letter that is no residue, exchanges nothing, or repeats a position.
     """
     found = {}
     for part in label.split(":"):
@@ -63,37 +60,22 @@ class WildType:
     Parameters
     ----------
     sequence
-        Chains of a complex are joined by `<eos><cls>`.
+        Chains of a complex are joined by `<eos><cls>`. InputError if it is empty or a letter is not in the alphabet.
     offset
         Number of a residue = its position + offset.
-
-    Attributes
-    ----------
-    tokens
-        `<cls>`, the sequence, `<eos>`.
-    places
-        Index in `tokens` of each residue.
-
-    Raises
-    ------
-    InputError
-        The sequence is empty or contains a letter that is not in the alphabet.
     """
 
     def __init__(self, sequence: str, offset: int = 0) -> None:
         tokenize([sequence])  # checks the letters
         self.sequence, self.offset = sequence, offset
         self.tokens = ["<cls>", *split_tokens(sequence), "<eos>"]
-        self.places = [place for place, token in enumerate(self.tokens) if token not in _CHAIN_ENDS]
+        self.places = [place for place, token in enumerate(self.tokens) if token not in _CHAIN_ENDS]  # of residues
         self.numbers = {place: number for number, place in enumerate(self.places, start=1 + offset)}
 
     def read(self, mutant: str) -> dict[int, str]:
         """Index in `tokens` -> new token, of a mutant: `wt`, substitutions in any order, or a whole sequence.
 
-        Raises
-        ------
-        InputError
-            The mutant does not fit the wild type.
+        InputError if the mutant does not fit the wild type.
         """
         text = mutant.strip()
         if text.lower() == WILD_TYPE_LABEL:
@@ -142,23 +124,13 @@ class WildType:
 class Mutants:
     """Mutants of one wild type, in order: a label, and the token ids seen by the network, a byte each.
 
-    Parameters
-    ----------
-    wild_type, offset
-        As in `WildType`.
-
-    Attributes
-    ----------
-    labels
-        `A12G`, `A12G:K5R` or `wt`.
-    window
-        Tokens that the network sees: all, or `MAX_TOKENS`.
+    Parameters as in `WildType`.
     """
 
     def __init__(self, wild_type: str, offset: int = 0) -> None:
         self.wild_type = WildType(wild_type, offset)
-        self.labels: list[str] = []
-        self.window = min(len(self.wild_type.tokens), MAX_TOKENS)
+        self.labels: list[str] = []  # `A12G`, `A12G:K5R` or `wt`
+        self.window = min(len(self.wild_type.tokens), MAX_TOKENS)  # tokens that the network sees
         self._ids = bytes(TOKEN_ID[token] for token in self.wild_type.tokens)
         self._starts: list[int] = []
         self._tokens = bytearray()

@@ -30,24 +30,7 @@ def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0) -> li
     The first of the columns `MUTANT_COLUMNS` in the table counts: labels such as `A12G:K5R`, or whole sequences. With
     several proteins the column `protein` names them.
 
-    Parameters
-    ----------
-    path
-        The table.
-    proteins
-        Wild types.
-    offset
-        Number of a residue in labels = its position + offset.
-
-    Returns
-    -------
-    list
-        Mutants of each protein, possibly none.
-
-    Raises
-    ------
-    InputError
-        The table cannot be read, or a row does not fit.
+    Returns the mutants of each protein, possibly none. InputError if the table cannot be read, or a row does not fit.
     """
     mutants = {protein.name: Mutants(protein.sequence, offset) for protein in proteins}
     several, only = len(proteins) > 1, proteins[0].name
@@ -103,10 +86,7 @@ def mutants_to_score(
 def measured_mutants(path: Path, form: Form, wild_types: Sequence[Protein] = ()) -> list[tuple[str, Mutants]]:
     """Name and mutants of each protein of a measured data set, see `read_measured`.
 
-    Raises
-    ------
-    InputError
-        The data set cannot be read, or its wild types are not those of `wild_types`, if any.
+    InputError if the data set cannot be read, or its wild types are not those of `wild_types`, if any.
     """
     proteins = list(read_measured(path, form))
     found = {protein.wild_type for protein in proteins}

@@ -3,28 +3,22 @@
     seqdance benchmark-mutations Tsuboyama2023_Dataset2_Dataset3_20230416.csv --model ChaoHou/ESMDance --output results
     seqdance benchmark-mutations s2648.csv --structures s2648/ --esm2 facebook/esm2_t12_35M_UR50D --output results
 
-Measured: the mega-scale set (aa_seq, mut_type, WT_name, ddG_ML), ProteinGym (mutant, mutated_sequence, DMS_score; one
-file a protein) or ddG tables with the residue numbers of structure files (pdb_id, chain, pre, pos, post, ddG).
-
 Scores: of each --model the published score and the changes of sasa_mean and of psi alone; of each --esm2 the masked and
 the unmasked log-likelihood ratio; always BLOSUM62 and the loss of hydrophobicity. All grow with the expected damage.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import pandas as pd
 import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import Settings, run
 from data_prepare.errors import require
-from data_prepare.files import whole_file, write_text
 from data_prepare.resume import Results
 from model.figures.mutations import draw_benchmark
 from model.figures.save import save_figure
@@ -40,7 +34,7 @@ class BenchmarkMutationsConfig(Settings):
     """Compare scores of mutations with measured losses of stability or fitness."""
 
     measured: Annotated[Path, tyro.conf.Positional]
-    """Table of measured mutations (.csv, .csv.gz), or a folder of such tables."""
+    """Table (.csv, .csv.gz) or folder of tables: the mega-scale set, ProteinGym, or ddG beside structures."""
     output: Path
     """Folder for mutations.csv, proteins.csv, summary.json, proteins.png and left_out.csv. Its hidden folder
     .scores.parts keeps the scores of each protein: an interrupted run resumes, one more model adds only its scores."""
@@ -89,31 +83,17 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
     per_protein = benchmark.protein_table(proteins, table)
     summary = benchmark.correlation_summary(table, per_protein, config.min_mutants, config.bootstrap, config.seed)
     summary = {"measured": str(config.measured), "left_out": len(left_out), **summary}
-
-    unused = pd.DataFrame(left_out, columns=list(LeftOut._fields))
-    for name, rows, form in (
-        ("mutations", table, "%.7g"),
-        ("proteins", per_protein, "%.6f"),
-        ("left_out", unused, None),
-    ):
-        with whole_file(config.output / f"{name}.csv") as temporary:
-            rows.to_csv(temporary, index=False, float_format=form)
-    write_text(config.output / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    benchmark.write_results(config.output, table, per_protein, left_out, summary)
     figure = draw_benchmark(per_protein, summary, benchmark.BASELINES)
     save_figure(figure, config.output / "proteins.png", dpi=150)
-    lines = [benchmark.summary_text(summary), "", f"files: {config.output}"]
-    if left_out:
-        lost = sorted({row.protein for row in left_out} - {protein.name for protein in proteins})
-        whole = f"; no row of {len(lost)} proteins can be used ({lost[0]}...)" if lost else ""
-        lines.append(f"{len(left_out)} rows could not be used, left_out.csv gives the reasons{whole}")
-    return lines
+    unusable = f"; {len(left_out)} rows could not be used, left_out.csv gives the reasons" if left_out else ""
+    return [benchmark.summary_text(summary), "", f"files: {config.output}{unusable}"]
 
 
 def name_of(path_or_hub_id: str) -> str:
     """Last part of a path or Hub id, without the suffix of a weight file; of NAME/model.safetensors NAME."""
     path = Path(path_or_hub_id).absolute()
-    if path.name == WEIGHTS_NAME:
-        return path.parent.name
+    path = path.parent if path.name == WEIGHTS_NAME else path
     return path.stem if path.suffix in (".safetensors", *TORCH_SUFFIXES) else path.name
 
 

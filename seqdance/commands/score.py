@@ -31,9 +31,7 @@ class ScoreConfig(ProteinOptions, ModelOptions):
     other mutants and wild type that score lower (0 to 1, 1 = most damaging); eight ways to combine the changes; the
     relative change of each property.
 
-    Proteins of more than 1,024 tokens are seen through a window of 1,024: centred on the mutation (on the middle of
-    several), moved to a multiple of 256 tokens, so that nearby mutants share a window and its wild type, and cut as in
-    training.
+    Proteins of more than 1,024 tokens are seen through a window of 1,024 around the mutation; nearby mutants share a window.
     """
 
     output: Path
