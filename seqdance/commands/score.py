@@ -31,7 +31,7 @@ class ScoreConfig(ProteinOptions, ModelOptions):
     other mutants and wild type that score lower (0 to 1, 1 = most damaging); eight ways to combine the changes; the
     relative change of each property.
 
-    Proteins of more than 1,024 tokens are seen through a window of 1,024 around the mutation; nearby mutants share a window.
+    Proteins of more than 1,024 tokens are seen through a window of 1,024 around the mutation.
     """
 
     output: Path
