@@ -23,6 +23,7 @@ from torch import Tensor
 from data_prepare.properties import GROUPS, NMA_GROUPS, properties_of_group
 from model.config import PRESETS, TRAIN_PRESETS
 from model.network.dance import DanceModel
+from model.network.device import autocast
 from model.network.tokenizer import tokenize
 from model.training.loss import dance_loss
 
@@ -94,7 +95,7 @@ class Training:
     def step(self, forward: Callable[[], dict[str, Tensor]], bf16: bool = False) -> None:
         """Forward pass, loss, backward pass for each group, then the update."""
         for group in self.groups:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            with autocast(self.device, "bf16" if bf16 else "fp32"):
                 outputs = forward()
             weights = dict.fromkeys(properties_of_group(group), 1.0)
             dance_loss(outputs, *self.targets[group], group, weights)["loss"].backward()

@@ -17,6 +17,7 @@ from model.dyna1.baselines import Dssp, ExchangeRates
 from model.dyna1.classifier import Classifier, p_exchange
 from model.dyna1.data import AnnotatedProtein, ReadEmbedding, first_names, whole_batches
 from model.dyna1.metrics import MIN_POSITIVES, Scores, chance_metrics, dataset_metrics, metrics_per_protein
+from model.network.device import autocast
 
 LOGGER: Final = logging.getLogger("seqdance")
 CLASSIFIER: Final = "Dyna-1"  # name of the classifier among the predictors
@@ -47,7 +48,7 @@ def logits_of(
     model.eval()
     device = next(model.parameters()).device
     logits: dict[str, NDArray[np.float32]] = {}
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.inference_mode(), autocast(device, precision):
         for batch in whole_batches(proteins, read, size):
             batch = batch.to(device)
             rows = model(batch.embedding, batch.padding).float().cpu().numpy()  # (B, L)

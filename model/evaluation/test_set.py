@@ -33,6 +33,7 @@ from model.evaluation.baselines import MeanBaselines
 from model.evaluation.elastic_networks import NETWORKS, structure_profiles
 from model.evaluation.metrics import pearson, spearman
 from model.network.dance import DanceModel
+from model.network.device import autocast
 from model.training.data import Batch, Sequences, collate, group_sequences, load_entry
 from model.training.loss import dance_loss, valid_counts
 from model.training.processes import Process
@@ -162,7 +163,7 @@ class Evaluation:
         model.eval()
 
         def predict(batch: Batch) -> dict[str, Outputs]:
-            with torch.autocast(batch.residue.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            with autocast(batch.residue.device, self.precision):
                 return {"model": model(batch.input_ids, batch.attention_mask)}
 
         return self._gather(row for group in self.groups for row in self._measure(group, "model", predict))

@@ -12,7 +12,7 @@ from model.config import ModelConfig
 from model.network.dance import DanceModel
 from model.training.loss import dance_loss, valid_counts
 
-DATA = Path(__file__).resolve().parents[1] / "data" / "model"
+DATA = Path(__file__).resolve().parents[2] / "data" / "model"
 with (DATA / "loss_weight.csv").open() as file:
     ROWS = list(csv.DictReader(file))
 WEIGHTS = {group: {row[""]: float(row[group]) for row in ROWS} for group in GROUPS}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from model.dyna1 import classifier
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, p_exchange
 
-DATA = Path(__file__).resolve().parents[1] / "data" / "model"
+DATA = Path(__file__).resolve().parents[2] / "data" / "model"
 SMALL = Dyna1Config(width=32, layers=3, heads=4, feed_forward=64)
 
 

@@ -568,7 +568,7 @@ train(data.config(out / "killed"), process)
 def worker(data, out: Path, action: str) -> Path:
     """Script of a process of several."""
     files = [str(path) for path in (data.table, data.store, data.weights)]
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parents[1])
     (out / "worker.py").write_text(WORKER.format(folder=folder, files=files, out=str(out), action=action))
     return out / "worker.py"
 

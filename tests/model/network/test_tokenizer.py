@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data_prepare.errors import InputError
 from model.network.tokenizer import MASK_ID, PAD_ID, VOCABULARY, split_tokens, tokenize
 
-DATA = Path(__file__).resolve().parents[1] / "data" / "model"
+DATA = Path(__file__).resolve().parents[2] / "data" / "model"
 
 
 def test_vocabulary() -> None:

@@ -15,7 +15,7 @@ from model.network.dance import DanceModel, load_esm2_encoder
 from model.network.heads import pair_properties, residue_properties
 from model.network.tokenizer import tokenize
 
-DATA = Path(__file__).resolve().parents[1] / "data" / "model"
+DATA = Path(__file__).resolve().parents[2] / "data" / "model"
 TINY = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64)
 FROZEN = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, freeze_encoder=True, encoder_dropout=0.0)
 SEQUENCES = ["MKTAYIAKQRQISF", "ACD<mask>EFG", "ACDEF<eos><cls>GHIKL"]
