@@ -151,6 +151,7 @@ def test_mmseqs_itself():
         "peptide": "ACDEFGHIKLMN",
         "peptide again": "ACDEFGHIKLMN",
     }
+    assert mmseqs_clusters({"a": "GW", "b": "AAA", "c": "GW"}) == {"a": "a", "b": "b", "c": "a"}  # no k-mers
     found = mmseqs_clusters(sequences)
     assert found == {
         **dict.fromkeys(["a", "near"], "a"),
@@ -158,11 +159,6 @@ def test_mmseqs_itself():
         **dict.fromkeys(["complex", "part"], "complex"),
         **dict.fromkeys(["peptide", "peptide again"], "peptide"),
     }
-
-
-@needs_mmseqs
-def test_mmseqs_of_peptides_only():
-    assert mmseqs_clusters({"a": "GW", "b": "AAA", "c": "GW"}) == {"a": "a", "b": "b", "c": "a"}
 
 
 def labels_of(split, names):
@@ -253,7 +249,3 @@ def test_split_of_groups_with_one_cluster_each():
 @pytest.mark.parametrize("share", [0, 1, 5, float("nan")])
 def test_bad_share(share):
     refused(lambda: split_by_cluster("a", {}, {"a": "x"}, share), f"{share}")
-
-
-def test_split_of_nothing():
-    assert split_by_cluster([], {}, {}) == {}
