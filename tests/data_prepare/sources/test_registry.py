@@ -31,7 +31,7 @@ def test_empty_and_missing_folders(tmp_path, source):
 FILES = """
 mdcath 1a0aA00_348 mdcath_dataset_1a0aA00.h5
 mdcath 2a0aA00_348 data/mdcath_dataset_2a0aA00.h5
-atlas 16pk_A b/16pk_A.pdb b/16pk_A_R2.xtc b/16pk_A_prod_R10_fit.xtc
+atlas 16pk_A b/16pk_A.pdb b/16pk_A_prod_R1_fit.xtc b/16pk_A_R2.xtc
 atlas 1a62_A 1a62_A_protein.zip
 atlas - 3abc_A_analysis.zip 1a62_A_total.zip 1a62_A.pdb b/16pk_A_prod_R2_fit.xtc
 gpcrmd 67 10_dyn_67.pdb 11_trj_67.xtc 12_trj_67.dcd

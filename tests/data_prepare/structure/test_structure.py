@@ -96,8 +96,8 @@ def test_unresolved_residues_stay_in_the_sequence(write_pdb):
     """SEQRES has a tail before, a loop and an end without coordinates; TER at the loop does not end the chain."""
     residues = ((5, "ALA"), (6, "MSE"), (9, "GLY"), (10, "TRP"))
     atoms = [atom for i, name in residues for atom in backbone(name, "A", i, 5 * i, ter_before=i == 9)]
-    atoms += backbone("SER", "B", 1, 90, ter_before=True)
     atoms.append(("O", "HOH", "A", 201, (0, 0, 50), {"record": "HETATM"}))
+    atoms += backbone("SER", "B", 1, 90, ter_before=True)
     path = with_seqres(write_pdb(atoms), A="GLY HIS ALA MSE GLY GLY GLY TRP LYS", B="SER THR")
     topology = read_topology(path).protein
     assert topology.chain_sequences() == ["AMGW", "S"]
@@ -123,6 +123,12 @@ def test_unresolved_residues_of_mmcif(write_pdb, tmp_path):
         assert topology.residue_numbers.tolist() == numbers
         sequences, residue_index = topology.full_sequences()
         assert (sequences, residue_index.tolist()) == (["GAMKWH"], [1, 4])
+
+
+def test_the_coordinates_decide_the_residue(write_pdb):
+    names = ["GLY" if i == 5 else "ALA" for i in range(11)]
+    path = write_pdb([atom for i, name in enumerate(names) for atom in backbone(name, "A", i + 1, 4 * i)])
+    assert read_topology(with_seqres(path, A="ALA " * 11)).full_sequences()[0] == ["AAAAAGAAAAA"]
 
 
 def test_declared_sequence_that_does_not_fit(write_pdb):
