@@ -16,7 +16,7 @@ from data_prepare.errors import require
 from model.dyna1.baselines import Dssp, ExchangeRates
 from model.dyna1.classifier import Classifier, p_exchange
 from model.dyna1.data import AnnotatedProtein, ReadEmbedding, first_names, whole_batches
-from model.dyna1.metrics import MIN_POSITIVES, Scores, chance_metrics, dataset_metrics, metrics_per_protein
+from model.dyna1.metrics import AREAS, MIN_POSITIVES, Scores, chance_metrics, dataset_metrics, metrics_per_protein
 from model.network.device import autocast
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -28,22 +28,9 @@ DECIMALS: Final = 5  # of logits
 def logits_of(
     model: Classifier, proteins: Sequence[AnnotatedProtein], read: ReadEmbedding, size: int, precision: str = "fp32"
 ) -> dict[str, NDArray[np.float32]]:
-    """Logits of whole proteins; the model is put into evaluation mode.
+    """Logits (L,) of whole proteins by entry, `size` proteins at a time; the model is put into evaluation mode.
 
-    Parameters
-    ----------
-    model
-        The classifier.
-    proteins, read
-        Proteins, and the function that reads their embeddings.
-    size
-        Proteins at a time.
-    precision
-        Of the forward pass: fp32 or bf16.
-
-    Returns
-    -------
-    Entry -> (L,) float32.
+    `read` gives their embeddings; `precision` of the forward pass is fp32 or bf16.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -110,21 +97,12 @@ def baseline_scores(
 def evaluate(
     proteins: Sequence[AnnotatedProtein], scores: Mapping[str, Scores], seed: int
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Metrics of predictors.
-
-    Parameters
-    ----------
-    proteins
-        With their targets.
-    scores
-        Predictor -> entry -> (L,).
-    seed
-        Of the bootstrap over proteins.
+    """Metrics of predictors from their scores: predictor -> entry -> (L,).
 
     Returns
     -------
     metrics
-        `chance`, see `chance_metrics`, and `predictors`: predictor -> `dataset_metrics`.
+        `chance`, see `chance_metrics`, and `predictors`: predictor -> `dataset_metrics`, with this bootstrap seed.
     table
         `metrics_per_protein` of all predictors, with a column `predictor`.
     """
@@ -163,21 +141,17 @@ def summary_text(metrics: Mapping[str, Any], title: str) -> str:
         lines.append(f"fewer than {MIN_POSITIVES} positives: {', '.join(first['left_out'])}")
     if metrics["absent"]:
         lines.append(f"on the split list, not in the data: {', '.join(metrics['absent'])}")
-    rows = [("", "AUROC (95 %)", "AUPRC - rate (95 %)", "AUPRC", "best F1", "precision", "recall", "at p >=")]
+    rows = {}
     for name, numbers in predictors.items():
-        intervals = [
-            f"{area['mean']:.3f} ({area['low']:.3f} to {area['high']:.3f})"
-            for area in (numbers["auroc"], numbers["normalised_auprc"])
-        ]
+        intervals = ["{mean:.3f} ({low:.3f} to {high:.3f})".format(**numbers[key]) for key in AREAS[::2]]
         pooled = (f"{numbers['pooled'][key]:.3f}" for key in ("f1", "precision", "recall", "threshold"))
-        rows.append((name, *intervals, f"{numbers['auprc']['mean']:.3f}", *pooled))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        rows[name] = (*intervals, f"{numbers['auprc']['mean']:.3f}", *pooled)
+    columns = ["AUROC (95 %)", "AUPRC - rate (95 %)", "AUPRC", "best F1", "precision", "recall", "at p >="]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return "\n".join(
         [
             *lines,
-            "",
-            *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows),
-            "",
+            f"\n{table.to_string()}\n",
             f"By chance: AUROC {chance['auroc']:.3f}, AUPRC - rate {chance['normalised_auprc']:.3f}.",
             "Areas are means over proteins; F1, precision and recall are of all residues together.\n",
         ]
