@@ -1,10 +1,10 @@
 #!/bin/bash
-# Train on SLURM, as often as the time limit asks for: a job that is stopped by it goes on in the same run.
+# Train on SLURM: a job that reaches its time limit is requeued and resumes the same run.
 #
 #   sbatch --nodes=2 --gpus-per-node=4 model/train_on_slurm.sh --preset seqdance --output runs/seqdance --table ...
 #
-# All options are those of train_ddp.py; --output has to be among them, and all paths on a file system that the nodes
-# share. Options of sbatch win over the lines below. The Python environment has to be active in the submitting shell.
+# All options are those of train_ddp.py; --output is required, and all paths must be on a file system that the nodes share.
+# Options of sbatch take precedence over the lines below. Activate the Python environment in the submitting shell.
 
 #SBATCH --job-name=seqdance
 #SBATCH --nodes=1
@@ -15,7 +15,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --signal=USR1@120
-# The last line: 120 seconds before the time limit the step gets SIGUSR1; training saves and leaves.
+# The last line: 120 seconds before the time limit the step gets SIGUSR1; training saves and exits.
 
 set -euo pipefail
 
@@ -36,11 +36,11 @@ train="${TRAIN:-model/train_ddp.py}"
 head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 10000))
 
-# torchrun starts all processes again when one has died. On several nodes each start needs a store of its own
+# torchrun restarts all processes when one has died. On several nodes each start needs a store of its own
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
 
-# On each node: SIGUSR1 is passed on to the processes that torchrun has started. torchrun itself would die of it
+# On each node: pass SIGUSR1 on to the processes that torchrun has started. It would kill torchrun itself
 step='
 trap "" USR1
 torchrun "$@" &
