@@ -120,8 +120,8 @@ def targets(
 
 def table_targets(table: pd.DataFrame, **options: bool) -> list[NDArray[np.int8]]:
     """Targets (L,) of each entry of a table; see `targets`."""
-    forms = table["source"].map(FORM_OF_SOURCE)
-    return [targets(*row, **options) for row in zip(table["label"], table["sequence"], forms, strict=True)]
+    rows = zip(table["label"], table["sequence"], table["source"], strict=True)
+    return [targets(codes, sequence, FORM_OF_SOURCE[source], **options) for codes, sequence, source in rows]
 
 
 def _problem(codes: str, sequence: str, form: Form) -> str:

@@ -139,7 +139,7 @@ def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path | None]) -> No
     for output in outputs:
         check_output(output)
         place = output.resolve()
-        # an input, or one of the files of an input folder; a table that an earlier run wrote there is none
+        # an input, or one of the files of an input folder (not a table that an earlier run wrote there)
         overwrites = place in files or (
             place.suffix in FOLDER_SUFFIXES and place.exists() and not files.isdisjoint(place.parents)
         )

@@ -143,11 +143,11 @@ def codes_of_deposition(path: str | Path, min_coverage: float = MIN_COVERAGE) ->
         assigned, wrong = _assigned(star, residues)
         for identifier, names in residues.items():
             sequence = "".join(STANDARD.get(name, UNKNOWN) for name in names.values())
-            share = coverage(sequence, assigned[identifier])
+            covered = coverage(sequence, assigned[identifier])
             if identifier in wrong:
                 left_out.append(LeftOut(str(path), identifier, "failed", wrong[identifier]))
-            elif share < min_coverage:
-                reason = f"{share:.1%} of the amides assigned, less than {min_coverage:.1%}"
+            elif covered < min_coverage:
+                reason = f"{covered:.1%} of the amides assigned, less than {min_coverage:.1%}"
                 left_out.append(LeftOut(str(path), identifier, "filtered", reason))
             else:
                 rows.append((f"{deposition}_{identifier}", sequence, missing_codes(sequence, assigned[identifier])))
@@ -193,10 +193,9 @@ def _isotopes(star: Entry, entities: list[Saveframe], proteins: dict[str, Residu
     frames = [frame for frame in entities if _value(frame, "ID") in proteins]
     names = {name.casefold() for frame in frames for name in (frame.name, _value(frame, "Name")) if name}
     for loop in star.get_loops_by_category("Sample_component"):
-        for entity, label, common, isotopes in _rows(
-            loop, "Entity_ID", "Entity_label", "Mol_common_name", "Isotopic_labeling"
-        ):
-            called = {label.removeprefix("$").casefold(), common.casefold()}
+        tags = ("Entity_ID", "Entity_label", "Mol_common_name", "Isotopic_labeling")
+        for entity, reference, common, isotopes in _rows(loop, *tags):
+            called = {reference.removeprefix("$").casefold(), common.casefold()}
             if entity in proteins or (not entity and called & names):
                 text = HIS_TAG.sub(" ", isotopes)
                 if kind := next((kind for kind, pattern in ISOTOPES.items() if pattern.search(text)), None):

@@ -77,8 +77,8 @@ def read_refdb(path: str | Path | None = None) -> pd.DataFrame:
     rows = []
     for name, residues in table.groupby("bmrb_id", sort=False):
         sequence, assigned = "".join(residues["aa"]), residues["assigned"].to_numpy()
-        codes, share = missing_codes(sequence, assigned), coverage(sequence, assigned)
-        rows.append((name, sequence, codes, "".join(residues["ss"]), share))
+        codes, covered = missing_codes(sequence, assigned), coverage(sequence, assigned)
+        rows.append((name, sequence, codes, "".join(residues["ss"]), covered))
     return pd.DataFrame(rows, columns=["entry_ID", "sequence", "label", DSSP, "coverage"])
 
 

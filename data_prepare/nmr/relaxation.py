@@ -32,10 +32,10 @@ def scale_to_rigid(predicted: ArrayLike, r1: ArrayLike, r2: ArrayLike, noe: Arra
     """
     predicted, r1, r2, noe = (np.asarray(values, float) for values in (predicted, r1, r2, noe))
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = r2 / r1 / predicted  # (L,)
-    known = np.isfinite(share)
+        ratio = r2 / r1 / predicted  # (L,)
+    known = np.isfinite(ratio)
     rigid = known & (noe > FAST_NOE)
-    chosen = share[rigid if rigid.any() else known]
+    chosen = ratio[rigid if rigid.any() else known]
     return predicted * (np.median(chosen) if len(chosen) else np.nan)
 
 

@@ -54,7 +54,7 @@ def exchange_table(chain: ChainInput, p: NDArray[np.float32]) -> pd.DataFrame:
 
 def pymol_script(structure: str, chain: ChainInput) -> str:
     """PyMOL commands that load a structure beside the script and draw its B-factors as width and colour."""
-    chain_id = next((label.split(":")[0] for label in chain.structure_residues or () if label), "")
+    chain_id = next((residue.split(":")[0] for residue in chain.structure_residues or () if residue), "")
     shown = f"dyna1 and chain {chain_id}" if chain_id != "X" else "dyna1"  # X stands for a blank id
     lines = [
         f"load {structure}, dyna1",

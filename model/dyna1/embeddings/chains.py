@@ -106,10 +106,10 @@ def read_structure_chain(path: str | Path, chain: str | None = None) -> ChainInp
     sequences, index = topology.full_sequences()
     sequence = "".join(sequences)
     backbone = np.full((len(sequence), len(BACKBONE_ATOMS), 3), np.nan, np.float32)
-    labels = np.full(len(sequence), "", object)
+    residues = np.full(len(sequence), "", object)
     backbone[index] = [xyz[[atoms[name] for name in BACKBONE_ATOMS]] for atoms in topology.atoms_by_name]
-    labels[index] = label_of_residue(topology)
-    return ChainInput(name, sequence, backbone, structure_residues=tuple(labels))
+    residues[index] = label_of_residue(topology)
+    return ChainInput(name, sequence, backbone, structure_residues=tuple(residues))
 
 
 def add_structure(chain: ChainInput, folder: Path) -> ChainInput:

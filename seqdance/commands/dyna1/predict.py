@@ -72,7 +72,7 @@ def predict(options: PredictOptions) -> Iterator[object]:
         table, picture = (base.with_name(f"{base.name}{ending}") for ending in (".csv", ".png"))
         with whole_file(table) as temporary:
             exchange_table(chain, p).to_csv(temporary, index=False)
-        unresolved = np.array([label == "" for label in chain.structure_residues or chain.sequence])
+        unresolved = np.array([residue == "" for residue in chain.structure_residues or chain.sequence])
         save_figure(draw_exchange(chain.name, chain.sequence, p, unresolved), picture, dpi=110)
         yield from (table, picture)
         if options.write_pdb and options.structure:

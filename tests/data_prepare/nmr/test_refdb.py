@@ -95,6 +95,8 @@ def test_refdb_as_a_whole():
     at_80 = rates.loc[0.8]["rate"]
     assert at_80["structure"]["coil"] > at_80["structure"]["strand"] > at_80["structure"]["helix"]
     assert at_80["residue"].idxmax() == "H"
+    published = rates.loc[0.8]["published"].dropna().droplevel("kind").to_dict()
+    assert published == {"strand": 0.030, "coil": 0.060, "helix": 0.042, "H": 0.113}  # of the training set of Dyna-1
     labels = refdb_codes(entries)
     joined = np.concatenate([targets(*row, "missing") for row in zip(labels["label"], labels["sequence"], strict=True)])
     assert (int((joined >= 0).sum()), int((joined == 1).sum())) == (152419, 7228)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-
 import h5py
 import numpy as np
 import pytest
@@ -125,35 +120,6 @@ def test_an_interrupted_run_resumes(path):
     assert parts(path) == []
     for chain in LONG:
         assert torch.equal(EmbeddingCache(path).read_chain(chain), embedder.embed_chains([chain])[0])
-
-
-KILLED = """
-import os, signal, sys
-from model.dyna1.embeddings.cache import write_cache
-from model.dyna1.embeddings.language_models import OneHot
-from model.dyna1.embeddings.source import ChainInput
-
-class Deadly(OneHot):
-    calls = 0
-    def embed(self, *given):
-        Deadly.calls += 1
-        if Deadly.calls == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().embed(*given)
-
-write_cache(sys.argv[1], Deadly(), [ChainInput(str(n), "A" * n) for n in (3000, 3200, 3400, 3600)])
-"""
-
-
-@pytest.mark.slow
-def test_kill_9_loses_no_finished_protein(path):
-    ended = subprocess.run([sys.executable, "-c", KILLED, path], stderr=subprocess.DEVNULL, env={**os.environ})
-    assert ended.returncode == -signal.SIGKILL
-    assert not path.exists()
-    assert len(parts(path)) == 2
-    write_cache(path, OneHot(), LONG)
-    assert EmbeddingCache(path).read("3000", "A" * 3000).sum() == 3000
-    assert parts(path) == []
 
 
 @pytest.mark.parametrize(
