@@ -95,14 +95,9 @@ def plot_mutation_map(
 def mutation_grid(
     table: pd.DataFrame, wild_type: str, score: str = PUBLISHED_SCORE, offset: int = 0
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Scores of single substitutions as a grid.
+    """Scores of single substitutions, and the wild-type residues.
 
-    Returns
-    -------
-    ndarray
-        (20, residues) float64, rows in the order of `tokenizer.AMINO_ACIDS`; NaN where the table has no value.
-    list
-        Wild-type residues.
+    The scores are (20, residues), rows in the order of `tokenizer.AMINO_ACIDS`, NaN where the table has no value.
     """
     require(score in table, f"no column {score!r} in the table; it has {', '.join(map(str, table.columns))}")
     protein = WildType(wild_type, offset)
@@ -119,12 +114,7 @@ def mutation_grid(
 def draw_benchmark(per_protein: pd.DataFrame, summary: Mapping[str, Any], baselines: Collection[str] = ()) -> Figure:
     """Correlations of each score over proteins: a dot for each protein, a box of the quartiles, the median.
 
-    Parameters
-    ----------
-    per_protein, summary
-        From `benchmark.protein_table` and `benchmark.correlation_summary`.
-    baselines
-        Scores to draw in grey.
+    `per_protein` and `summary` come from the functions of `model.mutations.benchmark`; `baselines` are drawn in grey.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle

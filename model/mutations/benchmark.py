@@ -171,12 +171,8 @@ def correlation_summary(
     ----------
     table, per_protein
         As `mutation_table` and `protein_table` return them.
-    min_mutants
-        Proteins with fewer count only in the pooled correlation.
-    bootstrap
-        Data sets drawn; 0 for no intervals.
-    seed
-        Of the draws.
+    bootstrap, seed
+        Number of data sets drawn, 0 for no intervals, and the seed of the draws.
 
     Returns
     -------
@@ -245,10 +241,9 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         "Spearman's correlation with the measured loss of stability or fitness (higher is better)",
         f"{summary['mutants']} mutants of {summary['proteins']} proteins",
     ]
-    if summary["proteins_below_min_mutants"]:
+    if few := summary["proteins_below_min_mutants"]:
         lines.append(
-            f"{summary['proteins_below_min_mutants']} proteins with fewer than {summary['min_mutants']} mutants count "
-            "only in the pooled correlation"
+            f"{few} proteins with fewer than {summary['min_mutants']} mutants count only in the pooled correlation"
         )
     return "\n".join([*lines, "", pd.DataFrame.from_dict(rows, orient="index", columns=headings).to_string()])
 

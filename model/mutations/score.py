@@ -234,7 +234,7 @@ def _normalise(values: Matrix) -> None:
 
 
 def combine_scores(changes: npt.ArrayLike, add_wild_type: bool = False) -> pd.DataFrame:
-    """Combine the changes of the properties into one score, in eight ways.
+    """Combine the changes of the properties into one score, in eight ways; InputError without any change.
 
     Parameters
     ----------
@@ -248,11 +248,6 @@ def combine_scores(changes: npt.ArrayLike, add_wild_type: bool = False) -> pd.Da
     DataFrame
         One row per mutant, columns `SCORES`: mean, max, weighted mean (weights proportional to the changes) and
         geometric mean, of the changes (`raw_`) and of the changes after `quantile_normalise` (`norm_`).
-
-    Raises
-    ------
-    InputError
-        There is no mutant or no property.
     """
     shape = np.shape(changes)
     require(

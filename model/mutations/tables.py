@@ -54,21 +54,8 @@ def mutants_to_score(
 ) -> Iterable[tuple[str, Mutants]]:
     """Name and mutants of each protein.
 
-    Parameters
-    ----------
-    proteins
-        Wild types.
-    mutations
-        Mutants of the only protein, such as `A12G,K5R:L7V`.
-    table
-        As in `read_mutants`. Without this and `mutations`, all single mutants are made, of one protein after the other.
-    offset
-        Number of a residue = its position + offset.
-
-    Raises
-    ------
-    InputError
-        A mutation does not fit or is a duplicate, or there is none.
+    The mutants are `mutations` of the only protein, such as `A12G,K5R:L7V`, those of a table (`read_mutants`), or all
+    single mutants, made when their protein's turn comes. InputError if one does not fit or is a duplicate, or for none.
     """
     if table is not None:
         found = read_mutants(table, proteins, offset)

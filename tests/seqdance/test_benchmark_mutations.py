@@ -112,13 +112,8 @@ def test_baselines_alone(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     main([str(folder / "set.csv"), "--output", str(tmp_path), "--bootstrap", "10"])
     assert list(pd.read_csv(tmp_path / "proteins.csv"))[3:] == ["blosum62", "hydrophobicity"]
     assert "blosum62" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "left_out.csv",
-        "mutations.csv",
-        "proteins.csv",
-        "proteins.png",
-        "summary.json",
-    ]
+    files = "left_out.csv mutations.csv proteins.csv proteins.png summary.json"
+    assert sorted(path.name for path in tmp_path.iterdir()) == files.split()
 
 
 @pytest.mark.parametrize(
@@ -138,13 +133,7 @@ def test_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, mo
     command_refused(main, [folder / "set.csv", "--output", tmp_path / "out", *more], capsys, *named)
 
 
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("ChaoHou/ESMDance", "ESMDance"),
-        ("runs/a/checkpoints/update_20/model.safetensors", "update_20"),
-        ("runs/update_200000.pt", "update_200000"),
-    ],
-)
-def test_names(path: str, name: str) -> None:
-    assert name_of(path) == name
+def test_names() -> None:
+    assert name_of("ChaoHou/ESMDance") == "ESMDance"
+    assert name_of("runs/a/checkpoints/update_20/model.safetensors") == "update_20"
+    assert name_of("runs/update_200000.pt") == "update_200000"

@@ -64,9 +64,9 @@ def test_all_single_mutants_of_one_protein(tiny: str, tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize("name", ["s.csv", "s.csv.gz", "s.parquet"])
 def test_several_proteins(tiny: str, tmp_path: Path, name: str) -> None:
-    chains = {"a": "MQIF<eos><cls>VKTL", "none": "<mask>", "b": "ACDEFGHIKLMN", "c": "WW"}
+    chains = {"a": "MQIF<eos><cls>VKTL", "b": "ACDEFGHIKLMN", "c": "WW"}
     fasta = tmp_path / "p.fasta"
-    fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in chains.items() if name != "none"))
+    fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in chains.items()))
     main(arguments(tiny, tmp_path / name, fasta=fasta, properties="residue", sequences=True, batch_size=5))
     table = pd.read_parquet(tmp_path / name) if name.endswith("parquet") else pd.read_csv(tmp_path / name)
     assert list(table.columns[:3]) == ["protein", "mutant", "sequence"]
@@ -89,18 +89,6 @@ def test_mutants_of_a_table(tiny: str, tmp_path: Path) -> None:
     assert sorted(table["damage"][:2]) == [0.5, 1]
     assert (table.loc[3, list(PROPERTIES)] == 0).all()
     assert not (tmp_path / "s.png").exists()
-
-
-def test_windows(tiny: str, tmp_path: Path) -> None:
-    """Mutants of a long protein come out in their order, not in that of the windows."""
-    wild_type = "ACDEFGHIKL" * 130
-    labels = "A1291C,A11C,C702D,wt,A1C,A701W:K1289A"
-    main(arguments(tiny, tmp_path / "s.csv", sequence=wild_type, mutations=labels, properties="residue"))
-    table = pd.read_csv(tmp_path / "s.csv")
-    assert table["mutant"].tolist() == labels.split(",")
-    check_against_api(tiny, table, wild_type, "residue")
-    values = table[list(RESIDUE_PROPERTIES)].to_numpy()
-    assert len(np.unique(values.round(9), axis=0)) == 6
 
 
 MEASURED = {

@@ -31,10 +31,7 @@ PROTEINGYM = "mutant,mutated_sequence,DMS_score,DMS_score_bin\nK2A:G4V,MATV,1.5,
 
 
 def write(path: Path, text: str) -> Path:
-    if path.suffix == ".gz":
-        path.write_bytes(gzip.compress(text.encode()))
-    else:
-        path.write_text(text)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
 
 
