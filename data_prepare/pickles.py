@@ -40,8 +40,7 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: Any) -> None:
         version, shape, standin, fortran, content = state
-        shape = np.frombuffer(content, standin.dtype).reshape(shape).shape  # refuses content of another size
-        super().__setstate__((version, shape, standin.dtype, fortran, content))
+        super().__setstate__((version, shape, standin.dtype, fortran, content))  # refuses content of another size
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
