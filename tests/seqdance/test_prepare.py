@@ -277,7 +277,7 @@ def undisturbed(examples, tmp_path_factory):
 def start(manifest, out):
     command = [sys.executable, "-m", "seqdance.cli", "prepare", "--manifest", manifest, "--out", out, "--workers", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(list(map(str, command)), env=environment, start_new_session=True)
 
 
 def workers_after(process, out, number):
