@@ -50,10 +50,9 @@ class PredictOptions(ModelOptions, ProteinOptions):
         check_output(self.output if self.hdf5 else self.output / "name.npz")
         if self.write_pdb:
             require(self.structure, f"--write-pdb {self.write_pdb} requires --pdb or --cif")
-            require(
-                "rmsf_nor" in names, f"--write-pdb {self.write_pdb} requires the RMSF; add rmsf_nor to --properties"
-            )
-            check_copy(self.structure or Path(), self.write_pdb)
+            require("rmsf_nor" in names, "--write-pdb requires the RMSF; add rmsf_nor to --properties")
+        if self.write_pdb and self.structure:
+            check_copy(self.structure, self.write_pdb)
 
     @property
     def hdf5(self) -> bool:
