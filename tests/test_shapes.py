@@ -76,6 +76,7 @@ def test_table_of_a_folder(script, examples: Path, tmp_path: Path) -> None:
     script.main(["--structures", str(folder.parent), "--output", str(tmp_path / "shapes.csv")])
     table = pd.read_csv(tmp_path / "shapes.csv")
     check(table)
+    assert len(set(map(tuple, table.filter(like="split_").to_numpy().T))) > 1
     assert "same_A" not in set(table["name"])
     ubiquitin = table.set_index("name").loc["1ubi_A_A"]
     assert ubiquitin["rg_nm"] == pytest.approx(1.17, abs=0.05)  # nm
