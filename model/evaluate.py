@@ -12,11 +12,8 @@ The paper's table is the median over proteins of the correlation of fluctuations
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stderr
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,7 +27,7 @@ from data_prepare.command_line import Settings, parse
 from data_prepare.dataset.loss_weights import Weights, read_loss_weights
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
-from data_prepare.errors import require, run_command
+from data_prepare.errors import require
 from data_prepare.files import whole_file
 from model.config import MAX_TOKENS
 from model.evaluation.report import (
@@ -42,7 +39,7 @@ from model.evaluation.report import (
 )
 from model.evaluation.test_set import Evaluation
 from model.training.data import require_files
-from model.training.processes import Process, run_process
+from model.training.processes import Process, run_distributed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +126,8 @@ def read_data(options: EvaluateOptions) -> tuple[pd.DataFrame, Weights]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Command line, in this process or in each of those that torchrun started; rank 0 prints errors of options."""
-    with nullcontext() if os.environ.get("RANK", "0") == "0" else redirect_stderr(io.StringIO()):
-        options = parse(EvaluateOptions, args)
-    run_command(lambda: run_process(options.device, partial(evaluate, options)), options.debug)
+    """Command line, in this process or in each of those that torchrun started."""
+    run_distributed(partial(parse, EvaluateOptions), evaluate, args)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ from model.network.device import autocast, choose_precision
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from model.training.checkpoint import choose_checkpoint
 from model.training.data import Batch, TrainingSet, batches, default_workers, group_sequences, require_files
-from model.training.loop import Trainer, parse_training, run_training
+from model.training.loop import Trainer, parse_training
 from model.training.loss import dance_loss, valid_counts
 from model.training.loss_record import LossRecord
-from model.training.processes import Process
+from model.training.processes import Process, run_distributed
 from model.training.run_log import PEAK_MEMORY, TOKENS_PER_SECOND, RunLog, peak_memory
 from model.training.schedule import draws, learning_rate, stage_of
 
@@ -177,7 +177,7 @@ def parse(args: Sequence[str] | None = None) -> TrainConfig:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Command line."""
-    run_training(parse, train, args)
+    run_distributed(parse, train, args)
 
 
 if __name__ == "__main__":

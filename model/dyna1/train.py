@@ -43,8 +43,8 @@ from model.dyna1.sources import open_embeddings
 from model.evaluation.metrics import auroc
 from model.network.device import autocast
 from model.training.checkpoint import choose_checkpoint
-from model.training.loop import Trainer, parse_training, run_training
-from model.training.processes import Process, run_process
+from model.training.loop import Trainer, parse_training
+from model.training.processes import Process, run_distributed, run_process
 from model.training.run_log import PEAK_MEMORY, RunLog, peak_memory
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -307,7 +307,7 @@ def run(config: Dyna1TrainConfig) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Command line."""
-    run_training(parse, train, args)
+    run_distributed(parse, train, args)
 
 
 if __name__ == "__main__":

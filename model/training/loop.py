@@ -7,14 +7,11 @@ been. SIGTERM or SIGUSR1 to any process: save after the current update and exit.
 from __future__ import annotations
 
 import argparse
-import io
 import logging
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -23,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data_prepare.command_line import parse as parse_options
-from data_prepare.errors import require, run_command
+from data_prepare.errors import require
 from model.config import TrainingOptions
 from model.training.checkpoint import CHECKPOINTS, read_training, remove_old, save_checkpoint
-from model.training.processes import Process, StopSignal, run_process
+from model.training.processes import Process, StopSignal
 from model.training.run_log import RunLog
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -232,13 +229,3 @@ def parse_training(
         require(chosen.preset is None, both)
         start = replace(read(chosen.config), **{"config": chosen.config})
     return parse_options(type(start), args, default=start)
-
-
-def run_training(
-    parse: Callable[[Sequence[str] | None], C], train: Callable[[C, Process], None], args: Sequence[str] | None
-) -> None:
-    """Command of a training, in this process or in each of those that torchrun started; rank 0 prints errors."""
-    first = os.environ.get("RANK", "0") == "0"
-    with nullcontext() if first else redirect_stderr(io.StringIO()):
-        config = run_command(lambda: parse(args))
-    run_command(lambda: run_process(config.device, partial(train, config)), config.debug)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any, Final, TypeVar
 
@@ -17,11 +20,12 @@ from torch import Tensor
 from torch.distributed import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from data_prepare.errors import InputError, require
+from data_prepare.errors import InputError, require, run_command
 from model.network.device import choose_device
 
 LOGGER: Final = logging.getLogger("seqdance")
 T = TypeVar("T")
+Options = TypeVar("Options", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,20 @@ def run_process(choice: str, action: Callable[[Process], None]) -> None:
     action(process)
     if process.processes > 1:
         dist.destroy_process_group()
+
+
+def run_distributed(
+    parse: Callable[[Sequence[str] | None], Options],
+    action: Callable[[Options, Process], None],
+    args: Sequence[str] | None,
+) -> None:
+    """Command in this process, or in each of those that torchrun started; rank 0 prints errors of the options.
+
+    `parse` returns options with the fields `device` and `debug`.
+    """
+    with nullcontext() if os.environ.get("RANK", "0") == "0" else redirect_stderr(io.StringIO()):
+        options = run_command(lambda: parse(args))
+    run_command(lambda: run_process(options.device, partial(action, options)), options.debug)
 
 
 class StopSignal:
