@@ -124,6 +124,13 @@ def test_two_entities_a_ligand_and_a_nucleic_acid(read):
     assert read(*frames, min_coverage=0.75)[0] == [first, second]
 
 
+@pytest.mark.parametrize(("sequence", "protein"), [("GGJJ", True), ("GJJ", False)])
+def test_without_polymer_type_half_of_the_residues_must_be_standard(read, sequence, protein):
+    rows = [*atoms(1, "KKK", "AAA"), *atoms(2, sequence, "A" * len(sequence))]
+    found, _ = read(entity(1, "KKK"), entity(2, sequence, kind="."), shifts(1, rows))
+    assert [row[0] for row in found] == (["15000_1", "15000_2"] if protein else ["15000_1"])
+
+
 @pytest.mark.parametrize("index", [True, False])
 def test_other_residues_missing_entity_id_and_missing_list_of_components(read, index):
     sequence = "MGJALJVEGS"
