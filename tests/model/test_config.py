@@ -93,7 +93,7 @@ def test_command_line_changes_a_former_run(small_data, tmp_path: Path, capsys) -
         ('{"short": {"size": 1}}', ["short", "size"]),
         ('{"learning_rate": "fast"}', ["learning-rate", "fast"]),
         ('{"learning_rate": true}', ["learning-rate", "True"]),
-        ('{"learning_rate": .nan}', ["learning-rate", "nan"]),
+        ('{"learning_rate": .inf}', ["learning-rate", "inf"]),
         ('{"updates": 10.5}', ["updates", "10.5"]),
         ('{"updates": "10"}', ["updates", "10"]),
         ('{"updates": 2000}', ["warmup-updates", "2000"]),

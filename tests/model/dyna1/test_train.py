@@ -140,18 +140,6 @@ def test_log_and_best_weights(labels: Path, whole: Path) -> None:
     }
 
 
-def test_output_folder_holds_configuration_and_tensorboard(whole: Path) -> None:
-    record = json.loads((whole / "config.json").read_text())
-    assert record["config"]["learning_rate"] == 3e-3
-    assert record["config"]["model"]["layers"] == 2
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    board = EventAccumulator(str(whole / "tensorboard"))
-    board.Reload()
-    shown = [event.value for event in board.Scalars("validation_auroc")]
-    assert shown == pytest.approx([line["validation_auroc"] for line in log_lines(whole)])
-
-
 def test_training_learns_what_the_labels_follow(tmp_path: Path) -> None:
     """The residue before tells: attention has to find it."""
     table = write_labels(tmp_path / "many.csv", 120, seed=4)
@@ -173,27 +161,6 @@ def test_stop_and_resume_equals_the_uninterrupted_run(labels: Path, whole: Path,
     assert checkpoints(tmp_path / "checkpoints")[-1].name == f"update_{stop}"
     torch.manual_seed(99)
     train(config, CPU)
-    assert_same_run(tmp_path, whole)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_signal_saves_after_the_current_update(labels, whole: Path, tmp_path: Path, monkeypatch, number) -> None:
-    config, step, done = small(labels, tmp_path, checkpoint_every=100), Dyna1Trainer.step, []
-
-    def signalling(trainer: Dyna1Trainer) -> None:
-        done.append(trainer.update)
-        if trainer.update == 7:
-            os.kill(os.getpid(), number)
-        step(trainer)
-
-    handler = signal.getsignal(number)
-    with monkeypatch.context() as patch:
-        patch.setattr(Dyna1Trainer, "step", signalling)
-        train(config, CPU)
-    assert done == list(range(1, 8))
-    assert signal.getsignal(number) is handler
-    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["update_7"]
-    train(replace(config, checkpoint_every=2), CPU)
     assert_same_run(tmp_path, whole)
 
 
@@ -248,15 +215,6 @@ def test_resume_with_other_validation_proteins_is_refused(labels: Path, tmp_path
     config = small(labels, tmp_path / "run", validation=one, stop_after=2)
     train(config, CPU)
     refused(lambda: train(replace(config, validation=other), CPU), tmp_path / "run", "validation")
-
-
-def test_resume_takes_the_optimizer_of_the_configuration(labels: Path, tmp_path: Path) -> None:
-    config = small(labels, tmp_path, stop_after=2)
-    train(config, CPU)
-    training = trainer_of(replace(config, learning_rate=1e-4, weight_decay=0.3, betas=(0.8, 0.9), eps=1e-5))
-    training.resume(checkpoints(tmp_path / "checkpoints")[-1])
-    (group,) = training.optimizer.param_groups
-    assert [group[name] for name in ("lr", "weight_decay", "betas", "eps")] == [1e-4, 0.3, (0.8, 0.9), 1e-5]
 
 
 def test_checkpoint_of_a_former_version(labels: Path, whole: Path, tmp_path: Path) -> None:
