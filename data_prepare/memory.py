@@ -27,16 +27,9 @@ VERSION_2: Final = _ControlGroups("", "memory.max", "memory.current", ("active_f
 
 
 def require_memory(needed: int, what: str, available: int | None = None) -> None:
-    """Raise InputError if a computation needs more than the available bytes.
+    """Raise InputError if a computation needs more than the available bytes, by default `available_memory()`.
 
-    Parameters
-    ----------
-    needed
-        Bytes.
-    what
-        The computation, for the message.
-    available
-        Bytes that may be used; by default `available_memory()`.
+    The message begins with `what`, a plural.
     """
     available = available_memory() if available is None else available
     amounts = f"{needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available"
@@ -48,12 +41,8 @@ def available_memory(
 ) -> int:
     """Bytes that this process may still allocate without swapping or being killed.
 
-    Parameters
-    ----------
-    membership
-        File that lists the control groups of the process, see cgroups(7); it may be absent.
-    control_groups
-        Folder where they are mounted.
+    `membership` lists the control groups of the process, see cgroups(7), and may be absent; they are mounted at
+    `control_groups`.
     """
     return min([psutil.virtual_memory().available, *_allowances(membership, control_groups)])
 

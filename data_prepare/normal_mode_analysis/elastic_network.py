@@ -23,19 +23,9 @@ LARGEST_DIVIDE_AND_CONQUER: Final = 32766
 
 
 def elastic_networks(xyz: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Matrices of the Gaussian and of the anisotropic network of points (N, 3).
+    """Kirchhoff matrix (N, N) and Hessian (3N, 3N) of points (N, 3), Angstrom; InputError if two points coincide.
 
-    Returns
-    -------
-    kirchhoff
-        (N, N).
-    hessian
-        (3N, 3N); rows and columns: x of all points, then y, then z.
-
-    Raises
-    ------
-    InputError
-        If two points are in the same position.
+    Rows and columns of the Hessian: x of all points, then y, then z.
     """
     n = len(xyz)
     difference = xyz.T[:, None, :] - xyz.T[:, :, None]  # (3, N, N), x_j - x_i

@@ -17,30 +17,14 @@ LARGEST_COORDINATE: Final = 1e6  # Angstrom; a file with more is broken, and squ
 
 
 class NMAFeatures(NamedTuple):
-    """Features of N residues.
+    """Features of N residues."""
 
-    Attributes
-    ----------
-    gnm_msf
-        (3, N) mean square fluctuation from each group of GNM modes.
-    anm_cor
-        (3, N, N) correlation of displacements from each group of ANM modes.
-    """
-
-    gnm_msf: NDArray[np.float64]
-    anm_cor: NDArray[np.float64]
+    gnm_msf: NDArray[np.float64]  # (3, N) mean square fluctuation from each group of GNM modes
+    anm_cor: NDArray[np.float64]  # (3, N, N) correlation of displacements from each group of ANM modes
 
 
 def c_alpha_trace(topology: Topology, xyz: NDArray) -> tuple[Topology, NDArray[np.float64]]:
-    """C-alpha atoms of all chains: those of protein residues and of residues with the name of an amino acid.
-
-    Returns
-    -------
-    topology
-        Of these atoms, one per residue.
-    xyz
-        (N, 3) Angstrom.
-    """
+    """Topology and positions (N, 3), Angstrom, of the C-alpha atoms of all residues that are amino acids."""
     residues = zip(topology.atoms_by_name, topology.is_amino_acid, strict=True)
     atoms = [atoms["CA"] for atoms, amino_acid in residues if amino_acid and "CA" in atoms]
     require(atoms, f"{topology.path}: no C-alpha atoms of a protein; give a protein structure")
@@ -48,15 +32,10 @@ def c_alpha_trace(topology: Topology, xyz: NDArray) -> tuple[Topology, NDArray[n
 
 
 def nma_features(xyz: NDArray, available: int | None = None) -> NMAFeatures:
-    """Features of C-alpha positions.
+    """Features of C-alpha positions (N, 3), Angstrom, all chains together.
 
-    Parameters
-    ----------
-    xyz
-        (N, 3) Angstrom, all chains together.
-    available
-        Bytes that may be used, see `require_memory`. Four matrices of (3N, 3N) float64 must fit; three are in use at
-        the same time: the Hessian and the workspace of LAPACK.
+    Four matrices of (3N, 3N) float64 must fit in the available bytes, see `require_memory`; three are in use at the
+    same time: the Hessian and the workspace of LAPACK.
 
     Raises
     ------

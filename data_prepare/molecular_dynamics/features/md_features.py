@@ -34,7 +34,7 @@ from data_prepare.properties import (
 )
 from data_prepare.structure.topology import Topology
 
-BYTES_PER_PAIR: Final = 80  # of residues, at most: contacts, sums and covariances of the displacements
+BYTES_PER_PAIR: Final = 100  # of residues, at most: contacts, covariances, and the entry of a store made of them
 FLOAT32_COLUMNS: Final = ("sasa_mean", "sasa_std", "rmsf")
 # column of the published table -> column of the residue array
 TABLE_COLUMNS: Final = {
@@ -47,21 +47,11 @@ TABLE_COLUMNS: Final = {
 
 
 class MDFeatures(NamedTuple):
-    """Features of N residues.
+    """Features of N residues; columns and channels as in `properties`, the RMSF in nm."""
 
-    Attributes
-    ----------
-    ca_atom
-        (N,) index of the C-alpha atom in the system.
-    residue
-        (N, 47) float64, columns as in `properties.RESIDUE_COLUMNS`; the RMSF is in nm.
-    pair
-        (N, N, 10) float32, channels as in `properties.PAIR_CHANNELS`.
-    """
-
-    ca_atom: NDArray[np.intp]
-    residue: NDArray[np.float64]
-    pair: NDArray[np.float32]
+    ca_atom: NDArray[np.intp]  # (N,) index of the C-alpha atom in the system
+    residue: NDArray[np.float64]  # (N, 47)
+    pair: NDArray[np.float32]  # (N, N, 10)
 
     def table(self) -> pd.DataFrame:
         """The residue table in its published form."""
@@ -179,9 +169,10 @@ def md_features(
     if accumulators is None or accumulators.frames < 2:
         raise InputError(f"{topology.path}: fluctuations require at least 2 frames; choose other frames")
 
-    pair = accumulators.pair()
     if contact_file and "contacts" in features:
         pair = contacts_of_file(topology, contact_file, accumulators.frames)
+    else:
+        pair = accumulators.pair()
     residue = np.zeros((n, MD_RESIDUE_WIDTH))
     residue[:, entry_residue_columns("chi").start :] = np.nan  # angles that are left out
     values = accumulators.values()

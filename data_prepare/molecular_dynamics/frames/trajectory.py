@@ -34,20 +34,10 @@ Unit = Literal["angstrom", "nm"]
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some frames of a trajectory.
+    """Some frames of a trajectory, in the unit of the file: each conversion costs the last bit."""
 
-    Attributes
-    ----------
-    numbers
-        (frames,) number of each frame in the trajectory, from 0.
-    xyz
-        (frames, atoms, 3) float32 in the unit of the file: each conversion costs the last bit.
-    unit
-        Of `xyz`.
-    """
-
-    numbers: NDArray[np.int64]
-    xyz: NDArray[np.float32]
+    numbers: NDArray[np.int64]  # (frames,) of each frame in the trajectory, from 0
+    xyz: NDArray[np.float32]  # (frames, atoms, 3)
     unit: Unit
 
     @cached_property

@@ -36,13 +36,10 @@ class WholeChains:
         chains = [np.flatnonzero(self._chain == chain) for chain in range(len(self._starts))]
 
         def nearest(a: NDArray, b: NDArray) -> tuple[float, int, int]:
-            best = (np.inf, -1, -1)
-            for residue in a:
-                step = fraction[b] - fraction[residue]
-                distance = np.linalg.norm((step - np.round(step)) @ box, axis=1)
-                at = int(distance.argmin())
-                best = min(best, (float(distance[at]), int(residue), int(b[at])))
-            return best
+            step = fraction[b] - fraction[a][:, None]  # (residues of a, residues of b, 3)
+            distance = np.linalg.norm((step - np.round(step)) @ box, axis=-1)
+            i, j = np.unravel_index(distance.argmin(), distance.shape)
+            return float(distance[i, j]), int(a[i]), int(b[j])
 
         pair = {chain: nearest(chains[chain], chains[0]) for chain in range(1, len(chains))}
         joints = []
