@@ -111,6 +111,7 @@ def test_without_tests(aligned):
     (command, inputs, options) = asked[0]
     assert (command, inputs) == ("easy-search", [table["sequence"].tolist(), list(tests.values())])
     assert options[-2:] == ["--threads", "2"]
+    assert " -k 5 --mask 0 --comp-bias-corr 0 " in " ".join(options)  # the README has the rates measured with these
     assert kept["entry_ID"].tolist() == ["ACBP", "15003"]
     assert removed.fillna(-1).to_numpy().tolist() == [
         ["15000", "T", 0.8, "identity of at least 70%"],
