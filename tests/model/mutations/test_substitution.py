@@ -111,7 +111,9 @@ def test_tokens_of_a_long_protein_are_those_of_its_window() -> None:
     labels = [*(f"{letters[place - 1]}{place}W" for place in (1, 650, 1500)), "wt"]
     mutants = mutants_of(wild_type, labels)
     assert mutants.starts.tolist() == [0, 256, 478, 0]
-    whole = tokenize(sequences(mutants))["input_ids"].numpy()
+    expected = [*(apply_mutation(wild_type, label) for label in labels[:3]), wild_type]
+    assert sequences(mutants) == expected
+    whole = tokenize(expected)["input_ids"].numpy()
     for row, start in enumerate(mutants.starts):
         assert (mutants.tokens[row] == whole[row, start : start + 1024]).all()
         assert (mutants.wild_type_tokens(start) == whole[3, start : start + 1024]).all()
