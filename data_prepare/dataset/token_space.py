@@ -26,7 +26,11 @@ def token_rows(chain_lengths: Sequence[int]) -> NDArray[np.intp]:
 
 
 def to_token_space(
-    residue: NDArray, pair: NDArray, chain_lengths: Sequence[int], resolved: NDArray[np.integer] | None = None
+    residue: NDArray,
+    pair: NDArray,
+    chain_lengths: Sequence[int],
+    resolved: NDArray[np.integer] | None = None,
+    cube_roots: int = 0,
 ) -> tuple[Array, Array]:
     """Spread residue rows over the tokens.
 
@@ -40,6 +44,8 @@ def to_token_space(
         Residues of each chain, unresolved ones included.
     resolved
         (N,) ascending indices of the N residues among all residues of all chains. None: all residues have coordinates.
+    cube_roots
+        Number of leading pair channels that are stored as their cube root.
 
     Returns
     -------
@@ -61,7 +67,9 @@ def to_token_space(
     residue_tokens = np.full((tokens, residue.shape[1]), MISSING, np.float32)
     pair_tokens = np.full((tokens, tokens, pair.shape[2]), MISSING, np.float32)
     residue_tokens[rows] = residue
-    pair_tokens[np.ix_(rows, rows)] = pair
+    for channel in range(pair.shape[2]):  # one at a time to save memory
+        values = pair[..., channel]
+        pair_tokens[..., channel][np.ix_(rows, rows)] = np.cbrt(values) if channel < cube_roots else values
     return residue_tokens, pair_tokens
 
 
@@ -90,10 +98,7 @@ def md_entry(
     residue = residue.astype(np.float64)
     angles = residue[:, ANGLE_COLUMNS]
     residue[:, ANGLE_COLUMNS] = np.where(np.isnan(angles), 0.0, angles)
-    residue_tokens, pair_tokens = to_token_space(residue, pair, chain_lengths, resolved)
-    for channel in range(len(INTERACTIONS)):  # one at a time to save memory; the cube root of MISSING is MISSING
-        pair_tokens[..., channel] = np.cbrt(pair_tokens[..., channel], dtype=np.float64)
-    return residue_tokens, pair_tokens
+    return to_token_space(residue, pair, chain_lengths, resolved, cube_roots=len(INTERACTIONS))
 
 
 def nma_entry(

@@ -21,14 +21,6 @@ def zero_counts(residues: int) -> NDArray[np.int32]:
     return np.zeros((residues, residues, MD_PAIR_WIDTH), np.int32)
 
 
-def frequencies(counts: NDArray[np.int32], frames: int) -> NDArray[np.float32]:
-    """Counts divided by the number of frames, in place: a second array of this size might not fit in memory."""
-    result = counts.view(np.float32)
-    for channel in range(counts.shape[-1]):
-        result[..., channel] = counts[..., channel] / frames
-    return result
-
-
 class ContactCounts:
     """Contacts of N residues: row = residue of atom 1, column = residue of atom 2.
 
@@ -45,12 +37,12 @@ class ContactCounts:
         channel, atom_1, atom_2 = self._search.contacts_among(xyz, neighbours)
         np.add.at(self._counts, (self._residue[atom_1], self._residue[atom_2], channel), 1)
 
-    def result(self, frames: int) -> NDArray[np.float32]:
-        """Contacts per frame (N, N, 10), the last channel 0. The counts are lost."""
-        return frequencies(self._counts, frames)
+    def result(self, frames: int) -> NDArray[np.float64]:
+        """Contacts per frame (N, N, 10), the last channel 0."""
+        return self._counts / frames
 
 
-def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArray[np.float32]:
+def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArray[np.float64]:
     """Contacts per frame (N, N, 10) of each pair of protein residues, see `ContactCounts`, from a contact file.
 
     Residues are identified by chain, name, number and insertion code. `frames` is the number of frames of the
@@ -85,4 +77,4 @@ def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArr
             require(label not in ambiguous, f"{path}: residue {label} is ambiguous in {topology.path}; leave -i out")
         require(frame in used, f"{path}: frame {frame} is outside the range in the header; {again}")
         counts[index[pair[0]], index[pair[1]], INTERACTIONS.index(interaction)] += 1
-    return frequencies(counts, header.total_frames)
+    return counts / header.total_frames

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data_prepare.errors import InputError, require
 from data_prepare.memory import require_memory
 from data_prepare.molecular_dynamics.contacts.search import ContactSearch, heavy_atoms_first
-from data_prepare.molecular_dynamics.features.contacts import ContactCounts, contacts_of_file, frequencies, zero_counts
+from data_prepare.molecular_dynamics.features.contacts import ContactCounts, contacts_of_file
 from data_prepare.molecular_dynamics.features.dihedrals import ANGLES, Dihedrals
 from data_prepare.molecular_dynamics.features.dssp import SecondaryStructure
 from data_prepare.molecular_dynamics.features.fluctuations import Fluctuations
@@ -25,6 +25,7 @@ from data_prepare.molecular_dynamics.frames.trajectory import ANGSTROM_PER_NM, C
 from data_prepare.properties import (
     DSSP_STATES,
     FEATURES,
+    MD_PAIR_WIDTH,
     MD_RESIDUE_WIDTH,
     NUM_ANGLE_BINS,
     PROPERTIES_OF_FEATURE,
@@ -34,7 +35,7 @@ from data_prepare.properties import (
 )
 from data_prepare.structure.topology import Topology
 
-BYTES_PER_PAIR: Final = 100  # of residues, at most: contacts, covariances, and the entry of a store made of them
+BYTES_PER_PAIR: Final = 145  # of residues, at most: contact counts, frequencies in float64, and covariances
 FLOAT32_COLUMNS: Final = ("sasa_mean", "sasa_std", "rmsf")
 # column of the published table -> column of the residue array
 TABLE_COLUMNS: Final = {
@@ -51,7 +52,7 @@ class MDFeatures(NamedTuple):
 
     ca_atom: NDArray[np.intp]  # (N,) index of the C-alpha atom in the system
     residue: NDArray[np.float64]  # (N, 47)
-    pair: NDArray[np.float32]  # (N, N, 10)
+    pair: NDArray[np.float64]  # (N, N, 10)
 
     def table(self) -> pd.DataFrame:
         """The residue table in its published form."""
@@ -119,9 +120,10 @@ class _Accumulators:
         accumulators = [*self._of_chunks, *([self._areas] if self._areas else [])]
         return {name: values for each in accumulators for name, values in each.result(self.frames).items()}
 
-    def pair(self) -> NDArray[np.float32]:
+    def pair(self) -> NDArray[np.float64]:
         """Pair array (N, N, 10) with the contacts, if chosen."""
-        return self._contacts.result(self.frames) if self._contacts else frequencies(zero_counts(len(self.ca)), 1)
+        n = len(self.ca)
+        return self._contacts.result(self.frames) if self._contacts else np.zeros((n, n, MD_PAIR_WIDTH))
 
 
 def md_features(
