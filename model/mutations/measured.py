@@ -167,7 +167,8 @@ def _read_ddg(
     table = pd.concat(_pieces(path, "ddg", measurement))
     for (pdb_id, chain_id), own in table.groupby(["pdb_id", "chain"], sort=False):
         name = f"{pdb_id}_{chain_id}"
-        sequence, positions, problem = "", {}, ""
+        sequence, problem = "", ""
+        positions: dict[str, int] = {}
         try:
             sequence, positions = _chain_positions(Path(structures), files, str(pdb_id), str(chain_id))
         except InputError as error:

@@ -6,7 +6,7 @@ negatively with stability. The published score is `norm_geometric_mean`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from typing import Final, Literal
@@ -173,7 +173,7 @@ def streams_of(config: ModelConfig, batches: Sequence[Rows], tokens: int, device
 
 def _changes_of_batches(
     model: DanceModel, mutants: Mutants, batches: Sequence[Rows], properties: PropertySet, streams: int
-) -> Iterator[Matrix]:
+) -> Generator[Matrix, None, None]:
     """Changes (B, properties) float64 of one batch after the other; a batch lies in one window."""
     starts, tokens = mutants.starts, mutants.tokens
     device = next(model.parameters()).device

@@ -195,7 +195,7 @@ class Mutants:
         repeated = np.flatnonzero(keys.duplicated())
         if repeated.size:
             later = repeated[0]
-            first = keys.get_indexer_for([keys[later]])[0]
+            first = np.flatnonzero(keys == keys[later])[0]
             raise InputError(
                 f"duplicate mutant {self.labels[later]} (numbers {first + 1} and {later + 1}); keep one of them"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import importlib.util
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -116,9 +117,7 @@ def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> None:
         writer: Any = None
         for number, table in enumerate(tables):
             if path.suffix.lower() == ".parquet":
-                import pyarrow
-                from pyarrow import parquet
-
+                pyarrow, parquet = map(importlib.import_module, ("pyarrow", "pyarrow.parquet"))
                 rows = pyarrow.Table.from_pandas(table, preserve_index=False)
                 writer = writer or files.enter_context(parquet.ParquetWriter(temporary, rows.schema))
                 writer.write_table(rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
@@ -71,10 +71,11 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
     proteins = list(read_measured(config.measured, config.form, config.structures, left_out))
     scores = [benchmark.baseline_scores(protein) for protein in proteins]
     results = Results(config.output / "scores")
-    for load, scores_of, paths in (
+    networks: tuple[tuple[Any, Any, tuple[str, ...]], ...] = (
         (load_model, benchmark.dance_scores, config.model),
         (load_language_model, benchmark.esm2_scores, config.esm2),
-    ):
+    )
+    for load, scores_of, paths in networks:
         for path in paths:  # one network in memory at a time
             network = load(path, config.device)
             found = benchmark.score_measured(name_of(path), network, scores_of, proteins, results, config.batch_size)

@@ -6,7 +6,7 @@ seqdance score --model ChaoHou/ESMDance --fasta proteins.fasta --mutants mutants
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from data_prepare.errors import require
 from data_prepare.resume import Results
 from model.figures.mutations import plot_mutation_map
 from model.mutations.score import PropertySet, score_tables
+from model.mutations.substitution import Mutants
 from model.mutations.tables import check_table, measured_mutants, mutants_to_score, write_tables
 from model.network.dance import load_model
 from seqdance.options import ModelOptions, ProteinOptions
@@ -79,6 +80,7 @@ def score(config: ScoreConfig) -> list[Path]:
     """Write the table, and the heat map of all single mutants of one protein; returns the paths."""
     check_table(config.output)
     proteins = config.proteins() if config.names_proteins or not (config.megascale or config.proteingym) else []
+    chosen: Iterable[tuple[str, Mutants]]
     if config.megascale:
         chosen = measured_mutants(config.megascale, "megascale")
     elif config.proteingym:
