@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.network.device import DTYPES, autocast
 from model.network.encoder import Embeddings, Esm2Encoder, drop
 from model.network.tokenizer import MASK_ID, tokenize
 
@@ -182,3 +183,9 @@ def test_initial_weights() -> None:
             bound = gain * (6 / sum(value.shape)) ** 0.5
             assert value.abs().max() <= bound, name
             assert value.detach().std().item() == pytest.approx(bound / 3**0.5, rel=0.05), name
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_forward_pass_runs_in_its_precision(precision: str) -> None:
+    with autocast(torch.device("cpu"), precision):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == DTYPES[precision]
