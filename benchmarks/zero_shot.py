@@ -28,13 +28,8 @@ from torch import nn
 
 from data_prepare.properties import PROPERTIES
 from model.config import PRESETS
-from model.mutations.score import (
-    PropertySet,
-    all_single_mutants,
-    apply_mutation,
-    automatic_batch_size,
-    property_changes,
-)
+from model.mutations.score import PropertySet, automatic_batch_size, property_changes
+from model.mutations.substitution import all_single_mutants, apply_mutation
 from model.network.dance import DanceModel
 from model.network.tokenizer import AMINO_ACIDS, tokenize
 

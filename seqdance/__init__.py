@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from model.inference.attention import attention_maps as attention_maps
     from model.inference.embed import embed as embed
     from model.inference.predict import predict_properties as predict_properties
-    from model.mutations.score import all_single_mutants as all_single_mutants
     from model.mutations.score import combine_scores as combine_scores
     from model.mutations.score import property_changes as property_changes
     from model.mutations.score import score_mutations as score_mutations
+    from model.mutations.substitution import all_single_mutants as all_single_mutants
     from model.network.dance import DanceModel as DanceModel
     from model.network.dance import load_esm2_encoder as load_esm2_encoder
     from model.network.dance import load_model as load_model
@@ -36,7 +36,8 @@ _NAMES = {
     "model.inference.attention": ("attention_maps",),
     "model.inference.embed": ("embed",),
     "model.inference.predict": ("predict_properties",),
-    "model.mutations.score": ("all_single_mutants", "combine_scores", "property_changes", "score_mutations"),
+    "model.mutations.score": ("combine_scores", "property_changes", "score_mutations"),
+    "model.mutations.substitution": ("all_single_mutants",),
     "model.network.dance": ("DanceModel", "load_esm2_encoder", "load_model"),
     "model.network.tokenizer": ("tokenize",),
 }

@@ -101,13 +101,13 @@ def mutation_grid(
     """
     require(score in table, f"no column {score!r} in the table; it has {', '.join(map(str, table.columns))}")
     protein = WildType(wild_type, offset)
-    letters = [token if len(token := protein.tokens[place]) == 1 else "?" for place in protein.places]
+    letters = [token if len(token := protein.tokens[index]) == 1 else "?" for index in protein.residues]
     grid = np.full((len(AMINO_ACIDS), len(letters)), np.nan)
     for label, value in zip(table["mutant"], table[score], strict=True):
         changes = protein.read(str(label))
-        for place, new in changes.items() if len(changes) == 1 else ():
+        for index, new in changes.items() if len(changes) == 1 else ():
             if new in AMINO_ACIDS:
-                grid[AMINO_ACIDS.index(new), protein.numbers[place] - offset - 1] = value
+                grid[AMINO_ACIDS.index(new), protein.numbers[index] - offset - 1] = value
     return grid, letters
 
 

@@ -21,7 +21,7 @@ from model.network.dance import DanceModel
 
 Array = NDArray[np.float32]
 
-MAX_TOKENS: Final = 2**14  # of a batch, padding included
+BATCH_TOKENS: Final = 2**14  # of a batch, padding included
 
 
 @overload
@@ -149,4 +149,4 @@ def _resumed_embeddings(
 
 def _capacity(tokens: int) -> int:
     """Sequences per batch, by the length of the longest."""
-    return MAX_TOKENS // tokens
+    return BATCH_TOKENS // tokens

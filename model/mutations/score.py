@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import chain
 from typing import Final, Literal
 
 import numpy as np
@@ -24,9 +23,7 @@ from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from data_prepare.resume import Results, digest
 from model.config import ModelConfig
 from model.inference.threads import side_by_side
-from model.mutations.substitution import Mutants, mutants_of
-from model.mutations.substitution import all_single_mutants as all_single_mutants
-from model.mutations.substitution import apply_mutation as apply_mutation
+from model.mutations.substitution import WILD_TYPE_LABEL, Mutants
 from model.network.dance import DanceModel
 from model.network.device import evaluating
 from model.network.weights import weights_digest
@@ -49,26 +46,25 @@ PART_TOKENS: Final = 2**17  # of the mutants that are saved together
 BLOCK_ROWS: Final = 2**14  # combined at once
 
 
-def property_changes(
+def score_mutations(
     model: DanceModel,
     wild_type: str,
     mutants: Sequence[str],
     batch_size: int | None = None,
     progress: bool = False,
     properties: PropertySet = "all",
-) -> Matrix:
-    """Relative change of every predicted property from the wild type to each mutant.
-
-    change = mean over all elements of |mutant - wild type| / (|wild type| + 0.01); elements are tokens or pairs of
-    tokens, <cls> and <eos> included, and bins. Proteins of more than 1,024 tokens are compared in a window around the
-    mutation, see `substitution.window_start`.
+) -> pd.DataFrame:
+    """Score mutations of one protein.
 
     Parameters
     ----------
     model
         SeqDance or ESMDance.
-    wild_type, mutants
-        Sequences of the same number of tokens. A mutant equal to the wild type has change 0.
+    wild_type
+        Sequence; chains of a complex are joined by `<eos><cls>` and numbered consecutively.
+    mutants
+        Substitutions such as `A12G` or `A12G:K5R` (positions from 1), `wt`, or whole sequences. A duplicate counts
+        twice in the normalisation.
     batch_size
         Mutants predicted at once; limits the memory. Default: chosen by length.
     progress
@@ -78,19 +74,41 @@ def property_changes(
 
     Returns
     -------
-    ndarray
-        (mutants, 23) float64, columns in the order of `properties.PROPERTIES`; (mutants, 10) without residue pairs.
+    DataFrame
+        One row per mutant, in order: `mutant` (substitutions or `wt`), `sequence`, the scores (`SCORES`; the wild type
+        takes part in the normalisation) and the changes of the properties, see `property_changes`.
 
     Raises
     ------
     InputError
-        A sequence cannot be tokenised or differs from the wild type in length, or the predictions are not finite.
+        A mutation does not fit the wild type, or the predictions are not finite.
     """
-    collected = Mutants(wild_type)
-    for mutant in mutants:
-        collected.add_sequence(mutant)
-    with tqdm(total=len(collected), unit="mutant", disable=not progress) as bar:
-        return changes_of(model, collected, properties, batch_size, done=bar.update)
+    require(not isinstance(mutants, str), "mutants must be a list; put the single mutant into a list")
+    require(len(mutants), "no mutants to score; give at least one")
+    collected = Mutants(wild_type, mutants)
+    with tqdm(total=len(mutants), unit="mutant", disable=not progress) as bar:
+        changes = changes_of(model, collected, properties, batch_size, done=bar.update)
+    return score_table(collected, changes, properties, sequences=True).drop(columns=["score", "damage"])
+
+
+def property_changes(
+    model: DanceModel,
+    wild_type: str,
+    mutants: Sequence[str],
+    batch_size: int | None = None,
+    progress: bool = False,
+    properties: PropertySet = "all",
+) -> Matrix:
+    """Relative change of every predicted property from the wild type to each mutant; parameters of `score_mutations`.
+
+    change = mean over all elements of |mutant - wild type| / (|wild type| + 0.01); elements are tokens or pairs of
+    tokens, `<cls>` and `<eos>` included, and bins. Proteins of more than 1,024 tokens are compared in a window around
+    the mutation, see `substitution.window_start`.
+
+    Returns (mutants, 23) float64, columns in the order of `properties.PROPERTIES`; (mutants, 10) without residue pairs.
+    """
+    with tqdm(total=len(mutants), unit="mutant", disable=not progress) as bar:
+        return changes_of(model, Mutants(wild_type, mutants), properties, batch_size, done=bar.update)
 
 
 def changes_of(
@@ -101,66 +119,89 @@ def changes_of(
     results: Results | None = None,
     done: Callable[[int], object] = lambda mutants: None,
 ) -> Matrix:
-    """As `property_changes`, of collected mutants; finished parts are read from and written to `results`.
+    """`property_changes` of collected mutants; finished parts are read from and written to `results`.
 
-    The work is ordered by window, so that the wild type is predicted once in each. `done` is called with numbers of
-    finished mutants.
+    The work is ordered by window, so that the wild type is predicted once in each. `done` receives the number of
+    mutants each time some are finished.
     """
     require(batch_size is None or batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
-    changes = np.zeros((len(mutants), len(PROPERTIES_OF[properties])))
+    changes = np.zeros((len(mutants.labels), len(PROPERTIES_OF[properties])))
     device = next(model.parameters()).device.type
     size = batch_size or automatic_batch_size(model.config, mutants.window, device, properties)
     network = weights_digest(model, model.config.heads) if results else ""
-    starts, tokens = mutants.starts, mutants.tokens
-    rows = np.flatnonzero(mutants.changed)
+    starts, tokens = np.array(mutants.starts), mutants.tokens
+    rows = np.flatnonzero([label != WILD_TYPE_LABEL for label in mutants.labels])
     rows = rows[starts[rows].argsort(kind="stable")]
-    missing = []  # (key, batches) of the parts that are not there yet
-    done(len(mutants) - len(rows))
-    with evaluating(model):
-        for part in _split(rows, max(1, PART_TOKENS // mutants.window)):
-            key = ""
+    missing: list[tuple[str, list[Rows]]] = []  # key and batches of each part that is computed
+    done(len(changes) - len(rows))
+    for part in _pieces(rows, max(1, PART_TOKENS // mutants.window)):
+        key = ""
+        if results:
+            sequence, ids = mutants.wild_type.sequence, tokens[part].tobytes().hex()
+            key = digest(network, properties, sequence, starts[part].tolist(), ids)
+            if (finished := results.read(key)) is not None:
+                changes[part] = finished["changes"]
+                done(len(part))
+                continue
+        one_window = np.split(part, np.flatnonzero(np.diff(starts[part])) + 1)
+        missing.append((key, [batch for group in one_window for batch in _pieces(group, size)]))
+    batches = [batch for _, own in missing for batch in own]
+    with evaluating(model), closing(_batch_changes(model, mutants, batches, properties)) as computed:
+        for key, own in missing:
+            for batch in own:
+                changes[batch] = next(computed)
+                done(len(batch))
+            part_changes = changes[np.concatenate(own)]
+            require(np.isfinite(part_changes).all(), "the predictions are not finite; check the weights of the model")
             if results:
-                key = digest(
-                    network, properties, mutants.wild_type.sequence, starts[part].tolist(), tokens[part].tobytes().hex()
-                )
-                if (finished := results.read(key)) is not None:
-                    changes[part] = finished["changes"]
-                    done(len(part))
-                    continue
-            one_window = np.split(part, np.flatnonzero(np.diff(starts[part])) + 1)
-            missing.append((key, [batch for group in one_window for batch in _split(group, size)]))
-        batches = list(chain.from_iterable(own for _, own in missing))
-        streams = streams_of(model.config, batches, mutants.window, device, properties)
-        with closing(_changes_of_batches(model, mutants, batches, properties, streams)) as computed:
-            for key, own in missing:
-                for batch in own:
-                    changes[batch] = next(computed)
-                    done(len(batch))
-                part_changes = changes[np.concatenate(own)]
-                require(
-                    np.isfinite(part_changes).all(), "the predictions are not finite; check the weights of the model"
-                )
-                if results:
-                    results.write(key, changes=part_changes)
+                results.write(key, changes=part_changes)
     return changes
 
 
-def _split(rows: Rows, size: int) -> list[Rows]:
-    """Consecutive pieces of at most `size` rows."""
+def _pieces(rows: Rows, size: int) -> list[Rows]:
     return [rows[first : first + size] for first in range(0, len(rows), size)]
+
+
+def _batch_changes(
+    model: DanceModel, mutants: Mutants, batches: Sequence[Rows], properties: PropertySet
+) -> Generator[Matrix, None, None]:
+    """Changes (B, properties) of one batch after the other; a batch lies in one window."""
+    device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def predict(ids: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
+        return model(input_ids=torch.from_numpy(ids.astype(np.int64)).to(device), pair=properties == "all")
+
+    @torch.inference_mode()
+    def with_wild_type() -> Iterator[tuple[Rows, Reference]]:
+        reference: Reference = {}
+        window = -1
+        for batch in batches:
+            if mutants.starts[batch[0]] != window:
+                window = mutants.starts[batch[0]]
+                reference = {}  # frees the former one before the next is made
+                predicted = predict(mutants.wild_type_tokens(window)[None])  # (1, W)
+                reference = {name: (wt, 1 / (wt.abs() + DENOMINATOR_OFFSET)) for name, wt in predicted.items()}
+            yield batch, reference
+
+    @torch.inference_mode()
+    def changes(work: tuple[Rows, Reference]) -> Matrix:
+        batch, reference = work
+        predicted = predict(mutants.tokens[batch])  # (B, W)
+        columns = [
+            (predicted[name] - wt).abs_().mul_(weight).flatten(1).mean(1)  # (B,)
+            for name, (wt, weight) in reference.items()
+        ]
+        return torch.stack(columns, dim=1).double().cpu().numpy()
+
+    streams = streams_of(model.config, batches, mutants.window, device.type, properties)
+    yield from side_by_side(changes, with_wild_type(), streams)
 
 
 def automatic_batch_size(config: ModelConfig, tokens: int, device: str, properties: PropertySet = "all") -> int:
     """Mutants of a length that are predicted at once in about `BATCH_BYTES`."""
     device = device if device in BATCH_BYTES else "cpu"
     return min(max(1, BATCH_BYTES[device] // _mutant_bytes(config, tokens, properties)), MAX_BATCH[device])
-
-
-def _mutant_bytes(config: ModelConfig, tokens: int, properties: PropertySet) -> int:
-    """Approximate memory of a mutant in a batch."""
-    per_token = 3 * config.feed_forward + 10 * config.hidden  # the widest tensors of two layers
-    per_pair = 3 * config.heads + 4 * 13 if properties == "all" else 0  # attention of one layer, copies of the outputs
-    return 4 * (tokens * per_token + tokens**2 * per_pair)
 
 
 def streams_of(config: ModelConfig, batches: Sequence[Rows], tokens: int, device: str, properties: PropertySet) -> int:
@@ -171,48 +212,11 @@ def streams_of(config: ModelConfig, batches: Sequence[Rows], tokens: int, device
     return max(1, min(torch.get_num_threads(), fitting, len(batches)))
 
 
-def _changes_of_batches(
-    model: DanceModel, mutants: Mutants, batches: Sequence[Rows], properties: PropertySet, streams: int
-) -> Generator[Matrix, None, None]:
-    """Changes (B, properties) float64 of one batch after the other; a batch lies in one window."""
-    starts, tokens = mutants.starts, mutants.tokens
-    device = next(model.parameters()).device
-
-    @torch.inference_mode()
-    def predict(ids: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
-        return model(input_ids=torch.from_numpy(ids.astype(np.int64)).to(device), pair=properties == "all")
-
-    def with_wild_type() -> Iterator[tuple[Rows, Reference]]:
-        reference: Reference = {}
-        window = -1
-        for batch in batches:
-            if starts[batch[0]] != window:
-                window = int(starts[batch[0]])
-                reference = {}  # frees the former one before the next is made
-                reference = _reference(predict(mutants.wild_type_tokens(window)[None]))  # (1, W)
-            yield batch, reference
-
-    def changes(work: tuple[Rows, Reference]) -> Matrix:
-        batch, reference = work
-        return _changes(predict(tokens[batch]), reference)  # (B, W)
-
-    yield from side_by_side(changes, with_wild_type(), streams)
-
-
-@torch.inference_mode()
-def _reference(predicted: dict[str, Tensor]) -> Reference:
-    """Property -> the wild type's values and 1 / (|values| + 0.01), each (1, ...)."""
-    return {name: (values, 1 / (values.abs() + DENOMINATOR_OFFSET)) for name, values in predicted.items()}
-
-
-@torch.inference_mode()
-def _changes(predicted: dict[str, Tensor], reference: Reference) -> Matrix:
-    """(B, properties) from predictions (B, ...) and the wild type's (1, ...)."""
-    columns = []
-    for name, (wild_type, weight) in reference.items():
-        change = (predicted[name] - wild_type).abs_().mul_(weight)
-        columns.append(change.flatten(1).mean(1))  # (B,)
-    return torch.stack(columns, dim=1).double().cpu().numpy()
+def _mutant_bytes(config: ModelConfig, tokens: int, properties: PropertySet) -> int:
+    """Approximate memory of a mutant in a batch."""
+    per_token = 3 * config.feed_forward + 10 * config.hidden  # the widest tensors of two layers
+    per_pair = 3 * config.heads + 4 * 13 if properties == "all" else 0  # attention of one layer, copies of the outputs
+    return 4 * (tokens * per_token + tokens**2 * per_pair)
 
 
 def quantile_normalise(changes: npt.ArrayLike) -> Matrix:
@@ -234,14 +238,14 @@ def _normalise(values: Matrix) -> None:
 
 
 def combine_scores(changes: npt.ArrayLike, add_wild_type: bool = False) -> pd.DataFrame:
-    """Combine the changes of the properties into one score, in eight ways; InputError without any change.
+    """Combine the changes of the properties into one score, in eight ways; InputError if no change is given.
 
     Parameters
     ----------
     changes
         (mutants, properties), all mutants of one protein and the wild type: the `norm_` scores depend on all rows.
     add_wild_type
-        Put the wild type, a row of zeros, in front of the changes.
+        Insert the wild type, a row of zeros, before the changes.
 
     Returns
     -------
@@ -253,37 +257,39 @@ def combine_scores(changes: npt.ArrayLike, add_wild_type: bool = False) -> pd.Da
     require(
         len(shape) == 2 and 0 not in shape, f"changes have shape {shape}; give at least one mutant and one property"
     )
-    x = np.vstack([np.zeros((int(add_wild_type), shape[1])), changes])  # a copy, for it is normalised in place
+    x = np.vstack([np.zeros((int(add_wild_type), shape[1])), changes])  # a copy, normalised in place
     scores = np.empty((len(x), len(SCORES)))
-    for half in (scores[:, : len(COMBINATIONS)], scores[:, len(COMBINATIONS) :]):
-        for first in range(0, len(x), BLOCK_ROWS):  # bounds the memory
-            half[first : first + BLOCK_ROWS] = _combine(x[first : first + BLOCK_ROWS])
-        _normalise(x)
+    _combine(x, scores[:, : len(COMBINATIONS)])
+    _normalise(x)
+    _combine(x, scores[:, len(COMBINATIONS) :])
     return pd.DataFrame(scores, columns=list(SCORES))
 
 
-def _combine(x: Matrix) -> Matrix:
-    """(n, properties) -> (n, 4), in the order of `COMBINATIONS`."""
-    weights = x + SCORE_OFFSET
-    weighted_mean = (weights * x).sum(axis=1) / weights.sum(axis=1)
-    return np.stack([x.mean(axis=1), x.max(axis=1), weighted_mean, np.exp(np.log(weights).mean(axis=1))], axis=1)
+def _combine(changes: Matrix, scores: Matrix) -> None:
+    """(n, properties) -> (n, 4), in the order of `COMBINATIONS`; in blocks, which bounds the memory."""
+    for first in range(0, len(changes), BLOCK_ROWS):
+        x = changes[first : first + BLOCK_ROWS]
+        weights = x + SCORE_OFFSET
+        weighted_mean = (weights * x).sum(axis=1) / weights.sum(axis=1)
+        columns = (x.mean(axis=1), x.max(axis=1), weighted_mean, np.exp(np.log(weights).mean(axis=1)))
+        scores[first : first + BLOCK_ROWS] = np.stack(columns, axis=1)
 
 
 def score_table(
     mutants: Mutants, changes: Matrix, properties: PropertySet = "all", sequences: bool = False
 ) -> pd.DataFrame:
-    """Table of the mutants of one protein and their changes; the wild type takes part in the normalisation.
+    """Scores and changes of the mutants of one protein; the wild type takes part in the normalisation.
 
     Columns: `mutant`; `sequence` if wanted; `score`, the published one; `damage`, the fraction of the protein's other
     mutants and wild type that score lower; `SCORES`; the changes of the properties.
     """
-    absent = bool(mutants.changed.all())
+    absent = WILD_TYPE_LABEL not in mutants.labels
     scores = combine_scores(changes, add_wild_type=absent)
     scores.insert(0, "score", scores[PUBLISHED_SCORE])
     scores.insert(1, "damage", (rankdata(scores["score"]) - 1) / max(1, len(scores) - 1))
     names = pd.DataFrame({"mutant": mutants.labels})
     if sequences:
-        names["sequence"] = [mutants.sequence(row) for row in range(len(mutants))]
+        names["sequence"] = [mutants.sequence(row) for row in range(len(mutants.labels))]
     columns = pd.DataFrame(changes, columns=list(PROPERTIES_OF[properties]), copy=False)
     return pd.concat([names, scores[int(absent) :].reset_index(drop=True), columns], axis=1)
 
@@ -296,8 +302,8 @@ def score_tables(
     batch_size: int | None = None,
     sequences: bool = False,
 ) -> Iterator[pd.DataFrame]:
-    """`score_table` of each named protein, with its name in a column `protein` in front; `results` keeps its parts."""
-    total = sum(len(mutants) for _, mutants in chosen) if isinstance(chosen, list) else None
+    """`score_table` of each named protein after a column `protein`; `results` keeps finished parts."""
+    total = sum(len(mutants.labels) for _, mutants in chosen) if isinstance(chosen, list) else None
     with tqdm(total=total, unit="mutant") as bar:
         for name, mutants in chosen:
             with named(name):
@@ -305,44 +311,3 @@ def score_tables(
             table = score_table(mutants, changes, properties, sequences)
             table.insert(0, "protein", name)
             yield table
-
-
-def score_mutations(
-    model: DanceModel,
-    wild_type: str,
-    mutants: Sequence[str],
-    batch_size: int | None = None,
-    progress: bool = False,
-    properties: PropertySet = "all",
-) -> pd.DataFrame:
-    """Score mutations of one protein.
-
-    Parameters
-    ----------
-    model
-        SeqDance or ESMDance.
-    wild_type
-        Sequence; chains of a complex are joined by `<eos><cls>` and numbered consecutively.
-    mutants
-        Substitutions such as `A12G` or `A12G:K5R` (positions from 1), `wt`, or whole sequences. A duplicate counts
-        twice in the normalisation.
-    batch_size, progress, properties
-        As in `property_changes`.
-
-    Returns
-    -------
-    DataFrame
-        One row per mutant, in order: `mutant` (substitutions, `wt` if there are none), `sequence`, the scores
-        (`SCORES`; the wild type takes part in the normalisation) and the changes of the 23 properties.
-
-    Raises
-    ------
-    InputError
-        A mutation does not fit the wild type.
-    """
-    require(not isinstance(mutants, str), "mutants must be a list; put the single mutant into a list")
-    require(len(mutants), "no mutants to score; give at least one")
-    collected = mutants_of(wild_type, mutants)
-    with tqdm(total=len(collected), unit="mutant", disable=not progress) as bar:
-        changes = changes_of(model, collected, properties, batch_size, done=bar.update)
-    return score_table(collected, changes, properties, sequences=True).drop(columns=["score", "damage"])

@@ -7,68 +7,67 @@ import importlib
 import importlib.util
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
-from data_prepare.errors import named, require
+from data_prepare.errors import InputError, named, require
 from data_prepare.files import check_output, csv_pieces, whole_file
 from model.inference.inputs import Protein
 from model.mutations.measured import Form, read_measured
-from model.mutations.substitution import Mutants, all_single_mutants, mutants_of
+from model.mutations.substitution import Mutants, all_single_mutants
 
-MUTANT_COLUMNS: Final = ("mutant", "mut_type", "mutated_sequence", "aa_seq")  # of a table, the first one counts
-PROTEIN_COLUMN: Final = "protein"
+MUTANT_COLUMNS: Final = ("mutant", "mut_type", "mutated_sequence", "aa_seq")  # the first one in the table counts
 ROWS_PER_PIECE: Final = 5_000  # of a table read at once
-NO_MUTANTS: Final = "no mutants to score; give at least one"
 TABLE_SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 
 
-def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0) -> list[Mutants]:
-    """Read mutants from a CSV, gzipped if its name ends in .gz.
+def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0) -> list[tuple[str, Mutants]]:
+    """Name and mutants, possibly none, of each protein from a CSV, gzipped if its name ends in .gz.
 
-    The first of the columns `MUTANT_COLUMNS` in the table counts: labels such as `A12G:K5R`, or whole sequences. With
-    several proteins the column `protein` names them.
-
-    Returns the mutants of each protein, possibly none. InputError if the table cannot be read, or a row does not fit.
+    The first of `MUTANT_COLUMNS` in the table holds labels or sequences, see `WildType.read`. With several proteins,
+    the column `protein` names them. InputError names the line that does not fit.
     """
-    mutants = {protein.name: Mutants(protein.sequence, offset) for protein in proteins}
+    mutants = {protein.name: Mutants(protein.sequence, offset=offset) for protein in proteins}
     several, only = len(proteins) > 1, proteins[0].name
     for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE):
         column = next((name for name in MUTANT_COLUMNS if name in piece), None)
         require(column, f"{path}: no column {' or '.join(MUTANT_COLUMNS)}; add it")
         require(
-            PROTEIN_COLUMN in piece or not several,
-            f"{path}: no column {PROTEIN_COLUMN}; add it to name one of the {len(proteins)} proteins in each row",
+            "protein" in piece or not several,
+            f"{path}: no column protein; add it to name one of the {len(proteins)} proteins in each row",
         )
-        names = piece[PROTEIN_COLUMN] if several else [only] * len(piece)
+        names = piece["protein"] if several else [only] * len(piece)
         for line, name, mutant in zip(piece.index + 2, names, piece[column], strict=True):
             with named(f"{path}, line {line}"):
                 require(name in mutants, f"unknown protein {name!r}; use one of the {len(proteins)} given")
                 mutants[name].add(mutant)
-    return [mutants[protein.name] for protein in proteins]
+    return list(mutants.items())
 
 
 def mutants_to_score(
     proteins: Sequence[Protein], mutations: str | None = None, table: Path | None = None, offset: int = 0
 ) -> Iterable[tuple[str, Mutants]]:
-    """Name and mutants of each protein.
+    """Name and mutants of each protein that has mutants.
 
     The mutants are `mutations` of the only protein, such as `A12G,K5R:L7V`, those of a table (`read_mutants`), or all
-    single mutants, made when their protein's turn comes. InputError if one does not fit or is a duplicate, or for none.
+    single mutants, which are made when their protein is scored. InputError for a mutant that does not fit, a duplicate,
+    or no mutant at all.
     """
     if table is not None:
-        found = read_mutants(table, proteins, offset)
-    elif mutations is not None:
+        return checked(read_mutants(table, proteins, offset))
+    if mutations is not None:
         require(len(proteins) == 1, f"mutations belong to one protein, not {len(proteins)}; give a table of mutants")
-        found = [mutants_of(proteins[0].sequence, mutations.split(","), offset)]
-    else:
-        require(any(all_single_mutants(protein.sequence) for protein in proteins), NO_MUTANTS)
-        labels = ((protein, all_single_mutants(protein.sequence, offset)) for protein in proteins)
-        singles = ((protein.name, mutants_of(protein.sequence, own, offset)) for protein, own in labels if own)
-        return list(singles) if len(proteins) == 1 else singles
-    return checked(zip((protein.name for protein in proteins), found, strict=True))
+        return checked([(proteins[0].name, Mutants(proteins[0].sequence, mutations.split(","), offset))])
+    singles = (
+        (protein.name, Mutants(protein.sequence, labels, offset))
+        for protein in proteins
+        if (labels := all_single_mutants(protein.sequence, offset))
+    )
+    first = checked(islice(singles, 1))
+    return first if len(proteins) == 1 else chain(first, singles)
 
 
 def measured_mutants(path: Path, form: Form, wild_types: Sequence[Protein] = ()) -> list[tuple[str, Mutants]]:
@@ -77,21 +76,23 @@ def measured_mutants(path: Path, form: Form, wild_types: Sequence[Protein] = ())
     InputError if the data set cannot be read, or its wild types are not those of `wild_types`, if any.
     """
     proteins = list(read_measured(path, form))
-    found = {protein.wild_type for protein in proteins}
     require(
-        not wild_types or {protein.sequence for protein in wild_types} == found,
+        not wild_types or {protein.sequence for protein in wild_types} == {protein.wild_type for protein in proteins},
         f"{path}: its mutants have another wild type than the one given; omit that",
     )
-    return checked((protein.name, mutants_of(protein.wild_type, protein.mutants)) for protein in proteins)
+    return checked((protein.name, Mutants(protein.wild_type, protein.mutants)) for protein in proteins)
 
 
 def checked(chosen: Iterable[tuple[str, Mutants]]) -> list[tuple[str, Mutants]]:
-    """Those with mutants; InputError for a duplicate, or if there is none."""
-    found = [(name, mutants) for name, mutants in chosen if len(mutants)]
-    require(found, NO_MUTANTS)
+    """Those with mutants; InputError if none has any, or for a duplicate, which would count twice in the scores."""
+    found = [(name, mutants) for name, mutants in chosen if mutants.labels]
+    require(found, "no mutants to score; give at least one")
     for name, mutants in found:
-        with named(name):
-            mutants.check_unique()
+        keys = pd.Series([":".join(sorted(label.split(":"))) for label in mutants.labels])
+        for again in keys.index[keys.duplicated()][:1]:
+            numbers = keys.index[keys == keys[again]][:2] + 1
+            label = mutants.labels[again]
+            raise InputError(f"{name}: duplicate mutant {label} (numbers {' and '.join(map(str, numbers))}); keep one")
     return found
 
 
@@ -100,7 +101,7 @@ def check_table(path: Path) -> None:
     check_output(path)
     require(
         path.name.lower().endswith(TABLE_SUFFIXES),
-        f"--output {path}: not the name of a table; give it one of the suffixes {', '.join(TABLE_SUFFIXES)}",
+        f"--output {path}: not a table name; use one of the suffixes {', '.join(TABLE_SUFFIXES)}",
     )
     require(
         path.suffix.lower() != ".parquet" or importlib.util.find_spec("pyarrow"),
@@ -109,7 +110,7 @@ def check_table(path: Path) -> None:
 
 
 def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> None:
-    """Write tables with the same columns below each other, as CSV (.csv, .csv.gz) or Parquet.
+    """Write tables with the same columns one below the other, as CSV (.csv, .csv.gz) or Parquet.
 
     Equal tables give equal files: gzip stores neither name nor time.
     """
@@ -117,7 +118,7 @@ def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> None:
         writer: Any = None
         for number, table in enumerate(tables):
             if path.suffix.lower() == ".parquet":
-                pyarrow, parquet = map(importlib.import_module, ("pyarrow", "pyarrow.parquet"))
+                pyarrow, parquet = map(importlib.import_module, ("pyarrow", "pyarrow.parquet"))  # optional packages
                 rows = pyarrow.Table.from_pandas(table, preserve_index=False)
                 writer = writer or files.enter_context(parquet.ParquetWriter(temporary, rows.schema))
                 writer.write_table(rows)

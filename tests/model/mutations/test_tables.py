@@ -11,7 +11,7 @@ from refusals import refused
 
 from model.inference.inputs import Protein
 from model.mutations import tables
-from model.mutations.tables import read_mutants, write_tables
+from model.mutations.tables import mutants_to_score, read_mutants, write_tables
 
 ONE = [Protein("one", "MKTAYIAKQRQI")]
 TWO = [Protein("one", "MKTAYIAKQRQI"), Protein("two", "ACD"), Protein("three", "AAA")]
@@ -37,7 +37,8 @@ def write(path: Path, text: str) -> Path:
 def test_read_mutants(tmp_path: Path, monkeypatch, name: str, proteins: list, offset: int, text: str, labels) -> None:
     monkeypatch.setattr(tables, "ROWS_PER_PIECE", 2)
     found = read_mutants(write(tmp_path / name, text), proteins, offset)
-    assert [mutants.labels for mutants in found] == labels
+    assert [name for name, _ in found] == [protein.name for protein in proteins]
+    assert [mutants.labels for _, mutants in found] == labels
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,25 @@ def test_damaged_and_missing_tables(tmp_path: Path) -> None:
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"mutant\n" + b"K2A\n" * 9999)[:50])
     for name in ("cut.csv.gz", "none.csv"):
         refused(lambda name=name: read_mutants(tmp_path / name, ONE), tmp_path / name)
+
+
+def test_proteins_without_mutants_are_left_out(tmp_path: Path) -> None:
+    table = write(tmp_path / "m.csv", "mutant,protein\nA1C,two\n")
+    assert [(name, mutants.labels) for name, mutants in mutants_to_score(TWO, table=table)] == [("two", ["A1C"])]
+    masked = [Protein("none", "<mask>"), *TWO]
+    numbers = {"one": 228, "two": 57, "three": 57}
+    assert {name: len(own.labels) for name, own in mutants_to_score(masked)} == numbers
+    refused(lambda: mutants_to_score(masked[:1]), "no mutants")
+
+
+def test_duplicates() -> None:
+    list(mutants_to_score(ONE, "K2A,K2C,K2A:Y5F,Y5F,wt"))
+    for mutations, name, numbers in (
+        ("K2C,K2A,Y5F,K2A,K2C,K2A", "K2A", "2 and 4"),
+        ("Y5F:K2A,K2C,K2A:Y5F", "K2A:Y5F", "1 and 3"),
+        ("wt,K2A,MKTAYIAKQRQI", "wt", "1 and 3"),
+    ):
+        refused(lambda mutations=mutations: mutants_to_score(ONE, mutations), "one", name, numbers)
 
 
 @pytest.mark.parametrize("name", ["s.csv", "s.csv.gz", "s.parquet"])
