@@ -39,34 +39,28 @@ class ExchangeRates:
     columns: tuple[str, ...]  # token, dssp or both
     of_kind: Mapping[Kind, float]
     overall: float  # for kinds that the training annotations lack
-    of_amino_acid: Mapping[Kind, float] = field(default_factory=dict)  # used before `overall` for such a kind
+    of_amino_acid: Mapping[Kind, float] = field(default_factory=dict)  # preferred to `overall` for such a kind
 
     def scores(self, protein: AnnotatedProtein, dssp: Dssp) -> NDArray[np.float64]:
-        """Probabilities (L,) of a protein; needs its DSSP classes unless the baseline is that of amino acids."""
+        """Probabilities (L,) of a protein; requires its DSSP classes if they are among `columns`."""
         kinds = residue_kinds(self.columns, protein, dssp)
         return np.array([self.of_kind.get(kind, self.of_amino_acid.get(kind[:1], self.overall)) for kind in kinds])
 
 
 def residue_kinds(columns: Sequence[str], protein: AnnotatedProtein, dssp: Dssp) -> list[Kind]:
     """Kind of each residue."""
-    numbers = {"token": [TOKEN_ID[residue] for residue in protein.sequence]}
+    values = {"token": [TOKEN_ID[residue] for residue in protein.sequence]}
     if "dssp" in columns:
-        numbers["dssp"] = dssp[protein.name].tolist()
-    return list(zip(*(numbers[column] for column in columns), strict=True))
+        values["dssp"] = dssp[protein.name].tolist()
+    return list(zip(*(values[column] for column in columns), strict=True))
 
 
 def fit_baselines(proteins: Sequence[AnnotatedProtein], dssp: Dssp) -> list[ExchangeRates]:
     """Fraction of positives among the evaluated residues of each kind.
 
-    Baselines with DSSP classes are fitted on the proteins that have them, and left out where none has. A pair of amino
-    acid and class that the annotations lack has the fraction of its amino acid.
-
-    Raises
-    ------
-    InputError
-        There is no protein.
+    Baselines with DSSP classes are fitted on the proteins that have them, if any. A pair of amino acid and class that
+    the annotations lack gets the fraction of its amino acid.
     """
-    require(proteins, "no protein to fit baselines on; give a training table")
     fitted: list[ExchangeRates] = []
     for name, (_, columns) in BASELINES.items():
         used = [protein for protein in proteins if "dssp" not in columns or protein.name in dssp]
@@ -86,14 +80,9 @@ def fit_baselines(proteins: Sequence[AnnotatedProtein], dssp: Dssp) -> list[Exch
 
 
 def read_baselines(folder: Path) -> list[ExchangeRates]:
-    """Read the published form: those of probs_aa.csv, probs_dssp.csv and probs_aa_dssp.csv that the folder has.
+    """Read the published probs_aa.csv, probs_dssp.csv and probs_aa_dssp.csv; InputError if the folder has none.
 
     Columns `token` (id of ESM2's alphabet), `dssp` (0 strand, 1 coil, 2 helix) and `target` (probability).
-
-    Raises
-    ------
-    InputError
-        There is none, or one cannot be read.
     """
     found = []
     for name, (file, columns) in BASELINES.items():
@@ -103,25 +92,20 @@ def read_baselines(folder: Path) -> list[ExchangeRates]:
             with reading(path, "a table of numbers"):
                 kinds = [tuple(map(int, map(float, row))) for row in table[list(columns)].itertuples(index=False)]
                 values = table["target"].astype(float)
-            require(
-                len(values) and values.between(0, 1).all(), f"{path}: column target: expected probabilities, 0 to 1"
-            )
+            valid = len(values) and values.between(0, 1).all()
+            require(valid, f"{path}: column target: expected probabilities from 0 to 1")
             of_kind = dict(zip(kinds, values.tolist(), strict=True))
             found.append(ExchangeRates(name, columns, of_kind, float(values.mean())))
-    require(found, f"{folder}: none of {', '.join(file for file, _ in BASELINES.values())}; give the folder with them")
+    files = ", ".join(file for file, _ in BASELINES.values())
+    require(found, f"{folder}: contains none of {files}; give the folder that contains them")
     return found
 
 
 def read_dssp(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, NDArray[np.int64]]:
     """DSSP class of each residue of the proteins, from the column `dssp` of a CSV table or a column-oriented JSON.
 
-    Parameters
-    ----------
-    path
-        Has entry_ID and optionally dssp: one letter per residue (E, B strand; H, G, I helix; C, T, S, P, - coil; ?
-        unknown, a class of its own); empty, null or NaN where it is unknown for the whole entry.
-    proteins
-        Those whose classes are returned.
+    `dssp` has one letter per residue (E, B strand; H, G, I helix; C, T, S, P, - coil; ? unknown) and is empty, null or
+    NaN if unknown for the whole entry `entry_ID`.
 
     Returns
     -------
@@ -130,7 +114,7 @@ def read_dssp(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, NDA
     Raises
     ------
     InputError
-        A value is not text, a letter is unknown, or there is not one letter per residue.
+        A value is not text, a letter is unknown, or the number of letters differs from that of residues.
     """
     if path.suffix == ".json":
         with reading(path, "a JSON table of columns"):
@@ -146,11 +130,9 @@ def read_dssp(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, NDA
         text = texts.get(protein.name)
         if text is None or text == "" or text != text:  # NaN differs from itself
             continue
-        where = f"{path}: entry {protein.name}: DSSP is {text!r}"
+        where, n = f"{path}: entry {protein.name}: DSSP is {text!r}", len(protein.sequence)
         known = isinstance(text, str) and set(text) <= set(CLASS_OF_DSSP)
         require(known, f"{where}; expected one letter of {' '.join(CLASS_OF_DSSP)} per residue")
-        require(
-            len(text) == len(protein.sequence), f"{where}, {len(text)} letters for {len(protein.sequence)} residues"
-        )
+        require(len(text) == n, f"{where}, {len(text)} letters for {n} residues; write one letter per residue")
         classes[protein.name] = np.array([CLASS_OF_DSSP[letter] for letter in text])
     return classes

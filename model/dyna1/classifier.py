@@ -1,7 +1,10 @@
-"""The classifier of Dyna-1: embeddings of residues -> logits of micro- to millisecond exchange.
+"""The classifier of Dyna-1, from residue embeddings to logits of micro- to millisecond exchange, and its weight files.
 
 LayerNorm, a pre-norm transformer encoder, LayerNorm, one linear output. The baseline on AlphaFold2 pair representations
-has a trainable front that gathers a residue's pairs. Parameter names are the published ones.
+has a trainable front that gathers the pairs of each residue. Parameter names are the published ones.
+
+Weights have their own terms of use, and those of the published Dyna-1 have changed between releases: check the terms
+of the weights that you load.
 
 Source: Wayment-Steele, El Nesr et al., Nature 2026 (doi 10.1038/s41586-026-10989-4).
 """
@@ -9,9 +12,11 @@ Source: Wayment-Steele, El Nesr et al., Nature 2026 (doi 10.1038/s41586-026-1098
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -20,12 +25,22 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from data_prepare.command_line import Settings
-from data_prepare.errors import require
+from data_prepare.errors import InputError, named, require
 from model.config import STRICT, Count, Fraction
+from model.network.device import choose_device
+from model.network.weights import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    check_entries,
+    find_weights,
+    read_json,
+    read_weights,
+    write_model,
+)
 
-LAYER_NORM_EPS: Final = 1e-12  # of the two around the encoder; those inside keep PyTorch's
-PRIOR: Final = 0.05  # assumed share of exchanging residues
-PRIOR_LOGIT: Final = math.log(PRIOR / (1 - PRIOR))
+LAYER_NORM_EPS: Final = 1e-12  # of the two around the encoder; those inside keep PyTorch's default
+PRIOR_LOGIT: Final = math.log(0.05 / 0.95)  # 5 %: assumed fraction of exchanging residues
+PUBLISHED_NAMES: Final = ("dyna1.pt", "dyna1-esm2.pt")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -33,19 +48,19 @@ class Dyna1Config(Settings):
     """Sizes and behaviour of a classifier."""
 
     width: Count
-    """Width of the residue embeddings; with pair channels, of those that its front gathers from the pairs."""
+    """Width of the residue embeddings; with pair channels, of the embeddings that the front gathers from pairs."""
     layers: Count = 12
     """Transformer layers."""
     heads: Count
-    """Attention heads per layer; no tensor shows them."""
+    """Attention heads per layer; no tensor shows their number."""
     feed_forward: Count = 2048
     """Width inside the feed-forward sublayers."""
     dropout: Fraction = 0.1
     """Dropout in the transformer layers while training."""
     pair_channels: Count | None = None
-    """Channels of the pair representation, if it reads pairs (L, L, channels) instead of embeddings (L, width)."""
+    """Channels of the pair representation, for a classifier of pairs (L, L, channels), not embeddings (L, width)."""
     embedder: str | None = None
-    """Fingerprint of the embedder that it was trained on; None if unknown."""
+    """Fingerprint of the embedder that the classifier was trained on; None if unknown."""
 
     def __post_init__(self) -> None:
         for name, parts in (("heads", self.heads), ("pair channels", self.pair_channels or 1)):
@@ -70,9 +85,9 @@ PRESETS: Final[Mapping[str, Dyna1Config]] = MappingProxyType(
 
 @contextmanager
 def fused_attention() -> Iterator[None]:
-    """Keep PyTorch from its fast path for evaluation, which forms the (L, L) maps of all heads.
+    """Disable PyTorch's fast path for evaluation, which builds the (L, L) maps of all heads.
 
-    At 1,500 residues it takes up to twice the time and two to three times the memory (benchmarks/dyna1.py).
+    At 1,500 residues the fast path takes up to twice the time and two to three times the memory (benchmarks/dyna1.py).
     """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -108,8 +123,8 @@ class Head(nn.Module):
 class Classifier(nn.Module):
     """Logits of exchange from the embeddings of a frozen model.
 
-    A new one holds random weights with biases at 0, the same in all layers of the encoder, as `nn.TransformerEncoder`
-    copies one layer.
+    Initially the weights are random and the biases 0. All encoder layers start from the same weights, since
+    `nn.TransformerEncoder` copies one layer.
     """
 
     def __init__(self, config: Dyna1Config) -> None:
@@ -122,35 +137,77 @@ class Classifier(nn.Module):
             self.sel_v = nn.Parameter(torch.randn(config.pair_channels, vectors) * 0.02)
 
     def forward(self, embedding: Tensor, padding: Tensor) -> Tensor:
-        """Logits of residues.
+        """Logits (B, L) before the shift of the prior (`p_exchange`); those of padding are meaningless.
 
-        Parameters
-        ----------
-        embedding
-            (B, L, width) float; with pair channels (B, L, L, channels).
-        padding
-            (B, L) bool, True where there is no residue. Each row needs a residue.
-
-        Returns
-        -------
-        Tensor
-            (B, L) logits before the shift of the prior (`p_exchange`); those of padding hold numbers without meaning.
+        `embedding` is (B, L, width), with pair channels (B, L, L, channels); `padding` is (B, L) bool, True at padding.
+        Each row needs a residue.
         """
         if self.config.pair_channels:
             embedding = self.gather_pairs(embedding, padding)  # (B, L, width)
         return self.classifier(embedding, padding)
 
     def gather_pairs(self, pairs: Tensor, padding: Tensor) -> Tensor:
-        """Softmax attention of each residue over its partners, once for each learned vector.
+        """Softmax attention of each residue over its partners, without padding, once per learned vector.
 
-        (B, L, L, channels) and (B, L) -> (B, L, vectors * channels). Padding is no partner.
+        (B, L, L, channels) and (B, L) -> (B, L, vectors * channels).
         """
         pairs = self.layernorm(pairs)
         weights = (pairs @ self.sel_v).masked_fill(padding[:, None, :, None], -torch.inf)  # (B, L, partners, vectors)
-        weights = weights.softmax(dim=2)
-        return (weights.mT @ pairs).flatten(2)  # (B, L, vectors, channels) -> (B, L, width)
+        return (weights.softmax(dim=2).mT @ pairs).flatten(2)  # (B, L, vectors, channels) -> (B, L, width)
 
 
 def p_exchange(logits: Tensor) -> Tensor:
     """Probability of exchange: sigmoid(logit - ln(0.05 / 0.95)), element by element."""
     return (logits - PRIOR_LOGIT).sigmoid()
+
+
+def load_dyna1(path_or_hub_id: str | os.PathLike[str], device: str | torch.device = "auto") -> Classifier:
+    """Load a classifier in evaluation mode. Check the terms of its weights.
+
+    Parameters
+    ----------
+    path_or_hub_id
+        A folder with model.safetensors and config.json, a weight file (.safetensors, .pt), a Hub id such as
+        `gelnesr/Dyna-1`, or a file of a Hub repository such as `gelnesr/Dyna-1/dyna1-esm2.pt`. Sizes are read from
+        config.json beside the weights. Without it they are read from the tensors, and the number of heads is that of
+        the preset of this width. Entries of the language model (`model.`) are ignored.
+    device
+        "auto" uses a GPU if one is available.
+
+    Raises
+    ------
+    InputError
+        The file or repository does not exist, names are missing or unknown, or shapes differ.
+    """
+    both = all((Path(path_or_hub_id) / name).is_file() for name in PUBLISHED_NAMES)
+    require(not both, f"{path_or_hub_id}: contains {' and '.join(PUBLISHED_NAMES)}; give the path of one of them")
+    weights, config = find_weights(path_or_hub_id, (WEIGHTS_NAME, *PUBLISHED_NAMES))
+    state = {name: value.float() for name, value in read_weights(weights).items() if not name.startswith("model.")}
+    with named(f"{weights} with its {CONFIG_NAME}" if config else weights):
+        model = Classifier(Dyna1Config(**read_json(config)) if config else infer_config(state))
+        check_entries(model, state, "weights of Dyna-1")
+    model.load_state_dict(state)
+    return model.to(choose_device(device)).eval()
+
+
+def save_dyna1(model: Classifier, folder: str | os.PathLike[str]) -> None:
+    """Write model.safetensors and config.json into a folder; each appears complete or not at all."""
+    write_model(folder, model, model.config.to_dict())
+
+
+def infer_config(state: Mapping[str, Tensor]) -> Dyna1Config:
+    """Sizes from the tensors; heads and dropout from the preset of the same width."""
+    try:
+        width = state["classifier.norm1.weight"].shape[0]
+        feed_forward = state["classifier.encoder.layers.0.linear1.weight"].shape[0]
+    except (KeyError, IndexError):
+        raise InputError("not weights of Dyna-1 (no classifier.norm1 and encoder); give another file") from None
+    layers = len({name.split(".")[3] for name in state if name.startswith("classifier.encoder.layers.")})
+    pair_channels = state["sel_v"].shape[0] if "sel_v" in state else None
+    for preset in PRESETS.values():
+        if (preset.width, preset.pair_channels) == (width, pair_channels):
+            return replace(preset, layers=layers, feed_forward=feed_forward)
+    raise InputError(
+        f"no preset has width {width}, so the number of heads is unknown; add {CONFIG_NAME} with width, layers, heads "
+        "and feed_forward to the folder"
+    )

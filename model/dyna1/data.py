@@ -1,7 +1,7 @@
-"""Proteins with targets, and the batches of a training of the classifier.
+"""Proteins with targets, and the batches that train the classifier.
 
-(seed, number of the update) alone decide which proteins an update sees and where they are cropped: a resumed training
-continues exactly, and each process takes its share of the same proteins.
+The seed and the number of the update alone determine which proteins an update sees and where they are cropped. A
+resumed training therefore continues exactly, and each process takes its share of the same proteins.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class AnnotatedProtein(NamedTuple):
 
 
 ReadEmbedding = Callable[[str, str], Tensor]  # name, sequence -> (L, width) float32, or pairs (L, L, channels)
-Window = tuple[AnnotatedProtein, int]  # a protein and the first of its residues that are seen
+Window = tuple[AnnotatedProtein, int]  # a protein and the first residue of the window
 
 
 class ProteinBatch(NamedTuple):
@@ -44,11 +44,11 @@ class ProteinBatch(NamedTuple):
 
     names: tuple[str, ...]
     embedding: Tensor  # (B, L, width) or (B, L, L, channels) float32, 0 at padding
-    padding: Tensor  # (B, L) bool, True where there is no residue
+    padding: Tensor  # (B, L) bool, True at padding
     target: Tensor  # (B, L) int8, -1 where not evaluated and at padding
 
     def to(self, device: torch.device) -> ProteinBatch:
-        """Return the batch on a device."""
+        """The batch on a device."""
         return ProteinBatch(self.names, *(tensor.to(device) for tensor in self[1:]))
 
 
@@ -58,21 +58,21 @@ def annotated_proteins(table: pd.DataFrame, path: str, **options: bool) -> list[
     Parameters
     ----------
     table
-        From `read_assignments`. A protein without a cluster is one of its own.
+        From `read_assignments`.
     path
-        Where the table is from, for messages.
+        Origin of the table, for messages.
     options
         missing_only, rex_only, unsuppressed of `data_prepare.nmr.assignments.targets`.
 
     Raises
     ------
     InputError
-        The options exclude each other, or no protein is left.
+        The options exclude each other, or no protein remains.
     """
     columns = (table["entry_ID"], table["sequence"], table_targets(table, **options), table["cluster"])
     proteins = [AnnotatedProtein(*row) for row in zip(*columns, strict=True)]
     kept = [protein for protein in proteins if (protein.target != NOT_EVALUATED).any()]
-    require(kept, f"{path}: no protein has a residue to evaluate; look at its column label")
+    require(kept, f"{path}: no protein has a residue to evaluate; check the column label")
     if len(kept) < len(proteins):
         names = [protein.name for protein in proteins if (protein.target == NOT_EVALUATED).all()]
         LOGGER.warning("warning: %s: no residue to evaluate in %s", path, first_names(names))
@@ -80,12 +80,12 @@ def annotated_proteins(table: pd.DataFrame, path: str, **options: bool) -> list[
 
 
 def read_proteins(path: Path) -> list[AnnotatedProtein]:
-    """Proteins of a table of assignment codes (CSV), see `annotated_proteins`."""
+    """Proteins of a table of assignment codes (CSV); see `annotated_proteins`."""
     return annotated_proteins(read_assignments(path), str(path))
 
 
 def cluster_members(proteins: Sequence[AnnotatedProtein]) -> list[list[int]]:
-    """Indices of the proteins of each cluster, in order of first appearance."""
+    """Indices of the proteins of each cluster; a protein without one is a cluster by itself."""
     members: dict[tuple[str, str], list[int]] = {}
     for index, protein in enumerate(proteins):
         members.setdefault((protein.cluster, "" if protein.cluster else protein.name), []).append(index)
@@ -95,40 +95,31 @@ def cluster_members(proteins: Sequence[AnnotatedProtein]) -> list[list[int]]:
 class ClusterSampler:
     """The updates of a training: each epoch takes one random member of every sequence cluster, in random order.
 
-    Parameters
-    ----------
-    proteins
-        Proteins to train on.
-    seed
-        Decides on members, order and crops.
-    batch
-        Proteins of an update, over all processes. The last update of an epoch may have fewer.
-    crop
-        Longer proteins are cut to a random window of this length.
+    An update has `batch` proteins over all processes, the last of an epoch possibly fewer. Longer proteins are cut to
+    random windows of `crop` residues.
     """
 
     def __init__(self, proteins: Sequence[AnnotatedProtein], seed: int, batch: int, crop: int) -> None:
         self.proteins, self.seed, self.batch, self.crop = list(proteins), seed, batch, crop
         self.clusters = cluster_members(proteins)
-        self.updates = -(-len(self.clusters) // batch)  # of an epoch
+        self.updates = -(-len(self.clusters) // batch)  # per epoch
         self._epoch: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None  # number, proteins, starts
 
     def epoch(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Proteins of an epoch (counted from 0) in their order, and the first residue of each window; (clusters,)."""
+        """Indices of the proteins of an epoch (from 0) in order, and first residue of each window; (clusters,)."""
         if self._epoch is None or self._epoch[0] != number:
             random = np.random.default_rng([self.seed, number])
-            members = np.array([random.choice(members) for members in self.clusters])
-            members = random.permutation(members)
+            members = random.permutation([random.choice(members) for members in self.clusters])
             excess = np.array([len(self.proteins[member].sequence) for member in members]) - self.crop
             self._epoch = number, members, random.integers(np.maximum(excess, 0) + 1)
         return self._epoch[1:]
 
     def windows(self, update: int) -> list[Window]:
-        """Windows of an update (counted from 0), over all processes."""
-        epoch, place = divmod(update, self.updates)
-        members, starts = self.epoch(epoch)
-        own = slice(place * self.batch, (place + 1) * self.batch)
-        return [(self.proteins[m], int(start)) for m, start in zip(members[own], starts[own], strict=True)]
+        """Windows of an update (from 0), over all processes."""
+        epoch, step = divmod(update, self.updates)
+        own = slice(step * self.batch, (step + 1) * self.batch)
+        members, starts = (values[own].tolist() for values in self.epoch(epoch))
+        return [(self.proteins[member], start) for member, start in zip(members, starts, strict=True)]
 
     def evaluated(self, update: int) -> int:
         """Evaluated residues in the windows of an update, over all processes."""
@@ -136,15 +127,14 @@ class ClusterSampler:
         return int((np.concatenate(targets) != NOT_EVALUATED).sum())
 
     def shares(self, update: int, rank: int = 0, processes: int = 1, parts: int = 1) -> list[list[Window]]:
-        """Windows of one process in an update, in one to `parts` parts of similar length.
+        """Windows of one process in an update, in at most `parts` parts of similar length.
 
-        All processes run backward: one without a protein in the last update of an epoch gets a window without targets.
+        A process without a protein gets a window without targets, since all processes have to run backward.
         """
         windows = self.windows(update)
-        own = windows[rank::processes]
-        if not own:
-            protein, start = windows[0]
-            own = [(protein._replace(target=np.full_like(protein.target, NOT_EVALUATED)), start)]
+        protein, start = windows[0]
+        idle = [(protein._replace(target=np.full_like(protein.target, NOT_EVALUATED)), start)]
+        own = windows[rank::processes] or idle
         own = sorted(own, key=lambda window: min(len(window[0].sequence), self.crop))  # little padding in each part
         cuts = np.linspace(0, len(own), min(parts, len(own)) + 1).astype(int)
         return [own[first:last] for first, last in pairwise(cuts)]
@@ -160,19 +150,22 @@ class ClusterSampler:
         return collate(rows)
 
     def fingerprint(self) -> str:
-        """Hash of all that decides on the sequence of batches."""
+        """Hash of everything that determines the sequence of batches."""
         content = [(name, sequence, target.tolist(), cluster) for name, sequence, target, cluster in self.proteins]
-        return hashlib.sha256(json.dumps([self.seed, self.batch, self.crop, content]).encode()).hexdigest()
+        return _sha256([self.seed, self.batch, self.crop, content])
 
 
 def fingerprint_of(proteins: Sequence[AnnotatedProtein]) -> str:
     """Hash of names, sequences and targets."""
-    content = [(protein.name, protein.sequence, protein.target.tolist()) for protein in proteins]
+    return _sha256([(protein.name, protein.sequence, protein.target.tolist()) for protein in proteins])
+
+
+def _sha256(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def embedding_of(protein: AnnotatedProtein, read: ReadEmbedding) -> Tensor:
-    """Embedding of a protein; InputError unless it has one row per residue."""
+    """Embedding of a protein with one row per residue."""
     embedding = read(protein.name, protein.sequence)
     rows, n = len(embedding), len(protein.sequence)
     require(rows == n, f"{protein.name}: embedding of {rows} residues for a sequence of {n}; compute it again")
@@ -195,12 +188,12 @@ def collate(rows: Sequence[tuple[str, Tensor, NDArray[np.int8]]]) -> ProteinBatc
 
 
 def whole_batches(proteins: Sequence[AnnotatedProtein], read: ReadEmbedding, size: int) -> Iterator[ProteinBatch]:
-    """Whole proteins, `size` of similar length at a time."""
+    """Whole proteins in batches of `size` with similar lengths."""
     order = sorted(proteins, key=lambda protein: len(protein.sequence))
     for first in range(0, len(order), size):
         yield collate([(p.name, embedding_of(p, read), p.target) for p in order[first : first + size]])
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:
-    """Number of entries and the first of them."""
+    """The number of entries and the first names, for messages."""
     return f"{len(names)} entries: {', '.join(names[:most])}{', ...' if len(names) > most else ''}"

@@ -1,4 +1,4 @@
-"""Scores of a classifier of Dyna-1 and of naive baselines, and their metrics."""
+"""Scores of a classifier of Dyna-1 and of naive baselines; metrics per protein, averaged over proteins, and pooled."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from data_prepare.errors import require
 from model.dyna1.baselines import Dssp, ExchangeRates
 from model.dyna1.classifier import Classifier, p_exchange
 from model.dyna1.data import AnnotatedProtein, ReadEmbedding, first_names, whole_batches
-from model.dyna1.metrics import AREAS, MIN_POSITIVES, Scores, chance_metrics, dataset_metrics, metrics_per_protein
+from model.evaluation.metrics import auroc, average_precision, best_threshold, bootstrap_means, chance_average_precision
 from model.network.device import autocast
 
 LOGGER: Final = logging.getLogger("seqdance")
 CLASSIFIER: Final = "Dyna-1"  # name of the classifier among the predictors
 TIE: Final = 1e-5  # logits of a protein closer than this are equal except for rounding
-DECIMALS: Final = 5  # of logits
+MIN_POSITIVES: Final = 2  # proteins with fewer have no areas
+AREAS: Final = ("auroc", "auprc", "normalised_auprc")  # averaged over proteins
+
+Targets = Mapping[str, NDArray[np.int8]]  # entry -> (L,): 1 exchange, 0 none, -1 not evaluated
+Scores = Mapping[str, NDArray[np.floating]]  # entry -> (L,), higher = exchange more likely
 
 
 def logits_of(
     model: Classifier, proteins: Sequence[AnnotatedProtein], read: ReadEmbedding, size: int, precision: str = "fp32"
 ) -> dict[str, NDArray[np.float32]]:
-    """Logits (L,) of whole proteins by entry, `size` proteins at a time; the model is put into evaluation mode.
-
-    `read` gives their embeddings; `precision` of the forward pass is fp32 or bf16.
-    """
+    """Logits (L,) of whole proteins by entry, in batches of `size`; leaves the model in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
     logits: dict[str, NDArray[np.float32]] = {}
@@ -47,13 +48,7 @@ def logits_of(
 def classifier_scores(
     model: Classifier, proteins: Sequence[AnnotatedProtein], read: ReadEmbedding, size: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Probability of exchange (L,) of each residue, by entry; independent of the number of proteins at a time.
-
-    Raises
-    ------
-    InputError
-        A logit is not finite.
-    """
+    """Probability of exchange (L,) of each residue, by entry; independent of the batch `size`."""
     scores = {}
     for name, logits in logits_of(model, proteins, read, size).items():
         require(np.isfinite(logits).all(), f"{name}: logits are not finite; check --weights and the embeddings")
@@ -63,35 +58,105 @@ def classifier_scores(
 
 
 def without_rounding(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Logits (L,) of a protein, with ties that rounding errors have broken restored.
+    """Logits (L,) of a protein with the ties restored that rounding errors have broken.
 
     Equal letters of one-hot embeddings have equal logits, but rounding in the forward pass depends on the batch and
-    would order them differently each time. Logits closer than `TIE` become their mean, rounded; rounding alone would
-    still separate those on both sides of a boundary.
+    would order them differently each time. Logits closer than `TIE` become their mean, rounded. Rounding alone would
+    still separate logits on both sides of a boundary.
     """
     values = logits.astype(np.float64)
     order = np.argsort(values)
     group = np.cumsum(np.diff(values[order], prepend=values[order[0]]) > TIE)
     means = np.bincount(group, values[order]) / np.bincount(group)
     result = np.empty_like(values)
-    result[order] = means.round(DECIMALS)[group]
+    result[order] = means.round(5)[group]
     return result
 
 
 def baseline_scores(
     baselines: Sequence[ExchangeRates], proteins: Sequence[AnnotatedProtein], dssp: Dssp, path: Path
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Baseline -> entry -> probabilities (L,); a warning names those that lack DSSP classes in the file `path`."""
+    """Baseline -> entry -> probabilities (L,). Warns of baselines left out since `path` lacks DSSP classes."""
     scores = {}
+    missing = [protein.name for protein in proteins if protein.name not in dssp]
     for baseline in baselines:
-        missing = [protein.name for protein in proteins if protein.name not in dssp]
         if "dssp" in baseline.columns and missing:
-            LOGGER.warning(
-                "warning: baseline %s left out: %s has no DSSP of %s", baseline.name, path, first_names(missing)
-            )
+            names = first_names(missing)
+            LOGGER.warning("warning: baseline %s left out: %s has no DSSP of %s", baseline.name, path, names)
         else:
             scores[baseline.name] = {protein.name: baseline.scores(protein, dssp) for protein in proteins}
     return scores
+
+
+def metrics_per_protein(targets: Targets, scores: Scores) -> pd.DataFrame:
+    """One row per protein, in the order of `targets`.
+
+    Columns `entry_ID`, `evaluated` and `positives` (residues), `positive_rate`, `auroc`, `auprc` and
+    `normalised_auprc` (AUPRC minus positive rate, slightly positive for random scores of short proteins). The last
+    three are NaN for proteins with fewer than two positives; AUROC is also NaN if every residue is positive.
+    """
+    rows = []
+    for name, target in targets.items():
+        target, score = _evaluated(name, target, scores)
+        positives = int(target.sum())
+        rate = positives / len(target) if len(target) else np.nan
+        areas = (np.nan, np.nan)
+        if positives >= MIN_POSITIVES:
+            areas = auroc(target, score), average_precision(target, score)
+        rows.append((name, len(target), positives, rate, *areas, areas[1] - rate))
+    return pd.DataFrame(rows, columns=["entry_ID", "evaluated", "positives", "positive_rate", *AREAS])
+
+
+def chance_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """Means of `AREAS` for random scores over the proteins of `metrics_per_protein` that have areas; NaN if none."""
+    counted = table[table["positives"] >= MIN_POSITIVES]
+    if counted.empty:
+        return dict.fromkeys(AREAS, np.nan)
+    areas = [chance_average_precision(*row) for row in zip(counted["evaluated"], counted["positives"], strict=True)]
+    area = float(np.mean(areas))
+    return {"auroc": 0.5, "auprc": area, "normalised_auprc": area - float(counted["positive_rate"].mean())}
+
+
+def dataset_metrics(targets: Targets, scores: Scores, seed: int = 0, samples: int = 10_000) -> dict[str, Any]:
+    """Means over proteins with intervals of a bootstrap (`seed`, `samples`), and pooled metrics.
+
+    Returns
+    -------
+    dict
+        `proteins` (number with areas), `left_out` (names of those with fewer than two positives), `evaluated` and
+        `positives` (residues of all proteins), for each of `AREAS` {`mean`, `low`, `high`} with the 95 % interval, and
+        `pooled`: `auroc` and `auprc` over all residues, and the `threshold` of the largest `f1` with its `precision`
+        and `recall`.
+    """
+    table = metrics_per_protein(targets, scores)
+    counted = table["positives"] >= MIN_POSITIVES
+    means = bootstrap_means(table.loc[counted, list(AREAS)].to_numpy(), seed, samples).tolist()
+    target, score = pooled(targets, scores)
+    areas = {"auroc": auroc(target, score), "auprc": average_precision(target, score)}
+    return {
+        "proteins": int(counted.sum()),
+        "left_out": table.loc[~counted, "entry_ID"].tolist(),
+        "evaluated": len(target),
+        "positives": int(target.sum()),
+        **{area: dict(zip(("mean", "low", "high"), row, strict=True)) for area, row in zip(AREAS, means, strict=True)},
+        "pooled": areas | best_threshold(target, score),
+    }
+
+
+def pooled(targets: Targets, scores: Scores) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Targets and scores (n,) of the evaluated residues of all proteins."""
+    pairs = [_evaluated(name, target, scores) for name, target in targets.items()]
+    target, score = zip(*pairs, strict=True) if pairs else ((np.zeros(0, np.int8),), (np.zeros(0),))
+    return np.concatenate(target), np.concatenate(score).astype(np.float64)
+
+
+def _evaluated(name: str, target: NDArray[np.int8], scores: Scores) -> tuple[NDArray[np.int8], NDArray[np.floating]]:
+    """Targets and scores of the evaluated residues of a protein."""
+    score = scores.get(name, np.zeros(0))
+    require(len(score) == len(target), f"entry {name}: {len(score)} scores for {len(target)} residues")
+    target, score = target[target >= 0], score[target >= 0]
+    require(np.isfinite(score).all(), f"entry {name}: a score is not finite; check its embedding and the weights")
+    return target, score
 
 
 def evaluate(
@@ -99,42 +164,31 @@ def evaluate(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Metrics of predictors from their scores: predictor -> entry -> (L,).
 
-    Returns
-    -------
-    metrics
-        `chance`, see `chance_metrics`, and `predictors`: predictor -> `dataset_metrics`, with this bootstrap seed.
-    table
-        `metrics_per_protein` of all predictors, with a column `predictor`.
+    Returns {`chance`: `chance_metrics`, `predictors`: predictor -> `dataset_metrics` with this bootstrap seed} and
+    `metrics_per_protein` of all predictors, with a column `predictor`.
     """
     targets = {protein.name: protein.target for protein in proteins}
     tables = [metrics_per_protein(targets, values).assign(predictor=name) for name, values in scores.items()]
-    metrics = {
-        "chance": chance_metrics(tables[0]),
-        "predictors": {name: dataset_metrics(targets, values, seed) for name, values in scores.items()},
-    }
-    return metrics, pd.concat(tables, ignore_index=True)
+    predictors = {name: dataset_metrics(targets, values, seed) for name, values in scores.items()}
+    return {"chance": chance_metrics(tables[0]), "predictors": predictors}, pd.concat(tables, ignore_index=True)
 
 
 def residue_table(proteins: Sequence[AnnotatedProtein], scores: Mapping[str, Scores]) -> pd.DataFrame:
     """entry_ID, position (from 1), residue, target, and the probability of each predictor."""
     parts = []
     for protein in proteins:
-        columns: dict[str, Any] = {
-            "entry_ID": protein.name,
-            "position": np.arange(1, len(protein.sequence) + 1),
-            "residue": list(protein.sequence),
-            "target": protein.target,
-        }
+        columns: dict[str, Any] = {"entry_ID": protein.name, "position": np.arange(1, len(protein.sequence) + 1)}
+        columns |= {"residue": list(protein.sequence), "target": protein.target}
         parts.append(pd.DataFrame(columns | {name: values[protein.name] for name, values in scores.items()}))
     return pd.concat(parts, ignore_index=True)
 
 
 def summary_text(metrics: Mapping[str, Any], title: str) -> str:
-    """Content of metrics.json for reading, under a title."""
+    """Content of metrics.json as readable text under a title."""
     predictors, chance = metrics["predictors"], metrics["chance"]
     first = next(iter(predictors.values()))
     lines = [
-        f"{title}: {first['proteins']} proteins count, {first['evaluated']:,} residues evaluated, "
+        f"{title}: {first['proteins']} proteins counted, {first['evaluated']:,} residues evaluated, "
         f"{first['positives']:,} positive ({100 * first['positives'] / max(first['evaluated'], 1):.1f} %)"
     ]
     if first["left_out"]:
@@ -142,17 +196,14 @@ def summary_text(metrics: Mapping[str, Any], title: str) -> str:
     if metrics["absent"]:
         lines.append(f"on the split list, not in the data: {', '.join(metrics['absent'])}")
     rows = {}
-    for name, numbers in predictors.items():
-        intervals = ["{mean:.3f} ({low:.3f} to {high:.3f})".format(**numbers[key]) for key in AREAS[::2]]
-        pooled = (f"{numbers['pooled'][key]:.3f}" for key in ("f1", "precision", "recall", "threshold"))
-        rows[name] = (*intervals, f"{numbers['auprc']['mean']:.3f}", *pooled)
+    for name, values in predictors.items():
+        intervals = ["{mean:.3f} ({low:.3f} to {high:.3f})".format(**values[key]) for key in AREAS[::2]]
+        best = (f"{values['pooled'][key]:.3f}" for key in ("f1", "precision", "recall", "threshold"))
+        rows[name] = (*intervals, f"{values['auprc']['mean']:.3f}", *best)
     columns = ["AUROC (95 %)", "AUPRC - rate (95 %)", "AUPRC", "best F1", "precision", "recall", "at p >="]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return "\n".join(
-        [
-            *lines,
-            f"\n{table.to_string()}\n",
-            f"By chance: AUROC {chance['auroc']:.3f}, AUPRC - rate {chance['normalised_auprc']:.3f}.",
-            "Areas are means over proteins; F1, precision and recall are of all residues together.\n",
-        ]
-    )
+    lines += [
+        f"\n{pd.DataFrame.from_dict(rows, orient='index', columns=columns).to_string()}\n",
+        f"By chance: AUROC {chance['auroc']:.3f}, AUPRC - rate {chance['normalised_auprc']:.3f}.",
+        "Areas are means over proteins; F1, precision and recall are of all residues together.\n",
+    ]
+    return "\n".join(lines)

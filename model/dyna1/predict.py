@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import pandas as pd
 import torch
@@ -14,38 +12,32 @@ from model.dyna1.classifier import Classifier, p_exchange
 from model.dyna1.embeddings.source import ChainInput, EmbeddingSource
 from model.network.device import enough_memory
 
-PUTTY: Final = {"transform": "6", "radius": "0.25", "range": "0.1", "scale_max": "10"}
-
 
 def predict_exchange(classifier: Classifier, source: EmbeddingSource, chain: ChainInput) -> NDArray[np.float32]:
     """Probability of exchange of each residue, (L,) float32 from 0 to 1.
 
-    Parameters
-    ----------
-    classifier
-        In evaluation mode, on any device.
-    source
-        Of embeddings like those that it was trained on. One that reads no structures uses the sequence of the chain.
+    `classifier` is in evaluation mode, `source` as in its training (`check_source`). A source that reads no structures
+    uses the sequence of the chain.
 
     Raises
     ------
     InputError
-        The chain cannot be used, its embedding or the result is not finite, or the memory does not suffice.
+        The chain cannot be used, its embedding or the result is not finite, or there is not enough memory.
     """
     device = next(classifier.parameters()).device
-    remedy = "use --device cpu or a machine with more memory, or write a --cache elsewhere"
+    remedy = "use --device cpu or a machine with more memory, or write a --cache there"
     with enough_memory(f"{chain.name}, {len(chain.sequence)} residues", device, remedy), torch.inference_mode():
         embedding = source.read_chain(chain)  # (L, width), or (L, L, channels)
         finite = embedding.isfinite().all()
-        require(finite, f"{chain.name}: its embedding ({source.fingerprint}) has numbers that are not finite")
+        require(finite, f"{chain.name}: embedding ({source.fingerprint}) is not finite; compute it again")
         padding = torch.zeros(1, len(chain.sequence), dtype=torch.bool, device=device)
         p = p_exchange(classifier(embedding[None].to(device), padding)[0]).float().cpu().numpy()  # (L,)
-    require(np.isfinite(p).all(), f"{chain.name}: the weights give no finite probabilities; get or train them again")
+    require(np.isfinite(p).all(), f"{chain.name}: probabilities are not finite; download or train the weights again")
     return p
 
 
 def exchange_table(chain: ChainInput, p: NDArray[np.float32]) -> pd.DataFrame:
-    """Columns position (from 1), residue, p_exchange; with a structure structure_residue, empty if unresolved."""
+    """Columns position (from 1), residue, p_exchange, and with a structure structure_residue, empty if unresolved."""
     columns = {"position": np.arange(1, len(p) + 1), "residue": list(chain.sequence), "p_exchange": p}
     if chain.structure_residues is not None:
         columns["structure_residue"] = list(chain.structure_residues)
@@ -53,16 +45,18 @@ def exchange_table(chain: ChainInput, p: NDArray[np.float32]) -> pd.DataFrame:
 
 
 def pymol_script(structure: str, chain: ChainInput) -> str:
-    """PyMOL commands that load a structure beside the script and draw its B-factors as width and colour."""
+    """PyMOL commands that load a structure from the same folder and show its B-factors as width and colour."""
     chain_id = next((residue.split(":")[0] for residue in chain.structure_residues or () if residue), "")
     shown = f"dyna1 and chain {chain_id}" if chain_id != "X" else "dyna1"  # X stands for a blank id
-    lines = [
-        f"load {structure}, dyna1",
-        "hide everything",
-        f"show cartoon, {shown}",
-        f"cartoon putty, {shown}",
-        *(f"set cartoon_putty_{name}, {value}" for name, value in PUTTY.items()),
-        f"spectrum b, white_red, {shown}, minimum=0, maximum=1",
-        f"orient {shown}",
-    ]
-    return "\n".join(lines) + "\n"
+    return f"""\
+load {structure}, dyna1
+hide everything
+show cartoon, {shown}
+cartoon putty, {shown}
+set cartoon_putty_transform, 6
+set cartoon_putty_radius, 0.25
+set cartoon_putty_range, 0.1
+set cartoon_putty_scale_max, 10
+spectrum b, white_red, {shown}, minimum=0, maximum=1
+orient {shown}
+"""

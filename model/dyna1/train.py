@@ -3,11 +3,11 @@
     seqdance dyna1 train --preset onehot --table LABELS.csv --output runs/dyna1_onehot
     torchrun --nproc_per_node=4 model/dyna1/train.py --preset esm3 --embedder cache:ESM3.h5 --table LABELS.csv ...
 
-The loss of an update is the sum of the binary cross-entropies of its evaluated residues over their number, of all
-processes together. After each epoch the AUROC over the residues of the validation proteins is measured; the best
-weights so far are in `best/`, which `load_dyna1` reads. The loop is `model.training.loop`.
+The loss of an update is the mean binary cross-entropy over its evaluated residues of all processes. Each epoch ends
+with the AUROC over the residues of the validation proteins. The folder `best/` keeps the weights with the best one, for
+`load_dyna1`. `model.training.loop` is the loop.
 
-Numbers of the presets: Wayment-Steele, El Nesr et al., Nature 2026 (doi 10.1038/s41586-026-10989-4).
+Source of the presets: Wayment-Steele, El Nesr et al., Nature 2026 (doi 10.1038/s41586-026-10989-4).
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ from data_prepare.files import write_text
 from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments
 from data_prepare.nmr.splits import VALIDATION_FRACTION, train_and_validation
 from model.config import STRICT, Betas, Count, File, Positive, TrainingOptions
-from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
+from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, load_dyna1, save_dyna1
 from model.dyna1.data import AnnotatedProtein, ClusterSampler, ProteinBatch, annotated_proteins, fingerprint_of
-from model.dyna1.evaluate import logits_of
-from model.dyna1.loading import load_dyna1, save_dyna1
-from model.dyna1.metrics import pooled
-from model.dyna1.sources import open_embeddings
+from model.dyna1.embeddings.embedders import check_source, open_embeddings
+from model.dyna1.evaluate import logits_of, pooled
 from model.evaluation.metrics import auroc
 from model.network.device import autocast
 from model.training.checkpoint import choose_checkpoint
@@ -48,7 +46,6 @@ from model.training.processes import Process, run_distributed, run_process
 from model.training.run_log import PEAK_MEMORY, RunLog, peak_memory
 
 LOGGER: Final = logging.getLogger("seqdance")
-BEST: Final = "best"  # folder of the weights with the best validation AUROC
 Preset = Literal["esm3", "esm2", "onehot", "seqdance", "af2"]
 
 
@@ -61,28 +58,28 @@ class Dyna1TrainConfig(TrainingOptions):
     table: File = Path("data/dyna1_labels.csv")
     """Labels to train on: entry_ID, sequence, label, source, cluster."""
     validation: File | None = None
-    """Labels of the validation proteins. Default: some of the clusters of --table."""
+    """Labels of the validation proteins. Default: some clusters of --table."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
-    """Without --validation: fraction of the proteins whose clusters are held out."""
+    """Without --validation: fraction of the proteins to hold out, as whole clusters."""
     embedder: str = "onehot"
     """Frozen model: onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER or cache:FILE.h5."""
     cache: File | None = None
-    """File of the embeddings of a language model, each computed once. Default: embeddings.h5 in --output."""
+    """File for the embeddings of a language model, computed once. Default: embeddings.h5 in --output."""
     output: File = Path("runs/dyna1_onehot")
     """Folder of this run: config.json, log.jsonl, tensorboard, checkpoints, best."""
     model: Dyna1Config = field(default_factory=lambda: PRESETS["onehot"])
     """Sizes of the classifier."""
 
     epochs: Count = 500
-    """Passes over the sequence clusters, each of which contributes one random member."""
+    """Passes over the sequence clusters; each cluster contributes one random member."""
     batch: Count = 16
-    """Proteins of an update, of all processes together."""
+    """Proteins per update, over all processes."""
     accumulation: Count = 1
-    """Parts, of similar length, of a process's proteins of an update: less memory and padding, the same gradient."""
+    """Parts of similar length into which a process splits an update: less memory and padding, the same gradient."""
     crop: Count = 367
     """Longer proteins are cut to a random window of this length."""
     learning_rate: Positive = 1e-6
-    """The same for all updates."""
+    """Constant."""
     betas: Betas = (0.9, 0.999)
     """AdamW: decay of the running means of gradient and squared gradient."""
     patience: Count | None = None
@@ -110,14 +107,14 @@ TRAIN_PRESETS: Final[dict[str, Dyna1TrainConfig]] = {
 
 
 class EpochLoss:
-    """Sum of the losses of this process in the current epoch, and number of evaluated residues; on the device."""
+    """Sum of the losses and number of evaluated residues of this process in the current epoch, on the device."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.sums = torch.zeros(2, dtype=torch.float64, device=process.device)
 
     def add(self, loss: Tensor, residues: Tensor) -> None:
-        """Add those of a micro-batch."""
+        """Add a micro-batch."""
         self.sums.add_(torch.stack([loss.detach().double(), residues.double()]))
 
     def mean(self) -> float:
@@ -141,7 +138,7 @@ class EpochLoss:
 
 
 class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
-    """Training of a classifier on some proteins, validated on others."""
+    """Trains a classifier on some proteins and validates it on others."""
 
     progress = ("update", "best_epoch", "best_auroc")
     losses: EpochLoss
@@ -155,28 +152,22 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
     ) -> None:
         cache = config.cache or config.output / "embeddings.h5"
         embeddings = open_embeddings(config.embedder, cache, [*proteins, *validation], process)
-        channels = config.model.pair_channels
-        require(
-            (embeddings.reads_pairs, embeddings.width) == (bool(channels), channels or config.model.width),
-            f"--embedder {config.embedder}: {'pairs' if embeddings.reads_pairs else 'embeddings'} of width "
-            f"{embeddings.width} do not fit the classifier (width {config.model.width}, pair channels {channels}); "
-            "adapt --preset or --model.width",
-        )
+        check_source(config.model, embeddings)
         self.read, self.validation = embeddings.read, validation
         self.sampler = ClusterSampler(proteins, config.seed, config.batch, config.crop)
         torch.manual_seed(config.seed)
         model = Classifier(replace(config.model, embedder=embeddings.fingerprint))
         digests = {"data": self.sampler.fingerprint(), "validation": fingerprint_of(validation)}
         super().__init__(config, process, model, config.precision, EpochLoss(process), digests)
-        self.best_epoch, self.best_auroc = 0, -math.inf  # epochs done when the validation AUROC was best
+        self.best_epoch, self.best_auroc = 0, -math.inf  # of the best validation
 
     @property
     def epoch(self) -> int:
-        """Epochs done."""
+        """Finished epochs."""
         return self.update // self.sampler.updates
 
     def finished(self) -> bool:
-        """Whether the last epoch or update is done, or `patience` epochs brought no better AUROC."""
+        """Whether the last epoch or update is done, or the AUROC has not improved for `patience` epochs."""
         config = self.config
         stopped = config.stop_after is not None and self.update >= config.stop_after
         waited = self.epoch - self.best_epoch >= (config.patience or config.epochs)
@@ -185,7 +176,7 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
     def micro_batches(self) -> Sequence[Callable[[], ProteinBatch]]:
         """See `Trainer`."""
         update, process = self.update - 1, self.process
-        self.evaluated = max(self.sampler.evaluated(update), 1)  # of all processes, which know each other's labels
+        self.evaluated = max(self.sampler.evaluated(update), 1)  # of all processes
         shares = self.sampler.shares(update, process.rank, process.processes, self.config.accumulation)
         return [partial(self.sampler.load, share, self.read) for share in shares]
 
@@ -196,10 +187,10 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
             logits = self.network(batch.embedding, batch.padding)  # (B, L)
         loss = sum_of_losses(logits, batch.target)
         self.losses.add(loss, (batch.target != NOT_EVALUATED).sum())
-        return loss * self.process.processes / self.evaluated  # the exchange takes the mean over processes
+        return loss * self.process.processes / self.evaluated  # gradients are averaged over processes
 
     def log_update(self, log: RunLog) -> None:
-        """After an epoch: measure the validation proteins and keep the weights if they are the best so far."""
+        """After an epoch: validate, and save the weights if they are the best so far."""
         if self.update % self.sampler.updates:
             return
         loss = self.losses.mean()
@@ -208,9 +199,9 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
         if score > self.best_auroc:
             self.best_epoch, self.best_auroc = self.epoch, score
             if self.process.rank == 0:
-                save_dyna1(self.model, self.config.output / BEST)
+                save_dyna1(self.model, self.config.output / "best")
                 best = {"epoch": self.epoch, "update": self.update, "validation_auroc": score}
-                write_text(self.config.output / BEST / "validation.json", json.dumps(best, indent=2) + "\n")
+                write_text(self.config.output / "best/validation.json", json.dumps(best, indent=2) + "\n")
         memory = max(self.process.gather(peak_memory(self.process.device)))
         line: dict[str, float | None] = {"n_epoch": self.epoch, "n_update": self.update}
         line |= {"Learning Rate": self.learning_rate(), "loss": loss, "validation_loss": validation_loss}
@@ -219,7 +210,7 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
         log.append(line, {"auroc": f"{score:.3f}"})
 
     def validate(self) -> tuple[float, float]:
-        """Mean loss and AUROC over the evaluated residues of all validation proteins, whole."""
+        """Mean loss and AUROC over the evaluated residues of all validation proteins, uncropped."""
         process, config = self.process, self.config
         own = self.validation[process.rank :: process.processes]
         parts = process.gather(logits_of(self.model, own, self.read, config.batch, config.precision))
@@ -237,13 +228,7 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
 
 
 def train(config: Dyna1TrainConfig, process: Process) -> None:
-    """Train from the start or from a checkpoint to the last epoch, or until a signal asks to stop.
-
-    Raises
-    ------
-    InputError
-        Data or checkpoint cannot be used, or a loss is not finite.
-    """
+    """Train from the start or from a checkpoint to the last epoch, or until a signal asks to stop."""
     proteins, validation = process.first(lambda: open_labels(config))
     checkpoint = process.first(lambda: choose_checkpoint(config.output, config.resume))
     trainer = Dyna1Trainer(config, process, proteins, validation)
@@ -252,35 +237,20 @@ def train(config: Dyna1TrainConfig, process: Process) -> None:
 
 
 def sum_of_losses(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy summed over the evaluated residues.
-
-    Parameters
-    ----------
-    logits
-        (B, L) raw logits, without the shift of the prior.
-    target
-        (B, L) 1, 0, or -1 where not evaluated.
-    """
-    return binary_cross_entropy_with_logits(
-        logits.float(), target.clamp(min=0).float(), weight=(target != NOT_EVALUATED).float(), reduction="sum"
-    )
+    """Binary cross-entropy summed over the residues whose target is 1 or 0, not -1; both (B, L), logits unshifted."""
+    weight = (target != NOT_EVALUATED).float()
+    return binary_cross_entropy_with_logits(logits.float(), target.clamp(min=0).float(), weight, reduction="sum")
 
 
 def open_labels(config: Dyna1TrainConfig) -> tuple[list[AnnotatedProtein], list[AnnotatedProtein]]:
-    """Proteins to train on and those to validate on.
-
-    Raises
-    ------
-    InputError
-        A table cannot be used, the two share an entry, or the validation AUROC does not exist.
-    """
+    """Proteins for training and for validation; InputError if they overlap or the validation AUROC is undefined."""
     for option, path in (("--table", config.table), ("--validation", config.validation)):
         found = path is None or path.is_file()
-        require(found, f"no such file: {option} {path}; `seqdance dyna1 labels` makes tables of labels")
+        require(found, f"no such file: {option} {path}; make a table with seqdance dyna1 labels")
     table = read_assignments(config.table)
     if config.validation is None:
         if (table["cluster"] == "").all():
-            risk = "validation may hold similar proteins; seqdance dyna1 labels split adds clusters"
+            risk = "training and validation may share similar proteins; add clusters with seqdance dyna1 labels split"
             LOGGER.warning("warning: %s has no clusters: %s", config.table, risk)
         table, held_out = train_and_validation(table, config.validation_fraction, config.seed)
     else:
@@ -291,22 +261,22 @@ def open_labels(config: Dyna1TrainConfig) -> tuple[list[AnnotatedProtein], list[
     require(not shared, f"{config.validation}: {shared[:1]} also in {config.table}; remove it from one of them")
     target = np.concatenate([protein.target for protein in validation])
     both = (target == 1).any() and (target == 0).any()
-    require(both, f"{len(validation)} validation proteins lack positives or negatives; hold out more of them")
+    require(both, f"the {len(validation)} validation proteins lack positives or negatives; hold out more proteins")
     return train, validation
 
 
 def parse(args: Sequence[str] | None = None) -> Dyna1TrainConfig:
-    """Configuration from a command line: a preset, and the fields that the line changes."""
+    """Configuration from a command line: a preset with the fields that the line changes."""
     return parse_training(TRAIN_PRESETS, args)
 
 
 def run(config: Dyna1TrainConfig) -> None:
-    """Train in this process, alone or with the others that torchrun started."""
+    """Train in this process, alone or with the other processes of torchrun."""
     run_process(config.device, lambda process: train(config, process))
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Command line."""
+    """Entry point of the command."""
     run_distributed(parse, train, args)
 
 

@@ -1,9 +1,8 @@
-"""Embeddings of frozen models kept in a file: computed once, read by training, evaluation and prediction.
+"""Embeddings of frozen models in a file: computed once, read by training, evaluation and prediction.
 
-The HDF5 file holds `values` (residues of all proteins, width) float32 or float16, one protein after the other, and for
-each protein `name`, `sequence`, `inputs` (what the model saw: sequence, structure or both) and `structure` (digest of
-the backbone). Attributes name the format, the fingerprint of the embedder and whether it reads structures. Files of
-another embedder, and proteins of another sequence, are refused.
+The HDF5 file contains `values` (residues of all proteins, width) float32 or float16, one protein after the other, and
+for each protein `name`, `sequence`, `inputs` (what the model saw: sequence, structure or both) and `structure` (digest
+of the backbone). Attributes are the format, the fingerprint of the embedder and whether it reads structures.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from model.inference.batches import length_batches
 
 FORMAT: Final = "dyna1 embeddings 1"
 TEXTS: Final = ("name", "sequence", "inputs", "structure")  # of each protein
-MAX_RESIDUES: Final = 4096  # of a batch, padding included
+MAX_RESIDUES: Final = 4096  # per batch, including padding
 KIND: Final = "a cache of embeddings"
 REMEDY: Final = "remove it and write it again with seqdance dyna1 embed"
 CacheDtype: TypeAlias = Literal["float32", "float16"]
 
 
 class EmbeddingCache(EmbeddingSource):
-    """A file of `write_cache`, for reading; InputError if it is missing, damaged, or something else."""
+    """Reads a file of `write_cache`; InputError if it is missing or damaged."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -56,7 +55,7 @@ class EmbeddingCache(EmbeddingSource):
         return name in self.proteins
 
     def read(self, name: str, sequence: str) -> Tensor:
-        """Embedding of a protein, (L, width) float32; InputError if the file lacks it or has another sequence of it."""
+        """As `EmbeddingSource.read`; InputError if the file lacks the protein or has another sequence of it."""
         require(name in self.proteins, f"{self.path}: no embedding of {name}; add it with seqdance dyna1 embed")
         same = self.proteins[name][0] == sequence
         require(same, f"{self.path}, {name}: embedding of another sequence; rename it, or {REMEDY}")
@@ -67,10 +66,9 @@ class EmbeddingCache(EmbeddingSource):
     def read_chain(self, chain: ChainInput) -> Tensor:
         """The same; also raises InputError if the model saw something else of this protein."""
         values = self.read(chain.name, chain.sequence)
-        chain = chain if self.reads_structure else chain.sequence_alone()
-        (_, inputs, structure), (_, asked, backbone) = self.proteins[chain.name], chain.seen
+        (_, inputs, structure), (_, wanted, backbone) = self.proteins[chain.name], self.visible(chain).seen
         where = f"{self.path}, {chain.name}: made from"
-        require(inputs == asked, f"{where} {inputs}, asked for {asked}; adapt the call")
+        require(inputs == wanted, f"{where} {inputs}, not from {wanted}; rename the protein and add it")
         require(structure == backbone, f"{where} another structure; rename the protein and add it")
         return values
 
@@ -83,10 +81,10 @@ def write_cache(
     Raises
     ------
     InputError
-        There is no chain, a name occurs twice, the file is of another embedder or dtype or has another protein of the
-        same name, or an embedding does not fit float16. Finished embeddings are kept.
+        Names are not unique, the file is of another embedder or dtype or has another protein of the same name, or an
+        embedding exceeds the range of float16.
     """
-    path = Path(path)
+    path, chains = Path(path), [embedder.visible(chain) for chain in chains]
     require(chains, f"{path}: no proteins to embed; give at least one")
     name, number = Counter(chain.name for chain in chains).most_common(1)[0]
     require(number == 1, f"duplicate protein {name}; rename one")
@@ -94,10 +92,10 @@ def write_cache(
     if old:
         mine, theirs = embedder.fingerprint, old.fingerprint
         require(mine == theirs, f"{path}: embeddings of {theirs}, not of {mine}; give another file")
-        require(old.dtype == dtype, f"{path}: holds {old.dtype}, asked for {dtype}; adapt --dtype or give another file")
+        require(old.dtype == dtype, f"{path}: stored as {old.dtype}, not {dtype}; change --dtype or give another file")
         for chain in chains:
             same = chain.name not in old or old.proteins[chain.name] == chain.seen
-            require(same, f"{path}: has another protein of the name {chain.name}; rename it or give another file")
+            require(same, f"{path}: has another protein named {chain.name}; rename it or give another file")
     added = [chain for chain in chains if old is None or chain.name not in old]
     if not added:
         return

@@ -1,10 +1,9 @@
-"""Chains as users give them: text, FASTA, tables and structure files."""
+"""Chains from user input: text, FASTA, tables and structure files."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -13,8 +12,6 @@ from data_prepare.files import read_text_table
 from model.dyna1.embeddings.source import ChainInput
 from model.inference.inputs import check_sequence, proteins_of
 from model.network.tokenizer import CHAIN_LINKER
-
-BACKBONE_ATOMS: Final = ("N", "CA", "C")
 
 
 def chain_inputs(
@@ -28,8 +25,8 @@ def chain_inputs(
 ) -> list[ChainInput]:
     """Chains of the options --sequence, --fasta, --pdb, --cif, --chain, --use-pdb-seq and --name of a command.
 
-    A structure alone hides its sequence; with --use-pdb-seq its sequence is seen too, with --sequence another one on
-    the same backbone.
+    The model sees the structure without its sequence; with --use-pdb-seq it also sees the sequence, with --sequence
+    another sequence on the same backbone.
 
     Raises
     ------
@@ -46,47 +43,37 @@ def chain_inputs(
         elif not use_pdb_seq:
             found = replace(found, sequence_seen=False)
         chains = [found]
-    else:  # refuses several sources
+    else:  # `proteins_of` refuses several sources
         proteins = proteins_of(sequence, fasta, pdb, cif, chain)
         chains = [ChainInput(protein.name, protein.sequence) for protein in proteins]
     for given in chains:
         _check_residues(given.sequence, given.name)
     if name is not None:
-        require(len(chains) == 1, f"--name {name}: the {len(chains)} sequences have names of their own; leave it out")
+        require(len(chains) == 1, f"--name {name}: requires a single protein, not {len(chains)}; remove --name")
         chains = [replace(chains[0], name=name)]
     return chains
 
 
 def read_table(path: Path) -> list[ChainInput]:
-    """Chains of a table with columns entry_ID and sequence, without structures.
-
-    Raises
-    ------
-    InputError
-        The table cannot be read, a name is missing, or a sequence is not one chain of residues.
-    """
+    """Chains of a table with columns entry_ID and sequence; InputError if one lacks its name or is not one chain."""
     table = read_text_table(path, ["entry_ID", "sequence"])
     chains = [ChainInput(*row) for row in zip(table["entry_ID"], table["sequence"], strict=True)]
     for number, chain in enumerate(chains, start=1):
-        require(chain.name.strip(), f"{path}: row {number} has no entry_ID; name it")
+        require(chain.name.strip(), f"{path}: row {number} has no entry_ID; add it")
         _check_residues(chain.sequence, f"{path}: entry {chain.name}")
     return chains
 
 
 def read_structure_chain(path: str | Path, chain: str | None = None) -> ChainInput:
-    """One chain of a PDB or mmCIF file, gzipped or not; both its sequence and its structure are seen.
+    """One chain of a PDB or mmCIF file, gzipped or not; the model sees both its sequence and its structure.
 
-    Parameters
-    ----------
-    path
-        The file. Its name without suffixes, followed by a chosen chain, becomes the name of the protein.
-    chain
-        Chain id. Default: the only chain of the protein. Pieces of a chain (TER inside it) are joined.
+    `chain` defaults to the only chain; pieces of a chain (TER inside it) are joined. The protein is named after the
+    file and the chosen chain.
 
     Raises
     ------
     InputError
-        The file cannot be read, has no protein or no such chain, or several chains and none is chosen.
+        The file cannot be read, has no protein or no such chain, or several chains and `chain` is None.
     """
     from data_prepare.structure.readers import read_structure  # imports gemmi, which training nodes may lack
     from data_prepare.structure.topology import label_of_residue
@@ -98,44 +85,37 @@ def read_structure_chain(path: str | Path, chain: str | None = None) -> ChainInp
     require(chain_ids, f"{path}: no protein (residues with atoms N, CA and C); use another file")
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
     if chain is None:
-        require(len(chain_ids) == 1, f"{path}: chains {', '.join(chain_ids)}; choose one with --chain")
+        require(len(chain_ids) == 1, f"{path}: has chains {', '.join(chain_ids)}; choose one with --chain")
     else:
         structure = structure.select_chains([chain])
         name = f"{name}_{chain}"
     topology, xyz = structure
     sequences, index = topology.full_sequences()
     sequence = "".join(sequences)
-    backbone = np.full((len(sequence), len(BACKBONE_ATOMS), 3), np.nan, np.float32)
+    backbone = np.full((len(sequence), 3, 3), np.nan, np.float32)
     residues = np.full(len(sequence), "", object)
-    backbone[index] = [xyz[[atoms[name] for name in BACKBONE_ATOMS]] for atoms in topology.atoms_by_name]
+    backbone[index] = [xyz[[atoms["N"], atoms["CA"], atoms["C"]]] for atoms in topology.atoms_by_name]
     residues[index] = label_of_residue(topology)
     return ChainInput(name, sequence, backbone, structure_residues=tuple(residues))
 
 
 def add_structure(chain: ChainInput, folder: Path) -> ChainInput:
-    """The chain with the backbone of its file NAME.pdb or NAME.cif (.gz too) in a folder.
-
-    Raises
-    ------
-    InputError
-        There is no such file, or its chain has another length.
-    """
+    """The chain with the backbone of its file NAME.pdb or NAME.cif (.gz too) in a folder."""
     from data_prepare.structure.readers import STRUCTURE_SUFFIXES  # imports gemmi
 
     paths = [folder / f"{chain.name}{suffix}{gz}" for suffix in STRUCTURE_SUFFIXES for gz in ("", ".gz")]
-    path = next((path for path in paths if path.is_file()), None)
-    require(path, f"{folder}: no structure of {chain.name} ({chain.name}.pdb, .cif, ...); add it")
-    assert path is not None
-    return put_sequence(replace(read_structure_chain(path), name=chain.name), chain.sequence, str(path))
+    found = [path for path in paths if path.is_file()]
+    require(found, f"{folder}: no structure of {chain.name} ({chain.name}.pdb, .cif, ...); add it")
+    return put_sequence(replace(read_structure_chain(found[0]), name=chain.name), chain.sequence, str(found[0]))
 
 
 def put_sequence(chain: ChainInput, sequence: str, where: str) -> ChainInput:
-    """Another sequence on the backbone of a chain; InputError unless it is as long, unresolved residues included."""
+    """Put an equally long sequence, which includes unresolved residues, on the backbone of a chain."""
     n, unresolved = len(chain.sequence), (chain.structure_residues or ()).count("")
     require(
         len(sequence) == n,
         f"{where}: the chain has {n} residues ({unresolved} of them without coordinates), the sequence for "
-        f"{chain.name} has {len(sequence)}; they must be equally long",
+        f"{chain.name} has {len(sequence)}; give one of the same length",
     )
     return replace(chain, sequence=sequence, sequence_seen=True)
 
@@ -144,4 +124,4 @@ def _check_residues(sequence: str, where: str) -> None:
     """Raise InputError unless a sequence is one chain of residue letters."""
     check_sequence(sequence, where)
     require(CHAIN_LINKER not in sequence, f"{where}: a complex; Dyna-1 reads one chain at a time")
-    require(sequence.isalpha(), f"{where}: <mask> and <unk> are no residues; write unknown residues as X")
+    require(sequence.isalpha(), f"{where}: <mask> and <unk> are not residues; write unknown residues as X")

@@ -1,8 +1,7 @@
 """Embeddings of ESM-3.
 
-ESM-3 pins old libraries: requirements-esm3.txt is for an environment of its own, in which `seqdance dyna1 embed` writes
-the cache that other environments read. Everything this file assumes about the package `esm` (3.1 to 3.4) is inside
-`_assumed`.
+ESM-3 pins old libraries. Install requirements-esm3.txt in a separate environment, where `seqdance dyna1 embed` writes
+the cache that other environments read. All assumptions about the package `esm` (3.1 to 3.4) are inside `_assumed`.
 """
 
 from __future__ import annotations
@@ -21,13 +20,12 @@ from model.network.weights import weights_digest
 
 DEFAULT_MODEL: Final = "esm3-sm-open-v1"
 DEFAULT_LAYER: Final = 22
-ATOMS: Final = 37  # of a residue in coordinates of ESM-3; N, CA and C come first
 
 
 class Esm3(Embedder):
     """ESM-3 in float32: a hidden state of sequence and structure tokens without their begin and end tokens.
 
-    `name` is that of `ESM3.from_pretrained`; hidden state 0 is the output of the first transformer block.
+    `name` is that of `ESM3.from_pretrained`. Hidden state 0 is the output of the first transformer block.
     """
 
     reads_structure = True
@@ -47,9 +45,9 @@ class Esm3(Embedder):
         self.model.to(self.device)
 
     def embed(self, sequences: Sequence[str], structures: Sequence[Backbone | None] | None = None) -> list[Tensor]:
-        """See `Embedder.embed`. Chains go through the model one by one."""
+        """See `Embedder.embed`. The model reads one chain at a time."""
         embeddings = []
-        with torch.no_grad():  # not inference_mode: a training may take these
+        with torch.no_grad():  # not inference_mode: the classifier may be trained on these
             for sequence, structure in zip(sequences, structures or [None] * len(sequences), strict=True):
                 ids = residue_tokens([sequence])[0]  # (1, L); ESM-3 has the token ids of ESM2, <mask> included
                 n = ids.shape[1] if structure is None else len(structure)
@@ -59,15 +57,15 @@ class Esm3(Embedder):
         return embeddings
 
     def _structure_tokens(self, backbone: Backbone) -> Tensor:
-        """(1, L) int64; residues without coordinates get the token that the package gives them."""
-        atoms = torch.full((len(backbone), ATOMS, 3), torch.nan)
+        """(1, L) int64; residues without coordinates get the token that the package assigns them."""
+        atoms = torch.full((len(backbone), 37, 3), torch.nan)  # the 37 atoms of AlphaFold2
         atoms[:, :3] = torch.from_numpy(backbone)
         with _assumed("ESM3.encode(ESMProtein)"):
             tokens = self.model.encode(self.esm_protein(coordinates=atoms)).structure
         return tokens[None, 1:-1].to(self.device)  # without begin and end
 
     def _hidden_state(self, sequence: Tensor, structure: Tensor | None) -> Tensor:
-        """(1, L) and (1, L) token ids -> (L, width). No structure has the effect of a structure of masks."""
+        """(1, L) and (1, L) token ids -> (L, width). Without structure the model assumes masked structure tokens."""
         with _assumed("ESM3.forward(sequence_tokens, structure_tokens)"):
             tokens = {"sequence_tokens": sequence, "structure_tokens": structure}
             return output_of(self.block, lambda: self.model(**tokens))[0]
@@ -84,8 +82,8 @@ def _load(name: str) -> tuple[Any, Any]:
             "another environment, write a cache there (seqdance dyna1 embed) and give cache:FILE.h5 here"
         ) from None
     try:
-        model = ESM3.from_pretrained(name, device=torch.device("cpu"))  # on a GPU it would come in bf16
-    except Exception as error:  # errors of several libraries reach us through the Hub client
+        model = ESM3.from_pretrained(name, device=torch.device("cpu"))  # on a GPU it would be bf16
+    except Exception as error:  # the Hub client raises errors of several libraries
         raise InputError(
             f"{name}: the package esm cannot load it ({first_line(error)}); accept its terms on the Hub, log in, "
             "and download it on a machine with network access"

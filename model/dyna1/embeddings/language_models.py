@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -18,27 +17,23 @@ from model.network.encoder import Esm2Encoder
 from model.network.language_model import esm2_config
 from model.network.weights import UNUSED_ESM2_ENTRIES, check_entries, read_esm2, weights_digest
 
-ONE_HOT_WIDTH: Final = 24
-
 
 class OneHot(Embedder):
     """One channel for each token id below 24; X, B, U, Z, O and `<mask>` are all zeros."""
 
-    fingerprint = "onehot"
-    width = ONE_HOT_WIDTH
+    fingerprint, width = "onehot", 24
 
     def embed(self, sequences: Sequence[str], structures: Sequence[Backbone | None] | None = None) -> list[Tensor]:
         """See `Embedder.embed`."""
-        self._refuse_structures(structures)
         ids, mask = residue_tokens(sequences)
-        channels = F.one_hot(ids.clamp(max=ONE_HOT_WIDTH), ONE_HOT_WIDTH + 1)[..., :ONE_HOT_WIDTH].float()
+        channels = F.one_hot(ids.clamp(max=self.width), self.width + 1)[..., : self.width].float()
         return [rows[real] for rows, real in zip(channels, mask, strict=True)]
 
 
 class Esm2(Embedder):
     """ESM2 of any size: a hidden state of the sequence without <cls> and <eos>.
 
-    Hidden state 0 is the embedding layer; the last, the default, follows the final LayerNorm.
+    Hidden state 0 is the output of the embedding layer; the last one, the default, follows the final LayerNorm.
     """
 
     def __init__(self, path_or_hub_id: str, layer: int | None = None, device: str | torch.device = "auto") -> None:
@@ -57,11 +52,10 @@ class Esm2(Embedder):
         self.encoder.to(self.device)
 
     def embed(self, sequences: Sequence[str], structures: Sequence[Backbone | None] | None = None) -> list[Tensor]:
-        """See `Embedder.embed`. All sequences go through the model together."""
-        self._refuse_structures(structures)
+        """See `Embedder.embed`. All sequences are one batch."""
         ids, mask = residue_tokens(sequences)
         ids, mask = ids.to(self.device), mask.to(self.device)
-        with torch.no_grad():  # not inference_mode: a training may take these
+        with torch.no_grad():  # not inference_mode: the classifier may be trained on these
             if self.layer == len(self.encoder.encoder.layer):
                 hidden = self.encoder(ids, mask)  # (B, L, width)
             else:
@@ -71,7 +65,7 @@ class Esm2(Embedder):
 
 
 class Dance(Embedder):
-    """Last hidden state of SeqDance or ESMDance, which also read <cls> and <eos>; the rows of these are left out."""
+    """Last hidden state of SeqDance or ESMDance, without the rows of <cls> and <eos>, which these models also read."""
 
     def __init__(self, path_or_hub_id: str, device: str | torch.device = "auto") -> None:
         self.model = load_model(path_or_hub_id, device)
@@ -80,6 +74,5 @@ class Dance(Embedder):
 
     def embed(self, sequences: Sequence[str], structures: Sequence[Backbone | None] | None = None) -> list[Tensor]:
         """See `Embedder.embed`."""
-        self._refuse_structures(structures)
         residue_tokens(sequences)  # refuses complexes
         return [torch.from_numpy(rows) for rows in embed_with_dance(self.model, list(sequences), per_residue=True)]

@@ -56,8 +56,7 @@ def embed(options: EmbedOptions) -> Iterator[object]:
     if options.structures:
         chains = [add_structure(chain, options.structures) for chain in chains]
     if not embedder.reads_structure and any(chain.backbone is not None for chain in chains):
-        yield f"{options.embedder} reads no structure: it sees the sequence of the chain"
-        chains = [chain.sequence_alone() for chain in chains]
+        yield f"{options.embedder} reads no structure: embedded from the sequence of the chain"
     write_cache(options.output, embedder, chains, options.dtype)
     yield options.output
 

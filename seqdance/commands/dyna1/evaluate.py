@@ -25,19 +25,18 @@ from data_prepare.files import whole_file, write_text
 from data_prepare.nmr.assignments import read_assignments
 from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entries
 from model.dyna1.baselines import fit_baselines, read_baselines, read_dssp
+from model.dyna1.classifier import load_dyna1
 from model.dyna1.data import annotated_proteins, first_names, read_proteins
-from model.dyna1.embeddings.embedders import make_embedder
+from model.dyna1.embeddings.embedders import check_source, default_embedder, make_embedder
 from model.dyna1.evaluate import (
     CLASSIFIER,
+    Scores,
     baseline_scores,
     classifier_scores,
     evaluate,
     residue_table,
     summary_text,
 )
-from model.dyna1.loading import load_dyna1
-from model.dyna1.metrics import Scores
-from model.dyna1.sources import check_source, default_embedder
 from model.figures.dyna1 import draw_metrics
 from model.figures.save import save_figure
 

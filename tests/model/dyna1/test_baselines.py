@@ -9,7 +9,7 @@ from refusals import refused
 from data_prepare.nmr.relaxdb import read_relaxdb
 from model.dyna1.baselines import fit_baselines, read_baselines, read_dssp
 from model.dyna1.data import AnnotatedProtein, annotated_proteins
-from model.dyna1.metrics import dataset_metrics
+from model.dyna1.evaluate import dataset_metrics
 
 
 def protein(name: str, sequence: str, target: list[int] | None = None) -> AnnotatedProtein:

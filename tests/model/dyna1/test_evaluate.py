@@ -12,11 +12,10 @@ import torch
 from refusals import command_refused
 
 from data_prepare.nmr.assignments import COLUMNS, write_assignments
-from model.dyna1.classifier import PRIOR_LOGIT, Classifier, Dyna1Config
+from model.dyna1.classifier import PRIOR_LOGIT, Classifier, Dyna1Config, load_dyna1, save_dyna1
 from model.dyna1.data import read_proteins
 from model.dyna1.embeddings.language_models import OneHot
 from model.dyna1.evaluate import CLASSIFIER, logits_of, without_rounding
-from model.dyna1.loading import load_dyna1, save_dyna1
 from model.evaluation.metrics import auroc
 from seqdance.commands.dyna1.evaluate import main
 

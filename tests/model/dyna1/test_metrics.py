@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from refusals import refused
 
-from model.dyna1.metrics import AREAS, chance_metrics, dataset_metrics, metrics_per_protein, pooled
+from model.dyna1.evaluate import AREAS, chance_metrics, dataset_metrics, metrics_per_protein, pooled
 from model.evaluation.metrics import auroc, average_precision, chance_average_precision
 
 TARGETS = {

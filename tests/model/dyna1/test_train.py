@@ -18,13 +18,11 @@ from safetensors.torch import load_file
 
 from data_prepare.nmr.assignments import COLUMNS, write_assignments
 from model.dyna1 import train as module
-from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config
+from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, load_dyna1
 from model.dyna1.data import read_proteins
 from model.dyna1.embeddings.cache import EmbeddingCache
 from model.dyna1.embeddings.source import Embedder
-from model.dyna1.evaluate import logits_of
-from model.dyna1.loading import load_dyna1
-from model.dyna1.metrics import pooled
+from model.dyna1.evaluate import logits_of, pooled
 from model.dyna1.train import Dyna1TrainConfig, Dyna1Trainer, main, open_labels, parse, train
 from model.evaluation.metrics import auroc
 from model.training.checkpoint import checkpoints, read_training
@@ -345,7 +343,7 @@ class Letters(Embedder):
 
 def test_embeddings_of_a_language_model_are_computed_once(labels: Path, tmp_path: Path, monkeypatch) -> None:
     letters = Letters()
-    from model.dyna1 import sources
+    from model.dyna1.embeddings import embedders as sources
 
     make = sources.make_embedder
     monkeypatch.setattr(
@@ -363,7 +361,7 @@ def test_embeddings_of_a_language_model_are_computed_once(labels: Path, tmp_path
     assert (tmp_path / "b/best/model.safetensors").read_bytes() == (tmp_path / "best/model.safetensors").read_bytes()
     more = write_labels(tmp_path / "more.csv", 29)
     refused(lambda: train(replace(other, table=more, output=tmp_path / "c"), CPU), "p28", "embeddings.h5")
-    refused(lambda: train(replace(other, model=TINY, output=tmp_path / "d"), CPU), "--embedder cache:", "width 5")
+    refused(lambda: train(replace(other, model=TINY, output=tmp_path / "d"), CPU), "--embedder", "width 5")
 
 
 def test_pair_representations_train_their_front(labels: Path, tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from model.config import PRESETS, ModelConfig
-from model.dyna1.classifier import Classifier, Dyna1Config
-from model.dyna1.loading import load_dyna1, save_dyna1
+from model.dyna1.classifier import Classifier, Dyna1Config, load_dyna1, save_dyna1
 from model.network.dance import DanceModel, infer_config, load_model
 from model.network.weights import weights_digest
 
