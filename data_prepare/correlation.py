@@ -7,13 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-# share of the largest variance below which a variance is the rounding of a zero, and its correlations are noise: the
-# displacements of a chain in modes of another that it does not touch
+# relative to the largest variance; smaller ones are rounded zeros, as of a chain in the modes of another one
 ROUNDING: Final = 1e-20
 
 
 def correlation(covariance: NDArray) -> NDArray[np.float64]:
-    """Covariances (N, N) divided by the roots of their diagonal; rows and columns without variance are 0."""
+    """Covariances (N, N) divided by the square roots of their diagonal; 0 in rows and columns without variance."""
     variance = np.diag(covariance)
     moves = variance > ROUNDING * variance.max(initial=0.0)
     inverse = np.zeros(len(variance))

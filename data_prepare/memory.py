@@ -1,4 +1,4 @@
-"""Memory that this process may still use: what is free on the machine, or less where a control group sets a limit."""
+"""Memory available to this process: what is free on the machine, or less if a control group sets a limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_prepare.errors import require
 
 
 class _ControlGroups(NamedTuple):
-    """Where a version of Linux control groups keeps limit, usage and page cache (fields of memory.stat)."""
+    """Files of a version of Linux control groups; `page_cache` are fields of memory.stat."""
 
     mount: str
     limit: str
@@ -27,10 +27,7 @@ VERSION_2: Final = _ControlGroups("", "memory.max", "memory.current", ("active_f
 
 
 def require_memory(needed: int, what: str, available: int | None = None) -> None:
-    """Raise InputError if a computation needs more than the available bytes, by default `available_memory()`.
-
-    The message begins with `what`, a plural.
-    """
+    """InputError if `what`, a plural, needs more than the available bytes, by default `available_memory()`."""
     available = available_memory() if available is None else available
     amounts = f"{needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available"
     require(needed <= available, f"{what} need {amounts}; provide more memory or use fewer workers")
@@ -39,16 +36,15 @@ def require_memory(needed: int, what: str, available: int | None = None) -> None
 def available_memory(
     membership: Path = Path("/proc/self/cgroup"), control_groups: Path = Path("/sys/fs/cgroup")
 ) -> int:
-    """Bytes that this process may still allocate without swapping or being killed.
+    """Bytes that this process can allocate without swapping or being killed.
 
-    `membership` lists the control groups of the process, see cgroups(7), and may be absent; they are mounted at
-    `control_groups`.
+    `membership` lists its control groups, see cgroups(7), which are mounted at `control_groups`; it may be missing.
     """
     return min([psutil.virtual_memory().available, *_allowances(membership, control_groups)])
 
 
 def _allowances(membership: Path, control_groups: Path) -> Iterator[int]:
-    """Bytes left in each control group that holds the process and has a limit."""
+    """Bytes left in each control group of the process that has a limit."""
     for line in membership.read_text().splitlines() if membership.exists() else ():
         _, controllers, group = line.split(":", 2)
         if controllers == "":
@@ -59,12 +55,12 @@ def _allowances(membership: Path, control_groups: Path) -> Iterator[int]:
             continue
         mount = control_groups / version.mount
         folder = mount / group.lstrip("/")
-        # limits of enclosing groups apply as well; inside a container the own folder may be invisible
+        # limits of enclosing groups apply too; inside a container the process's own group may be invisible
         for around in [folder, *folder.parents]:
             if around.is_relative_to(mount) and (around / version.limit).exists():
                 limit = (around / version.limit).read_text().strip()
                 if limit != "max":
                     usage = int((around / version.usage).read_text())
                     stat = dict(entry.split() for entry in (around / "memory.stat").read_text().splitlines())
-                    # the kernel frees the page cache before it refuses memory
+                    # the kernel frees the page cache on demand
                     yield max(0, int(limit) - usage + sum(int(stat[name]) for name in version.page_cache))

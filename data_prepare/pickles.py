@@ -1,8 +1,8 @@
-"""Pickles from outside, read without running code.
+"""Untrusted pickles, read without running code.
 
-A pickle is a program that calls what it names. Here it can only name containers and the builders of plain NumPy arrays
-below. A dtype is rebuilt from its code and byte order, because NumPy believes a pickled dtype that declares bytes to be
-addresses of objects. A file can still waste time and memory, as any compressed file can.
+A pickle is a program that calls what it names: here only containers and the builders of plain NumPy arrays below. A
+dtype is rebuilt from its code and byte order, because NumPy trusts a pickled dtype that declares bytes to be addresses
+of objects. A pickle can still waste time and memory, as any compressed file can.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Dtype:
 
 
 class _Array(np.ndarray):
-    """A pickled array, made empty and filled by its state."""
+    """A pickled array, created empty and filled by its state."""
 
     def __setstate__(self, state: Any) -> None:
         version, shape, standin, fortran, content = state
@@ -83,15 +83,12 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 
 def load_restricted(path: str | Path) -> object:
-    """Object of a pickle of containers, strings, numbers and NumPy arrays.
+    """Object in a pickle of containers, strings, numbers and NumPy arrays.
 
-    Raises
-    ------
-    InputError
-        The file is missing, damaged or not a pickle, or names any other class or function.
+    InputError if the file is missing, damaged, or names any other class or function.
     """
     try:
         with reading(path, "a readable pickle"), open(path, "rb") as file:
             return _RestrictedUnpickler(path, file).load()
     except MemoryError:
-        raise InputError(f"{path}: damaged, it asks for more memory than there is; copy it again") from None
+        raise InputError(f"{path}: damaged, it requests more memory than available; copy it again") from None

@@ -3,7 +3,7 @@
     python data_prepare/molecular_dynamics/MD_features.py -p PDB -t TRAJ [-i CONTACTS] -o PREFIX
 
 writes PREFIX_res_feature.csv (a row per residue) and PREFIX_pair_feature.npz (key `array`, (N, N, 10)). Chains broken
-by the periodic box are made whole; make a contact file of such a trajectory with `--whole`.
+by the periodic box are made whole; contact files of such trajectories need `--whole`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Options(Settings):
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Prefix of the two files to write."""
     interactions: Annotated[Path | None, tyro.conf.arg(aliases=["-i"])] = None
-    """Contact file of get_dynamic_contacts.py; without it, contacts are computed."""
+    """Contact file of get_dynamic_contacts.py; by default contacts are computed."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def write_features(options: Options) -> list[Path]:
-    """Compute the features and write residue table and pair array; returns their paths."""
+    """Compute the features and write residue table and pair array to the returned paths."""
     topology = read_topology(options.pdb)
     with tqdm(total=count_frames(options.trajectory), desc="features", unit="frame") as bar:
 

@@ -1,1 +1,1 @@
-"""Contacts and residue and pair features of molecular dynamics trajectories."""
+"""Contacts, residue features and pair features of molecular dynamics trajectories."""

@@ -43,25 +43,25 @@ class Options(Settings):
     ] = ("all",)
     """Interactions to find."""
     cores: Annotated[int, Field(ge=1)] = 1
-    """Threads that search frames."""
+    """Number of threads."""
     frames: tyro.conf.OmitArgPrefixes[FrameRange] = ALL_FRAMES
     """Frames to use."""
     whole: bool = False
-    """Make chains whole that the periodic box has broken; as published, coordinates are taken as they are."""
+    """Make chains whole that the periodic box has broken; GetContacts does not."""
     criteria: tyro.conf.OmitArgPrefixes[Criteria] = PUBLISHED
     """Thresholds."""
     debug: bool = False
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
-        """Refuse thresholds that no distance or angle can be compared with."""
+        """Refuse negative, infinite and missing thresholds."""
         for limits in self.criteria:
             for name, value in limits._asdict().items():
                 require(0 <= value < inf, f"--{name} {value}: expected a number >= 0")
 
 
 def write_contacts(options: Options) -> None:
-    """Find the contacts and write the contact file."""
+    """Write the contact file."""
     itypes = ALL if "all" in options.itypes else tuple(dict.fromkeys(options.itypes))
     topology = read_topology(options.topology)
     first = first_frame(topology, options.trajectory, options.whole)

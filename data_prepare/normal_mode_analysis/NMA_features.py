@@ -34,7 +34,7 @@ class Options(Settings):
 
 
 def write_features(options: Options) -> list[Path]:
-    """Compute the features and write them; returns the path of the file."""
+    """Compute the features and write them to the returned path."""
     _, features = nma_features_of(*read_structure(options.input))
     output = options.output.with_name(f"{options.output.name}.npz")
     with whole_file(output) as temporary:

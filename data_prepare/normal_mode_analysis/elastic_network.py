@@ -1,7 +1,7 @@
 """Gaussian (GNM) and anisotropic (ANM) network models on C-alpha atoms, and their normal modes in three groups.
 
-C-alpha atoms within 15 Angstrom are connected by springs whose force constant decreases stepwise with the distance.
-All modes with an eigenvalue of at least 1e-6 are used, each with the weight 1 / eigenvalue.
+Springs connect C-alpha atoms within 15 Angstrom; their force constants decrease stepwise with the distance. All modes
+with an eigenvalue of at least 1e-6 are used.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
 
-# distance (Angstrom) up to which each force constant holds; no spring beyond the last
+# largest distance (Angstrom), force constant
 FORCE_CONSTANTS: Final = ((4.0, 10.0), (10.0, 2.0), (15.0, 1.0))
 ZERO_EIGENVALUE: Final = 1e-6
-SAME_POSITION: Final = 1e-6  # Angstrom, below the digits of any file: no direction between such atoms
+SAME_POSITION: Final = 1e-6  # Angstrom, below the precision of any file
 # the workspace of LAPACK's divide-and-conquer solver, 1 + 6 n + 2 n^2 numbers, is counted in 32 bits
 LARGEST_DIVIDE_AND_CONQUER: Final = 32766
 
@@ -25,7 +25,7 @@ LARGEST_DIVIDE_AND_CONQUER: Final = 32766
 def elastic_networks(xyz: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Kirchhoff matrix (N, N) and Hessian (3N, 3N) of points (N, 3), Angstrom; InputError if two points coincide.
 
-    Rows and columns of the Hessian: x of all points, then y, then z.
+    The Hessian has x of all points first, then y, then z.
     """
     n = len(xyz)
     difference = xyz.T[:, None, :] - xyz.T[:, :, None]  # (3, N, N), x_j - x_i
@@ -49,11 +49,11 @@ def elastic_networks(xyz: NDArray) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 
 def modes(matrix: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Eigenvalues (m,) ascending and eigenvectors (n, m) of the non-trivial modes of a symmetric matrix (n, n).
+    """Ascending eigenvalues (m,) and eigenvectors (n, m) of the non-trivial modes of a symmetric matrix (n, n).
 
-    The eigenvectors overwrite the matrix if it is float64 in C order.
+    The eigenvectors overwrite a float64 matrix in C order.
     """
-    # the transpose of a symmetric matrix in C order is the same matrix in Fortran order: LAPACK works in place
+    # transposing a symmetric matrix yields Fortran order, so LAPACK works in place
     driver = "evd" if len(matrix) <= LARGEST_DIVIDE_AND_CONQUER else "evr"
     values, vectors = scipy.linalg.eigh(matrix.T, driver=driver, overwrite_a=True, check_finite=False)
     first = np.searchsorted(values, ZERO_EIGENVALUE)
@@ -63,8 +63,8 @@ def modes(matrix: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def mode_groups(eigenvalues: NDArray) -> list[slice]:
     """Low-, middle- and high-frequency modes, split by their cumulative fraction of sum(1 / eigenvalue).
 
-    The first group ends at the mode whose fraction is closest to 1/3, the second at the one closest to halfway between
-    the end of the first and 1; the third is the rest. A group can be empty.
+    The first group ends at the mode closest to 1/3, the second at the one closest to halfway between the end of the
+    first and 1. A group can be empty.
     """
     if len(eigenvalues) == 0:
         return [slice(0, 0)] * 3

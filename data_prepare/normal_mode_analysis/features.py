@@ -1,4 +1,4 @@
-"""Normal mode features: structure -> C-alpha positions -> both networks -> features of three groups of modes."""
+"""Normal mode features of a structure: C-alpha positions -> elastic networks -> three groups of modes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.correlation import correlation
-from data_prepare.errors import InputError, require
+from data_prepare.errors import named, require
 from data_prepare.memory import require_memory
 from data_prepare.normal_mode_analysis.elastic_network import elastic_networks, mode_groups, modes
 from data_prepare.structure.topology import Topology
 
-LARGEST_COORDINATE: Final = 1e6  # Angstrom; a file with more is broken, and squares stay finite
+LARGEST_COORDINATE: Final = 1e6  # Angstrom; keeps squares finite
 
 
 class NMAFeatures(NamedTuple):
-    """Features of N residues."""
+    """Features of N residues for each group of modes."""
 
-    gnm_msf: NDArray[np.float64]  # (3, N) mean square fluctuation from each group of GNM modes
-    anm_cor: NDArray[np.float64]  # (3, N, N) correlation of displacements from each group of ANM modes
+    gnm_msf: NDArray[np.float64]  # (3, N) mean square fluctuation, GNM
+    anm_cor: NDArray[np.float64]  # (3, N, N) correlation of displacements, ANM
 
 
 def c_alpha_trace(topology: Topology, xyz: NDArray) -> tuple[Topology, NDArray[np.float64]]:
-    """Topology and positions (N, 3), Angstrom, of the C-alpha atoms of all residues that are amino acids."""
+    """Topology and positions (N, 3), Angstrom, of the C-alpha atoms of all amino acids."""
     residues = zip(topology.atoms_by_name, topology.is_amino_acid, strict=True)
     atoms = [atoms["CA"] for atoms, amino_acid in residues if amino_acid and "CA" in atoms]
     require(atoms, f"{topology.path}: no C-alpha atoms of a protein; give a protein structure")
@@ -34,13 +34,8 @@ def c_alpha_trace(topology: Topology, xyz: NDArray) -> tuple[Topology, NDArray[n
 def nma_features(xyz: NDArray, available: int | None = None) -> NMAFeatures:
     """Features of C-alpha positions (N, 3), Angstrom, all chains together.
 
-    Four matrices of (3N, 3N) float64 must fit in the available bytes, see `require_memory`; three are in use at the
-    same time: the Hessian and the workspace of LAPACK.
-
-    Raises
-    ------
-    InputError
-        A coordinate is not a number in range, two atoms have the same position, or there is not enough memory.
+    InputError if memory (see `require_memory`) does not suffice for four float64 matrices (3N, 3N): the Hessian, twice
+    that for LAPACK and a margin; if a coordinate is out of range; or if two atoms have the same position.
     """
     xyz = np.asarray(xyz, np.float64)
     in_range = (np.abs(xyz) < LARGEST_COORDINATE).all()
@@ -62,12 +57,7 @@ def nma_features(xyz: NDArray, available: int | None = None) -> NMAFeatures:
 
 
 def nma_features_of(topology: Topology, xyz: NDArray, available: int | None = None) -> tuple[Topology, NMAFeatures]:
-    """C-alpha topology and features of a structure: its atoms and their positions (atoms, 3) in Angstrom.
-
-    Errors are those of `c_alpha_trace` and `nma_features`, with the name of the file.
-    """
+    """C-alpha topology and features of a structure with positions (atoms, 3) in Angstrom; errors name its file."""
     trace, positions = c_alpha_trace(topology, xyz)
-    try:
+    with named(topology.path):
         return trace, nma_features(positions, available)
-    except InputError as error:
-        raise InputError(f"{topology.path}: {error}") from None

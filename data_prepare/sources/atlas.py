@@ -1,7 +1,6 @@
-"""ATLAS: `<pdb>_<chain>.pdb` with `<pdb>_<chain>_R1.xtc` to `_R3.xtc`, a zip per protein or unpacked.
+"""ATLAS: `<pdb>_<chain>.pdb` with `<pdb>_<chain>_R1.xtc` to `_R3.xtc`, zipped per protein or unpacked.
 
-Of a protein with missing replicas the others are used. The zip is preferred to its unpacked files: it has checksums, so
-that a broken download does not look like a shorter simulation.
+Missing replicas are skipped. Zips are preferred to unpacked files, because their checksums reveal broken downloads.
 """
 
 from __future__ import annotations
@@ -49,12 +48,12 @@ def entries(raw: Path) -> Iterator[Entry]:
                 yield FileEntry(name=name, source=SOURCE, path=topologies[name], trajectories=trajectories)
             else:
                 missing = f"{name}.pdb" if trajectories else f"{name}_R1.xtc or other replicas"
-                there = trajectories[0] if trajectories else topologies[name]
-                yield UnusableEntry(name=name, source=SOURCE, path=there, reason=f"has no {missing}; download it again")
+                path = trajectories[0] if trajectories else topologies[name]
+                yield UnusableEntry(name=name, source=SOURCE, path=path, reason=f"has no {missing}; download it again")
 
 
 def _replicas(names: Iterable[str]) -> dict[str, list[str]]:
-    """Protein -> names of its trajectories, sorted by their numbers; of one number the shortest name."""
+    """Protein -> names of its trajectories in the order of their numbers; the shortest name for each number."""
     found: dict[str, dict[int, str]] = {}
     for name in sorted(names, key=lambda name: (len(name), name)):
         if match := REPLICA_NAME.fullmatch(name):
@@ -64,7 +63,7 @@ def _replicas(names: Iterable[str]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveEntry(Entry):
-    """A protein in a zip as downloaded, unpacked one file at a time into a temporary folder."""
+    """A protein in a downloaded zip, unpacked one file at a time into a temporary folder."""
 
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble]:
@@ -73,7 +72,7 @@ class ArchiveEntry(Entry):
             archive = ZipFile(self.path)
         with archive, tempfile.TemporaryDirectory(prefix="atlas_") as temporary:
             folder = Path(temporary)
-            # in whichever folder of the zip the files are
+            # the files may be in any folder of the zip
             members = {PurePosixPath(info.filename).name: info for info in archive.infolist() if not info.is_dir()}
             replicas = _replicas(members).get(self.name, ())
             for name in (f"{self.name}.pdb", *(replicas or [f"{self.name}_R1.xtc"])):
@@ -83,7 +82,7 @@ class ArchiveEntry(Entry):
             topology = selection.of(replace(read, path=self.path / read.path.name))
 
             def chunks() -> Iterator[Chunk]:
-                for name in replicas:  # one of which at a time is unpacked
+                for name in replicas:
                     with self._named(folder):
                         path = _unpack(archive, members[name], folder)
                         yield from read_replicas(topology, (path,), selection)
@@ -101,7 +100,7 @@ class ArchiveEntry(Entry):
 
 
 def _unpack(archive: ZipFile, member: ZipInfo, folder: Path) -> Path:
-    """Write a member into a folder, under its own name without the path that the zip gives it."""
+    """Write a member into a folder, ignoring its path in the zip."""
     path = folder / PurePosixPath(member.filename).name
     remedy = "download it again, or set TMPDIR to a folder with more space"
     with reading(path, "a readable file", remedy), archive.open(member) as source, open(path, "wb") as target:

@@ -1,4 +1,4 @@
-"""An entry of a source: one protein or complex, listed by name and opened when it is processed."""
+"""An entry of a source: a protein or complex, listed by name and opened for processing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ System = TypeVar("System", Topology, Structure)
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
 class Selection(FrameRange):
-    """The frames (of each replica) and chains of an entry that are used."""
+    """The frames of each replica and the chains to use."""
 
     chains: tuple[str, ...] = ()
-    """Ids of the chains; empty for all."""
+    """Ids of the chains; all if empty."""
 
     def of(self, system: System) -> System:
         """The selected chains of a topology or structure."""
@@ -36,43 +36,43 @@ class Selection(FrameRange):
 
 
 class Ensemble(NamedTuple):
-    """Frames of one system, all replicas one after the other."""
+    """Frames of one system, replica after replica."""
 
-    topology: Topology  # protein, water and whatever else the system has
-    chunks: Iterator[Chunk]  # with these atoms; read from the files on demand
+    topology: Topology  # of all atoms
+    chunks: Iterator[Chunk]  # with these atoms, read on demand
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(ABC):
-    """One protein or complex of a source; small, so that it can be sent to another machine."""
+    """A protein or complex of a source, small enough to send to another machine."""
 
     name: str  # in the store and in the training table
-    source: str  # data set it comes from
-    group: str = ""  # training group; empty for that of the source
-    label: str = ""  # train or test; empty if the split by clusters decides
-    path: Path  # file that is read; of trajectories their topology
+    source: str  # data set
+    group: str = ""  # training group; by default that of the source
+    label: str = ""  # train or test; empty if clusters decide
+    path: Path  # structure, or topology of the trajectories
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All files that are read."""
+        """All files to read."""
         return (self.path,)
 
     @property
     def size(self) -> int:
         """Uncompressed bytes to read; the largest entries are processed first."""
-        there = [path for path in self.paths if path.is_file()]
-        return sum(path.stat().st_size * (GZIP_RATIO if path.suffix == ".gz" else 1) for path in there)
+        files = [path for path in self.paths if path.is_file()]
+        return sum(path.stat().st_size * (GZIP_RATIO if path.suffix == ".gz" else 1) for path in files)
 
     @abstractmethod
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
-        """The system, valid inside the context; InputError, also while chunks are read, if a file cannot be used."""
+        """The system, valid inside the context; an unusable file raises InputError here or while chunks are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnusableEntry(Entry):
-    """An entry with missing files: it is listed by one that exists, and fails when it is processed."""
+    """An entry with missing files, which fails when it is processed; `path` is a file that exists."""
 
-    reason: str  # what is missing, and the remedy: "has no ...; download it again"
+    reason: str  # "has no ...; download it again"
 
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
         """Raise InputError with the reason."""
@@ -81,13 +81,13 @@ class UnusableEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry(Entry):
-    """A structure, or a topology with trajectories (replicas, pooled to one ensemble)."""
+    """A structure, or a topology with the trajectories of its replicas."""
 
     trajectories: tuple[Path, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All files that are read; a multi-model file may be its own trajectory."""
+        """All files to read; a multi-model file may be its own trajectory."""
         return tuple(dict.fromkeys((self.path, *self.trajectories)))
 
     @contextmanager
@@ -101,8 +101,8 @@ class FileEntry(Entry):
 
 
 def read_replicas(topology: Topology, paths: tuple[Path, ...], selection: Selection) -> Iterator[Chunk]:
-    """Frames of several trajectories of a system, one after the other; chains broken by the box are made whole."""
-    # the libraries of trajectories take seconds to import
+    """Frames of the trajectories of a system, with chains made whole."""
+    # imported late, because the trajectory libraries need seconds
     from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 
     for path in paths:

@@ -1,7 +1,6 @@
-"""GPCRmd: a membrane system per folder, topology (.psf, .pdb) and replicas (.dcd, .xtc); or all files in one folder.
+"""GPCRmd: membrane systems, topology (.psf, .pdb) and replicas (.dcd, .xtc) in a folder each or all in one folder.
 
-PDB is preferred to PSF, which has segments, often fragments of a chain, but no chains, insertion codes or elements.
-Lipids, water, ions and ligands are not protein residues and have no features.
+PDB is preferred to PSF, which has no chains, insertion codes or elements; its segments are often fragments of a chain.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ DOWNLOADED: Final = re.compile(r"\d+_(?:dyn|trj)_(\d+)")  # <file>_dyn_<system>.
 
 
 def entries(raw: Path) -> Iterator[Entry]:
-    """One entry per folder, named by its path; of files in `raw` itself one per id with which their names begin."""
+    """One entry per folder, named by its path, and one per id at the start of the file names in `raw` itself."""
     for folder, files in walk(raw):
         systems: dict[str, list[Path]] = {}
         for path in files:
@@ -34,7 +33,7 @@ def entries(raw: Path) -> Iterator[Entry]:
 
 
 def _system(path: Path) -> str:
-    """Id of the system in a file name: that of a download, else the part before the first underscore."""
+    """Id of the system in a downloaded file's name, else the part before the first underscore."""
     match = DOWNLOADED.fullmatch(stem(path))
     return match[1] if match else stem(path).split("_")[0]
 

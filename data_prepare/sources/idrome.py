@@ -1,7 +1,7 @@
 """IDRome: a folder per disordered region with `top.pdb` and `traj.xtc`.
 
-The release has C-alpha beads, which are refused: they lack the atoms that the features need. Back-mapped to all atoms,
-`top_AA.pdb` and `traj_AA.xtc` beside them are read instead; so is a `top.pdb` with all atoms.
+The release has C-alpha beads, which lack the atoms that features need and are refused. Back-mapped files `top_AA.pdb`
+and `traj_AA.xtc` in the same folder take precedence.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def entries(raw: Path) -> Iterator[Entry]:
         name = "_".join(folder.relative_to(raw).parts) or raw.resolve().name
         if pair := next((pair for pair in pairs if len(pair) == 2), None):
             yield RegionEntry(name=name, source=SOURCE, path=pair[0], trajectories=(pair[1],))
-        elif there := tuple(path for pair in pairs for path in pair):
-            reason = f"has only {', '.join(path.name for path in there)}; add its topology or trajectory"
-            yield UnusableEntry(name=name, source=SOURCE, path=there[0], reason=reason)
+        elif found := [path for pair in pairs for path in pair]:
+            reason = f"has only {', '.join(path.name for path in found)}; add its topology or trajectory"
+            yield UnusableEntry(name=name, source=SOURCE, path=found[0], reason=reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class RegionEntry(FileEntry):
 
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble | Structure]:
-        """Frames, unless they are C-alpha beads."""
+        """Frames; InputError if they are C-alpha beads."""
         with super().open(selection) as system:
             hint = f"back-map it with cg2all to {' and '.join(PAIRS[0])} in its folder"
             require(system.topology.is_protein.any(), f"{self.path}: C-alpha beads, not all atoms; {hint}")

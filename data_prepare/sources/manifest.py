@@ -1,7 +1,7 @@
-"""Entries listed in a CSV with the columns name, source, label, topology, trajectory, and group for data of your own.
+"""Entries in a CSV with the columns name, source, label, topology, trajectory and, for your own data, group.
 
 An entry without a trajectory is a structure. Trajectories separated by `;` are replicas and pooled; a multi-model file
-can be its own trajectory. Paths are relative to the folder of the CSV. Other columns are ignored.
+can be its own trajectory. Paths are relative to the CSV. Other columns are ignored.
 """
 
 from __future__ import annotations
@@ -21,11 +21,8 @@ COLUMNS: Final = ("name", "source", "label", "topology", "trajectory")
 def read_manifest(path: str | Path) -> list[Entry]:
     """Entries of a manifest.
 
-    Raises
-    ------
-    InputError
-        The file or a column is missing, a name occurs twice, a source or label is unknown, or an entry of a group of
-        normal modes has a trajectory or one of a group of dynamics has none.
+    InputError if the file or a column is missing, a name is repeated, a source or label is unknown, or an entry of a
+    group with normal modes has a trajectory or one of another group has none.
     """
     path = Path(path)
     entries: dict[str, Entry] = {}

@@ -44,16 +44,16 @@ def entries(raw: Path, temperatures: Sequence[int] = DEFAULT_TEMPERATURES) -> It
 
 @dataclass(frozen=True, kw_only=True)
 class MdCathEntry(Entry):
-    """Replicas of a domain at one temperature."""
+    """All replicas of a domain at one temperature."""
 
     domain: str  # CATH id
     temperature: int  # K
 
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble]:
-        """Frames of all replicas, sorted by their numbers."""
+        """Frames of all replicas, in the order of their numbers."""
         with reading(self.path, FORM):
-            file = h5py.File(self.path, "r", locking="best-effort")  # some cluster file systems have no locks
+            file = h5py.File(self.path, "r", locking="best-effort")  # some file systems have no locks
         with file:
             with reading(self.path, FORM):
                 require(self.domain in file, f"{self.path}: no group {self.domain}; it has {', '.join(file) or 'none'}")
@@ -66,12 +66,10 @@ class MdCathEntry(Entry):
     def _replicas(self, domain: h5py.Group) -> list[h5py.Group]:
         """Groups of the replicas at the temperature."""
         temperatures = {int(match[1]): group for group in domain if (match := TEMPERATURE_GROUP.fullmatch(group))}
-        known = ", ".join(map(str, sorted(temperatures))) or "none"
-        missing = f"{self.path}: no simulations at {self.temperature} K; it has {known}"
-        require(self.temperature in temperatures, missing)
-        group = domain[temperatures[self.temperature]]
+        group = domain[temperatures[self.temperature]] if self.temperature in temperatures else ()
         numbers = sorted((name for name in group if name.isdigit()), key=int)
-        require(numbers, f"{self.path}: no replicas at {self.temperature} K; choose another temperature")
+        known = ", ".join(map(str, sorted(temperatures))) or "none"
+        require(numbers, f"{self.path}: no replicas at {self.temperature} K; its temperatures are {known}")
         return [group[number] for number in numbers]
 
     def _chunks(self, replicas: Sequence[h5py.Group], topology: Topology, selection: Selection) -> Iterator[Chunk]:
@@ -81,7 +79,7 @@ class MdCathEntry(Entry):
 
     def _chunks_of(self, replica: h5py.Group, topology: Topology, selection: Selection) -> Iterator[Chunk]:
         """The selected frames of a replica."""
-        # the libraries of trajectories take seconds to import
+        # imported late, because the trajectory libraries need seconds
         from data_prepare.molecular_dynamics.frames.trajectory import ANGSTROM_PER_NM, checked_chunk, chunk_size
         from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
 
@@ -93,7 +91,7 @@ class MdCathEntry(Entry):
         numbers = np.array(selection.numbers(len(coords), where))
         box = replica["box"][()] * ANGSTROM_PER_NM if "box" in replica else np.zeros(0)
         make_whole = None
-        if box.shape == (3, 3):  # in nm; the unit of other forms is unknown
+        if box.shape == (3, 3):  # in nm; other shapes have an unknown unit
             make_whole = WholeChains(topology, coords[0][topology.file_index], box)
         size = chunk_size(atoms)
         for first in range(0, len(numbers), size):

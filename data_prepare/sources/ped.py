@@ -1,6 +1,6 @@
-"""PED: ensembles of disordered proteins, one multi-model file each (`PED00001e001.pdb` or .cif, also gzipped).
+"""PED: ensembles of disordered proteins, a multi-model file each (`PED00001e001.pdb` or .cif, also gzipped).
 
-Models are frames. Many ensembles have no hydrogens; they fail, because contacts require hydrogens.
+Many ensembles fail for lack of hydrogens, which contacts require.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""ProteinFlow: complexes of the PDB and of SAbDab, a pickle per biological unit; PDB and mmCIF files work as well.
+"""ProteinFlow: complexes of the PDB and of SAbDab as pickles, one per biological unit, or as PDB and mmCIF files.
 
-A pickle is a dict chain -> `crd_bb` (L, 4, 3; N, C, CA, O; Angstrom), `crd_sc` (side chains, not used), `msk` (L; 0 is
-unresolved) and `seq` (string). It is read without running code.
+A pickle is a dict chain -> `crd_bb` (L, 4, 3; N, C, CA, O; Angstrom), `msk` (L; 0 if unresolved) and `seq` (string).
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from data_prepare.structure.topology import Structure
 
 WANTED: Final = "pickles (.pickle, .pkl), or PDB and mmCIF files"
 PICKLE_SUFFIXES: Final = (".pickle", ".pkl")
-SPLITS: Final = "splits_dict"  # folder of the release with lists of its clusters, no structures
+SPLITS: Final = "splits_dict"  # folder of the release with its clusters, not structures
 ATOMS: Final = ("N", "CA", "C", "O")
 COLUMN_OF_ATOM: Final = (0, 2, 1, 3)  # of `crd_bb`
-THREE_LETTERS: Final = {letter: name for name, letter in reversed(ONE_LETTER.items())}  # the first name of a letter
+THREE_LETTERS: Final = {letter: name for name, letter in reversed(ONE_LETTER.items())}  # the first of several names
 
 
 def entries(raw: Path) -> Iterator[Entry]:
-    """One entry per file, named by it; those with sabdab in their path, from the name of `raw` on, are of SAbDab."""
+    """One entry per file; its source is SAbDab if its path, including the name of `raw`, contains sabdab."""
     for path in files_under(raw):
         below = path.relative_to(raw)
         sabdab = "sabdab" in f"{raw.resolve().name}/{below}".lower()
@@ -45,16 +44,16 @@ def entries(raw: Path) -> Iterator[Entry]:
 
 @dataclass(frozen=True, kw_only=True)
 class PickleEntry(Entry):
-    """A biological unit in a pickle of the release."""
+    """A biological unit in a pickle."""
 
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Structure]:
-        """Backbone of the resolved residues, numbered by their position in the sequence, from 1."""
+        """Backbone of the resolved residues, numbered from 1 as in the sequence."""
         yield selection.of(_backbone(self.path, load_restricted(self.path)))
 
 
 def _backbone(path: Path, chains: Any) -> Structure:
-    """Backbone of the chains of a pickle; chains without any resolved residue are left out."""
+    """Backbone of all chains with resolved residues."""
     records: list[AtomRecord] = []
     sequences: dict[Hashable, str] = {}
     xyz = [np.zeros((0, 3))]
@@ -74,5 +73,5 @@ def _backbone(path: Path, chains: Any) -> Structure:
             for atom in ATOMS:
                 name = str(chain)
                 records.append(AtomRecord(atom, atom[0], residue, index + 1, "", name, chain, sequence_index=index))
-    require(records, f"{path}: no residue is resolved (msk is 0 everywhere); leave it out")
+    require(records, f"{path}: no resolved residue (msk is 0 everywhere); remove it")
     return Structure(topology_of(path, records, sequences), np.concatenate(xyz))

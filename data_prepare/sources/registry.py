@@ -1,7 +1,6 @@
-"""The raw sources by name, and the list of entries of a folder.
+"""The raw sources by name.
 
-A source is a module of this folder with `WANTED`, the files it expects, and `entries(raw)`, which yields the entries
-below a folder by looking at file names only.
+A source is a module with `WANTED`, the files it expects, and `entries(raw)`, which lists a folder by file names alone.
 """
 
 from __future__ import annotations
@@ -21,12 +20,9 @@ SOURCES: Final[dict[str, ModuleType]] = {module.__name__.rpartition(".")[2]: mod
 
 
 def list_source(source: str, raw: str | Path, temperatures: Sequence[int] = mdcath.DEFAULT_TEMPERATURES) -> list[Entry]:
-    """Entries of a source in a folder of raw data, sorted by name; `temperatures` (K) are those of mdCATH.
+    """Entries of a source in a folder of raw data, sorted by name; `temperatures` (K) are for mdCATH.
 
-    Raises
-    ------
-    InputError
-        The source is unknown, the folder is missing or has none of its files, or two entries have the same name.
+    InputError if the source is unknown, the folder is missing or has no entries, or two entries share a name.
     """
     raw = Path(raw)
     require(source in SOURCES, f"unknown source {source}; choose one of {', '.join(SOURCES)}")
@@ -36,6 +32,6 @@ def list_source(source: str, raw: str | Path, temperatures: Sequence[int] = mdca
     entries = sorted(found, key=lambda entry: entry.name)
     require(entries, f"{raw}: nothing to read; expected {reader.WANTED}")
     for first, second in pairwise(entries):
-        twice = f"{second.paths[0]}: entry {second.name} is in {first.paths[0]} too; rename or move one of them"
-        require(first.name != second.name, twice)
+        duplicate = f"{second.paths[0]}: duplicate entry {second.name}, also in {first.paths[0]}; rename or move one"
+        require(first.name != second.name, duplicate)
     return entries

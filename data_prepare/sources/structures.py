@@ -1,4 +1,4 @@
-"""Any folder of structures: every PDB and mmCIF file is an entry, named by its path."""
+"""Any folder of structures: each PDB or mmCIF file is an entry, named by its path."""
 
 from __future__ import annotations
 

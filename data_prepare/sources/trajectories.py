@@ -1,9 +1,8 @@
-"""Any folder of trajectories beside their topologies; entries are named by the path of the topology.
+"""Any folder with trajectories next to their topologies; entries are named by the path of the topology.
 
-A trajectory belongs to the topology in its folder with which its name begins (`x.pdb`, `x_1.xtc`, `x_2.xtc`; the
-longest one), or to the only topology of its folder. Trajectories of a topology are replicas and pooled. A topology
-without trajectories is left out with a warning; list a multi-model PDB in a manifest, where it can be its own
-trajectory.
+A trajectory belongs to the topology in its folder whose name, the longest of several, begins its own (`x.pdb`,
+`x_1.xtc`, `x_2.xtc`), or to the only topology. Its trajectories are replicas and pooled. Topologies without
+trajectories are skipped with a warning; a multi-model PDB can be its own trajectory in a manifest.
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ from data_prepare.structure.readers import is_topology_file, suffix_of
 
 GROUP: Final = "ATLAS_GPCRmd_PED_mdCATH"  # training group with dynamics
 WANTED: Final = "topologies (PDB, mmCIF, PSF, PRMTOP, GRO) and trajectories (XTC, DCD, TRR, NetCDF) side by side"
-# the first of several topologies of a system is used: PDB and mmCIF have chains and elements, PSF segments and masses
+# of several topologies of a system the first is used: PDB and mmCIF have chains and elements, PSF segments and masses
 TOPOLOGY_PREFERENCE: Final = (".pdb", ".ent", ".cif", ".mmcif", ".psf", ".prmtop", ".parm7", ".gro")
-SHOWN: Final = 3  # file names in a message
 
 
 def entries(raw: Path) -> Iterator[Entry]:
     """One entry per topology that has trajectories."""
-    # the libraries of trajectories take seconds to import; no other source needs them for its list
+    # imported late, because the trajectory libraries need seconds
     from data_prepare.molecular_dynamics.frames.trajectory import is_trajectory_file
 
     alone: list[str] = []
@@ -45,8 +43,8 @@ def entries(raw: Path) -> Iterator[Entry]:
                 trajectories = tuple(several)
                 yield FileEntry(name=name, source="trajectories", group=GROUP, path=path, trajectories=trajectories)
     if alone:
-        names = ", ".join(alone[:SHOWN]) + (", ..." if len(alone) > SHOWN else "")
-        message = f"{raw}: {len(alone)} topologies without a trajectory are left out: {names}"
+        names = ", ".join(alone[:3]) + (", ..." if len(alone) > 3 else "")
+        message = f"{raw}: skipping {len(alone)} topologies without a trajectory: {names}"
         warnings.warn(message, InputWarning, stacklevel=2)
 
 
@@ -55,9 +53,9 @@ def _preference(path: Path) -> tuple[int, str]:
 
 
 def _owner(trajectory: Path, stems: Sequence[str]) -> str:
-    """Stem of the topology that a trajectory belongs to."""
+    """Stem of the topology of a trajectory."""
     own = stem(trajectory)
     begins = [key for key in stems if own == key or (own.startswith(key) and not own[len(key)].isalnum())]
-    problem = f"{len(stems)} topologies in its folder, its name begins with none of them"
-    require(begins or len(stems) == 1, f"{trajectory}: unclear topology ({problem}); list the pairs in a manifest")
+    problem = f"its name begins with none of the {len(stems)} topologies in its folder"
+    require(begins or len(stems) == 1, f"{trajectory}: ambiguous topology: {problem}; list the pairs in a manifest")
     return max(begins or stems, key=len)

@@ -1,4 +1,4 @@
-"""Walk over a folder of raw data."""
+"""Files in a folder of raw data."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 def walk(raw: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Folders under `raw` with their files, sorted by name; follows links, skips hidden files and folders."""
+    """Folders under `raw` with their files, sorted by name, without hidden ones; follows links."""
     seen = set()
     for folder, subfolders, names in os.walk(raw, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # links in a circle, or two to one folder
+        if real in seen:  # circular or repeated links
             subfolders.clear()
             continue
         seen.add(real)

@@ -1,4 +1,4 @@
-"""Atoms as a file lists them -> topology: where chains and residues begin, and which element each atom is."""
+"""Atom records of a file -> topology: where chains and residues begin, and the element of each atom."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from data_prepare.errors import require
 from data_prepare.structure.topology import Topology
 
-MAX_STEP: Final = 50  # largest step of residue numbers over a TER inside a chain
+MAX_STEP: Final = 50  # largest step of residue numbers across a TER inside a chain
 PEPTIDE_BOND: Final = 2.0  # Angstrom, at most
-# Names of the heavy atoms of the 20 amino acids start with their element. A file that leaves its element column blank,
-# or aligns names to the left, would make CA calcium, CD cadmium and NE neon.
+# heavy atoms of the 20 amino acids: their element is the first letter, never calcium (CA), cadmium (CD) or neon (NE)
 ELEMENT_FROM_FIRST_LETTER: Final = frozenset(
     "N CA C O OXT OT OT1 OT2 OC1 OC2 O1 O2 CB CG CG1 CG2 CD CD1 CD2 CE CE1 CE2 CE3 CZ CZ2 CZ3 CH2 ND1 ND2 NE NE1 NE2 "
     "NZ NH1 NH2 OD1 OD2 OE1 OE2 OG OG1 OH SD SG".split()
@@ -46,15 +45,14 @@ class AtomRecord(NamedTuple):
 
 
 def begins_chain(atom: AtomRecord, last: AtomRecord, last_carbon: Position, num_declared: int) -> bool:
-    """Whether a chain begins at an atom. No other code decides this.
+    """Whether a chain begins at an atom: at another chain id, and after TER.
 
-    Another chain id begins a chain, and so does TER. Programs also write TER inside a chain, where residues are missing
-    or not among the 20 amino acids. The chain continues if the file declares a single sequence for its id, if the next
-    nitrogen is bonded to the last carbon, or if up to `MAX_STEP` - 1 residue numbers are missing under the same id.
-    Without chain ids, another segment name or a smaller residue number begins a chain.
+    Programs also write TER inside a chain, at gaps and modified residues. The chain continues if the file declares a
+    single sequence for its id, if the next nitrogen is bonded to the last carbon, or if up to `MAX_STEP` - 1 residue
+    numbers are missing. Without chain ids, another segment name or a smaller residue number begins a chain.
 
-    `last` is the first atom of the residue before, `last_carbon` the position of the last atom named C, `num_declared`
-    the number of sequences that the file declares for the chain id of the atom.
+    `last` is the first atom of the previous residue, `last_carbon` the position of the last atom named C, and
+    `num_declared` the number of sequences that the file declares for the chain id.
     """
     if atom.chain_key is not None:
         return atom.chain_key != last.chain_key
@@ -74,27 +72,21 @@ def topology_of(
     sequences: Mapping[Hashable, str] | None = None,
     num_declared: Mapping[str, int] | None = None,
 ) -> Topology:
-    """Topology of the atoms of a file.
+    """Topology of the atoms of a file, in order; `path` appears in messages.
 
-    Another residue number, insertion code or name begins a residue. An atom of an alternate location is dropped if its
-    residue has an atom of this name already, or has another residue name. Otherwise the name of the residue's first
-    atom begins the next residue: waters and ions may share a number.
+    Another residue number, insertion code or name begins a residue, and so does a second atom with the name of the
+    residue's first: waters and ions may share a number. An atom of an alternate location is dropped if its residue
+    already has an atom of this name or has another residue name.
 
-    Parameters
-    ----------
-    path, records
-        The file, for messages, and its atoms in order.
-    sequences
-        `chain_key` -> declared one-letter sequence, to which `sequence_index` of the records refers.
-    num_declared
-        Chain id -> number of sequences that the file declares for it.
+    `sequences` maps `chain_key` to the declared one-letter sequence, `num_declared` a chain id to the number of
+    sequences that the file declares for it.
     """
     sequences, num_declared = sequences or {}, num_declared or {}
     atoms: list[AtomRecord] = []
     file_index: list[int] = []
     residue_starts: list[int] = []  # index of the first atom of each residue
     chain_starts: list[int] = []  # index of the first residue of each chain
-    names: set[str] = set()  # of the atoms of the residue so far
+    names: set[str] = set()  # of the atoms in the current residue
     last_carbon = NOWHERE
     atoms_in_file = 0
     for atom in records:

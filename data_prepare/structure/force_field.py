@@ -23,7 +23,7 @@ def _element(mass: str) -> str:
 
 
 def gro_atoms(path: Path) -> Iterator[AtomRecord]:
-    """Atoms of a GRO file: columns residue number, residue name, atom name of 5 characters each."""
+    """Atoms of a GRO file: residue number, residue name and atom name in columns of 5 characters."""
     with open_text(path) as file:
         next(file)
         for _ in range(int(next(file))):
@@ -32,10 +32,7 @@ def gro_atoms(path: Path) -> Iterator[AtomRecord]:
 
 
 def psf_atoms(path: Path) -> Iterator[AtomRecord]:
-    """Atoms of a PSF file: fields serial, segment, number, residue, atom, type, charge, mass.
-
-    A segment is a chain; its first letter is the chain id, as in VMD.
-    """
+    """Atoms of a PSF file; a segment is a chain with its first letter as id, as in VMD."""
     with open_text(path) as file:
         count = next(int(line.split()[0]) for line in file if "!NATOM" in line)
         for _ in range(count):
@@ -46,7 +43,7 @@ def psf_atoms(path: Path) -> Iterator[AtomRecord]:
 
 
 def prmtop_atoms(path: Path) -> Iterator[AtomRecord]:
-    """Atoms of an AMBER PRMTOP file: residues are numbered from 1; a molecule is a chain where the file lists them."""
+    """Atoms of an AMBER PRMTOP file; residues are numbered from 1, and molecules, if listed, are chains."""
     sections = _prmtop_sections(path)
     names, masses = sections["ATOM_NAME"], sections["MASS"]
     starts = [int(first) - 1 for first in sections["RESIDUE_POINTER"]]
@@ -59,7 +56,7 @@ def prmtop_atoms(path: Path) -> Iterator[AtomRecord]:
 
 
 def _prmtop_sections(path: Path) -> dict[str, list[str]]:
-    """%FLAG sections of a PRMTOP file; names are fields of four characters, numbers are separated by blanks."""
+    """%FLAG sections of a PRMTOP file: names have four characters, numbers are separated by blanks."""
     sections: dict[str, list[str]] = {}
     with open_text(path) as file:
         for section in file.read().split("%FLAG ")[1:]:

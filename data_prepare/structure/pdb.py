@@ -1,4 +1,4 @@
-"""PDB files, read here because other readers rename atoms or merge residues that share a number."""
+"""PDB files. Other readers rename atoms or merge residues that share a number."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ATOM_RECORDS = ("ATOM  ", "HETATM")
 
 
 def open_text(path: Path) -> TextIO:
-    """Open a text file, also gzipped; bytes of other encodings, as in remarks, are replaced."""
+    """Open a text file, also gzipped; undecodable bytes are replaced."""
     return gzip.open(path, "rt", errors="replace") if path.suffix.lower() == ".gz" else open(path, errors="replace")
 
 
 def first_model(path: Path, lines: Iterable[str]) -> Structure:
-    """First model in the lines of a PDB file; `path` names the file in messages."""
+    """First model in the lines of a PDB file; `path` appears in messages."""
     atoms: list[str] = []
-    after_ter: set[int] = set()  # atoms that follow a TER line
+    after_ter: set[int] = set()  # atoms that directly follow a TER line
     declared: dict[str, list[list[str]]] = {}  # chain id -> SEQRES of each chain of that id
     for line in lines:
         record = line[:6]
@@ -51,7 +51,7 @@ def first_model(path: Path, lines: Iterable[str]) -> Structure:
 
 
 def read_models(path: Path) -> Iterator[NDArray[np.float64]]:
-    """Positions (atoms of the file, 3) in Angstrom of one model after the other, alternate locations included."""
+    """Positions (atoms of the file, 3) in Angstrom of each model, including alternate locations."""
     atoms: list[str] = []
     with open_text(path) as lines:
         for line in lines:
@@ -76,13 +76,12 @@ def _positions(atoms: list[str]) -> NDArray[np.float64]:
 
 
 def _record(line: str, after_ter: bool, position: Position) -> AtomRecord:
-    """Atom of an ATOM or HETATM line."""
     chain_id, number = line[21].strip(), line[22:26]
     return AtomRecord(
         atom_name=line[12:16].strip(),
         element=line[76:78].strip(),
-        residue_name=line[17:21].strip(),  # CHARMM names have four letters
-        # hybrid-36 beyond 9999: A000 is 10000
+        residue_name=line[17:21].strip(),  # four letters in CHARMM
+        # hybrid-36: A000 follows 9999
         number=int(number, 36) - 10 * 36**3 + 10**4 if number[:1].isupper() else int(number),
         insertion_code=line[26].strip(),
         chain_id=chain_id,
@@ -94,7 +93,7 @@ def _record(line: str, after_ter: bool, position: Position) -> AtomRecord:
 
 
 def _with_declared(topology: Topology, declared: dict[str, list[list[str]]]) -> Topology:
-    """Topology with the declared sequences: the n-th chain of an id has its n-th SEQRES."""
+    """Topology with declared sequences: the n-th chain of an id gets its n-th SEQRES."""
     waiting = {chain_id: iter(several) for chain_id, several in declared.items()}
     sequences: list[str | None] = []
     sequence_index = topology.sequence_index.copy()

@@ -1,7 +1,6 @@
-"""Structure and topology files -> topology, named exactly as in the file, and coordinates.
+"""Structure and topology files -> topology and coordinates, with the names and the atom order of the file.
 
-The suffix decides the reader; all text formats may be gzipped. Atoms keep the order of the file, which is that of the
-trajectory. The topology is that of the first model, and of alternate locations the first is taken.
+The suffix selects the reader; text formats may be gzipped. The first model and alternate location are used.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ def suffix_of(path: str | Path) -> str:
 
 
 def is_structure_file(path: str | Path) -> bool:
-    """Whether a file is PDB or mmCIF (also gzipped) by its name."""
+    """Whether a file name is that of a PDB or mmCIF file, also gzipped."""
     return suffix_of(path) in STRUCTURE_SUFFIXES
 
 
 def is_topology_file(path: str | Path) -> bool:
-    """Whether a file is a structure or a topology by its name."""
+    """Whether a file name is that of a structure or a topology."""
     return is_structure_file(path) or suffix_of(path) in FORCE_FIELD_READERS
 
 
 def read_structure(path: str | Path) -> Structure:
-    """First model of a structure file, alternate locations dropped; InputError if it cannot be read."""
+    """First model of a PDB or mmCIF file, without alternate locations; InputError if it cannot be read."""
     path = Path(path)
     require(is_structure_file(path), f"{path}: expected a PDB or mmCIF file")
     with reading(path, STRUCTURE_FILE):
@@ -54,7 +53,7 @@ def read_structure(path: str | Path) -> Structure:
 
 
 def read_topology(path: str | Path) -> Topology:
-    """Topology of a topology file, or of the first model of a structure file; InputError if it cannot be read."""
+    """Topology of a structure or topology file; InputError if it cannot be read."""
     path = Path(path)
     if is_structure_file(path):
         return read_structure(path).topology
@@ -65,16 +64,9 @@ def read_topology(path: str | Path) -> Topology:
 
 
 def read_models(path: str | Path) -> Iterator[NDArray[np.float32]]:
-    """Coordinates of one model of a PDB or mmCIF file after the other, all alternate locations included.
+    """Coordinates (atoms of the file, 3), float32 in Angstrom, of each model of a PDB or mmCIF file.
 
-    Yields
-    ------
-    (atoms of the file, 3) float32 in Angstrom.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, or its models differ in their number of atoms.
+    Alternate locations are included. InputError if the file cannot be read or its models differ in size.
     """
     path = Path(path)
     atoms = None

@@ -1,4 +1,4 @@
-"""Residue names -> one-letter sequence, and the text form of a complex."""
+"""Residue names -> one-letter sequences."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ ONE_LETTER: Final[dict[str, str]] = {
     # names that force fields give to protonation states and bonded cysteines
     **dict.fromkeys(("HSD", "HSE", "HSP", "HID", "HIE", "HIP"), "H"),
     **{"CYX": "C", "CYM": "C", "ASH": "D", "GLH": "E", "LYN": "K"},
-    # modified residues that stand for their parent
+    # modified residues
     **{"MSE": "M", "SEP": "S", "TPO": "T", "PTR": "Y"},
 }
 UNKNOWN: Final = "X"
 
 
 def one_letter_sequence(residue_names: Iterable[str]) -> str:
-    """One letter per residue; X for names that are not in `ONE_LETTER`."""
+    """One letter per residue; X for names outside `ONE_LETTER`."""
     return "".join(ONE_LETTER.get(name, UNKNOWN) for name in residue_names)
 
 
 def align_to_sequence(names: Sequence[str], numbers: Sequence[int], declared: Sequence[str]) -> list[int]:
-    """Ascending index of each residue of a chain in its declared sequence, which may have more residues.
+    """Ascending index of each residue of a chain in its declared sequence, which may include unresolved residues.
 
-    Gaps cost nothing at the ends and between neighbours whose numbers are not consecutive. All indices are -1 if a
-    residue has no match, or if more than a tenth of the residues match one of another name.
+    Gaps are free at the ends and where residue numbers are not consecutive. All indices are -1 if a residue has no
+    match, or if more than a tenth of the matches have different names.
     """
-    import gemmi  # machines that only train do without it
+    import gemmi  # missing on some training machines
 
     query = [ONE_LETTER.get(name, name) for name in declared]
     target = [ONE_LETTER.get(name, name) for name in names]
@@ -43,7 +43,7 @@ def align_to_sequence(names: Sequence[str], numbers: Sequence[int], declared: Se
     indices: list[int] = []
     end = 0
     for length, kind in re.findall(r"(\d+)([MID])", alignment.cigar_str()):
-        if kind == "D":  # residues that the declared sequence lacks
+        if kind == "D":  # a residue missing from the declared sequence
             return [-1] * len(names)
         start, end = end, end + int(length)
         if kind == "M":
@@ -53,5 +53,5 @@ def align_to_sequence(names: Sequence[str], numbers: Sequence[int], declared: Se
 
 
 def modify_seq(chains: Iterable[str]) -> str:
-    """One or several chains joined by `<eos><cls>`, as in the column `modify_seq` of the training table."""
+    """Chains joined by `<eos><cls>`, as in the column `modify_seq` of the training table."""
     return CHAIN_LINKER.join(chains)

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Topology:
-    """Atoms, residues and chains in the order and with the names of the file.
-
-    `x_of_y` is, for each y, the index of its x. Selections keep the indices that refer to the file.
-    """
+    """Atoms, residues and chains as named and ordered in the file; `x_of_y` is the index of each y's x."""
 
     path: Path  # for messages
     atom_names: tuple[str, ...]
@@ -42,12 +39,12 @@ class Topology:
 
     @property
     def num_atoms(self) -> int:
-        """Number of atoms; of alternate locations only the first counts."""
+        """Number of atoms, without alternate locations."""
         return len(self.atom_names)
 
     @property
     def num_residues(self) -> int:
-        """Number of residues, water and ions included."""
+        """Number of residues, including water and ions."""
         return len(self.residue_names)
 
     @cached_property
@@ -60,12 +57,12 @@ class Topology:
 
     @cached_property
     def is_protein(self) -> NDArray[np.bool_]:
-        """(residues,) whether a residue has atoms N, CA and C, whatever its name."""
+        """(residues,) whether a residue has the atoms N, CA and C."""
         return np.array([{"N", "CA", "C"} <= atoms.keys() for atoms in self.atoms_by_name], bool)
 
     @cached_property
     def is_amino_acid(self) -> NDArray[np.bool_]:
-        """(residues,) whether a residue is protein or has the name of an amino acid, as in C-alpha traces."""
+        """(residues,) whether a residue is protein or has an amino acid's name, as in C-alpha traces."""
         return self.is_protein | np.array([name in ONE_LETTER for name in self.residue_names], bool)
 
     @cached_property
@@ -90,19 +87,10 @@ class Topology:
         return [sequence[end - length : end] for end, length in zip(ends, self.chain_lengths, strict=True)]
 
     def full_sequences(self) -> tuple[list[str], NDArray[np.int64]]:
-        """Sequences of the chains including unresolved residues.
+        """One-letter sequence of each chain, and the ascending index (residues,) of each residue in all of them joined.
 
-        Returns
-        -------
-        sequences
-            One-letter sequence of each chain as the file declares it, else of its residues with coordinates.
-        residue_index
-            (residues,) ascending index of each residue in the concatenated sequences.
-
-        Warns
-        -----
-        InputWarning
-            If the declared sequence of a chain does not fit its residues; those with coordinates are used then.
+        Declared sequences include unresolved residues. A chain whose declared sequence is missing or, with an
+        InputWarning, does not match its residues has the sequence of the residues with coordinates.
         """
         sequences: list[str] = []
         residue_index = [np.zeros(0, np.int64)]
@@ -111,24 +99,21 @@ class Topology:
             declared = self.declared_sequences[chain]
             index = self.sequence_index[self.chain_of_residue == chain]
             if declared is not None and (index[0] < 0 or (np.diff(index) <= 0).any()):
-                warnings.warn(
-                    f"{self.path}: chain {self.chain_ids[chain] or 'X'}: the declared sequence does not fit the "
-                    "residues and is ignored; unresolved residues of this chain are left out",
-                    InputWarning,
-                    stacklevel=2,
-                )
+                name = self.chain_ids[chain] or "X"
+                problem = "ignoring its declared sequence, which does not match the residues with coordinates"
+                warnings.warn(f"{self.path}: chain {name}: {problem}", InputWarning, stacklevel=2)
                 declared = None
             if declared is None:
                 declared, index = observed, np.arange(len(observed))
             letters = np.array(list(declared))
-            letters[index] = list(observed)  # the coordinates belong to this residue
+            letters[index] = list(observed)  # where the two differ, the coordinates count
             sequences.append("".join(letters))
             residue_index.append(total + index)
             total += len(letters)
         return sequences, np.concatenate(residue_index)
 
     def subset(self, atoms: NDArray[np.intp]) -> Topology:
-        """Topology of some atoms (ascending indices); residues and chains without atoms are dropped."""
+        """Topology of some atoms (ascending indices), without empty residues and chains."""
         residues, residue_of_atom = np.unique(self.residue_of_atom[atoms], return_inverse=True)
         chains, chain_of_residue = np.unique(self.chain_of_residue[residues], return_inverse=True)
         return Topology(
@@ -148,13 +133,7 @@ class Topology:
         )
 
     def atoms_of_chains(self, chain_ids: Sequence[str]) -> NDArray[np.intp]:
-        """Indices of the atoms of the chains with these ids, ascending.
-
-        Raises
-        ------
-        InputError
-            If no chain has one of the ids.
-        """
+        """Ascending indices of the atoms of the chains with these ids; InputError if an id does not exist."""
         if unknown := [chain_id for chain_id in chain_ids if chain_id not in self.chain_ids]:
             known = ", ".join(dict.fromkeys(chain_id or "(blank)" for chain_id in self.chain_ids))
             raise InputError(f"{self.path}: no chain {', '.join(unknown)}; it has {known}")
@@ -162,11 +141,11 @@ class Topology:
         return np.flatnonzero(wanted[self.chain_of_residue][self.residue_of_atom])
 
     def select_chains(self, chain_ids: Sequence[str]) -> Topology:
-        """The chains with these ids; see `atoms_of_chains`."""
+        """Topology of the chains with these ids; see `atoms_of_chains`."""
         return self.subset(self.atoms_of_chains(chain_ids))
 
     def to_mdtraj(self) -> mdtraj.Topology:
-        """MDTraj topology without bonds; a C-terminal oxygen with another name is renamed to O, as DSSP needs it."""
+        """MDTraj topology without bonds, with C-terminal oxygens renamed to O for DSSP."""
         import mdtraj
 
         result = mdtraj.Topology()
@@ -186,22 +165,22 @@ class Topology:
 
 
 class Structure(NamedTuple):
-    """One conformation: atoms and their positions (atoms, 3) in Angstrom."""
+    """One conformation."""
 
     topology: Topology
-    xyz: NDArray[np.float64]
+    xyz: NDArray[np.float64]  # (atoms, 3) Angstrom
 
     def subset(self, atoms: NDArray[np.intp]) -> Structure:
-        """Some atoms (ascending indices); residues and chains without atoms are dropped."""
+        """Structure of some atoms; see `Topology.subset`."""
         return Structure(self.topology.subset(atoms), self.xyz[atoms])
 
     def select_chains(self, chain_ids: Sequence[str]) -> Structure:
-        """The chains with these ids; see `Topology.atoms_of_chains`."""
+        """Structure of the chains with these ids; see `Topology.atoms_of_chains`."""
         return self.subset(self.topology.atoms_of_chains(chain_ids))
 
 
 def label_of_residue(topology: Topology) -> list[str]:
-    """`chain:name:number[code]` of each residue; an empty chain id is `X`."""
+    """`chain:name:number[code]` of each residue; an empty chain id becomes `X`."""
     chain_ids = [topology.chain_ids[chain] or "X" for chain in topology.chain_of_residue]
     fields = zip(chain_ids, topology.residue_names, topology.residue_numbers, topology.insertion_codes, strict=True)
     return [f"{chain_id}:{name}:{number}{code}" for chain_id, name, number, code in fields]

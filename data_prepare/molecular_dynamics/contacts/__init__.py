@@ -1,5 +1,4 @@
-"""Non-covalent contacts of proteins: the nine interactions of GetContacts that SeqDance learns from, without VMD.
+"""Non-covalent contacts of proteins: nine interactions of GetContacts, each with its thresholds, atoms and rule.
 
-Each interaction has a file with its thresholds, atoms and rule. Definitions: GetContacts,
-https://getcontacts.github.io/interactions.html; lengths in Angstrom, angles in degrees.
+Definitions: https://getcontacts.github.io/interactions.html; lengths in Angstrom, angles in degrees.
 """

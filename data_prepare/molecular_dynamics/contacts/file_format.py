@@ -1,7 +1,7 @@
 """Contact files of GetContacts, read and written.
 
-Line 1 is `# total_frames:10 beg:0 end:9 stride:1 interaction_types:hb,sb,...`, line 2 names the columns, then follows a
-tab-separated line `frame type atom_1 atom_2` for each contact, atoms as `chain:resname:resid[icode]:name`.
+Line 1 is `# total_frames:10 beg:0 end:9 stride:1 interaction_types:hb,sb,...`, line 2 names the columns. Each further
+line is a contact, tab-separated: `frame type atom_1 atom_2` with atoms as `chain:resname:resid[icode]:name`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from data_prepare.errors import InputError, reading
 from data_prepare.molecular_dynamics.contacts.search import Contacts
 from data_prepare.properties import INTERACTIONS
 
-# interactions of GetContacts that are not extracted here; its files may hold them
+# interactions of GetContacts that its files may contain but are not extracted here
 OTHER_INTERACTIONS: Final = ("wb", "wb2", "lwb", "lwb2", "hls", "hlb", "br")
 COLUMNS_LINE: Final = "# Columns: frame, interaction_type, atom_1, atom_2[, atom_3[, atom_4]]"
 HEADER: Final = re.compile(r"# ?total_frames:(\d+) beg:(\d+) end:(\d+) stride:(\d+) interaction_types:(\S*)\s*")
@@ -23,7 +23,7 @@ LINE: Final = re.compile(rf"([0-9]+)\t({'|'.join(INTERACTIONS + OTHER_INTERACTIO
 
 
 class ContactHeader(NamedTuple):
-    """First line of a contact file: the number of frames, which of the trajectory (`end` inclusive), interactions."""
+    """First line of a contact file; `end` is inclusive."""
 
     total_frames: int
     beg: int
@@ -39,7 +39,7 @@ class ContactHeader(NamedTuple):
 
 
 def contact_lines(frame: int, contacts: Contacts, labels: Sequence[str]) -> list[str]:
-    """Lines of a frame (its number in the trajectory), identical ones once; for `labels` see `atom_labels`."""
+    """Unique lines of a frame, which is numbered as in the trajectory; see `atom_labels` for the labels."""
     lines = (
         f"{frame}\t{INTERACTIONS[channel]}\t{labels[a]}\t{labels[b]}\n"
         for channel, a, b in zip(*(array.tolist() for array in contacts), strict=True)
@@ -48,7 +48,7 @@ def contact_lines(frame: int, contacts: Contacts, labels: Sequence[str]) -> list
 
 
 def read_header(path: str | Path) -> ContactHeader:
-    """Header of a contact file; InputError if the first line is not one."""
+    """Header of a contact file; InputError if it has none."""
     with reading(path, "a contact file"), open(path) as file:
         match = HEADER.fullmatch(file.readline())
     if match is None:
@@ -58,7 +58,7 @@ def read_header(path: str | Path) -> ContactHeader:
 
 
 def read_contacts(path: str | Path) -> Iterator[tuple[int, str, str, str]]:
-    """Frame, interaction and the labels of the two atoms of each line; InputError names a line of another form."""
+    """Frame, interaction and the labels of the two atoms of each line; InputError names a malformed line."""
     with open(path, errors="replace") as file:
         for number, line in enumerate(file, 1):
             if line.startswith("#") or not line.strip():

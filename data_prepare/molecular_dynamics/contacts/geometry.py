@@ -1,4 +1,4 @@
-"""Distances and angles, compiled; points and vectors are (3,), angles in degrees."""
+"""Compiled distances and angles: points and vectors (3,), angles in degrees."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 @njit(nogil=True)
 def distance(a: NDArray, b: NDArray) -> float:
-    """Distance of two points."""
+    """Distance between two points."""
     x, y, z = a[0] - b[0], a[1] - b[1], a[2] - b[2]
     return sqrt(x * x + y * y + z * z)
 
 
 @njit(nogil=True)
 def angle(ux: float, uy: float, uz: float, vx: float, vy: float, vz: float) -> float:
-    """Angle of two vectors, 0 to 180; 90 if one of them has no length."""
+    """Angle between two vectors, 0 to 180; 90 if one has length zero."""
     norm = sqrt((ux * ux + uy * uy + uz * uz) * (vx * vx + vy * vy + vz * vz))
     if norm == 0.0:
         return 90.0
@@ -26,19 +26,19 @@ def angle(ux: float, uy: float, uz: float, vx: float, vy: float, vz: float) -> f
 
 @njit(nogil=True)
 def bend(a: NDArray, b: NDArray, c: NDArray) -> float:
-    """Angle of a->b to b->c: 0 where the three points lie on a line in this order."""
+    """Angle between a->b and b->c, 0 if the points lie on a line in this order."""
     return angle(b[0] - a[0], b[1] - a[1], b[2] - a[2], c[0] - b[0], c[1] - b[1], c[2] - b[2])
 
 
 @njit(nogil=True)
 def folded_angle(u: NDArray, v: NDArray) -> float:
-    """Angle of two undirected lines, 0 to 90."""
+    """Angle between two undirected lines, 0 to 90."""
     full = angle(u[0], u[1], u[2], v[0], v[1], v[2])
     return min(full, 180.0 - full)
 
 
 @njit(nogil=True)
 def tilt(normal: NDArray, start: NDArray, end: NDArray) -> float:
-    """Angle of a normal to the line from start to end, 0 to 90."""
+    """Angle between a normal and the line from start to end, 0 to 90."""
     full = angle(normal[0], normal[1], normal[2], end[0] - start[0], end[1] - start[1], end[2] - start[2])
     return min(full, 180.0 - full)

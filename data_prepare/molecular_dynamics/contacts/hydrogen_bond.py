@@ -1,6 +1,6 @@
-"""Hydrogen bond between backbone and side chain (hbbb, hbsb, hbss).
+"""Hydrogen bond (hbbb, hbsb, hbss; b for backbone, s for side chain).
 
-Two heavy atoms, neither carbon nor sulfur, are near each other, and a hydrogen of one of them points at the other.
+Two heavy atoms, neither carbon nor sulfur, are near each other, and a hydrogen of one points at the other.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from data_prepare.structure.topology import Topology
 HBBB: Final = 1 << PAIR_CHANNELS["hbbb"]
 HBSB: Final = 1 << PAIR_CHANNELS["hbsb"]
 HBSS: Final = 1 << PAIR_CHANNELS["hbss"]
-BACKBONE: Final = ("N", "O")  # terminal oxygens under other names count as side chain
+BACKBONE: Final = ("N", "O")  # terminal oxygens with other names count as side chain
 NOT_POLAR: Final = ("C", "S")
 
 
 class HydrogenBond(NamedTuple):
-    """Thresholds; the angle is below its limit."""
+    """Thresholds; the angle limit is exclusive."""
 
     hbond_cutoff_dist: float = 3.5
     """hb: donor to acceptor, Angstrom."""
@@ -37,14 +37,14 @@ class HydrogenBond(NamedTuple):
 
 @njit(nogil=True)
 def may_bond(p: Any, q: Any, distance: float, limits: HydrogenBond) -> bool:
-    """Whether two atoms (records of `kernels.ATOM`) have a hydrogen bond if a hydrogen points at one of them."""
+    """Whether two atoms (`kernels.ATOM`) bond if a hydrogen points from one at the other."""
     near_in_sequence = p.chain == q.chain and abs(p.number - q.number) < limits.hbond_res_diff
     return p.polar and q.polar and not near_in_sequence and distance <= limits.hbond_cutoff_dist
 
 
 @njit(nogil=True)
 def bond_type(p: Any, q: Any) -> int:
-    """HBBB, HBSB or HBSS, by how many of two atoms (records of `kernels.ATOM`) are backbone."""
+    """HBBB, HBSB or HBSS of two atoms (`kernels.ATOM`)."""
     return (HBSS, HBSB, HBBB)[p.backbone + q.backbone]
 
 
@@ -58,27 +58,16 @@ def donates(donor: Any, acceptor: Any, start: NDArray, hydrogens: NDArray, xyz: 
 
 
 def hydrogens_of_atoms(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hydrogens of each heavy atom: a hydrogen belongs to the nearest heavy atom of the protein.
+    """`start`, `hydrogens`: atom a carries `hydrogens[start[a]:start[a + 1]]`.
 
-    `xyz` (atoms, 3) is the first frame, Angstrom.
-
-    Returns
-    -------
-    start, hydrogens
-        Atom a carries the atoms `hydrogens[start[a]:start[a + 1]]`.
-
-    Raises
-    ------
-    InputError
-        No protein residue has a hydrogen.
+    A hydrogen belongs to the nearest heavy atom of the protein in the first frame (atoms, 3). InputError if the protein
+    has no hydrogens.
     """
     protein = topology.protein_atoms
     is_hydrogen = np.array(topology.elements)[protein] == "H"
     hydrogens, heavy = protein[is_hydrogen], protein[~is_hydrogen]
-    message = (
-        f"{topology.path}: no hydrogens in the protein; hydrogen bonds require them, add hydrogens or leave hb out"
-    )
-    require(len(hydrogens), message)
+    problem = "no hydrogens in the protein, which hydrogen bonds require; add them or omit hb"
+    require(len(hydrogens), f"{topology.path}: {problem}")
     _, nearest = cKDTree(xyz[heavy]).query(xyz[hydrogens])
     owner = heavy[nearest]
     order = np.argsort(owner, kind="stable")

@@ -1,8 +1,7 @@
 """The compiled search: which atoms and rings of a frame are in contact, by the rules of the interactions.
 
-Numba keeps compiled code on disk. It compiles again when the file of the called function changes, but does not look at
-the other files whose functions it has compiled into it. So the search is made by a factory whose closure, a part of
-Numba's key, holds a digest of all files of this folder.
+Numba caches compiled code on disk and checks only the file of the called function, not those of the functions inlined
+into it. So a factory makes the search; its closure, a part of Numba's key, holds a digest of all files of this folder.
 """
 
 from __future__ import annotations
@@ -17,35 +16,24 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from data_prepare.molecular_dynamics.contacts import rings
 from data_prepare.molecular_dynamics.contacts.hydrogen_bond import HydrogenBond, bond_type, donates, may_bond
-from data_prepare.molecular_dynamics.contacts.hydrophobic import HP, is_hydrophobic
-from data_prepare.molecular_dynamics.contacts.pi_cation import PC, PiCation, is_pi_cation
-from data_prepare.molecular_dynamics.contacts.rings import ring_planes
 from data_prepare.molecular_dynamics.contacts.salt_bridge import SB, SaltBridge, is_salt_bridge
-from data_prepare.molecular_dynamics.contacts.stacking import (
-    PS,
-    TS,
-    PiStacking,
-    TStacking,
-    is_pi_stacking,
-    is_t_stacking,
-    ring_pair,
-)
-from data_prepare.molecular_dynamics.contacts.van_der_waals import VDW, VanDerWaals, is_van_der_waals
+from data_prepare.molecular_dynamics.contacts.van_der_waals import HP, VDW, VanDerWaals, is_van_der_waals
 from data_prepare.molecular_dynamics.frames.cell_list import Neighbours
 from data_prepare.properties import INTERACTIONS
 
 NUM_INTERACTIONS: Final = len(INTERACTIONS)
 Index = int | np.int64
 
-# what the rules need of a heavy atom; records, because each array that a compiled loop takes up costs time
+# a heavy atom as the rules need it; records, because each further array slows the compiled loop down
 ATOM: Final = np.dtype(
     [
         ("radius", np.float64),  # Angstrom
         ("chain", np.int64),  # code of the chain id
         ("number", np.int64),  # residue number
         ("residue", np.int64),  # residue index
-        ("disulfide", np.int64),  # index of the residue at the other end of a disulfide, or -1
+        ("disulfide", np.int64),  # residue at the other end of a disulfide, or -1
         ("charge", np.int64),  # +1, -1, 0
         ("backbone", np.int64),  # 1 if named N or O
         ("hydrophobic", np.bool_),
@@ -56,7 +44,7 @@ ATOM: Final = np.dtype(
 
 
 class SearchAtoms(NamedTuple):
-    """What the search needs of the protein atoms, the h heavy ones first; atoms are indices among them."""
+    """The protein atoms, with the h heavy ones first; atoms are indices among them."""
 
     heavy: NDArray[np.void]  # (h,) of ATOM
     hydrogen_start: NDArray[np.int64]  # (h + 1,)
@@ -64,7 +52,7 @@ class SearchAtoms(NamedTuple):
     cations: NDArray[np.int64]  # atoms
     rings: NDArray[np.int64]  # (rings, 3) atoms
     ring_atom: NDArray[np.int64]  # (rings,) atom that stands for the ring
-    rank: NDArray[np.int64]  # (atoms,) rank of the atom's label in lexicographic order
+    rank: NDArray[np.int64]  # (atoms,) lexicographic rank of the atom's label
 
 
 class Criteria(NamedTuple):
@@ -73,9 +61,9 @@ class Criteria(NamedTuple):
     van_der_waals: VanDerWaals = VanDerWaals()
     hydrogen_bond: HydrogenBond = HydrogenBond()
     salt_bridge: SaltBridge = SaltBridge()
-    pi_cation: PiCation = PiCation()
-    pi_stacking: PiStacking = PiStacking()
-    t_stacking: TStacking = TStacking()
+    pi_cation: rings.PiCation = rings.PiCation()
+    pi_stacking: rings.PiStacking = rings.PiStacking()
+    t_stacking: rings.TStacking = rings.TStacking()
 
 
 @njit(nogil=True)
@@ -87,7 +75,7 @@ def _interactions_of_atoms(
     p, q = atoms.heavy[a], atoms.heavy[b]
     if is_van_der_waals(p, q, distance, criteria.van_der_waals):
         found |= VDW
-        if is_hydrophobic(p, q):
+        if p.hydrophobic and q.hydrophobic:
             found |= HP
     if is_salt_bridge(p, q, distance, criteria.salt_bridge):
         found |= SB
@@ -104,17 +92,17 @@ def _interactions_of_atoms(
 def _interactions_of_rings(r: int, s: int, centroids: NDArray, normals: NDArray, criteria: Criteria) -> int:
     """Interactions of two rings, as bits."""
     found = 0
-    distance, normal_angle, psi = ring_pair(centroids[r], normals[r], centroids[s], normals[s])
-    if is_pi_stacking(distance, normal_angle, psi, criteria.pi_stacking):
-        found |= PS
-    if is_t_stacking(distance, normal_angle, psi, criteria.t_stacking):
-        found |= TS
+    distance, normal_angle, psi = rings.pair_geometry(centroids[r], normals[r], centroids[s], normals[s])
+    if rings.is_pi_stacking(distance, normal_angle, psi, criteria.pi_stacking):
+        found |= rings.PS
+    if rings.is_t_stacking(distance, normal_angle, psi, criteria.t_stacking):
+        found |= rings.TS
     return found
 
 
 @njit(nogil=True)
 def _put(found: NDArray, count: int, interactions: int, a: Index, b: Index, rank: NDArray) -> int:
-    """Add the contacts of a pair and return their number so far, which may be more than `found` holds."""
+    """Add the contacts of a pair; returns the number of contacts so far, which may exceed the room in `found`."""
     for channel in range(NUM_INTERACTIONS):
         if interactions & (1 << channel):
             if count < len(found):
@@ -138,17 +126,17 @@ def _compiled_search(digest: int) -> Callable[..., int]:
         wanted: int,
         found: NDArray,
     ) -> int:
-        """Write the contacts of a frame (atoms, 3) to `found` (room, 3): channel, atom 1, atom 2; return their number.
+        """Write the contacts of a frame (atoms, 3) to `found` (room, 3): channel, atom 1, atom 2; returns their number.
 
-        If that exceeds the room, call again with more. No atoms farther apart than `cutoff` (Angstrom) are in contact;
-        `neighbours` go at least as far. `wanted` has a bit 1 << channel for each interaction to find.
+        If it exceeds the room, call again with more. No atoms beyond `cutoff` (Angstrom), which `neighbours` cover, are
+        in contact. `wanted` has a bit 1 << channel for each interaction to find.
         """
-        assert digest  # mentioned here, it is a part of the closure
+        assert digest  # puts it into the closure
         count = 0
         heavy = len(atoms.heavy)
         near = np.empty(heavy + 1, np.uint32)
         for a in range(heavy):
-            # each pair once; counted instead of branched on, as in the neighbour search
+            # each pair once; counting avoids an unpredictable branch
             filled = np.uint64(0)
             for b in neighbours.points[neighbours.start[a] : neighbours.stop[a]]:
                 x, y, z = xyz[a, 0] - xyz[b, 0], xyz[a, 1] - xyz[b, 1], xyz[a, 2] - xyz[b, 2]
@@ -162,12 +150,12 @@ def _compiled_search(digest: int) -> Callable[..., int]:
                 if interactions:
                     count = _put(found, count, interactions, a, b, atoms.rank)
 
-        if wanted & (PC | PS | TS):
-            centroids, normals = ring_planes(xyz, atoms.rings)
+        if wanted & (rings.PC | rings.PS | rings.TS):
+            centroids, normals = rings.planes(xyz, atoms.rings)
             for r in range(len(centroids)):
                 for a in atoms.cations:
-                    if is_pi_cation(centroids[r], normals[r], xyz[a], criteria.pi_cation):
-                        count = _put(found, count, wanted & PC, a, atoms.ring_atom[r], atoms.rank)
+                    if rings.is_pi_cation(centroids[r], normals[r], xyz[a], criteria.pi_cation):
+                        count = _put(found, count, wanted & rings.PC, a, atoms.ring_atom[r], atoms.rank)
                 for s in range(r + 1, len(centroids)):
                     interactions = wanted & _interactions_of_rings(r, s, centroids, normals, criteria)
                     if interactions:
@@ -178,7 +166,7 @@ def _compiled_search(digest: int) -> Callable[..., int]:
 
 
 def _digest_of_rules() -> int:
-    """Digest of the files of this folder and of the order of the channels."""
+    """Digest of the files in this folder and of the channel order."""
     digest = hashlib.sha256(repr(INTERACTIONS).encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())

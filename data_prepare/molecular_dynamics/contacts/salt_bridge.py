@@ -29,12 +29,12 @@ class SaltBridge(NamedTuple):
 
 @njit(nogil=True)
 def is_salt_bridge(p: Any, q: Any, distance: float, limits: SaltBridge) -> bool:
-    """Whether two atoms (records of `kernels.ATOM`) of opposite charge are near each other."""
+    """Whether two atoms (`kernels.ATOM`) of opposite charge are near each other."""
     return p.charge * q.charge == -1 and distance <= limits.sb_cutoff_dist
 
 
 def charges(topology: Topology) -> NDArray[np.int64]:
-    """Charge (atoms,): +1 for base nitrogens, also the cations of pi-cation contacts, -1 for acid oxygens, else 0."""
+    """Charges (atoms,): -1 for acid oxygens, +1 for base nitrogens (also the cations of pi-cation contacts)."""
     result = np.zeros(topology.num_atoms, np.int64)
     for name, atoms, protein in zip(topology.residue_names, topology.atoms_by_name, topology.is_protein, strict=True):
         for atom, index in atoms.items() if protein else ():

@@ -1,4 +1,4 @@
-"""All contacts of a frame: which atoms can take part is decided once, compiled loops then go over the frames."""
+"""All contacts of a frame. The eligible atoms are determined once; compiled loops then search each frame."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import require
 from data_prepare.molecular_dynamics.contacts.hydrogen_bond import BACKBONE, NOT_POLAR, hydrogens_of_atoms
-from data_prepare.molecular_dynamics.contacts.hydrophobic import hydrophobic_carbons
 from data_prepare.molecular_dynamics.contacts.kernels import ATOM, Criteria, SearchAtoms, find_contacts
-from data_prepare.molecular_dynamics.contacts.rings import rings
+from data_prepare.molecular_dynamics.contacts.rings import atoms_of_rings
 from data_prepare.molecular_dynamics.contacts.salt_bridge import charges
-from data_prepare.molecular_dynamics.contacts.van_der_waals import disulfide_partners, radii
+from data_prepare.molecular_dynamics.contacts.van_der_waals import disulfide_partners, hydrophobic_carbons, radii
 from data_prepare.molecular_dynamics.frames.cell_list import Neighbours, neighbour_lists
 from data_prepare.properties import INTERACTIONS
 from data_prepare.structure.topology import Topology, label_of_residue
 
 HYDROGEN_BONDS: Final = ("hbbb", "hbsb", "hbss")
-ALL: Final = ("hp", "sb", "pc", "ps", "ts", "vdw", "hb")  # what `all` stands for, in the order of a contact file
+ALL: Final = ("hp", "sb", "pc", "ps", "ts", "vdw", "hb")  # in the order of a contact file
 PUBLISHED: Final = Criteria()
 
 
 class Contacts(NamedTuple):
-    """Contacts of one frame: channel (index into `INTERACTIONS`), and the two atoms in the order of a contact line."""
+    """Contacts of one frame, (contacts,) each, with the two atoms in the order of a contact line."""
 
-    channel: NDArray[np.int8]  # (contacts,)
-    atom_1: NDArray[np.int32]  # (contacts,)
-    atom_2: NDArray[np.int32]  # (contacts,)
+    channel: NDArray[np.int8]  # index into `INTERACTIONS`
+    atom_1: NDArray[np.int32]
+    atom_2: NDArray[np.int32]
 
 
 def single_interactions(itypes: Iterable[str]) -> set[str]:
-    """Members of `INTERACTIONS` that are meant by names of which `all` and `hb` stand for several."""
+    """Members of `INTERACTIONS` in names among which `all` and `hb` stand for several."""
     named = {name for itype in itypes for name in (ALL if itype == "all" else (itype,))}
     return {name for itype in named for name in (HYDROGEN_BONDS if itype == "hb" else (itype,))}
 
@@ -41,28 +40,9 @@ def single_interactions(itypes: Iterable[str]) -> set[str]:
 class ContactSearch:
     """Finds the contacts of the protein residues of a system, frame by frame.
 
-    The first frame of the trajectory decides on owners of hydrogens, disulfides and hydrophobic carbons.
-
-    Parameters
-    ----------
-    topology, first_frame
-        All atoms of the system, and their positions (atoms, 3) in Angstrom.
-    itypes
-        Interactions to find: `all`, `hb`, or members of `INTERACTIONS`.
-    criteria
-        Thresholds.
-
-    Attributes
-    ----------
-    atoms
-        Atoms of the protein, the heavy ones first.
-    radii
-        (heavy atoms,) Angstrom: the search needs all pairs that are not farther apart than the sum of these.
-
-    Raises
-    ------
-    InputError
-        There is no protein residue, or hydrogen bonds are wanted and the protein has no hydrogens.
+    The first frame (atoms, 3) of the trajectory, Angstrom, decides on owners of hydrogens, disulfides and hydrophobic
+    carbons. `itypes` are `all`, `hb` or members of `INTERACTIONS`. InputError if the system has no protein residue, or
+    no hydrogens for hydrogen bonds.
     """
 
     def __init__(
@@ -79,7 +59,7 @@ class ContactSearch:
         self._criteria = criteria
         xyz = np.asarray(first_frame, np.float64)
         elements = np.array(topology.elements)
-        self.atoms = heavy_atoms_first(topology)
+        self.atoms = heavy_atoms_first(topology)  # of the protein
         self.num_heavy = int((elements[self.atoms] != "H").sum())
         heavy = self.atoms[: self.num_heavy]
         index = np.full(topology.num_atoms, -1, np.int64)  # of each atom of the system in `self.atoms`
@@ -91,7 +71,7 @@ class ContactSearch:
 
         residue = topology.residue_of_atom[heavy]
         charge = charges(topology)
-        ring_atoms, ring_atom = rings(topology)
+        ring_atoms, ring_atom = atoms_of_rings(topology)
         records = np.empty(self.num_heavy, ATOM)
         records["radius"] = radii(topology.subset(heavy))
         records["chain"] = np.unique(topology.chain_ids, return_inverse=True)[1][topology.chain_of_residue[residue]]
@@ -112,24 +92,23 @@ class ContactSearch:
             rank=np.unique(atom_labels(topology), return_inverse=True)[1][self.atoms].astype(np.int64),
         )
         self._cutoff = 1e-6 + max(
-            criteria.van_der_waals.search_distance(records["radius"].max()),
+            2 * records["radius"].max() + criteria.van_der_waals.vdw_epsilon,
             criteria.salt_bridge.sb_cutoff_dist,
             criteria.hydrogen_bond.hbond_cutoff_dist,
         )
-        self.radii = np.full(self.num_heavy, self._cutoff / 2)
-        self._room = 8 * self.num_heavy  # contacts that a frame may have at first
+        self.radii = np.full(self.num_heavy, self._cutoff / 2)  # Angstrom; their sums cover all contacts
+        self._room = 8 * self.num_heavy  # contacts per frame; grows on demand
 
     def contacts_among(self, xyz: NDArray[np.float64], neighbours: Neighbours) -> Contacts:
-        """Contacts of a frame of `self.atoms` (n, 3), Angstrom, that are numbered likewise.
+        """Contacts of a frame (n, 3) of `self.atoms`, Angstrom, with atoms numbered likewise.
 
-        The neighbours are of these atoms, or of the heavy ones alone, by radii of at least `self.radii`.
+        `neighbours` are of these atoms, or of the heavy ones alone, for radii of at least `self.radii`.
         """
         room = self._room
         while True:
-            found = np.empty((room, 3), np.int32)  # one per call: threads search frames at the same time
-            number = find_contacts(
-                xyz, neighbours, self._search_atoms, self._criteria, self._cutoff, self._wanted, found
-            )
+            found = np.empty((room, 3), np.int32)  # one per call: threads search in parallel
+            limits = self._criteria, self._cutoff, self._wanted
+            number = find_contacts(xyz, neighbours, self._search_atoms, *limits, found)
             if number <= room:
                 return Contacts(found[:number, 0].astype(np.int8), found[:number, 1], found[:number, 2])
             self._room = room = 2 * number
@@ -149,9 +128,6 @@ def heavy_atoms_first(topology: Topology) -> NDArray[np.intp]:
 
 
 def atom_labels(topology: Topology) -> list[str]:
-    """`chain:resname:resid[icode]:name` of each atom; an empty chain id is `X`."""
+    """`chain:resname:resid[icode]:name` of each atom; an empty chain id becomes `X`."""
     residues = label_of_residue(topology)
-    return [
-        f"{residues[residue]}:{name}"
-        for residue, name in zip(topology.residue_of_atom, topology.atom_names, strict=True)
-    ]
+    return [f"{residues[r]}:{name}" for r, name in zip(topology.residue_of_atom, topology.atom_names, strict=True)]

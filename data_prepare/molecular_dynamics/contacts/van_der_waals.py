@@ -1,4 +1,7 @@
-"""Van der Waals contact (vdw): two heavy atoms closer than the sum of their radii and a margin."""
+"""Van der Waals contact (vdw): two heavy atoms closer than the sum of their radii plus a margin.
+
+Hydrophobic contact (hp): a van der Waals contact of two carbons bonded only to carbon and hydrogen.
+"""
 
 from __future__ import annotations
 
@@ -14,50 +17,47 @@ from data_prepare.properties import PAIR_CHANNELS
 from data_prepare.structure.topology import Topology
 
 VDW: Final = 1 << PAIR_CHANNELS["vdw"]
+HP: Final = 1 << PAIR_CHANNELS["hp"]
 RADII: Final[dict[str, float]] = {
     **{"H": 1.20, "C": 1.70, "N": 1.55, "O": 1.52, "S": 1.80, "SE": 1.90, "P": 1.80},
     **{"F": 1.47, "CL": 1.75, "BR": 1.85, "I": 1.98, "B": 1.92, "SI": 2.10, "AS": 1.85},
     **{"NA": 2.27, "MG": 1.73, "K": 2.75, "CA": 2.31, "ZN": 1.39, "CU": 1.40, "NI": 1.63},
 }
 UNKNOWN_RADIUS: Final = 1.70
+HYDROPHOBIC: Final = frozenset(("ALA", "PHE", "GLY", "ILE", "LEU", "PRO", "VAL", "TRP"))
+BONDED_DISTANCE: Final = 1.7  # a hydrophobic carbon has only C and H within it
 DISULFIDE_DISTANCE: Final = 2.1  # two SG closer than this are bonded
 
 
 class VanDerWaals(NamedTuple):
-    """Thresholds of van der Waals and hydrophobic contacts; the distance is below its limit."""
+    """Thresholds of van der Waals and hydrophobic contacts; the distance limit is exclusive."""
 
     vdw_epsilon: float = 0.5
     """vdw, hp: margin added to the sum of the radii, Angstrom."""
     vdw_res_diff: int = 2
     """vdw, hp: smallest difference of residue numbers within a chain."""
 
-    def search_distance(self, largest_radius: float) -> float:
-        """Distance beyond which two atoms have no contact."""
-        return 2 * largest_radius + self.vdw_epsilon
-
 
 @njit(nogil=True)
 def is_van_der_waals(p: Any, q: Any, distance: float, limits: VanDerWaals) -> bool:
-    """Whether two heavy atoms (records of `kernels.ATOM`) touch and are neither near in sequence nor in a disulfide."""
+    """Whether two heavy atoms (`kernels.ATOM`) touch and are neither near in sequence nor in a disulfide."""
     near_in_sequence = p.chain == q.chain and abs(p.number - q.number) < limits.vdw_res_diff
     bonded = near_in_sequence or p.disulfide == q.residue
     return not bonded and distance < p.radius + q.radius + limits.vdw_epsilon
 
 
 def radii(topology: Topology) -> NDArray[np.float64]:
-    """Van der Waals radius (atoms,) in Angstrom; elements without one get 1.7 and a warning."""
+    """Van der Waals radii (atoms,) in Angstrom; unknown elements have 1.7, with a warning."""
     if unknown := sorted(set(topology.elements) - RADII.keys()):
-        warnings.warn(
-            f"{topology.path}: no van der Waals radius of element {', '.join(unknown)}; {UNKNOWN_RADIUS} A is used",
-            stacklevel=2,
-        )
+        problem = f"no van der Waals radius of {', '.join(unknown)}; using {UNKNOWN_RADIUS} A"
+        warnings.warn(f"{topology.path}: {problem}", stacklevel=2)
     return np.array([RADII.get(element, UNKNOWN_RADIUS) for element in topology.elements])
 
 
 def disulfide_partners(topology: Topology, xyz: NDArray) -> NDArray[np.int32]:
-    """Index of the residue at the other end of a disulfide, -1 for none: (residues,).
+    """Residue (residues,) at the other end of a disulfide in the first frame (atoms, 3), or -1.
 
-    `xyz` (atoms, 3) is the first frame, Angstrom. All contacts between the two residues are left out.
+    Such pairs of residues have no contacts.
     """
     partner = np.full(topology.num_residues, -1, np.int32)
     sulfur = [
@@ -71,3 +71,16 @@ def disulfide_partners(topology: Topology, xyz: NDArray) -> NDArray[np.int32]:
             if np.linalg.norm(xyz[atoms[i]] - xyz[atoms[j]]) < DISULFIDE_DISTANCE:
                 partner[residues[i]], partner[residues[j]] = residues[j], residues[i]
     return partner
+
+
+def hydrophobic_carbons(topology: Topology, xyz: NDArray) -> NDArray[np.bool_]:
+    """Mask (atoms,) of the hydrophobic carbons in the first frame (atoms, 3); water and ligands count as bonded too."""
+    elements = np.array(topology.elements)
+    residue = np.array([name in HYDROPHOBIC for name in topology.residue_names]) & topology.is_protein
+    eligible = (elements == "C") & residue[topology.residue_of_atom]
+    other = np.flatnonzero(~np.isin(elements, ("C", "H")))
+    carbons = np.flatnonzero(eligible)
+    if len(carbons) and len(other):
+        distance, _ = cKDTree(xyz[other]).query(xyz[carbons])
+        eligible[carbons[distance <= BONDED_DISTANCE]] = False
+    return eligible

@@ -1,4 +1,4 @@
-"""Contacts per frame of each pair of residues, counted in the frames or read from a contact file."""
+"""Contacts per frame of each pair of residues, counted in frames or read from a contact file."""
 
 from __future__ import annotations
 
@@ -16,47 +16,37 @@ from data_prepare.properties import INTERACTIONS, MD_PAIR_WIDTH
 from data_prepare.structure.topology import Topology, label_of_residue
 
 
-def zero_counts(residues: int) -> NDArray[np.int32]:
-    """Counts (N, N, 10): a channel for each interaction, the last one for the correlation."""
-    return np.zeros((residues, residues, MD_PAIR_WIDTH), np.int32)
-
-
 class ContactCounts:
-    """Contacts of N residues: row = residue of atom 1, column = residue of atom 2.
+    """Contacts per frame (N, N, 10): a channel per interaction, row = residue of atom 1, column = of atom 2.
 
-    `residue_of_atom` (protein atoms,) is 0 to N - 1, the heavy atoms first.
+    `residue_of_atom` holds the residue, 0 to N - 1, of each atom of the search. The last channel stays 0.
     """
 
     def __init__(self, search: ContactSearch, residue_of_atom: NDArray) -> None:
         self._search = search
         self._residue = residue_of_atom
-        self._counts = zero_counts(int(residue_of_atom.max()) + 1)
+        n = int(residue_of_atom.max()) + 1
+        self._counts = np.zeros((n, n, MD_PAIR_WIDTH), np.int32)
 
     def add(self, xyz: NDArray[np.float64], neighbours: Neighbours) -> None:
-        """Add a frame, see `ContactSearch.contacts_among`."""
+        """Add a frame; see `ContactSearch.contacts_among`."""
         channel, atom_1, atom_2 = self._search.contacts_among(xyz, neighbours)
         np.add.at(self._counts, (self._residue[atom_1], self._residue[atom_2], channel), 1)
 
     def result(self, frames: int) -> NDArray[np.float64]:
-        """Contacts per frame (N, N, 10), the last channel 0."""
+        """(N, N, 10)."""
         return self._counts / frames
 
 
 def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArray[np.float64]:
-    """Contacts per frame (N, N, 10) of each pair of protein residues, see `ContactCounts`, from a contact file.
+    """Contacts per frame (N, N, 10), as in `ContactCounts`, of a contact file.
 
-    Residues are identified by chain, name, number and insertion code. `frames` is the number of frames of the
-    trajectory; the file may be of some of them.
-
-    Raises
-    ------
-    InputError
-        The file lacks an interaction, a residue is unknown or ambiguous, or the frames differ from those of the header
-        or the trajectory.
+    The file may cover some of the `frames` of the trajectory. InputError if it lacks an interaction, if a residue is
+    unknown or ambiguous, or if its frames do not match its header or the trajectory.
     """
     header = read_header(path)
     used = range(header.beg, header.end + 1, max(header.stride, 1))
-    again = "make the file again, or leave -i out"
+    again = "make the file again, or omit -i"
     require(
         header.total_frames == len(used) > 0 and header.stride > 0,
         f"{path}: {header.total_frames} frames from {header.beg} to {header.end} with stride {header.stride} are "
@@ -69,12 +59,12 @@ def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArr
     labels = label_of_residue(topology.protein)
     index = {label: row for row, label in enumerate(labels)}
     ambiguous = {label for label, number in Counter(labels).items() if number > 1}
-    counts = zero_counts(len(labels))
+    counts = np.zeros((len(labels), len(labels), MD_PAIR_WIDTH), np.int32)
     for frame, interaction, *atoms in read_contacts(path):
         pair = [atom.rsplit(":", 1)[0] for atom in atoms]
         for label in pair:
             require(label in index, f"{path}: residue {label} is not in the protein of {topology.path}; {again}")
-            require(label not in ambiguous, f"{path}: residue {label} is ambiguous in {topology.path}; leave -i out")
+            require(label not in ambiguous, f"{path}: residue {label} is ambiguous in {topology.path}; omit -i")
         require(frame in used, f"{path}: frame {frame} is outside the range in the header; {again}")
         counts[index[pair[0]], index[pair[1]], INTERACTIONS.index(interaction)] += 1
     return counts / header.total_frames

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from data_prepare.errors import InputError, require
 from data_prepare.memory import require_memory
 from data_prepare.molecular_dynamics.contacts.search import ContactSearch, heavy_atoms_first
+from data_prepare.molecular_dynamics.features.conformation import ANGLES, Dihedrals, Fluctuations, SecondaryStructure
 from data_prepare.molecular_dynamics.features.contacts import ContactCounts, contacts_of_file
-from data_prepare.molecular_dynamics.features.dihedrals import ANGLES, Dihedrals
-from data_prepare.molecular_dynamics.features.dssp import SecondaryStructure
-from data_prepare.molecular_dynamics.features.fluctuations import Fluctuations
 from data_prepare.molecular_dynamics.features.sasa import SurfaceAreas, surface_radii
 from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
 from data_prepare.molecular_dynamics.frames.superpose import superposed
@@ -35,8 +33,7 @@ from data_prepare.properties import (
 )
 from data_prepare.structure.topology import Topology
 
-BYTES_PER_PAIR: Final = 145  # of residues, at most: contact counts, frequencies in float64, and covariances
-FLOAT32_COLUMNS: Final = ("sasa_mean", "sasa_std", "rmsf")
+BYTES_PER_PAIR: Final = 145  # of residues: contact counts, frequencies in float64 and covariances, at most
 # column of the published table -> column of the residue array
 TABLE_COLUMNS: Final = {
     **{f"dssp_{state}": RESIDUE_COLUMNS["ss"][0] + k for k, state in enumerate(DSSP_STATES)},
@@ -48,21 +45,21 @@ TABLE_COLUMNS: Final = {
 
 
 class MDFeatures(NamedTuple):
-    """Features of N residues; columns and channels as in `properties`, the RMSF in nm."""
+    """Features of N residues; columns and channels as in `properties`."""
 
     ca_atom: NDArray[np.intp]  # (N,) index of the C-alpha atom in the system
-    residue: NDArray[np.float64]  # (N, 47)
+    residue: NDArray[np.float64]  # (N, 47), the RMSF in nm
     pair: NDArray[np.float64]  # (N, N, 10)
 
     def table(self) -> pd.DataFrame:
-        """The residue table in its published form."""
+        """The published residue table."""
         columns = {name: self.residue[:, column] for name, column in TABLE_COLUMNS.items()}
         table = pd.DataFrame({"ca_atom": self.ca_atom, **columns})
-        return table.astype(dict.fromkeys(FLOAT32_COLUMNS, np.float32))
+        return table.astype(dict.fromkeys(("sasa_mean", "sasa_std", "rmsf"), np.float32))
 
 
 class _Accumulators:
-    """The chosen features of a system; each chunk is superposed and searched for neighbours once for all of them."""
+    """The chosen features of a system. Each chunk is superposed and searched for neighbours once for all of them."""
 
     def __init__(self, topology: Topology, first: Chunk, features: Collection[str]) -> None:
         protein = topology.protein
@@ -79,7 +76,7 @@ class _Accumulators:
         if "rmsf" in features or "corr" in features:
             self._of_chunks.append(Fluctuations(self.ca, self._reference))
 
-        # areas and contacts share a neighbour search of the protein atoms, the heavy ones first
+        # areas and contacts share a neighbour search of the protein atoms, heavy atoms first
         self._order = heavy_atoms_first(protein)
         residue = protein.residue_of_atom[self._order]
         self._areas = self._contacts = None
@@ -93,7 +90,7 @@ class _Accumulators:
             self._contacts = ContactCounts(search, residue)
             heavy = search_radii[: search.num_heavy]
             np.maximum(heavy, search.radii, out=heavy)
-        self._search_radii = search_radii[search_radii > 0]  # contacts alone do without the hydrogens
+        self._search_radii = search_radii[search_radii > 0]  # contacts alone need no hydrogens
 
     def add(self, chunk: Chunk) -> None:
         """Add frames."""
@@ -102,21 +99,19 @@ class _Accumulators:
         trajectory = mdtraj.Trajectory(xyz, self._protein)
         for accumulator in self._of_chunks:
             accumulator.add(trajectory)
-        if len(self._search_radii):
-            for angstrom, nm in zip(chunk.angstrom, trajectory.xyz, strict=True):
-                self._add_frame(angstrom[self.atoms[self._order]].astype(np.float64), nm[self._order])
-
-    def _add_frame(self, angstrom: NDArray[np.float64], nm: NDArray[np.float32]) -> None:
-        """Add a frame: the protein atoms (atoms, 3) as they are, and superposed."""
-        # rigid bodies keep their distances: neighbours in a frame are neighbours after its superposition
-        neighbours = neighbour_lists(angstrom[: len(self._search_radii)], self._search_radii)
-        if self._contacts is not None:
-            self._contacts.add(angstrom, neighbours)
-        if self._areas is not None:
-            self._areas.add(nm, neighbours)
+        if len(self._search_radii) == 0:
+            return
+        for frame, nm in zip(chunk.angstrom, trajectory.xyz, strict=True):
+            angstrom = frame[self.atoms[self._order]].astype(np.float64)
+            # superposition keeps distances, so these are also the neighbours in the superposed frame
+            neighbours = neighbour_lists(angstrom[: len(self._search_radii)], self._search_radii)
+            if self._contacts is not None:
+                self._contacts.add(angstrom, neighbours)
+            if self._areas is not None:
+                self._areas.add(nm[self._order], neighbours)
 
     def values(self) -> dict[str, NDArray]:
-        """Property name -> values, of all but the contacts."""
+        """Property name -> values, except contacts."""
         accumulators = [*self._of_chunks, *([self._areas] if self._areas else [])]
         return {name: values for each in accumulators for name, values in each.result(self.frames).items()}
 
@@ -133,26 +128,26 @@ def md_features(
     features: Collection[str] = FEATURES,
     available: int | None = None,
 ) -> MDFeatures:
-    """Features of one trajectory.
+    """Features of the protein residues in a trajectory.
 
     Parameters
     ----------
     topology
-        All atoms of the system; features are of its protein residues.
+        All atoms of the system.
     trajectory
         Trajectory file, or chunks of its frames.
     contact_file
-        Contact file of the trajectory; without it, contacts are computed.
+        Contact file of the trajectory; by default contacts are computed.
     features
-        Which of `properties.FEATURES` to compute. The columns and channels of the others are 0, or NaN for angles.
+        Subset of `properties.FEATURES`. Values of the others are 0, or NaN for angles.
     available
-        Bytes that may be used, see `require_memory`.
+        Bytes of memory that may be used; see `require_memory`.
 
     Raises
     ------
     InputError
-        There is no all-atom protein of at least 3 residues, no hydrogen (for contacts), fewer than 2 frames, or not
-        enough memory; or the trajectory or contact file cannot be used.
+        The system has no all-atom protein of at least 3 residues or, for contacts, no hydrogens; there are fewer than 2
+        frames or too little memory; or the trajectory or contact file cannot be used.
     """
     n = int(topology.is_protein.sum())
     require(
@@ -176,7 +171,7 @@ def md_features(
     else:
         pair = accumulators.pair()
     residue = np.zeros((n, MD_RESIDUE_WIDTH))
-    residue[:, entry_residue_columns("chi").start :] = np.nan  # angles that are left out
+    residue[:, entry_residue_columns("chi").start :] = np.nan  # angles, if not computed
     values = accumulators.values()
     for name in (name for feature in features if feature != "contacts" for name in PROPERTIES_OF_FEATURE[feature]):
         if name == "corr":

@@ -1,12 +1,12 @@
 """Solvent-accessible surface area by the method of Shrake and Rupley (J. Mol. Biol. 1973).
 
-Sphere points, radii and probe are those of `mdtraj.shrake_rupley`. MDTraj's routine carries a little of the area of a
-frame over to the next one of the same call, so its results depend on how a trajectory is split; this one does not.
+Sphere points, radii and probe are those of `mdtraj.shrake_rupley`, which carries some area of a frame over to the next
+one of the same call, so that its results depend on how a trajectory is split.
 
-A neighbour j of atom i buries those points u of the unit sphere around i that lie in a cap: u . v > c, where v is the
-vector from i to j and c = (v^2 + R_i^2 - R_j^2) / (2 R_i), |v| times the cosine of the cap's half-angle theta. Points
-are sorted into compact patches, most of which are decided as a whole: all of a patch of angular radius rho is buried if
-its centre is within theta - rho of v, none of it if its centre is not within theta + rho.
+A neighbour j of atom i buries the points u of the unit sphere around i in a cap: u . v > c, where v is the vector
+from i to j and c = (v^2 + R_i^2 - R_j^2) / (2 R_i), |v| times the cosine of the cap's half-angle theta. Points are
+sorted into compact patches, most of which are decided at once: a patch of angular radius rho is buried if its centre
+is within theta - rho of v, and untouched if its centre is beyond theta + rho.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from data_prepare.molecular_dynamics.frames.cell_list import Neighbours
 
 PROBE_RADIUS: Final = 0.14  # nm
 SPHERE_POINTS: Final = 960
-UNKNOWN_RADIUS: Final = 0.17  # nm, of an unknown element
-POINTS_PER_PATCH: Final = 13  # on average; the largest patch of 960 points has 16, two vectors of a processor
-NEAR: Final = np.float32(0.3)  # nm; closer neighbours come first, because they bury most
-MARGIN: Final = np.float32(1e-5)  # nm, far above the rounding of float32: rounding decides no patch
-ZERO: Final = np.float32(0)  # float32 constants: others would turn the compiled loops to float64
+UNKNOWN_RADIUS: Final = 0.17  # nm, of unknown elements
+POINTS_PER_PATCH: Final = 13  # on average; the largest patch of 960 points has 16, two vector registers
+NEAR: Final = np.float32(0.3)  # nm; closer neighbours come first because they bury most
+MARGIN: Final = np.float32(1e-5)  # nm, far above float32 rounding, which then decides no patch
+ZERO: Final = np.float32(0)  # float64 constants would turn the compiled loops to float64
 ONE: Final = np.float32(1)
-NEVER: Final = np.float32(1e9)  # nm, beyond every scalar product
+NEVER: Final = np.float32(1e9)  # nm, above any scalar product
 
 
 def sphere_points(number: int = SPHERE_POINTS) -> NDArray[np.float64]:
-    """Points (number, 3) spread evenly over the unit sphere along a golden section spiral."""
+    """Points (number, 3) on a golden section spiral, evenly spread over the unit sphere."""
     index = np.arange(number)
     y = (2 * index + 1) / number - 1
     radius = np.sqrt(1 - y**2)
@@ -42,7 +42,7 @@ def sphere_points(number: int = SPHERE_POINTS) -> NDArray[np.float64]:
 
 
 def surface_radii(elements: tuple[str, ...]) -> NDArray[np.float64]:
-    """Radius of each atom and the probe in nm; elements in upper case."""
+    """Radius (atoms,) of each atom plus the probe in nm; elements are upper case."""
     return np.array([_ATOMIC_RADII.get(e.capitalize(), UNKNOWN_RADIUS) for e in elements]) + PROBE_RADIUS
 
 
@@ -53,37 +53,37 @@ class Patches(NamedTuple):
     """Points of the unit sphere in patches; smaller patches are padded with zeros."""
 
     points: NDArray[np.float32]  # (patches, 3, points of a patch)
-    there: NDArray[np.float32]  # (patches, points of a patch) 1, or 0 for padding
+    mask: NDArray[np.float32]  # (patches, points of a patch) 1, or 0 for padding
     centres: NDArray[np.float32]  # (3, patches)
-    radius: float  # no point is farther from the centre of its patch than this angle
+    radius: float  # largest angle between a point and the centre of its patch
     number: int  # of points
 
 
 def patches_of(points: NDArray) -> Patches:
-    """Sort points (points, 3) of the unit sphere into patches: each to the nearest of evenly spread centres."""
+    """Sort points (points, 3) of the unit sphere into patches around the nearest of evenly spread centres."""
     centres = sphere_points(max(1, len(points) // POINTS_PER_PATCH))
     cosine = points @ centres.T  # (points, patches)
     patch = cosine.argmax(axis=1)
     order = np.argsort(patch, kind="stable")
-    place = np.arange(len(points)) - np.searchsorted(patch[order], patch[order])  # within the patch
-    size = int(place.max()) + 1
+    slot = np.arange(len(points)) - np.searchsorted(patch[order], patch[order])  # within the patch
+    size = int(slot.max()) + 1
     sorted_points = np.zeros((len(centres), 3, size), np.float32)
-    sorted_points[patch[order], :, place] = points[order]
-    there = np.zeros((len(centres), size), np.float32)
-    there[patch[order], place] = 1
+    sorted_points[patch[order], :, slot] = points[order]
+    mask = np.zeros((len(centres), size), np.float32)
+    mask[patch[order], slot] = 1
     radius = float(np.arccos(cosine.max(axis=1).min()))
-    return Patches(sorted_points, there, np.ascontiguousarray(centres.T, np.float32), radius, len(points))
+    return Patches(sorted_points, mask, np.ascontiguousarray(centres.T, np.float32), radius, len(points))
 
 
 @njit(nogil=True, fastmath={"contract"})
 def _bury(points: NDArray, number: Count, caps: NDArray, begin: Count, end: Count, left: NDArray) -> None:
-    """Set `left` (n,) to 0 at those of the first `number` points (3, n) that lie in one of the caps begin to end.
+    """Set `left` (n,) to 0 at those of the first `number` points (3, n) that lie in one of the caps `begin` to `end`.
 
-    Caps (4, m) are vectors and limits of the scalar product with them; end - begin is a multiple of four.
+    Caps (4, m) are vectors and limits of the scalar product with them; `end` - `begin` is a multiple of four.
     """
     x, y, z = points[0], points[1], points[2]
     for cap in range(begin, end, 4):
-        # four at a time; an index that could be negative would be checked at every step, so it is made unsigned
+        # four at a time; unsigned, because signed indices are checked for negative values at every step
         i = np.uint64(cap)
         j, k, m = i + np.uint64(1), i + np.uint64(2), i + np.uint64(3)
         ix, iy, iz, it = caps[0, i], caps[1, i], caps[2, i], caps[3, i]
@@ -102,7 +102,7 @@ def _bury(points: NDArray, number: Count, caps: NDArray, begin: Count, end: Coun
 
 @njit(nogil=True)
 def _pad(caps: NDArray, number: Count) -> Count:
-    """Add caps without points to the first ones until their number is a multiple of four, which is returned."""
+    """Pad caps with empty ones to a multiple of four; returns the new number."""
     end = (number + 3) // 4 * 4
     for n in range(number, end):
         caps[0, n] = caps[1, n] = caps[2, n] = ZERO
@@ -115,17 +115,17 @@ def _residue_areas(
     xyz: NDArray, radii: NDArray, residue: NDArray, sphere: Patches, neighbours: Neighbours, areas: NDArray
 ) -> None:
     """Add the areas (nm^2) of the atoms of one frame (atoms, 3), float32 nm, to those of their residues (N,)."""
-    num_patches, size = sphere.there.shape
+    num_patches, size = sphere.mask.shape
     centres = sphere.centres
     cos_rho, sin_rho = np.float32(cos(sphere.radius)), np.float32(sin(sphere.radius))
     most = 0
     for i in range(len(xyz)):
         most = max(most, neighbours.stop[i] - neighbours.start[i])
-    # of each neighbour the vector to it, and the scalar product with it that ...
-    whole = np.empty((4, most + 3), np.float32)  # ... the centre of a patch exceeds if all of the patch is buried
+    # vector to each neighbour, and limits of the scalar product with it, above which ...
+    whole = np.empty((4, most + 3), np.float32)  # ... a patch, by its centre, is buried as a whole
     x, y, z, whole_limit = whole[0], whole[1], whole[2], whole[3]
-    limit = np.empty(most, np.float32)  # ... a buried point exceeds
-    touch_limit = np.empty(most, np.float32)  # ... the centre exceeds if any of the patch is buried
+    limit = np.empty(most, np.float32)  # ... a point is buried
+    touch_limit = np.empty(most, np.float32)  # ... a patch, by its centre, may be buried in part
     other, squared = np.empty(most, np.float32), np.empty(most, np.float32)
     touching = np.empty(most, np.uint32)
     caps = np.empty((4, most + 3), np.float32)
@@ -138,7 +138,7 @@ def _residue_areas(
         mine = neighbours.points[neighbours.start[i] : neighbours.stop[i]]
         count = len(mine)
 
-        # near neighbours from the front, the others from the back
+        # near neighbours fill from the front, others from the back
         front, back = np.uint64(0), np.uint64(count - 1)
         for n in range(count):
             j = mine[n]
@@ -148,7 +148,7 @@ def _residue_areas(
             x[slot], y[slot], z[slot], other[slot] = vx, vy, vz, radii[j]
             front += np.uint64(near)
             back -= np.uint64(1) - np.uint64(near)
-        # loops that write one array each run on vectors
+        # loops that write a single array are vectorised
         for n in range(count):
             squared[n] = x[n] * x[n] + y[n] * y[n] + z[n] * z[n]
         for n in range(count):
@@ -162,9 +162,9 @@ def _residue_areas(
             shift = limit[n] * cos_rho - np.sqrt(rest if rest > ZERO else ZERO) * sin_rho - MARGIN
             touch_limit[n] = shift if limit[n] > -np.sqrt(squared[n]) * cos_rho else -NEVER
 
-        # patches that no neighbour buries alone
+        # patches that no single neighbour buries
         end = _pad(whole, count)
-        num_near = np.int64(front + np.uint64(3)) // 4 * 4  # all of these before the end of the others
+        num_near = np.int64(front + np.uint64(3)) // 4 * 4
         for p in range(num_patches):
             left[p] = ONE
         _bury(centres, num_patches, whole, 0, num_near, left)
@@ -193,9 +193,9 @@ def _residue_areas(
             for c in range(num_caps):
                 m = touching[c]
                 caps[0, c], caps[1, c], caps[2, c], caps[3, c] = x[m], y[m], z[m], limit[m]
-            there = sphere.there[p]
+            mask = sphere.mask[p]
             for m in range(size):
-                points_left[m] = there[m]
+                points_left[m] = mask[m]
             _bury(sphere.points[p], size, caps, 0, _pad(caps, num_caps), points_left)
             for m in range(size):
                 free += 1 if points_left[m] > ZERO else 0
@@ -205,12 +205,7 @@ def _residue_areas(
 class SurfaceAreas:
     """Mean and standard deviation of the solvent-accessible areas of N residues.
 
-    Parameters
-    ----------
-    radii, residue_of_atom
-        (atoms,) see `surface_radii`, and 0 to N - 1.
-    points
-        (points, 3) on the unit sphere, by default 960.
+    Atoms have `surface_radii` and residues 0 to N - 1, (atoms,) each; `points` (points, 3) are on the unit sphere.
     """
 
     def __init__(self, radii: NDArray, residue_of_atom: NDArray, points: NDArray | None = None) -> None:
@@ -220,14 +215,14 @@ class SurfaceAreas:
         self._sums = np.zeros((2, int(residue_of_atom.max()) + 1))  # of the areas and of their squares
 
     def residues(self, xyz: NDArray, neighbours: Neighbours) -> NDArray[np.float64]:
-        """Areas (N,) in nm^2 of a frame (atoms, 3), nm; neighbours by at least the radii of the atoms."""
+        """Areas (N,) in nm^2 of a frame (atoms, 3), nm; `neighbours` are for at least the radii of the atoms."""
         areas = np.zeros(self._sums.shape[1])
         frame = np.ascontiguousarray(xyz, np.float32)
         _residue_areas(frame, self._radii, self._residue, self._sphere, neighbours, areas)
         return areas
 
     def add(self, xyz: NDArray, neighbours: Neighbours) -> None:
-        """Add a frame, see `residues`."""
+        """Add a frame; see `residues`."""
         areas = self.residues(xyz, neighbours)
         self._sums += areas, areas**2
 

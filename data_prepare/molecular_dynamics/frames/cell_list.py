@@ -1,4 +1,4 @@
-"""Neighbour search with a cell list: only points in adjacent cells are compared."""
+"""Neighbour search with a cell list, which compares only points in adjacent cells."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-MAX_CELLS_PER_AXIS: Final = 128  # points far apart get larger cells, not more
-ROUNDING: Final = 1e-6  # relative, a few times that of float32
+MAX_CELLS_PER_AXIS: Final = 128  # points far apart have larger cells, not more
+ROUNDING: Final = 1e-6  # relative, a few times the rounding of float32
 ZERO: Final = np.float32(0)
 
 
@@ -19,15 +19,15 @@ class Neighbours(NamedTuple):
 
     start: NDArray[np.int64]  # (n,)
     stop: NDArray[np.int64]  # (n,)
-    points: NDArray[np.uint32]  # unsigned: compiled loops check signed indices for negative values
+    points: NDArray[np.uint32]  # unsigned, because compiled loops check signed indices for negative values
 
 
 @njit(nogil=True)
 def _sort_into_cells(points: NDArray, width: float) -> tuple[NDArray, NDArray, NDArray, NDArray, float]:
     """Sort points (n, 3) into cells of at least `width` on each side.
 
-    Returns the points (n,) cell after cell, where each cell begins among them, the number of cells on each axis (the
-    cell (x, y, z) has the index (x * cells[1] + y) * cells[2] + z), and corner and longest side of the box around them.
+    Returns the points (n,) cell by cell, the start of each cell among them, the number of cells along each axis (the
+    index of cell (x, y, z) is (x * cells[1] + y) * cells[2] + z), and the corner and longest side of their box.
     """
     n = len(points)
     lowest = np.empty(3)
@@ -63,16 +63,9 @@ def _sort_into_cells(points: NDArray, width: float) -> tuple[NDArray, NDArray, N
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def neighbour_lists(points: NDArray, radii: NDArray) -> Neighbours:
-    """Neighbours of each point: all others not farther away than the sum of the two radii.
+    """All pairs of finite points (n, 3) no farther apart than the sum of their positive radii (n,).
 
-    Distances are computed in float32; pairs that are farther apart by no more than its rounding may be included.
-
-    Parameters
-    ----------
-    points
-        (n, 3) finite coordinates.
-    radii
-        (n,) positive, same unit.
+    Distances are float32: pairs beyond the sum by no more than rounding may be included.
     """
     n = len(points)
     start, stop = np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -125,7 +118,7 @@ def neighbour_lists(points: NDArray, radii: NDArray) -> Neighbours:
                     start[i] = filled
                     for p in range(count):
                         found[filled] = near[p]
-                        # counted instead of branched on: the branch is unpredictable
+                        # counting avoids an unpredictable branch
                         filled += np.uint64((beyond[p] <= ZERO) & (near[p] != i))
                     stop[i] = filled
     return Neighbours(start, stop, found)

@@ -1,4 +1,4 @@
-"""Which frames of a trajectory are used."""
+"""Range of frames of a trajectory."""
 
 from __future__ import annotations
 
@@ -24,18 +24,12 @@ class FrameRange(Settings):
     """Use every stride-th frame."""
 
     def __post_init__(self) -> None:
-        """Refuse a range that ends before it begins."""
+        """Refuse a reversed range."""
         reversed_range = self.end is not None and self.end < self.begin
         require(not reversed_range, f"frames {self.begin} to {self.end}: expected begin <= end")
 
     def numbers(self, total: int, source: object) -> range:
-        """Numbers of the frames among a total of `total`.
-
-        Raises
-        ------
-        InputError
-            There is none; the message names the `source`.
-        """
+        """Indices of the frames among `total`; InputError, naming the `source`, if none is left."""
         numbers = range(self.begin, total if self.end is None else min(total, self.end + 1), self.stride)
-        require(numbers, f"{source}: no frame from {self.begin} on; it has {total}; choose a smaller begin")
+        require(numbers, f"{source}: no frame {self.begin} among its {total}; choose a smaller begin")
         return numbers

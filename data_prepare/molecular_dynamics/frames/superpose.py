@@ -1,7 +1,4 @@
-"""Superposition of frames by their C-alpha atoms, in float64.
-
-MDTraj's superposition in float32 is off by up to 0.004 nm where a frame has turned almost half around from the first.
-"""
+"""Superposition in float64; MDTraj's float32 is off by up to 0.004 nm after rotations of almost 180 degrees."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ from numpy.typing import NDArray
 
 
 def superposed(xyz: NDArray, fit: NDArray, reference: NDArray) -> NDArray[np.float32]:
-    """Frames (frames, atoms, 3) float32, superposed so that the atoms `fit` (n,) lie best on a reference (n, 3).
+    """Frames (frames, atoms, 3) superposed with their atoms `fit` (n,) on a reference (n, 3), float32.
 
-    Source: Kabsch (Acta Cryst. A 1976), by singular value decomposition of the covariance.
+    Source: Kabsch (Acta Cryst. A 1976), with a singular value decomposition of the covariance.
     """
     moving = xyz.astype(np.float64)
     centre = moving[:, fit].mean(axis=1, keepdims=True)  # (frames, 1, 3)
@@ -21,5 +18,5 @@ def superposed(xyz: NDArray, fit: NDArray, reference: NDArray) -> NDArray[np.flo
     covariance = (moving[:, fit] - centre).mT @ target  # (frames, 3, 3)
     left, _, right = np.linalg.svd(covariance)
     mirrored = np.linalg.det(left @ right) < 0
-    left[mirrored, :, 2] *= -1  # a rotation, no reflection
+    left[mirrored, :, 2] *= -1  # a rotation, not a reflection
     return ((moving - centre) @ (left @ right) + target_centre).astype(np.float32)

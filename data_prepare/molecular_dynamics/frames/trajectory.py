@@ -25,7 +25,7 @@ from data_prepare.structure.topology import Topology
 ANGSTROM_PER_NM: Final = np.float32(10.0)
 NM_PER_ANGSTROM: Final = np.float32(0.1)
 CHUNK_FRAMES: Final = 100
-CHUNK_ATOMS: Final = 1_000_000  # frames x atoms held at once: 12 MB of coordinates, a few times over
+CHUNK_ATOMS: Final = 1_000_000  # frames x atoms: 12 MB of coordinates, a few times over
 TRAJECTORY_SUFFIXES: Final = (".xtc", ".trr", ".dcd", ".nc", ".netcdf", ".ncdf", ".h5", ".hdf5")
 ALL_FRAMES: Final = FrameRange()
 
@@ -34,9 +34,9 @@ Unit = Literal["angstrom", "nm"]
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some frames of a trajectory, in the unit of the file: each conversion costs the last bit."""
+    """Some frames of a trajectory in the unit of the file, because each conversion rounds."""
 
-    numbers: NDArray[np.int64]  # (frames,) of each frame in the trajectory, from 0
+    numbers: NDArray[np.int64]  # (frames,) index of each frame in the trajectory
     xyz: NDArray[np.float32]  # (frames, atoms, 3)
     unit: Unit
 
@@ -52,49 +52,49 @@ class Chunk:
 
 
 def checked_chunk(numbers: NDArray[np.int64], xyz: NDArray[np.float32], unit: Unit, source: object) -> Chunk:
-    """Chunk of frames that are finite numbers; otherwise InputError that names the source and the frame."""
+    """Chunk of finite frames; otherwise InputError names the source and the frame."""
     finite = np.isfinite(xyz).all(axis=(1, 2))
     bad = numbers[finite.argmin()]
-    require(finite.all(), f"{source}: frame {bad} has coordinates that are not finite; repair it or leave it out")
+    require(finite.all(), f"{source}: frame {bad} has coordinates that are not finite; repair or exclude it")
     return Chunk(numbers, xyz, unit)
 
 
 def chunk_size(atoms: int) -> int:
-    """Frames of a system that are held at once."""
+    """Frames of a system to hold in memory at once."""
     return max(1, min(CHUNK_FRAMES, CHUNK_ATOMS // atoms))
 
 
 def is_trajectory_file(path: str | Path) -> bool:
-    """Whether a file is a trajectory by its name."""
+    """Whether a file name is that of a trajectory."""
     return Path(path).suffix.lower() in TRAJECTORY_SUFFIXES
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file, opened by MDTraj's reader for its suffix; errors of the reader become InputError."""
-    require(is_trajectory_file(path), f"{path}: unknown kind of trajectory; give {', '.join(TRAJECTORY_SUFFIXES)}")
+    """The file, opened by MDTraj's reader for its suffix."""
+    require(is_trajectory_file(path), f"{path}: unknown trajectory format; expected {', '.join(TRAJECTORY_SUFFIXES)}")
     with reading(path, "a readable trajectory"), FormatRegistry.fileobjects[path.suffix.lower()](str(path)) as file:
         _check_end(path, file)
         yield file
 
 
 def _check_end(path: Path, file: Any) -> None:
-    """Refuse a file that is cut short: readers of DCD stop early, and those of XTC and TRR seek no further."""
+    """Refuse a truncated file, which MDTraj's readers would take for a shorter one."""
     frames = len(file)
     if path.suffix.lower() == ".dcd":
         with open(path, "rb") as opened:
             head = opened.read(12)
         order = "<" if head[:4] == struct.pack("<i", 84) else ">"
         (claimed,) = struct.unpack(f"{order}i", head[8:])
-        require(claimed <= frames, f"{path}: cut short, it has {frames} of {claimed} frames; copy it again")
+        require(claimed <= frames, f"{path}: truncated, it has {frames} of {claimed} frames; copy it again")
     elif path.suffix.lower() in (".xtc", ".trr"):
         file.seek(max(frames - 1, 0))
-        file.read(n_frames=2)  # fails if a part of a frame follows the last one
+        file.read(n_frames=2)  # fails if an incomplete frame follows the last one
         file.seek(0)
 
 
 def _stored_frames(path: Path, frames: FrameRange, size: int) -> Iterator[tuple[Chunk, NDArray[np.float64] | None]]:
-    """Frames in a range as stored, up to `size` at once, with their boxes; the others are skipped, not read."""
+    """Frames in a range as stored, up to `size` at once, with their boxes (frames, 3, 3); skips the others unread."""
     if is_structure_file(path):
         stop = None if frames.end is None else frames.end + 1
         models = zip(count(frames.begin, frames.stride), islice(read_models(path), frames.begin, stop, frames.stride))
@@ -110,12 +110,12 @@ def _stored_frames(path: Path, frames: FrameRange, size: int) -> Iterator[tuple[
         for some in np.split(numbers, range(size, len(numbers), size)):
             data = file.read(n_frames=len(some), stride=frames.stride)
             xyz = np.asarray(data[0] if isinstance(data, tuple) else data, np.float32)
-            require(len(xyz) == len(some), f"{path}: cut short at frame {some[0] + len(xyz)}; copy it again")
+            require(len(xyz) == len(some), f"{path}: truncated at frame {some[0] + len(xyz)}; copy it again")
             yield Chunk(some, xyz, unit), _box_vectors(data)
 
 
 def _box_vectors(data: object) -> NDArray[np.float64] | None:
-    """Box vectors (frames, 3, 3), in rows, from what a reader of MDTraj returns: vectors, or lengths and angles."""
+    """Box vectors (frames, 3, 3), in rows, from the tuple of an MDTraj reader: vectors, or lengths and angles."""
     if not isinstance(data, tuple):
         return None
     frames = len(data[0])
@@ -136,30 +136,16 @@ def read_chunks(
     size: int | None = None,
     whole: bool = False,
 ) -> Iterator[Chunk]:
-    """Frames of a trajectory, a chunk at a time.
+    """Frames of a trajectory in chunks of up to `size`, by default `chunk_size`.
 
-    Parameters
-    ----------
-    topology
-        Of the same system, or a part of it.
-    path
-        XTC, TRR, DCD, NetCDF or HDF5 file of MDTraj, or a PDB or mmCIF file whose models are the frames.
-    frames
-        Which frames.
-    size
-        Frames read at once; by default as many as fit a bounded memory, at most 100.
-    whole
-        Make protein chains whole that the periodic box has broken, if the trajectory has a box.
-
-    Yields
-    ------
-    Chunks of up to `size` frames, atoms as in `topology`.
+    `path` is a file of MDTraj's formats, or a PDB or mmCIF file whose models are the frames. `topology` is that of the
+    system or a part of it. `whole` makes protein chains whole that the periodic box has broken.
 
     Raises
     ------
     InputError
-        The file is missing, unreadable, cut short or empty, its number of atoms differs from that of the topology, a
-        coordinate is not finite, or the range has no frame.
+        The file is missing, unreadable, truncated or empty, its number of atoms differs from that of the topology, a
+        coordinate is not finite, or the range contains no frame.
     """
     path = Path(path)
     make_whole = None
@@ -174,7 +160,7 @@ def read_chunks(
 
 
 def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Frames with the atoms of the topology alone."""
+    """Frames with only the atoms of the topology."""
     n = xyz.shape[1]
     if n == topology.num_atoms:
         return xyz
@@ -184,7 +170,7 @@ def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32])
 
 
 def _whole_chains(topology: Topology, path: Path) -> WholeChains:
-    """Unwrapping by the first frame of the file, whichever frames are used."""
+    """Unwrapping by the first frame of the file, even if it is not used."""
     first, box = next(_stored_frames(path, FrameRange(end=0), 1))
     xyz = _atoms_of_topology(topology, path, first.xyz)
     return WholeChains(topology, xyz[0], np.zeros((3, 3)) if box is None else box[0])

@@ -1,7 +1,7 @@
-"""Unwrapping: protein chains that the periodic box has broken are made whole again.
+"""Unwrapping of protein chains that are broken by the periodic box.
 
-Residues are joined along their chain by the nearest image, and chains to each other by the pair of C-alpha atoms that
-are nearest in the first frame. Whole frames keep every bit.
+Residues join their chain at the nearest image; chains join each other at the C-alpha atoms that are nearest in the
+first frame. Whole frames keep every bit.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from data_prepare.structure.topology import Topology
 
 
 class WholeChains:
-    """Undoes the breaks of protein chains, frame by frame; atoms of other residues stay where they are.
+    """Makes protein chains whole, frame by frame; other atoms keep their positions.
 
-    The first frame (atoms, 3) of the trajectory and its box (3, 3), vectors in rows and same unit, decide which images
-    of several chains belong together.
+    The first frame (atoms, 3) of the trajectory and its box (3, 3), with vectors in rows and in the same unit, decide
+    which images of several chains belong together.
     """
 
     def __init__(self, topology: Topology, first_frame: NDArray, first_box: NDArray) -> None:
@@ -26,12 +26,12 @@ class WholeChains:
         self._ca = self._atoms[[atoms["CA"] for atoms in protein.atoms_by_name]]
         self._starts = np.flatnonzero(np.diff(protein.chain_of_residue, prepend=-1))  # first residue of each chain
         self._chain = protein.chain_of_residue
-        self._joints: list[tuple[int, int]] = []  # residue of a chain, and the residue of an earlier one it stays with
+        self._joints: list[tuple[int, int]] = []  # residue of a chain, nearest residue of an earlier one
         if len(self._starts) > 1 and np.linalg.det(first_box) > 0:
             self._joints = self._nearest_pairs(first_frame[self._ca], np.asarray(first_box, np.float64))
 
     def _nearest_pairs(self, ca: NDArray, box: NDArray) -> list[tuple[int, int]]:
-        """Joints of the chains, nearest first: each new chain with those that are joined already."""
+        """Joints of each chain with those already joined, nearest first."""
         fraction = ca.astype(np.float64) @ np.linalg.inv(box)
         chains = [np.flatnonzero(self._chain == chain) for chain in range(len(self._starts))]
 
@@ -50,18 +50,18 @@ class WholeChains:
         return joints
 
     def __call__(self, xyz: NDArray[np.float32], box: NDArray) -> NDArray[np.float32]:
-        """Whole frames (frames, atoms, 3), or the array given if nothing is broken; boxes (frames, 3, 3), same unit.
+        """Whole frames (frames, atoms, 3), the same array if nothing is broken.
 
-        Frames without a box (volume 0) are left alone.
+        Boxes (frames, 3, 3) have the same unit; frames with a box of volume 0 are unchanged.
         """
         box = np.asarray(box, np.float64)
         boxed = np.linalg.det(box) > 0
-        inverse = np.zeros_like(box)  # all fractions are 0 where there is no box
+        inverse = np.zeros_like(box)  # fractions are 0 without a box
         inverse[boxed] = np.linalg.inv(box[boxed])
         fraction = xyz[:, self._atoms].astype(np.float64) @ inverse  # (frames, protein atoms, 3)
         ca = xyz[:, self._ca].astype(np.float64) @ inverse  # (frames, N, 3)
 
-        image = np.round(np.diff(ca, axis=1, prepend=ca[:, :1]))  # box vectors between each residue and the last one
+        image = np.round(np.diff(ca, axis=1, prepend=ca[:, :1]))  # box vectors from the previous residue
         image[:, self._starts] = 0.0
         image = np.cumsum(image, axis=1)
         image -= np.repeat(image[:, self._starts], np.diff([*self._starts, len(self._ca)]), axis=1)

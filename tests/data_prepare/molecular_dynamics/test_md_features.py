@@ -17,8 +17,8 @@ from data_prepare import memory
 from data_prepare.correlation import correlation
 from data_prepare.molecular_dynamics.contacts.file_format import contact_lines
 from data_prepare.molecular_dynamics.contacts.search import ContactSearch, atom_labels
+from data_prepare.molecular_dynamics.features.conformation import BIN_EDGES, angle_atoms, angle_bins
 from data_prepare.molecular_dynamics.features.contacts import contacts_of_file
-from data_prepare.molecular_dynamics.features.dihedrals import BIN_EDGES, angle_atoms, angle_bins
 from data_prepare.molecular_dynamics.features.md_features import BYTES_PER_PAIR, md_features
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.trajectory import Chunk, first_frame, read_chunks

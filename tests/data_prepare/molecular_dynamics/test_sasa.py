@@ -66,12 +66,12 @@ def test_every_point_by_itself(number, box, num_points, seed):
 def test_patches_hold_every_point_once(number):
     points = sphere_points(number)
     patches = patches_of(points)
-    found = patches.points.transpose(0, 2, 1)[patches.there > 0]  # (points, 3)
+    found = patches.points.transpose(0, 2, 1)[patches.mask > 0]  # (points, 3)
     assert len(found) == number
     np.testing.assert_array_equal(
         found[np.lexsort(found.T)], points.astype(np.float32)[np.lexsort(points.astype(np.float32).T)]
     )
-    patch = np.nonzero(patches.there)[0]
+    patch = np.nonzero(patches.mask)[0]
     cosine = (found * patches.centres.T[patch]).sum(axis=1)
     assert cosine.min() >= np.cos(patches.radius) - 1e-6
     assert patches.number == number

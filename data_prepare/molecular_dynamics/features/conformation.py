@@ -1,0 +1,115 @@
+"""Accumulators over superposed frames of the protein: secondary structure, dihedral angles, fluctuations."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import mdtraj
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prepare.correlation import correlation
+from data_prepare.properties import DSSP_STATES, NUM_ANGLE_BINS
+from data_prepare.structure.topology import Topology
+
+BIN_EDGES: Final = np.linspace(-np.pi, np.pi, NUM_ANGLE_BINS + 1)  # radians
+CHI1_ENDS: Final = ("CG", "CG1", "SG", "OG", "OG1", "SE")
+ANGLES: Final = ("chi", "phi", "psi")
+
+
+class SecondaryStructure:
+    """Fraction of frames in each of the eight DSSP states (Kabsch and Sander, Biopolymers 1983) for N residues.
+
+    A residue without a carbonyl oxygen counts as blank.
+    """
+
+    def __init__(self, residues: int) -> None:
+        self._counts = np.zeros((residues, len(DSSP_STATES)), np.int64)
+
+    def add(self, trajectory: mdtraj.Trajectory) -> None:
+        """Add frames."""
+        states = mdtraj.compute_dssp(trajectory, simplified=False)  # (frames, N)
+        for column, state in enumerate(DSSP_STATES[:-1]):
+            self._counts[:, column] += (states == state).sum(axis=0)
+
+    def result(self, frames: int) -> dict[str, NDArray]:
+        """`ss` (N, 8)."""
+        self._counts[:, -1] = frames - self._counts[:, :-1].sum(axis=1)
+        return {"ss": self._counts / frames}
+
+
+def angle_atoms(protein: Topology) -> dict[str, NDArray[np.int64]]:
+    """Atoms (N, 4) of chi1, phi and psi, -1 where an angle does not exist; phi and psi need the adjacent residue."""
+    atoms, chain = protein.atoms_by_name, protein.chain_of_residue
+    result = {angle: np.full((len(atoms), 4), -1, np.int64) for angle in ANGLES}
+    for i, own in enumerate(atoms):
+        end = next((name for name in CHI1_ENDS if name in own), None)
+        if end is not None and "CB" in own:
+            result["chi"][i] = [own[name] for name in ("N", "CA", "CB", end)]
+        if i > 0 and chain[i - 1] == chain[i]:
+            before = atoms[i - 1]
+            result["phi"][i] = [before["C"], own["N"], own["CA"], own["C"]]
+            result["psi"][i - 1] = [before["N"], before["CA"], before["C"], own["N"]]
+    return result
+
+
+def angle_bins(angles: NDArray) -> NDArray[np.intp]:
+    """Bin of each angle (radians), 0 to 11; an edge belongs to the bin above it.
+
+    Clipped at both ends: float32 pi is slightly larger than pi.
+    """
+    return np.clip(np.searchsorted(BIN_EDGES, angles, side="right") - 1, 0, NUM_ANGLE_BINS - 1)
+
+
+class Dihedrals:
+    """Fraction of frames in each of 12 bins of 30 degrees from -pi for chi1, phi and psi."""
+
+    def __init__(self, protein: Topology) -> None:
+        self._atoms = angle_atoms(protein)
+        self._counts = {angle: np.zeros((len(atoms), NUM_ANGLE_BINS), np.int64) for angle, atoms in self._atoms.items()}
+
+    def add(self, trajectory: mdtraj.Trajectory) -> None:
+        """Add frames."""
+        for angle, atoms in self._atoms.items():
+            exists = np.flatnonzero(atoms[:, 0] >= 0)
+            if len(exists):
+                values = mdtraj.compute_dihedrals(trajectory, atoms[exists], periodic=False)  # (frames, angles)
+                bins = angle_bins(values)
+                np.add.at(self._counts[angle], (np.broadcast_to(exists, bins.shape), bins), 1)
+
+    def result(self, frames: int) -> dict[str, NDArray]:
+        """`chi`, `phi` and `psi` (N, 12), NaN where the angle does not exist."""
+        return {
+            angle: np.where(atoms[:, :1] >= 0, self._counts[angle] / frames, np.nan)
+            for angle, atoms in self._atoms.items()
+        }
+
+
+class Fluctuations:
+    """RMSF and displacement correlation of N C-alpha atoms; `reference` (N, 3), nm, are those of the first frame.
+
+    With d_i the displacement of atom i from its mean position, the RMSF is sqrt(<d_i d_i>) and the correlation
+    <d_i d_j> / sqrt(<d_i d_i> <d_j d_j>).
+    """
+
+    def __init__(self, ca: NDArray, reference: NDArray) -> None:
+        self._ca = ca
+        self._reference = reference
+        # displacements from the reference; `result` subtracts the mean
+        self._shift = np.zeros((len(ca), 3))  # sum of the displacements, nm
+        self._product = np.zeros((len(ca), len(ca)))  # sum of their scalar products, nm^2
+
+    def add(self, trajectory: mdtraj.Trajectory) -> None:
+        """Add frames."""
+        moved = trajectory.xyz[:, self._ca].astype(np.float64) - self._reference  # (frames, N, 3)
+        self._shift += moved.sum(axis=0)
+        flat = moved.transpose(0, 2, 1).reshape(-1, moved.shape[1])  # (frames * 3, N)
+        self._product += flat.T @ flat
+
+    def result(self, frames: int) -> dict[str, NDArray]:
+        """`rmsf_nor` (N,) float32, the RMSF in nm, and `corr` (N, N), 0 for a C-alpha atom that never moves."""
+        mean = self._shift / frames
+        covariance = self._product / frames
+        covariance -= mean @ mean.T  # (N, N) nm^2
+        rmsf = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        return {"rmsf_nor": rmsf.astype(np.float32), "corr": correlation(covariance)}
