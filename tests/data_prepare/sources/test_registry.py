@@ -110,7 +110,7 @@ def test_links_are_followed_once(tmp_path):
 def test_two_entries_of_one_name(tmp_path):
     touch(tmp_path, "b_c.pdb b/c.pdb b/c.cif")
     for twin in ("b_c.pdb", "b/c.pdb"):
-        refused(lambda: list_source("structures", tmp_path), "b_c ", tmp_path / "b/c.cif")
+        refused(lambda: list_source("structures", tmp_path), "b_c", tmp_path / "b/c.cif")
         (tmp_path / twin).unlink()
     assert only(list_source("structures", tmp_path)).name == "b_c"
 
