@@ -1,6 +1,6 @@
-"""What all commands share: validated options, and errors in one line.
+"""Command lines: validated options, and errors in one line.
 
-A command is a pydantic dataclass that inherits from `Settings`, and a function that takes it:
+A command is a pydantic dataclass that inherits from `Settings`, and a function of it:
 
     @dataclass(frozen=True, kw_only=True)
     class CheckOptions(Settings):
@@ -24,11 +24,11 @@ from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 from data_prepare.errors import InputError, exit_with, run_command
 
 C = TypeVar("C")
-BOX = re.compile(r"[\s\u2500-\u257f]+")  # white space and the frames that tyro draws
+BOX = re.compile(r"[\s\u2500-\u257f]+")  # white space and the frames of tyro
 
 
 class Settings:
-    """Base of validated configurations: a value that does not fit its field raises `InputError` with one line."""
+    """Base of validated configurations: an invalid value raises `InputError` with one line."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -42,16 +42,9 @@ class Settings:
 
 
 def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) -> C:
-    """Configuration from a command line; an unknown, missing or wrong option is one line and exit code 2.
+    """Configuration (a dataclass) from a command line, by default that of this process; `options` are for `tyro.cli`.
 
-    Parameters
-    ----------
-    config
-        A dataclass, usually of pydantic with `Settings` as its base.
-    args
-        Default: those of this process.
-    options
-        For `tyro.cli`.
+    An unknown, missing or invalid option ends in one line and exit code 2.
     """
     import tyro
 
@@ -70,7 +63,7 @@ def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) ->
 def run(
     config: type[C], action: Callable[[C], Iterable[object] | None], args: Sequence[str] | None = None, **options: Any
 ) -> None:
-    """Parse the options of a command, run it, and print what it returns, such as the paths it has written, in lines."""
+    """Parse the options of a command, run it, and print each item that it returns, such as a path, on a line."""
     chosen = parse(config, args, **options)
 
     def work() -> None:

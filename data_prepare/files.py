@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and CSV tables as text."""
+"""Atomic writing of files, and CSV tables as text."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from data_prepare.errors import reading, require
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends without an exception it takes the name `path`.
+    """Yield a temporary path that is renamed to `path` when the block ends without an exception.
 
-    A killed run leaves at most a hidden `.tmp` file that no later run trusts. The suffix is kept, because some
-    writers choose their format by it.
+    A killed run leaves at most a hidden `.tmp` file. The suffix is that of `path`, which selects the format of some
+    writers.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,32 +32,29 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file that appears complete or not at all."""
+    """Write a text file atomically."""
     with whole_file(path) as temporary:
         temporary.write_text(text)
 
 
 def check_output(path: Path) -> None:
-    """Refuse an --output that cannot become a file; call it before any computation starts."""
-    require(not path.is_dir(), f"--output {path}: this is a folder; give the name of a file in it")
+    """Refuse an --output that cannot be written as a file, before any computation starts."""
+    require(not path.is_dir(), f"--output {path}: is a folder; give a file name")
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     require(nearest.is_dir(), f"--output {path}: {nearest} is a file, not a folder; give another --output")
 
 
 @contextmanager
 def _reading_csv(path: str | os.PathLike[str]) -> Iterator[None]:
-    with reading(str(path), "a CSV table", "mend or replace the file"), warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops fields beyond the header with a warning
+    with reading(str(path), "a CSV table", "correct or replace the file"), warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops extra fields with a warning
         yield
 
 
 def csv_pieces(path: str | os.PathLike[str], **options: Any) -> Iterator[pd.DataFrame]:
     """Read a CSV with `pandas.read_csv`, every value as text; with the option `chunksize` in pieces.
 
-    Raises
-    ------
-    InputError
-        The file is missing, empty or damaged, or a row has more fields than the header.
+    InputError if the file is missing, empty or damaged, or a row has more fields than the header.
     """
     with _reading_csv(path):
         table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, **options)
@@ -73,13 +70,7 @@ def csv_pieces(path: str | os.PathLike[str], **options: Any) -> Iterator[pd.Data
 
 
 def read_text_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV, every value as text: names such as "NA" or "1e10" are names, not numbers.
-
-    Raises
-    ------
-    InputError
-        See `csv_pieces`; or one of the columns is missing.
-    """
+    """Read a CSV with these columns, every value as text: "NA" and "1e10" may be names. See `csv_pieces`."""
     (table,) = csv_pieces(path)
     absent = [column for column in columns if column not in table]
     require(not absent, f"{path}: column {', '.join(absent)} is missing; expected {', '.join(columns)}")

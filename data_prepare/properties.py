@@ -1,8 +1,8 @@
-"""The 50 residue and 13 pair properties: names, order, columns, bins and groups. The only place that knows them.
+"""The 50 residue and 13 pair properties: names, order, columns, bins and groups.
 
-Three column layouts occur:
+Three column layouts exist:
 
-- the network predicts all of them: residue columns 0-49, pair channels 0-12;
+- the network predicts all: residue columns 0-49, pair channels 0-12;
 - entries from molecular dynamics (MD) hold residue columns 0-46 and pair channels 0-9;
 - entries from normal mode analysis (NMA) hold residue columns 47-49 and pair channels 10-12 (as 0-2 of their arrays).
 """
@@ -16,8 +16,8 @@ RESIDUE_COLUMNS: Final[dict[str, tuple[int, int]]] = {
     "sasa_mean": (0, 1),  # nm^2
     "sasa_std": (1, 1),  # nm^2
     "rmsf_nor": (2, 1),  # RMSF / its maximum in the protein
-    "ss": (3, 8),  # share of frames in each DSSP state
-    "chi": (11, 12),  # share of frames in each bin of the angle
+    "ss": (3, 8),  # fraction of frames in each DSSP state
+    "chi": (11, 12),  # fraction of frames in each bin of the angle
     "phi": (23, 12),
     "psi": (35, 12),
     "nma_res1": (47, 1),  # GNM mean square fluctuation of the low-, middle- and high-frequency modes
@@ -55,7 +55,7 @@ NUM_ANGLE_BINS: Final = 12  # of 30 degrees, from -pi
 NMA_PROPERTIES: Final = ("nma_res1", "nma_res2", "nma_res3", "nma_pair1", "nma_pair2", "nma_pair3")
 MD_PROPERTIES: Final = tuple(name for name in PROPERTIES if name not in NMA_PROPERTIES)
 
-# feature of a trajectory, which a user can choose -> the properties it consists of
+# feature of a trajectory that a user can choose -> its properties
 PROPERTIES_OF_FEATURE: Final[dict[str, tuple[str, ...]]] = {
     "sasa": ("sasa_mean", "sasa_std"),
     "rmsf": ("rmsf_nor",),
@@ -84,20 +84,20 @@ GROUP_OF_SOURCE: Final[dict[str, str]] = {
     source: group for group, sources in SOURCES_OF_GROUP.items() for source in sources
 }
 
-MISSING: Final = -1.0  # value of rows and pairs that are not there: <cls>, <eos>, linkers, unresolved residues
+MISSING: Final = -1.0  # value of rows and pairs without data: <cls>, <eos>, linkers, unresolved residues
 
 
 def group_of(source: str, group: str = "") -> str | None:
-    """Training group of an entry: `group` if it is given, else that of its source; None if there is no such group.
+    """Training group of an entry: `group` if given, else that of its source; None if unknown.
 
-    The name of a group is also accepted as a source: tables without a column `group` name their groups so.
+    A source may be the name of a group, as in tables without a column `group`.
     """
     name = group or GROUP_OF_SOURCE.get(source, source)
     return name if name in GROUPS else None
 
 
 def properties_of_group(group: str) -> tuple[str, ...]:
-    """Properties that the entries of a training group hold: the NMA ones for Proteinflow, the others for MD groups."""
+    """Properties of the entries of a training group: those of NMA for Proteinflow, those of MD for the others."""
     return NMA_PROPERTIES if group in NMA_GROUPS else MD_PROPERTIES
 
 

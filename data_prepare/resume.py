@@ -1,4 +1,4 @@
-"""Finished results beside an output, so that an interrupted run resumes."""
+"""Partial results on disk, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -16,35 +16,26 @@ from data_prepare.files import whole_file
 
 
 def digest(*parts: Any) -> str:
-    """Hash of everything that a result depends on: 32 hexadecimal digits of the SHA-256 of its JSON text.
+    """Hash of everything that a result depends on: 32 hexadecimal digits of the SHA-256 of its JSON.
 
-    Parameters
-    ----------
-    parts
-        Texts, numbers, None, arrays, lists and dictionaries of these; anything else counts by its `str`.
+    Parts are strings, numbers, None, arrays, and lists and dictionaries of these; anything else is hashed by its `str`.
     """
-    # the text of an array leaves its middle out
+    # the str of a large array omits its middle
     text = json.dumps(parts, sort_keys=True, default=lambda x: x.tolist() if isinstance(x, np.ndarray) else str(x))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Results:
-    """Results of parts of the work, one `.npz` each, in the hidden folder `.NAME.parts` beside the output NAME.
+    """Partial results of an output NAME (file or folder), one `.npz` each in the hidden folder `.NAME.parts`.
 
-    A part is found by the `digest` of what it was made from. Another model, option or input has another digest, so a
-    stale part is never used.
-
-    Parameters
-    ----------
-    output
-        File or folder that the parts will become.
+    The key of a part is the `digest` of what it was made from, so that a stale part is never used.
     """
 
     def __init__(self, output: Path) -> None:
         self.folder = output.with_name(f".{output.name}.parts")
 
     def path(self, key: str) -> Path:
-        """File of a part; `key` is its digest."""
+        """File of a part."""
         return self.folder / f"{key}.npz"
 
     def read(self, key: str) -> dict[str, NDArray[Any]] | None:
@@ -56,10 +47,10 @@ class Results:
             return None
 
     def write(self, key: str, **arrays: Any) -> None:
-        """Keep the arrays of a part; the file is whole or absent."""
+        """Write the arrays of a part atomically."""
         with whole_file(self.path(key)) as temporary:
             np.savez(temporary, **arrays)
 
     def remove(self) -> None:
-        """Remove all parts; call it when the output is complete."""
+        """Remove all parts, once the output is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)

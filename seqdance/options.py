@@ -14,15 +14,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(Settings):
+class CommandOptions(Settings):
+    """Options of every command."""
+
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(CommandOptions):
+    """Where a network runs."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto uses a GPU if one is available."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(DeviceOptions):
     """A network and where it runs."""
 
     model: str
     """Folder with model.safetensors and config.json, weight file, or Hub id such as ChaoHou/SeqDance."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto uses a GPU if there is one."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +58,7 @@ class ProteinOptions(Settings):
         return self.pdb or self.cif
 
     def proteins(self) -> list[Protein]:
-        """The proteins; raises InputError unless exactly one source is given and can be read."""
+        """The proteins; InputError unless exactly one source is given and can be read."""
         from model.inference.inputs import proteins_of
 
         return proteins_of(self.sequence, self.fasta, self.pdb, self.cif, self.chain)

@@ -32,10 +32,10 @@ SPECIAL_TOKEN: Final = re.compile(r"<[a-z]+>")
 
 
 def check_store(path: str | Path, table: str | Path | None = None) -> list[str]:
-    """Check every entry of a store or published file, one after the other, pair arrays in blocks of rows.
+    """Check every entry of a store or published file, in bounded memory.
 
-    With a training table, both must have the same entries, with the features of their group, as long as the sequences
-    and -1 at their special tokens. Returns one line for each problem; it begins with the name of the entry.
+    With a training table, entries, features of the group, lengths and special tokens must agree too. Returns one line
+    per problem, which begins with the name of the entry.
     """
     rows: dict[str, tuple[str, str]] = {}  # name -> modify_seq, group
     if table is not None:
@@ -63,13 +63,13 @@ def check_store(path: str | Path, table: str | Path | None = None) -> list[str]:
 
 
 class _Findings:
-    """What is wrong at how many positions, and where first."""
+    """Problems, each with its number of positions and the first of them."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
 
     def add(self, problem: str, bad: NDArray[np.bool_], first_row: int = 0) -> None:
-        """Note where `bad` is true, at tokens or at pairs of tokens from row `first_row` on."""
+        """Record where `bad` is true; its rows are tokens, or pairs of tokens, from `first_row` on."""
         if bad.any():
             first = np.argwhere(bad)[0]
             first[0] += first_row
@@ -77,7 +77,7 @@ class _Findings:
             self._found[problem] = (count + int(bad.sum()), where)
 
     def lines(self) -> list[str]:
-        """One line for each kind of problem."""
+        """One line per problem."""
         return [f"{problem} ({count} times, first at {where})" for problem, (count, where) in self._found.items()]
 
 
@@ -94,7 +94,7 @@ def _entry_problems(residue: h5py.Dataset, pair: h5py.Dataset, row: tuple[str, s
         modify_seq, group = row
         if md == (group in NMA_GROUPS):
             return [f"{residue.shape[1]} residue columns do not belong to the group {group}"]
-        letters = SPECIAL_TOKEN.sub("<", modify_seq)  # one letter a token
+        letters = SPECIAL_TOKEN.sub("<", modify_seq)  # one letter per token
         if tokens != len(letters) + 2:
             return [f"{tokens} tokens, its sequence in the table has {len(letters) + 2}"]
         special[1:-1] = np.array(list(letters)) == "<"
@@ -108,7 +108,7 @@ def _entry_problems(residue: h5py.Dataset, pair: h5py.Dataset, row: tuple[str, s
 def _check_residue(
     residue: Array, md: bool, tolerance: float, special: NDArray[np.bool_], findings: _Findings
 ) -> NDArray[np.bool_]:
-    """Check (L, 47 or 3) features; returns (L,) where a token has none."""
+    """Check (L, 47 or 3) features; returns (L,) whether a token has none."""
     missing = (residue == MISSING).all(axis=1)
     present = ~missing[:, None]
     findings.add("residue features of a special token are not -1", special & ~missing)
@@ -140,7 +140,7 @@ def _check_pairs(pair: h5py.Dataset, rows: slice, missing: NDArray[np.bool_], fi
     findings.add("pair features are NaN or infinite", ~np.isfinite(block), first)
     findings.add("pairs with a missing token are not -1", expected & (block != MISSING).any(axis=2), first)
     findings.add("pairs of two residues read as missing", ~expected & (block[..., 0] == MISSING), first)
-    # the columns that mirror the rows; read again only where the block is not the whole array
+    # the columns that mirror the rows; another read unless the block is the whole array
     mirror = block if len(block) == len(pair) else pair[:, rows].astype(np.float32, copy=False)  # (L, B, K)
     for channel, name in enumerate(names):
         values = block[..., channel]

@@ -1,15 +1,15 @@
 """Loss weights that balance the properties, computed from the training entries of a store.
 
-The baseline of a property in a group is the loss of a predictor that knows each protein's own mean: per protein the
-variance over its valid positions (for several bins the mean of their variances), square root, mean over proteins.
-Weights make baseline x weight obey
+The baseline of a property in a group is the loss of a predictor that knows the mean of each protein: the square root of
+the variance over the valid positions of a protein (averaged over bins), averaged over proteins. The weighted baselines
+obey
 
 - pair : residue = 3 : 1, for normal modes separately in each frequency range;
 - SASA, RMSF, secondary structure and dihedrals equal, and equal within them (SASA mean and SD; chi, phi, psi);
 - the nine interactions equal, their sum : co-movement = 3 : 1; the three frequency ranges equal;
-- the three groups equal: the weighted baseline of each group is 1, so that a group loss below 1 beats that predictor.
+- 1 for each group: a group loss below 1 beats that predictor.
 
-A property whose baseline is 0 (an interaction that no training protein of the group has) gets the weight 0.
+A property with a baseline of 0 (an interaction that no training protein of the group has) gets the weight 0.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def _shares(group: str) -> dict[str, float]:
 
 
 def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float]:
-    """Standard deviation of each property of a group over the valid positions of an entry; left out if it has none.
+    """Standard deviation of each property of a group over the valid positions of an entry, if it has any.
 
-    The features are (L, 47 or 3) and (L, L, 10 or 3) in token space, RMSF raw.
+    The features are (L, 47 or 3) and (L, L, 10 or 3) in token space, RMSF in nm.
     """
     residue = residue[residue[:, 0] != MISSING].astype(np.float64)
     pair = pair[pair[..., 0] != MISSING].astype(np.float64)
@@ -76,7 +76,7 @@ def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float
 
 
 def baselines(store: FeatureStore, table: pd.DataFrame, progress: bool = True) -> Weights:
-    """Mean over the training proteins of each group of `entry_spread`."""
+    """Mean of `entry_spread` over the training entries of each group."""
     result: Weights = {}
     train = table[table["label"] == "train"]
     for group in GROUPS:
@@ -85,7 +85,7 @@ def baselines(store: FeatureStore, table: pd.DataFrame, progress: bool = True) -
             entry_spread(*store.read(name), group)
             for name in tqdm(names, desc=f"loss weights, {group}", unit="entry", disable=not progress)
         ]
-        require(spreads, f"{store.path}: its table has no training entry of the group {group}; merge a store with some")
+        require(spreads, f"{store.path}: no training entry of the group {group}; merge a store with some")
         result[group] = {
             name: float(np.mean([spread[name] for spread in spreads if name in spread] or [0.0]))
             for name in properties_of_group(group)
@@ -94,7 +94,7 @@ def baselines(store: FeatureStore, table: pd.DataFrame, progress: bool = True) -
 
 
 def loss_weights(baseline: Mapping[str, Mapping[str, float]]) -> Weights:
-    """Weights of all 23 properties in each group from their baselines; 0 for those a group does not have."""
+    """Weights of all 23 properties in each group; 0 for properties that the group lacks."""
     weights: Weights = {}
     for group, values in baseline.items():
         shares = _shares(group)
@@ -105,13 +105,13 @@ def loss_weights(baseline: Mapping[str, Mapping[str, float]]) -> Weights:
 
 
 def write_loss_weights(path: str | Path, weights: Mapping[str, Mapping[str, float]]) -> None:
-    """Write the CSV: rows are the 23 properties, columns the groups."""
+    """Write a CSV with a row per property and a column per group."""
     with whole_file(path) as temporary:
         pd.DataFrame(weights, index=list(PROPERTIES), columns=list(GROUPS)).to_csv(temporary)
 
 
 def read_loss_weights(path: str | Path) -> Weights:
-    """Read the CSV of loss weights: each group and property must have one finite weight >= 0."""
+    """Read the CSV; InputError unless each group and property has one finite weight >= 0."""
     table = read_text_table(path, GROUPS)
     table = table.set_index(table.columns[0])
     absent = [name for name in PROPERTIES if name not in table.index]

@@ -1,8 +1,7 @@
-"""Clusters of similar sequences, and the split of entries into train and test that keeps them whole.
+"""Clusters of similar sequences, and the split of whole clusters into train and test.
 
-A chain of a complex is a sequence of its own, named `entry:0`, `entry:1`, ... in the order of `modify_seq`; the chain
-of a single-chain entry has the name of the entry. Entries that share a cluster by any chain are one cluster: no test
-chain has a similar training chain.
+The chains of a complex are named `entry:0`, `entry:1`, ... in the order of `modify_seq`, a single chain like its entry.
+Entries that share a cluster by any chain are one cluster: no test chain has a similar training chain.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 from data_prepare.errors import reading, require
 from data_prepare.structure.sequence import CHAIN_LINKER
 
-NO_KMER: Final = "No k-mer could be extracted"  # MMseqs2 fails with it if all sequences are too short or too simple
+NO_KMER: Final = "No k-mer could be extracted"  # error of MMseqs2 if all sequences are too short or too simple
 
 
 def chains_of(name: str, modify_seq: str) -> dict[str, str]:
@@ -30,12 +29,9 @@ def chains_of(name: str, modify_seq: str) -> dict[str, str]:
 
 
 def read_clusters(path: str | Path) -> dict[str, str]:
-    """Read a TSV of MMseqs2 (`*_cluster.tsv`: representative, member, no header) as member -> representative.
+    """Member -> representative of a TSV of MMseqs2 (`*_cluster.tsv`: representative, member, no header).
 
-    Raises
-    ------
-    InputError
-        If the file is missing, a line does not have two fields, or a member is in two clusters.
+    InputError if the file is missing, a line does not have two fields, or a member is in two clusters.
     """
     with reading(path, "a TSV of representative and member", "give the *_cluster.tsv of MMseqs2"):
         lines = Path(path).read_text().splitlines()
@@ -45,15 +41,13 @@ def read_clusters(path: str | Path) -> dict[str, str]:
         where = f"{path}, line {number}"
         require(representative and member and "\t" not in member, f"{where}: not representative TAB member: {line!r}")
         other = clusters.setdefault(member, representative)
-        require(
-            other == representative, f"{where}: {member} is also in the cluster of {other}; remove one of the lines"
-        )
+        require(other == representative, f"{where}: {member} is also in the cluster of {other}; remove one line")
     return clusters
 
 
 def connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Name -> the alphabetically first of those it is linked with by pairs, directly or through others."""
-    from scipy.sparse import coo_array  # half a second that a finished run does not need
+    """Name -> alphabetically first name of its connected component in the graph of pairs."""
+    from scipy.sparse import coo_array  # half a second, not needed by a finished run
     from scipy.sparse.csgraph import connected_components
 
     ordered = sorted(names)
@@ -66,29 +60,28 @@ def connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[st
 
 
 def require_members(names: Iterable[str], members: Collection[str]) -> None:
-    """Refuse clusters of other entries: at least one member is an entry, or a chain NAME:0, NAME:1, ... of one."""
+    """Refuse clusters without any of the entries, or of their chains NAME:0, NAME:1, ..."""
     known = {*members, *(member.rpartition(":")[0] for member in members)}
     require(
         not members or not known.isdisjoint(names),
-        "none of the entries is a member of a cluster; members are the names of the entries "
-        "(chains of a complex: NAME:0, NAME:1, ...)",
+        "no entry is a member of a cluster; name the members like the entries (chains of a complex: NAME:0, ...)",
     )
 
 
 def entry_clusters(sequences: Mapping[str, str], members: Mapping[str, str]) -> dict[str, str]:
-    """Join clusters of chains to clusters of entries.
+    """Merge clusters of chains to clusters of entries.
 
     Parameters
     ----------
     sequences
-        Entry -> its chains joined by `<eos><cls>` (`modify_seq`).
+        Entry -> its `modify_seq`.
     members
-        Chain (or entry) -> representative; InputError if none of the entries is a member. Chains that are absent are
-        clusters of their own; equal sequences share a cluster in any case.
+        Chain or entry -> representative; InputError if it has none of the entries. Other chains are singletons, but
+        equal sequences always share a cluster.
 
     Returns
     -------
-    Entry -> representative, the alphabetically first of the cluster's entries.
+    Entry -> alphabetically first entry of its cluster.
     """
     require_members(sequences, members)
     holder: dict[tuple[str, str], str] = {}  # (kind, cluster or sequence) -> the first entry that has it
@@ -104,20 +97,10 @@ def entry_clusters(sequences: Mapping[str, str], members: Mapping[str, str]) -> 
 def mmseqs_clusters(
     sequences: Mapping[str, str], min_identity: float = 0.5, coverage: float = 0.8, threads: int = 1
 ) -> dict[str, str]:
-    """Cluster entries by sequence with `mmseqs easy-cluster`.
+    """Cluster entries with `mmseqs easy-cluster`; arguments and result as in `entry_clusters`.
 
-    Parameters
-    ----------
-    sequences
-        Entry -> its chains joined by `<eos><cls>` (`modify_seq`).
-    min_identity, coverage
-        Smallest fractions of identical residues in the alignment (paper: 0.5), and of both sequences that it covers.
-    threads
-        Of MMseqs2.
-
-    Returns
-    -------
-    As `entry_clusters`. Chains too short or too simple for k-mers of MMseqs2 cluster with equal ones only.
+    `min_identity` is the smallest fraction of identical residues in an alignment (paper: 0.5), which covers at least
+    the fraction `coverage` of both sequences. Chains too short or too simple for k-mers are clustered only if equal.
     """
     chains = {chain: seq for name in sequences for chain, seq in chains_of(name, sequences[name]).items()}
     distinct = sorted(set(chains.values()))
@@ -129,27 +112,17 @@ def mmseqs_clusters(
 
 
 def run_mmseqs(command: str, inputs: Sequence[Sequence[str]], options: Sequence[str]) -> list[list[str]]:
-    """Run MMseqs2 on lists of sequences; InputError if it is not on the PATH or fails.
+    """Run MMseqs2: `easy-cluster` on one list of sequences, or `easy-search` on queries and targets.
 
-    Parameters
-    ----------
-    command
-        `easy-cluster` with one list of sequences, or `easy-search` with queries and targets.
-    inputs
-        Lists of sequences.
-    options
-        Words of the command line.
-
-    Returns
-    -------
-    Fields of each line of the result (`*_cluster.tsv` or the alignments), in which a sequence is its index in its list.
-    No lines if all sequences are too short or too simple for k-mers of MMseqs2.
+    Returns the fields of each line of the result (`*_cluster.tsv` or alignments), in which the name of a sequence is
+    its index in its list; no lines if all sequences are too short or too simple for k-mers. InputError if MMseqs2 is
+    missing or fails.
     """
     require(which("mmseqs"), "mmseqs is not on the PATH; install MMseqs2 (Debian: apt install mmseqs2)")
     with tempfile.TemporaryDirectory(prefix="mmseqs_") as folder:
         fastas = [Path(folder, f"{k}.fasta") for k in range(len(inputs))]
         for fasta, sequences in zip(fastas, inputs, strict=True):
-            # numbers as names: MMseqs2 cuts names of FASTA files at blanks and bars
+            # MMseqs2 cuts FASTA names at blanks and bars
             fasta.write_text("".join(f">{number}\n{sequence}\n" for number, sequence in enumerate(sequences)))
         result = Path(folder, "result")
         words = ["mmseqs", command, *map(str, (*fastas, result, Path(folder, "tmp"))), *options, "-v", "1"]
@@ -171,36 +144,36 @@ def split_by_cluster(
     test_share: float = 0.05,
     seed: int = 0,
 ) -> dict[str, str]:
-    """Label entries train or test: whole clusters, the same share of each group.
+    """Label entries train or test: whole clusters, about the same fraction of each group.
 
-    Clusters come in a random order. First, each cluster is taken that gives no group too many test entries; then, as
-    long as there is one, the cluster that brings the shares of all groups nearest to `test_share`. A group still
-    without a test entry gets its smallest cluster if it keeps another one to train on. With a single group, the number
-    of test entries differs from its share by at most half of the smallest cluster left over (or is one cluster).
+    In a random order, each cluster becomes test if no group then has too many test entries. After that, the cluster
+    that most improves the fractions of all groups is added until none improves them. A group without a test entry gets
+    its smallest cluster unless it has no other for training. With a single group, the number of test entries differs
+    from the requested one by at most half of the smallest remaining cluster (or is one cluster).
 
     Parameters
     ----------
     names
-        Entries; their order plays no part.
+        Entries, in any order.
     clusters
-        Entry -> representative; absent entries are clusters of their own.
+        Entry -> representative; other entries are singletons.
     groups
         Entry -> training group.
     test_share
-        Fraction of the entries of each group that become test entries.
+        Fraction of the entries of each group used for testing.
     seed
-        Of the random order.
+        Seed of the random order.
 
     Returns
     -------
-    Entry -> "train" or "test". With two clusters or more there is a test entry.
+    Entry -> "train" or "test"; two or more clusters give at least one test entry.
     """
     require(0 < test_share < 1, f"test share {test_share}: expected a number between 0 and 1")
     members: dict[str, list[str]] = {}
     for name in sorted(names):
         members.setdefault(clusters.get(name, name), []).append(name)
     kinds = sorted({groups[name] for name in names})
-    entries = list(members.values())  # in the order of their first names: labels of representatives play no part
+    entries = list(members.values())  # by first name, whatever the representatives
     counted = [Counter(groups[name] for name in cluster) for cluster in entries]
     counts = np.array([[counter[kind] for kind in kinds] for counter in counted]).reshape(len(entries), len(kinds))
     total = counts.sum(axis=0)
@@ -213,7 +186,7 @@ def split_by_cluster(
             lacking = lacking - counts[k]
 
     def left_over() -> np.ndarray:
-        """Clusters that can still go to test: each of their groups keeps a training entry, in random order."""
+        """Clusters, in random order, that can become test: each of their groups keeps a training entry."""
         keeps = (counts < counts[~chosen].sum(axis=0)) | (counts == 0)
         return order[(keeps.all(axis=1) & ~chosen)[order]]
 

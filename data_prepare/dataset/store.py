@@ -2,11 +2,8 @@
 
 Each entry has two datasets in token space, `{name}_res_feature` (L, 47 or 3) and `{name}_pair_feature` (L, L, 10 or 3).
 They are chunked and compressed, so that a crop reads only its chunks. Published files with the same names (contiguous,
-without format attribute) are read too. On the way in,
-
-- a correlation of normal modes that is (or float16 rounds to) -1 where -1 would read as missing becomes the next number
-  above -1;
-- NaN and infinite values are refused: they would spread through every loss.
+without format attribute) are also read. The writer refuses NaN and infinite values. If a correlation of normal modes is
+stored as -1 where that means missing, it writes the next larger number.
 """
 
 from __future__ import annotations
@@ -33,8 +30,8 @@ FORMAT_ATTRIBUTE: Final = "seqdance_format"
 FORMAT_VERSION: Final = 1
 PAIR_CHUNK: Final = 64  # tokens on each side of a chunk of the pair array: 64 x 64 x 10 x 4 bytes = 160 KB
 RESIDUE_CHUNK: Final = 256
-COMPRESSION_LEVEL: Final = 1  # higher ones take three times as long to write for 1 % of the size
-BLOCK_BYTES: Final = 16 * 2**20  # of a pair array that is in memory at once when it is checked or rewritten
+COMPRESSION_LEVEL: Final = 1  # higher levels take three times as long for 1 % of the size
+BLOCK_BYTES: Final = 16 * 2**20  # of a pair array in memory at once when it is checked or rewritten
 SUFFIXES: Final = ("_res_feature", "_pair_feature")
 
 StoreDtype = Literal["float32", "float16"]
@@ -42,7 +39,7 @@ Array = NDArray[np.float32]
 
 
 def shape_problem(residue: tuple[int, ...], pair: tuple[int, ...]) -> str | None:
-    """What is wrong with the shapes of the two arrays of an entry."""
+    """What is wrong with the shapes of the two arrays of an entry; None if they fit."""
     widths = (residue[-1:], pair[-1:])
     if widths not in (((MD_RESIDUE_WIDTH,), (MD_PAIR_WIDTH,)), ((NMA_RESIDUE_WIDTH,), (NMA_PAIR_WIDTH,))):
         return f"residue features {residue} and pair features {pair}; expected 47 and 10 columns, or 3 and 3"
@@ -52,22 +49,22 @@ def shape_problem(residue: tuple[int, ...], pair: tuple[int, ...]) -> str | None
 
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Rows of a pair array (L, L, K) in blocks of whole chunks, at most `BLOCK_BYTES` (but one chunk) as float32."""
+    """Rows of a pair array (L, L, K) in blocks of whole chunks of at most about `BLOCK_BYTES` as float32."""
     step = PAIR_CHUNK * max(1, BLOCK_BYTES // (4 * PAIR_CHUNK * shape[1] * shape[2]))
     return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
 
 class StoreWriter:
-    """Write a store; the file takes its name only when everything is in it.
+    """Write a store atomically: an existing file is replaced when writing ends without an exception.
 
     Parameters
     ----------
     path
-        The HDF5 file to make. An existing one is replaced when writing ends without an exception.
+        HDF5 file.
     dtype
         "float32", or "float16" for half the size (relative rounding 5e-4).
     attributes
-        Attributes of the file, which `FeatureStore.attributes` returns.
+        Attributes of the file, see `FeatureStore.attributes`.
     """
 
     def __init__(
@@ -92,7 +89,7 @@ class StoreWriter:
         self._stack.__exit__(*failure)
 
     def add(self, name: str, residue: NDArray | h5py.Dataset, pair: NDArray | h5py.Dataset) -> None:
-        """Add an entry: residue (L, 47 or 3) and pair (L, L, 10 or 3) features in token space, read block by block."""
+        """Add an entry: residue (L, 47 or 3) and pair (L, L, 10 or 3) features in token space, copied in blocks."""
         self._check(name, residue, pair)
         tokens = len(residue)
         target = self._create(name, SUFFIXES[0], residue.shape, (min(RESIDUE_CHUNK, tokens), residue.shape[1]))
@@ -103,10 +100,10 @@ class StoreWriter:
             target[rows] = self._stored(name, pair[rows])
 
     def copy_from(self, store_path: str | Path, names: Sequence[str] | None = None) -> None:
-        """Add entries of another store or published file, in the given order (default: all), in bounded memory.
+        """Add entries of another store or published file in this order (default: all), in bounded memory.
 
-        Entries of this format and the dtype of this writer are copied as they are compressed, others are rewritten in
-        blocks of rows. InputError if one is absent, incomplete, already in this store or cannot be stored.
+        Entries of this format and dtype are copied without decompression. InputError if an entry is absent, incomplete,
+        a duplicate or cannot be stored.
         """
         with FeatureStore(store_path) as store:
             for name in store.names() if names is None else names:
@@ -125,11 +122,10 @@ class StoreWriter:
         problem = shape_problem(residue.shape, pair.shape)
         require(problem is None, f"entry {name}: {problem}")
         require(name and "/" not in name, f"entry name {name!r}: expected a name without '/'")
-        require(f"{name}{SUFFIXES[0]}" not in self._file, f"duplicate entry {name}: {self.path} has it already")
+        require(f"{name}{SUFFIXES[0]}" not in self._file, f"duplicate entry {name} in {self.path}")
 
     def _create(self, name: str, suffix: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> h5py.Dataset:
-        # Contacts are mostly zeros, channel by channel: whole numbers repeat, and zstd reads them three times faster
-        # as they are than with the bytes of the numbers apart, which dense numbers need to become smaller
+        # Contacts are mostly zeros: without byte shuffling zstd decodes them three times faster. Dense values need it.
         sparse = shape[-1] == MD_PAIR_WIDTH
         filters = hdf5plugin.Blosc2.NOFILTER if sparse else hdf5plugin.Blosc2.SHUFFLE
         return self._file.create_dataset(
@@ -142,12 +138,12 @@ class StoreWriter:
         )
 
     def _stored(self, name: str, data: NDArray) -> NDArray:
-        """The numbers in the dtype of the store; no value reads as missing by accident."""
+        """The values in the dtype of the store; no value becomes `MISSING` by rounding."""
         with np.errstate(over="ignore"):  # refused below
             values = data.astype(self.dtype)
         require(
             np.isfinite(values).all(),
-            f"entry {name}: features are NaN, infinite or too large for {self.dtype}; make them again or leave it out",
+            f"entry {name}: features are NaN, infinite or too large for {self.dtype}; recompute or remove it",
         )
         hidden = (values[..., 0] == MISSING) & (data != MISSING).any(axis=-1)
         values[hidden, 0] = np.nextafter(self.dtype.type(MISSING), self.dtype.type(0))
@@ -165,7 +161,7 @@ class FeatureStore:
     Raises
     ------
     InputError
-        If the file cannot be read, has another format version, or lacks an entry.
+        On first use, if the file cannot be read or has another format version; later if it lacks an entry.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -180,8 +176,7 @@ class FeatureStore:
             version = file.attrs.get(FORMAT_ATTRIBUTE, FORMAT_VERSION)
             require(
                 version == FORMAT_VERSION,
-                f"{self.path}: store format {version}, this version reads {FORMAT_VERSION}; make the store again or "
-                "update seqdance",
+                f"{self.path}: store format {version}, expected {FORMAT_VERSION}; recreate it or update seqdance",
             )
             self._file, self._pid = file, os.getpid()
         return self._file
@@ -212,7 +207,7 @@ class FeatureStore:
 
     @property
     def attributes(self) -> dict[str, str | int | float]:
-        """Attributes that the writer gave to the file."""
+        """Attributes of the file, as given to its writer."""
         attributes = {key: getattr(value, "tolist", lambda v=value: v)() for key, value in self._open().attrs.items()}
         return {key: value for key, value in attributes.items() if key != FORMAT_ATTRIBUTE}
 
@@ -229,7 +224,7 @@ class FeatureStore:
         return file[f"{name}{suffix}"]
 
     def datasets(self, name: str) -> tuple[h5py.Dataset, h5py.Dataset]:
-        """Residue and pair features of an entry as they are stored, unread."""
+        """Residue and pair datasets of an entry, not read yet."""
         return self._dataset(name, SUFFIXES[0]), self._dataset(name, SUFFIXES[1])
 
     def length(self, name: str) -> int:
@@ -252,23 +247,10 @@ def merge_stores(
     dtype: StoreDtype | None = None,
     attributes: Mapping[str, str | int | float] = MappingProxyType({}),
 ) -> None:
-    """Join stores into one, entries in the order of their names, in bounded memory.
+    """Merge stores or published files into one, sorted by entry name, in bounded memory.
 
-    Parameters
-    ----------
-    paths
-        Files made by `StoreWriter`, or of the published form.
-    out
-        The file to make.
-    dtype
-        Of the numbers; None: float16 if all entries are float16, else float32.
-    attributes
-        Of the file to make.
-
-    Raises
-    ------
-    InputError
-        If there are no entries, one is in two of the files, or one cannot be stored.
+    `dtype` None means float16 if all entries are float16, else float32; `attributes` are those of the new file.
+    InputError if there are no entries, or an entry is a duplicate or cannot be stored.
     """
     origin: dict[str, str | Path] = {}
     half = True

@@ -1,7 +1,7 @@
 """The training table: a CSV with the columns name, modify_seq, source, group, label.
 
-`name` is the entry of the store, `modify_seq` its chains joined by `<eos><cls>`, `source` the data set it is from,
-`group` its training group, `label` is train or test. Published tables have no column `group`: the source determines it.
+`name` is the entry of the store, `modify_seq` its chains joined by `<eos><cls>`, `source` its data set, `group` its
+training group, `label` is train or test. Published tables have no column `group`: the source determines it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,17 @@ LABELS: Final = ("train", "test")
 
 
 def _with_groups(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of a training table; a group is empty if neither it nor the source is known."""
+    """The columns of a training table; unknown groups are empty."""
     given = table["group"] if "group" in table else [""] * len(table)
     groups = [group_of(source, group) or "" for source, group in zip(table["source"], given, strict=True)]
     return table.assign(group=groups)[list(COLUMNS)]
 
 
 def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
-    """Read a training table: its five columns as text; `labelled` refuses entries that have no label yet.
+    """Read the five columns of a training table as text.
 
-    Raises
-    ------
-    InputError
-        If the file or a column is missing, or a row has an unknown source, group or label, no sequence, or the name of
-        another row.
+    InputError if the file or a column is missing, or a row has an unknown source, group or label, no sequence, a
+    duplicate name or, if `labelled`, no label.
     """
     table = _with_groups(read_text_table(path, [column for column in COLUMNS if column != "group"]))
     label = table["label"]
@@ -42,7 +39,7 @@ def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
         (table["name"].duplicated(), "duplicate name"),
         (table["modify_seq"] == "", "modify_seq is empty"),
         ((label == "") & labelled, "no label; split the entries with `seqdance prepare --clusters FILE`"),
-        (~label.isin((*LABELS, "")), "label is neither train nor test"),
+        (~label.isin((*LABELS, "")), "label must be train or test"),
         (
             table["group"] == "",
             f"unknown source or group; sources are {', '.join(GROUP_OF_SOURCE)}, groups {', '.join(GROUPS)}",
@@ -53,13 +50,13 @@ def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write the columns of a training table; the file appears complete or not at all."""
+    """Write the columns of a training table atomically."""
     with whole_file(path) as temporary:
         _with_groups(table).to_csv(temporary, index=False)
 
 
 def join_tables(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Rows of several training tables, one file after the other; labels may be empty, names must be unique."""
+    """Concatenate training tables; labels may be empty, names must be unique."""
     origin: dict[str, str | Path] = {}
     tables = []
     for path in paths:

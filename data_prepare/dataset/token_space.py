@@ -1,6 +1,6 @@
 """Features of residues and pairs in token space: `<cls> residues <eos>`, chains joined by `<eos><cls>`.
 
-Rows and pairs of special tokens are -1, and so are those of residues without coordinates.
+Rows and pairs of special tokens and of residues without coordinates are -1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ANGLE_COLUMNS: Final = np.r_[tuple(slice(f, f + w) for f, w in (RESIDUE_COLUMNS[
 
 
 def token_rows(chain_lengths: Sequence[int]) -> NDArray[np.intp]:
-    """Token index of each of N residues, (N,): one `<cls>` before and one `<eos>` after every chain."""
+    """Token index of each residue, (N,): each chain has `<cls>` before and `<eos>` after it."""
     require(len(chain_lengths) and min(chain_lengths) > 0, f"chain lengths {list(chain_lengths)}: a chain is empty")
     chain = np.repeat(np.arange(len(chain_lengths)), chain_lengths)
     return np.arange(len(chain)) + 2 * chain + 1
@@ -32,20 +32,18 @@ def to_token_space(
     resolved: NDArray[np.integer] | None = None,
     cube_roots: int = 0,
 ) -> tuple[Array, Array]:
-    """Spread residue rows over the tokens.
+    """Place the features of N resolved residues at their tokens.
 
     Parameters
     ----------
-    residue
-        (N, C) features of the residues that have coordinates.
-    pair
-        (N, N, K) features of their pairs.
+    residue, pair
+        (N, C) and (N, N, K) features of the residues that have coordinates.
     chain_lengths
         Residues of each chain, unresolved ones included.
     resolved
-        (N,) ascending indices of the N residues among all residues of all chains. None: all residues have coordinates.
+        (N,) ascending indices of the N residues among all residues of all chains. Default: all.
     cube_roots
-        Number of leading pair channels that are stored as their cube root.
+        Number of leading pair channels to store as their cube root.
 
     Returns
     -------
@@ -76,18 +74,16 @@ def to_token_space(
 def md_entry(
     residue: NDArray, pair: NDArray, chain_lengths: Sequence[int], resolved: NDArray[np.integer] | None = None
 ) -> tuple[Array, Array]:
-    """Arrays of a molecular dynamics entry as they are stored.
-
-    Interaction frequencies become their cube root; angles that a residue does not have become twelve zeros. RMSF stays
-    raw: the loader divides it by its maximum in the protein.
+    """Stored arrays of a molecular dynamics entry; see `to_token_space`.
 
     Parameters
     ----------
     residue
-        (N, 47) in the order of `properties.py`: SASA mean and SD (nm^2), RMSF (nm), 8 DSSP shares, chi1, phi and psi
-        histograms. NaN stands for an angle that does not exist.
+        (N, 47) in the order of `properties.py`: SASA mean and SD (nm^2), RMSF (nm; the loader divides it by its maximum
+        in the protein), 8 DSSP fractions, chi1, phi and psi histograms. NaN, an angle that does not exist, becomes 0.
     pair
-        (N, N, 10) interaction frequencies (contact lines per frame, one-sided) and displacement correlation.
+        (N, N, 10) interaction frequencies (contact lines per frame, one-sided), which become their cube root, and
+        displacement correlation.
     chain_lengths, resolved
         See `to_token_space`.
     """
@@ -104,13 +100,8 @@ def md_entry(
 def nma_entry(
     gnm_msf: NDArray, anm_cor: NDArray, chain_lengths: Sequence[int], resolved: NDArray[np.integer] | None = None
 ) -> tuple[Array, Array]:
-    """Arrays of a normal mode entry as they are stored.
+    """Stored arrays of a normal mode entry; see `to_token_space`.
 
-    Parameters
-    ----------
-    gnm_msf, anm_cor
-        (3, N) mean square fluctuations and (3, N, N) displacement correlations of the three groups of modes.
-    chain_lengths, resolved
-        See `to_token_space`.
+    The features are (3, N) mean square fluctuations and (3, N, N) displacement correlations of three groups of modes.
     """
     return to_token_space(gnm_msf.T, np.moveaxis(anm_cor, 0, -1), chain_lengths, resolved)

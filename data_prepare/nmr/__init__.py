@@ -1,1 +1,1 @@
-"""Labels of micro- to millisecond motions from NMR: which residues lose their amide signal or relax too fast."""
+"""Labels of micro- to millisecond motions from NMR: residues without amide signal or with fast relaxation."""

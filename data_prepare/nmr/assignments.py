@@ -1,8 +1,8 @@
-"""Assignment codes, one character per residue: their targets, and the table that holds them.
+"""Assignment codes, one character per residue: their targets and their table.
 
 The characters are those of the published sets (Wayment-Steele, El Nesr et al., Nature 2026): `A` an assigned amide,
 `.` a missing one, `p` proline, `t` disordered terminus, `x` no data, `v` fast motion (low NOE), `^` slow motion (R2
-above that of a rigid body), `b` both. RelaxDB-CPMG has its own: `X` exchange, `Y` exchange seen only in R2 without
+above that of a rigid body), `b` both. RelaxDB-CPMG also has `X` exchange, `Y` exchange seen only in R2 without
 suppression of exchange, `N` no data, `P` proline.
 """
 
@@ -21,11 +21,11 @@ from data_prepare.files import read_text_table, whole_file
 
 Form = Literal["missing", "relaxdb", "cpmg"]
 COLUMNS: Final = ("entry_ID", "sequence", "label", "source", "cluster")
-DSSP: Final = "dssp"  # optional last column, for naive baselines; see `model.dyna1.baselines.read_dssp`
+DSSP: Final = "dssp"  # optional last column, for naive baselines
 FORM_OF_SOURCE: Final[dict[str, Form]] = {"mbmrb": "missing", "refdb": "missing", "relaxdb": "relaxdb", "cpmg": "cpmg"}
 NOT_EVALUATED: Final = -1
 AMINO_ACIDS: Final = frozenset("ACDEFGHIKLMNPQRSTVWYX")  # X: any other residue
-MIN_COVERAGE: Final = 0.8  # a protein with fewer of its amides assigned says nothing of exchange
+MIN_COVERAGE: Final = 0.8  # missing signals of proteins below this say nothing about exchange
 
 TARGETS: Final[dict[Form, dict[str, int]]] = {
     "missing": {".": 1, "A": 0, "p": 0, "t": NOT_EVALUATED, "x": NOT_EVALUATED, "v": 0, "b": 0, "^": 0},
@@ -35,32 +35,23 @@ TARGETS: Final[dict[Form, dict[str, int]]] = {
 
 
 def mask_termini(codes: str) -> str:
-    """Write a run of `.` and `p` at either end as `t`: a disordered terminus says nothing of exchange."""
+    """Write a run of `.` and `p` at either end as `t`: a disordered terminus says nothing about exchange."""
     start = len(codes) - len(codes.lstrip(".p"))
     end = max(len(codes.rstrip(".p")), start)
     return "t" * start + codes[start:end] + "t" * (len(codes) - end)
 
 
 def coverage(sequence: str, assigned: ArrayLike) -> float:
-    """Fraction of the residues other than proline whose amide is assigned; 0 if there are none."""
+    """Fraction of assigned amides among the residues other than proline; 0 without such residues."""
     amides = np.array([residue != "P" for residue in sequence], bool)
     return float(np.asarray(assigned, bool)[amides].mean()) if amides.any() else 0.0
 
 
 def missing_codes(sequence: str, assigned: Sequence[bool] | NDArray[np.bool_]) -> str:
-    """Codes of one protein from its assignments.
+    """Codes of one protein from whether 1H and 15N of each backbone amide are assigned, (L,) bool.
 
-    Parameters
-    ----------
-    sequence
-        L letters; `X` is a residue other than the twenty.
-    assigned
-        Whether 1H and 15N of the backbone amide are both assigned, (L,) bool.
-
-    Returns
-    -------
-    L characters: `p` proline, `A` assigned, `.` missing, `x` a residue `X` without assignment (it may have no amide
-    proton at all); `t` before the first and after the last `A`.
+    Returns L characters: `p` proline, `A` assigned, `.` missing, `x` an unassigned residue `X` (which may have no amide
+    proton); `t` before the first and after the last `A`.
     """
     pairs = list(zip(sequence, assigned, strict=True))
     codes = mask_termini("".join("p" if residue == "P" else "A" if known else "." for residue, known in pairs))
@@ -78,12 +69,12 @@ def targets(
     rex_only: bool = False,
     unsuppressed: bool = False,
 ) -> NDArray[np.int8]:
-    """Targets of one protein; termini are masked first.
+    """Targets of one protein; termini are masked first, and prolines, which have no amide proton, are not evaluated.
 
     Parameters
     ----------
     codes, sequence
-        One character and one letter per residue; prolines, which have no amide proton, are never evaluated.
+        One character and one letter per residue.
     form
         Meaning of the characters: `missing` (only missing signals are positive), `relaxdb` (also exchange seen by
         relaxation) or `cpmg`.
@@ -101,7 +92,7 @@ def targets(
     Raises
     ------
     InputError
-        The lengths differ, the form does not know a character, or `missing_only` meets one of the other options.
+        The lengths differ, a character is not one of the form, or `missing_only` is combined with another option.
     """
     require(not (missing_only and (rex_only or unsuppressed)), "missing-only excludes rex-only and unsuppressed")
     problem = _problem(codes, sequence, form)
@@ -119,13 +110,13 @@ def targets(
 
 
 def table_targets(table: pd.DataFrame, **options: bool) -> list[NDArray[np.int8]]:
-    """Targets (L,) of each entry of a table; see `targets`."""
+    """`targets` (L,) of each entry of a table."""
     rows = zip(table["label"], table["sequence"], table["source"], strict=True)
     return [targets(codes, sequence, FORM_OF_SOURCE[source], **options) for codes, sequence, source in rows]
 
 
 def _problem(codes: str, sequence: str, form: Form) -> str:
-    """What is wrong with the codes of a sequence; empty if nothing is."""
+    """What is wrong with the codes of a sequence; empty if they are valid."""
     if len(codes) != len(sequence):
         return f"label of {len(codes)} characters for a sequence of {len(sequence)} residues"
     if unknown := sorted(set(codes) - set(TARGETS[form])):
@@ -142,13 +133,9 @@ def assignment_table(rows: Sequence[tuple[str, str, str]], source: str) -> pd.Da
 def read_assignments(path: str | Path) -> pd.DataFrame:
     """Read and check a table of assignment codes (CSV).
 
-    Its columns are entry_ID, sequence, label (the codes), source (mbmrb, refdb, relaxdb or cpmg; it gives the form of
-    the codes), cluster (may be empty) and optionally dssp; others are left out.
-
-    Raises
-    ------
-    InputError
-        The file or a column is missing, or a row cannot be used.
+    Columns: entry_ID, sequence, label (the codes), source (mbmrb, refdb, relaxdb or cpmg, which defines the form of the
+    codes), cluster (may be empty) and optionally dssp; others are dropped. InputError if the file or a column is
+    missing, or a row is invalid.
     """
     table = _known_columns(read_text_table(path, COLUMNS))
     check_assignments(table, path)
@@ -156,14 +143,14 @@ def read_assignments(path: str | Path) -> pd.DataFrame:
 
 
 def write_assignments(path: str | Path, table: pd.DataFrame) -> None:
-    """Write the columns of a checked table; the file appears complete or not at all."""
+    """Write the columns of a valid table atomically."""
     with whole_file(path) as temporary:
         _known_columns(table).to_csv(temporary, index=False)
 
 
 def check_assignments(table: pd.DataFrame, path: str | Path) -> None:
-    """Raise InputError naming `path` and the first entry whose name, source, sequence, codes or dssp are wrong."""
-    require(len(table), f"{path}: no entry; add one")
+    """Raise InputError at the first entry with an invalid name, source, sequence, codes or dssp."""
+    require(len(table), f"{path}: no entries; add some")
     seen: set[str] = set()
     structures = table[DSSP] if DSSP in table else [""] * len(table)
     columns = (table[column] for column in COLUMNS[:4])

@@ -1,7 +1,4 @@
-"""NMR data -> tables of assignment codes for Dyna-1, and their split into training and validation.
-
-Each function writes its files and returns lines for the user. Outputs are checked before any computation starts.
-"""
+"""NMR data -> tables of assignment codes for Dyna-1, and their split; each function returns lines for the user."""
 
 from __future__ import annotations
 
@@ -34,11 +31,11 @@ from data_prepare.nmr.splits import (
     without_tests,
 )
 
-FOLDER_SUFFIXES: Final = (*STAR_SUFFIXES, *PICKLES)  # files that are read from a folder
+FOLDER_SUFFIXES: Final = (*STAR_SUFFIXES, *PICKLES)  # of input files in a folder
 
 
 def convert_refdb(output: Path, file: Path | None = None, min_coverage: float = MIN_COVERAGE) -> list[str]:
-    """Write the codes of RefDB (default: the table of makeshift-nmr), and their rates beside them."""
+    """Write the codes of RefDB (default: the table of makeshift-nmr) and their rates."""
     rates_csv, rates_txt = (output.parent / f"{output.stem}_rates.{kind}" for kind in ("csv", "txt"))
     _check_outputs([output, rates_csv, rates_txt], [file])
     entries = read_refdb(file)
@@ -61,13 +58,13 @@ def convert_relaxdb(
         table, absent = select_entries(table, read_split_list(split_list))
         require(len(table), f"{split_list}: none of its entries is in {file}")
         if absent:
-            lines.append(f"{split_list}: {len(absent)} entries are not in {file}: {', '.join(absent)}")
+            lines.append(f"{split_list}: {file} lacks {len(absent)} entries: {', '.join(absent)}")
     write_assignments(output, table)
     return [*lines, f"{output}: {summary(table)}"]
 
 
 def convert_star(file: Path, output: Path, min_coverage: float = MIN_COVERAGE) -> list[str]:
-    """Write the codes of NMR-STAR files, and beside them failures.csv: what was left out and why."""
+    """Write the codes of NMR-STAR files, and failures.csv: what was left out and why."""
     failures = output.parent / "failures.csv"
     _check_outputs([output, failures], [file])
     table, left_out = read_star(file, min_coverage, progress=True)
@@ -75,7 +72,7 @@ def convert_star(file: Path, output: Path, min_coverage: float = MIN_COVERAGE) -
         left_out.to_csv(temporary, index=False)
     counts = left_out["kind"].value_counts()
     told = f"{counts.get('failed', 0)} failed, {counts.get('filtered', 0)} filtered (reasons in {failures})"
-    require(len(table), f"{file}: no protein can be used; {told}")
+    require(len(table), f"{file}: no usable protein; {told}")
     write_assignments(output, table)
     return [f"{output}: {summary(table)}; {told}"]
 
@@ -98,9 +95,9 @@ def split_tables(
     seed: int = 0,
     threads: int = 1,
 ) -> list[str]:
-    """Split tables of codes: write train.csv, validation.csv and removed.csv into the folder `output`.
+    """Split tables of codes into train.csv and validation.csv of the folder `output`.
 
-    Entries that are in `against`, or similar to an entry there, are removed; see `data_prepare.nmr.splits`.
+    Entries in `against`, or similar to an entry there, go to removed.csv; see `data_prepare.nmr.splits`.
     """
     _check_outputs(
         [output / f"{name}.csv" for name in ("train", "validation", "removed")], [*tables, *against, clusters]
@@ -113,7 +110,7 @@ def split_tables(
     if against:
         table, removed = without_tests(table, tests, min_identity, threads)
         names = ", ".join(map(str, tables))
-        require(len(table), f"{names}: all entries are test entries or similar to them; give other tables")
+        require(len(table), f"{names}: all entries are (similar to) test entries; give other tables")
     table = with_clusters(table, min_identity, clusters, threads)
     train, validation = train_and_validation(table, validation_fraction, seed)
     with whole_file(output / "removed.csv") as temporary:
@@ -126,7 +123,7 @@ def split_tables(
 
 
 def summary(table: pd.DataFrame) -> str:
-    """One line on a table of codes: entries, residues, evaluated, positive."""
+    """Numbers of entries and residues, evaluated and positive, of a table of codes."""
     target = np.concatenate([np.empty(0, np.int8), *table_targets(table)])
     evaluated, positive = int((target != NOT_EVALUATED).sum()), int((target == 1).sum())
     rate = f" ({positive / evaluated:.2%})" if evaluated else ""
@@ -134,15 +131,13 @@ def summary(table: pd.DataFrame) -> str:
 
 
 def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path | None]) -> None:
-    """Refuse outputs that cannot be written or would overwrite an input or each other."""
+    """Refuse, before any computation, outputs that cannot be written or would overwrite an input or each other."""
     files = {path.resolve() for path in inputs if path is not None}
     for output in outputs:
         check_output(output)
-        place = output.resolve()
-        # an input, or one of the files of an input folder (not a table that an earlier run wrote there)
-        overwrites = place in files or (
-            place.suffix in FOLDER_SUFFIXES and place.exists() and not files.isdisjoint(place.parents)
-        )
-        require(not overwrites, f"{output}: would overwrite an input; give another --output")
+        path = output.resolve()
+        # an input file, or a file of an input folder (but not a table of an earlier run)
+        in_folder = path.suffix in FOLDER_SUFFIXES and path.exists() and not files.isdisjoint(path.parents)
+        require(path not in files and not in_folder, f"{output}: would overwrite an input; give another --output")
     distinct = len({output.resolve() for output in outputs}) == len(outputs)
-    require(distinct, f"{outputs[0]}: this command writes another file of this name; give another --output")
+    require(distinct, f"{outputs[0]}: the command also writes another file of this name; give another --output")

@@ -1,21 +1,17 @@
-"""Assignment codes from NMR-STAR files (BMRB, version 3), one entry per protein of a deposition.
+"""Assignment codes from NMR-STAR files (BMRB, version 3), one entry per protein of a deposition. Rules, in order:
 
-The rules, in the order in which they apply:
-
-1. Proteins are the entities of the polymer type polypeptide(L), or, where the type is missing, those of which at least
-   half of the residues are among the twenty. Other entities (ligands, nucleic acids, D-peptides) are ignored.
-2. A deposition is left out as a whole if the isotopic labelling of one of its proteins, in any sample, names deuterium,
-   methyl groups, or a choice of residues (an amino acid, "selective", "specific", "unlabeled", "segmental", SAIL).
-   Other components of samples (D2O, deuterated buffers) and histidine tags do not count.
-3. The sequence of an entity is its list of components; residues other than the twenty become `X`. Without a list, it is
-   the one-letter code.
-4. An amide is assigned if one list of shifts has a value for both its H (or HN) and its N. Lists are not joined,
-   because they may hold different conditions: the list with most assigned amides of the entity counts, the first of
-   equals. Copies of an entity in a complex (homodimer) are joined within a list.
-5. A shift whose residue number or name differs from the sequence shows another numbering: the entity fails.
-6. An entity is left out if less than `min_coverage` of its amides are assigned (`assignments.coverage`).
-
-What a rule leaves out (`filtered`) and what cannot be used (`failed`) is recorded with the reason.
+1. Proteins are the entities with the polymer type polypeptide(L) or, without a type, with at least half of their
+   residues among the twenty. Other entities (ligands, nucleic acids, D-peptides) are ignored.
+2. A deposition is left out if the isotopic labelling of one of its proteins, in any sample, names deuterium, methyl
+   groups, or selected residues (an amino acid, "selective", "specific", "unlabeled", "segmental", SAIL). Other
+   components of samples (D2O, deuterated buffers) and histidine tags do not count.
+3. The sequence of an entity is its list of components or, without a list, its one-letter code. Residues other than the
+   twenty become `X`.
+4. An amide is assigned if a list of shifts has values for its H (or HN) and its N. Lists may be of different
+   conditions and are not merged: the (first) list with the most assigned amides of the entity counts. Within a list,
+   copies of an entity (homodimer) are merged.
+5. An entity fails if a residue number or name of a shift is not in its sequence: the numbering differs.
+6. An entity is left out if its `assignments.coverage` is below `min_coverage`.
 """
 
 from __future__ import annotations
@@ -46,7 +42,7 @@ FULL_NAMES: Final = (
     "methionine phenylalanine proline serine threonine tryptophan tyrosine valine"
 ).split()
 ISOTOPES: Final = {
-    # a D before a hyphen and a word is that of D-glucose, unless the word is "labelled"
+    # "D-" before a word is a chiral prefix (D-glucose), unless the word is "labelled"
     "deuterated": re.compile(r"(?<!\d)2\s*-?\s*H(?![a-z\d])|deuter|\b2?D\b(?!-(?!label)[a-z]{2})", re.IGNORECASE),
     "methyl labelled": re.compile(r"methyl|CH3|CHD2|CH2D|CD3|\b[AMT]*ILV[AMT]*\b", re.IGNORECASE),
     "selectively labelled": re.compile(
@@ -54,7 +50,7 @@ ISOTOPES: Final = {
         re.IGNORECASE,
     ),
 }
-# histidine tags are no isotope labels: His6, (His)6, 6xHis, His-tag, hexahistidine
+# not isotope labels: His6, (His)6, 6xHis, His-tag, hexahistidine
 HIS_TAG: Final = re.compile(
     r"(?<![a-z\d])(?:(?:6|8|10)(?:\s*x)?|hexa|octa|deca|poly)[\s-]*\(?His(?:tidine)?(?![a-z])\)?"
     r"|(?<![a-z])\(?His\)?-?(?:6|8|10)(?!\d)|(?<![a-z])His(?:tidine)?[\s-]*tag",
@@ -69,28 +65,21 @@ Row = tuple[str, str, str]  # entry_ID, sequence, codes
 
 
 class LeftOut(NamedTuple):
-    """A file, or one entity of it, that gives no codes, and why."""
+    """A file, or an entity of it, that gives no codes, and why."""
 
     file: str
     entity: str  # empty: the whole file
-    kind: Literal["failed", "filtered"]
+    kind: Literal["failed", "filtered"]  # unusable, or left out by a rule
     reason: str
 
 
 def read_star(
     source: str | Path, min_coverage: float = MIN_COVERAGE, progress: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Assignment codes of an NMR-STAR file, or of all *.str, *.star and *.nmrstar files of a folder and its subfolders.
+    """Assignment codes of an NMR-STAR file, or of all *.str, *.star and *.nmrstar files in a folder tree.
 
-    Returns
-    -------
-    Table of codes (`assignments.COLUMNS`) of the source mbmrb, possibly empty; table of what was left out (`LeftOut`).
-    A file that cannot be used does not stop the others.
-
-    Raises
-    ------
-    InputError
-        There is no file, or pynmrstar is not installed.
+    Returns the table of codes (`assignments.COLUMNS`, source mbmrb, possibly empty) and that of what was left out
+    (`LeftOut`), including unusable files. InputError if there is no file or pynmrstar is not installed.
     """
     require(find_spec("pynmrstar"), "NMR-STAR files require pynmrstar: pip install pynmrstar")
     source = Path(source)
@@ -108,18 +97,15 @@ def read_star(
         left_out += without
         for row in found:
             if rows.setdefault(row[0], row) is not row:
-                left_out.append(LeftOut(str(path), row[0], "failed", "another file already has this entry and entity"))
+                left_out.append(LeftOut(str(path), row[0], "failed", "duplicate entry and entity of another file"))
     table = assignment_table(list(rows.values()), "mbmrb")
     return table, pd.DataFrame(left_out, columns=list(LeftOut._fields), dtype=str)
 
 
 def codes_of_deposition(path: str | Path, min_coverage: float = MIN_COVERAGE) -> tuple[list[Row], list[LeftOut]]:
-    """Assignment codes of the proteins of one deposition.
+    """Assignment codes of the proteins of one deposition, named `<BMRB id>_<entity>`, and what was left out.
 
-    Returns
-    -------
-    (entry_ID, sequence, codes) of each protein, named `<BMRB id>_<entity>`; and what was left out. Raises InputError if
-    the file as a whole cannot be used.
+    InputError if the whole file cannot be used.
     """
     with reading(path, "an NMR-STAR file of version 3"):
         star = _parse(Path(path))
@@ -158,10 +144,10 @@ def _parse(path: Path) -> Entry:
     import pynmrstar
 
     try:
-        text = path.read_text(encoding="utf-8-sig")  # without the BOM of Windows editors
+        text = path.read_text(encoding="utf-8-sig")  # skips a byte order mark
     except UnicodeDecodeError:
-        text = path.read_text(encoding="latin-1")  # older depositions: names of authors, degree signs
-    return pynmrstar.Entry.from_string(text)  # not from_file, which would also fetch an address
+        text = path.read_text(encoding="latin-1")  # older depositions
+    return pynmrstar.Entry.from_string(text)  # from_file would also fetch a URL
 
 
 def _residues_of_protein(entity: Saveframe) -> Residues | None:
@@ -177,7 +163,7 @@ def _residues_of_protein(entity: Saveframe) -> Residues | None:
                 require(valid, f"_Entity_comp_index: number {number or 'missing'} is a duplicate or no whole number")
                 residues[number] = name.upper()
     if residues:
-        residues = dict(sorted(residues.items(), key=lambda item: int(item[0])))  # a loop has no order of its own
+        residues = dict(sorted(residues.items(), key=lambda item: int(item[0])))  # rows of a loop are unordered
     else:
         letters = re.sub(r"\([^()]*\)", UNKNOWN, "".join(_value(entity, "Polymer_seq_one_letter_code").split()))
         residues = {str(k): THREE_LETTERS.get(letter.upper(), UNKNOWN) for k, letter in enumerate(letters, start=1)}
@@ -189,7 +175,7 @@ def _residues_of_protein(entity: Saveframe) -> Residues | None:
 
 
 def _isotopes(star: Entry, entities: list[Saveframe], proteins: dict[str, Residues]) -> str:
-    """Why the isotopes of a protein in a sample exclude the deposition; empty if they do not."""
+    """Isotope labels of a protein in a sample that exclude the deposition; empty if none do."""
     frames = [frame for frame in entities if _value(frame, "ID") in proteins]
     names = {name.casefold() for frame in frames for name in (frame.name, _value(frame, "Name")) if name}
     for loop in star.get_loops_by_category("Sample_component"):
@@ -204,7 +190,7 @@ def _isotopes(star: Entry, entities: list[Saveframe], proteins: dict[str, Residu
 
 
 def _assigned(star: Entry, proteins: dict[str, Residues]) -> tuple[dict[str, list[bool]], dict[str, str]]:
-    """Entity -> whether each amide is assigned, in its fullest list of shifts; entity -> why it fails."""
+    """Entity -> whether each amide is assigned in its fullest list of shifts; entity -> why it fails."""
     only = next(iter(proteins)) if len(proteins) == 1 else ""
     lists: dict[str, dict[int, set[tuple[str, str]]]] = {entity: defaultdict(set) for entity in proteins}
     wrong: dict[str, str] = {}
@@ -215,7 +201,7 @@ def _assigned(star: Entry, proteins: dict[str, Residues]) -> tuple[dict[str, lis
                 wrong |= dict.fromkeys(
                     proteins, f"shift list {order}: a shift without Entity_ID among several proteins"
                 )
-            elif (residues := proteins.get(entity or only)) is not None:  # else a ligand, nucleic acid or D-peptide
+            elif (residues := proteins.get(entity or only)) is not None:  # else not a protein
                 number = component or sequence_number
                 if residues.get(number) not in (name.upper(), UNKNOWN):
                     reason = f"shift list {order}: residue {name} {number} is not in the sequence"
@@ -225,19 +211,19 @@ def _assigned(star: Entry, proteins: dict[str, Residues]) -> tuple[dict[str, lis
     best = {}
     for entity, residues in proteins.items():
         amides = [[{(k, "H"), (k, "N")} <= shifts for k in residues] for shifts in lists[entity].values()]
-        best[entity] = max(amides, key=sum, default=[False] * len(residues))  # the first of equals
+        best[entity] = max(amides, key=sum, default=[False] * len(residues))  # the first if equal
     return best, wrong
 
 
 def _rows(loop: Loop, *tags: str) -> Iterator[list[str]]:
-    """Values of some tags, row by row; empty where the tag or the value is missing."""
+    """Values of these tags, row by row; empty if missing."""
     columns = [loop.tag_index(tag) for tag in tags]
     for row in loop.data:
         yield ["" if column is None else _text(row[column]) for column in columns]
 
 
 def _value(frame: Saveframe, tag: str) -> str:
-    """First value of a tag; empty if it is missing."""
+    """First value of a tag; empty if missing."""
     return _text(next(iter(frame.get_tag(tag)), ""))
 
 

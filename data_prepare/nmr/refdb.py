@@ -1,4 +1,4 @@
-"""Missing assignments from RefDB: the table of backbone shifts that makeshift-nmr contains.
+"""Missing assignments from RefDB: the table of backbone shifts in makeshift-nmr.
 
 One row per residue: bmrb_id, seq_id, aa (one letter), ss (`B` strand, `C` coil, `H` helix), H and N (ppm).
 """
@@ -26,39 +26,28 @@ from data_prepare.nmr.assignments import (
 )
 
 COLUMNS: Final = ("bmrb_id", "seq_id", "aa", "ss", "H", "N")
-DSSP_LETTERS: Final = {"B": "E", "C": "C", "H": "H"}  # of the column ss; all else is unknown
+DSSP_LETTERS: Final = {"B": "E", "C": "C", "H": "H"}  # of the column ss; others are unknown
 UNKNOWN_DSSP: Final = "?"
 STRUCTURES: Final = {"E": "strand", "C": "coil", "H": "helix", UNKNOWN_DSSP: "unknown"}
 THRESHOLDS: Final = (0.5, 0.7, 0.8, 0.9)
-# fraction of missing residues in the training set of Dyna-1
+# fraction of missing amides in the training set of Dyna-1
 PUBLISHED: Final = {"strand": 0.030, "coil": 0.060, "helix": 0.042, "H": 0.113}
 
 
 def bundled_table() -> Path:
-    """Path of the table of makeshift-nmr, found without importing the package; InputError if it is absent."""
+    """Path of the table in makeshift-nmr, which is not imported; InputError if it is absent."""
     found = find_spec("makeshift")
     path = Path((found and found.origin) or "").parent / "data" / "refdb" / "refdb_backbone.csv"
-    require(path.is_file(), "RefDB comes with makeshift-nmr: pip install makeshift-nmr, or give the table with --file")
+    require(path.is_file(), "the table of RefDB is part of makeshift-nmr; pip install makeshift-nmr, or give --file")
     return path
 
 
 def read_refdb(path: str | Path | None = None) -> pd.DataFrame:
-    """Read the backbone table.
+    """Read the backbone table (CSV; default: that of makeshift-nmr).
 
-    Parameters
-    ----------
-    path
-        CSV; default: the table of makeshift-nmr.
-
-    Returns
-    -------
-    One row per entry, in the order of the file: entry_ID (BMRB id), sequence (twenty letters or X), label (codes), dssp
-    (E, C, H, ? for each residue), coverage (fraction of the amides with both shifts).
-
-    Raises
-    ------
-    InputError
-        The file or a column is missing, or the residues of an entry are not in order.
+    Returns one row per entry, in the order of the file: entry_ID (BMRB id), sequence (twenty letters or X), label
+    (codes), dssp (E, C, H, ? for each residue), coverage. InputError if the file or a column is missing, or the
+    residues of an entry are not in order.
     """
     path = bundled_table() if path is None else Path(path)
     with reading(path, f"a table of backbone shifts (CSV with {', '.join(COLUMNS)})"):
@@ -67,7 +56,7 @@ def read_refdb(path: str | Path | None = None) -> pd.DataFrame:
         steps = pd.to_numeric(table["seq_id"]).diff()
     names = table["bmrb_id"]
     complete = len(table) and table[["bmrb_id", "aa"]].notna().to_numpy().all()
-    require(complete, f"{path}: no rows, or rows without bmrb_id or aa; get the table again")
+    require(complete, f"{path}: no rows, or rows without bmrb_id or aa; download it again")
     begins = names != names.shift()
     wrong = np.where(begins, names.where(begins).duplicated(), steps != 1)
     where = names[wrong.argmax()]
@@ -83,29 +72,23 @@ def read_refdb(path: str | Path | None = None) -> pd.DataFrame:
 
 
 def refdb_codes(entries: pd.DataFrame, min_coverage: float = MIN_COVERAGE) -> pd.DataFrame:
-    """Table of codes of the entries of `read_refdb` whose amides are mostly assigned.
+    """Table of codes of the entries of `read_refdb` with at least `min_coverage`; InputError if none has it.
 
-    In an entry below `min_coverage`, missing amides are no sign of exchange: its nitrogens were not measured, or the
-    work was not finished.
-
-    Raises
-    ------
-    InputError
-        No entry is left.
+    In the others nitrogens were not measured, or the assignment is incomplete: missing amides are no sign of exchange.
     """
     kept = entries[entries["coverage"] >= min_coverage]
-    require(len(kept), f"none of {len(entries)} entries has {min_coverage:.0%} of its amides assigned")
+    require(
+        len(kept), f"none of {len(entries)} entries has {min_coverage:.0%} of its amides assigned; lower --min-coverage"
+    )
     rows = list(kept[["entry_ID", "sequence", "label"]].itertuples(index=False, name=None))
     return assignment_table(rows, "refdb").assign(**{DSSP: kept[DSSP].to_numpy()})
 
 
 def missing_rates(entries: pd.DataFrame, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
-    """Fraction of missing residues of the entries of `read_refdb` at several smallest coverages.
+    """Fraction of missing amides in the entries of `read_refdb` for several values of `min_coverage`.
 
-    Returns
-    -------
-    min_coverage, entries, kind (all, structure, residue), group, residues (evaluated), missing, rate, published
-    (fraction in the training set of Dyna-1, NaN where unknown).
+    Columns: min_coverage, entries, kind (all, structure, residue), group, residues (evaluated), missing, rate,
+    published (rate in the training set of Dyna-1, NaN if unknown).
     """
     target = [targets(*pair, "missing") for pair in zip(entries["label"], entries["sequence"], strict=True)]
     flat = pd.DataFrame(
@@ -132,7 +115,7 @@ def missing_rates(entries: pd.DataFrame, thresholds: Sequence[float] = THRESHOLD
 
 
 def rates_text(rates: pd.DataFrame) -> str:
-    """Text form of `missing_rates`: one line per group, one column per coverage, in per cent."""
+    """`missing_rates` in per cent as text: one line per group, one column per coverage."""
     thresholds = sorted(rates["min_coverage"].unique())
     wide = rates.pivot(index=["kind", "group"], columns="min_coverage", values="rate")
     whole = rates[rates["kind"] == "all"].set_index("min_coverage")

@@ -1,7 +1,7 @@
 """Assignment codes of slow and fast motions from 15N relaxation: R1, R2, NOE and the R2/R1 of a rigid body.
 
-The rule is that of RelaxDB (Wayment-Steele, El Nesr et al., Nature 2026). All arrays are (L,), one value per residue,
-NaN where there is none; rates are in 1/s.
+The rule is that of RelaxDB (Wayment-Steele, El Nesr et al., Nature 2026). Arrays are (L,), a value per residue, NaN if
+unknown; rates are in 1/s.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from data_prepare.errors import require
 from data_prepare.files import read_text_table
 from data_prepare.nmr.assignments import assignment_table, check_assignments
 
-FAST_NOE: Final = 0.65  # an amide with this NOE or less moves in picoseconds to nanoseconds
-SMALLEST_EXCESS: Final = 1.0  # 1/s; a smaller excess of R2 is not called exchange in any protein
+FAST_NOE: Final = 0.65  # up to this NOE an amide moves in picoseconds to nanoseconds
+SMALLEST_EXCESS: Final = 1.0  # 1/s; a smaller excess of R2 is never exchange
 COLUMNS: Final = ("entry_ID", "residue", "assigned", "R1", "R2", "NOE", "R2_R1_pred")
 POSITIVE: Final = ("R1", "R2", "R2_R1_pred")  # a NOE may be negative
 
 
 def scale_to_rigid(predicted: ArrayLike, r1: ArrayLike, r2: ArrayLike, noe: ArrayLike) -> NDArray[np.float64]:
-    """Scale a predicted R2/R1 (NaN outside the structure model) so that the median of measured over predicted is 1.
+    """Scale a predicted R2/R1 (NaN outside the structure model) to a median ratio of measured to predicted of 1.
 
-    A prediction for a rigid body is correct up to a factor, because its overall tumbling depends on solvent and
-    temperature. The median is over residues whose NOE is above `FAST_NOE`, or over all if none is; it is insensitive to
-    the few with exchange. The result is all NaN if no residue has rates and a prediction.
+    Predictions for a rigid body are correct up to a factor, because its tumbling depends on solvent and temperature.
+    The median is over residues with a NOE above `FAST_NOE`, or over all if there are none. The result is NaN if no
+    residue has rates and a prediction.
     """
     predicted, r1, r2, noe = (np.asarray(values, float) for values in (predicted, r1, r2, noe))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -53,7 +53,7 @@ def relaxation_codes(
     scaled: ArrayLike,
     predicted: ArrayLike | None = None,
 ) -> str:
-    """Codes of one protein; the first of these that holds names the residue.
+    """Codes of one protein. The first matching rule applies to a residue:
 
     1. proline: `p`
     2. unassigned: `.`
@@ -62,19 +62,8 @@ def relaxation_codes(
     5. fast is NOE <= 0.65, slow is dR2 > max(1.0 1/s, SD of dR2 over the protein): `b` both, `^` slow, `v` fast,
        `A` neither
 
-    Parameters
-    ----------
-    sequence
-        L letters.
-    assigned
-        Whether the amide has an assignment, (L,) bool.
-    r1, r2, noe
-        Rates in 1/s, heteronuclear NOE.
-    scaled
-        R2/R1 of the rigid body, scaled to the protein (`scale_to_rigid`).
-    predicted
-        The same before scaling; NaN outside the structure model. Default: `scaled`, which is also NaN where there is
-        nothing to scale by.
+    `assigned` (bool) is about the amide, `noe` the heteronuclear NOE, `scaled` the R2/R1 of the rigid body from
+    `scale_to_rigid`, `predicted` (default: `scaled`) the same before scaling.
     """
     assigned = np.asarray(assigned, bool)
     predicted = scaled if predicted is None else predicted
@@ -101,12 +90,8 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
     """Table of assignment codes (source relaxdb) of your own measurements.
 
     The CSV has one row per residue, in the order of the sequence: entry_ID, residue (one letter), assigned (1 or 0),
-    R1, R2 (1/s), NOE, R2_R1_pred (of the rigid body, not scaled); the last four may be empty.
-
-    Raises
-    ------
-    InputError
-        The file or a column is missing, a value is no number or outside its range, or the rows of an entry are apart.
+    R1, R2 (1/s), NOE, R2_R1_pred (of the rigid body, not scaled); the last four may be empty. InputError if the file or
+    a column is missing, a value is invalid, or the rows of an entry are not together.
     """
     text = read_text_table(path, COLUMNS)
     names = text["entry_ID"]
@@ -115,8 +100,9 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
     problems = {
         "entry_ID is empty": names == "",
         "residue is not one letter": text["residue"].str.len() != 1,
-        # most likely two proteins of one name, not one sequence
-        "the entry began above; rename one, or put its rows together": begins & names.where(begins).duplicated(),
+        # probably two proteins with one name
+        "an earlier entry has this name; rename one, or put its rows together": begins
+        & names.where(begins).duplicated(),
         "assigned is not 1 or 0": ~numbers["assigned"].isin((0, 1)),
     }
     for column in COLUMNS[3:]:

@@ -19,14 +19,10 @@ PICKLES: Final = (".pkl", ".pickle")
 
 
 def read_relaxdb(path: str | Path, source: Literal["relaxdb", "cpmg"] = "relaxdb") -> pd.DataFrame:
-    """Table of assignment codes of RelaxDB or RelaxDB-CPMG, in the order of the file, or of the file names.
+    """Table of assignment codes of RelaxDB or RelaxDB-CPMG, in the order of the file or of the file names.
 
-    `path` is a JSON `{column: {row: value}}`, or a folder of pickled mappings; both with entry_ID, sequence and label.
-
-    Raises
-    ------
-    InputError
-        A file cannot be read, a field is missing, or codes do not fit their sequence or source.
+    `path` is a JSON `{column: {row: value}}`, or a folder of pickled mappings, with entry_ID, sequence and label.
+    InputError if a file cannot be read, a field is missing, or codes do not fit their sequence or source.
     """
     path = Path(path)
     if path.is_dir():
@@ -50,7 +46,7 @@ def read_relaxdb(path: str | Path, source: Literal["relaxdb", "cpmg"] = "relaxdb
 
 
 def _row(protein: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Entry, sequence and codes as text; the entry may be a number, the others lists of characters."""
+    """Entry, sequence and codes as strings, from a name or number and lists of characters."""
     name, *texts = (protein[field] for field in FIELDS)
     if isinstance(name, bool) or not isinstance(name, str | int | np.integer):
         raise TypeError(f"entry_ID is {name!r}")
@@ -59,15 +55,15 @@ def _row(protein: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def read_split_list(path: str | Path) -> list[str]:
-    """Names of a split list, one per line; empty lines and duplicates are ignored; InputError if there are none."""
+    """Distinct names of a split list, one per line; InputError if there are none."""
     with reading(path, "a split list with one entry per line"):
         lines = Path(path).read_text().splitlines()
     names = list(dict.fromkeys(name for line in lines if (name := line.strip())))
-    require(names, f"{path}: names no entry; write one per line")
+    require(names, f"{path}: no entries; write one name per line")
     return names
 
 
 def select_entries(table: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Rows of the named entries, in the order of the table, and the names that it does not have."""
+    """Rows of the named entries, in the order of the table, and the names that it lacks."""
     held = set(table["entry_ID"])
     return table[table["entry_ID"].isin(names)].reset_index(drop=True), [name for name in names if name not in held]

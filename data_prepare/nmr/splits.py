@@ -1,4 +1,4 @@
-"""Training and validation entries for Dyna-1: apart by sequence cluster, and apart from the test sets."""
+"""Training and validation entries for Dyna-1, split by sequence cluster, without relatives of test entries."""
 
 from __future__ import annotations
 
@@ -15,22 +15,16 @@ from data_prepare.errors import require
 MIN_IDENTITY: Final = 0.3
 ALIGNED: Final = 0.5  # of the shorter sequence: a shared domain counts, a shared helix does not
 VALIDATION_FRACTION: Final = 0.1  # of the entries
-# Short proteins at 30 % identity share few exact words: the most sensitive prefilter with words of 5, nothing masked,
-# no limit of hits. The E-value refers to the test set alone (about 20,000 residues in RelaxDB), where 0.1 is some 23
-# bits, which a pair of 50 residues at 30 % can reach. Wrong hits cost a few training entries, missed ones the test:
-# README.md has the measured rates. --dbtype 1 is protein, which MMseqs2 would otherwise guess from the letters.
+# Short proteins at 30 % identity share few exact k-mers: the most sensitive prefilter, k-mers of 5, no masking, no
+# limit of hits. The E-value refers to the test set (about 20,000 residues in RelaxDB): 0.1 is about 23 bits, which
+# a pair of 50 residues at 30 % can reach. False hits cost a few training entries, missed ones would spoil the test;
+# README.md has the measured rates. --dbtype 1 is protein, which MMseqs2 would otherwise guess.
 SEARCH: Final = "--dbtype 1 -s 7.5 -k 5 --mask 0 --comp-bias-corr 0 --max-seqs 100000 --alignment-mode 3 -e 0.1".split()
 
 
 def join_tests(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """Test entry -> sequence, from tables of codes by file name; several tables may hold the same entry.
-
-    Raises
-    ------
-    InputError
-        Two tables give one name to different sequences: dropping either would let it into the training entries.
-    """
-    first: dict[str, tuple[str, str]] = {}  # entry -> its sequence and the file that has it first
+    """Test entry -> sequence, from tables of codes by file name; InputError if an entry has two sequences."""
+    first: dict[str, tuple[str, str]] = {}  # entry -> its sequence and its first file
     for path, table in tables.items():
         for name, sequence in zip(table["entry_ID"], table["sequence"], strict=True):
             known, other = first.setdefault(name, (sequence, path))
@@ -39,7 +33,7 @@ def join_tests(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def bmrb_id(name: str) -> str | None:
-    """BMRB id of an entry (`15000`, or `15000_1` with its entity); None if the name is no such id."""
+    """BMRB id of an entry named `15000`, `bmr15000` or `15000_1` (with its entity); else None."""
     found = re.fullmatch(r"(?:bmr)?([0-9]+)(?:_[0-9]+)?", name, re.IGNORECASE)
     return found[1] if found else None
 
@@ -49,9 +43,9 @@ def with_clusters(
 ) -> pd.DataFrame:
     """Fill the column `cluster` of a table of codes.
 
-    Entries with `min_identity` (`similar_pairs`), directly or through others, are one cluster: a protein and a piece of
-    it, or two relatives of a third, never stand on different sides of a split. A file `clusters` (TSV of representative
-    and entry) replaces MMseqs2; entries that it lacks are clusters of their own, unless their sequences are equal.
+    Clusters are the connected components of `similar_pairs`: a protein and a fragment of it, or two relatives of a
+    third, are never split. A file `clusters` (TSV of representative and entry) replaces MMseqs2; entries that it lacks
+    are singletons, unless their sequences are equal.
     """
     sequences = dict(zip(table["entry_ID"], table["sequence"], strict=True))
     if clusters is None:
@@ -65,23 +59,10 @@ def with_clusters(
 def similar_pairs(
     sequences: Mapping[str, str], others: Mapping[str, str], min_identity: float = MIN_IDENTITY, threads: int = 1
 ) -> list[tuple[str, str, float]]:
-    """Pairs of similar entries, by `mmseqs easy-search`.
+    """Similar entries (entry, other entry, identity), by `mmseqs easy-search`; arguments map entries to sequences.
 
-    Two sequences are similar if one holds the other, or if they align over at least half of the shorter one with
-    `min_identity` and an E-value of at most 0.1 against the others (`SEARCH`).
-
-    Parameters
-    ----------
-    sequences, others
-        Entry -> sequence.
-    min_identity
-        Smallest fraction of identical residues in the alignment.
-    threads
-        Of MMseqs2.
-
-    Returns
-    -------
-    Entry, other entry and their identity.
+    Two sequences are similar if one contains the other, or if they align over at least half of the shorter one with
+    at least `min_identity` (a fraction) and an E-value of at most 0.1 against the others (`SEARCH`).
     """
     names, other_names = list(sequences), list(others)
     options = [*SEARCH, "--format-output", "query,target,fident,qcov,tcov", "--threads", str(threads)]
@@ -102,12 +83,10 @@ def similar_pairs(
 def without_tests(
     table: pd.DataFrame, tests: Mapping[str, str], min_identity: float = MIN_IDENTITY, threads: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Remove the entries of a table of codes that are, or are similar to (`similar_pairs`), test entries.
+    """Remove test entries, and entries similar to one (`similar_pairs`), from a table of codes.
 
-    Returns
-    -------
-    Rows that stay; and entry_ID, test_entry, identity, reason of those removed (of the most similar test entry; the
-    identity is NaN for an equal BMRB id without similarity).
+    Returns the remaining rows; and entry_ID, test_entry (the most similar one), identity (NaN for an equal BMRB id
+    without similarity) and reason of the removed ones.
     """
     sequences = dict(zip(table["entry_ID"], table["sequence"], strict=True))
     pairs = similar_pairs(sequences, tests, min_identity, threads)
@@ -129,20 +108,13 @@ def without_tests(
 def train_and_validation(
     table: pd.DataFrame, validation_fraction: float = VALIDATION_FRACTION, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split a table of codes into training and validation rows, whole clusters to one side.
+    """Split a table of codes by cluster into training and validation rows; entries without `cluster` are singletons.
 
-    Parameters
-    ----------
-    table
-        An entry with an empty `cluster` is a cluster of its own.
-    validation_fraction
-        Fraction of the entries used for validation.
-    seed
-        Seed of the random order of clusters.
+    See `split_by_cluster`.
     """
     names = table["entry_ID"]
     clusters = {name: cluster or name for name, cluster in zip(names, table["cluster"], strict=True)}
-    require(len(set(clusters.values())) > 1, "all entries are one cluster: nothing to validate on; give more entries")
+    require(len(set(clusters.values())) > 1, "all entries are one cluster, which cannot be split; give more entries")
     split = split_by_cluster(names, clusters, dict.fromkeys(names, "all"), validation_fraction, seed)
     validates = names.map(split) == "test"
     return table[~validates].reset_index(drop=True), table[validates].reset_index(drop=True)

@@ -1,8 +1,8 @@
 """Entries -> result files, one task each, on the cores of this machine or on a Dask cluster.
 
-The result of an entry is a store with this entry alone, written whole or not at all. Its attributes record what it was
-made from, so that a later run uses it or makes it again. If a worker is killed, Dask hands its entries to another one,
-and gives up an entry that has killed several.
+The result of an entry is a store with this entry alone. Its attributes record what it was made from, so that a later
+run reuses or replaces it. If a worker is killed, another worker reprocesses its entry; Dask gives up an entry that has
+killed several.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +28,13 @@ from data_prepare.resume import digest
 from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.structure.sequence import modify_seq
 
-if TYPE_CHECKING:
-    pass
-
-FEATURES_VERSION: Final = 2  # raised when features change, so that entries are made again
+FEATURES_VERSION: Final = 2  # increase it when features change, so that no older result is used
 MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker there
 CONNECT_SECONDS: Final = 30
 
 
 class EntryFeatures(NamedTuple):
-    """What the store and the table take of an entry."""
+    """An entry of the store and its sequence for the table."""
 
     residue: NDArray[np.float32]  # (L, 47 or 3) in token space
     pair: NDArray[np.float32]  # (L, L, 10 or 3)
@@ -46,7 +43,7 @@ class EntryFeatures(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """One entry, what of it is used, and where its result goes."""
+    """One entry, the part of it to use, and where its result goes."""
 
     entry: Entry
     selection: Selection
@@ -60,10 +57,7 @@ class Task:
         return self.folder / f"{self.entry.name}.h5"
 
     def fingerprint(self) -> str:
-        """Digest of what the result depends on.
-
-        A file counts by its name, size and time, not by its folder, so that raw data can be moved.
-        """
+        """Digest of what the result depends on; of files name, size and time, so that raw data can be moved."""
         stats = [(path.name, path.stat()) for path in self.entry.paths if path.exists()]
         files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
         return digest(FEATURES_VERSION, self.dtype, asdict(self.selection), sorted(self.features), files)
@@ -74,9 +68,9 @@ def entry_features(
 ) -> EntryFeatures:
     """Features of one entry (see `Task`): of its frames if it is an ensemble, else of its normal modes.
 
-    They may use `available` bytes; None for what the machine has. InputError if the entry cannot be read.
+    They use at most `available` bytes, by default those of the machine. InputError if the entry cannot be read.
     """
-    # the libraries of trajectories take seconds to import: only a task needs them
+    # seconds of import, needed only here
     from data_prepare.molecular_dynamics.features.md_features import md_features
     from data_prepare.normal_mode_analysis.features import nma_features_of
 
@@ -93,7 +87,7 @@ def entry_features(
 
 
 def result_attributes(task: Task) -> Mapping[str, str | int | float] | None:
-    """Attributes of the result of a task; None if it is absent, damaged or was made from something else."""
+    """Attributes of the result of a task; None if it is absent, damaged or stale."""
     try:
         with FeatureStore(task.result) as store:
             return store.attributes if store.attributes.get("fingerprint") == task.fingerprint() else None
@@ -102,10 +96,9 @@ def result_attributes(task: Task) -> Mapping[str, str | int | float] | None:
 
 
 def make_entry(task: Task) -> str | None:
-    """Write the result of one entry; returns the reason if it cannot be made."""
+    """Write the result of one entry; returns the reason of a failure."""
     try:
-        with warnings.catch_warnings(record=True) as noticed, threadpool_limits(1):
-            # one task a core: threads of BLAS would only get in each other's way
+        with warnings.catch_warnings(record=True) as noticed, threadpool_limits(1):  # one task per core
             warnings.simplefilter("always", InputWarning)
             features = entry_features(task.entry, task.selection, task.features, _memory_of_worker())
         attributes = {
@@ -115,7 +108,7 @@ def make_entry(task: Task) -> str | None:
         }
         with StoreWriter(task.result, task.dtype, attributes) as store:
             store.add(task.entry.name, features.residue, features.pair)
-    except Exception as error:  # whatever it is: one entry must not stop the others
+    except Exception as error:  # no failure of an entry stops the others
         return _reason(error)
     return None
 
@@ -126,7 +119,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _memory_of_worker() -> int | None:
-    """Bytes that an entry may use on this Dask worker; None outside of one or without a limit."""
+    """Bytes that an entry may use on this Dask worker; None without a worker or a limit."""
     from distributed import get_worker
 
     try:
@@ -137,22 +130,10 @@ def _memory_of_worker() -> int | None:
 
 
 def run_tasks(tasks: Sequence[Task], done: int, workers: int, scheduler: str | None = None) -> dict[str, str]:
-    """Make results, the largest entries first, and show the progress.
+    """Make results, the largest entries first, and show the progress; returns name -> reason of failed entries.
 
-    Parameters
-    ----------
-    tasks
-        What is to be made.
-    done
-        Entries that were made before, for the progress bar.
-    workers
-        Processes on this machine; one works without Dask.
-    scheduler
-        Address of a Dask scheduler (`tcp://host:8786`), whose workers see the same folders.
-
-    Returns
-    -------
-    Entry name -> reason, of those that failed.
+    `done` entries exist already. `workers` are processes on this machine, unless the workers of a Dask `scheduler`
+    (`tcp://host:8786`), which must see the same folders, do the work.
     """
     tasks = sorted(tasks, key=lambda task: (-task.entry.size, task.entry.name))
     in_process = workers == 1 and scheduler is None
@@ -168,7 +149,7 @@ def run_tasks(tasks: Sequence[Task], done: int, workers: int, scheduler: str | N
 
 
 def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iterator[tuple[Task, str | None]]:
-    """Tasks with the reason of their failure, as Dask ends them."""
+    """Tasks, as Dask finishes them, with the reason of a failure."""
     from distributed import Client, KilledWorker, LocalCluster, as_completed
 
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Several stores, with the tables beside them -> one store, training table and loss weights."""
+"""Several stores with their tables -> one store, training table and loss weights."""
 
 from __future__ import annotations
 
@@ -14,21 +14,14 @@ from data_prepare.resume import digest
 
 
 def merge(paths: Sequence[Path], out: Path, split: Split | None, dtype: StoreDtype | None = None) -> None:
-    """Merge stores, and the tables beside them if each has one; nothing if this has been done.
+    """Merge stores to `out`, and their tables if each has one, unless this was done before; see `merge_stores`.
 
-    Parameters
-    ----------
-    paths, out
-        Stores to merge, and the HDF5 file to make; table and loss weights go beside it.
-    split
-        A new split of all entries; None keeps the labels of the tables.
-    dtype
-        Of the numbers; None: float16 if all entries are float16, else float32.
+    `split` None keeps the labels of the tables.
     """
     folders = {path.parent.resolve() for path in paths}
     require(
         out.parent.resolve() not in folders,
-        f"{out.parent}: has the table of a store to merge; give the merged store a folder of its own",
+        f"{out.parent} contains a store to merge; give the merged store another folder",
     )
     stats = []
     for path in paths:

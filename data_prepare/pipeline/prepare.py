@@ -1,7 +1,7 @@
 """Entries of a source -> store, training table and loss weights.
 
-Each entry is a task whose result is a file of its own (`extraction.py`); the results are joined to the store. A second
-run uses what is there and makes the rest; an entry that fails is recorded with its reason in `failures.csv`.
+Each entry is a task with a result file (`extraction.py`); the results are merged to the store. A rerun makes only what
+is missing. Failed entries and the reasons are in `failures.csv`.
 """
 
 from __future__ import annotations
@@ -35,32 +35,20 @@ def tasks_of(
     features: tuple[str, ...] = FEATURES,
     dtype: StoreDtype = "float32",
 ) -> list[Task]:
-    """Tasks that make the entries of a store (see `Task`); one store a folder, since it has one table."""
+    """Tasks that make the entries of a store (see `Task`). A folder has one table, so it has only one store."""
     folder = store.with_suffix(".entries")
     others = [path.stem for path in store.parent.glob("*.entries") if path != folder]
-    require(not others, f"{store.parent}: holds results of {', '.join(others)}; give {store.name} its own folder")
+    require(not others, f"{store.parent}: has the results of {', '.join(others)}; give {store.name} its own folder")
     return [Task(entry, selection, features, dtype, folder.resolve()) for entry in entries]
 
 
 def prepare(
     tasks: Sequence[Task], store: Path, split: Split, workers: int = 1, scheduler: str | None = None
 ) -> dict[str, str]:
-    """Make what is not there yet of a store, and the table, loss weights and failures beside it.
+    """Make a store of tasks (`tasks_of`), its table, loss weights and failures.csv; keep what is up to date.
 
-    Parameters
-    ----------
-    tasks
-        Entries of the store (`tasks_of`).
-    store
-        The HDF5 file.
-    split
-        For entries without labels.
-    workers, scheduler
-        See `run_tasks`.
-
-    Returns
-    -------
-    Entry -> reason, of those that failed; InputError if no entry can be made.
+    Entries without labels are split; for `workers` and `scheduler` see `run_tasks`. Returns name -> reason of failed
+    entries; InputError if all fail.
     """
     require_members([task.entry.name for task in tasks], split.members())
     if _training_set(tasks, store, split).is_finished():
@@ -72,7 +60,7 @@ def prepare(
         leftover.unlink()
     _write_failures(store.with_name(FAILURES), failures)
     made = [task for task in tasks if task.entry.name not in failures]
-    require(made, f"{store}: no entry could be made; see the reasons in {store.with_name(FAILURES)}")
+    require(made, f"{store}: every entry failed; see {store.with_name(FAILURES)}")
     table = _table(made, results)
     result = _training_set(made, store, split)
     if not result.has_store():
@@ -91,12 +79,12 @@ def _training_set(tasks: Sequence[Task], store: Path, split: Split) -> TrainingS
 
 
 def _table(tasks: Sequence[Task], results: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
-    """Training table, labels as the entries have them; `results` were there before the run."""
+    """Training table with the labels of the entries; `results` are those from before the run."""
     rows = []
     for task in tasks:
         name, source, label = task.entry.name, task.entry.source, task.entry.label
         attributes = results.get(name) or result_attributes(task) or {}
-        require(attributes, f"{task.result}: its raw data have changed during the run; run again")
+        require(attributes, f"{task.result}: its raw data changed during the run; run again")
         rows.append((name, attributes["modify_seq"], source, group_of(source, task.entry.group), label))
         if notes := attributes["notes"]:
             print(f"note: {name}: {notes}", file=sys.stderr)

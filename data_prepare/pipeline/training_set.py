@@ -1,4 +1,4 @@
-"""Training table and loss weights beside a store, written once for what they are made of."""
+"""Training table and loss weights of a store, remade only if their inputs change."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ class Split(Settings):
     """How entries are split into train and test."""
 
     clusters: Path | None = None
-    """TSV of representative and member (MMseqs2's *_cluster.tsv) for the split; by default mmseqs makes it."""
+    """TSV of representative and member (*_cluster.tsv of MMseqs2). Default: mmseqs makes the clusters."""
     identity: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Sequence identity of the clusters that mmseqs makes, as a fraction."""
+    """Sequence identity within clusters of mmseqs, as a fraction."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Fraction of the entries used for testing."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the split."""
 
     def __post_init__(self) -> None:
-        self.members()  # a file that cannot be read is refused before any work
+        self.members()  # refuse an unreadable file before any computation
 
     def members(self) -> dict[str, str]:
         """Member -> representative of the clusters file."""
         return {} if self.clusters is None else read_clusters(self.clusters)
 
     def digest(self) -> str:
-        """Digest of everything that the labels depend on, but for the entries."""
+        """Digest of everything except the entries that the labels depend on."""
         return digest(self.members(), self.identity, self.test_share, self.seed, bool(self.clusters or which("mmseqs")))
 
     def label(self, table: pd.DataFrame, threads: int) -> pd.DataFrame:
-        """The table with labels by clusters; unchanged, with a warning, if there are no clusters."""
+        """The table with labels by clusters; unchanged, with a warning, without clusters and mmseqs."""
         sequences = dict(zip(table["name"], table["modify_seq"], strict=True))
         if self.clusters is not None:
             clusters = entry_clusters(sequences, self.members())
@@ -69,14 +69,14 @@ class Split(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSet:
-    """A store with the table and the loss weights beside it, made only if what they are made of has changed."""
+    """A store with its table and loss weights."""
 
     store: Path
-    store_of: str  # digest of what the store is to be made of
-    table_of: str  # digest of what table and loss weights are to be made of
+    store_of: str  # digest of the inputs of the store
+    table_of: str  # digest of the inputs of table and loss weights
 
     def has_store(self) -> bool:
-        """Whether the store is made of the same (its attribute `MADE_OF`)."""
+        """Whether the store exists and was made of the same inputs."""
         try:
             with FeatureStore(self.store) as opened:
                 return opened.attributes.get(MADE_OF) == self.store_of
@@ -84,7 +84,7 @@ class TrainingSet:
             return False
 
     def is_finished(self) -> bool:
-        """Whether everything is made of the same; says so."""
+        """Whether everything exists and was made of the same inputs; says so."""
         record = self._record
         finished = record.is_file() and record.read_text() == self._state() and self.has_store()
         if finished:
@@ -92,7 +92,7 @@ class TrainingSet:
         return finished
 
     def write(self, table: pd.DataFrame | None) -> None:
-        """Write the table, if any, and the loss weights if it has training entries of each group."""
+        """Write the table, if any, and the loss weights if every group has training entries."""
         if table is not None:
             write_table(self.store.with_name(TABLE), table)
             self._write_loss_weights(table)
@@ -113,6 +113,6 @@ class TrainingSet:
         return self.store.with_name(f".{self.store.name}.made_of")
 
     def _state(self) -> str:
-        """Digest of table and loss weights as they are, and of what they are to be made of."""
+        """Digest of the inputs and contents of table and loss weights."""
         files = (self.store.with_name(name) for name in (TABLE, LOSS_WEIGHTS))
         return digest(self.table_of, *(file.read_text() if file.is_file() else None for file in files))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,18 @@ import torch
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
-from model.dyna1.baselines import Dssp, ExchangeRates
-from model.dyna1.classifier import Classifier, p_exchange
-from model.dyna1.data import AnnotatedProtein, ReadEmbedding, first_names, whole_batches
+from data_prepare.files import whole_file, write_text
+from data_prepare.nmr.assignments import read_assignments
+from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entries
+from model.dyna1.baselines import Dssp, ExchangeRates, fit_baselines, read_baselines, read_dssp
+from model.dyna1.classifier import Classifier, load_dyna1, p_exchange
+from model.dyna1.data import AnnotatedProtein, ReadEmbedding, first_names, read_proteins, whole_batches
+from model.dyna1.embeddings.embedders import check_source, default_embedder, make_embedder
 from model.evaluation.metrics import auroc, average_precision, best_threshold, bootstrap_means, chance_average_precision
 from model.network.device import autocast
 
 LOGGER: Final = logging.getLogger("seqdance")
+PUBLISHED: Final = ("relaxdb", "cpmg")  # data sets with files of their own form
 CLASSIFIER: Final = "Dyna-1"  # name of the classifier among the predictors
 TIE: Final = 1e-5  # logits of a protein closer than this are equal except for rounding
 MIN_POSITIVES: Final = 2  # proteins with fewer have no areas
@@ -27,6 +33,49 @@ AREAS: Final = ("auroc", "auprc", "normalised_auprc")  # averaged over proteins
 
 Targets = Mapping[str, NDArray[np.int8]]  # entry -> (L,): 1 exchange, 0 none, -1 not evaluated
 Scores = Mapping[str, NDArray[np.floating]]  # entry -> (L,), higher = exchange more likely
+
+
+def read_evaluated(data: str, path: Path, split: Path | None) -> tuple[pd.DataFrame, list[str]]:
+    """Table of the entries to evaluate, and the names on the split list that `path` lacks; `data`: see `PUBLISHED`."""
+    published = data in PUBLISHED and path.suffix != ".csv"
+    table = read_relaxdb(path, data) if published else read_assignments(path)  # type: ignore[arg-type]
+    if split is None:
+        return table, []
+    table, absent = select_entries(table, read_split_list(split))
+    if absent:
+        LOGGER.warning("warning: %s lacks, of %s, %s", path, split, first_names(absent))
+    require(len(table), f"{split}: {path} has none of its entries")
+    return table, absent
+
+
+def scores_of(
+    proteins: Sequence[AnnotatedProtein],
+    path: Path,
+    weights: str | None,
+    embedder: str | None,
+    device: str,
+    batch_size: int,
+    train: Path | None,
+    baselines: Path | None,
+) -> dict[str, Scores]:
+    """Predictor -> entry -> probabilities (L,): of the classifier, if there are weights, and of the baselines.
+
+    The baselines are fitted on the table `train` or read from the folder `baselines`; the proteins are from `path`.
+    """
+    scores: dict[str, Scores] = {}
+    if weights is not None:
+        model = load_dyna1(weights, device)
+        source = make_embedder(embedder or default_embedder(model.config), device)
+        check_source(model.config, source)
+        scores[CLASSIFIER] = classifier_scores(model, proteins, source.read, batch_size)
+    rates = read_baselines(baselines) if baselines else []
+    if train:
+        training = read_proteins(train)
+        rates = fit_baselines(training, read_dssp(train, training))
+    dssp = {} if path.is_dir() else read_dssp(path, proteins)
+    scores |= baseline_scores(rates, proteins, dssp, path)
+    require(scores, f"{path}: no DSSP for the baselines; add a column dssp, or give --weights")
+    return scores
 
 
 def logits_of(
@@ -181,6 +230,31 @@ def residue_table(proteins: Sequence[AnnotatedProtein], scores: Mapping[str, Sco
         columns |= {"residue": list(protein.sequence), "target": protein.target}
         parts.append(pd.DataFrame(columns | {name: values[protein.name] for name, values in scores.items()}))
     return pd.concat(parts, ignore_index=True)
+
+
+def write_evaluation(
+    output: Path,
+    proteins: Sequence[AnnotatedProtein],
+    scores: Mapping[str, Scores],
+    metrics: Mapping[str, Any],
+    per_protein: pd.DataFrame,
+    title: str,
+) -> str:
+    """Write per_protein.csv, residues.csv, metrics.json and summary.txt; returns the text of the last."""
+    for name, content in (("per_protein.csv", per_protein), ("residues.csv", residue_table(proteins, scores))):
+        with whole_file(output / name) as temporary:
+            content.to_csv(temporary, index=False)
+    text = summary_text(metrics, title)
+    write_text(output / "metrics.json", json.dumps(_without_nan(metrics), indent=2, allow_nan=False) + "\n")
+    write_text(output / "summary.txt", text)
+    return text
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for NaN, which JSON lacks."""
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    return None if value != value else value
 
 
 def summary_text(metrics: Mapping[str, Any], title: str) -> str:

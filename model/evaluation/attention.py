@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -17,8 +18,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.table import read_table
 from data_prepare.errors import require
+from data_prepare.files import whole_file
 from data_prepare.properties import (
+    GROUPS,
     INTERACTIONS,
     MD_PAIR_WIDTH,
     MISSING,
@@ -33,7 +37,7 @@ from model.inference.attention import attention_maps
 from model.inference.batches import residue_rows
 from model.network.dance import DanceModel
 from model.network.weights import weights_digest
-from model.training.data import load_entry
+from model.training.data import group_sequences, load_entry
 
 Form = Literal["notebook", "paper"]
 Values = NDArray[np.float64]
@@ -244,6 +248,35 @@ class Analysis(NamedTuple):
     means: pd.DataFrame  # see `mean_metrics`
     best: pd.DataFrame  # see `best_maps`
     example: Example | None
+
+
+def analyse_store(
+    model: DanceModel,
+    store_path: Path,
+    table: Path,
+    output: Path,
+    label: str,
+    limit: int | None,
+    length: int,
+    form: Form,
+    example: str | None,
+) -> tuple[Analysis, Path]:
+    """`analyse` the entries with this label in the table, at most `limit` of each group.
+
+    Writes the means to the CSV `output` and the best maps to NAME_best.csv, which is the second result.
+    """
+    with FeatureStore(store_path) as store:
+        sequences = group_sequences(read_table(table), store, label)
+        entries = [StoreEntry(group, *entry) for group in GROUPS for entry in sequences[group][:limit]]
+        require(entries, f"{store_path}: no entry labelled {label} in {table} is in the store")
+        names = (None, *(entry.name for entry in entries))
+        require(example in names, f"--example {example}: not one of the {len(entries)} entries")
+        found = analyse(model, store, entries, Results(output), length, form, example)
+    best = output.with_name(f"{output.stem}_best.csv")
+    for path, content in ((output, found.means), (best, found.best)):
+        with whole_file(path) as temporary:
+            content.to_csv(temporary, index=False)
+    return found, best
 
 
 def analyse(

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from data_prepare.files import whole_file
 from model.inference.batches import residue_rows
+from model.inference.inputs import Protein
 from model.network.dance import DanceModel
 from model.network.device import evaluating
 from model.network.tokenizer import tokenize
@@ -79,6 +81,28 @@ def attention_maps(
     with evaluating(model), torch.inference_mode():
         model.esm2(input_ids.to(next(model.parameters()).device), sink=store_layer)
     return np.moveaxis(maps, 0, -1)  # (T, T, layers * heads)
+
+
+def write_maps(
+    model: DanceModel,
+    proteins: Sequence[Protein],
+    names: Sequence[str],
+    path: Path,
+    special_tokens: bool,
+    dtype: DTypeLike,
+) -> Iterator[tuple[str, Protein, NDArray]]:
+    """Write the `attention_maps` of proteins to a file (`map_writer`) under names; yields name, protein and maps."""
+    with map_writer(path) as write:
+        for name, protein in zip(tqdm(names, unit="sequence", disable=len(names) == 1), proteins, strict=True):
+            maps = attention_maps(model, protein.sequence, special_tokens, dtype)
+            write(name, protein.sequence, maps)
+            yield name, protein, maps
+
+
+def residue_maps(maps: NDArray, sequence: str) -> tuple[NDArray, NDArray[np.int32]]:
+    """Maps (N, N, maps) between residues, whether or not these have special tokens; and the chain of each residue."""
+    rows, chain = residue_rows(sequence)
+    return (maps if len(maps) == len(rows) else maps[rows[:, None], rows]), chain
 
 
 @contextmanager

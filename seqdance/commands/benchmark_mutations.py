@@ -1,23 +1,16 @@
-"""Command `seqdance benchmark-mutations`: predicted effects of mutations beside measured ones.
-
-    seqdance benchmark-mutations Tsuboyama2023_Dataset2_Dataset3_20230416.csv --model ChaoHou/ESMDance --output results
-    seqdance benchmark-mutations s2648.csv --structures s2648/ --esm2 facebook/esm2_t12_35M_UR50D --output results
-
-Scores: of each --model the published score and the changes of sasa_mean and of psi alone; of each --esm2 the masked and
-the unmasked log-likelihood ratio; always BLOSUM62 and the loss of hydrophobicity. All grow with the expected damage.
-"""
+"""Command `seqdance benchmark-mutations`: predicted against measured effects of mutations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from data_prepare.command_line import Settings, run
+from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.resume import Results
 from model.figures.mutations import draw_benchmark
@@ -27,46 +20,48 @@ from model.mutations.measured import Form, LeftOut, read_measured
 from model.network.dance import load_model
 from model.network.language_model import load_language_model
 from model.network.weights import TORCH_SUFFIXES, WEIGHTS_NAME
+from seqdance.options import DeviceOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkMutationsConfig(Settings):
-    """Compare scores of mutations with measured losses of stability or fitness."""
+class BenchmarkMutationsConfig(DeviceOptions):
+    """Compare scores of mutations with measured losses of stability or fitness.
+
+    Scores: for each --model the published score and the changes of sasa_mean and of psi alone; for each --esm2 the
+    masked and the unmasked log-likelihood ratio; always BLOSUM62 and the loss of hydrophobicity. A higher score means
+    more damage.
+    """
 
     measured: Annotated[Path, tyro.conf.Positional]
     """Table (.csv, .csv.gz) or folder of tables: the mega-scale set, ProteinGym, or ddG beside structures."""
     output: Path
-    """Folder for mutations.csv, proteins.csv, summary.json, proteins.png and left_out.csv. Its hidden folder
-    .scores.parts keeps the scores of each protein: an interrupted run resumes, one more model adds only its scores."""
+    """Folder for mutations.csv, proteins.csv, summary.json, proteins.png and left_out.csv. The scores
+    of each protein stay in .scores.parts, so that an interrupted run resumes and another --model adds only its own."""
     model: tuple[str, ...] = ()
-    """SeqDance or ESMDance, one or more: folders with model.safetensors and config.json, weight files or Hub ids."""
+    """SeqDance or ESMDance, one or more: model folders, weight files or Hub ids."""
     esm2: tuple[str, ...] = ()
     """ESM2 of any size with its language-model head: folders or Hub ids such as facebook/esm2_t33_650M_UR50D."""
     form: Form = "auto"
-    """Form of the tables; auto recognises it by their columns."""
+    """Form of the tables; auto detects it from the columns."""
     structures: Path | None = None
-    """Folder of structure files (PDB_CHAIN or PDB as .pdb or .cif, also gzipped) whose numbers ddg tables use."""
+    """Folder of structure files (PDB_CHAIN or PDB as .pdb or .cif, .gz too) with the residue numbers of ddG tables."""
     min_mutants: Annotated[int, Field(ge=3)] = 10
-    """Proteins with fewer mutants count only in the pooled correlation."""
+    """Proteins with fewer mutants enter only the pooled correlation."""
     bootstrap: Annotated[int, Field(ge=0)] = 1000
-    """Draws of proteins for the 95 % intervals; 0 for none."""
+    """Bootstrap samples of proteins for the 95 % intervals; 0 for none."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of these draws."""
+    """Seed of the bootstrap."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Sequences at a time; changes no number. Default: by the length of the protein, 16 for ESM2."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto uses a GPU if there is one."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    """Sequences per batch; does not change the results. Default: by protein length, 16 for ESM2."""
 
     def __post_init__(self) -> None:
         names = [name_of(path) for path in (*self.model, *self.esm2)]
         for name in names:
-            require(names.count(name) == 1, f"two networks would both be called {name}; rename one of their folders")
+            require(names.count(name) == 1, f"two networks are named {name}; rename one of their folders")
 
 
 def compare(config: BenchmarkMutationsConfig) -> list[str]:
-    """Score all measured mutants, write the files and return the summary as text."""
+    """Score all measured mutants and write the files; returns the summary."""
     left_out: list[LeftOut] = []
     proteins = list(read_measured(config.measured, config.form, config.structures, left_out))
     scores = [benchmark.baseline_scores(protein) for protein in proteins]

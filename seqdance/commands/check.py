@@ -1,7 +1,4 @@
-"""Command `seqdance check`: verify every entry of a store, and the table beside it if there is one.
-
-seqdance check data/features.h5
-"""
+"""Command `seqdance check`: verify every entry of a store and its training table."""
 
 from __future__ import annotations
 
@@ -12,24 +9,23 @@ from typing import Annotated
 import tyro
 from pydantic.dataclasses import dataclass
 
-from data_prepare.command_line import Settings, run
+from data_prepare.command_line import run
 from data_prepare.dataset.check import check_store
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.pipeline.training_set import TABLE
+from seqdance.options import CommandOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(Settings):
-    """Check shapes, ranges and symmetry of every entry of a store, and its agreement with the table beside it."""
+class CheckOptions(CommandOptions):
+    """Check shapes, ranges and symmetry of every entry of a store, and its agreement with table.csv in its folder."""
 
     store: Annotated[Path, tyro.conf.Positional]
-    """Store to check."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    """Store to check, such as data/features.h5."""
 
 
 def check(options: CheckOptions) -> None:
-    """Print what is wrong; exit code 1 if anything is."""
+    """Print the problems; exit code 1 if there are any."""
     table = options.store.with_name(TABLE)
     problems = check_store(options.store, table if table.is_file() else None)
     print(*problems, sep="\n", end="\n" if problems else "")

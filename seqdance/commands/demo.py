@@ -1,7 +1,4 @@
-"""Command `seqdance demo`: from the example structures and trajectories to a trained model and a mutation map.
-
-Every step uses what an earlier run has left: rerun the same command to resume an interrupted demo.
-"""
+"""Command `seqdance demo`: from the example structures and trajectories to a trained model and a mutation map."""
 
 from __future__ import annotations
 
@@ -17,9 +14,10 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from data_prepare.command_line import Settings, run
+from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.pipeline.training_set import LOSS_WEIGHTS, TABLE
+from seqdance.options import CommandOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "data_prepare" / "examples"
@@ -27,29 +25,29 @@ UBIQUITIN = "MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGKQLEDGRTLSDYNIQKESTL
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoOptions(Settings):
-    """Features of the example data, a small network trained on them, its evaluation, and a mutation map."""
+class DemoOptions(CommandOptions):
+    """Make features of the example data, train and evaluate a small network on them, and draw a mutation map.
+
+    Rerun the same command to resume an interrupted demo.
+    """
 
     out: Path = Path("runs/demo")
-    """Folder of everything that is made."""
+    """Output folder."""
     processes: Annotated[int, Field(ge=1)] = 2
-    """Processes that make features and train."""
+    """Processes for feature extraction and training."""
     updates: Annotated[int, Field(ge=1)] | None = None
-    """Updates of the training; by default those of the preset."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    """Training updates. Default: those of the preset."""
 
 
 def run_python(title: str, *words: object) -> None:
-    """Run a Python command; if it fails, the demo ends after its message."""
-    # one thread a process: two processes on two cores
+    """Run a Python command with one thread per process; InputError if it fails."""
     environment = {"OMP_NUM_THREADS": "1"} | dict(os.environ)
     code = subprocess.run([sys.executable, *map(str, words)], env=environment, check=False).returncode
-    require(code == 0, f"demo: {title} ended with exit code {code}; see its message above")
+    require(code == 0, f"demo: {title} failed with exit code {code}; see its message above")
 
 
 def demo(options: DemoOptions) -> list[str]:
-    """Run all steps; returns the lines of a summary."""
+    """Run all steps; returns the summary."""
     from model.training.checkpoint import newest_checkpoint
     from seqdance.commands import prepare, score
 
@@ -60,7 +58,7 @@ def demo(options: DemoOptions) -> list[str]:
         ["--manifest", str(EXAMPLES / "examples.csv"), "--out", str(store), "--workers", str(options.processes)]
     )
 
-    files = ["--table", store.with_name(TABLE), "--store", store, "--weights", store.with_name(LOSS_WEIGHTS)]
+    files = ["--table", store.with_name(TABLE), "--store", store, "--loss-weights", store.with_name(LOSS_WEIGHTS)]
     train = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={options.processes}"]
     train += [str(ROOT / "model" / "train_ddp.py"), "--preset", "demo", "--output", str(training)]
     if options.updates is not None:

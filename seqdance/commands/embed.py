@@ -1,10 +1,4 @@
-"""Command `seqdance embed`: embeddings of proteins, or how well linear regression on them predicts properties.
-
-    seqdance embed --model ChaoHou/SeqDance --fasta proteins.fasta --output embeddings.h5
-    seqdance embed --model ChaoHou/SeqDance --regress shapes.csv --target rg_nm asphericity --output regression.csv
-
-Rerun the same command to resume an interrupted run.
-"""
+"""Command `seqdance embed`: embeddings of proteins, or linear regression of properties on them."""
 
 from __future__ import annotations
 
@@ -27,26 +21,29 @@ from seqdance.options import ModelOptions, ProteinOptions
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions(ModelOptions, ProteinOptions):
-    """Embeddings (last hidden state) of proteins; with --regress, linear regression on them."""
+    """Embeddings (last hidden state) of proteins; with --regress, linear regression on them.
+
+    Rerun the same command to resume an interrupted run.
+    """
 
     output: Path
-    """An .h5 file, or an .npy file of the means with the names beside it as .txt. With --regress: a CSV."""
+    """An .h5 file, or an .npy file of the means with the names in a .txt file. With --regress: a CSV."""
     per_residue: bool = False
-    """One row per residue, in the .h5 file one dataset per protein, instead of the mean over the tokens."""
+    """One row per residue (.h5, one dataset per protein) instead of the mean over the tokens."""
     regress: Path | None = None
-    """CSV with the columns sequence, targets, and split_0, split_1, ... (train or test) or cluster."""
+    """CSV with sequence, the targets, and either split_0, split_1, ... (train or test) or cluster."""
     target: tuple[str, ...] = ()
-    """Columns of the table to predict. Rows without a number in a column are left out for it."""
+    """Columns to predict. Rows without a number in a column are left out for it."""
     compare: tuple[str, ...] = ()
-    """Other embeddings to compare with: NAME=FILE.npy with one row for each of the table, or NAME=MODEL."""
+    """Other embeddings to compare with: NAME=FILE.npy with one row per row of the table, or NAME=MODEL."""
     components: Annotated[int, Field(ge=1)] = 200
-    """Principal components of the second regression; the first uses the whole embedding."""
+    """Principal components of the second regression; the first uses all dimensions."""
     repeats: Annotated[int, Field(ge=1)] = 20
-    """Splits of whole clusters, a fifth of the rows test, for tables without columns split_0, ..."""
+    """Random splits by cluster, a fifth of the rows for testing, if the table has no split_0, ..."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the first of these splits."""
+    """Seed of the random splits."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Proteins per batch; does not change the results. Default: as many as fit into 16,384 tokens."""
+    """Proteins per batch; does not change the results. Default: at most 16,384 tokens."""
 
     def __post_init__(self) -> None:
         check_output(self.output)
@@ -60,13 +57,12 @@ class EmbedOptions(ModelOptions, ProteinOptions):
         require(suffix == ".csv", f"--output {self.output}: with --regress it must end in .csv")
         options = ("sequence", "fasta", "pdb", "cif", "chain", "per_residue")
         given = [f"--{option.replace('_', '-')}" for option in options if getattr(self, option)]
-        require(not given, f"--regress uses means of the sequences of its table; remove {' and '.join(given)}")
+        require(not given, f"--regress reads the sequences of its table; remove {' and '.join(given)}")
         for words in self.compare:
             name, _, source = words.partition("=")
             require(name and source, f"--compare {words}: expected NAME=FILE.npy or NAME=MODEL")
-        require(
-            len(self.sources) > len(self.compare), f"--compare: each name must differ from the others and {OWN_NAME}"
-        )
+        distinct = len(self.sources) > len(self.compare)
+        require(distinct, f"--compare: each name must differ from the others and {OWN_NAME}")
 
     @property
     def sources(self) -> dict[str, str]:
@@ -75,7 +71,7 @@ class EmbedOptions(ModelOptions, ProteinOptions):
 
 
 def embed(options: EmbedOptions) -> list[object]:
-    """Write embeddings, or a regression; returns their paths, after the summary of the regression."""
+    """Write embeddings, or a regression with its summary; returns the lines to print."""
     if options.regress is None:
         proteins = options.proteins()
         model = load_model(options.model, options.device)

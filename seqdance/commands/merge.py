@@ -1,7 +1,4 @@
-"""Command `seqdance merge`: stores with their tables -> one store, training table and loss weights.
-
-seqdance merge a/features.h5 b/features.h5 --out all/features.h5
-"""
+"""Command `seqdance merge`: several stores with their tables -> one store, training table and loss weights."""
 
 from __future__ import annotations
 
@@ -17,31 +14,30 @@ from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.pipeline.merge import merge
 from data_prepare.pipeline.training_set import LOSS_WEIGHTS, TABLE, Split
+from seqdance.options import CommandOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class MergeOptions(Split):
-    """Merge stores into one, with the tables beside them, and split all entries anew."""
+class MergeOptions(CommandOptions, Split):
+    """Merge stores and their tables, and split all entries again into train and test."""
 
     stores: Annotated[tuple[Path, ...], tyro.conf.Positional, Field(min_length=1)]
     """Stores to merge."""
     out: Path
-    """Store to make, FOLDER/NAME.h5; table.csv and loss_weights.csv go beside it."""
+    """Output store, FOLDER/NAME.h5; table.csv and loss_weights.csv are written to the same folder."""
     dtype: Literal["float32", "float16"] | None = None
-    """Of the numbers in the store: float32 unless all stores are float16."""
+    """Number type of the store. Default: float16 if all stores are float16, else float32."""
     keep_labels: bool = False
-    """Keep the labels of the tables instead of a new split of all entries."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    """Keep the labels of the tables."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.out.suffix in (".h5", ".hdf5"), f"--out {self.out}: expected the store to make, FOLDER/NAME.h5")
-        require(not (self.keep_labels and self.clusters), "--keep-labels: leave out --clusters, there is no new split")
+        require(self.out.suffix in (".h5", ".hdf5"), f"--out {self.out}: expected FOLDER/NAME.h5")
+        require(not (self.keep_labels and self.clusters), "--keep-labels does not use --clusters; remove one of them")
 
 
 def merge_all(options: MergeOptions) -> list[Path]:
-    """Run the command; returns the files that were made."""
+    """Merge; returns the output files."""
     merge(options.stores, options.out, None if options.keep_labels else options, options.dtype)
     made = map(options.out.with_name, (options.out.name, TABLE, LOSS_WEIGHTS))
     return [path for path in made if path.is_file()]

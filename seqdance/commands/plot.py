@@ -1,11 +1,4 @@
-"""Command `seqdance plot`: curves of a training in one figure.
-
-    seqdance plot runs/seqdance --out curves.png
-
-Draws losses per group and property, learning rate, gradient norm and tokens per second from the log of a running or
-finished training; test losses, if the folder `metrics` of the run holds those of checkpoints (update_N.json). For
-Dyna-1: losses and validation AUROC of each epoch.
-"""
+"""Command `seqdance plot`: training curves in one figure."""
 
 from __future__ import annotations
 
@@ -18,30 +11,33 @@ import pandas as pd
 import tyro
 from pydantic.dataclasses import dataclass
 
-from data_prepare.command_line import Settings, run
+from data_prepare.command_line import run
 from data_prepare.errors import reading, require
 from model.figures import dyna1, training
 from model.figures.save import save_figure
 from model.training.run_log import LOG_NAME, read_log
+from seqdance.options import CommandOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlotOptions(Settings):
-    """Draw the curves of a training."""
+class PlotOptions(CommandOptions):
+    """Draw the curves of a running or finished training.
+
+    Losses per group and property, learning rate, gradient norm and tokens per second; test losses if the run has the
+    metrics of checkpoints (metrics/update_N.json). For Dyna-1: losses and validation AUROC of each epoch.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    """Run folder."""
     out: Path | None = None
-    """The figure; its suffix selects the format. Default: curves.png in the folder of the run."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    """The figure; its suffix selects the format. Default: curves.png in the run folder."""
 
 
 def plot(options: PlotOptions) -> list[Path]:
     """Draw the curves of a run and return the path of the figure."""
     path = options.run / LOG_NAME
     lines = list(read_log(path))
-    require(lines, f"{path}: no line of a log; give the folder of a run (--output) that has trained for a while")
+    require(lines, f"{path}: empty log; give the folder of a run (its --output) that has logged updates")
     log = pd.DataFrame(lines)
     if "validation_auroc" in log:
         figure = dyna1.draw_training(log.set_index("n_epoch"))

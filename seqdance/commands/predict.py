@@ -1,9 +1,4 @@
-"""Command `seqdance predict`: the 23 properties of proteins as arrays, figures, and B-factors of a structure.
-
-    seqdance predict --model ChaoHou/SeqDance --fasta proteins.fasta --output predictions --plot
-
-Rerun the same command to resume an interrupted run or to add proteins.
-"""
+"""Command `seqdance predict`: the 23 properties of proteins as arrays, figures, and B-factors of a structure."""
 
 from __future__ import annotations
 
@@ -30,18 +25,21 @@ from seqdance.options import ModelOptions, ProteinOptions
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(ModelOptions, ProteinOptions):
-    """Predict dynamic properties: float32 arrays by property, one row per residue."""
+    """Predict dynamic properties: float32 arrays by property, one row per residue.
+
+    Rerun the same command to resume an interrupted run or to add proteins.
+    """
 
     output: Path
-    """Folder for one NAME.npz per protein, or .h5 file with one group per protein. Finished proteins are skipped."""
+    """Folder for one NAME.npz per protein, or .h5 file with one group per protein."""
     properties: tuple[str, ...] = ("all",)
-    """all, residue (no residue pairs: faster, less memory), or names such as rmsf_nor corr."""
+    """all, residue (without pair properties: faster, less memory), or names such as rmsf_nor corr."""
     plot: bool = False
-    """Draw a figure of each protein: NAME.png in the folder, or in the folder named like the .h5 file."""
+    """Draw a figure of each protein: NAME.png in the output folder, or in the folder NAME of NAME.h5."""
     write_pdb: Path | None = None
-    """With --pdb or --cif: copy of the structure with the predicted RMSF (0 to 1) as B-factors, 0 elsewhere."""
+    """With --pdb or --cif: copy of the structure with the predicted RMSF (0 to 1) as B-factors, 0 for other atoms."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Proteins per batch; does not change the results. Default: as many as fit into a million residue pairs."""
+    """Proteins per batch; does not change the results. Default: at most a million residue pairs."""
 
     def __post_init__(self) -> None:
         names = property_names(self.properties)
@@ -61,7 +59,7 @@ class PredictOptions(ModelOptions, ProteinOptions):
 
 
 def predict(options: PredictOptions) -> list[Path]:
-    """Write predictions, and figures and a structure if asked for; returns their paths."""
+    """Write predictions, and optionally figures and a structure; returns their paths."""
     proteins = options.proteins()
     names = file_names([protein.name for protein in proteins])
     model = load_model(options.model, options.device)

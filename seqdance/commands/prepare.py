@@ -1,7 +1,4 @@
-"""Command `seqdance prepare`: a source of raw data -> store, training table and loss weights.
-
-seqdance prepare --source atlas --raw DIR --out data/features.h5 --workers 8
-"""
+"""Command `seqdance prepare`: a source of raw data -> store, training table and loss weights."""
 
 from __future__ import annotations
 
@@ -24,49 +21,48 @@ from data_prepare.sources.entry import Entry, Selection
 from data_prepare.sources.manifest import read_manifest
 from data_prepare.sources.mdcath import DEFAULT_TEMPERATURES
 from data_prepare.sources.registry import SOURCES, list_source
+from seqdance.options import CommandOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareOptions(Split, FrameRange):
+class PrepareOptions(CommandOptions, Split, FrameRange):
     """Make a store, a training table and loss weights from structures and trajectories."""
 
     out: Path
-    """Store to make, FOLDER/NAME.h5; table.csv, loss_weights.csv and failures.csv go beside it."""
+    """Output store, FOLDER/NAME.h5; table.csv, loss_weights.csv and failures.csv are written to the same folder."""
     source: Literal[tuple(SOURCES)] | None = None  # type: ignore[valid-type]
-    """What the raw data are: a published source, or a plain folder of structures or of trajectories."""
+    """Kind of raw data: a published source, or a folder of structures or of trajectories."""
     raw: Path | None = None
     """Folder of the raw data."""
     manifest: Path | None = None
     """Instead of a source: CSV with the columns name, source, label, topology, trajectory; paths relative to it."""
     workers: Annotated[int, Field(ge=1)] = 1
-    """Processes on this machine, one entry each."""
+    """Processes on this machine; each handles one entry at a time."""
     scheduler: str | None = None
-    """Address of a Dask scheduler, tcp://host:8786, instead of processes here."""
+    """Address of a Dask scheduler, tcp://host:8786, to use instead of local processes."""
     select: tuple[str, ...] = ()
-    """Ids of the chains to use; by default all."""
+    """Ids of the chains to use. Default: all."""
     properties: Annotated[tuple[Literal[FEATURES], ...], Field(min_length=1)] = FEATURES  # type: ignore[valid-type]
-    """Features of trajectories; those left out cost no time, are 0 in the store and get the loss weight 0."""
+    """Features of trajectories to compute. The others are 0 in the store and get the loss weight 0."""
     temperatures: tuple[int, ...] = ()
-    """Of mdCATH, K, by default 348; each is an entry of its own."""
+    """Temperatures of mdCATH in K, one entry each. Default: 348."""
     dtype: Literal["float32", "float16"] = "float32"
-    """Of the numbers in the store; float16 is half the size."""
+    """Number type of the store; float16 halves its size."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Use only the first entries, in the order of their names."""
+    """Use only the first entries by name."""
     dry_run: bool = False
-    """Only list the entries and what is to be done."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    """Only list the entries and their state."""
 
     def __post_init__(self) -> None:
         Split.__post_init__(self)
         FrameRange.__post_init__(self)
-        require(self.out.suffix in (".h5", ".hdf5"), f"--out {self.out}: expected the store to make, FOLDER/NAME.h5")
+        require(self.out.suffix in (".h5", ".hdf5"), f"--out {self.out}: expected FOLDER/NAME.h5")
         given = (self.source is not None, self.raw is not None, self.manifest is not None)
         require(given in ((1, 1, 0), (0, 0, 1)), "give either --source and --raw, or --manifest")
-        require(not self.temperatures or self.source == "mdcath", "--temperatures: only for --source mdcath")
+        require(not self.temperatures or self.source == "mdcath", "--temperatures requires --source mdcath")
 
     def entries(self) -> list[Entry]:
-        """What the source has, in the order of names."""
+        """Entries of the source, sorted by name."""
         if self.manifest is not None:
             entries = read_manifest(self.manifest)
         else:

@@ -1,8 +1,4 @@
-"""Command `seqdance score`: zero-shot scores of mutations as a table, and as a heat map of one protein.
-
-seqdance score --model ChaoHou/ESMDance --sequence MQIFVKTLTG --output scores.csv
-seqdance score --model ChaoHou/ESMDance --fasta proteins.fasta --mutants mutants.csv --output scores.parquet
-"""
+"""Command `seqdance score`: zero-shot scores of mutations as a table, and as a heat map of one protein."""
 
 from __future__ import annotations
 
@@ -28,18 +24,16 @@ from seqdance.options import ModelOptions, ProteinOptions
 class ScoreConfig(ProteinOptions, ModelOptions):
     """Score mutations by how much the predicted dynamics change: a higher score means more damage.
 
-    Columns: protein; mutant; score, the published one (norm_geometric_mean); damage, the fraction of the protein's
-    other mutants and wild type that score lower (0 to 1, 1 = most damaging); eight ways to combine the changes; the
-    relative change of each property.
-
-    Proteins of more than 1,024 tokens are seen through a window of 1,024 around the mutation.
+    Columns: protein; mutant; score, the published one (norm_geometric_mean); damage, the fraction of the other mutants
+    and the wild type that score lower (1 = most damaging); eight ways to combine the changes; the relative change of
+    each property. In proteins of more than 1,024 tokens, the network sees a window of 1,024 around the mutation.
     """
 
     output: Path
-    """Table to write: .csv, .csv.gz or .parquet. The heat map of all single mutants of one protein is written beside
-    it. Rerun the same command to resume an interrupted run."""
+    """Output table: .csv, .csv.gz or .parquet. All single mutants of one protein also give a heat map (NAME.png). Rerun
+    the same command to resume an interrupted run."""
     all_single: bool = False
-    """All 19 mutants of each residue; the default if no mutants are given."""
+    """All 19 mutants of each residue (default)."""
     mutations: str | None = None
     """Mutants of one protein, such as A12G,K5R:L7V."""
     mutants: Path | None = None
@@ -49,26 +43,22 @@ class ScoreConfig(ProteinOptions, ModelOptions):
     proteingym: Path | None = None
     """Mutants and wild type of a ProteinGym file."""
     offset: int = 0
-    """Number of a residue in the mutations = its position in the sequence + offset."""
+    """Residue number in the mutations minus position in the sequence."""
     properties: PropertySet = "all"
-    """residue: without residue pairs, faster; 10 changes instead of 23, and scores over these."""
+    """residue: only the 10 residue properties; faster."""
     sequences: bool = False
-    """Add the whole sequence of each mutant."""
+    """Add a column with the sequence of each mutant."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Mutants at a time; changes no number. Default: chosen by length, for bounded memory."""
+    """Mutants per batch; does not change the results. Default: by protein length."""
 
     def __post_init__(self) -> None:
         sources = ("all_single", "mutations", "mutants", "megascale", "proteingym")
         given = [f"--{name.replace('_', '-')}" for name in sources if getattr(self, name)]
-        require(len(given) < 2, f"{' and '.join(given)} are given; give one of them")
+        require(len(given) < 2, f"{' and '.join(given)} exclude each other; give one of them")
         measured = self.megascale or self.proteingym
-        require(
-            not (measured and self.offset), f"--offset {self.offset}: {measured} numbers its own mutations; omit it"
-        )
-        require(
-            not (self.megascale and self.names_proteins),
-            "--megascale already contains wild types; remove --sequence, --fasta, --pdb, --cif and --chain",
-        )
+        require(not (measured and self.offset), f"--offset {self.offset} does not apply to {measured}; remove it")
+        wild_types = "--megascale already contains wild types; remove --sequence, --fasta, --pdb, --cif and --chain"
+        require(not (self.megascale and self.names_proteins), wild_types)
 
     @property
     def names_proteins(self) -> bool:

@@ -1,9 +1,4 @@
-"""Command `seqdance dyna1 embed`: embeddings of a frozen model, kept for training and prediction.
-
-    seqdance dyna1 embed --embedder esm2 --table codes.csv --output esm2.h5
-
-Proteins that the file already holds are not computed again. Rerun the same command to resume an interrupted run.
-"""
+"""Command `seqdance dyna1 embed`: embeddings of a frozen model for training and prediction of Dyna-1."""
 
 from __future__ import annotations
 
@@ -26,19 +21,19 @@ from seqdance.commands.dyna1.options import ChainOptions
 class EmbedOptions(ChainOptions):
     """Write embeddings of a frozen model for training and prediction of Dyna-1.
 
-    Check the terms of the weights that you load.
+    Rerun the same command to resume an interrupted run. Check the license of the weights that you load.
     """
 
     embedder: str
     """onehot, esm2[:PATH][:LAYER], dance:PATH, or esm3[:LAYER]."""
     output: Path
-    """The .h5 file. Proteins that it already holds are skipped."""
+    """The .h5 file. Proteins that it already contains are skipped."""
     table: Path | None = None
     """Proteins of a table (columns entry_ID and sequence)."""
     structures: Path | None = None
-    """With --table or --fasta: folder of NAME.pdb or NAME.cif (.gz too), one chain each. The model sees both."""
+    """With --table or --fasta: folder of NAME.pdb or NAME.cif (.gz too), one chain each, that the model reads too."""
     dtype: CacheDtype = "float32"
-    """float16 halves the file and keeps three digits."""
+    """float16 halves the file size; three significant digits."""
 
     def __post_init__(self) -> None:
         check_output(self.output)
@@ -52,11 +47,11 @@ def embed(options: EmbedOptions) -> Iterator[object]:
     chains = read_table(options.table) if options.table else options.chains()
     embedder = make_embedder(options.embedder, options.device)
     if not isinstance(embedder, Embedder):
-        raise InputError(f"--embedder {options.embedder}: these are files already; there is nothing to compute")
+        raise InputError(f"--embedder {options.embedder}: these embeddings are files already; give another embedder")
     if options.structures:
         chains = [add_structure(chain, options.structures) for chain in chains]
     if not embedder.reads_structure and any(chain.backbone is not None for chain in chains):
-        yield f"{options.embedder} reads no structure: embedded from the sequence of the chain"
+        yield f"{options.embedder} reads no structure; only the sequence of the chain is used"
     write_cache(options.output, embedder, chains, options.dtype)
     yield options.output
 

@@ -10,24 +10,23 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from data_prepare.command_line import Settings, run
+from data_prepare.command_line import run
 from data_prepare.nmr.assignments import MIN_COVERAGE
 from data_prepare.nmr.convert import convert_refdb, convert_relaxation, convert_relaxdb, convert_star
 from seqdance.commands.dyna1.split import SplitOptions
+from seqdance.options import CommandOptions
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableOptions(Settings):
-    """Own measurements -> codes by the rule of RelaxDB."""
+class TableOptions(CommandOptions):
+    """Your relaxation measurements -> codes, by the rule of RelaxDB."""
 
     output: Path
-    """Table to write (CSV); files about it go beside it."""
+    """Output table (CSV); further files are written to the same folder."""
     file: Path
     """CSV, one row per residue: entry_ID, residue, assigned (1 or 0), R1, R2 (1/s), NOE, R2_R1_pred."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
     def convert(self) -> list[str]:
         """Write the table."""
@@ -39,7 +38,7 @@ class RefdbOptions(TableOptions):
     """RefDB table of makeshift-nmr -> missing assignments; also <output>_rates.csv and .txt."""
 
     file: Path | None = None  # type: ignore[assignment]
-    """Table of backbone shifts. Default: the table of makeshift-nmr."""
+    """Table of backbone shifts. Default: that of makeshift-nmr."""
     min_coverage: Fraction = MIN_COVERAGE
     """Smallest fraction of assigned amides of an entry."""
 
@@ -58,7 +57,7 @@ class StarOptions(TableOptions):
     """Smallest fraction of assigned amides of a protein."""
 
     def convert(self) -> list[str]:
-        """Write the table and what was left out."""
+        """Write the table and failures.csv."""
         return convert_star(self.file, self.output, self.min_coverage)
 
 
@@ -69,7 +68,7 @@ class RelaxdbOptions(TableOptions):
     file: Path
     """JSON by columns, or folder with one pickle per protein."""
     split_list: Path | None = None
-    """Use only the entries named in this file, one per line; absent ones are reported."""
+    """Use only the entries named in this file, one per line."""
     source: ClassVar[Literal["relaxdb", "cpmg"]] = "relaxdb"
 
     def convert(self) -> list[str]:

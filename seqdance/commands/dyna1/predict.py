@@ -1,11 +1,4 @@
-"""Command `seqdance dyna1 predict`: probability of micro- to millisecond exchange of each residue.
-
-    seqdance dyna1 predict --weights gelnesr/Dyna-1 --pdb 2lzm.pdb --chain A --use-pdb-seq --write-pdb
-
-Four modes: a sequence alone (--sequence or --fasta), a structure alone (--pdb or --cif), both (--use-pdb-seq), and
-another sequence on the same backbone (--pdb or --cif with --sequence). The table includes residues that the file
-declares without coordinates. Check the terms of the weights that you load.
-"""
+"""Command `seqdance dyna1 predict`: probability of micro- to millisecond exchange of each residue."""
 
 from __future__ import annotations
 
@@ -37,27 +30,29 @@ SUFFIX: Final = "-Dyna1"  # of the file names, as published
 class PredictOptions(ChainOptions):
     """Predict which residues exchange on the micro- to millisecond time scale.
 
-    Check the terms of the weights that you load.
+    Input is a sequence (--sequence or --fasta), a structure (--pdb or --cif), both (--use-pdb-seq), or another sequence
+    on the backbone of a structure (--pdb or --cif with --sequence). The table includes unresolved residues. Check the
+    license of the weights that you load.
     """
 
     weights: str
     """Classifier: folder, weight file (dyna1.pt), Hub id such as gelnesr/Dyna-1, or a file of a Hub repository."""
     embedder: str | None = None
-    """onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER] or af2:FOLDER. Default: the one named in the weights."""
+    """onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER] or af2:FOLDER. Default: by the weights."""
     cache: Path | None = None
-    """Embeddings written by seqdance dyna1 embed, instead of an embedder; proteins are found by name."""
+    """Instead of --embedder: file of seqdance dyna1 embed; proteins are found by name."""
     save_dir: Path = Path(".")
     """Folder for NAME-Dyna1.csv (position, residue, p_exchange) and NAME-Dyna1.png."""
     write_pdb: Annotated[bool, tyro.conf.arg(aliases=["--write-to-pdb"])] = False
-    """A copy of the structure with p_exchange as B-factors (0 in other chains), and a PyMOL script that shows it."""
+    """A copy of the structure with p_exchange as B-factors (0 in other chains), and a PyMOL script to show it."""
 
     def __post_init__(self) -> None:
         require(self.structure or not self.write_pdb, "--write-pdb requires a structure; give --pdb or --cif")
-        require(not (self.cache and self.embedder), "--cache and --embedder exclude each other; give one of them")
+        require(not (self.cache and self.embedder), "give only one of --cache and --embedder")
 
 
 def predict(options: PredictOptions) -> Iterator[object]:
-    """Predict chain by chain and yield notes and the paths of the files."""
+    """Predict chain by chain; yields notes and paths."""
     chains = options.chains()
     bases = [options.save_dir / f"{name}{SUFFIX}" for name in file_names([chain.name for chain in chains])]
     classifier = load_dyna1(options.weights, options.device)
@@ -65,7 +60,7 @@ def predict(options: PredictOptions) -> Iterator[object]:
     source = make_embedder(line, options.device)
     check_source(classifier.config, source)
     if options.structure and not source.reads_structure:
-        yield f"{source.fingerprint.split()[0]} reads no structure: predicted from the sequence of the chain"
+        yield f"{source.fingerprint.split()[0]} reads no structure; only the sequence of the chain is used"
     for base, chain in tqdm(list(zip(bases, chains, strict=True)), unit="protein", disable=len(chains) == 1):
         p = predict_exchange(classifier, source, chain)  # (L,)
         table, picture = (base.with_name(f"{base.name}{ending}") for ending in (".csv", ".png"))

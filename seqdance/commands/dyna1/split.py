@@ -1,4 +1,4 @@
-"""Sub-command `seqdance dyna1 labels split`: training and validation, apart from the test sets."""
+"""Sub-command `seqdance dyna1 labels split`: training and validation sets without relatives of the test sets."""
 
 from __future__ import annotations
 
@@ -8,33 +8,31 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from data_prepare.command_line import Settings
 from data_prepare.nmr.convert import split_tables
 from data_prepare.nmr.splits import MIN_IDENTITY, VALIDATION_FRACTION
+from seqdance.options import CommandOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitOptions(Settings):
-    """Split tables into training and validation, apart from the test sets."""
+class SplitOptions(CommandOptions):
+    """Split tables into training and validation, without the test entries and their relatives."""
 
     table: Annotated[tuple[Path, ...], Field(min_length=1)]
     """Tables to split."""
     output: Path
     """Folder for train.csv, validation.csv and removed.csv."""
     against: tuple[Path, ...] = ()
-    """Tables of test entries (RelaxDB, RelaxDB-CPMG): entries with their BMRB ids or similar to them are removed."""
+    """Tables of test entries (RelaxDB, RelaxDB-CPMG). Entries with their BMRB ids, or similar to them, are removed."""
     min_identity: Annotated[float, Field(gt=0, le=1)] = MIN_IDENTITY
-    """Fraction of identical residues that makes entries similar: to a test entry, and within a cluster."""
+    """Sequence identity, as a fraction, from which entries are similar to a test entry or share a cluster."""
     clusters: Path | None = None
-    """TSV of representative and entry instead of clusters by MMseqs2."""
+    """TSV of representative and entry. Default: MMseqs2 makes the clusters."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
     """Fraction of the entries used for validation."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the split."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of MMseqs2."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
     def convert(self) -> list[str]:
         """Write the three tables."""
