@@ -31,25 +31,9 @@ def plot_mutation_map(
 ) -> None:
     """Heat map of single substitutions as PNG: wild type along x, amino acids along y, colour = score.
 
-    Wild-type cells carry a dot, cells without a value are grey. Long proteins continue in further panels.
-
-    Parameters
-    ----------
-    table
-        From `score_mutations`; rows with several substitutions are ignored.
-    wild_type
-        The sequence that the table belongs to.
-    path
-        PNG to write.
-    score
-        Column to draw.
-    offset
-        Number of a residue = its position + offset.
-
-    Raises
-    ------
-    InputError
-        The table has no such column, or mutations of another wild type.
+    `table` is that of `score_mutations`; rows with several substitutions are ignored. Residue numbers are positions +
+    `offset`. Wild-type cells carry a dot, cells without a value are grey. Long proteins continue in further panels.
+    InputError if the table has no column `score`, or mutations of another wild type.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -60,7 +44,7 @@ def plot_mutation_map(
     starts = range(0, len(letters), RESIDUES_PER_PANEL)
     columns = min(len(letters), RESIDUES_PER_PANEL)
 
-    # fixed places in inches: an automatic layout of so many labels takes half a minute
+    # fixed layout in inches: an automatic layout of so many labels takes half a minute
     cell, left, right, bottom, gap = 0.19, 0.6, 1.2, 0.4, 0.55
     panel_height = cell * len(AMINO_ACIDS)
     width = max(left + cell * columns + right, 5.0)
@@ -71,9 +55,8 @@ def plot_mutation_map(
     for number, start in enumerate(starts):
         part = letters[start : start + RESIDUES_PER_PANEL]
         floor = height - (number + 1) * (panel_height + gap) + gap / 2
-        panel = figure.add_axes(
-            (left / width, floor / height, cell * len(part) / width, panel_height / height), facecolor="lightgrey"
-        )
+        area = (left / width, floor / height, cell * len(part) / width, panel_height / height)
+        panel = figure.add_axes(area, facecolor="lightgrey")
         shown = np.ma.masked_invalid(grid[:, start : start + len(part)])
         image = panel.imshow(shown, cmap="viridis", vmin=low, vmax=high, aspect="auto")
         wild = [(x, AMINO_ACIDS.index(letter)) for x, letter in enumerate(part) if letter in AMINO_ACIDS]
@@ -85,20 +68,16 @@ def plot_mutation_map(
         panel.tick_params(length=0)
         panel.set_ylabel("mutant residue")
     figure.text(left / width, 0.15 / height, "wild-type residue and its number (dot: wild type, grey: no value)")
-    bar = figure.add_axes(
-        ((width - right + 0.2) / width, (height - gap / 2 - panel_height) / height, 0.18 / width, panel_height / height)
-    )
-    figure.colorbar(image, cax=bar, label=score)
+    floor = height - panel_height - gap / 2
+    area = ((width - right + 0.2) / width, floor / height, 0.18 / width, panel_height / height)
+    figure.colorbar(image, cax=figure.add_axes(area), label=score)
     save_figure(figure, path, dpi=150)
 
 
 def mutation_grid(
     table: pd.DataFrame, wild_type: str, score: str = PUBLISHED_SCORE, offset: int = 0
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Scores of single substitutions, and the wild-type residues.
-
-    The scores are (20, residues), rows in the order of `tokenizer.AMINO_ACIDS`, NaN where the table has no value.
-    """
+    """Scores of single substitutions (20, residues), rows as `AMINO_ACIDS`, NaN without a value; and the residues."""
     require(score in table, f"no column {score!r} in the table; it has {', '.join(map(str, table.columns))}")
     protein = WildType(wild_type, offset)
     letters = [token if len(token := protein.tokens[index]) == 1 else "?" for index in protein.residues]
@@ -112,9 +91,9 @@ def mutation_grid(
 
 
 def draw_benchmark(per_protein: pd.DataFrame, summary: Mapping[str, Any], baselines: Collection[str] = ()) -> Figure:
-    """Correlations of each score over proteins: a dot for each protein, a box of the quartiles, the median.
+    """Correlations of each score: a dot for each protein, a box of the quartiles, the median; `baselines` in grey.
 
-    `per_protein` and `summary` come from the functions of `model.mutations.benchmark`; `baselines` are drawn in grey.
+    `per_protein` and `summary` come from `benchmark.protein_table` and `benchmark.correlation_summary`.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -127,9 +106,9 @@ def draw_benchmark(per_protein: pd.DataFrame, summary: Mapping[str, Any], baseli
     for row, name in enumerate(names):
         values = enough[name].dropna().to_numpy()
         colour = "#777777" if name in baselines else "#0072B2"
-        height = row + random.uniform(-0.2, 0.2, len(values))
         opacity = max(0.15, min(0.7, 40 / max(len(values), 1)))
-        axes.scatter(values, height, s=9, color=colour, alpha=opacity, linewidths=0)
+        heights = row + random.uniform(-0.2, 0.2, len(values))
+        axes.scatter(values, heights, s=9, color=colour, alpha=opacity, linewidths=0)
         if len(values):
             low, middle, high = np.percentile(values, (25, 50, 75))
             axes.add_patch(Rectangle((low, row - 0.3), high - low, 0.6, fill=False, edgecolor=colour, linewidth=1.2))

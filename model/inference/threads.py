@@ -1,6 +1,6 @@
-"""Calls side by side on a CPU, each with its share of PyTorch's threads.
+"""Parallel calls on a CPU, each with its share of PyTorch's threads.
 
-All threads on one batch wait for each other at the end of every operation; with a batch for each they wait for nobody.
+Threads that share a batch wait for each other after every operation; threads with their own batches do not.
 """
 
 from __future__ import annotations
@@ -19,16 +19,11 @@ Result = TypeVar("Result")
 
 
 def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], streams: int) -> Iterator[Result]:
-    """`map(function, items)`, several calls at a time, results in order; an error is raised in its place.
+    """`map(function, items)` with `streams` calls at a time; results in order, an error is raised in its place.
 
-    Parameters
-    ----------
-    function
-        Runs in threads and sets itself what PyTorch keeps for each thread, such as inference mode.
-    items
-        Drawn in the thread of the caller, at most `2 * streams` ahead of the results.
-    streams
-        Calls at a time. Each uses PyTorch's threads / `streams`, at least 1; one runs in the caller's thread.
+    Each call uses PyTorch's threads / `streams`, at least 1; with one stream, calls run in the caller's thread.
+    `function` must itself set what PyTorch keeps per thread, such as inference mode. `items` are drawn in the caller's
+    thread, at most `2 * streams` ahead of the results.
     """
     if streams < 2:
         yield from map(function, items)
@@ -38,13 +33,13 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], stre
 
     def start() -> None:
         torch.set_num_threads(max(1, threads // streams))
-        torch.get_num_threads()  # a thread takes the last number that was set anywhere when it first needs one
+        torch.get_num_threads()  # fixes the number: until its first use, a thread adopts the last one set anywhere
         all_started.wait()
 
     pool = ThreadPoolExecutor(streams, initializer=start)
     try:
         for _ in range(streams):
-            pool.submit(lambda: None)  # begins one more thread
+            pool.submit(lambda: None)  # starts one more thread
         all_started.wait()
         torch.set_num_threads(threads)
         items = iter(items)

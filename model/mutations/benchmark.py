@@ -1,6 +1,6 @@
-"""Predicted effects of mutations beside measured ones: Spearman's correlation for each protein and over all.
+"""Spearman's correlation of mutation scores with measured losses, for each protein and over all.
 
-All scores grow with the expected damage, so that a good one correlates positively with `loss`.
+All scores grow with the expected damage: a good one correlates positively with `loss`.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ BLOSUM62: Final = {
 
 
 def baseline_scores(protein: MeasuredProtein) -> Scores:
-    """Scores that need no network, summed over the substitutions of a mutant.
+    """Scores without a network, summed over the substitutions of a mutant.
 
-    `blosum62`: minus the BLOSUM62 score of the exchange. `hydrophobicity`: hydropathy of the old residue minus that of
-    the new one, because hydrophobic cores stabilise folds.
+    `blosum62`: minus the BLOSUM62 score. `hydrophobicity`: hydropathy of the old residue minus that of the new one,
+    because hydrophobic cores stabilise folds.
     """
     mutants = [parse_mutation(label) for label in protein.mutants]
     return {
@@ -87,16 +87,15 @@ def baseline_scores(protein: MeasuredProtein) -> Scores:
 
 
 def dance_scores(model: DanceModel, protein: MeasuredProtein, batch_size: int | None) -> Scores:
-    """Of SeqDance or ESMDance: the published score, and the changes of `sasa_mean` and of `psi` alone."""
+    """SeqDance or ESMDance: the published score, and the changes of `sasa_mean` and of `psi` alone."""
     table = score_mutations(model, protein.wild_type, protein.mutants, batch_size)
     return {name: table[name].to_numpy(np.float64) for name in DANCE_SCORES}
 
 
 def esm2_scores(model: LanguageModel, protein: MeasuredProtein, batch_size: int | None) -> Scores:
-    """Of ESM2: minus the log-likelihood ratios, from masked and unmasked passes of the wild type."""
-    size = batch_size or 16
+    """ESM2: minus the log-likelihood ratios, from masked and unmasked passes of the wild type."""
     return {
-        form: -log_likelihood_ratios(model, protein.wild_type, protein.mutants, form == "masked", size)
+        form: -log_likelihood_ratios(model, protein.wild_type, protein.mutants, form == "masked", batch_size or 16)
         for form in ("masked", "unmasked")
     }
 
@@ -111,7 +110,7 @@ def score_measured(
 ) -> list[Scores]:
     """Scores of all proteins by one network, named `NAME.SCORE`; `results` keeps those of each protein.
 
-    `scores_of` is `dance_scores` or `esm2_scores`. InputError if a score is not finite or a protein does not fit.
+    `scores_of` is `dance_scores` or `esm2_scores`. InputError if a score is not finite or a mutant does not fit.
     """
     network = weights_digest(model, model.config.heads)
     found = []
@@ -131,29 +130,24 @@ def score_measured(
 
 def mutation_table(proteins: Sequence[MeasuredProtein], scores: Sequence[Scores]) -> pd.DataFrame:
     """One row per mutant: protein, mutant, loss and the scores."""
-    parts = [
+    parts = (
         pd.DataFrame({"protein": protein.name, "mutant": protein.mutants, "loss": protein.loss, **own})
         for protein, own in zip(proteins, scores, strict=True)
-    ]
+    )
     return pd.concat(parts, ignore_index=True)
-
-
-def score_names(table: pd.DataFrame) -> list[str]:
-    """Columns of a mutation table that hold scores."""
-    return [str(name) for name in table if name not in ("protein", "mutant", "loss")]
 
 
 def protein_table(proteins: Sequence[MeasuredProtein], table: pd.DataFrame) -> pd.DataFrame:
     """One row per protein: protein, residues, mutants, and Spearman's correlation of each score with the loss.
 
-    NaN where it does not exist: fewer than three mutants, or one side is constant.
+    NaN for fewer than three mutants, or if the loss or the score is constant.
     """
-    names = score_names(table)
-    rows = []
     by_protein = dict(iter(table.groupby("protein", sort=False)))
+    rows = []
     for protein in proteins:
         own = by_protein[protein.name]
-        found = {name: spearman(protein.loss, own[name].to_numpy()) for name in names}
+        scores = own.columns[3:]  # after protein, mutant and loss
+        found = {name: spearman(protein.loss, own[name].to_numpy()) for name in scores}
         rows.append({"protein": protein.name, "residues": len(protein.wild_type), "mutants": len(own), **found})
     return pd.DataFrame(rows)
 
@@ -167,23 +161,13 @@ def correlation_summary(
     proteins with at least `min_mutants` mutants that have a correlation; pooled is Spearman's correlation over all
     mutants of all proteins, also in each drawn data set.
 
-    Parameters
-    ----------
-    table, per_protein
-        As `mutation_table` and `protein_table` return them.
-    bootstrap, seed
-        Number of data sets drawn, 0 for no intervals, and the seed of the draws.
-
-    Returns
-    -------
-    dict
-        `proteins`, `mutants`, `min_mutants`, `proteins_below_min_mutants`, `bootstrap`, `seed`, and `scores`:
-        name -> `proteins` (with a correlation) and `median`, `mean`, `pooled`, each with `value`, `low`, `high`; None
-        where a number does not exist.
+    `table` and `per_protein` come from `mutation_table` and `protein_table`. Returns `proteins`, `mutants`,
+    `min_mutants`, `proteins_below_min_mutants`, `bootstrap`, `seed`, and `scores`: name -> `proteins` (with a
+    correlation) and `median`, `mean`, `pooled`, each with `value`, `low`, `high`; None for an undefined value.
     """
-    names = score_names(table)
     enough = per_protein[per_protein["mutants"] >= min_mutants]
     protein, _ = pd.factorize(table["protein"])  # (mutants,)
+    names = list(table.columns[3:])  # after protein, mutant and loss
     pooled, draws = bootstrap_spearman(table["loss"].to_numpy(), table[names].to_numpy(), protein, bootstrap, seed)
     scores = {}
     for column, name in enumerate(names):
@@ -215,16 +199,12 @@ def _estimate(value: float, interval: Sequence[float]) -> dict[str, float | None
 
 
 def write_results(
-    folder: Path,
-    table: pd.DataFrame,
-    per_protein: pd.DataFrame,
-    left_out: Sequence[LeftOut],
-    summary: Mapping[str, Any],
+    folder: Path, table: pd.DataFrame, per_protein: pd.DataFrame, left_out: Sequence[LeftOut], summary: dict[str, Any]
 ) -> None:
     """Write mutations.csv, proteins.csv, left_out.csv and summary.json."""
     unused = pd.DataFrame(left_out, columns=list(LeftOut._fields))
-    tables = {"mutations": (table, "%.7g"), "proteins": (per_protein, "%.6f"), "left_out": (unused, None)}
-    for name, (rows, float_format) in tables.items():
+    tables = (("mutations", table, "%.7g"), ("proteins", per_protein, "%.6f"), ("left_out", unused, None))
+    for name, rows, float_format in tables:
         with whole_file(folder / f"{name}.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format=float_format)
     write_text(folder / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
@@ -237,15 +217,13 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         for name, values in summary["scores"].items()
     }
     headings = ["proteins", *(f"{name} [95 %]" for name in STATISTICS)]
-    lines = [
-        "Spearman's correlation with the measured loss of stability or fitness (higher is better)",
-        f"{summary['mutants']} mutants of {summary['proteins']} proteins",
-    ]
+    text = (
+        "Spearman's correlation with the measured loss of stability or fitness (higher is better)\n"
+        f"{summary['mutants']} mutants of {summary['proteins']} proteins\n"
+    )
     if few := summary["proteins_below_min_mutants"]:
-        lines.append(
-            f"{few} proteins with fewer than {summary['min_mutants']} mutants count only in the pooled correlation"
-        )
-    return "\n".join([*lines, "", pd.DataFrame.from_dict(rows, orient="index", columns=headings).to_string()])
+        text += f"{few} proteins with fewer than {summary['min_mutants']} mutants: only in the pooled correlation\n"
+    return f"{text}\n{pd.DataFrame.from_dict(rows, orient='index', columns=headings).to_string()}"
 
 
 def _cell(value: float | None, low: float | None, high: float | None) -> str:

@@ -18,38 +18,17 @@ from model.mutations.substitution import WildType, window_start
 from model.network.language_model import LanguageModel
 from model.network.tokenizer import MASK_ID, TOKEN_ID, tokenize
 
-MAX_RESIDUES: Final = MAX_TOKENS - 2  # that ESM2 sees at once, beside <cls> and <eos>
+MAX_RESIDUES: Final = MAX_TOKENS - 2  # seen by ESM2 at once, between <cls> and <eos>
 
 
 def log_probabilities(
     model: LanguageModel, sequence: str, positions: Iterable[int], masked: bool, batch_size: int = 16
 ) -> dict[int, NDArray[np.float32]]:
-    """Log-probabilities of all tokens at positions of a sequence.
+    """Log-probabilities of all tokens at positions (from 1) of a chain: position -> (33,) float32, in vocabulary order.
 
-    In a sequence of more than 1,022 residues, the model sees a window of 1,022 around the position, see `window_start`.
-
-    Parameters
-    ----------
-    model
-        ESM2.
-    sequence
-        One chain.
-    positions
-        From 1.
-    masked
-        Hide the residue at each position, in a pass of its own; else one pass of the unchanged sequence.
-    batch_size
-        Passes at once; changes no number.
-
-    Returns
-    -------
-    dict
-        Position -> (33,) float32, in the order of `tokenizer.VOCABULARY`.
-
-    Raises
-    ------
-    InputError
-        The sequence cannot be tokenised or has several chains.
+    With `masked`, each position has its own pass in which its residue is hidden; otherwise one pass of the unchanged
+    sequence serves all. A chain of more than 1,022 residues is seen through a window of 1,022 around the position, see
+    `window_start`. `batch_size` passes run at once. InputError for an unknown letter or several chains.
     """
     require(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
     tokens = tokenize([sequence])["input_ids"][0]  # (L + 2,)
@@ -83,24 +62,17 @@ def log_probabilities(
 def log_likelihood_ratios(
     model: LanguageModel, wild_type: str, mutants: Sequence[str], masked: bool, batch_size: int = 16
 ) -> NDArray[np.float64]:
-    """Log-likelihood of mutants over that of the wild type: sum over substitutions of log p(new) - log p(old).
+    """Sum over the substitutions of log p(new) - log p(old): (mutants,) float64, higher = more likely.
 
-    Both are read from passes of the wild type, `log_probabilities`, whose other parameters these are. Higher = more
-    likely; (mutants,) float64.
-
-    Parameters
-    ----------
-    wild_type
-        One chain.
-    mutants
-        Labels such as `A12G` or `A12G:K5R`, positions from 1; InputError if one does not fit the wild type.
+    Both come from passes of the wild type, see `log_probabilities`. Mutants are labels such as `A12G` or `A12G:K5R`,
+    positions from 1; InputError if one does not fit the wild type.
     """
     protein = WildType(wild_type)
     changes = [protein.read(mutant) for mutant in mutants]  # position -> new residue: <cls> is token 0
     log_p = log_probabilities(model, wild_type, {position for own in changes for position in own}, masked, batch_size)
-
-    def ratio(position: int, new: str) -> float:
-        old = protein.tokens[position]
-        return float(log_p[position][TOKEN_ID[new]]) - float(log_p[position][TOKEN_ID[old]])
-
-    return np.array([sum(ratio(*change) for change in own.items()) for own in changes], np.float64)
+    ratios = np.zeros(len(mutants))
+    for row, own in enumerate(changes):
+        for position, new in own.items():
+            values = log_p[position].astype(np.float64)  # (33,)
+            ratios[row] += values[TOKEN_ID[new]] - values[TOKEN_ID[protein.tokens[position]]]
+    return ratios

@@ -1,6 +1,6 @@
-"""Measured effects of mutations: the mega-scale stability set, ProteinGym, and tables of ddG beside structures.
+"""Measured effects of mutations: the mega-scale stability set, ProteinGym, and ddG tables with structures.
 
-Each form declares the sign of its measurement here, so that `loss` grows with the loss of stability or fitness in all.
+`loss` grows with the loss of stability or fitness in all of them; `SIGN` holds the sign of each measurement.
 
 Sources: Tsuboyama et al., Nature 2023 (doi 10.1038/s41586-023-06328-6); Notin et al., ProteinGym, NeurIPS 2023.
 """
@@ -28,21 +28,20 @@ from model.network.tokenizer import AMINO_ACIDS
 
 Form = Literal["auto", "megascale", "proteingym", "ddg"]
 
-# columns that a table of each form has
+# required columns of a table of each form; "ddg" also has one of DDG_COLUMNS
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "megascale": ("aa_seq", "mut_type", "WT_name", "ddG_ML"),
     "proteingym": ("mutant", "mutated_sequence", "DMS_score"),
     "ddg": ("pdb_id", "chain", "pre", "pos", "post"),
 }
-DDG_COLUMNS: Final = ("ddG", "ddG_experimental")  # of the form "ddg", one of these
-# of measurement -> loss: ddG_ML is positive for a more stable mutant, DMS_score for a fitter, ddG for a less stable one
+DDG_COLUMNS: Final = ("ddG", "ddG_experimental")
+# measurement -> loss: ddG_ML is positive for a more stable mutant, DMS_score for a fitter, ddG for a less stable one
 SIGN: Final = {"megascale": -1.0, "proteingym": -1.0, "ddg": 1.0}
-
-# index of the row from 0, mutant as the file names it, its label with positions in the wild type, sequence, loss
-Row = tuple[int, str, str, str | None, float]
-
 NO_VALUE: Final = ("", "-", "nan", "NaN", "NA")
 ROWS_PER_PIECE: Final = 100_000  # of a table read at once
+
+# index of the row from 0, mutant as named in the file, its label with positions in the wild type, sequence, loss
+Row = tuple[int, str, str, str | None, float]
 
 
 @dataclass(frozen=True)
@@ -50,23 +49,23 @@ class MeasuredProtein:
     """Measured mutants of one protein."""
 
     name: str
-    """Differs between the proteins of a data set."""
+    """Unique in a data set."""
     wild_type: str
     """Sequence of one chain."""
     mutants: list[str]
-    """Labels such as `A12G` or `A12G:K5R`, positions from 1 in `wild_type`; no sequence twice, no wild type."""
+    """Labels such as `A12G` or `A12G:K5R`, positions from 1 in `wild_type`; all sequences differ."""
     loss: NDArray[np.float64]
-    """(mutants,), in the units of the measurement; positive = less stable or less fit than the wild type (of DMS scores
-    only the order has a meaning)."""
+    """(mutants,) in the unit of the measurement; positive = less stable or less fit than the wild type (of DMS scores,
+    only the order is meaningful)."""
 
 
 class LeftOut(NamedTuple):
     """A row that cannot be used."""
 
     file: str
-    line: int  # of the file, the header is line 1
+    line: int  # the header is line 1
     protein: str
-    mutant: str  # as the file names it
+    mutant: str  # as named in the file
     reason: str
 
 
@@ -76,17 +75,15 @@ def read_measured(
     structures: str | os.PathLike[str] | None = None,
     left_out: list[LeftOut] | None = None,
 ) -> Iterator[MeasuredProtein]:
-    """Read measured mutations, one protein after the other.
+    """Read measured mutations, one protein after the other; mutants of the same sequence are averaged.
 
     Forms of tables (CSV, also gzipped):
 
     - `megascale`: aa_seq, mut_type (`wt`, `A12G`, several joined by `:`), WT_name, ddG_ML. Rows without a value (`-`),
-      insertions and deletions are ignored. Rows of a protein may stand anywhere in the file.
-    - `proteingym`: mutant, mutated_sequence, DMS_score; one protein a file, named as the file.
+      insertions and deletions are ignored. Rows may be in any order.
+    - `proteingym`: mutant, mutated_sequence, DMS_score; one protein per file, named after the file.
     - `ddg`: pdb_id, chain, pre, pos (residue number of the structure file, with insertion code), post, and ddG or
       ddG_experimental (kcal/mol, positive = destabilising).
-
-    Mutants of the same sequence are averaged.
 
     Parameters
     ----------
@@ -99,10 +96,6 @@ def read_measured(
     left_out
         Receives the rows that cannot be used, with the reason. Without it, a warning counts them.
 
-    Yields
-    ------
-    MeasuredProtein
-
     Raises
     ------
     InputError
@@ -112,12 +105,10 @@ def read_measured(
     for file in _tables(Path(path)):
         dropped: list[LeftOut] = []
         found = _form(file) if form == "auto" else form
-        if found == "megascale":
-            proteins = _read_megascale(file, dropped)
-        elif found == "proteingym":
-            proteins = _read_proteingym(file, dropped)
-        else:
+        if found == "ddg":
             proteins = _read_ddg(file, dropped, structures)
+        else:
+            proteins = (_read_megascale if found == "megascale" else _read_proteingym)(file, dropped)
         for protein in proteins:
             former = file_of.setdefault(protein.name, file)
             require(former == file, f"{file}: protein {protein.name} is also in {former}; rename one")
@@ -128,8 +119,8 @@ def read_measured(
             left_out += dropped
         elif dropped:
             warnings.warn(
-                f"{file}: {len(dropped)} rows cannot be used and are left out; the first is line {dropped[0].line}, "
-                f"{dropped[0].mutant}: {dropped[0].reason}",
+                f"{file}: {len(dropped)} rows are left out; the first is line {dropped[0].line}, {dropped[0].mutant}: "
+                f"{dropped[0].reason}",
                 InputWarning,
                 stacklevel=2,
             )
@@ -159,30 +150,36 @@ def _read_proteingym(path: Path, left_out: list[LeftOut]) -> Iterator[MeasuredPr
 def _read_ddg(
     path: Path, left_out: list[LeftOut], structures: str | os.PathLike[str] | None
 ) -> Iterator[MeasuredProtein]:
+    from data_prepare.structure.readers import is_structure_file
+
     if structures is None:
         raise InputError(f"{path}: its residue numbers are those of structure files; give their folder (structures)")
-    header = _header(path)
-    measurement = next((column for column in DDG_COLUMNS if column in header), DDG_COLUMNS[0])
-    files = _structure_files(Path(structures))
+    folder = Path(structures)
+    require(folder.is_dir(), f"{folder}: no such folder of structures")
+    files = {
+        file.name.lower().removesuffix(".gz").rsplit(".", 1)[0]: file
+        for file in sorted(folder.iterdir())
+        if is_structure_file(file)
+    }
+    measurement = next((column for column in _header(path) if column in DDG_COLUMNS), DDG_COLUMNS[0])
     table = pd.concat(_pieces(path, "ddg", measurement))
     for (pdb_id, chain_id), own in table.groupby(["pdb_id", "chain"], sort=False):
-        name = f"{pdb_id}_{chain_id}"
-        sequence, problem = "", ""
+        name, sequence, problem = f"{pdb_id}_{chain_id}", "", ""
         positions: dict[str, int] = {}
         try:
-            sequence, positions = _chain_positions(Path(structures), files, str(pdb_id), str(chain_id))
+            sequence, positions = _chain_positions(files, str(pdb_id), str(chain_id))
         except InputError as error:
             problem = str(error)
         rows: list[Row] = []
         for index, old, number, new, loss in own[["pre", "pos", "post", "loss"]].itertuples(name=None):
-            named = f"{old}{number}{new}"
+            mutant = f"{old}{number}{new}"
             position = positions.get(number.strip().upper(), 0)
-            there = sequence[position - 1] if position else "absent"
-            if there == old:
-                rows.append((index, named, f"{old}{position}{new}", None, loss))
+            found = sequence[position - 1] if position else "absent"
+            if found == old:
+                rows.append((index, mutant, f"{old}{position}{new}", None, loss))
             else:
-                reason = problem or f"residue {number} of chain {chain_id} of the structure is {there}, not {old}"
-                left_out.append(LeftOut(str(path), index + 2, name, named, reason))
+                reason = problem or f"residue {number} of chain {chain_id} of the structure is {found}, not {old}"
+                left_out.append(LeftOut(str(path), index + 2, name, mutant, reason))
         yield from _average(path, name, sequence, rows, left_out)
 
 
@@ -191,66 +188,54 @@ def _average(
 ) -> Iterator[MeasuredProtein]:
     """The protein of some rows, mutants of one sequence averaged; nothing if no row can be used.
 
-    Without a wild type, that of the first mutant counts. Where `strict`, a mutant that does not fit raises InputError.
+    Without a wild type, it follows from the first mutant. With `strict`, a mutant that does not fit raises InputError.
     """
     protein = None
     losses: dict[str, tuple[str, list[float]]] = {}  # sequence -> first label, values
-    for index, named, mutant, expected, loss in rows:
+    for index, mutant, label, expected, loss in rows:
+        reason = "no value" if np.isnan(loss) else ""
         try:
-            protein = protein or WildType(wild_type or _undo(str(expected), mutant))
-            changes = protein.read(mutant)
-            letters = {*changes.values(), *(protein.tokens[place] for place in changes)}
-            require(changes and letters <= set(AMINO_ACIDS), f"{mutant} does not exchange some of the 20 amino acids")
+            if protein is None:
+                undo = ":".join(f"{new}{number}{old}" for old, number, new in parse_mutation(label))
+                protein = WildType(wild_type or apply_mutation(str(expected), undo))
+            changes = protein.read(label)
+            letters = {*changes.values(), *(protein.tokens[token] for token in changes)}
+            require(changes and letters <= set(AMINO_ACIDS), f"{label} does not exchange some of the 20 amino acids")
             sequence = protein.mutated(changes)
-            require(expected in (None, sequence), f"its sequence is not the wild type with {mutant}")
+            require(expected in (None, sequence), f"its sequence is not the wild type with {label}")
         except InputError as error:
             if strict:
-                where = f"{path}, line {index + 2}, mutant {named}"
+                where = f"{path}, line {index + 2}, mutant {mutant}"
                 raise InputError(f"{where}: {error}; all rows must be mutants of one wild type") from None
-            left_out.append(LeftOut(str(path), index + 2, name, named, str(error)))
-            continue
-        if np.isnan(loss):
-            left_out.append(LeftOut(str(path), index + 2, name, named, "no value"))
+            reason = str(error)
+        if reason:
+            left_out.append(LeftOut(str(path), index + 2, name, mutant, reason))
         else:
-            losses.setdefault(sequence, (mutant, []))[1].append(loss)
+            losses.setdefault(sequence, (label, []))[1].append(loss)
     if protein and losses:
         labels, values = zip(*losses.values(), strict=True)
         yield MeasuredProtein(name, protein.sequence, list(labels), np.array([np.mean(own) for own in values]))
 
 
-def _undo(sequence: str, mutant: str) -> str:
-    """Wild type of a mutant."""
-    return apply_mutation(sequence, ":".join(f"{new}{number}{old}" for old, number, new in parse_mutation(mutant)))
-
-
-def _structure_files(folder: Path) -> dict[str, Path]:
-    """Name in lower case, without suffixes -> structure file."""
-    from data_prepare.structure.readers import is_structure_file
-
-    require(folder.is_dir(), f"{folder}: no such folder of structures")
-    files = (path for path in sorted(folder.iterdir()) if is_structure_file(path))
-    return {path.name.lower().removesuffix(".gz").rsplit(".", 1)[0]: path for path in files}
-
-
-def _chain_positions(folder: Path, files: dict[str, Path], pdb_id: str, chain_id: str) -> tuple[str, dict[str, int]]:
+def _chain_positions(files: dict[str, Path], pdb_id: str, chain_id: str) -> tuple[str, dict[str, int]]:
     """Sequence of a chain, and residue number with insertion code -> position in it, from 1.
 
-    Unresolved residues that the file declares are part of the sequence. Segments with the same chain id are joined. A
-    residue number used only once may be given without its insertion code.
+    The sequence includes declared unresolved residues and joins segments with the same chain id. A residue number used
+    only once may be given without its insertion code.
     """
     from data_prepare.structure.readers import read_topology
 
     path = files.get(f"{pdb_id}_{chain_id}".lower()) or files.get(pdb_id.lower())
     if path is None:
-        raise InputError(f"{folder} has no structure {pdb_id}_{chain_id} or {pdb_id}")
+        raise InputError(f"no structure {pdb_id}_{chain_id} or {pdb_id} in the folder")
     topology = read_topology(path).protein.select_chains([chain_id])
-    sequences, places = topology.full_sequences()
+    sequences, indices = topology.full_sequences()
     positions: dict[str, int] = {}
     counts = Counter(topology.residue_numbers.tolist())
-    for number, code, place in zip(topology.residue_numbers.tolist(), topology.insertion_codes, places, strict=True):
-        positions.setdefault(f"{number}{code.upper()}", int(place) + 1)
+    for number, code, index in zip(topology.residue_numbers.tolist(), topology.insertion_codes, indices, strict=True):
+        positions.setdefault(f"{number}{code.upper()}", int(index) + 1)
         if counts[number] == 1:
-            positions.setdefault(str(number), int(place) + 1)
+            positions.setdefault(str(number), int(index) + 1)
     return "".join(sequences), positions
 
 
@@ -270,7 +255,7 @@ def _form(path: Path) -> str:
         if set(columns) <= set(header):
             return form
     forms = "; ".join(f"{form} has {', '.join(columns)}" for form, columns in COLUMNS.items())
-    raise InputError(f"{path}: columns {', '.join(header)} are of no known form ({forms})")
+    raise InputError(f"{path}: columns {', '.join(header)} fit no known form ({forms})")
 
 
 def _header(path: Path) -> list[str]:
@@ -278,7 +263,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _pieces(path: Path, form: str, measurement: str) -> Iterator[pd.DataFrame]:
-    """Columns of a table as text, and `loss`, NaN where there is no value; the index counts the rows of the table."""
+    """Columns of a table as text, and `loss`, NaN for no value; the index counts the rows of the table."""
     columns = list(dict.fromkeys((*COLUMNS[form], measurement)))
     absent = sorted(set(columns) - set(_header(path)))
     require(not absent, f"{path}: column {', '.join(absent)} is missing; expected {', '.join(columns)}")
@@ -293,4 +278,4 @@ def _pieces(path: Path, form: str, measurement: str) -> Iterator[pd.DataFrame]:
             piece["loss"] = SIGN[form] * values
             bar.update(len(piece))
             yield piece
-    require(bar.n, f"{path}: has a header and no row")
+    require(bar.n, f"{path}: contains no rows")

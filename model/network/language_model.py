@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_prepare.errors import InputError
+from data_prepare.errors import require
 from model.config import ModelConfig
 from model.network.device import choose_device
 from model.network.encoder import LAYER_NORM_EPS, Esm2Encoder
 from model.network.tokenizer import VOCABULARY
 from model.network.weights import UNUSED_ESM2_ENTRIES, check_entries, read_esm2
 
-# what config.json has to say: with absolute positions, ESM-1 would load and be wrong
+# required in config.json: ESM-1, with absolute positions, would load and give wrong results
 ESM2_SETTINGS: Final = {"position_embedding_type": "rotary", "token_dropout": True}
 
 
@@ -55,33 +55,24 @@ class LanguageModel(nn.Module):
 def load_language_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.device = "auto") -> LanguageModel:
     """Load ESM2 with its language-model head in evaluation mode, float32.
 
-    Parameters
-    ----------
-    path_or_hub_id
-        A folder written by Hugging Face `EsmForMaskedLM` (weights in one file or in several with an index, and
-        config.json), or a Hub id such as `facebook/esm2_t33_650M_UR50D`.
-    device
-        "auto" takes a GPU if there is one.
-
-    Raises
-    ------
-    InputError
-        There is no such folder or repository, or it does not hold ESM2 with its head.
+    `path_or_hub_id` is a folder written by Hugging Face `EsmForMaskedLM` (weights in one file or in several with an
+    index, and config.json), or a Hub id such as `facebook/esm2_t33_650M_UR50D`; InputError for anything else.
     """
     state, sizes = read_esm2(path_or_hub_id)
     config = esm2_config(path_or_hub_id, sizes)
     head = {name: value for name, value in state.items() if name.startswith("lm_head.")}
-    if not head:
-        raise InputError(f"{path_or_hub_id}: no language-model head (lm_head); give weights of EsmForMaskedLM")
+    require(head, f"{path_or_hub_id}: no language-model head (lm_head); give weights of EsmForMaskedLM")
     embeddings = state.get("embeddings.word_embeddings.weight")
     decoder = head.pop("lm_head.decoder.weight", embeddings)
-    if decoder is not None and embeddings is not None and not torch.equal(decoder, embeddings):
-        raise InputError(f"{path_or_hub_id}: its decoder is not tied to the word embeddings, as that of ESM2 is")
-    if "lm_head.decoder.bias" in head:  # some files name the bias so, or twice
+    require(
+        decoder is None or embeddings is None or torch.equal(decoder, embeddings),
+        f"{path_or_hub_id}: its decoder is not tied to the word embeddings as in ESM2; give weights of ESM2",
+    )
+    if "lm_head.decoder.bias" in head:  # some files use this name, or both
         head["lm_head.bias"] = head.pop("lm_head.decoder.bias")
     encoder = {f"esm.{name}": value for name, value in state.items() if not UNUSED_ESM2_ENTRIES.fullmatch(name)}
     weights = {name: value.float() for name, value in (encoder | head).items()}
-    with torch.device("meta"):  # no time and no memory for weights that are replaced
+    with torch.device("meta"):  # allocates no weights, which are replaced anyway
         model = LanguageModel(config)
     check_entries(model, weights, str(path_or_hub_id))
     model.load_state_dict(weights, assign=True)
@@ -89,12 +80,12 @@ def load_language_model(path_or_hub_id: str | os.PathLike[str], device: str | to
 
 
 def esm2_config(path: str | os.PathLike[str], sizes: dict[str, Any]) -> ModelConfig:
-    """Sizes of an ESM2 from the content of its config.json (`path` is named in messages)."""
+    """Sizes of an ESM2 from the content of its config.json; messages name `path`."""
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    if absent := [name for name in names if name not in sizes]:
-        raise InputError(f"{path}: config.json of EsmForMaskedLM is missing, or {', '.join(absent)} in it")
+    absent = [name for name in names if name not in sizes]
+    require(not absent, f"{path}: config.json is missing or lacks {', '.join(absent)}; give a folder of EsmForMaskedLM")
     for name, value in ESM2_SETTINGS.items():
-        if sizes.get(name) != value:
-            raise InputError(f"{path}: config.json has {name} {sizes.get(name)!r}, ESM2 has {value!r}; give ESM2")
+        found = sizes.get(name)
+        require(found == value, f"{path}: config.json has {name} {found!r}, ESM2 has {value!r}; give ESM2")
     hidden, layers, heads, feed_forward = (sizes[name] for name in names)
     return ModelConfig(hidden, layers, heads, feed_forward, encoder_dropout=0.0)

@@ -33,7 +33,7 @@ class BenchmarkMutationsConfig(DeviceOptions):
     """
 
     measured: Annotated[Path, tyro.conf.Positional]
-    """Table (.csv, .csv.gz) or folder of tables: the mega-scale set, ProteinGym, or ddG beside structures."""
+    """Table (.csv, .csv.gz) or folder of tables: the mega-scale set, ProteinGym, or ddG with structures."""
     output: Path
     """Folder for mutations.csv, proteins.csv, summary.json, proteins.png and left_out.csv. The scores
     of each protein stay in .scores.parts, so that an interrupted run resumes and another --model adds only its own."""
@@ -82,7 +82,7 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
     benchmark.write_results(config.output, table, per_protein, left_out, summary)
     figure = draw_benchmark(per_protein, summary, benchmark.BASELINES)
     save_figure(figure, config.output / "proteins.png", dpi=150)
-    unusable = f"; {len(left_out)} rows could not be used, left_out.csv gives the reasons" if left_out else ""
+    unusable = f"; {len(left_out)} rows could not be used, see left_out.csv" if left_out else ""
     return [benchmark.summary_text(summary), "", f"files: {config.output}{unusable}"]
 
 

@@ -37,11 +37,11 @@ class ScoreConfig(ProteinOptions, ModelOptions):
     mutations: str | None = None
     """Mutants of one protein, such as A12G,K5R:L7V."""
     mutants: Path | None = None
-    """CSV with a column mutant or mut_type (A12G:K5R), mutated_sequence or aa_seq; of several proteins also protein."""
+    """CSV with a column mutant or mut_type (A12G:K5R), mutated_sequence or aa_seq; with several proteins, protein."""
     megascale: Path | None = None
-    """Mutants and wild types of a file in the form of Tsuboyama2023_Dataset2_Dataset3_20230416.csv."""
+    """File with mutants and wild types in the form of Tsuboyama2023_Dataset2_Dataset3_20230416.csv."""
     proteingym: Path | None = None
-    """Mutants and wild type of a ProteinGym file."""
+    """ProteinGym file with mutants of one wild type."""
     offset: int = 0
     """Residue number in the mutations minus position in the sequence."""
     properties: PropertySet = "all"
@@ -69,25 +69,22 @@ class ScoreConfig(ProteinOptions, ModelOptions):
 def score(config: ScoreConfig) -> list[Path]:
     """Write the table, and the heat map of all single mutants of one protein; returns the paths."""
     check_table(config.output)
-    proteins = config.proteins() if config.names_proteins or not (config.megascale or config.proteingym) else []
+    measured = config.megascale or config.proteingym
+    proteins = config.proteins() if config.names_proteins or not measured else []
     chosen: Iterable[tuple[str, Mutants]]
-    if config.megascale:
-        chosen = measured_mutants(config.megascale, "megascale")
-    elif config.proteingym:
-        chosen = measured_mutants(config.proteingym, "proteingym", proteins)
+    if measured:
+        chosen = measured_mutants(measured, "megascale" if config.megascale else "proteingym", proteins)
     else:
         chosen = mutants_to_score(proteins, config.mutations, config.mutants, config.offset)
     model = load_model(config.model, config.device)
-    results = Results(config.output)
+    results, paths = Results(config.output), [config.output]
     tables = score_tables(model, chosen, results, config.properties, config.batch_size, config.sequences)
-    paths = [config.output]
-    if len(proteins) == 1 and not (config.mutations or config.mutants or config.proteingym):
-        kept = list(tables)
-        write_tables(kept, config.output)
+    drawn = len(proteins) == 1 and not (config.mutations or config.mutants or measured)
+    kept = list(tables) if drawn else []
+    write_tables(kept or tables, config.output)
+    if kept:
         paths.append(config.output.with_suffix(".png"))
         plot_mutation_map(kept[0], proteins[0].sequence, paths[-1], offset=config.offset)
-    else:
-        write_tables(tables, config.output)
     results.remove()
     return paths
 

@@ -22,7 +22,6 @@ from model.mutations.benchmark import (
     mutation_table,
     protein_table,
     score_measured,
-    score_names,
     summary_text,
 )
 from model.mutations.measured import MeasuredProtein
@@ -70,7 +69,6 @@ def test_baselines_grow_with_damage_and_add_up() -> None:
 def test_tables() -> None:
     proteins, scores = random_set(0, [12, 2, 30])
     table = mutation_table(proteins, scores)
-    assert score_names(table) == ["good", "bad"]
     assert table["protein"].tolist() == ["p0"] * 12 + ["p1"] * 2 + ["p2"] * 30
     per_protein = protein_table(proteins, table)
     assert per_protein["mutants"].tolist() == [12, 2, 30]

@@ -151,7 +151,7 @@ def test_s2648(shared: Path) -> None:
 
 def test_left_out_rows_are_not_silent(tmp_path: Path) -> None:
     path = write(tmp_path / "set.csv", MEGASCALE)
-    with pytest.warns(InputWarning, match="1 rows cannot be used.*line 14, K2A"):
+    with pytest.warns(InputWarning, match="line 14, K2A"):
         list(read_measured(path))
 
 
