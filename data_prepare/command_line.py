@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 from typing import Any, Self, TypeVar
@@ -53,7 +54,10 @@ def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) ->
         with redirect_stderr(shown):
             return tyro.cli(config, args=args, **options)
     except InputError as error:
-        exit_with(error)
+        option, _, problem = str(error).partition(": ")  # of a nested configuration: --length 0, not --short.length 0
+        given = " ".join(sys.argv[1:] if args is None else args).replace("=", " ")
+        whole = re.search(rf"(?<!\S)--\S+\.{re.escape(option.removeprefix('--'))}(?!\S)", given)
+        exit_with(f"{whole[0]}: {problem}" if whole else error)
     except SystemExit as leaving:
         if leaving.code:
             exit_with(BOX.sub(" ", shown.getvalue()))

@@ -1,9 +1,9 @@
 """Train SeqDance or ESMDance on one or several processes.
 
     torchrun --nproc_per_node=4 model/train_ddp.py --preset esmdance --table T.csv --store F.h5 --loss-weights W.csv
-    python model/train_ddp.py --preset demo ...      one process, also without a GPU
+    python model/train_ddp.py --preset demo ...      one process, with or without a GPU
 
-Each update sees the same number of proteins from each training group. A micro-step runs the groups one after the other;
+Each update uses the same number of proteins from each training group. A micro-step processes the groups in turn;
 the gradient of an update is the mean over its micro-steps of the sum over groups. The loop is `model.training.loop`.
 """
 
@@ -41,7 +41,7 @@ from model.training.schedule import draws, learning_rate, stage_of
 
 
 class DanceTrainer(Trainer[TrainConfig]):
-    """Training of SeqDance or ESMDance; `new`: the encoder gets the weights that the configuration names."""
+    """Training of SeqDance or ESMDance; with `new`, the encoder starts from the weights named in the configuration."""
 
     progress = ("update", "seen")
     losses: LossRecord
@@ -50,19 +50,19 @@ class DanceTrainer(Trainer[TrainConfig]):
         torch.manual_seed(config.seed)
         model = DanceModel(config.model)
         if new and config.encoder is not None:
-            process.first(lambda: load_esm2_encoder(model, str(config.encoder)))  # the other ranks receive it below
+            process.first(lambda: load_esm2_encoder(model, str(config.encoder)))  # DDP copies it to the other ranks
         if process.device.type == "cuda":
             torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
         if config.compile:
             recent = torch.torch_version.TorchVersion(torch.__version__) >= "2.13"
             require(recent, f"--compile: gradients of PyTorch {torch.__version__} may be wrong; install 2.13 or newer")
-            model.compile(dynamic=True)  # lengths change all the time; in place, so that names of weights stay
+            model.compile(dynamic=True)  # lengths vary; in place: parameter names stay the same
         precision = choose_precision(config.precision, process.device)
         super().__init__(config, process, model, precision, LossRecord(process), {"data": data_digest(data)})
         self.data, self.weights = data, weights
         self.keep_every = config.keep_every
         self.last = min(config.stop_after or config.updates, config.updates)
-        self.seen = 0  # samples of each group used
+        self.seen = 0  # samples used of each group
 
     def train(self) -> None:
         """Train to the last update, or until a signal asks to stop."""
@@ -78,7 +78,7 @@ class DanceTrainer(Trainer[TrainConfig]):
 
     @property
     def stage(self) -> Stage:
-        """Length and batch of the current update."""
+        """Crop length and batch size of the current update."""
         return stage_of(self.update, self.config)
 
     def learning_rate(self) -> float:
@@ -87,17 +87,17 @@ class DanceTrainer(Trainer[TrainConfig]):
         return learning_rate(self.update, config.learning_rate, config.warmup_updates, config.updates)
 
     def micro_batches(self) -> Sequence[Callable[[], Batch]]:
-        """See `Trainer`; the groups take turns."""
+        """See `Trainer`; the groups alternate."""
         self.seen += self.process.processes * self.stage.micro_batch * self.stage.accumulation
         return [partial(next, self.stream)] * (self.stage.accumulation * len(GROUPS))
 
     def loss(self, batch: Batch) -> Tensor:
-        """See `Trainer`; each property is divided by the number of proteins that count in all processes."""
+        """See `Trainer`; the loss of a property is averaged over the valid proteins of all processes."""
         self.losses.tokens += int(batch.attention_mask.sum())
         batch = batch.to(self.process.device)
         counts = valid_counts(batch.residue, batch.pair, batch.group)
         processes = self.process.processes
-        exchange = dist.all_reduce(counts, async_op=True) if processes > 1 else None  # meanwhile the network works
+        exchange = dist.all_reduce(counts, async_op=True) if processes > 1 else None  # during the forward pass
         with autocast(self.process.device, self.precision):
             outputs = self.network(batch.input_ids, batch.attention_mask)
         if exchange is not None:
@@ -108,13 +108,13 @@ class DanceTrainer(Trainer[TrainConfig]):
         return losses["loss"] / self.stage.accumulation
 
     def change_gradients(self) -> None:
-        """Note the norm of the gradients and clip them."""
+        """Record the norm of the gradients and clip them."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        self.losses.add_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).norm())
+        self.losses.add_norm(nn.utils.get_total_norm(gradients))
         nn.utils.clip_grad_value_(self.model.parameters(), self.config.clip)
 
     def log_update(self, log: RunLog) -> None:
-        """Write the line of an update; losses, times and gradient norm are those since the line before."""
+        """Write a log line; losses, times and gradient norm are means since the previous line."""
         if self.update % self.config.log_every:
             return
         self.losses.check()
@@ -123,7 +123,7 @@ class DanceTrainer(Trainer[TrainConfig]):
         self.losses.tokens = 0
         seconds, updates = log.lap(self.update)
         largest = max(len(entries) for entries in self.data.sequences.values())
-        epoch, samples = divmod(self.seen - 1, largest)  # of the last sample used; both from 0
+        epoch, samples = divmod(self.seen - 1, largest)  # of the last sample used, counted from 0
         line: dict[str, float | None] = {"rank": 0, "n_epoch": epoch, "n_update": self.update}
         line["n_batch_in_epoch"] = samples // (process.processes * self.stage.micro_batch)
         line |= {"Batch time": seconds / updates, "Learning Rate": self.learning_rate(), "Max_len": self.stage.length}
@@ -133,20 +133,20 @@ class DanceTrainer(Trainer[TrainConfig]):
     def load_weights(self, checkpoint: Path) -> None:
         """See `Trainer`. Dropout and tiles may differ from those of the checkpoint, sizes may not."""
         saved, ours = read_config(checkpoint / CONFIG_NAME), self.config.model
-        same = (saved.heads, saved.freeze_encoder) == (ours.heads, ours.freeze_encoder)  # which no tensor shows
-        require(same, f"{checkpoint}: made with other heads or another freeze_encoder; use its configuration")
+        same = (saved.heads, saved.freeze_encoder) == (ours.heads, ours.freeze_encoder)  # no tensor shape shows these
+        require(same, f"{checkpoint}: made with different heads or freeze_encoder; use its configuration")
         with named(checkpoint):
             self.model.load_state_dict(read_weights(checkpoint / WEIGHTS_NAME))
 
 
 def data_digest(data: TrainingSet) -> str:
-    """Hash of what the sequence of samples follows from: seed, entries of each group, blocks of similar length."""
+    """Hash of everything that determines the sequence of samples: seed, entries of each group, block size."""
     names = {group: [name for name, _ in entries] for group, entries in data.sequences.items()}
     return hashlib.sha256(json.dumps([data.seed, data.block, names], sort_keys=True).encode()).hexdigest()
 
 
 def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:
-    """Training set and loss weights; one line names all files that are missing."""
+    """Training set and loss weights."""
     require_files(table=config.table, store=config.store, loss_weights=config.loss_weights)
     with FeatureStore(config.store) as store:
         sequences = group_sequences(read_table(config.table), store, "train")
@@ -156,12 +156,9 @@ def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:
 
 
 def train(config: TrainConfig, process: Process) -> None:
-    """Train from the start or from a checkpoint to the last update, or until a signal asks to stop.
+    """Train from scratch or from a checkpoint, to the last update or until a signal asks to stop.
 
-    Raises
-    ------
-    InputError
-        Data or checkpoint cannot be used, or a loss is not finite.
+    Raises InputError if data or checkpoint cannot be used, or if a loss is not finite.
     """
     data, weights = process.first(lambda: open_data(config))
     checkpoint = process.first(lambda: choose_checkpoint(config.output, config.resume))
@@ -171,7 +168,7 @@ def train(config: TrainConfig, process: Process) -> None:
 
 
 def parse(args: Sequence[str] | None = None) -> TrainConfig:
-    """Configuration from a command line: a preset or a file, and the fields that the line changes."""
+    """Configuration from a command line: a preset or a file, changed by the options given."""
     return parse_training(TRAIN_PRESETS, args, read_train_config)
 
 

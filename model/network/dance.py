@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from data_prepare.errors import InputError, first_line, named
+from data_prepare.errors import InputError, first_line, named, require
 from data_prepare.properties import NUM_PAIR_OUTPUTS, NUM_RESIDUE_OUTPUTS
 from model.config import ModelConfig
 from model.network.device import choose_device
@@ -35,10 +35,9 @@ from model.network.weights import (
 
 
 class DanceModel(nn.Module):
-    """SeqDance, or ESMDance where the configuration freezes the encoder.
+    """SeqDance, or ESMDance if the configuration freezes the encoder. Parameter names are the published ones.
 
-    Parameter names are the published ones. A new model holds random weights; ESMDance starts from
-    `load_esm2_encoder(model, "facebook/esm2_t12_35M_UR50D")`.
+    A new model has random weights; for ESMDance, call `load_esm2_encoder(model, "facebook/esm2_t12_35M_UR50D")`.
     """
 
     def __init__(self, config: ModelConfig | None = None) -> None:
@@ -54,7 +53,7 @@ class DanceModel(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode; a frozen encoder stays in evaluation mode."""
+        """Set training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.config.freeze_encoder:
             self.esm2.eval()
@@ -73,20 +72,17 @@ class DanceModel(nn.Module):
 
         Parameters
         ----------
-        input_ids
-            (B, L) int64, see `tokenizer.tokenize`.
-        attention_mask
-            (B, L), 1 for tokens and 0 for padding. Default: no padding.
+        input_ids, attention_mask
+            (B, L) int64, see `tokenize`. Default of the mask: no padding.
         residue, pair, embedding, attention
             What to compute.
 
         Returns
         -------
-        dict
-            Float tensors in token space, rows of <cls>, <eos> and padding included. residue: property -> (B, L), or
-            (B, L, bins) for ss, chi, phi, psi; pair: property -> (B, L, L); embedding: `res_emb` (B, L, hidden), the
-            last hidden state; attention: `attention_map` (B, L, L, layers * heads), channel = layer * heads + head,
-            value at (i, j) = attention of query i on key j.
+        Name -> float tensor, including the rows of <cls>, <eos> and padding. residue: property -> (B, L), or
+        (B, L, bins) for ss, chi, phi, psi; pair: property -> (B, L, L); embedding: `res_emb` (B, L, hidden), the last
+        hidden state; attention: `attention_map` (B, L, L, layers * heads), channel = layer * heads + head, value at
+        (i, j) = attention of query i on key j.
         """
         kept: list[Tensor] = []
         attention_part: Tensor | float = 0.0  # of the pair logits, (B, 13, L, L); grows layer by layer
@@ -119,16 +115,13 @@ class DanceModel(nn.Module):
         return outputs
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load weights under the published names; InputError if names are missing or unknown, or shapes differ.
-
-        Always strict, but for entries that the network does not use (`UNUSED_ENTRIES`).
-        """
+        """Load weights; InputError if names or shapes do not match, ignoring only `UNUSED_ENTRIES`."""
         used = {name: value for name, value in state_dict.items() if not UNUSED_ENTRIES.fullmatch(name)}
         check_entries(self, used, "model weights")
         return super().load_state_dict(used, strict=True, assign=assign)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `model.safetensors` and `config.json` into a folder; each appears complete or not at all."""
+        """Write `model.safetensors` and `config.json` to a folder, each atomically."""
         write_model(folder, self, self.config.to_dict())
 
 
@@ -138,16 +131,16 @@ def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
     Parameters
     ----------
     path_or_hub_id
-        A folder with `model.safetensors` and `config.json`; a .safetensors file or a .pt state dict (a `config.json`
-        beside it is used; otherwise the sizes are those of the tensors, with default dropout and nothing frozen); or
-        the id of a Hub repository such as `ChaoHou/ESMDance`.
+        A folder with `model.safetensors` and `config.json`; a .safetensors file or a .pt state dict (without a
+        `config.json` in the same folder, sizes are inferred from the tensors, with default dropout and nothing frozen);
+        or a Hub repository such as `ChaoHou/ESMDance`.
     device
-        Where to put it; "auto" uses a GPU if there is one.
+        "auto" uses a GPU if one is available.
 
     Raises
     ------
     InputError
-        There is no such file or repository, or its content does not fit.
+        No such file or repository, or its content does not fit.
     """
     weights, config = find_weights(path_or_hub_id, (WEIGHTS_NAME,))
     state = read_weights(weights)
@@ -158,28 +151,28 @@ def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
 
 
 def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str]) -> None:
-    """Load the encoder of ESM2, or of another SeqDance or ESMDance model, into that of a model of the same sizes.
+    """Load the encoder weights of ESM2, SeqDance or ESMDance (see `read_esm2`) into a model of the same sizes.
 
-    `path_or_hub_id` is that of `read_esm2`. Raises InputError if there is no such file or it does not fit.
+    Raises InputError if they are missing or do not fit.
     """
     state, sizes = read_esm2(path_or_hub_id)
-    heads = sizes.get("num_attention_heads", sizes.get("heads", model.config.heads))  # ESM2's file, ours
-    if heads != model.config.heads:  # the one size that no tensor shows
-        raise InputError(f"{path_or_hub_id}: {heads} attention heads, the model has {model.config.heads}; adapt heads")
+    ours = model.config.heads
+    heads = sizes.get("num_attention_heads", sizes.get("heads", ours))  # of ESM2's or our config.json; in no tensor
+    require(heads == ours, f"{path_or_hub_id}: {heads} attention heads, the model has {ours}; adapt heads")
     state = {name: value for name, value in state.items() if not UNUSED_ESM2_ENTRIES.fullmatch(name)}
     check_entries(model.esm2, state, path_or_hub_id)
     model.esm2.load_state_dict(state)
 
 
 def read_config(path: Path) -> ModelConfig:
-    """Configuration from a config.json, ours or the published form."""
+    """Configuration from a config.json, in our or the published form."""
     values = read_json(path)
     with named(path):
         return ModelConfig.from_dict(values)
 
 
 def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
-    """Sizes of a model from its tensors; heads = channels of `pair_middle_linear` / layers."""
+    """Sizes inferred from tensors; heads = channels of `pair_middle_linear` / layers."""
     try:
         hidden = state["esm2.embeddings.word_embeddings.weight"].shape[1]
         feed_forward = state["esm2.encoder.layer.0.intermediate.dense.weight"].shape[0]
@@ -187,6 +180,5 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
     except (KeyError, IndexError) as error:
         raise InputError(f"not weights of SeqDance or ESMDance (no {first_line(error)}); name another file") from None
     layers = len({name.split(".")[3] for name in state if name.startswith("esm2.encoder.layer.")})
-    if maps % layers:
-        raise InputError(f"{maps} attention maps of {layers} layers; put the {CONFIG_NAME} of the model beside it")
+    require(not maps % layers, f"{maps} attention maps of {layers} layers; add the {CONFIG_NAME} of the model")
     return ModelConfig(hidden=hidden, layers=layers, heads=maps // layers, feed_forward=feed_forward)

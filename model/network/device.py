@@ -1,4 +1,4 @@
-"""Where and how a network runs: device, precision of the forward pass, evaluation mode."""
+"""Device and precision of a network, evaluation mode, memory errors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """The device of this name; "auto" uses a GPU if there is one. InputError if there is no such device."""
+    """The device of this name; "auto" uses a GPU if one is available. Raises InputError for an unusable device."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
         if found.type == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("PyTorch sees no GPU here")
-        if found != torch.device("cuda"):  # which would take memory of the first GPU in all processes
+        if found != torch.device("cuda"):  # each process would allocate memory on the first GPU
             torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device {device}: {first_line(error)}; use auto, cpu or cuda") from None
@@ -30,7 +30,7 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16; "auto" is fp32 on a CPU, bf16 on a GPU that has it, else fp16."""
+    """fp32, bf16 or fp16; "auto" is fp32 on a CPU, bf16 on a GPU that supports it, else fp16."""
     if precision != "auto":
         return precision
     if device.type == "cpu":
@@ -45,7 +45,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Turn dropout off inside the block."""
+    """Switch a module to evaluation mode inside the block."""
     was_training = module.training
     module.eval()
     try:
@@ -56,7 +56,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def enough_memory(what: str, device: torch.device, remedy: str) -> Iterator[None]:
-    """Turn exhausted memory inside the block into InputError: `what` does not fit, and the remedy."""
+    """Turn an out-of-memory error inside the block into an InputError with `what` did not fit and the remedy."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

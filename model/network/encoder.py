@@ -1,7 +1,7 @@
 """The ESM2 transformer encoder in plain PyTorch, under the parameter names of Hugging Face `EsmModel`.
 
-Source: Lin et al., Science 2023 (doi 10.1126/science.ade2574). Without the parts that SeqDance and ESMDance do not use:
-pooler, contact head, learned positions. Attention maps are passed on layer by layer, so that never all are held.
+Source: Lin et al., Science 2023 (doi 10.1126/science.ade2574). Omits what SeqDance and ESMDance do not use: pooler,
+contact head, learned positions. Attention maps are handed over layer by layer and never all held in memory.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from model.config import ModelConfig
 from model.network.tokenizer import MASK_ID, PAD_ID, VOCABULARY
 
 LAYER_NORM_EPS: Final = 1e-5
-ROTARY_BASE: Final = 10000.0
-TRAINED_MASK_FRACTION: Final = 0.15 * 0.8  # fraction of tokens that ESM2 saw as <mask> in its training
+TRAINED_MASK_FRACTION: Final = 0.15 * 0.8  # fraction of <mask> tokens in the training of ESM2
 
 # receives (layer, maps): maps (B, heads, L, L), value at (i, j) = attention of query i on key j, after dropout
 AttentionSink = Callable[[int, Tensor], None]
+Rotary = tuple[Tensor, Tensor]  # cosines and sines
 
 
 class Embeddings(nn.Module):
@@ -34,8 +34,8 @@ class Embeddings(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L) token ids and boolean mask -> (B, L, hidden).
 
-        `<mask>` and padding embeddings are zero; the others are scaled by (1 - 0.12) / (1 - fraction of `<mask>`
-        tokens), which keeps their sum as in the training of ESM2.
+        Embeddings of `<mask>` and padding are zero; the others are scaled by (1 - 0.12) / (1 - fraction of `<mask>`
+        tokens), to the magnitude of their sum in the training of ESM2.
         """
         masked = input_ids == MASK_ID
         tokens = attention_mask.sum(-1).clamp(min=1)  # (B,)
@@ -55,16 +55,13 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(config.hidden, config.hidden)
         self.value = nn.Linear(config.hidden, config.hidden)
 
-    def forward(
-        self, x: Tensor, keys: Tensor | None, rotary: tuple[Tensor, Tensor], maps: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, L, hidden) -> (B, L, hidden) and, if asked for, the maps (B, heads, L, L) after dropout.
+    def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps: bool) -> tuple[Tensor, Tensor | None]:
+        """(B, L, hidden) -> (B, L, hidden) and, with `maps`, the attention maps (B, heads, L, L) after dropout.
 
-        `keys` (B, 1, 1, L) is True where a key may be seen, None if all may; `rotary` holds cosines and sines
-        (L, head_dim).
+        `keys` (B, 1, 1, L) is True for keys to attend to, None for all; `rotary` is that of `rotary_angles`.
         """
         dropout = self.dropout if self.training else 0.0
-        # ESM2 scales the query before it is rotated
+        # ESM2 scales the query before rotating it
         q = rotate(self._split(self.query(x)) * self.head_dim**-0.5, rotary)  # (B, heads, L, head_dim)
         k = rotate(self._split(self.key(x)), rotary)  # (B, heads, L, head_dim)
         v = self._split(self.value(x))  # (B, heads, L, head_dim)
@@ -104,9 +101,7 @@ class Attention(nn.Module):
         self.output = Dense(config.hidden, config.hidden)
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
 
-    def forward(
-        self, x: Tensor, keys: Tensor | None, rotary: tuple[Tensor, Tensor], maps: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps: bool) -> tuple[Tensor, Tensor | None]:
         """As `SelfAttention.forward`, before dropout and residual."""
         context, attention = self.self(self.LayerNorm(x), keys, rotary, maps)
         return self.output(context), attention
@@ -123,10 +118,8 @@ class Layer(nn.Module):
         self.output = Dense(config.feed_forward, config.hidden)
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
 
-    def forward(
-        self, x: Tensor, keys: Tensor | None, rotary: tuple[Tensor, Tensor], maps: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, L, hidden) -> (B, L, hidden) and, if asked for, the attention maps."""
+    def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps: bool) -> tuple[Tensor, Tensor | None]:
+        """(B, L, hidden) -> (B, L, hidden) and, with `maps`, the attention maps."""
         update, attention = self.attention(x, keys, rotary, maps)
         dropout = self.dropout if self.training else 0.0
         x = x + drop(update, dropout)
@@ -156,7 +149,7 @@ class Esm2Encoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new random weights."""
+        """Draw random weights."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 projection = name.endswith((".self.query", ".self.key", ".self.value"))
@@ -171,14 +164,13 @@ class Esm2Encoder(nn.Module):
     ) -> Tensor:
         """Last hidden state (B, L, hidden) of token ids (B, L) int64; rows of padding are meaningless.
 
-        `attention_mask` (B, L) is 1 or True for tokens, 0 or False for padding; by default there is no padding. `sink`
-        receives (layer, maps (B, heads, L, L)) as soon as a layer has its attention; without it, attention runs in
-        PyTorch's fused kernel and the maps are never formed.
+        `attention_mask` (B, L) is 1 or True for tokens (default: all). `sink` receives (layer, maps (B, heads, L, L))
+        of each layer; without it, attention runs in PyTorch's fused kernel, which never forms the maps.
         """
         mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()  # (B, L)
         keys = None
         if attention_mask is not None:
-            keys = mask | ~mask.any(-1, keepdim=True)  # a row of padding alone sees all of it: no softmax over nothing
+            keys = mask | ~mask.any(-1, keepdim=True)  # a row of only padding attends to all of it: no empty softmax
             keys = keys[:, None, None, :]  # (B, 1, 1, L)
         x = self.embeddings(input_ids, mask)  # (B, L, hidden)
         rotary = rotary_angles(input_ids.shape[1], self.head_dim, x.device)
@@ -190,27 +182,25 @@ class Esm2Encoder(nn.Module):
 
 
 def drop(x: Tensor, probability: float) -> Tensor:
-    """Dropout that keeps one byte per number for the backward pass; `F.dropout` keeps up to eight on a CPU."""
+    """Dropout that stores one byte per value for the backward pass; `F.dropout` stores up to eight on a CPU."""
     return torch.native_dropout(x, probability, True)[0] if probability else x
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU of a tensor that is not used again; in place, without new memory, where no gradient is needed."""
+    """GELU of a tensor that is not used afterwards: in place unless a gradient is needed."""
     return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 
-def rotary_angles(length: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary positions, each (length, head_dim) float32; both halves hold the same angles."""
-    frequency = ROTARY_BASE ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
+def rotary_angles(length: int, head_dim: int, device: torch.device) -> Rotary:
+    """Cosines and sines of the rotary positions, each (length, head_dim / 2) float32."""
+    frequency = 10000.0 ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
     angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency  # (L, head_dim / 2)
-    angle = torch.cat((angle, angle), dim=-1)  # (L, head_dim)
     return angle.cos(), angle.sin()
 
 
-def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn channel pairs (c, c + head_dim / 2) of x (B, heads, L, head_dim) by their position's angle."""
-    half = x.shape[-1] // 2
-    cos, sin = (part[:, :half].to(x.dtype) for part in rotary)  # each (L, head_dim / 2)
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """Rotate channel pairs (c, c + head_dim / 2) of x (B, heads, L, head_dim) by the angles of their positions."""
+    cos, sin = (part.to(x.dtype) for part in rotary)  # each (L, head_dim / 2)
     first, second = x.chunk(2, dim=-1)  # each (B, heads, L, head_dim / 2)
-    turned = (torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin))
-    return torch.cat(turned, dim=-1)
+    rotated = (torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin))
+    return torch.cat(rotated, dim=-1)

@@ -1,4 +1,4 @@
-"""Heads of SeqDance and ESMDance: layers with their initial weights, and logits -> properties by name."""
+"""Heads of SeqDance and ESMDance: layers with initial weights, and logits -> properties by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SOFTPLUS_THRESHOLD: Final = 2.0  # softplus(x) = x above it
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
-    """Linear map with PyTorch's initial weights and biases at 0."""
+    """Linear map with PyTorch's initial weights and zero biases."""
     layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.bias)
     return layer
@@ -27,7 +27,7 @@ def head(hidden: int, outputs: int, dropout: float) -> nn.Sequential:
 
 
 def residue_properties(logits: Tensor) -> dict[str, Tensor]:
-    """(B, L, 50) -> residue property -> (B, L) or (B, L, bins): distributions, RMSF from 0 to 1, else at least 0."""
+    """(B, L, 50) -> residue property -> (B, L) or (B, L, bins): distributions, RMSF in 0 to 1, others >= 0."""
     outputs = {}
     widths = [width for _, width in RESIDUE_COLUMNS.values()]
     for name, part in zip(RESIDUE_COLUMNS, logits.split(widths, dim=-1), strict=True):  # part (B, L, bins)
@@ -41,7 +41,7 @@ def residue_properties(logits: Tensor) -> dict[str, Tensor]:
 
 
 def pair_properties(logits: Tensor) -> dict[str, Tensor]:
-    """(B, 13, L, L) -> pair property -> (B, L, L): correlations from -1 to 1, interaction frequencies at least 0."""
+    """(B, 13, L, L) -> pair property -> (B, L, L): correlations in -1 to 1, interaction frequencies >= 0."""
     outputs = {}
     for name, channel in zip(PAIR_CHANNELS, logits.unbind(1), strict=True):  # channel (B, L, L)
         if name in INTERACTIONS:

@@ -4,9 +4,9 @@
     logits(i, j) = V_m GELU(middle(i, j)) + V_a a(i, j) + c    pair_pred_linear, V = [V_m, V_a], a = all attention maps
 
 Neither the (L, L, 2 * hidden) input of `pair_middle_linear` nor the (L, L, layers * heads) stack of attention maps is
-formed: W_p (q * k) + W_d q = (W_p diag(k) + W_d) q is one matrix product for some rows i and all j, and V_a a is a sum
-over layers, each map projected as soon as the encoder has it. Without gradients, q * k of some pairs at a time is
-faster for short proteins: there it has fewer numbers than W_p diag(k) + W_d.
+formed: W_p (q * k) + W_d q = (W_p diag(k) + W_d) q is one matrix product for a tile of rows i and all j, and V_a a is
+summed layer by layer as the encoder computes the maps. Without gradients, forming q * k for a batch of pairs is faster
+for short proteins, where it is smaller than W_p diag(k) + W_d.
 """
 
 from __future__ import annotations
@@ -18,48 +18,34 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# More rows do not speed up the products on a CPU, and larger tensors are slow to allocate and to read.
-CPU_ROWS: Final = 32
-# Pairs of one step without gradients.
-CPU_PAIRS: Final = 2**11
+CPU_ROWS: Final = 32  # more rows do not speed up the products, and larger tensors are slow to allocate and read
+CPU_PAIRS: Final = 2**11  # pairs per step without gradients
 GPU_PAIRS: Final = 2**16
 
 
 def attention_logits(maps: Tensor, layer: int, pred: nn.Linear) -> Tensor:
     """One layer's part of V_a a, (B, outputs, L, L), from its maps (B, heads, L, L): attention of query i on key j.
 
-    The maps are channels layer * heads ... of the whole stack; the last columns of `pred` (`pair_pred_linear`) are V_a.
+    Weights of these maps: from column layer * heads of V_a, the second half of the columns of `pred`.
     """
     heads = maps.shape[1]
     first = pred.in_features // 2 + layer * heads  # the first half is V_m
     weight = pred.weight[:, first : first + heads]  # (outputs, heads)
-    # (B, outputs, heads) @ (B, heads, L * L); `matmul` would broadcast over B too, but copies the maps to do so
+    # (B, outputs, heads) @ (B, heads, L * L); a broadcasting `matmul` would copy the maps
     return torch.bmm(weight.expand(len(maps), -1, -1), maps.flatten(2)).unflatten(2, maps.shape[2:])
 
 
-@torch.compiler.disable  # its loops would be unrolled, and nearly all of its time goes into matrix products
+@torch.compiler.disable  # it would unroll the loops, and nearly all time is spent in matrix products
 def pair_logits(
     q: Tensor, k: Tensor, middle: nn.Linear, pred: nn.Linear, tile: int = CPU_ROWS, recompute: bool = True
 ) -> Tensor:
-    """V_m GELU(middle) + c of all residue pairs.
+    """V_m GELU(middle) + c of all residue pairs: (B, outputs, L, L), row i, column j, at least float32.
 
-    Parameters
-    ----------
-    q, k
-        (B, L, hidden) halves of the transformed residue embeddings. All products are made in their type.
-    middle, pred
-        `pair_middle_linear` and `pair_pred_linear`.
-    tile
-        Rows i computed at a time, on a CPU at most `CPU_ROWS`. Memory beyond the result: O(tile (L + hidden) channels).
-    recompute
-        Compute `middle` again in the backward pass instead of keeping its B L^2 channels numbers.
-
-    Returns
-    -------
-    Tensor
-        (B, outputs, L, L), row i, column j; float32 where q is of lower precision. Differentiable once.
+    q and k (B, L, hidden) are the halves of the transformed residue embeddings; products use their dtype. `tile` rows
+    (at most `CPU_ROWS` on a CPU) are computed at a time, with O(tile (L + hidden) channels) memory beyond the result.
+    With `recompute`, the backward pass recomputes `middle` instead of storing it. Differentiable once.
     """
-    if not torch.is_grad_enabled() and q.shape[1] < middle.out_features:  # fewer numbers in q * k than in D
+    if not torch.is_grad_enabled() and q.shape[1] < middle.out_features:  # q * k is smaller than D
         with torch.autocast(q.device.type, enabled=False):
             return _pair_logits_of_products(q, k, middle, pred)
     if not q.is_cuda:
@@ -67,12 +53,12 @@ def pair_logits(
     keep = torch.is_grad_enabled() and not recompute
     v_m = pred.weight[:, : middle.out_features]  # (outputs, channels)
     parameters = (value.to(q.dtype) for value in (middle.weight, middle.bias, v_m, pred.bias))
-    with torch.autocast(q.device.type, enabled=False):  # the types are settled
+    with torch.autocast(q.device.type, enabled=False):
         return _PairLogits.apply(q, k, *parameters, tile, keep)
 
 
 def _pair_logits_of_products(q: Tensor, k: Tensor, middle: nn.Linear, pred: nn.Linear) -> Tensor:
-    """`pair_logits` without gradients: W_p (q * k) of some pairs at a time, rows of one protein or several proteins.
+    """`pair_logits` without gradients: W_p (q * k) of some rows of one protein, or of several proteins, at a time.
 
     Memory beyond the result: O(pairs (hidden + channels)) for `CPU_PAIRS` or `GPU_PAIRS` pairs, at least one row.
     """
@@ -97,7 +83,7 @@ def _pair_logits_of_products(q: Tensor, k: Tensor, middle: nn.Linear, pred: nn.L
 
 
 class _PairLogits(torch.autograd.Function):
-    """Sample by sample and tile by tile, forwards and backwards, so that a tile's tensors are short-lived and near.
+    """Forward and backward pass by sample and tile, to keep a tile's tensors in the cache.
 
     With D = W_p diag(k_i) + W_d and m = D q_j + b - W_d k_i for the rows i of a tile, and g = dm:
     dq_j += D^T g, dD = g q_j^T summed over j, dk_i = W_p * dD summed over channels - W_d^T g,
@@ -112,7 +98,7 @@ class _PairLogits(torch.autograd.Function):
         batch, length, _ = q.shape
         dtype = torch.promote_types(q.dtype, torch.float32)
         logits = q.new_empty(batch, len(v_m), length, length, dtype=dtype)  # (B, outputs, L, L)
-        # m of all pairs in one piece, or of one tile after the other in the same place
+        # m of all pairs, or a buffer for m of one tile
         kept = q.new_empty(batch if keep else 1, length if keep else min(tile, length), len(bias), length)
         for sample in range(batch):
             for i in range(0, length, tile):
@@ -131,7 +117,7 @@ class _PairLogits(torch.autograd.Function):
         q, k, weight, bias, v_m, kept = ctx.saved_tensors
         w_p, w_d = weight.split(q.shape[2], dim=1)  # each (channels, hidden)
         batch, length, _ = q.shape
-        dtype = gradient.dtype  # of the sums over tiles
+        dtype = gradient.dtype  # for sums over tiles
         dq, dk = torch.zeros_like(q, dtype=dtype), torch.zeros_like(k, dtype=dtype)
         dw_p, dw_d = (torch.zeros_like(part, dtype=dtype) for part in (w_p, w_d))
         db, dv_m = torch.zeros_like(bias, dtype=dtype), torch.zeros_like(v_m, dtype=dtype)
@@ -161,14 +147,11 @@ class _PairLogits(torch.autograd.Function):
 
 
 def _weight(k: Tensor, w_p: Tensor, w_d: Tensor) -> Tensor:
-    """D of some rows: k (T, hidden), w_p and w_d (channels, hidden) -> (T, channels, hidden)."""
+    """D of a tile of rows: k (T, hidden), w_p and w_d (channels, hidden) -> (T, channels, hidden)."""
     return torch.addcmul(w_d, w_p, k[:, None, :])
 
 
 def _middle(q: Tensor, k: Tensor, d: Tensor, w_d: Tensor, bias: Tensor, out: Tensor) -> None:
-    """Write m of rows T of one protein into `out` (T, channels, L).
-
-    q (L, hidden), k (T, hidden), d (T, channels, hidden), w_d (channels, hidden), bias (channels,).
-    """
+    """Write m of T rows of one protein to `out` (T, channels, L); q (L, hidden), k (T, hidden), d see `_weight`."""
     start = torch.addmm(bias, k, w_d.mT, alpha=-1)  # (T, channels)
     torch.addmm(start.view(-1, 1), d.flatten(0, 1), q.mT, out=out.view(-1, len(q)))

@@ -22,7 +22,7 @@ PAD_ID: Final = TOKEN_ID["<pad>"]
 EOS_ID: Final = TOKEN_ID["<eos>"]
 MASK_ID: Final = TOKEN_ID["<mask>"]
 
-SPECIAL_TOKENS: Final = ("<cls>", "<eos>", "<unk>", "<mask>")  # may stand inside a sequence string
+SPECIAL_TOKENS: Final = ("<cls>", "<eos>", "<unk>", "<mask>")  # allowed in a sequence string
 CHAIN_LINKER: Final = "<eos><cls>"  # joins the chains of a complex
 AMINO_ACIDS: Final = "ACDEFGHIKLMNPQRSTVWY"
 
@@ -31,7 +31,7 @@ _IN_STRING: Final = frozenset(token for token in VOCABULARY if len(token) == 1) 
 
 
 def split_tokens(sequence: str) -> list[str]:
-    """Cut a sequence string into letters and special tokens (`<mask>`, `<eos>`, `<cls>`, `<unk>`), unchecked."""
+    """Split a sequence string into letters and special tokens (`<mask>`, `<eos>`, `<cls>`, `<unk>`), unchecked."""
     return _TOKEN.findall(sequence)
 
 
@@ -41,28 +41,25 @@ def tokenize(sequences: Sequence[str], max_length: int | None = None) -> dict[st
     Parameters
     ----------
     sequences
-        Upper-case one-letter codes (the 20 amino acids, X B U Z O and the symbols . -). Chains of a complex are joined
-        by `<eos><cls>`; `<mask>` hides a residue.
+        Upper-case one-letter codes (the 20 amino acids, X B U Z O and the symbols . -). `<eos><cls>` joins the chains
+        of a complex, `<mask>` hides a residue.
     max_length
-        Keep only the first tokens of longer sequences (`<cls>` counted).
+        Keep only the first tokens, including `<cls>`.
 
     Returns
     -------
-    dict
-        `input_ids` (B, L) int64 and `attention_mask` (B, L) int64, 1 for tokens and 0 for padding.
+    `input_ids` (B, L) int64 and `attention_mask` (B, L) int64, 1 for tokens and 0 for padding.
 
     Raises
     ------
     InputError
-        A sequence is empty or has a letter that is not in the vocabulary.
+        A sequence is empty or has a letter outside the vocabulary.
     """
-    require(not isinstance(sequences, str), "tokenize takes a list of sequences; put the single sequence into a list")
+    require(not isinstance(sequences, str), "tokenize requires a list of sequences; pass [sequence]")
     require(len(sequences), "no sequence to tokenize; give at least one")
     require(max_length is None or max_length >= 1, f"max_length is {max_length}; it must be at least 1")
-    rows = [
-        _token_ids(sequence, f"sequence {number} of {len(sequences)}")[:max_length]
-        for number, sequence in enumerate(sequences, start=1)
-    ]
+    names = (f"sequence {number} of {len(sequences)}" for number in range(1, len(sequences) + 1))
+    rows = [_token_ids(sequence, name)[:max_length] for sequence, name in zip(sequences, names, strict=True)]
     longest = max(map(len, rows))
     input_ids = torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in rows])  # (B, L)
     lengths = torch.tensor([len(row) for row in rows])
@@ -76,7 +73,7 @@ def _token_ids(sequence: str, name: str) -> list[int]:
         if token not in _IN_STRING:
             remedy = "use upper-case one-letter codes"
             if not token.isalpha():
-                remedy = f"remove it (special tokens that may stand in a sequence: {' '.join(SPECIAL_TOKENS)})"
+                remedy = f"remove it (special tokens allowed in a sequence: {' '.join(SPECIAL_TOKENS)})"
             elif token.upper() not in _IN_STRING:
                 remedy = "use X for an unknown residue"
             raise InputError(f"{name}, position {position}: {token!r} is not in the alphabet; {remedy}")

@@ -1,4 +1,4 @@
-"""Weight files: found in folders or on the Hub, read without running code, checked name by name, written whole."""
+"""Weight files: found in folders or on the Hub, read without running code, checked name by name, written atomically."""
 
 from __future__ import annotations
 
@@ -20,38 +20,31 @@ from data_prepare.files import whole_file, write_text
 WEIGHTS_NAME: Final = "model.safetensors"
 CONFIG_NAME: Final = "config.json"
 TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin")
-NESTED: Final = "model_state_dict"  # where the published training of Dyna-1 keeps the weights in its checkpoints
 HUB_ID: Final = re.compile(r"([\w.-]+/[\w.-]+)(?:/([\w.-]+))?")
 
+_UNUSED: Final = r"pooler\..*|contact_head\..*|embeddings\.position_embeddings\.weight|embeddings\.position_ids"
 # entries of published SeqDance and ESMDance files that the network does not use
-UNUSED_ENTRIES: Final = re.compile(
-    r"esm2\.pooler\..*|esm2\.contact_head\..*|esm2\.embeddings\.position_embeddings\.weight"
-    r"|esm2\.embeddings\.position_ids|.*\.inv_freq"
-)
-# the same for the encoder alone, named without a prefix: heads of ESM2, or of SeqDance and ESMDance
+UNUSED_ENTRIES: Final = re.compile(rf"esm2\.({_UNUSED})|.*\.inv_freq")
+# entries that the encoder alone does not use, named without a prefix
 UNUSED_ESM2_ENTRIES: Final = re.compile(
-    r"lm_head\..*|pooler\..*|contact_head\..*|embeddings\.position_embeddings\.weight|embeddings\.position_ids"
-    r"|.*\.inv_freq|(res_pred_nn|res_transform_nn|pair_middle_linear|pair_pred_linear)\..*"
+    rf"{_UNUSED}|.*\.inv_freq|(lm_head|res_pred_nn|res_transform_nn|pair_middle_linear|pair_pred_linear)\..*"
 )
-# some releases of transformers write the LayerNorms of ESM2 under the names of TensorFlow
-OLD_ESM2_NAMES: Final = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 def find_weights(path_or_hub_id: str | os.PathLike[str], names: Sequence[str]) -> tuple[Path, Path | None]:
-    """Weight file, and config.json beside it if there is one.
+    """Weight file, and config.json in the same folder if it exists.
 
-    `path_or_hub_id` is a folder, a weight file, or a Hub repository as `owner/name` or `owner/name/file`. In a folder
-    or repository the first of `names` that exists is used. Raises InputError if there is none.
+    `path_or_hub_id` is a folder, a weight file, or a Hub repository as `owner/name` or `owner/name/file`. Uses the
+    first of `names` in a folder or repository. Raises InputError if nothing is found.
     """
     path, text = Path(path_or_hub_id), str(path_or_hub_id)
     if path.is_dir():
-        weights = next((path / name for name in names if (path / name).is_file()), None)
-        if weights is None:
-            raise InputError(f"{path}: no {' or '.join(names)} in this folder; give the path of the weight file")
+        weights = next((path / name for name in names if (path / name).is_file()), path)
+        require(weights != path, f"{path}: no {' or '.join(names)} in this folder; give the path of the weight file")
     elif path.is_file():
         weights = path
     else:
-        local = path.parent != Path(".") and path.parent.is_dir()  # runs/best: not the id of a repository
+        local = path.parent != Path(".") and path.parent.is_dir()  # runs/best is not a repository if runs/ exists
         hub_id = None if local else HUB_ID.fullmatch(text)
         if hub_id is None:
             raise InputError(f"{text}: no such file or folder, and not a Hub id of the form owner/name")
@@ -61,7 +54,7 @@ def find_weights(path_or_hub_id: str | os.PathLike[str], names: Sequence[str]) -
 
 
 def _download(hub_id: str, names: Sequence[str]) -> Path:
-    """The first of these files that a Hub repository has, with its config.json beside it."""
+    """Download config.json, if present, and the first of these files in a Hub repository."""
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging
@@ -69,33 +62,31 @@ def _download(hub_id: str, names: Sequence[str]) -> Path:
     def get(name: str) -> Path | None:
         try:
             return Path(huggingface_hub.hf_hub_download(hub_id, name))
-        except LocalEntryNotFoundError:  # no network, which says nothing about the file
+        except LocalEntryNotFoundError:  # no network: the file may exist
             raise
         except EntryNotFoundError:
             return None
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # each attempt without a network would print two lines
+    logging.set_verbosity_error()  # no warning for each retry
     try:
         get(CONFIG_NAME)
         found = next((path for path in map(get, names) if path is not None), None)
-    except Exception as error:  # the client lets the errors of several network libraries through
-        raise InputError(
-            f"{hub_id}: no such file or folder here, and the download from the Hub failed ({first_line(error)}); "
-            "download it on a machine with network access and give its path"
-        ) from None
+    except Exception as error:  # the client passes on the errors of several network libraries
+        failed = f"{hub_id}: no such file or folder, and the download from the Hub failed ({first_line(error)})"
+        raise InputError(f"{failed}; download it on a machine with network access and give its path") from None
     finally:
         logging.set_verbosity(verbosity)
     if found is None:
-        raise InputError(f"{hub_id}: this Hub repository has no {' or '.join(names)}; name another one")
+        raise InputError(f"{hub_id}: no {' or '.join(names)} in this Hub repository; give another one")
     return found
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file or a PyTorch state dict (.pt, .pth, .bin), at its top or in
-    `model_state_dict`; InputError if the file is damaged or holds anything else.
+    """Tensors by name from a .safetensors file or a PyTorch state dict (.pt, .pth, .bin), also in `model_state_dict`.
 
-    Only tensors are unpickled. PyTorch files are mapped into memory: one of Dyna-1 may hold a language model of 6 GB.
+    Unpickles only tensors and maps PyTorch files into memory: those of Dyna-1 may contain a language model of 6 GB.
+    Raises InputError if the file is damaged or holds anything else.
     """
     from safetensors.torch import load_file
 
@@ -105,16 +96,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        state = state[NESTED] if isinstance(state, Mapping) and NESTED in state else state
-        if not isinstance(state, Mapping) or not all(
-            isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-        ):
-            raise InputError(f"{path}: not a plain state dict (name -> tensor); give the weights alone")
+        state = state.get("model_state_dict", state)  # of checkpoints of the published training of Dyna-1
+        plain = all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+        require(plain, f"{path}: not a plain state dict (name -> tensor); give the weights alone")
         return dict(state)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Content of a JSON file that holds one object, such as a configuration."""
+    """Content of a JSON configuration."""
     with reading(path, "a JSON configuration"):
         values = json.loads(path.read_text())
     require(isinstance(values, dict), f"{path}: not a configuration; copy or download it again")
@@ -122,26 +111,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_model(folder: str | os.PathLike[str], module: nn.Module, config: Mapping[str, Any]) -> None:
-    """Write `model.safetensors` and `config.json` into a folder; each file appears complete or not at all."""
+    """Write `model.safetensors` and `config.json` to a folder, each atomically."""
     from safetensors.torch import save
 
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     with whole_file(Path(folder) / WEIGHTS_NAME) as temporary:
-        temporary.write_bytes(save(weights, metadata={"format": "pt"}))  # `save_file` hides it from other users
+        temporary.write_bytes(save(weights, metadata={"format": "pt"}))  # `save_file` makes it unreadable to others
     write_text(Path(folder) / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
 
 
 def check_entries(module: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
     """Raise InputError unless names and shapes are exactly those of the module."""
-    own = module.state_dict()
-    shapes = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape
-    ]
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    shapes = [f"{name} {given[name]} instead of {own[name]}" for name in own if given.get(name, own[name]) != own[name]]
     problems = {
-        "missing": [name for name in own if name not in state],
-        "unknown": [name for name in state if name not in own],
+        "missing": [name for name in own if name not in given],
+        "unknown": [name for name in given if name not in own],
         "of another shape": shapes,
     }
     found = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
@@ -149,26 +135,18 @@ def check_entries(module: nn.Module, state: Mapping[str, Tensor], source: object
 
 
 def read_esm2(path_or_hub_id: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of ESM2, or of the encoder of SeqDance or ESMDance, and the content of config.json (empty without one).
+    """Weights of ESM2, SeqDance or ESMDance by name, without the prefix `esm.` or `esm2.`, and config.json (or empty).
 
-    Parameters
-    ----------
-    path_or_hub_id
-        A folder written by Hugging Face `EsmModel` or `EsmForMaskedLM` (one weight file, or several with an index) or
-        by `DanceModel.save_pretrained`, a weight file of either kind, or a Hub id such as
-        `facebook/esm2_t12_35M_UR50D` or `ChaoHou/ESMDance`.
-
-    Returns
-    -------
-    Name -> tensor, names of the encoder without prefix (`esm.`, `esm2.`), those of heads as they are; configuration.
+    `path_or_hub_id` is a folder written by Hugging Face `EsmModel` or `EsmForMaskedLM` (one weight file, or several
+    with an index) or by `DanceModel.save_pretrained`, a weight file, or a Hub id such as `facebook/esm2_t12_35M_UR50D`.
     """
     names = (WEIGHTS_NAME, "pytorch_model.bin")
     indices = (Path(path_or_hub_id) / f"{name}.index.json" for name in names)
     if index := next((path for path in indices if path.is_file()), None):
         with reading(index, "an index of weight files"):
             files = {index.parent / Path(name).name for name in read_json(index)["weight_map"].values()}
-        if absent := [str(path) for path in sorted(files) if not path.is_file()]:
-            raise InputError(f"{index} names files that are not here: {', '.join(absent)}; download them too")
+        absent = [str(path) for path in sorted(files) if not path.is_file()]
+        require(not absent, f"{index} lists missing files: {', '.join(absent)}; download them too")
         config: Path | None = index.parent / CONFIG_NAME
     else:
         weights, config = find_weights(path_or_hub_id, names)
@@ -176,15 +154,14 @@ def read_esm2(path_or_hub_id: str | os.PathLike[str]) -> tuple[dict[str, Tensor]
     state = {}
     for path in sorted(files):
         for name, value in read_weights(path).items():
-            name = name.removeprefix("esm2.").removeprefix("esm.")
-            for old, new in OLD_ESM2_NAMES.items():
-                name = name.replace(old, new)
-            state[name] = value
+            # some releases of transformers use TensorFlow's names of LayerNorms
+            name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+            state[name.removeprefix("esm2.").removeprefix("esm.")] = value
     return state, read_json(config) if config and config.is_file() else {}
 
 
 def weights_digest(module: nn.Module, *more: object) -> str:
-    """Hash of the weights of a network and of `more`, what else its numbers depend on: 32 hexadecimal digits."""
+    """Hash of a network's weights and of `more`: 32 hexadecimal digits."""
     digest = hashlib.sha256(repr((type(module).__name__, more)).encode())
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())

@@ -1,7 +1,7 @@
 """From the store to batches: crop, normalise, pad.
 
-Which protein the k-th sample of a group is, and where it is cropped, follow from (seed, group, k) alone: the samples do
-not depend on workers or processes, and a training that resumes at sample k continues as if it had never stopped.
+The protein of the k-th sample of a group, and its crop, depend only on (seed, group, k): not on the number of workers
+or processes, nor on whether the training was interrupted before.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from data_prepare.properties import (
     entry_residue_columns,
 )
 from model.network.tokenizer import PAD_ID, split_tokens, tokenize
+from model.training.processes import StopSignal
 from model.training.schedule import Draw
 
 LOGGER: Final = logging.getLogger("seqdance")
 RMSF_COLUMN: Final = entry_residue_columns("rmsf_nor").start
-BLOCKS_SORTED: Final = 50  # blocks of similar length that the proteins of an epoch are sorted into at a time
+BLOCKS_SORTED: Final = 50  # number of blocks whose proteins are sorted together
 _ORDER, _CROP = 0, 1  # streams of random numbers: order of an epoch, crop of a sample
 
 Sequences = Mapping[str, Sequence[tuple[str, str]]]  # group -> (name, modify_seq) of its entries
@@ -51,7 +52,7 @@ class Entry(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Padded entries of one group: padding tokens have the pad id and targets -1."""
+    """Padded entries of one group; targets of padding are -1."""
 
     group: str
     names: tuple[str, ...]
@@ -61,20 +62,20 @@ class Batch(NamedTuple):
     pair: Tensor  # (B, L, L, 10) or (B, L, L, 3) float32
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device; the copy from pinned memory does not wait."""
+        """The batch on a device; copies from pinned memory are asynchronous."""
         return Batch(self.group, self.names, *(tensor.to(device, non_blocking=True) for tensor in self[2:]))
 
 
 def require_files(**paths: Path) -> None:
-    """Raise InputError with one line that names all of these files (option -> path) that are missing."""
+    """Raise InputError that names all missing files (option -> path)."""
     missing = [f"--{name.replace('_', '-')} {path}" for name, path in paths.items() if not path.is_file()]
     require(not missing, f"no such file: {', '.join(missing)}; give their paths (`seqdance demo` makes a small set)")
 
 
 def group_sequences(table: pd.DataFrame, store: FeatureStore, label: str) -> dict[str, list[tuple[str, str]]]:
-    """Group -> (name, modify_seq) of its entries with a label (train or test), in the order of the table.
+    """Group -> (name, modify_seq) of its entries with a label (train or test), in the order of `table` (`read_table`).
 
-    `table` is that of `read_table`. A group may be empty. Entries that the store lacks are left out with a warning.
+    Entries missing from the store are skipped with a warning.
     """
     table = table[table["label"] == label]
     held = table["name"].isin(store.names())
@@ -94,22 +95,17 @@ def load_entry(
 ) -> Entry:
     """Read a protein, or `length` tokens of it from token `start`.
 
-    Raises
-    ------
-    InputError
-        Sequence and features have different numbers of tokens, or the columns are not those of the group.
+    Raises InputError if the sequence does not match the features in length, or the columns do not match the group.
     """
     with named(f"entry {name}"):
         input_ids = tokenize([modify_seq])["input_ids"][0]  # (T,)
-        tokens = store.length(name)
+        tokens, found = store.length(name), len(input_ids)
         remedy = "make table and store from the same structures"
-        same = len(input_ids) == tokens
-        require(same, f"modify_seq has {len(input_ids)} tokens and {store.path} holds {tokens}; {remedy}")
+        require(found == tokens, f"modify_seq has {found} tokens, {store.path} has {tokens}; {remedy}")
         stop = tokens if length is None else min(start + length, tokens)
         residue, pair = store.read(name, start, stop)
-        width = NMA_RESIDUE_WIDTH if group in NMA_GROUPS else MD_RESIDUE_WIDTH
-        same = residue.shape[1] == width
-        require(same, f"{residue.shape[1]} residue columns in {store.path}, {group} has {width}; {remedy}")
+        width, found = NMA_RESIDUE_WIDTH if group in NMA_GROUPS else MD_RESIDUE_WIDTH, residue.shape[1]
+        require(found == width, f"{found} residue columns in {store.path}, {group} has {width}; {remedy}")
     if group not in NMA_GROUPS:
         whole = residue if stop - start == tokens else store.read_residue(name)
         largest = whole[whole[:, 0] != MISSING, RMSF_COLUMN].max(initial=np.finfo(np.float32).tiny)
@@ -148,32 +144,30 @@ class TrainingSet(Dataset):
 
     def __init__(self, store: FeatureStore, sequences: Sequences, seed: int, block: int | None = None) -> None:
         empty = [group for group in GROUPS if not sequences[group]]
-        remedy = "the table needs entries labelled train of every group that are in the store"
+        remedy = "the table needs train entries of every group that are in the store"
         require(not empty, f"{store.path}: no training entry of {', '.join(empty)}; {remedy}")
         self.store, self.sequences, self.seed, self.block = store, sequences, seed, block
         self._lengths: dict[str, NDArray[np.int64]] = {}  # group -> tokens of its entries, without the outer two
         if block is not None:
-            self._lengths = {
-                group: np.array([len(split_tokens(sequence)) for _, sequence in sequences[group]]) for group in GROUPS
-            }
-        self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}  # group -> the epoch used last and its order
+            for group in GROUPS:
+                self._lengths[group] = np.array([len(split_tokens(sequence)) for _, sequence in sequences[group]])
+        self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}  # group -> most recent epoch and its order
 
     def _random(self, group: str, stream: int, number: int) -> np.random.Generator:
-        return np.random.Generator(
-            np.random.Philox(np.random.SeedSequence([self.seed, GROUPS.index(group), stream, number]))
-        )
+        seed = np.random.SeedSequence([self.seed, GROUPS.index(group), stream, number])
+        return np.random.Generator(np.random.Philox(seed))
 
     def entry_index(self, group: str, counter: int) -> int:
-        """Which entry of the group the `counter`-th sample is."""
+        """Index of the entry that is the `counter`-th sample of the group."""
         size = len(self.sequences[group])
-        epoch, place = divmod(counter, size)
+        epoch, position = divmod(counter, size)
         if self._orders.get(group, (-1,))[0] != epoch:
             random = self._random(group, _ORDER, epoch)
             order = random.permutation(size)
             if self.block is not None:
                 order = blocks_of_similar_length(order, self._lengths[group], epoch * size, self.block, random)
             self._orders[group] = epoch, order
-        return int(self._orders[group][1][place])
+        return int(self._orders[group][1][position])
 
     def __getitem__(self, draw: Draw) -> Entry:
         name, modify_seq = self.sequences[draw.group][self.entry_index(draw.group, draw.counter)]
@@ -182,7 +176,7 @@ class TrainingSet(Dataset):
         return load_entry(self.store, name, modify_seq, draw.group, start, draw.length)
 
     def __getitems__(self, draws: list[Draw]) -> Batch | InputError:
-        """Return one batch; wrong input is returned as a value, so that a worker's error keeps its one line."""
+        """One batch; returns an InputError, because a worker that raises it would add its traceback to the message."""
         try:
             return collate(draws[0].group, [self[draw] for draw in draws])
         except InputError as error:
@@ -192,25 +186,24 @@ class TrainingSet(Dataset):
 def blocks_of_similar_length(
     order: NDArray[np.int64], lengths: NDArray[np.int64], first: int, block: int, random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Order of an epoch in which the proteins of a block have similar lengths.
+    """Permutation of a random `order` (n,) of proteins in which those of a block have similar `lengths` (n,).
 
-    Within `BLOCKS_SORTED` blocks the proteins are sorted by length and dealt out, block after block; which block comes
-    where is random. `order` (n,) is a random order of the proteins, `lengths` (n,) their lengths. Blocks begin at
-    multiples of `block` in the stream of the group, as batches do, and `first` is the number of the epoch's first
-    sample there: the first and last block of an epoch may be short. Returns the proteins of `order`, each once.
+    Within windows of `BLOCKS_SORTED` blocks, proteins are sorted by length and fill the blocks in random order. Blocks
+    start at multiples of `block` in the stream of the group, like batches, and `first` is the number of the epoch's
+    first sample in that stream: the first and last block of an epoch may be shorter.
     """
-    place = np.arange(len(order))
-    blocks = (first + place) // block
+    position = np.arange(len(order))
+    blocks = (first + position) // block
     windows = blocks // BLOCKS_SORTED
-    turn = random.permutation(blocks[-1] - blocks[0] + 1)[blocks - blocks[0]]  # of a place's block
+    turn = random.permutation(blocks[-1] - blocks[0] + 1)[blocks - blocks[0]]  # rank of each position's block
     result = np.empty_like(order)
-    result[np.lexsort((place, turn, windows))] = order[np.lexsort((place, lengths[order], windows))]
+    result[np.lexsort((position, turn, windows))] = order[np.lexsort((position, lengths[order], windows))]
     return result
 
 
 def _prepare_worker(_: int) -> None:
-    """Ignore the signals that ask the training to stop: the main process still needs its workers."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    """Ignore the signals that stop the training: the main process still needs its workers."""
+    for number in StopSignal.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -219,11 +212,11 @@ def _identity(batch: Any) -> Any:
 
 
 def batches(dataset: TrainingSet, draws: Iterable[list[Draw]], workers: int, pin_memory: bool) -> Generator[Batch]:
-    """Batches of `draws` in their order, read by `workers` processes (0: in this one) ahead of their use.
+    """Batches of `draws` in order, read ahead by `workers` processes (0: by this one).
 
-    Close the iterator (`contextlib.closing`): that ends the workers. Raises InputError if an entry cannot be used.
+    Close the iterator (`contextlib.closing`) to end the workers. Raises InputError if an entry cannot be used.
     """
-    dataset.store.close()  # workers do not inherit an open file
+    dataset.store.close()  # workers must not inherit an open file
     loader: DataLoader = DataLoader(
         dataset,
         batch_sampler=draws,
@@ -231,7 +224,7 @@ def batches(dataset: TrainingSet, draws: Iterable[list[Draw]], workers: int, pin
         num_workers=workers,
         worker_init_fn=_prepare_worker,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # leaves the random state of the training alone
+        generator=torch.Generator(),  # does not touch the random state of the training
     )
     stream = iter(loader)
     try:
@@ -240,11 +233,10 @@ def batches(dataset: TrainingSet, draws: Iterable[list[Draw]], workers: int, pin
                 raise batch
             yield batch
     finally:
-        # whatever happened: workers ignore SIGTERM, so Python's own way to end them would wait for ever
-        if workers:
+        if workers:  # they ignore SIGTERM, so Python would wait for them forever
             stream._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def default_workers(device: torch.device) -> int:
-    """Reader processes: none on the CPU, up to four where a GPU would wait for them."""
+    """Default number of reader processes: none on a CPU, up to four for a GPU."""
     return 0 if device.type == "cpu" else min(4, max((os.cpu_count() or 1) - 1, 0))

@@ -1,7 +1,7 @@
 """The training loop of SeqDance and Dyna-1: updates, log, checkpoints, exact resume, one or several processes.
 
-Checkpoints hold everything that the next update depends on, so a training that was stopped continues as if it had not
-been. SIGTERM or SIGUSR1 to any process: save after the current update and exit.
+Checkpoints hold everything that the next update depends on, so a resumed run gives the same weights as an
+uninterrupted one. On SIGTERM or SIGUSR1 to any process, the training saves after the current update and exits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -31,13 +31,13 @@ C = TypeVar("C", bound=TrainingOptions)
 
 
 class Losses(Protocol):
-    """Losses of this process since the last line of the log."""
+    """Losses of this process since the last log line."""
 
     def check(self) -> None:
         """Raise InputError on all ranks if a loss of any rank is not finite."""
 
     def state(self) -> Any:
-        """What a checkpoint keeps."""
+        """State for a checkpoint."""
 
     def load(self, state: Any) -> None:
         """Continue from `state`."""
@@ -46,35 +46,17 @@ class Losses(Protocol):
 class Trainer(ABC, Generic[C]):
     """A network, its optimizer and the number of updates done; a subclass defines what an update reads and minimises.
 
-    Parameters
-    ----------
-    config
-        Options of the training.
-    process
-        This process among those that train together.
-    model
-        The network, with the weights that the training starts from.
-    precision
-        fp32, bf16 or fp16, of the forward pass.
-    losses
-        Record that `loss` fills.
-    digests
-        Hashes of what the sequence of updates follows from; those of a checkpoint must be the same.
+    `model` holds the initial weights, `loss` fills `losses`, and `digests` are hashes of what determines the sequence
+    of updates: a checkpoint with other digests is refused.
     """
 
     model: Any  # the network
-    network: nn.Module  # it, or its distributed form
-    progress: tuple[str, ...] = ("update",)  # attributes that a checkpoint keeps
-    keep_every: int | None = None  # checkpoints of these updates stay
+    network: nn.Module  # the network, or its DistributedDataParallel wrapper
+    progress: tuple[str, ...] = ("update",)  # attributes saved in a checkpoint
+    keep_every: int | None = None  # checkpoints at multiples of this update are never removed
 
     def __init__(
-        self,
-        config: C,
-        process: Process,
-        model: nn.Module,
-        precision: str,
-        losses: Losses,
-        digests: Mapping[str, str],
+        self, config: C, process: Process, model: nn.Module, precision: str, losses: Losses, digests: Mapping[str, str]
     ) -> None:
         self.config, self.process, self.precision = config, process, precision
         self.losses, self.digests = losses, digests
@@ -87,7 +69,7 @@ class Trainer(ABC, Generic[C]):
             parameters, config.learning_rate, config.betas, config.eps, config.weight_decay, fused=True
         )
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=precision == "fp16")
-        self.update = 0  # updates done; the number of the current one inside of it, from 1
+        self.update = 0  # updates done; during an update its number, from 1
         self.network.train()
 
     @abstractmethod
@@ -100,29 +82,26 @@ class Trainer(ABC, Generic[C]):
 
     @abstractmethod
     def loss(self, batch: Any) -> Tensor:
-        """What a micro-batch adds to the loss of the update; the mean over processes is minimised."""
+        """Contribution of a micro-batch to the loss of the update; the mean over processes is minimised."""
 
     @abstractmethod
     def log_update(self, log: RunLog) -> None:
-        """Write the line of the current update, if it has one."""
+        """Write the log line of the current update, if it has one."""
 
     @abstractmethod
     def load_weights(self, checkpoint: Path) -> None:
-        """Read the weights of a checkpoint; InputError if they belong to another network."""
+        """Load the weights of a checkpoint; InputError if they do not fit the network."""
 
     def learning_rate(self) -> float:
         """Learning rate of the current update."""
         return self.config.learning_rate
 
     def change_gradients(self) -> None:
-        """Clip the gradients of an update, or note their norm; they are not scaled any more."""
+        """Clip the unscaled gradients of an update or record their norm."""
 
     def fit(self, updates: int) -> None:
-        """Train to the last of `updates`, or until a signal asks to stop."""
-        with (
-            StopSignal() as signalled,
-            RunLog(self.config, self.process, self.precision, self.update, updates) as log,
-        ):
+        """Train until finished or until a signal asks to stop; `updates` is the total shown by the progress bar."""
+        with StopSignal() as signalled, RunLog(self.config, self.process, self.precision, self.update, updates) as log:
             while not self.finished():
                 self.update += 1
                 self.accumulate_gradients()
@@ -136,21 +115,17 @@ class Trainer(ABC, Generic[C]):
                     break
 
     def accumulate_gradients(self) -> None:
-        """Add up the gradients of one update; processes exchange them once, in the last backward pass."""
+        """Accumulate the gradients of one update; processes exchange them once, in the last backward pass."""
         self.optimizer.zero_grad(set_to_none=True)
         loads = self.micro_batches()
         for number, load in enumerate(loads, start=1):
             batch = load()
-            with self.exchanging(number == len(loads)):
+            last = number == len(loads) or not isinstance(self.network, DistributedDataParallel)
+            with nullcontext() if last else self.network.no_sync():  # type: ignore[operator]
                 self.scaler.scale(self.loss(batch)).backward()
 
-    def exchanging(self, exchange: bool) -> AbstractContextManager:
-        """Context of a forward and backward pass that exchanges gradients or keeps them in this process."""
-        alone = not exchange and isinstance(self.network, DistributedDataParallel)
-        return self.network.no_sync() if alone else nullcontext()  # type: ignore[operator]
-
     def step(self) -> None:
-        """One step of the optimizer."""
+        """One optimizer step."""
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = self.learning_rate()
         self.scaler.unscale_(self.optimizer)
@@ -159,7 +134,7 @@ class Trainer(ABC, Generic[C]):
         self.scaler.update()
 
     def save(self) -> None:
-        """Write a checkpoint and remove old ones; all ranks wait until it is on the disk."""
+        """Write a checkpoint and remove old ones; all ranks wait until it is on disk."""
         self.losses.check()
         ranks = self.process.gather(self.process.random_state() | {"losses": self.losses.state()})
         if self.process.rank == 0:
@@ -171,23 +146,19 @@ class Trainer(ABC, Generic[C]):
         self.process.gather(None)
 
     def resume(self, checkpoint: Path | None) -> None:
-        """Continue from a checkpoint; None: from the start.
+        """Continue from a checkpoint, or start with None.
 
-        Learning rate, weight decay, betas and eps are those of the options, which may have changed.
-
-        Raises
-        ------
-        InputError
-            The checkpoint is damaged or belongs to another training.
+        Learning rate, weight decay, betas and eps come from the options, which may have changed. Raises InputError if
+        the checkpoint is damaged or belongs to a different training.
         """
         if checkpoint is None:
             self.process.seed_dropout(self.config.seed, 0)
             return
         state = read_training(checkpoint)
-        state |= state.get("progress", {})  # where former versions of Dyna-1 kept it
+        state |= state.get("progress", {})  # former checkpoints of Dyna-1
         for name, digest in self.digests.items():
             same = state.get(name, digest) == digest
-            require(same, f"{checkpoint}: made with another seed, batch or {name}; resume with the same ones")
+            require(same, f"{checkpoint}: made with a different seed, batch or {name}; resume with the same ones")
         self.load_weights(checkpoint)
         for name in self.progress:
             setattr(self, name, state[name])
@@ -204,8 +175,8 @@ class Trainer(ABC, Generic[C]):
             self.process.set_random_state(own)
         else:
             LOGGER.warning(
-                "warning: %s was written by %d processes: samples continue as they would have, dropout does not; "
-                "the first line of the log lacks the losses before",
+                "warning: %s was written by %d processes: the samples continue in the same order, but dropout is "
+                "seeded again and the first log line lacks the losses before it",
                 checkpoint,
                 len(ranks),
             )
@@ -215,17 +186,14 @@ class Trainer(ABC, Generic[C]):
 def parse_training(
     presets: Mapping[str, C], args: Sequence[str] | None = None, read: Callable[[Path], C] | None = None
 ) -> C:
-    """Options of a training from a command line: a preset, or a file that `read` reads, with the line's own changes.
-
-    The first preset is the default. Raises InputError if the file cannot be used.
-    """
+    """Options from a command line that changes a preset (default: the first), or a --config file read by `read`."""
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chooser.add_argument("--preset")
     chooser.add_argument("--config", type=Path)
     chosen, _ = chooser.parse_known_args(args)
-    start = presets.get(chosen.preset, next(iter(presets.values())))  # of an unknown preset tyro lists the known ones
+    start = presets.get(chosen.preset, next(iter(presets.values())))  # tyro refuses an unknown preset
     if read is not None and chosen.config is not None:
-        both = f"--preset {chosen.preset}: --config {chosen.config} names the preset; remove one of them"
+        both = f"--preset {chosen.preset}: --config {chosen.config} already defines the preset; remove one of them"
         require(chosen.preset is None, both)
         start = replace(read(chosen.config), **{"config": chosen.config})
     return parse_options(type(start), args, default=start)

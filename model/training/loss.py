@@ -26,35 +26,31 @@ def dance_loss(
 ) -> dict[str, Tensor]:
     """Loss of a batch of one training group.
 
-    For a property p: loss_p = 1/n * sum over proteins b of sqrt(MSE_b), where MSE_b is taken over the valid positions
-    of protein b and over all bins of p, and n is the number of proteins with a valid position.
-    loss = sum_p weight_p * loss_p.
+    For a property p: loss_p = 1/n * sum over proteins b of sqrt(MSE_b), with MSE_b over the valid positions of protein
+    b and all bins of p, and n the number of proteins with a valid position. loss = sum_p weight_p * loss_p.
 
     Parameters
     ----------
     outputs
-        Property name -> prediction of `DanceModel`: (B, L), (B, L, bins) or (B, L, L) float.
+        Property -> prediction of `DanceModel`: (B, L), (B, L, bins) or (B, L, L) float.
     residue_target
         (B, L, 47) for MD groups, (B, L, 3) for Proteinflow. A row is valid where its column 0 is not -1.
     pair_target
         (B, L, L, 10) or (B, L, L, 3). A pair is valid where its channel 0 is not -1.
-    group
-        One of `properties.GROUPS`.
-    weights
-        Property name -> weight in this group.
+    group, weights
+        One of `properties.GROUPS`, and property -> weight in it.
     counts
-        (properties of the group,) float: n of each property. Default: those of this batch (`valid_counts`). With the
-        number in the batches of all ranks divided by the number of ranks, the mean of the ranks' gradients is the
-        gradient of one process with the whole batch.
+        (properties of the group,) float: n of each property. Default: `valid_counts` of this batch. With the sum of the
+        ranks' `valid_counts` divided by the number of ranks, the mean gradient of the ranks is that of one process
+        with the whole batch.
 
     Returns
     -------
-    dict
-        Property name -> scalar loss (0 if no protein counts), and `loss`, the weighted sum. At MSE 0 gradients are 0.
+    Property -> scalar loss (0 if no protein is valid), and `loss`, the weighted sum. Gradients are 0 where MSE is 0.
     """
     if counts is None:
         counts = valid_counts(residue_target, pair_target, group)
-    counts = torch.where(counts > 0, counts, 1)  # the sums are 0 there
+    counts = counts.where(counts > 0, 1)  # the sum is 0 where no protein is valid
     valid_residue = residue_target[..., 0] != MISSING  # (B, L)
     valid_pair = pair_target[..., 0] != MISSING  # (B, L, L)
     names = properties_of_group(group)
@@ -78,9 +74,9 @@ def valid_counts(residue_target: Tensor, pair_target: Tensor, group: str) -> Ten
 
 
 def _sum_of_rmse(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Sum over proteins of sqrt(MSE over valid positions); a protein without any adds 0.
+    """Sum over proteins of sqrt(MSE over valid positions), 0 for a protein without any.
 
-    prediction, target (B, ...) float; valid broadcasts to them. Sums over masks, so that no shape depends on the data.
+    prediction, target (B, ...) float; valid broadcasts to them. Masked sums keep shapes independent of the data.
     """
     error = (prediction.float() - target.float()).masked_fill(~valid, 0)
     positions = valid.expand_as(error).flatten(1).sum(1).clamp(min=1)  # (B,)

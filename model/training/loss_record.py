@@ -1,4 +1,4 @@
-"""Losses and gradient norms of SeqDance between two lines of the log."""
+"""Losses and gradient norms of SeqDance between two log lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from model.training.run_log import GRADIENT_NORM
 
 
 class LossRecord:
-    """Sums since the last line of the log. They stay on the device until a line is written."""
+    """Sums since the last log line, kept on the device until the next one."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -28,8 +28,8 @@ class LossRecord:
     def _clear(self) -> None:
         device = self.process.device
         self.sums = {group: torch.zeros(len(properties_of_group(group)) + 1, device=device) for group in GROUPS}
-        self.backwards = 0  # of all groups together
-        self.norms = torch.zeros(2, device=device)  # sum, number
+        self.backwards = 0  # backward passes of all groups
+        self.norms = torch.zeros(2, device=device)  # sum and number of finite gradient norms
 
     def add(self, batch: Batch, losses: Mapping[str, Tensor]) -> None:
         """Add the losses of one backward pass."""
@@ -39,13 +39,13 @@ class LossRecord:
         self._unchecked.append((losses["loss"].detach(), batch.group, batch.names))
 
     def add_norm(self, norm: Tensor) -> None:
-        """Add the gradient norm of an update; one that is not finite (fp16 skips that update) does not count."""
+        """Add the gradient norm of an update, unless it is not finite (fp16 skips that update)."""
         finite = norm.isfinite()
         self.norms += torch.stack([torch.where(finite, norm, 0.0), finite.to(norm.dtype)])
 
     def check(self) -> None:
-        """Raise InputError if a loss since the last check is not finite; the line names the first such batch."""
-        if not self._unchecked:  # on all ranks, as they check together
+        """Raise InputError that names the first batch since the last check whose loss is not finite, if any."""
+        if not self._unchecked:  # on all ranks: they check together
             return
         finite = torch.stack([loss for loss, _, _ in self._unchecked]).isfinite().tolist()
         first = finite.index(False) if not all(finite) else len(finite)
@@ -56,8 +56,8 @@ class LossRecord:
             self.process.first(lambda: _raise_not_finite(*bad[0]))
 
     def means(self) -> dict[str, float | None]:
-        """Means since the last call: `<group>_<property>` and `<group>_loss` over backward passes and ranks, and the
-        gradient norm over updates (None if there was no finite one).
+        """Means since the last call: `<group>_<property>` and `<group>_loss` over backward passes and ranks, gradient
+        norm over updates (None without a finite one).
         """
         sums = torch.cat([*(self.sums[group] for group in GROUPS), self.norms]).cpu()
         if self.process.processes > 1:
@@ -69,7 +69,7 @@ class LossRecord:
         return dict(zip(names, values, strict=True)) | {GRADIENT_NORM: total / number if number else None}
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """State for a checkpoint."""
         sums = {group: total.cpu() for group, total in self.sums.items()}
         return {"sums": sums, "backwards": self.backwards, "norms": self.norms.cpu()}
 
@@ -81,7 +81,5 @@ class LossRecord:
 
 
 def _raise_not_finite(group: str, names: Sequence[str]) -> None:
-    raise InputError(
-        f"the loss of a batch of {group} is not finite; its entries are {', '.join(names)}: check their features, "
-        "lower --learning-rate or use --precision bf16 or fp32"
-    )
+    remedy = "check their features, lower --learning-rate or use --precision bf16 or fp32"
+    raise InputError(f"the loss of a batch of {group} is not finite; its entries are {', '.join(names)}: {remedy}")

@@ -1,4 +1,4 @@
-"""The processes that train together, and the signals that ask them to stop."""
+"""The processes of a distributed training, and the signals that stop it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from data_prepare.errors import InputError, require, run_command
+from data_prepare.errors import require, run_command
 from model.network.device import choose_device
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -30,30 +30,24 @@ Options = TypeVar("Options", bound=Any)
 
 @dataclass(frozen=True)
 class Process:
-    """This process among those that train together."""
+    """This process, alone or one of several that train together."""
 
     device: torch.device
     rank: int = 0
     processes: int = 1
 
     def first(self, action: Callable[[], T]) -> T:
-        """Run `action` on rank 0 and return its result on all. On `InputError` all exit; rank 0 prints the message."""
-        result: list[Any] = [None, False]
-        if self.rank == 0:
-            try:
+        """Result of `action`, run on rank 0, on all ranks. If it fails, rank 0 raises its error and the others exit."""
+        result: list[Any] = [None, False]  # of the action; whether it succeeded
+        try:
+            if self.rank == 0:
                 result = [action(), True]
-            except InputError:
-                self._broadcast(result)
-                raise
-        self._broadcast(result)
+        finally:
+            if self.processes > 1:
+                dist.broadcast_object_list(result)
         if not result[1]:
             raise SystemExit(2)
         return result[0]
-
-    def _broadcast(self, values: list[Any]) -> None:
-        """Replace the list by that of rank 0."""
-        if self.processes > 1:
-            dist.broadcast_object_list(values)
 
     def gather(self, value: T) -> list[T]:
         """The values of all ranks, on all ranks."""
@@ -63,22 +57,22 @@ class Process:
         return values
 
     def random_state(self) -> dict[str, Tensor | None]:
-        """State of the generators of this process: `cpu`, and `cuda` on a GPU."""
+        """State of the random number generators: `cpu`, and `cuda` on a GPU."""
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `random_state`."""
+        """Restore a `random_state`."""
         torch.set_rng_state(state["cpu"])
         if self.device.type == "cuda" and state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"], self.device)
 
     def seed_dropout(self, seed: int, update: int) -> None:
-        """Seed dropout at an update, on each rank differently."""
+        """Seed dropout for an update, differently on each rank."""
         torch.manual_seed(int(np.random.SeedSequence([seed, self.rank, update]).generate_state(1, np.uint64)[0]))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set on any rank. The host waits for the other hosts, not for the GPUs."""
+        """Whether the flag is set on any rank. Exchanged between CPUs, without waiting for the GPUs."""
         if self.processes == 1:
             return flag
         flags = torch.tensor([flag], dtype=torch.int32)
@@ -87,38 +81,36 @@ class Process:
 
 
 def start_process(choice: str) -> Process:
-    """Join the processes that torchrun started, if it did; `choice` of the device is auto, cpu or cuda."""
+    """This process on the device auto, cpu or cuda, connected to the others if torchrun started it."""
     device = choose_device(choice)
     gpu = device.type == "cuda"
     if gpu:
         local, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-        require(local < gpus, f"{local + 1} processes need as many GPUs, there are {gpus}; lower --nproc_per_node")
+        require(local < gpus, f"{local + 1} processes need as many GPUs, found {gpus}; lower --nproc_per_node")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if "RANK" not in os.environ:
         return Process(device)
     store, rank, processes = next(rendezvous("env://"))
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if gpu else "gloo", store=PrefixStore(attempt(), store), rank=rank, world_size=processes
-    )
-    if dist.get_rank():
+    backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
+    dist.init_process_group(backend, store=PrefixStore(attempt(), store), rank=rank, world_size=processes)
+    if rank:
         LOGGER.setLevel(logging.ERROR)  # rank 0 prints warnings
-    return Process(device, dist.get_rank(), dist.get_world_size())
+    return Process(device, rank, processes)
 
 
 def attempt() -> str:
-    """Prefix in torchrun's store under which the processes of this start meet.
+    """Prefix in torchrun's store, unique to this start: after a restart the store still holds the old addresses.
 
-    When torchrun restarts the processes, the store still holds the addresses of the old ones. Only on a single node
-    does every process know the number of the start; on several nodes TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives a new
-    store.
+    Only on a single node do all processes know the number of restarts; on several nodes, set
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for a new store.
     """
     single_node = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
     return f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if single_node else 0}"
 
 
 def run_process(choice: str, action: Callable[[Process], None]) -> None:
-    """Do something in this process, alone or with the others that torchrun started; see `start_process`."""
+    """Run `action` in this process, alone or connected to the others that torchrun started."""
     process = start_process(choice)
     action(process)
     if process.processes > 1:
@@ -130,7 +122,7 @@ def run_distributed(
     action: Callable[[Options, Process], None],
     args: Sequence[str] | None,
 ) -> None:
-    """Command in this process, or in each of those that torchrun started; rank 0 prints errors of the options.
+    """Run a command in this process or in each one started by torchrun; rank 0 prints errors in the options.
 
     `parse` returns options with the fields `device` and `debug`.
     """
@@ -140,7 +132,7 @@ def run_distributed(
 
 
 class StopSignal:
-    """While it is open, SIGTERM and SIGUSR1 only set `caught`."""
+    """Context in which SIGTERM and SIGUSR1 only set `caught`."""
 
     SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1)
 

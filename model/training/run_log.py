@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import torch
@@ -26,13 +25,13 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 LOG_NAME: Final = "log.jsonl"
 GRADIENT_NORM: Final = "Gradient norm"  # before clipping
 TOKENS_PER_SECOND: Final = "Tokens per second"  # of all processes, without padding
-PEAK_MEMORY: Final = "Peak memory (GiB)"  # so far, of the process that needs most: on its GPU, else resident
+PEAK_MEMORY: Final = "Peak memory (GiB)"  # so far, of the process that needs most: on its GPU, or resident without one
 
 
 class RunLog:
-    """The record of a run: config.json, log.jsonl, tensorboard and a progress bar, all by rank 0.
+    """The record of a run, written by rank 0.
 
-    Lines of updates after `update`, which a killed run wrote after its last checkpoint, are removed.
+    Removes log lines of updates after `update`, which a killed run wrote after its last checkpoint.
     """
 
     def __init__(self, config: TrainingOptions, process: Process, precision: str, update: int, updates: int) -> None:
@@ -45,22 +44,19 @@ class RunLog:
         gpu = self.process.device.type == "cuda"
         devices = self.process.gather(torch.cuda.get_device_name(self.process.device) if gpu else "cpu")
         if self.process.rank == 0:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only needed here
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
 
             self.config.output.mkdir(parents=True, exist_ok=True)
             write_config(self.config, self.precision, devices)
             kept = [line for line in read_log(self.path) if line["n_update"] <= self.update]
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
             self._board = SummaryWriter(str(self.config.output / "tensorboard"), purge_step=self.update + 1)
-            seldom = 0.1 if sys.stderr.isatty() else 30.0  # seconds; in the file of a batch system each is a line
-            self._bar = tqdm(
-                total=self.updates, initial=self.update, unit="update", dynamic_ncols=True, mininterval=seldom
-            )
+            interval = 0.1 if sys.stderr.isatty() else 30.0  # seconds; each refresh adds a line to a batch job's output
+            progress = {"total": self.updates, "initial": self.update, "unit": "update"}
+            self._bar = tqdm(**progress, dynamic_ncols=True, mininterval=interval)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.process.rank == 0:
             self._bar.close()
             self._board.close()
@@ -72,7 +68,7 @@ class RunLog:
         return now - before, update - last
 
     def append(self, line: Mapping[str, float | None], shown: Mapping[str, str]) -> None:
-        """Add a line with its `n_update` to the log and to TensorBoard; the progress bar shows `shown`."""
+        """Add a line, with its `n_update`, to the log and to TensorBoard; the progress bar displays `shown`."""
         if self.process.rank == 0:
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -82,18 +78,18 @@ class RunLog:
             self._bar.set_postfix(dict(shown), refresh=False)
 
     def advance(self) -> None:
-        """One more update is done."""
+        """Advance the progress bar by one update."""
         if self.process.rank == 0:
             self._bar.update()
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a log.jsonl, in order; none if there is no such file."""
+    """Lines of a log.jsonl, if the file exists."""
     if path.is_file():
         for line in path.read_text().splitlines():
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError:  # a line that a killed run did not finish
+            except json.JSONDecodeError:  # incomplete line of a killed run
                 continue
 
 
@@ -107,7 +103,7 @@ def peak_memory(device: torch.device) -> float:
 
 def write_config(config: TrainingOptions, precision: str, devices: Sequence[str]) -> None:
     """Write config.json of the run: configuration, precision used, versions, device of each process."""
-    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}  # with its build: +cpu, +cu130
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}  # includes the build, as +cpu
     versions |= {name: version(name) for name in ("seqdance", "numpy", "h5py", "safetensors")}
     content = {
         "config": asdict(config),
@@ -120,12 +116,12 @@ def write_config(config: TrainingOptions, precision: str, devices: Sequence[str]
 
 
 def git_commit(folder: Path = ROOT) -> str | None:
-    """Commit of the source, with "-dirty" if files were changed; None if `folder` is not a git checkout."""
+    """Commit of the source, with "-dirty" after uncommitted changes; None outside a git checkout."""
     if not (folder / ".git").exists():
         return None
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # no git, or a folder of another user, which it does not trust
+    except (OSError, subprocess.CalledProcessError):  # git is missing, or does not trust a folder of another user
         return None
     return found.stdout.strip()

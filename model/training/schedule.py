@@ -1,4 +1,4 @@
-"""What changes in the course of training: learning rate, length and batch, and which samples are next."""
+"""The course of a training: learning rate, crop length and batch size, and the order of samples."""
 
 from __future__ import annotations
 
@@ -10,29 +10,24 @@ from data_prepare.properties import GROUPS
 if TYPE_CHECKING:
     from model.config import Stage, TrainConfig
 
-DECAY_END = 0.9  # fraction of the updates after which the learning rate stays constant
-FINAL_FRACTION = 0.1  # of the peak
-
 
 def learning_rate(update: int, peak: float, warmup: int, updates: int) -> float:
-    """Learning rate of an update, counted from 1.
-
-    Linear warm-up to `peak` at update `warmup` (0 starts at the peak), linear decay to a tenth of it at 90 % of the
-    `updates`, then constant. The first update already uses ``peak / warmup``.
+    """Learning rate of an update (counted from 1): linear warm-up from ``peak / warmup`` at the first update to `peak`
+    at update `warmup`, linear decay to a tenth of it at 90 % of `updates`, then constant.
     """
     if update < warmup:
         return peak * update / warmup
-    done = (update - warmup) / max(DECAY_END * updates - warmup, 1.0)
-    return peak * (1.0 - (1.0 - FINAL_FRACTION) * min(done, 1.0))
+    done = (update - warmup) / max(0.9 * updates - warmup, 1.0)
+    return peak * (1.0 - 0.9 * min(done, 1.0))
 
 
 def stage_of(update: int, config: TrainConfig) -> Stage:
-    """Length and batch of an update (counted from 1): `config.short` first, then `config.long`."""
+    """Crop length and batch size of an update (counted from 1)."""
     return config.short if update <= config.short_updates else config.long
 
 
 class Draw(NamedTuple):
-    """One sample: the `counter`-th of its group since the training began, cut to `length` tokens."""
+    """One sample: the `counter`-th of its group since the start of the training, cropped to `length` tokens."""
 
     group: str
     counter: int
@@ -42,10 +37,10 @@ class Draw(NamedTuple):
 def draws(
     config: TrainConfig, update: int, seen: int, last: int, rank: int = 0, processes: int = 1
 ) -> Iterator[list[Draw]]:
-    """Micro-batches of a process after `update`, until update `last`: for each accumulation, for each group.
+    """Micro-batches of a process for updates `update` + 1 to `last`: for each accumulation step, for each group.
 
-    The samples of a group are one stream, the same for any number of processes; `seen` of them are used. A micro-step
-    takes the next ``processes * micro_batch`` of them, and process r the r-th slice.
+    The samples of a group form one stream, the same for any number of processes, of which `seen` are used. A micro-step
+    uses the next ``processes * micro_batch`` samples, process r the r-th part of them.
     """
     for number in range(update + 1, last + 1):
         stage = stage_of(number, config)

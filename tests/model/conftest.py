@@ -1,8 +1,8 @@
-"""A small training set of random features that the tests of dataset, training and evaluation share."""
+"""A small training set of random features shared by the tests of training and evaluation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from data_prepare.dataset.store import StoreWriter
 from data_prepare.dataset.table import write_table
 from data_prepare.dataset.token_space import to_token_space
 from data_prepare.properties import GROUP_OF_SOURCE, GROUPS, NMA_GROUPS, PROPERTIES, RESIDUE_COLUMNS
-from model.config import ModelConfig, Stage, TrainConfig
+from model.config import TrainConfig
+from model.train_ddp import parse
 
 SOURCES = {"ATLAS": 3, "GPCRmd": 1, "PED": 1, "mdCATH": 3, "IDRome": 5, "proteinflow_pdb": 4, "proteinflow_sabdab": 2}
 
@@ -47,49 +48,17 @@ class SmallData:
 
     def config(self, run: Path, **changes: object) -> TrainConfig:
         """Training of a tiny network for 8 updates, the last 3 at twice the length."""
-        values: dict = {
-            "table": self.table,
-            "store": self.store,
-            "loss_weights": self.weights,
-            "output": run,
-            "model": ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32),
-            "updates": 8,
-            "short_updates": 5,
-            "short": Stage(length=12, micro_batch=2, accumulation=2),
-            "long": Stage(length=24, micro_batch=2, accumulation=1),
-            "learning_rate": 1e-2,
-            "warmup_updates": 2,
-            "log_every": 2,
-            "checkpoint_every": 4,
-            "device": "cpu",
-        }
-        return TrainConfig(**(values | changes))
+        return replace(parse(self.arguments(run)), **changes)
 
     def arguments(self, run: Path, **changes: object) -> list[str]:
         """The same as a command line."""
-        words = ["--table", self.table, "--store", self.store, "--loss-weights", self.weights, "--output", run]
-        values = {
-            "model.hidden": 16,
-            "model.layers": 2,
-            "model.heads": 2,
-            "model.feed-forward": 32,
-            "updates": 8,
-            "short-updates": 5,
-            "short.length": 12,
-            "short.micro-batch": 2,
-            "short.accumulation": 2,
-            "long.length": 24,
-            "long.micro-batch": 2,
-            "long.accumulation": 1,
-            "learning-rate": 1e-2,
-            "warmup-updates": 2,
-            "log-every": 2,
-            "checkpoint-every": 4,
-            "device": "cpu",
-        }
-        for name, value in (values | changes).items():
-            words += [f"--{name}", value]
-        return [str(word) for word in words]
+        values = {"table": self.table, "store": self.store, "loss-weights": self.weights, "output": run}
+        values |= {"device": "cpu", "model.hidden": 16, "model.layers": 2, "model.heads": 2, "model.feed-forward": 32}
+        values |= {"updates": 8, "short-updates": 5, "learning-rate": 1e-2, "warmup-updates": 2}
+        values |= {"short.length": 12, "short.micro-batch": 2, "short.accumulation": 2}
+        values |= {"long.length": 24, "long.micro-batch": 2, "long.accumulation": 1}
+        values |= {"log-every": 2, "checkpoint-every": 4}
+        return [str(word) for name, value in (values | changes).items() for word in (f"--{name}", value)]
 
 
 def write_small_data(folder: Path) -> SmallData:
@@ -101,17 +70,14 @@ def write_small_data(folder: Path) -> SmallData:
         for label in ("train", "test"):
             for source, number in SOURCES.items():
                 for k in range(number if label == "train" else 1):
-                    chains = [
-                        int(length) for length in random.integers(5, 20, 2 if source == "proteinflow_sabdab" else 1)
-                    ]
+                    chains = random.integers(5, 20, 2 if source == "proteinflow_sabdab" else 1).tolist()
                     letters = ["".join(random.choice(list("ACDEFGHIKLMNPQRSTVWY"), length)) for length in chains]
                     name = f"{source}_{label}_{k}"
                     store.add(name, *random_entry(random, chains, GROUP_OF_SOURCE[source]))
                     rows.append((name, "<eos><cls>".join(letters), source, label))
     write_table(data.table, pd.DataFrame(rows, columns=["name", "modify_seq", "source", "label"]))
-    write_loss_weights(
-        data.weights, {group: {name: 0.5 + k / 10 for k, name in enumerate(PROPERTIES)} for group in GROUPS}
-    )
+    weights = {name: 0.5 + k / 10 for k, name in enumerate(PROPERTIES)}
+    write_loss_weights(data.weights, dict.fromkeys(GROUPS, weights))
     return data
 
 

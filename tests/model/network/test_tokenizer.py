@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
-from data_prepare.errors import InputError
-from model.network.tokenizer import MASK_ID, PAD_ID, VOCABULARY, split_tokens, tokenize
+from model.network.tokenizer import MASK_ID, PAD_ID, VOCABULARY, tokenize
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "model"
 
@@ -19,15 +19,10 @@ def test_vocabulary() -> None:
 
 
 def test_batch_is_padded() -> None:
-    batch = tokenize(["LAG", "L"])
-    assert batch["input_ids"].tolist() == [[0, 4, 5, 6, 2], [0, 4, 2, 1, 1]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    batch = tokenize(["LA<eos><cls>G<mask><unk>", "L"])
+    assert batch["input_ids"].tolist() == [[0, 4, 5, 2, 0, 6, 32, 3, 2], [0, 4, 2, *[1] * 6]]
+    assert batch["attention_mask"].tolist() == [[1] * 9, [1] * 3 + [0] * 6]
     assert batch["input_ids"].dtype == batch["attention_mask"].dtype == torch.int64
-
-
-def test_special_tokens_inside_a_sequence() -> None:
-    ids = tokenize(["LA<eos><cls>G<mask><unk>"])["input_ids"]
-    assert ids.tolist() == [[0, 4, 5, 2, 0, 6, 32, 3, 2]]
 
 
 def test_golden_batch() -> None:
@@ -62,25 +57,18 @@ def test_max_length_keeps_the_first_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sequences", "words"),
+    ("sequences", "named"),
     [
-        (["LAG", "LAgV"], ["sequence 2 of 2", "position 3", "'g'", "upper-case"]),
-        (["LJG"], ["sequence 1 of 1", "position 2", "'J'", "X for an unknown"]),
-        (["LA G"], ["position 3", "' '", "remove"]),
-        (["LA\n"], ["position 3", "remove"]),
+        (["LAG", "LAgV"], ["sequence 2 of 2", "position 3", "'g'"]),
+        (["LJG"], ["sequence 1 of 1", "position 2", "'J'"]),
+        (["LA G"], ["position 3", "' '"]),
+        (["LA\n"], ["position 3"]),
         (["L<pad>A"], ["position 2", "'<'"]),
         (["LA<mask>g"], ["position 4", "'g'"]),
-        (["LA", ""], ["sequence 2 of 2", "empty"]),
-        ([], ["no sequence"]),
-        ("LAG", ["list"]),
+        (["LA", ""], ["sequence 2 of 2"]),
+        ([], []),
+        ("LAG", []),
     ],
 )
-def test_errors_name_the_place(sequences: list[str], words: list[str]) -> None:
-    with pytest.raises(InputError) as error:
-        tokenize(sequences)
-    for word in words:
-        assert word in str(error.value)
-
-
-def test_split_tokens() -> None:
-    assert split_tokens("AC<eos><cls>D<mask>") == ["A", "C", "<eos>", "<cls>", "D", "<mask>"]
+def test_errors_name_the_position(sequences: list[str], named: list[str]) -> None:
+    refused(lambda: tokenize(sequences), *named)

@@ -26,13 +26,10 @@ LOADERS = {"dance": load_model, "dyna1": load_dyna1}
 BOTH = pytest.mark.parametrize("kind", LOADERS)
 
 
-def network(config: ModelConfig | Dyna1Config) -> nn.Module:
+def network(config: ModelConfig | Dyna1Config | str) -> nn.Module:
     torch.manual_seed(0)
+    config = {"dance": TINY, "dyna1": CLASSIFIER}[config] if isinstance(config, str) else config
     return DanceModel(config) if isinstance(config, ModelConfig) else Classifier(config)
-
-
-def some_network(kind: str) -> nn.Module:
-    return network(TINY if kind == "dance" else CLASSIFIER)
 
 
 def save(model: nn.Module, folder: Path) -> None:
@@ -47,9 +44,9 @@ def same_weights(a: nn.Module, b: nn.Module) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """The Hub's client answers from `tmp_path`; the list holds the files asked for."""
+    """The Hub's client answers from `tmp_path`; the list holds the requested files."""
     from huggingface_hub.errors import EntryNotFoundError
 
     asked: list[tuple[str, str]] = []
@@ -70,6 +67,7 @@ def test_save_and_load(tmp_path: Path, config: ModelConfig | Dyna1Config) -> Non
     load = load_model if isinstance(config, ModelConfig) else load_dyna1
     save(model, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # other users can read both
     for path in (folder, folder / "model.safetensors"):
         loaded = load(path, "cpu")
         assert loaded.config == config
@@ -82,7 +80,7 @@ def test_save_and_load(tmp_path: Path, config: ModelConfig | Dyna1Config) -> Non
 
 @BOTH
 def test_killed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    model = some_network(kind)
+    model = network(kind)
     save(model, tmp_path)
     before = (tmp_path / "model.safetensors").read_bytes()
 
@@ -96,12 +94,6 @@ def test_killed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         save(model, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
-
-
-def test_other_users_can_read_what_is_saved(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("")
-    save(some_network("dance"), tmp_path)
-    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "text").stat().st_mode
 
 
 def test_sizes_come_from_the_tensors(tmp_path: Path) -> None:
@@ -132,17 +124,16 @@ def test_published_files_of_dyna1(tmp_path: Path, form: str) -> None:
             save_file(state, path)
         case _:
             torch.save(state, path, _use_new_zipfile_serialization=form == "plain")
-    loaded = load_dyna1(path, "cpu")
-    assert loaded.config == CLASSIFIER
-    assert {value.dtype for value in loaded.parameters()} == {torch.float32}
-    assert same_weights(loaded, model)
-    if form == "plain":
-        assert same_weights(load_dyna1(tmp_path, "cpu"), model)  # its folder
+    for source in (path, tmp_path) if form == "plain" else (path,):
+        loaded = load_dyna1(source, "cpu")
+        assert loaded.config == CLASSIFIER
+        assert {value.dtype for value in loaded.parameters()} == {torch.float32}
+        assert same_weights(loaded, model)
 
 
 @BOTH
 def test_names_and_shapes_are_strict(tmp_path: Path, kind: str) -> None:
-    path, load, state = tmp_path / "w.pt", LOADERS[kind], dict(some_network(kind).state_dict())
+    path, load, state = tmp_path / "w.pt", LOADERS[kind], dict(network(kind).state_dict())
     name = "res_pred_nn.0.bias" if kind == "dance" else "classifier.norm2.bias"
     wrong = {
         f"unknown: {name}s": state | {f"{name}s": torch.ones(3)},
@@ -171,16 +162,11 @@ def test_unusable_files_are_one_line_and_run_no_code(
     for name, content in (("w.h5", b""), ("w.pt", b""), ("w.pt", b"not weights"), ("w.safetensors", b"not weights")):
         Path(name).write_bytes(content)
         refused(lambda name=name: load(name), name)
-    for unusable in (
-        {"a": Command()},
-        [torch.ones(3)],
-        {1: torch.ones(3)},
-        {"model_state_dict": 3},
-        {"a": torch.ones(1)},
-    ):
-        torch.save(unusable, path)
+    unusable = ({"a": Command()}, [torch.ones(3)], {1: torch.ones(3)}, {"model_state_dict": 3}, {"a": torch.ones(1)})
+    for content in unusable:
+        torch.save(content, path)
         refused(lambda: load(path), path)
-    torch.save(some_network(kind).state_dict(), path)
+    torch.save(network(kind).state_dict(), path)
     path.write_bytes(path.read_bytes()[:2000])
     refused(lambda: load(path), path)
     assert not Path("executed").exists()
@@ -188,7 +174,7 @@ def test_unusable_files_are_one_line_and_run_no_code(
 
 @BOTH
 def test_wrong_configurations_beside_weights_are_named(tmp_path: Path, kind: str) -> None:
-    model, load = some_network(kind), LOADERS[kind]
+    model, load = network(kind), LOADERS[kind]
     save(model, tmp_path)
     values = model.config.to_dict()
     for text in (json.dumps(values | {"layers": 3}), json.dumps(values | {"size": 3}), "{", "[]"):
@@ -258,7 +244,7 @@ def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch, kind: str) -> N
 @BOTH
 @pytest.mark.parametrize("device", ["cuda", "abacus", "meta"])  # PyTorch knows meta, but nothing can be computed there
 def test_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, device: str) -> None:
-    save(some_network(kind), tmp_path)
+    save(network(kind), tmp_path)
     load: Callable = LOADERS[kind]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert next(load(tmp_path).parameters()).device.type == "cpu"

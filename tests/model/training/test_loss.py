@@ -87,11 +87,8 @@ def test_equals_brute_force(group: str) -> None:
     outputs, residue, pair = random_batch(group)
     losses = dance_loss(outputs, residue, pair, group, WEIGHTS[group])
     expected = brute_force(outputs, residue, pair, group)
-    assert list(losses) == list(expected)
-    for name, value in losses.items():
-        assert value.item() == pytest.approx(expected[name], rel=1e-5), name
-    counts = dict(zip(properties_of_group(group), valid_counts(residue, pair, group).tolist(), strict=True))
-    assert set(counts.values()) == {3.0}
+    assert {name: value.item() for name, value in losses.items()} == pytest.approx(expected, rel=1e-5)
+    assert set(valid_counts(residue, pair, group).tolist()) == {3.0}
     pair[1] = -1
     counts = dict(zip(properties_of_group(group), valid_counts(residue, pair, group).tolist(), strict=True))
     assert all(value == (3 if name in RESIDUE_COLUMNS else 2) for name, value in counts.items())
@@ -150,10 +147,8 @@ def test_ranks_together_equal_one_process() -> None:
         part = {name: value[rank] for name, value in outputs.items()}
         mean = mean + dance_loss(part, residue[rank], pair[rank], group, WEIGHTS[group], counts)["loss"] / len(ranks)
     assert mean.item() == pytest.approx(losses["loss"].item(), rel=1e-6)
-    for ours, theirs in zip(
-        torch.autograd.grad(mean, [outputs[name] for name in properties_of_group(group)]), gradients, strict=True
-    ):
-        torch.testing.assert_close(ours, theirs)
+    found = torch.autograd.grad(mean, [outputs[name] for name in properties_of_group(group)])
+    torch.testing.assert_close(found, gradients)
 
 
 def test_low_precision_predictions_are_widened() -> None:

@@ -67,21 +67,25 @@ def without_time(output: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key not in left_out} for line in log_lines(output)]
 
 
-def assert_same(first: object, second: object, where: str = "") -> None:
-    """Equality of nested states, tensors bit by bit."""
-    assert type(first) is type(second), where
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), where
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys(), where
-        for key in first:
-            assert_same(first[key], second[key], f"{where}/{key}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), where
-        for number, (a, b) in enumerate(zip(first, second, strict=True)):
-            assert_same(a, b, f"{where}/{number}")
-    else:
-        assert first == second, where
+def plain(state: object) -> object:
+    """A nested state with its tensors as lists."""
+    match state:
+        case torch.Tensor():
+            return state.dtype, state.tolist()
+        case dict():
+            return {key: plain(value) for key, value in state.items()}
+        case list() | tuple():
+            return [plain(value) for value in state]
+    return state
+
+
+def assert_same(first: object, second: object) -> None:
+    """Equality of nested states, bit by bit."""
+    assert plain(first) == plain(second)
+
+
+def saved_updates(output: Path) -> list[int]:
+    return [int(path.name.removeprefix("update_")) for path in checkpoints(output / "checkpoints")]
 
 
 def assert_same_run(first: Path, second: Path, update: int) -> None:
@@ -101,7 +105,7 @@ def whole(small_data, tmp_path_factory) -> Path:
     return output
 
 
-# what a run leaves behind
+# the output of a run
 
 
 def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, whole: Path, tmp_path: Path) -> None:
@@ -115,7 +119,8 @@ def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, who
     assert [line["Learning Rate"] for line in lines] == [learning_rate(u, 1e-2, 2, 8) for u in (2, 4, 6, 8)]
     # 2 x 2 proteins per update until update 5, then 2; the largest group has 8
     assert [(line["n_epoch"], line["n_batch_in_epoch"]) for line in lines] == [(0, 3), (1, 3), (2, 2), (3, 0)]
-    train(small_data.config(tmp_path, log_every=1), CPU)
+    config = small_data.config(tmp_path, log_every=1)
+    train(config, CPU)
     single = log_lines(tmp_path)
     for line in lines[:2]:  # later ones mix updates of different batches: there each backward pass counts the same
         for key in keys[7:-2]:
@@ -125,31 +130,21 @@ def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, who
     for group in GROUPS:
         expected = sum(weights[group][name] * single[0][f"{group}_{name}"] for name in properties_of_group(group))
         assert single[0][f"{group}_loss"] == pytest.approx(expected, rel=1e-5)
-
-
-def test_log_counts_the_tokens_of_all_samples(small_data, tmp_path: Path) -> None:
-    config = small_data.config(tmp_path, log_every=1, stop_after=2)
-    train(config, CPU)
-    lines = log_lines(tmp_path)
     with closing(batches(open_data(config)[0], draws(config, 0, 0, 2), 0, False)) as stream:
         tokens = [int((batch.input_ids != 1).sum()) for batch in stream]
-    for number, line in enumerate(lines):
-        expected = sum(tokens[6 * number : 6 * number + 6]) / line["Batch time"]
-        assert line[TOKENS_PER_SECOND] == pytest.approx(expected, rel=1e-6)
+    for line, used in zip(single, (tokens[:6], tokens[6:]), strict=False):
+        assert line[TOKENS_PER_SECOND] == pytest.approx(sum(used) / line["Batch time"], rel=1e-6)
         assert 0.05 < line[PEAK_MEMORY] < 64  # of the whole process, PyTorch included
-    assert lines[1][PEAK_MEMORY] >= lines[0][PEAK_MEMORY]
+    first, *_, last = (sum(line[f"{group}_loss"] for group in GROUPS) for line in lines)
+    assert last < 0.9 * first
 
 
-def test_gradient_norm_is_that_before_clipping_and_leaves_out_what_is_not_finite(small_data, tmp_path: Path) -> None:
-    with first_update(small_data.config(tmp_path, clip=1e-3)) as trainer:
+def test_gradient_norms_that_are_not_finite_are_left_out(small_data, tmp_path: Path) -> None:
+    with first_update(small_data.config(tmp_path)) as trainer:
         trainer.accumulate_gradients()
-    flat = torch.cat([gradient.flatten() for gradient in gradients(trainer).values()]).double()
-    norm = float(flat.square().sum().sqrt())
-    assert norm > 0.01
-    trainer.step()
-    for value in (torch.inf, 3 * norm, torch.nan):
+    for value in (torch.inf, 3.0, torch.nan, 1.0):
         trainer.losses.add_norm(torch.tensor(value))
-    assert trainer.losses.means()[GRADIENT_NORM] == pytest.approx(2 * norm, rel=1e-5)
+    assert trainer.losses.means()[GRADIENT_NORM] == 2
     trainer.losses.backwards = 1
     trainer.losses.add_norm(torch.tensor(torch.inf))
     assert trainer.losses.means()[GRADIENT_NORM] is None
@@ -159,10 +154,8 @@ def test_output_folder_holds_configuration_versions_and_tensorboard(small_data, 
     record = json.loads((whole / "config.json").read_text())
     assert record["config"]["short"] == {"length": 12, "micro_batch": 2, "accumulation": 2}
     assert record["config"]["store"] == str(small_data.store)
-    assert record["versions"]["torch"] == torch.__version__
     assert set(record["versions"]) == {"python", "torch", "seqdance", "numpy", "h5py", "safetensors", "cuda", "git"}
     assert (record["processes"], record["devices"], record["precision"]) == (1, ["cpu"], "fp32")
-    assert record["config"]["tf32"] is False
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     board = EventAccumulator(str(whole / "tensorboard"))
@@ -170,8 +163,6 @@ def test_output_folder_holds_configuration_versions_and_tensorboard(small_data, 
     events = board.Scalars("IDRome_loss")
     assert [event.step for event in events] == [2, 4, 6, 8]
     assert events[0].value == pytest.approx(log_lines(whole)[0]["IDRome_loss"])
-    shown = {"IDRome_corr", "Learning Rate", GRADIENT_NORM, TOKENS_PER_SECOND, PEAK_MEMORY}
-    assert shown <= set(board.Tags()["scalars"])
 
 
 def test_commit_of_the_source(tmp_path: Path) -> None:
@@ -186,13 +177,6 @@ def test_commit_of_the_source(tmp_path: Path) -> None:
     assert git_commit(tmp_path) == f"{head}-dirty"
 
 
-def test_training_learns(whole: Path) -> None:
-    lines = log_lines(whole)
-    assert sum(lines[-1][f"{group}_loss"] for group in GROUPS) < 0.9 * sum(
-        lines[0][f"{group}_loss"] for group in GROUPS
-    )
-
-
 # resume
 
 
@@ -201,38 +185,32 @@ def test_stop_and_resume_equals_the_uninterrupted_run(small_data, whole: Path, t
     """Weights, optimizer, random state and log, bit by bit, from both stages and between log lines."""
     config = small_data.config(tmp_path)
     train(replace(config, stop_after=stop), CPU)
-    assert [path.name for path in checkpoints(tmp_path / "checkpoints")][-1] == f"update_{stop}"
+    assert saved_updates(tmp_path)[-1] == stop
     torch.manual_seed(99)
     train(replace(config, workers=workers), CPU)
     assert_same_run(tmp_path, whole, 8)
 
 
-def test_resume_after_a_kill_repeats_no_line_of_the_log(small_data, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["killed", "truncated"])
+def test_resume_from_the_newest_intact_checkpoint(small_data, whole: Path, tmp_path: Path, caplog, damage) -> None:
+    """Log lines after that checkpoint are not repeated."""
     config = small_data.config(tmp_path)
     train(replace(config, stop_after=7), CPU)
-    (tmp_path / "checkpoints/update_7").rename(
-        tmp_path / "gone"
-    )  # as if killed after update 7: only update 4 was saved
-    with (tmp_path / "log.jsonl").open("a") as file:
-        file.write('{"rank": 0, "n_up')
+    last = tmp_path / "checkpoints/update_7"
+    if damage == "killed":  # after update 7, while it wrote to the log
+        last.rename(tmp_path / "gone")
+        with (tmp_path / "log.jsonl").open("a") as file:
+            file.write('{"rank": 0, "n_up')
+    else:
+        (last / "model.safetensors").write_bytes((last / "model.safetensors").read_bytes()[:-100])
     train(config, CPU)
-    assert_same_run(tmp_path, whole, 8)
-
-
-def test_damaged_last_checkpoint_is_skipped(small_data, whole: Path, tmp_path: Path, caplog) -> None:
-    config = small_data.config(tmp_path)
-    train(replace(config, stop_after=6), CPU)
-    weights = tmp_path / "checkpoints/update_6/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    train(config, CPU)
-    assert "update_6: model.safetensors is damaged" in caplog.text
+    assert ("update_7: model.safetensors is damaged" in caplog.text) == (damage == "truncated")
     assert_same_run(tmp_path, whole, 8)
 
 
 def test_resume_from_a_named_checkpoint_into_another_folder(small_data, whole: Path, tmp_path: Path) -> None:
     train(small_data.config(tmp_path, resume=str(whole / "checkpoints/update_4")), CPU)
-    a, b = (load_file(path / "checkpoints/update_8/model.safetensors") for path in (tmp_path, whole))
-    assert_same(a, b)
+    assert_same(*(load_file(path / "checkpoints/update_8/model.safetensors") for path in (tmp_path, whole)))
     assert [line["n_update"] for line in log_lines(tmp_path)] == [6, 8]
 
 
@@ -290,14 +268,13 @@ def test_precision_is_what_the_device_is_made_for(monkeypatch, device: str, emul
 
 @pytest.mark.parametrize("source", ["encoder alone", "another model", "checkpoint"])
 def test_frozen_encoder_keeps_the_weights_it_starts_from(small_data, whole: Path, tmp_path: Path, source: str) -> None:
-    """ESMDance: the encoder comes from a file of its own or of a whole model, only the heads change."""
+    """ESMDance: only the heads change."""
     checkpoint = whole / "checkpoints/update_8"
     start = load_file(checkpoint / "model.safetensors")
     path = checkpoint if source == "checkpoint" else tmp_path / "weights.pt"
     if source == "encoder alone":
-        start_of_encoder = {name.removeprefix("esm2."): value for name, value in start.items() if "esm2." in name}
-        torch.save(start_of_encoder, path)
-    elif source == "another model":  # entries of published files that play no part
+        torch.save({name.removeprefix("esm2."): value for name, value in start.items() if "esm2." in name}, path)
+    elif source == "another model":  # with an unused entry of published files
         torch.save({**start, "esm2.pooler.dense.bias": torch.zeros(16)}, path)
     model = ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32, freeze_encoder=True)
     config = small_data.config(tmp_path / "run", model=model, encoder=str(path), stop_after=2)
@@ -312,22 +289,20 @@ def test_frozen_encoder_keeps_the_weights_it_starts_from(small_data, whole: Path
 # options of the training step
 
 
-@pytest.mark.parametrize("stop", [2, 5, 6])
-def test_training_sorted_by_length_resumes_exactly(small_data, tmp_path: Path, stop: int) -> None:
+def test_training_sorted_by_length_resumes_exactly(small_data, tmp_path: Path) -> None:
     config = small_data.config(tmp_path / "whole", sort_by_length=True)
     train(config, CPU)
-    parts = replace(config, output=tmp_path / "parts")
-    train(replace(parts, stop_after=stop), CPU)
-    torch.manual_seed(99)
-    train(parts, CPU)
+    for stop in (3, 6, None):
+        torch.manual_seed(99)
+        train(replace(config, output=tmp_path / "parts", stop_after=stop), CPU)
     assert_same_run(tmp_path / "parts", tmp_path / "whole", 8)
 
 
 @pytest.mark.slow
 def test_compiled_network_trains_as_the_plain_one(small_data, tmp_path: Path, monkeypatch) -> None:
-    """Same losses within rounding, same names of the weights; it resumes from a checkpoint of the plain one.
+    """Same losses within rounding, same parameter names; it resumes from a checkpoint of the plain one.
 
-    The graph is captured and differentiated ahead of time as always, only its C++ code is not made: that takes minutes.
+    The backend captures and differentiates the graph but generates no C++ code, which would take minutes.
     """
     compile_network, compiled_with = torch.nn.Module.compile, []
 
@@ -346,7 +321,7 @@ def test_compiled_network_trains_as_the_plain_one(small_data, tmp_path: Path, mo
     assert names[0] == names[1]
     assert compiled_with == [{"dynamic": True}]
     train(small_data.config(tmp_path / "other", **changes | {"stop_after": 5}, compile=True), CPU)
-    assert [path.name for path in checkpoints(tmp_path / "other/checkpoints")] == ["update_4", "update_5"]
+    assert saved_updates(tmp_path / "other") == [4, 5]
 
 
 # signals
@@ -354,7 +329,7 @@ def test_compiled_network_trains_as_the_plain_one(small_data, tmp_path: Path, mo
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGUSR1, 0), (signal.SIGUSR1, 1)])
 def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monkeypatch, number, workers) -> None:
-    """The signal reaches the processes that read the store as well, as that of a batch system does."""
+    """The signal also reaches the processes that read the store, like that of a batch system."""
     config = small_data.config(tmp_path, workers=workers)
     loss, passes = DanceTrainer.loss, []
 
@@ -374,7 +349,7 @@ def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monk
         train(config, CPU)
     assert len(passes) == 18
     assert signal.getsignal(number) is handler
-    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["update_3"]
+    assert saved_updates(tmp_path) == [3]
     train(config, CPU)
     assert_same_run(tmp_path, whole, 8)
 
@@ -466,38 +441,29 @@ def test_gradients_are_exchanged_once_per_update(small_data, tmp_path: Path) -> 
     assert exchanged == [0]  # one bucket holds all of this network
 
 
-def unresolved_data(data, names: set[str]) -> None:
-    """Write the store again with some entries without any valid position."""
+def fill_entries(data, names: set[str], value: float) -> None:
+    """Replace the valid features of some entries by a value; -1 leaves no valid position."""
     with FeatureStore(data.store) as store:
         entries = {name: store.read(name) for name in store.names()}
     with StoreWriter(data.store) as writer:
-        for name, (residue, pair) in entries.items():
-            hidden = name in names
-            writer.add(
-                name, np.full_like(residue, -1) if hidden else residue, np.full_like(pair, -1) if hidden else pair
-            )
+        for name, arrays in entries.items():
+            writer.add(name, *(np.where(a == -1, a, value) if name in names else a for a in arrays))
 
 
 def test_group_without_a_valid_position_adds_nothing(own_small_data, tmp_path: Path) -> None:
-    unresolved_data(own_small_data, {f"IDRome_train_{k}" for k in range(5)})
-    config = own_small_data.config(tmp_path / "run")
-    train(config, CPU)
+    fill_entries(own_small_data, {f"IDRome_train_{k}" for k in range(5)}, -1)
+    train(own_small_data.config(tmp_path / "run"), CPU)
     for line in log_lines(tmp_path / "run"):
         assert line["IDRome_loss"] == 0
         assert line["Proteinflow_loss"] > 0
 
 
 def test_loss_that_is_not_finite_stops_and_names_the_entries(own_small_data, tmp_path: Path, capsys) -> None:
-    data = own_small_data
-    with FeatureStore(data.store) as store:
-        entries = {name: store.read(name) for name in store.names()}
-    with StoreWriter(data.store) as writer:
-        for name, (residue, pair) in entries.items():
-            writer.add(name, residue, np.where(pair == -1, pair, 1e30) if name == "mdCATH_train_1" else pair)
-    words = data.arguments(tmp_path / "run", **{"log-every": 4})
+    fill_entries(own_small_data, {"mdCATH_train_1"}, 1e30)
+    words = own_small_data.arguments(tmp_path / "run", **{"log-every": 4})
     error = command_refused(main, words, capsys, "ATLAS_GPCRmd_PED_mdCATH is not finite")
     assert "mdCATH_train_1" in re.search("entries are (.*?):", error).group(1)
-    assert checkpoints(tmp_path / "run/checkpoints") == []
+    assert saved_updates(tmp_path / "run") == []
 
 
 # several processes
@@ -582,12 +548,12 @@ def torchrun(*words: object, cwd: Path) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 @pytest.mark.xdist_group("torchrun")
 def test_two_processes(own_small_data, tmp_path: Path) -> None:
-    """Gradients equal those of one process with the whole batch, and a stopped run goes on exactly.
+    """Gradients equal those of one process with the whole batch, and a stopped run resumes exactly.
 
-    Some entries have no valid position, so that the processes have different numbers of proteins that count.
+    Some entries have no valid position: the processes have different numbers of valid proteins.
     """
     data = own_small_data
-    unresolved_data(data, {"IDRome_train_0", "IDRome_train_3", "ATLAS_train_1", "proteinflow_pdb_train_2"})
+    fill_entries(data, {"IDRome_train_0", "IDRome_train_3", "ATLAS_train_1", "proteinflow_pdb_train_2"}, -1)
     result = torchrun(worker(data, tmp_path, GRADIENTS), cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
 
@@ -607,7 +573,7 @@ def test_two_processes(own_small_data, tmp_path: Path) -> None:
     assert_same_run(tmp_path / "parts", tmp_path / "whole", 8)
     assert json.loads((tmp_path / "whole/config.json").read_text())["processes"] == 2
 
-    # one process goes on with the samples of two: 3 updates of 2 x 2 x 2, 1 more before the change of length
+    # one process continues the samples of two: 4 updates of 2 x 2 x 2, then one of 2 x 2
     torch.manual_seed(0)
     config = data.config(tmp_path / "one", resume=str(tmp_path / "whole/checkpoints/update_4"), stop_after=5)
     train(config, CPU)
@@ -624,51 +590,41 @@ def test_restart_after_a_killed_process_ends_in_the_same_weights(small_data, tmp
     assert [line["n_update"] for line in log_lines(tmp_path / "killed")] == [2, 4, 6, 8]
 
 
-def test_place_where_the_processes_of_a_start_meet(monkeypatch) -> None:
-    """Another one for each start on a single node; on several, where their counts differ, and without torchrun one."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    without = attempt()
+def test_prefix_of_a_start(monkeypatch) -> None:
+    """Different after a restart on a single node only: on several nodes the counts of restarts differ."""
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    places = []
-    for count in ("0", "1", "2"):
-        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
-        places.append(attempt())
-    assert len(set(places)) == 3
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert attempt() == without == places[0]
+    prefixes = {}
+    for processes, count in ((2, 0), (2, 1), (2, 2), (4, 0), (4, 1)):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(count))
+        prefixes[processes, count] = attempt()
+    assert len({prefixes[2, count] for count in range(3)}) == 3
+    assert prefixes[4, 0] == prefixes[4, 1]
 
 
 @pytest.mark.slow
 def test_training_on_a_machine_without_structure_libraries(small_data, tmp_path: Path) -> None:
-    """The command trains and saves where none of them can be imported."""
     blocked = ("mdtraj", "prody", "gemmi", "numba", "distributed", "dask", "transformers", "sklearn")
-    code = (
-        f"import sys; sys.modules.update(dict.fromkeys({blocked})); "  # as if they were not installed
-        "from model.train_ddp import main; main(sys.argv[1:])"
-    )
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); from model.train_ddp import main; main()"
     arguments = small_data.arguments(tmp_path / "run", **{"stop-after": 1, "workers": 1})
     result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert [path.name for path in checkpoints(tmp_path / "run/checkpoints")] == ["update_1"]
+    assert saved_updates(tmp_path / "run") == [1]
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("torchrun")
 def test_torchrun_command_from_another_folder(small_data, tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    result = torchrun(SCRIPT, *small_data.arguments(output, workers=1), cwd=tmp_path)
+    result = torchrun(SCRIPT, *small_data.arguments(tmp_path / "run", workers=1), cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert [line["n_update"] for line in log_lines(output)] == [2, 4, 6, 8]
-    assert [line["rank"] for line in log_lines(output)] == [0] * 4
+    assert [(line["n_update"], line["rank"]) for line in log_lines(tmp_path / "run")] == [(n, 0) for n in (2, 4, 6, 8)]
 
 
 # the command line
 
 
-def test_no_option_is_taken_for_one_of_torchrun(capsys) -> None:
-    """torchrun reads abbreviations of its own options wherever they stand on the line."""
+def test_no_option_is_an_abbreviation_of_one_of_torchrun(capsys) -> None:
+    """torchrun parses abbreviations of its own options anywhere on the command line."""
     with pytest.raises(SystemExit):
         parse(["--help"])
     ours = set(re.findall(r"--[a-z][a-z.-]+", capsys.readouterr().out))
@@ -685,12 +641,7 @@ def test_data_that_cannot_be_used_are_one_line(small_data, tmp_path: Path) -> No
     refused(lambda: train(replace(config, store=path), CPU), path)
 
 
-def test_gpu_that_is_not_there_is_one_line(small_data, tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    command_refused(main, [*small_data.arguments(tmp_path), "--device", "cuda"], capsys, "--device cuda")
-
-
-def test_training_set_is_named_by_seed_and_entries(small_data) -> None:
+def test_digest_depends_on_seed_and_entries(small_data) -> None:
     store = FeatureStore(small_data.store)
     sequences = group_sequences(read_table(small_data.table), store, "train")
     first = data_digest(TrainingSet(store, sequences, 0))
