@@ -80,16 +80,9 @@ class SelfAttention(nn.Module):
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, L, hidden) -> (B, heads, L, head_dim)
 
 
-class Dense(nn.Module):
+def dense(inputs: int, outputs: int) -> nn.ModuleDict:
     """A linear map under the name `dense`."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., inputs) -> (..., outputs)."""
-        return self.dense(x)
+    return nn.ModuleDict({"dense": nn.Linear(inputs, outputs)})
 
 
 class Attention(nn.Module):
@@ -98,13 +91,13 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.self = SelfAttention(config)
-        self.output = Dense(config.hidden, config.hidden)
+        self.output = dense(config.hidden, config.hidden)
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
 
     def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps: bool) -> tuple[Tensor, Tensor | None]:
         """As `SelfAttention.forward`, before dropout and residual."""
         context, attention = self.self(self.LayerNorm(x), keys, rotary, maps)
-        return self.output(context), attention
+        return self.output["dense"](context), attention
 
 
 class Layer(nn.Module):
@@ -114,8 +107,8 @@ class Layer(nn.Module):
         super().__init__()
         self.dropout = config.encoder_dropout
         self.attention = Attention(config)
-        self.intermediate = Dense(config.hidden, config.feed_forward)
-        self.output = Dense(config.feed_forward, config.hidden)
+        self.intermediate = dense(config.hidden, config.feed_forward)
+        self.output = dense(config.feed_forward, config.hidden)
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
 
     def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps: bool) -> tuple[Tensor, Tensor | None]:
@@ -123,7 +116,7 @@ class Layer(nn.Module):
         update, attention = self.attention(x, keys, rotary, maps)
         dropout = self.dropout if self.training else 0.0
         x = x + drop(update, dropout)
-        update = self.output(gelu(self.intermediate(self.LayerNorm(x))))
+        update = self.output["dense"](gelu(self.intermediate["dense"](self.LayerNorm(x))))
         return x + drop(update, dropout), attention
 
 

@@ -44,17 +44,9 @@ def test_yaml_file_changes_fields_of_its_preset(tmp_path: Path) -> None:
         "betas: [0.9, 0.95]\nencoder: null\noutput: runs/ours\nresume: none\n"
     )
     start = TRAIN_PRESETS["esmdance"]
-    expected = replace(
-        start,
-        learning_rate=3e-4,
-        clip=1.0,
-        short=Stage(128, 16, 2),
-        model=replace(start.model, head_dropout=0.2),
-        betas=(0.9, 0.95),
-        encoder=None,
-        output=Path("runs/ours"),
-    )
-    assert read_train_config(path) == expected
+    changes = {"learning_rate": 3e-4, "clip": 1.0, "short": Stage(128, 16, 2), "betas": (0.9, 0.95), "encoder": None}
+    changes |= {"model": replace(start.model, head_dropout=0.2), "output": Path("runs/ours")}
+    assert read_train_config(path) == replace(start, **changes)
 
 
 def test_command_line_changes_a_preset() -> None:
@@ -63,9 +55,8 @@ def test_command_line_changes_a_preset() -> None:
     expected = replace(start, short=Stage(128, 16, 2), model=replace(start.model, head_dropout=0.2), betas=(0.9, 0.95))
     assert parse(["--preset", "esmdance", *words]) == expected
     assert parse(["--updates", "500", "--preset=demo"]).updates == 500
-    assert (
-        parse(["--weights", "w.csv"]).loss_weights == parse(["--loss-weights", "w.csv"]).loss_weights == Path("w.csv")
-    )
+    for option in ("--weights", "--loss-weights"):
+        assert parse([option, "w.csv"]).loss_weights == Path("w.csv")
 
 
 def test_command_line_changes_a_former_run(small_data, tmp_path: Path, capsys) -> None:
@@ -87,26 +78,17 @@ def test_command_line_changes_a_former_run(small_data, tmp_path: Path, capsys) -
         ("{", []),
         ("a: [1,\nb: }", []),
         ("[1]", []),
-        ("", []),
         ('{"preset": "large"}', ["preset 'large'"]),
         ('{"rate": 1}', ["rate"]),
         ('{"short": {"size": 1}}', ["short", "size"]),
-        ('{"learning_rate": "fast"}', ["learning-rate", "fast"]),
         ('{"learning_rate": true}', ["learning-rate", "True"]),
         ('{"learning_rate": .inf}', ["learning-rate", "inf"]),
         ('{"updates": 10.5}', ["updates", "10.5"]),
-        ('{"updates": "10"}', ["updates", "10"]),
         ('{"updates": 2000}', ["warmup-updates", "2000"]),
         ('{"tf32": 1}', ["tf32", "1"]),
-        ('{"workers": "two"}', ["workers", "two"]),
-        ('{"device": "tpu"}', ["device", "tpu"]),
-        ('{"store": 5}', ["store", "5"]),
-        ('{"betas": [0.9]}', ["betas"]),
         ('{"betas": [0.9, 1]}', ["betas"]),
         ('{"short": 256}', ["short", "256"]),
         ('{"short": {"length": 0}}', ["short", "length 0"]),
-        ('{"clip": 0}', ["clip 0"]),
-        ('{"seed": -1}', ["seed -1"]),
         ('{"model": {"hidden": 7}}', ["model", "hidden (7)"]),
         ('{"model": {"layers": true}}', ["model", "layers True"]),
     ],
@@ -142,9 +124,7 @@ def test_wrong_command_lines(words: list[str], named: str, tmp_path: Path, monke
         ({"hidden": 50, "heads": 20}, "hidden (50)"),
         ({"hidden": 20, "heads": 4}, "hidden (20)"),
         ({"layers": 0}, "layers 0"),
-        ({"layers": 2.5}, "layers 2.5"),
         ({"head_dropout": 1.0}, "head-dropout 1.0"),
-        ({"encoder_dropout": "a"}, "encoder-dropout a"),
         ({"freeze_encoder": 1}, "freeze-encoder 1"),
         ({"width": 3}, "width"),
         ({"model_select": "other", "esm2_select": "model_35M"}, "'other'"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hugging_face import esm2_settings
 from plain_dance import plain_dance
 from refusals import refused
 from safetensors.torch import load_file
@@ -17,7 +18,7 @@ from model.network.tokenizer import tokenize
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "model"
 TINY = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64)
-FROZEN = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, freeze_encoder=True, encoder_dropout=0.0)
+FROZEN = dataclasses.replace(TINY, freeze_encoder=True, encoder_dropout=0.0)
 SEQUENCES = ["MKTAYIAKQRQISF", "ACD<mask>EFG", "ACDEF<eos><cls>GHIKL"]
 
 
@@ -42,7 +43,7 @@ def test_golden_outputs(form: str, config: ModelConfig, grad: bool) -> None:
 
 def test_tiles_change_nothing() -> None:
     batch, plain = tokenize(SEQUENCES), tiny()
-    tiled = tiny(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, pair_tile=3, pair_recompute_above=0))
+    tiled = tiny(dataclasses.replace(TINY, pair_tile=3, pair_recompute_above=0))
     for model in (plain, tiled):
         outputs = model(**batch)
         sum(outputs[name].square().sum() for name in PROPERTIES).backward()
@@ -60,7 +61,7 @@ def test_when_the_middle_layer_is_recomputed(monkeypatch: pytest.MonkeyPatch) ->
     used: list[tuple[int, bool]] = []
     plain = model.network.dance.pair_logits
     monkeypatch.setattr(model.network.dance, "pair_logits", lambda *args: used.append(args[-2:]) or plain(*args))
-    network = tiny(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, pair_tile=5, pair_recompute_above=10))
+    network = tiny(dataclasses.replace(TINY, pair_tile=5, pair_recompute_above=10))
     network(tokenize(["A" * 8])["input_ids"])  # 10 tokens
     network(tokenize(["A" * 9])["input_ids"])
     assert used == [(5, False), (5, True)]
@@ -75,9 +76,7 @@ def test_when_the_middle_layer_is_recomputed(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_equals_plain_form(sequences: list[str], frozen: bool, recompute_above: int) -> None:
     """All outputs to 1e-5 and all gradients to 1e-4: 3 to 292 tokens, one and two chains, padding, <mask>."""
-    model = DanceModel(dataclasses.replace(FROZEN if frozen else TINY, pair_recompute_above=recompute_above))
-    model.load_state_dict(load_file(DATA / "tiny_weights.safetensors"))
-    model.eval()
+    model = tiny(dataclasses.replace(FROZEN if frozen else TINY, pair_recompute_above=recompute_above))
     batch = tokenize(sequences)
     real = batch["attention_mask"].bool()
     names = [name for name, value in model.named_parameters() if value.requires_grad]
@@ -176,27 +175,28 @@ def test_columns_reach_their_property() -> None:
 
 @pytest.mark.parametrize(("preset", "trained"), [("seqdance", 34_455_663), ("esmdance", 1_186_383)])
 def test_parameter_counts(preset: str, trained: int) -> None:
-    model = DanceModel(PRESETS[preset])
+    with torch.device("meta"):
+        model = DanceModel(PRESETS[preset])
     assert sum(value.numel() for value in model.parameters()) == 34_455_663
     assert sum(value.numel() for value in model.parameters() if value.requires_grad) == trained
 
 
-def test_initial_weights_of_the_heads() -> None:
+def test_initial_weights() -> None:
     torch.manual_seed(0)
-    for name, value in DanceModel(TINY).named_parameters():
-        if name.startswith("esm2.") or name.split(".")[-2] == "2":  # encoder: test_encoder.py; LayerNorm 1 / 0
-            continue
+    for name, value in DanceModel(ModelConfig(hidden=64, layers=2, heads=4, feed_forward=192)).named_parameters():
         if name.endswith("bias"):
             assert not value.any(), name
-        else:  # uniform within 1 / sqrt(inputs)
-            bound = value.shape[1] ** -0.5
+        elif value.ndim == 1:  # LayerNorm
+            assert (value == 1).all(), name
+        else:  # uniform: Xavier in the encoder, within 1 / sqrt(inputs) in the heads
+            gain = 0.5**0.5 if ".self." in name else 1.0
+            bound = gain * (6 / sum(value.shape)) ** 0.5 if name.startswith("esm2.") else value.shape[1] ** -0.5
             assert value.abs().max() <= bound, name
             assert value.detach().std().item() == pytest.approx(bound / 3**0.5, rel=0.1), name
 
 
 def test_frozen_encoder_stays_in_evaluation() -> None:
-    config = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, freeze_encoder=True, encoder_dropout=0.5)
-    model, batch = tiny(config).train(), tokenize(SEQUENCES)
+    model, batch = tiny(dataclasses.replace(FROZEN, encoder_dropout=0.5)).train(), tokenize(SEQUENCES)
     assert model.res_pred_nn.training
     assert not any(module.training for module in model.esm2.modules())
     first, second = (model(**batch, embedding=True) for _ in range(2))
@@ -212,8 +212,7 @@ def test_frozen_encoder_stays_in_evaluation() -> None:
 
 def test_dropout_changes_training_only() -> None:
     model, batch = tiny(), tokenize(SEQUENCES)
-    for name, value in model(**batch).items():
-        torch.testing.assert_close(value, model(**batch)[name], rtol=0, atol=0)
+    torch.testing.assert_close(model(**batch), model(**batch), rtol=0, atol=0)
     model.train()
     first, second = model(**batch), model(**batch)
     for name in PROPERTIES:
@@ -235,31 +234,17 @@ def test_bfloat16_autocast() -> None:
 def test_published_entries_that_are_not_used() -> None:
     state = load_file(DATA / "tiny_weights.safetensors")
     assert "esm2.pooler.dense.weight" in state
-    state["esm2.embeddings.position_embeddings.weight"] = torch.zeros(5, 32)
-    state["esm2.embeddings.position_ids"] = torch.zeros(1, 5)
-    state["esm2.encoder.layer.0.attention.self.rotary_embeddings.inv_freq"] = torch.zeros(4)
-    model = DanceModel(TINY)
-    model.load_state_dict(state)
-    assert torch.equal(model.pair_pred_linear.weight, state["pair_pred_linear.weight"])
+    embeddings = ("esm2.embeddings.position_embeddings.weight", "esm2.embeddings.position_ids")
+    unused = (*embeddings, "esm2.encoder.layer.0.attention.self.rotary_embeddings.inv_freq")
+    DanceModel(TINY).load_state_dict(state | dict.fromkeys(unused, torch.zeros(1)))
 
 
 @pytest.mark.parametrize("form", ["EsmModel", "EsmForMaskedLM", "bin"])
 def test_encoder_weights_of_hugging_face(tmp_path: Path, form: str) -> None:
     import transformers
 
-    settings = transformers.EsmConfig(
-        vocab_size=33,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        pad_token_id=1,
-        mask_token_id=32,
-        position_embedding_type="rotary",
-        token_dropout=True,
-        layer_norm_eps=1e-5,
-    )
-    source = (transformers.EsmModel if form == "EsmModel" else transformers.EsmForMaskedLM)(settings).eval()
+    kind = transformers.EsmModel if form == "EsmModel" else transformers.EsmForMaskedLM
+    source = kind(esm2_settings(32, 2, 4, 64)).eval()
     source.save_pretrained(tmp_path)
     if form == "bin":  # older repositories
         torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
@@ -273,7 +258,6 @@ def test_encoder_weights_of_hugging_face(tmp_path: Path, form: str) -> None:
         hidden = model(**batch, residue=False, pair=False, embedding=True)["res_emb"][real]
     torch.testing.assert_close(hidden, expected, rtol=0, atol=1e-5)
 
-    other = DanceModel(ModelConfig(hidden=32, layers=2, heads=2, feed_forward=64))
-    refused(lambda: load_esm2_encoder(other, tmp_path), tmp_path, "4 attention heads")
-    other = DanceModel(ModelConfig(hidden=32, layers=3, heads=4, feed_forward=64))
-    refused(lambda: load_esm2_encoder(other, tmp_path), tmp_path, "missing: encoder")
+    for changes, named in (({"heads": 2}, "4 attention heads"), ({"layers": 3}, "missing: encoder")):
+        other = DanceModel(dataclasses.replace(TINY, **changes))
+        refused(lambda other=other: load_esm2_encoder(other, tmp_path), tmp_path, named)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hugging_face import esm2_settings
 from refusals import refused
 from safetensors.torch import load_file, save_file
 
 from model.network.language_model import LanguageModel, load_language_model
-from model.network.tokenizer import MASK_ID, tokenize
+from model.network.tokenizer import tokenize
 
 SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
 
@@ -17,24 +18,10 @@ SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
 @pytest.fixture(scope="module")
 def reference():
     """Hugging Face's ESM2 with weights so large that attention is far from uniform."""
-    from transformers import EsmConfig, EsmForMaskedLM
+    from transformers import EsmForMaskedLM
 
-    settings = EsmConfig(
-        vocab_size=33,
-        hidden_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=80,
-        pad_token_id=1,
-        mask_token_id=MASK_ID,
-        position_embedding_type="rotary",
-        token_dropout=True,
-        emb_layer_norm_before=False,
-        layer_norm_eps=1e-5,
-        attn_implementation="eager",
-    )
     torch.manual_seed(0)
-    network = EsmForMaskedLM(settings).eval()
+    network = EsmForMaskedLM(esm2_settings(48, 3, 4, 80)).eval()
     for name, value in network.named_parameters():
         torch.nn.init.normal_(value, 1.0 if "ayer_norm.weight" in name or "LayerNorm.weight" in name else 0.0, 0.3)
     return network

@@ -38,19 +38,18 @@ def linears() -> tuple[nn.Linear, nn.Linear]:
 
 @BOTH
 @pytest.mark.parametrize("tile", [1, 4, 32, 1000])
-@pytest.mark.parametrize(("length", "padding"), [(1, 0), (2, 0), (7, 3), (23, 0), (65, 3), (300, 0)])
-@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize(("length", "padding"), [(1, 0), (2, 0), (7, 3), (23, 0), (65, 3), (130, 0)])
 def test_equals_plain_form(
-    linears: tuple[nn.Linear, nn.Linear], length: int, padding: int, tile: int, recompute: bool, trained: bool
+    linears: tuple[nn.Linear, nn.Linear], length: int, padding: int, tile: int, recompute: bool
 ) -> None:
-    """Forward to 1e-5, gradients to 1e-4, of the maps too where the encoder is trained."""
+    """Forward to 1e-5, gradients to 1e-4."""
     q, k = torch.randn(2, 2, length + padding, HIDDEN).unbind(0)
     layers = [torch.rand(2, HEADS, length + padding, length + padding).softmax(-1) for _ in range(LAYERS)]
     if padding:
         for maps in layers:
             maps[..., length:] = 0
     parameters = [*linears[0].parameters(), *linears[1].parameters()]
-    leaves = [*(x.requires_grad_() for x in (q, k, *(layers if trained else []))), *parameters]
+    leaves = [*(x.requires_grad_() for x in (q, k, *layers)), *parameters]
     wanted = plain(q, k, layers, *linears)
     upstream = torch.randn_like(wanted)
     wanted_gradients = torch.autograd.grad(wanted, leaves, upstream)

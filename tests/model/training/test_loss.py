@@ -56,27 +56,20 @@ def random_batch(group: str, proteins: int = 4, length: int = 9) -> tuple[dict[s
 
 
 def brute_force(outputs: dict[str, Tensor], residue: Tensor, pair: Tensor, group: str) -> dict[str, float]:
-    """Protein by protein, position by position, in float64."""
+    """Protein by protein in float64, valid positions picked out."""
     shift = (47, 10) if group in NMA_GROUPS else (0, 0)
     losses = {}
     for name in properties_of_group(group):
         per_protein = []
-        for b in range(len(residue)):
-            errors = []
+        for prediction, rows, pairs in zip(outputs[name], residue, pair, strict=True):
             if name in RESIDUE_COLUMNS:
                 first, width = RESIDUE_COLUMNS[name]
-                for i in range(residue.shape[1]):
-                    if residue[b, i, 0] != -1:
-                        for bin_ in range(width):
-                            predicted = outputs[name][b, i, bin_] if width > 1 else outputs[name][b, i]
-                            errors.append(predicted.item() - residue[b, i, first - shift[0] + bin_].item())
+                valid, target = rows[:, 0] != -1, rows[:, first - shift[0] :][:, :width]
             else:
-                for i, j in np.ndindex(*pair.shape[1:3]):
-                    if pair[b, i, j, 0] != -1:
-                        channel = PAIR_CHANNELS[name] - shift[1]
-                        errors.append(outputs[name][b, i, j].item() - pair[b, i, j, channel].item())
-            if errors:
-                per_protein.append(np.sqrt(np.mean(np.square(errors))))
+                valid, target = pairs[..., 0] != -1, pairs[..., PAIR_CHANNELS[name] - shift[1]]
+            error = (prediction.reshape(target.shape).double() - target)[valid]
+            if valid.any():
+                per_protein.append(error.square().mean().sqrt().item())
         losses[name] = float(np.mean(per_protein)) if per_protein else 0.0
     losses["loss"] = sum(WEIGHTS[group][name] * value for name, value in losses.items())
     return losses

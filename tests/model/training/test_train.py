@@ -235,24 +235,17 @@ def test_resume_takes_the_optimizer_of_the_configuration(small_data, whole: Path
     assert [group[name] for name in ("weight_decay", "betas", "eps")] == [0.3, (0.8, 0.9), 1e-5]
 
 
-def test_fp16_scaler_is_resumed(small_data, tmp_path: Path) -> None:
-    config = small_data.config(tmp_path / "a", precision="fp16", updates=3, short_updates=3, warmup_updates=0)
-    try:
-        train(config, CPU)
-    except RuntimeError as error:
-        pytest.skip(f"this PyTorch has no fp16 on the CPU: {error}")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_trains_float32_weights_and_resumes(small_data, tmp_path: Path, precision: str) -> None:
+    config = small_data.config(tmp_path / "a", precision=precision, updates=3, short_updates=3, warmup_updates=0)
+    train(config, CPU)
     state = read_training(tmp_path / "a/checkpoints/update_3")
-    assert state["scaler"]["scale"] > 0
-    train(replace(config, output=tmp_path / "b", stop_after=2), CPU)
-    train(replace(config, output=tmp_path / "b"), CPU)
-    assert_same(state, read_training(tmp_path / "b/checkpoints/update_3"))
-
-
-def test_bf16_trains_in_float32_weights(small_data, tmp_path: Path) -> None:
-    train(small_data.config(tmp_path, precision="bf16", updates=2, short_updates=2, warmup_updates=0), CPU)
-    weights = load_file(tmp_path / "checkpoints/update_2/model.safetensors")
-    assert {value.dtype for value in weights.values()} == {torch.float32}
-    assert all(value.isfinite().all() for value in weights.values())
+    assert bool(state["scaler"]) == (precision == "fp16")
+    weights = load_file(tmp_path / "a/checkpoints/update_3/model.safetensors")
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights.values())
+    for stop in (2, None):
+        train(replace(config, output=tmp_path / "b", stop_after=stop), CPU)
+    assert_same_run(tmp_path / "b", tmp_path / "a", 3)
 
 
 @pytest.mark.parametrize(
