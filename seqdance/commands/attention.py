@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -94,6 +95,4 @@ def attention(options: AttentionOptions) -> Sequence[object]:
     return [summary_text(found.means, found.best), output, best, figure]
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(AttentionOptions, attention, args)
+main = partial(run, AttentionOptions, attention)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,6 +93,4 @@ def name_of(path_or_hub_id: str) -> str:
     return path.stem if path.suffix in (".safetensors", *TORCH_SUFFIXES) else path.name
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(BenchmarkMutationsConfig, compare, args)
+main = partial(run, BenchmarkMutationsConfig, compare)

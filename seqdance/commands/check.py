@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +35,4 @@ def check(options: CheckOptions) -> None:
         raise SystemExit(1)
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(CheckOptions, check, args)
+main = partial(run, CheckOptions, check)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -86,6 +86,4 @@ def demo(options: DemoOptions) -> list[str]:
     return lines + [f"  {what:<26}{path}" for what, path in made.items()]
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(DemoOptions, demo, args)
+main = partial(run, DemoOptions, demo)

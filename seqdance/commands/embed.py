@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +90,4 @@ def embed(options: EmbedOptions) -> list[object]:
     return [summary.to_string(index=False, float_format="%.3f"), *paths]
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(EmbedOptions, embed, args)
+main = partial(run, EmbedOptions, embed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -43,6 +43,4 @@ def merge_all(options: MergeOptions) -> list[Path]:
     return [path for path in made if path.is_file()]
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(MergeOptions, merge_all, args)
+main = partial(run, MergeOptions, merge_all)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +58,4 @@ def read_metrics(folder: Path) -> dict[int, Mapping[str, Any]]:
     return dict(sorted(metrics.items()))
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(PlotOptions, plot, args)
+main = partial(run, PlotOptions, plot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -82,6 +82,4 @@ def predict(options: PredictOptions) -> list[Path]:
     return list(dict.fromkeys(written))
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(PredictOptions, predict, args)
+main = partial(run, PredictOptions, predict)

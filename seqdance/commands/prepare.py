@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -89,6 +89,4 @@ def prepare_source(options: PrepareOptions) -> None:
         raise SystemExit(1)
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(PrepareOptions, prepare_source, args)
+main = partial(run, PrepareOptions, prepare_source)

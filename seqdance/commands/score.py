@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -89,6 +90,4 @@ def score(config: ScoreConfig) -> list[Path]:
     return paths
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(ScoreConfig, score, args)
+main = partial(run, ScoreConfig, score)

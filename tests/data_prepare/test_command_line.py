@@ -57,7 +57,6 @@ def test_a_command_prints_what_it_returns(tmp_path, capsys):
         ([], "--path"),
         (["--path", "a", "--number", "0"], "--number 0"),
         (["--path", "a", "--number", "9"], "--number 9"),
-        (["--path", "a", "--number", "x"], "--number"),
         (["--path", "a", "--dtype", "int"], "int"),
         (["--path", "a", "--other", "1"], "--other"),
         (["--path", "none.txt"], "none.txt: no such file"),

@@ -120,9 +120,6 @@ def test_baselines_alone(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     ("more", "named"),
     [
         (["--min-mutants", "2"], ["--min-mutants", 2]),
-        (["--seed", "-1"], ["--seed", -1]),
-        (["--bootstrap", "-1"], ["--bootstrap", -1]),
-        (["--batch-size", "0"], ["--batch-size", 0]),
         (["--esm2", "nowhere"], ["nowhere"]),
         (["--form", "proteingym"], ["set.csv", "mutated_sequence"]),
         (["--model", "a/SeqDance", "b/SeqDance"], ["SeqDance"]),

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -15,10 +11,9 @@ from refusals import command_refused
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.inference.predict import predict_properties
-from model.inference.prediction_files import read_prediction
+from model.inference.prediction_files import PredictionFile, read_prediction
 from seqdance.commands.predict import main
 
-ROOT = Path(__file__).resolve().parents[2]
 FASTA = ">a one\nMKTAYIAKQRQ\n>b|x/y\nGGSLEEKL<eos><cls>MKV\n>c\nMKV\n"
 
 
@@ -63,30 +58,30 @@ def test_hdf5_grows_by_new_proteins(run, fasta: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.fasta", "out.h5"]
 
 
-@pytest.mark.slow
-def test_a_killed_run_resumes(run, tiny_model_folder: Path, tmp_path: Path) -> None:
-    """Killed while it writes the parts of an HDF5 file; the next run keeps them and predicts the rest."""
-    random = np.random.default_rng(0)
-    sequences = {f"p{k}": "".join(random.choice(list("ACDEFGHIKL"), 90)) for k in range(60)}
-    fasta, output, parts = tmp_path / "in.fasta", tmp_path / "out.h5", tmp_path / ".out.h5.parts"
-    fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in sequences.items()))
-    options = ["--fasta", str(fasta), "--output", str(output), "--batch-size", "1"]
-    code = "from seqdance.commands.predict import main; main()"
-    command = [sys.executable, "-c", code, "--model", str(tiny_model_folder), *options, "--device", "cpu"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    while len(kept := list(parts.glob("[!.]*.npz"))) < 3 and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+def test_an_interrupted_run_resumes(run, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted while it writes the parts of an HDF5 file; the next run keeps them and predicts the rest."""
+    output, parts, write = tmp_path / "out.h5", tmp_path / ".out.h5.parts", PredictionFile.write
+
+    def interrupted(self: PredictionFile, *arrays: object) -> None:
+        if len(list(parts.glob("*.npz"))) == 2:
+            raise KeyboardInterrupt
+        write(self, *arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictionFile, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run("--fasta", fasta, "--output", output, "--batch-size", 1)
     assert not output.exists()
-    marked = read_prediction(kept[0])
+    kept = next(parts.glob("*.npz"))
+    marked = read_prediction(kept)
     marked.properties["rmsf_nor"][:] = 0.125  # a new prediction would not be this
-    np.savez(kept[0], **marked.arrays)
-    run(*options)
+    np.savez(kept, **marked.arrays)
+    run("--fasta", fasta, "--output", output)
     assert not parts.exists()
-    found = {name: read_prediction(output, name) for name in sequences}
-    assert {name: prediction.sequence for name, prediction in found.items()} == sequences
-    assert [name for name in found if (found[name].properties["rmsf_nor"] == 0.125).all()] == [marked.name]
+    with h5py.File(output) as file:
+        assert set(file) == {"a", "b_x_y", "c"}
+        resumed = [file[name] for name in file if (file[name]["rmsf_nor"][:] == 0.125).all()]
+        assert [group["sequence"][()].decode() for group in resumed] == [marked.sequence]
 
 
 def test_figures(run, tmp_path: Path, capsys) -> None:

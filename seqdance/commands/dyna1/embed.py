@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pydantic.dataclasses import dataclass
@@ -56,6 +57,4 @@ def embed(options: EmbedOptions) -> Iterator[object]:
     yield options.output
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(EmbedOptions, embed, args)
+main = partial(run, EmbedOptions, embed)

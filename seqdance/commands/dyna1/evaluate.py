@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +84,4 @@ def evaluate_dyna1(options: EvaluateOptions) -> list[str]:
     return text.splitlines()
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(EvaluateOptions, evaluate_dyna1, args)
+main = partial(run, EvaluateOptions, evaluate_dyna1)

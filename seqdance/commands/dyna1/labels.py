@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -91,7 +91,4 @@ Options = (
     | Annotated[SplitOptions, tyro.conf.subcommand("split")]
 )
 
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(Options, lambda options: options.convert(), args)  # type: ignore[arg-type]
+main = partial(run, Options, lambda options: options.convert())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -77,6 +78,4 @@ def predict(options: PredictOptions) -> Iterator[object]:
             yield from (copy, script)
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(PredictOptions, predict, args)
+main = partial(run, PredictOptions, predict)

@@ -13,7 +13,7 @@ from stores import publish, random_entry, real_entry, stored_bytes, write_store
 
 from data_prepare.dataset.check import check_store
 from data_prepare.dataset.store import BLOCK_BYTES, FeatureStore, StoreWriter, merge_stores, row_blocks
-from data_prepare.dataset.token_space import md_entry, nma_entry
+from data_prepare.dataset.token_space import nma_entry
 
 
 @pytest.fixture
@@ -61,7 +61,6 @@ def test_unreadable_stores(tmp_path, store, problem):
 @pytest.mark.parametrize(
     ("name", "spoil"),
     [
-        ("", lambda residue, pair: (residue, pair)),
         ("x/y", lambda residue, pair: (residue, pair)),
         ("x", lambda residue, pair: (residue[:, :46], pair)),
         ("x", lambda residue, pair: (residue, pair[:4])),
@@ -180,7 +179,6 @@ def test_published_files_are_rewritten_as_ours(tmp_path, monkeypatch, block_byte
     [
         (("float16", "float16"), None, "float16"),
         (("float16", "float32"), None, "float32"),
-        (("float32", "float16"), None, "float32"),
         (("float32", "float32"), "float16", "float16"),
         (("float16", "float16"), "float32", "float32"),
     ],
@@ -210,10 +208,3 @@ def test_merges_that_are_refused(tmp_path):
     ):
         refused(lambda paths=paths: merge_stores(paths, tmp_path / "m.h5"), *named)
     assert not (tmp_path / "m.h5").exists()
-
-
-def test_md_entries_are_stored_as_they_are(tmp_path):
-    residue, pair = md_entry(np.ones((63, 47)), np.ones((63, 63, 10)), [63])
-    found = FeatureStore(write_store(tmp_path / "s.h5", a=(residue, pair))).read("a")
-    assert [array.shape for array in found] == [(65, 47), (65, 65, 10)]
-    np.testing.assert_array_equal(found[1], pair)

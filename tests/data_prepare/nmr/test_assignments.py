@@ -89,7 +89,6 @@ def test_table_is_written_and_read(tmp_path):
         ("a,GG,AA,bmrb,,", "'bmrb'"),
         ("a,,,refdb,,", "entry a"),
         ("a,Gg,AA,refdb,,", "'g'"),
-        ("a,GG,A,refdb,,", "entry a"),
         ("a,GG,AX,refdb,,", "'X'"),
         ("a,GG,AA,refdb,,\n,GG,AA,refdb,,", "line 3"),
         ("a,GG,AA,refdb,,\nb,GG,AA,refdb,,H", "entry b"),

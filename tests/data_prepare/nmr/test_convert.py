@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,6 @@ from refusals import command_refused
 from data_prepare.nmr.assignments import assignment_table, read_assignments, write_assignments
 from seqdance.commands.dyna1.labels import main
 
-needs_mmseqs = pytest.mark.skipif(shutil.which("mmseqs") is None, reason="mmseqs is not on the PATH")
 MEASURED = "entry_ID,residue,assigned,R1,R2,NOE,R2_R1_pred\na,G,1,1,10,0.8,5\n"
 
 
@@ -31,21 +29,6 @@ def table(path, sequences, source="refdb"):
 
 def protein(seed):
     return "".join(random.Random(seed).choices("ACDEFGHIKLMNPQRSTVWY", k=80))
-
-
-def test_relaxdb_and_cpmg(tmp_path, shared, capsys):
-    golden = shared / "golden/relaxdb"
-    for command, file, split in [
-        ("relaxdb", "RelaxDB_133x_22jan2025.json", "relaxdb_WITH_PHOS.txt"),
-        ("cpmg", "RelaxDB_CPMG_22jan2025.json", "relaxdb-cpmg.txt"),
-    ]:
-        output = tmp_path / f"{command}.csv"
-        run(command, "--file", golden / file, "--split-list", golden / split, "--output", output)
-        assert set(read_assignments(output)["source"]) == {command}
-    told = capsys.readouterr().out
-    assert "28132, DBHD1, DBHD2" in told
-    assert "133 entries, 16255 residues, 13332 evaluated, 1657 positive (12.43%)" in told
-    assert "GRB2SH2_CPMG" in told
 
 
 def test_refdb(tmp_path, capsys):
@@ -78,8 +61,23 @@ def test_relaxation(tmp_path):
     assert read_assignments(tmp_path / "o.csv")["label"].tolist() == ["A"]
 
 
-@needs_mmseqs
-def test_split(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("command", "file", "split", "told"),
+    [
+        ("relaxdb", "RelaxDB_133x_22jan2025.json", "relaxdb_WITH_PHOS.txt", "16255 residues, 13332 evaluated"),
+        ("cpmg", "RelaxDB_CPMG_22jan2025.json", "relaxdb-cpmg.txt", "GRB2SH2_CPMG"),
+    ],
+)
+def test_published_sets(tmp_path, shared, capsys, command, file, split, told):
+    golden, output = shared / "golden/relaxdb", tmp_path / "o.csv"
+    run(command, "--file", golden / file, "--split-list", golden / split, "--output", output)
+    assert set(read_assignments(output)["source"]) == {command}
+    assert told in capsys.readouterr().out
+
+
+def test_split(tmp_path, monkeypatch, capsys):
+    """The pairs are equal sequences, for which MMseqs2 is not needed."""
+    monkeypatch.setattr("data_prepare.nmr.splits.run_mmseqs", lambda *_: [])
     sequences = {str(15000 + k): protein(k) for k in range(20)}
     tables = [table(tmp_path / f"{part}.csv", dict(list(sequences.items())[part::2])) for part in (0, 1)]
     tests = table(tmp_path / "t.csv", {"15003": protein(99), "T": sequences["15004"]}, "relaxdb")
@@ -104,29 +102,19 @@ def test_split(tmp_path, capsys):
 @pytest.mark.parametrize(
     "words",
     [
-        ["--min-identity", "30"],
-        ["--min-identity", "0"],
-        ["--min-identity", "nan"],
-        ["--seed", "-1"],
-        ["--validation-share", "1"],
-        ["--threads", "0"],
+        ["split", "--min-identity", "30"],
+        ["split", "--min-identity", "nan"],
+        ["split", "--seed", "-1"],
+        ["split", "--validation-share", "1"],
+        ["split", "--threads", "0"],
+        ["split", "--table"],
+        ["refdb", "--min-coverage", "80"],
     ],
 )
 def test_options_are_checked_before_any_file_is_read(tmp_path, capsys, words):
-    named = [words[0]]
-    command_refused(main, ["split", "--table", tmp_path / "absent.csv", "--output", tmp_path, *words], capsys, *named)
-
-
-def test_no_table_and_a_coverage_that_no_entry_can_have(tmp_path, capsys):
-    command_refused(main, ["split", "--output", tmp_path, "--table"], capsys, "--table")
-    command_refused(main, ["refdb", "--output", tmp_path / "a.csv", "--min-coverage", "80"], capsys, "--min-coverage")
-
-
-def test_tests_of_one_name_and_two_sequences(tmp_path, capsys):
-    tests = [table(tmp_path / name, {"TT": sequence}) for name, sequence in (("T1", "GGGG"), ("T2", "KKKK"))]
-    own = table(tmp_path / "a.csv", {"leaks": "KKKK", "b": "AAAA"})
-    words = ["split", "--table", own, "--against", *tests, "--output", tmp_path / "o"]
-    command_refused(main, words, capsys, "entry TT", *tests)
+    command, *words = words
+    given = ["--table", tmp_path / "absent.csv"] if command == "split" else []
+    command_refused(main, [command, *given, "--output", tmp_path / "o", *words], capsys, words[0])
 
 
 def test_a_split_list_that_fits_nothing(tmp_path, capsys):

@@ -70,7 +70,6 @@ def test_rates(table):
     ("rows", "named"),
     [
         (None, ""),
-        ("", ""),
         ("1,x,1,,C,8,,120,,,\n", ""),
         ("1,x,1,G,C,high,,120,,,\n", "high"),
         ("1,x,1,G,C,8,,120,,,\n1,x,3,G,C,8,,120,,,\n", "entry 1"),
@@ -102,16 +101,10 @@ def test_refdb_as_a_whole():
     assert (int((joined >= 0).sum()), int((joined == 1).sum())) == (152419, 7228)
 
 
-def test_example_table(examples):
-    table = read_assignments(examples / "nmr" / "refdb_labels.csv")
-    assert len(table) == 200
-    assert (table["cluster"] != "").all()
-    assert set(table["source"]) == {"refdb"}
-    assert (examples / "nmr" / "refdb_labels.csv").stat().st_size < 100_000
-
-
 @needs_makeshift
 def test_example_table_holds_labels_of_refdb(examples):
     table = read_assignments(examples / "nmr" / "refdb_labels.csv").set_index("entry_ID")
+    assert len(table) == 200
+    assert (table["cluster"] != "").all()
     whole = refdb_codes(read_refdb()).set_index("entry_ID").loc[table.index]
     pd.testing.assert_frame_equal(table[["sequence", "label", "dssp"]], whole[["sequence", "label", "dssp"]])

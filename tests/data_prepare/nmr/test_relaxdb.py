@@ -80,10 +80,8 @@ def test_json_and_pickles_give_the_same_table(tmp_path):
         [1],
         {"entry_ID": {"0": "a"}, "sequence": {"0": "G"}},
         {"entry_ID": {"0": "a"}, "sequence": {"1": "G"}, "label": {"0": "A"}},
-        {"entry_ID": {"0": "a"}, "sequence": {"0": "G", "1": "G"}, "label": {"0": "A"}},
         {"entry_ID": {"0": "a"}, "sequence": {"0": None}, "label": {"0": "A"}},
         {"entry_ID": {"0": None}, "sequence": {"0": "G"}, "label": {"0": "A"}},
-        {"entry_ID": {"0": "a"}, "sequence": {"0": "G"}, "label": {"0": "Q"}},
         {"entry_ID": {}, "sequence": {}, "label": {}},
     ],
 )

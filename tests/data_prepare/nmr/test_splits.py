@@ -63,6 +63,7 @@ def test_limits_of_similarity(aligned):
     assert similar_pairs(sequences, {"t": "KGAK", "u": "E"}, 1) == [("a", "t", 1.0), ("d", "u", 1.0), ("e", "t", 1.0)]
 
 
+@pytest.mark.slow
 @needs_mmseqs
 def test_similar_pairs_of_mmseqs():
     tests = {"long": protein(150, 1), "short one|x": protein(60, 2), "peptide": protein(10, 10)}
@@ -83,9 +84,9 @@ def test_similar_pairs_of_mmseqs():
     assert {name for name, test, _ in pairs if test == "long"} == {"same", "half"}
     assert {name for name, _, identity in pairs if identity == 1} == {"same", "tag", "piece", "fusion"}
     assert all(0.35 < identity < 0.65 for name, _, identity in pairs if name == "half")
-    assert similar_pairs({"a": "GG", "b": "AC"}, {"t": "AC"}) == [("b", "t", 1.0)]  # too short for MMseqs2
 
 
+@pytest.mark.slow
 @needs_mmseqs
 def test_search_is_sensitive_and_not_credulous():
     """Most relatives of short proteins at 37 % identity are found, and hardly any shuffled sequence."""
@@ -95,11 +96,6 @@ def test_search_is_sensitive_and_not_credulous():
     found = {name for name, _, _ in pairs}
     assert len(found & tests.keys()) >= 34
     assert len(found - tests.keys()) <= 5
-
-
-def test_mmseqs_is_named_when_absent(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    refused(lambda: similar_pairs({"a": "GG"}, {"t": "AC"}), "mmseqs")
 
 
 def test_without_tests(aligned):
@@ -129,6 +125,7 @@ def test_clusters_of_mmseqs_and_of_a_file(tmp_path, aligned):
     assert with_clusters(table, 0.4)["cluster"].tolist() == ["a", "a", "a", "d"]  # a and b through c
 
 
+@pytest.mark.slow
 @needs_mmseqs
 def test_pieces_and_relatives_share_a_cluster():
     parents = [protein(140, k) for k in range(3)]
