@@ -1,9 +1,6 @@
-"""Contacts by loops over all pairs of atoms, written from the definitions alone: nothing of the fast code is imported.
+"""Contacts by loops over all pairs of atoms, from the definitions alone and independent of the fast code.
 
-Slow on purpose: every line can be checked against the definitions by eye.
-
-Slack: a pair of atoms at a limit may fall on either side of it in another order of operations. `slack` moves every
-limit outwards (negative: inwards), those of the first frame included, so that
+`slack` (Angstrom, degrees) widens (negative: narrows) every limit, including those of the first frame, so that
 
     contact_lines(..., slack=(-a, -b))  <=  contact_lines(...)  <=  contact_lines(..., slack=(a, b))
 
@@ -26,28 +23,17 @@ RING = {"PHE": ("CG", "CE1", "CE2"), "TYR": ("CG", "CE1", "CE2"), "TRP": ("CD2",
 RING |= dict.fromkeys(HIS, ("CG", "CE1", "CD2"))
 ACID = {("ASP", "OD1"), ("ASP", "OD2"), ("GLU", "OE1"), ("GLU", "OE2")}
 BASE = {("LYS", "NZ"), ("ARG", "NH1"), ("ARG", "NH2")} | {(his, n) for his in HIS for n in ("ND1", "NE2")}
-LIMITS = {
-    "sb_cutoff_dist": 4.0,
-    "pc_cutoff_dist": 6.0,
-    "pc_cutoff_ang": 60.0,
-    "ps_cutoff_dist": 7.0,
-    "ps_cutoff_ang": 30.0,
-    "ps_psi_ang": 45.0,
-    "ts_cutoff_dist": 5.0,
-    "ts_cutoff_ang": 30.0,
-    "ts_psi_ang": 45.0,
-    "hbond_cutoff_dist": 3.5,
-    "hbond_cutoff_ang": 70.0,
-    "vdw_epsilon": 0.5,
-    "vdw_res_diff": 2,
-    "hbond_res_diff": 1,
-}
+LIMITS = {"sb_cutoff_dist": 4.0, "pc_cutoff_dist": 6.0, "pc_cutoff_ang": 60.0}
+LIMITS |= {"ps_cutoff_dist": 7.0, "ps_cutoff_ang": 30.0, "ps_psi_ang": 45.0}
+LIMITS |= {"ts_cutoff_dist": 5.0, "ts_cutoff_ang": 30.0, "ts_psi_ang": 45.0}
+LIMITS |= {"hbond_cutoff_dist": 3.5, "hbond_cutoff_ang": 70.0, "hbond_res_diff": 1}
+LIMITS |= {"vdw_epsilon": 0.5, "vdw_res_diff": 2}
 KINDS = ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
 
 
 @dataclass(frozen=True)
 class Atom:
-    """An atom as its file has it; `molecule` counts the TER records before it."""
+    """An atom as in its file; `molecule` counts the TER records before it."""
 
     chain: str
     resname: str
@@ -118,18 +104,10 @@ def _fold(a):
 
 
 def contacts(atoms, frames, limits=None, slack=(0.0, 0.0)):
-    """Set of contacts (frame, kind, i, j), atom i before atom j in the order of their labels, all kinds.
+    """Set of contacts (frame, kind, i, j) of all kinds, with atoms i and j in the order of their labels.
 
-    Parameters
-    ----------
-    atoms
-        All atoms of the system, water and ions included.
-    frames
-        (frames, atoms, 3) Angstrom; the first is that of the trajectory.
-    limits
-        What differs from `LIMITS`.
-    slack
-        Angstrom and degrees, see above.
+    `atoms` are those of the whole system; `frames` (frames, atoms, 3) Angstrom begin with the first of the trajectory;
+    `limits` replace some `LIMITS`.
     """
     limit = LIMITS | (limits or {})
     more, turn = slack
@@ -250,7 +228,7 @@ def contact_lines(atoms, frames, limits=None, slack=(0.0, 0.0), kinds=KINDS):
 
 
 def contact_counts(atoms, frames, limits=None, slack=(0.0, 0.0)):
-    """Contacts (N, N, 9) of the N protein residues over all frames: row = residue of atom 1, column = of atom 2."""
+    """Contacts (N, N, 9) of the protein residues over all frames: row = residue of atom 1, column = of atom 2."""
     residues = [group for group in residues_of(atoms) if {"N", "CA", "C"} <= {atoms[i].name for i in group}]
     residue_of = {i: r for r, group in enumerate(residues) for i in group}
     counts = np.zeros((len(residues), len(residues), len(KINDS)), int)

@@ -280,7 +280,7 @@ def test_unknown_element_warns(write_pdb):
 
 
 def test_more_contacts_than_expected_are_all_found(write_pdb):
-    """A dense box of atoms outruns the room that the search sets aside."""
+    """A dense box of atoms exceeds the initial room of the search."""
     rng = np.random.default_rng(0)
     topology, _ = read_structure(write_pdb([a for i in range(40) for a in residue("SER", "A", 3 * i, (0, 0, 0))]))
     xyz = rng.uniform(0, 4, (topology.num_atoms, 3))
@@ -361,8 +361,8 @@ def near_pairs(points, radii):
     return pairs, needed, allowed
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 120), st.floats(0.5, 6.0), st.floats(0.1, 300.0), st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 80), st.floats(0.5, 6.0), st.floats(0.1, 300.0), st.integers(0, 2**32 - 1))
 def test_neighbour_lists_hold_all_near_pairs(number, widest, box, seed):
     rng = np.random.default_rng(seed)
     points = rng.uniform(-box, box, (number, 3))
@@ -371,14 +371,10 @@ def test_neighbour_lists_hold_all_near_pairs(number, widest, box, seed):
     assert needed <= set(pairs) <= allowed
 
 
-@pytest.mark.parametrize("shift", [0.0, 1e5])
-def test_neighbour_lists_of_a_crowd(shift):
-    """More neighbours than there is room for at first, and coordinates far from the origin."""
-    points = np.random.default_rng(0).uniform(0, 2, (200, 3)) + shift
-    pairs, needed, _ = near_pairs(points, np.full(200, 2.0))
-    assert len(pairs) == len(needed) == 200 * 199
-
-
-def test_neighbour_lists_with_an_atom_very_far_away():
+def test_neighbour_lists_of_a_crowd():
+    """More neighbours than the initial room holds, far from the origin; an atom very far away."""
+    points = np.random.default_rng(0).uniform(0, 2, (120, 3)) + 1e5
+    pairs, needed, _ = near_pairs(points, np.full(120, 2.0))
+    assert len(pairs) == len(needed) == 120 * 119
     points = np.array([[0.0, 0, 0], [1.0, 0, 0], [1e7, 1e7, 1e7]])
     assert near_pairs(points, np.full(3, 2.0))[0] == [(0, 1), (1, 0)]

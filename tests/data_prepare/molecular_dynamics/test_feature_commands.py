@@ -1,4 +1,4 @@
-"""The three commands that make features: what they write, and what wrong input gets."""
+"""The three feature commands: their output, and the input that they refuse."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def features(pdb, trajectory, prefix, *options):
         return pd.read_csv(f"{prefix}_res_feature.csv"), pair["array"]
 
 
+@pytest.mark.slow
 def test_paper_commands_from_any_folder(helix, examples, tmp_path):
     """As scripts, in another folder."""
     pdb, xtc = helix
@@ -81,25 +82,14 @@ def test_features_with_and_without_a_contact_file(helix, here, capsys):
     assert not list(here.rglob("*.tmp*"))
 
 
-def test_frames_keep_their_numbers(helix, here):
-    """--beg is also --begin."""
-    _, every = contacts(*helix, "all.tsv")
-    for begin in ("--beg", "--begin"):
-        header, lines = contacts(*helix, "c.tsv", "--itypes", "vdw", begin, 3, "--end", 11, "--stride", 4)
-        assert header == "# total_frames:3 beg:3 end:11 stride:4 interaction_types:vdw"
-        assert set(lines) == {line for line in every if line.split("\t")[0] in ("3", "7", "11") and "\tvdw\t" in line}
-
-
 def test_the_first_frame_of_the_file_decides(write_pdb, here):
-    """A disulfide that only frame 0 has hides the contacts of the later frames too, whatever --beg."""
-    atoms = [
-        (n, "CYS", "A", r, (9.0 * i, 30.0 * (r > 1), 0)) for r in (1, 9) for i, n in enumerate(("N", "CA", "C", "SG"))
-    ]
-    pdb = write_pdb(atoms)
+    """A disulfide of frame 0 alone hides the contacts of later frames too, also with --begin."""
+    names = ("N", "CA", "C", "SG")
+    pdb = write_pdb([(n, "CYS", "A", r, (9.0 * i, 30.0 * (r > 1), 0)) for r in (1, 9) for i, n in enumerate(names)])
     frames = mdtraj.load(str(pdb))[[0, 0, 0]]
     frames.xyz[:, 7] = frames.xyz[0, 3] + np.array([[0.2, 0, 0], [0.3, 0, 0], [0.3, 0, 0]])  # nm: bonded, then close
     frames.save("t.dcd")
-    header, lines = contacts(pdb, "t.dcd", "c.tsv", "--itypes", "vdw", "--beg", 1)
+    header, lines = contacts(pdb, "t.dcd", "c.tsv", "--itypes", "vdw", "--begin", 1)
     assert header.startswith("# total_frames:2 beg:1 end:2")
     assert lines == []
 
@@ -123,24 +113,17 @@ def test_chains_that_the_box_has_broken(helix, here):
     assert len(as_stored) < len(expected)
 
 
-def test_debug_shows_the_traceback(here):
-    with pytest.raises(Exception, match=r"none\.pdb"):
-        NMA_features.main(["-i", "none.pdb", "-o", "x", "--debug"])
-
-
-OPTIONS = [
-    (["--itypes", "wb"], "wb"),
-    (["--cores", 0], "--cores"),
-    (["--beg", -1], "begin"),
-    (["--beg", 1000], "1000"),
-    (["--stride", 0], "stride"),
-    (["--beg", 5, "--end", 4], "5"),
-    (["--sb_cutoff_dist", "nan"], "sb_cutoff_dist"),
-    (["--vdw_res_diff", -1], "vdw_res_diff"),
-]
-
-
-@pytest.mark.parametrize(("options", "named"), OPTIONS)
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--itypes", "wb"], "wb"),
+        (["--cores", 0], "--cores"),
+        (["--beg", 1000], "1000"),
+        (["--beg", 5, "--end", 4], "5"),
+        (["--sb_cutoff_dist", "nan"], "sb_cutoff_dist"),
+        (["--vdw_res_diff", -1], "vdw_res_diff"),
+    ],
+)
 def test_options_that_are_refused(helix, here, capsys, options, named):
     pdb, xtc = helix
     paths = ["--topology", pdb, "--trajectory", xtc, "--output", "c.tsv"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import feature_oracle
-import mdtraj
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from refusals import refused
 
 from data_prepare import memory
-from data_prepare.correlation import correlation
 from data_prepare.molecular_dynamics.contacts.file_format import contact_lines
 from data_prepare.molecular_dynamics.contacts.search import ContactSearch, atom_labels
 from data_prepare.molecular_dynamics.features.conformation import BIN_EDGES, angle_atoms, angle_bins
@@ -113,16 +111,6 @@ def test_chosen_features_are_as_with_all_others(helix, features_of_helix, chosen
     assert sorted(name for names in PROPERTIES_OF_FEATURE.values() for name in names) == sorted(MD_PROPERTIES)
 
 
-def test_angles_that_do_not_exist(features_of_helix):
-    """No phi of the first residue, no psi of the last, no chi1 of alanine; all others add up to 1, as DSSP does."""
-    chi, phi, psi, dssp = (features_of_helix.residue[:, entry_residue_columns(n)] for n in ("chi", "phi", "psi", "ss"))
-    assert np.isnan([chi[0], phi[0], psi[-1]]).all()
-    for shares in (chi, phi, psi):
-        exists = ~np.isnan(shares).any(axis=1)
-        np.testing.assert_allclose(shares[exists].sum(axis=1), 1)
-    np.testing.assert_allclose(dssp.sum(axis=1), 1)
-
-
 def test_angles_stop_at_chain_ends(write_pdb):
     names = ("N", "CA", "C", "O", "CB", "OG1")
     atoms = [(n, "THR", c, r, (3 * r, i, ord(c))) for c in "AB" for r in (1, 2) for i, n in enumerate(names)]
@@ -146,11 +134,6 @@ def test_edges_and_ends_of_the_bins():
     assert angle_bins(np.float32([np.pi, -np.pi, above, -above])).tolist() == [11, 0, 11, 0]
 
 
-def test_correlation_of_an_atom_that_never_moves():
-    result = correlation(np.array([[4.0, 0.0, 2.0], [0.0, 0.0, 0.0], [2.0, 0.0, 4.0]]))
-    np.testing.assert_allclose(result, [[1, 0, 0.5], [0, 0, 0], [0.5, 0, 1]])
-
-
 def test_water_takes_no_part(examples, helix, tmp_path):
     """Behind or before the protein; the index of the C-alpha is that in the file."""
     topology, trajectory = helix
@@ -169,11 +152,6 @@ def test_water_takes_no_part(examples, helix, tmp_path):
         np.testing.assert_array_equal(wet.ca_atom, dry.ca_atom + shift)
         np.testing.assert_array_equal(wet.residue, dry.residue)
         np.testing.assert_array_equal(wet.pair, dry.pair)
-
-
-def test_mdtraj_reads_the_examples_as_we_do(examples, helix):
-    loaded = mdtraj.load(str(helix[1]), top=str(examples / "trajectories" / "helix_aeaaak.pdb"))
-    np.testing.assert_array_equal(np.concatenate([chunk.nm for chunk in read_chunks(*helix)]), loaded.xyz)
 
 
 def test_input_that_has_no_features(helix, write_pdb):

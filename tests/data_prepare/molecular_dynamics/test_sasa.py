@@ -1,4 +1,4 @@
-"""Solvent-accessible surface against MDTraj, against closed forms, and against every point by itself."""
+"""Solvent-accessible surface against MDTraj, closed forms and brute force."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prepare.molecular_dynamics.features.sasa import (
-    PROBE_RADIUS,
-    SurfaceAreas,
-    patches_of,
-    sphere_points,
-    surface_radii,
-)
+from data_prepare.molecular_dynamics.features.sasa import SurfaceAreas, sphere_points, surface_radii
 from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
 from data_prepare.structure.readers import read_topology
 
@@ -44,7 +38,7 @@ def test_mdtraj_frame_by_frame(examples, name):
     st.integers(0, 2**32 - 1),
 )
 def test_every_point_by_itself(number, box, num_points, seed):
-    """Atoms of any radii, crowded or apart: patches settle what their points would."""
+    """Atoms of any radii, crowded or apart."""
     rng = np.random.default_rng(seed)
     xyz = rng.uniform(0, box, (number, 3)).astype(np.float32)
     radii = rng.choice([0.1, 0.25, 0.31, 0.4], number)
@@ -62,28 +56,6 @@ def test_every_point_by_itself(number, box, num_points, seed):
     assert (abs(found - expected) <= borders + 1e-6).all()
 
 
-@pytest.mark.parametrize("number", [1, 7, 960, 20000])
-def test_patches_hold_every_point_once(number):
-    points = sphere_points(number)
-    patches = patches_of(points)
-    found = patches.points.transpose(0, 2, 1)[patches.mask > 0]  # (points, 3)
-    assert len(found) == number
-    np.testing.assert_array_equal(
-        found[np.lexsort(found.T)], points.astype(np.float32)[np.lexsort(points.astype(np.float32).T)]
-    )
-    patch = np.nonzero(patches.mask)[0]
-    cosine = (found * patches.centres.T[patch]).sum(axis=1)
-    assert cosine.min() >= np.cos(patches.radius) - 1e-6
-    assert patches.number == number
-
-
-def test_one_atom_is_a_sphere():
-    radii = surface_radii(("C",))
-    assert radii[0] == pytest.approx(0.17 + PROBE_RADIUS)
-    area = residue_sasa(np.zeros((1, 1, 3)), radii, np.zeros(1, np.int32))
-    np.testing.assert_allclose(area, 4 * np.pi * 0.31**2)
-
-
 @pytest.mark.parametrize("distance", [0.1, 0.3, 0.6, 0.7])
 def test_two_atoms_lose_a_cap_each(distance):
     radii = surface_radii(("C", "O"))
@@ -97,20 +69,20 @@ def test_two_atoms_lose_a_cap_each(distance):
         np.testing.assert_allclose(area[a], 2 * np.pi * radii[a] * (2 * radii[a] - height), rtol=2e-3)
 
 
-def test_an_atom_within_others_has_none():
+def test_radii():
+    """A radius plus that of the probe; an unknown element has the radius of carbon."""
+    np.testing.assert_allclose(surface_radii(("C", "X", "SE")), [0.31, 0.31, 0.33])
+
+
+def test_an_atom_within_others_has_no_area():
     directions = sphere_points(60) * 0.12
     xyz = np.concatenate([np.zeros((1, 3)), directions])[None]
     area = residue_sasa(xyz, surface_radii(("C",) * 61), np.array([0] + [1] * 60, np.int32))
     assert area[0, 0] == 0
 
 
-def test_atoms_at_one_place():
-    """The larger sphere holds the smaller one, equal ones are one sphere twice."""
-    xyz = np.zeros((1, 2, 3))
-    residues = np.arange(2)
-    np.testing.assert_allclose(residue_sasa(xyz, np.array([0.3, 0.3]), residues)[0], 4 * np.pi * 0.3**2, rtol=1e-6)
-    np.testing.assert_allclose(residue_sasa(xyz, np.array([0.2, 0.3]), residues)[0], [0, 4 * np.pi * 0.3**2], rtol=1e-6)
-
-
-def test_unknown_element_has_a_radius():
-    assert surface_radii(("X", "SE"))[0] == pytest.approx(0.31)
+@pytest.mark.parametrize(("radius", "share"), [(0.3, 1), (0.2, 0)])
+def test_atoms_with_the_same_position(radius, share):
+    """A smaller sphere is inside; equal spheres are both free."""
+    area = residue_sasa(np.zeros((1, 2, 3)), np.array([radius, 0.3]), np.arange(2))[0]
+    np.testing.assert_allclose(area / (4 * np.pi * 0.3**2), [share, 1], rtol=1e-6)

@@ -93,7 +93,7 @@ def test_listing_looks_at_names_alone(tmp_path, source):
     ],
 )
 def test_incomplete_entries(tmp_path, source, files, named):
-    """They are listed, and fail with the folder and what is missing."""
+    """Listed, but fail with the folder and the missing file."""
     touch(tmp_path, files)
     failure(only(list_source(source, tmp_path)), (tmp_path / files.split()[0]).parent, named)
 
@@ -102,8 +102,7 @@ def test_links_are_followed_once(tmp_path):
     touch(tmp_path, "elsewhere/x.pdb raw/b/notes.txt")
     raw = tmp_path / "raw"
     os.symlink(tmp_path / "elsewhere", raw / "a")
-    for name in ("circle", "another"):
-        os.symlink(raw, raw / "b" / name)
+    os.symlink(raw, raw / "b" / "circle")
     assert only(list_source("structures", raw)).name == "a_x"
 
 
@@ -121,11 +120,10 @@ def test_structures(tmp_path, examples):
     entry = only(list_source("structures", tmp_path))
     topology, xyz = read_structure(source)
     with entry.open(Selection()) as system:
-        assert system.topology.atom_names == topology.atom_names
         np.testing.assert_array_equal(system.xyz, xyz)
     with entry.open(Selection(chains=("B",))) as system:
         assert system.topology.chain_ids == ("B",)
-        assert len(system.xyz) == system.topology.num_atoms
+        assert len(system.xyz) == system.topology.num_atoms < topology.num_atoms
 
 
 @pytest.mark.parametrize("suffix", [".xtc", ".dcd"])

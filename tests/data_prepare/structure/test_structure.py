@@ -15,7 +15,7 @@ from refusals import refused
 from data_prepare.errors import InputError, InputWarning
 from data_prepare.structure.atom_records import AtomRecord, begins_chain
 from data_prepare.structure.readers import read_models, read_structure, read_topology
-from data_prepare.structure.sequence import ONE_LETTER, align_to_sequence, modify_seq, one_letter_sequence
+from data_prepare.structure.sequence import ONE_LETTER, align_to_sequence, modify_seq
 from data_prepare.structure.topology import label_of_residue
 
 BACKBONE = {"N": (0, 0, 0), "CA": (1.5, 0, 0), "C": (2, 1.4, 0), "O": (1.2, 2.3, 0)}
@@ -125,17 +125,17 @@ def test_unresolved_residues_of_mmcif(write_pdb, tmp_path):
         assert (sequences, residue_index.tolist()) == (["GAMKWH"], [1, 4])
 
 
-def test_the_coordinates_decide_the_residue(write_pdb):
-    names = ["GLY" if i == 5 else "ALA" for i in range(11)]
-    path = write_pdb([atom for i, name in enumerate(names) for atom in backbone(name, "A", i + 1, 4 * i)])
-    assert read_topology(with_seqres(path, A="ALA " * 11)).full_sequences()[0] == ["AAAAAGAAAAA"]
-
-
-def test_declared_sequence_that_does_not_fit(write_pdb):
+def test_declared_sequence_that_does_not_match(write_pdb):
     path = with_seqres(write_pdb(backbone("ALA", "A", 1) + backbone("TRP", "A", 2, 4)), A="ALA GLY")
     with pytest.warns(InputWarning, match=r"system\.pdb: chain A: "):
         sequences, residue_index = read_topology(path).full_sequences()
     assert (sequences, residue_index.tolist()) == (["AW"], [0, 1])
+
+
+def test_the_coordinates_decide_the_residue(write_pdb):
+    names = ["GLY" if i == 5 else "ALA" for i in range(11)]
+    path = write_pdb([atom for i, name in enumerate(names) for atom in backbone(name, "A", i + 1, 4 * i)])
+    assert read_topology(with_seqres(path, A="ALA " * 11)).full_sequences()[0] == ["AAAAAGAAAAA"]
 
 
 @given(st.lists(st.sampled_from(sorted(set(ONE_LETTER) - {"MSE"})), min_size=1, max_size=60), st.data())
@@ -151,11 +151,6 @@ def test_alignment(names, data):
         assert b - a != 1 or q - p == 1
 
 
-def test_sequence_of_modified_residues():
-    names = ["MSE", "HSE", "HIP", "CYX", "SEP", "TPO", "PTR", "ASH", "UNK", "ARG", "TYR"]
-    assert one_letter_sequence(names) == "MHHCSTYDXRY"
-
-
 def test_select_chains(write_pdb):
     path = write_pdb(backbone("ALA", "A", 1) + backbone("GLY", "B", 1, 9) + backbone("TRP", "A", 2, 18))
     structure = read_structure(path).select_chains(["A"])
@@ -163,6 +158,14 @@ def test_select_chains(write_pdb):
     assert structure.topology.file_index.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
     assert structure.xyz[[0, 4], 0].tolist() == [0, 18]
     refused(lambda: read_topology(path).select_chains(["A", "C"]), "system.pdb", "chain C", "A, B")
+
+
+def test_repeated_numbers(write_pdb):
+    """Waters that share a number are separate residues; nothing is merged with an earlier residue."""
+    atoms = backbone("ALA", " ", 1) + [(n, "HOH", " ", 1, (i, 5, 5)) for i in range(3) for n in ("O", "H1", "H2")]
+    topology, xyz = read_structure(write_pdb(atoms + backbone("GLY", " ", 1, 9)))
+    assert topology.residue_names == ("ALA", "HOH", "HOH", "HOH", "GLY")
+    np.testing.assert_array_equal(xyz[:13, 0], [atom[4][0] for atom in atoms])
 
 
 def test_protein_is_what_has_a_backbone(write_pdb):
@@ -175,18 +178,7 @@ def test_protein_is_what_has_a_backbone(write_pdb):
     assert topology.protein.chain_sequences() == ["X"]
 
 
-def test_repeated_numbers_keep_the_order_of_the_file(write_pdb):
-    """Waters that share a number are residues of their own; nothing is merged with an earlier residue."""
-    atoms = backbone("ALA", " ", 1)
-    atoms += [(n, "HOH", " ", 1, (i, 5, 5)) for i in range(3) for n in ("O", "H1", "H2")]
-    atoms += backbone("GLY", " ", 1, 9)
-    topology, xyz = read_structure(write_pdb(atoms))
-    assert topology.residue_names == ("ALA", "HOH", "HOH", "HOH", "GLY")
-    np.testing.assert_array_equal(xyz[:, 0], [np.float64(atom[4][0]) for atom in atoms])
-    assert topology.protein.chain_sequences() == ["AG"]
-
-
-def test_names_stay_as_they_are(write_pdb):
+def test_names_are_those_of_the_file(write_pdb):
     atoms = [*backbone("HSD", "A", 7), ("OT1", "HSD", "A", 7, (9, 9, 9)), ("1HB", "HSD", "A", 7, (8, 9, 9))]
     path = write_pdb(atoms + backbone("SER", "A", 8) + backbone("SER", "A", 8, 4, icode="A"))
     path.write_text(path.read_text().replace("HSD A   7", "HSD AA00B"))  # hybrid-36
@@ -260,58 +252,48 @@ def prmtop(molecules=""):
 
 
 def test_prmtop(tmp_path):
-    """Names stay; molecules are chains; elements follow the masses: CA is carbon in protein and calcium alone."""
+    """Molecules are chains; elements follow the masses: CA is carbon in protein and calcium alone."""
     path = tmp_path / "x.prmtop"
     path.write_text(prmtop("4 4 1 3"))
     topology = read_topology(path)
     assert topology.residue_names == ("HIE", "CYX", "CA", "WAT")
     assert topology.chain_lengths == [1, 1, 1, 1]
     assert topology.elements == (*"NCCONCCO", "CA", "O", "H", "H")
-    assert topology.protein.chain_sequences() == ["H", "C"]
     path.write_text(prmtop())
     assert read_topology(path).chain_lengths == [4]
 
 
-def test_gro(tmp_path):
-    """Names stay; a number that falls begins a chain."""
-    path = tmp_path / "x.gro"
-    lines = ["    1HSD    OT1", "    2SOL     OW", "    1SOL     OW"]
-    path.write_text("title\n    3\n" + "".join(f"{line}    1   0.1   0.2   0.3\n" for line in lines) + " 1 1 1\n")
-    topology = read_topology(path)
-    assert topology.residue_names == ("HSD", "SOL", "SOL")
-    assert topology.atom_names == ("OT1", "OW", "OW")
-    assert topology.elements == ("O", "O", "O")
-    assert topology.chain_lengths == [2, 1]
+GRO = "".join(f"{line}    1   0.1   0.2   0.3\n" for line in ("    1HSD    OT1", "    2SOL     OW", "    1SOL     OW"))
+PSF_ATOMS = (("N", 14.007), ("CA", 12.011), ("C", 12.011), ("OT1", 15.999), ("HA", 1.008))
+PSF = "".join(f"1 {r} HSD {name} XX 0.0 {mass} 0\n" for r in ("PROA 52A", "PROB 1") for name, mass in PSF_ATOMS)
+MOL2 = "\n1 N 0 0 0 N.3 1 ALA1 0\n2 CA 1.5 0 0 C.3 1 ALA1 0\n3 C 2 1.4 0 C.2 1 ALA1 0\n4 OW 9 0 0 O.3 2 HOH2 0\n"
+FORMATS = {
+    # a smaller number begins a chain
+    "x.gro": (f"title\n    3\n{GRO} 1 1 1\n", ["X:HSD:1", "X:SOL:2", "X:SOL:1"], "OT1 OW OW", "O O O", [2, 1]),
+    # segments are chains, named by their first letter; elements follow the masses
+    "x.psf": (
+        f"PSF\n\n       1 !NTITLE\n REMARKS x\n\n 10 !NATOM\n{PSF}\n       0 !NBOND: bonds\n\n",
+        ["P:HSD:52A", "P:HSD:1"],
+        *(2 * "N CA C OT1 HA ", 2 * "N C C O H ", [1, 1]),
+    ),
+    # read by MDTraj
+    "x.mol2": (
+        f"@<TRIPOS>MOLECULE\nx\n4 2\n\n@<TRIPOS>ATOM{MOL2}@<TRIPOS>BOND\n1 1 2 1\n2 2 3 1\n",
+        ["X:ALA1:1", "X:HOH2:2"],
+        *("N CA C OW", "N C C O", [2]),
+    ),
+}
 
 
-def test_psf(tmp_path):
-    """Names stay; segments are chains, printed by their first letter; elements follow the masses."""
-    names = (("N", 14.007), ("CA", 12.011), ("C", 12.011), ("OT1", 15.999), ("HA", 1.008))
-    residues = ("PROA 52A HSD", "PROB 1 HSD")
-    atoms = "".join(f"1 {residue} {name} XX 0.0 {mass} 0\n" for residue in residues for name, mass in names)
-    path = tmp_path / "x.psf"
-    path.write_text(f"PSF\n\n       1 !NTITLE\n REMARKS x\n\n 10 !NATOM\n{atoms}\n       0 !NBOND: bonds\n\n")
-    topology = read_topology(path)
-    assert label_of_residue(topology) == ["P:HSD:52A", "P:HSD:1"]
-    assert topology.atom_names[:5] == ("N", "CA", "C", "OT1", "HA")
-    assert topology.elements[:5] == ("N", "C", "C", "O", "H")
-    assert topology.protein.chain_sequences() == ["H", "H"]
-
-
-def test_other_forms_are_read_by_mdtraj(tmp_path):
-    path = tmp_path / "x.mol2"
-    atoms = (
-        "1 N 0 0 0 N.3 1 ALA1 0",
-        "2 CA 1.5 0 0 C.3 1 ALA1 0",
-        "3 C 2 1.4 0 C.2 1 ALA1 0",
-        "4 OW 9 0 0 O.3 2 HOH2 0",
-    )
-    bonds = "@<TRIPOS>BOND\n1 1 2 1\n2 2 3 1\n"
-    path.write_text("@<TRIPOS>MOLECULE\nx\n4 2\n\n@<TRIPOS>ATOM\n" + "\n".join(atoms) + "\n" + bonds)
-    topology = read_topology(path)
-    assert topology.atom_names == ("N", "CA", "C", "OW")
-    assert topology.elements == ("N", "C", "C", "O")
-    assert topology.is_protein.tolist() == [True, False]
+@pytest.mark.parametrize("name", FORMATS)
+def test_topology_formats(tmp_path, name):
+    content, labels, atoms, elements, chains = FORMATS[name]
+    (tmp_path / name).write_text(content)
+    topology = read_topology(tmp_path / name)
+    assert label_of_residue(topology) == labels
+    assert topology.atom_names == tuple(atoms.split())
+    assert topology.elements == tuple(elements.split())
+    assert topology.chain_lengths == chains
 
 
 def test_to_mdtraj(write_pdb):
@@ -358,7 +340,7 @@ def test_unusable_files(tmp_path, name, content):
     refused(lambda: read_topology(path), path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=90), max_size=8))
 def test_any_text_is_read_or_refused(tmp_path_factory, lines):
     """A PDB file gives a topology or an InputError, nothing else."""
