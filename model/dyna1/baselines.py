@@ -105,16 +105,8 @@ def read_dssp(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, NDA
     """DSSP class of each residue of the proteins, from the column `dssp` of a CSV table or a column-oriented JSON.
 
     `dssp` has one letter per residue (E, B strand; H, G, I helix; C, T, S, P, - coil; ? unknown) and is empty, null or
-    NaN if unknown for the whole entry `entry_ID`.
-
-    Returns
-    -------
-    Entry -> (L,) classes, -1 where unknown; empty if the file has no such column.
-
-    Raises
-    ------
-    InputError
-        A value is not text, a letter is unknown, or the number of letters differs from that of residues.
+    NaN if unknown for the whole entry `entry_ID`; InputError otherwise. Returns entry -> (L,) classes, -1 where
+    unknown; empty if the file has no such column.
     """
     if path.suffix == ".json":
         with reading(path, "a JSON table of columns"):

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import torch
@@ -72,15 +71,13 @@ class Dyna1Config(Settings):
 
 
 # the published classifiers, and one on embeddings of SeqDance or ESMDance
-PRESETS: Final[Mapping[str, Dyna1Config]] = MappingProxyType(
-    {
-        "esm3": Dyna1Config(width=1536, heads=6),
-        "esm2": Dyna1Config(width=640, heads=8),
-        "onehot": Dyna1Config(width=24, layers=10, heads=6),
-        "seqdance": Dyna1Config(width=480, heads=8),
-        "af2": Dyna1Config(width=32 * 128, heads=8, pair_channels=128),
-    }
-)
+PRESETS: Final[Mapping[str, Dyna1Config]] = {
+    "esm3": Dyna1Config(width=1536, heads=6),
+    "esm2": Dyna1Config(width=640, heads=8),
+    "onehot": Dyna1Config(width=24, layers=10, heads=6),
+    "seqdance": Dyna1Config(width=480, heads=8),
+    "af2": Dyna1Config(width=32 * 128, heads=8, pair_channels=128),
+}
 
 
 @contextmanager

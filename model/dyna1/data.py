@@ -53,21 +53,10 @@ class ProteinBatch(NamedTuple):
 
 
 def annotated_proteins(table: pd.DataFrame, path: str, **options: bool) -> list[AnnotatedProtein]:
-    """Proteins of a table of assignment codes that have a residue to evaluate; a warning names the others.
+    """Proteins of a table of `read_assignments` that have a residue to evaluate; InputError if there is none.
 
-    Parameters
-    ----------
-    table
-        From `read_assignments`.
-    path
-        Origin of the table, for messages.
-    options
-        missing_only, rex_only, unsuppressed of `data_prepare.nmr.assignments.targets`.
-
-    Raises
-    ------
-    InputError
-        The options exclude each other, or no protein remains.
+    A warning names the others; `path` is the origin of the table, for messages. `options` are missing_only, rex_only
+    and unsuppressed of `data_prepare.nmr.assignments.targets`.
     """
     columns = (table["entry_ID"], table["sequence"], table_targets(table, **options), table["cluster"])
     proteins = [AnnotatedProtein(*row) for row in zip(*columns, strict=True)]
@@ -84,24 +73,19 @@ def read_proteins(path: Path) -> list[AnnotatedProtein]:
     return annotated_proteins(read_assignments(path), str(path))
 
 
-def cluster_members(proteins: Sequence[AnnotatedProtein]) -> list[list[int]]:
-    """Indices of the proteins of each cluster; a protein without one is a cluster by itself."""
-    members: dict[tuple[str, str], list[int]] = {}
-    for index, protein in enumerate(proteins):
-        members.setdefault((protein.cluster, "" if protein.cluster else protein.name), []).append(index)
-    return list(members.values())
-
-
 class ClusterSampler:
     """The updates of a training: each epoch takes one random member of every sequence cluster, in random order.
 
-    An update has `batch` proteins over all processes, the last of an epoch possibly fewer. Longer proteins are cut to
-    random windows of `crop` residues.
+    A protein without a cluster is a cluster by itself. An update has `batch` proteins over all processes, the last one
+    of an epoch possibly fewer. Longer proteins are cut to random windows of `crop` residues.
     """
 
     def __init__(self, proteins: Sequence[AnnotatedProtein], seed: int, batch: int, crop: int) -> None:
         self.proteins, self.seed, self.batch, self.crop = list(proteins), seed, batch, crop
-        self.clusters = cluster_members(proteins)
+        clusters: dict[tuple[str, str], list[int]] = {}
+        for index, protein in enumerate(proteins):
+            clusters.setdefault((protein.cluster, "" if protein.cluster else protein.name), []).append(index)
+        self.clusters = list(clusters.values())  # indices of their proteins, in order of first appearance
         self.updates = -(-len(self.clusters) // batch)  # per epoch
         self._epoch: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None  # number, proteins, starts
 

@@ -17,12 +17,7 @@ def predict_exchange(classifier: Classifier, source: EmbeddingSource, chain: Cha
     """Probability of exchange of each residue, (L,) float32 from 0 to 1.
 
     `classifier` is in evaluation mode, `source` as in its training (`check_source`). A source that reads no structures
-    uses the sequence of the chain.
-
-    Raises
-    ------
-    InputError
-        The chain cannot be used, its embedding or the result is not finite, or there is not enough memory.
+    uses the sequence of the chain. InputError if the memory is too small or a result is not finite.
     """
     device = next(classifier.parameters()).device
     remedy = "use --device cpu or a machine with more memory, or write a --cache there"

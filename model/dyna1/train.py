@@ -46,6 +46,7 @@ from model.training.processes import Process, run_distributed, run_process
 from model.training.run_log import PEAK_MEMORY, RunLog, peak_memory
 
 LOGGER: Final = logging.getLogger("seqdance")
+Proteins = list[AnnotatedProtein]
 Preset = Literal["esm3", "esm2", "onehot", "seqdance", "af2"]
 
 
@@ -143,13 +144,7 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
     progress = ("update", "best_epoch", "best_auroc")
     losses: EpochLoss
 
-    def __init__(
-        self,
-        config: Dyna1TrainConfig,
-        process: Process,
-        proteins: list[AnnotatedProtein],
-        validation: list[AnnotatedProtein],
-    ) -> None:
+    def __init__(self, config: Dyna1TrainConfig, process: Process, proteins: Proteins, validation: Proteins) -> None:
         cache = config.cache or config.output / "embeddings.h5"
         embeddings = open_embeddings(config.embedder, cache, [*proteins, *validation], process)
         check_source(config.model, embeddings)
@@ -242,7 +237,7 @@ def sum_of_losses(logits: Tensor, target: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(logits.float(), target.clamp(min=0).float(), weight, reduction="sum")
 
 
-def open_labels(config: Dyna1TrainConfig) -> tuple[list[AnnotatedProtein], list[AnnotatedProtein]]:
+def open_labels(config: Dyna1TrainConfig) -> tuple[Proteins, Proteins]:
     """Proteins for training and for validation; InputError if they overlap or the validation AUROC is undefined."""
     for option, path in (("--table", config.table), ("--validation", config.validation)):
         found = path is None or path.is_file()

@@ -78,11 +78,8 @@ def write_cache(
 ) -> None:
     """Write the embeddings of chains, or add those that a file lacks. Shows a progress bar; a rerun resumes.
 
-    Raises
-    ------
-    InputError
-        Names are not unique, the file is of another embedder or dtype or has another protein of the same name, or an
-        embedding exceeds the range of float16.
+    InputError if names are not unique, the file is of another embedder or dtype or has another protein of the same
+    name, or an embedding exceeds the range of float16.
     """
     path, chains = Path(path), [embedder.visible(chain) for chain in chains]
     require(chains, f"{path}: no proteins to embed; give at least one")

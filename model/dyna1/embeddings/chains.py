@@ -26,12 +26,7 @@ def chain_inputs(
     """Chains of the options --sequence, --fasta, --pdb, --cif, --chain, --use-pdb-seq and --name of a command.
 
     The model sees the structure without its sequence; with --use-pdb-seq it also sees the sequence, with --sequence
-    another sequence on the same backbone.
-
-    Raises
-    ------
-    InputError
-        The options exclude each other, or the input cannot be used.
+    another sequence on the same backbone. InputError if the options exclude each other or the input is invalid.
     """
     structure = pdb or cif
     unused = use_pdb_seq and (structure is None or sequence is not None)
@@ -68,12 +63,7 @@ def read_structure_chain(path: str | Path, chain: str | None = None) -> ChainInp
     """One chain of a PDB or mmCIF file, gzipped or not; the model sees both its sequence and its structure.
 
     `chain` defaults to the only chain; pieces of a chain (TER inside it) are joined. The protein is named after the
-    file and the chosen chain.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, has no protein or no such chain, or several chains and `chain` is None.
+    file and the chosen chain. InputError if the file has no such chain, or several of them and `chain` is None.
     """
     from data_prepare.structure.readers import read_structure  # imports gemmi, which training nodes may lack
     from data_prepare.structure.topology import label_of_residue

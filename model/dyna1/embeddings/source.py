@@ -60,10 +60,7 @@ class EmbeddingSource(ABC):
     def read(self, name: str, sequence: str) -> Tensor:
         """Embedding of a protein, (L, width) float32 on the CPU, or (L, L, width) for pair representations.
 
-        Raises
-        ------
-        InputError
-            The sequence cannot be used, or its file is missing, damaged, or of another sequence.
+        InputError if the sequence is invalid, or its file is missing, damaged, or of another sequence.
         """
 
     def read_chain(self, chain: ChainInput) -> Tensor:
@@ -111,22 +108,20 @@ def residue_tokens(sequences: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 
 class _Reached(Exception):
-    """Stops a forward pass behind the module of interest."""
+    """Stops a forward pass and carries the output of the module of interest."""
 
 
 def output_of(module: nn.Module, run: Callable[[], object]) -> Tensor:
     """Output of a part of a network (the first, if it has several); `run` stops there."""
-    outputs: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        outputs.append(output if isinstance(output, Tensor) else output[0])
-        raise _Reached
+    def stop(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        raise _Reached(output if isinstance(output, Tensor) else output[0])
 
-    handle = module.register_forward_hook(keep)
+    handle = module.register_forward_hook(stop)
     try:
         run()
-    except _Reached:
-        pass
+    except _Reached as reached:
+        return reached.args[0]
     finally:
         handle.remove()
-    return outputs[0]
+    raise LookupError("the network does not run this part")

@@ -64,11 +64,9 @@ def test_what_is_written_is_read_and_added_to(path, dtype):
     assert list(stored.proteins) == [chain.name for chain in CHAINS]
     for chain in CHAINS:
         expected = embedder.embed([chain.sequence])[0]
-        for found in (stored.read(chain.name, chain.sequence), stored.read_chain(chain)):
-            assert found.dtype == torch.float32
-            assert torch.equal(found, expected if dtype == "float32" else expected.half().float())
-    assert "4403" in stored
-    assert "4404" not in stored
+        expected = expected if dtype == "float32" else expected.half().float()
+        assert torch.equal(stored.read(chain.name, chain.sequence), expected)
+        assert torch.equal(stored.read_chain(chain), expected)
 
 
 def test_other_embedders_sequences_and_dtypes_are_refused(path):
@@ -78,7 +76,6 @@ def test_other_embedders_sequences_and_dtypes_are_refused(path):
     refused(lambda: write_cache(path, Counting(), [ChainInput("x", "MKTAW")]), path, "x")
     refused(lambda: write_cache(path, Counting(), [ChainInput("new", "MK")], "float16"), path, "float16", "float32")
     refused(lambda: write_cache(path, Counting(), [ChainInput("new", "MK"), ChainInput("new", "ML")]), "new")
-    refused(lambda: write_cache(path, Counting(), []), path)
     refused(lambda: stored.read("x", "MKTAW"), path, "x")
     refused(lambda: stored.read("y", "MKTAY"), path, "y")
     assert path.read_bytes() == before
@@ -86,26 +83,26 @@ def test_other_embedders_sequences_and_dtypes_are_refused(path):
 
 def test_what_the_model_saw_is_part_of_a_protein(path):
     atoms = np.ones((5, 3, 3), np.float32)
-    chains = [
-        ChainInput("one", "MKTAY"),
-        ChainInput("two", "MKTAY", atoms, sequence_seen=False),
-        ChainInput("three", "MKTAY", atoms),
-    ]
-    assert [chain.seen[1] for chain in chains] == ["sequence", "structure", "sequence+structure"]
+    hidden = ChainInput("two", "MKTAY", atoms, sequence_seen=False)
+    chains = [ChainInput("one", "MKTAY"), hidden, ChainInput("three", "MKTAY", atoms)]
     embedder = Counting()
     write_cache(path, embedder, chains)
     assert sorted(embedder.seen) == ["<mask>" * 5, "MKTAY", "MKTAY"]
     stored = EmbeddingCache(path)
+    assert [inputs for _, inputs, _ in stored.proteins.values()] == ["sequence", "structure", "sequence+structure"]
     one, two, three = (stored.read_chain(chain) for chain in chains)
     assert not torch.equal(one, three)
     assert not torch.equal(two, three)
     refused(lambda: stored.read_chain(ChainInput("one", "MKTAY", atoms)), path, "one", "sequence+structure")
     refused(lambda: stored.read_chain(ChainInput("three", "MKTAY", atoms + 1)), path, "three")
+    letters = path.with_name("letters.h5")  # of an embedder that reads no structures
+    write_cache(letters, OneHot(), [hidden])
+    assert EmbeddingCache(letters).proteins["two"] == ("MKTAY", "sequence", "")
+    assert torch.equal(EmbeddingCache(letters).read_chain(hidden), OneHot().read("", "MKTAY"))
 
 
 def test_numbers_that_float16_does_not_hold(path):
     refused(lambda: write_cache(path, Counting(scale=1e4), CHAINS, "float16"), "float16")
-    write_cache(path, Counting(scale=1e4), CHAINS)
 
 
 def test_an_interrupted_run_resumes(path):
@@ -134,10 +131,6 @@ def test_an_interrupted_run_resumes(path):
     ],
 )
 def test_damaged_files(path, name, change):
-    refused(lambda: EmbeddingCache(path), path)
-    path.write_bytes(b"not HDF5")
-    refused(lambda: EmbeddingCache(path), path)
-    path.unlink()
     write_cache(path, Counting(), CHAINS)
     with h5py.File(path, "a") as file:
         if name == "format":
@@ -145,11 +138,13 @@ def test_damaged_files(path, name, change):
         else:
             content = file[name][:]
             del file[name]
-            if change is None:
-                file.create_group(name)
-            else:
+            if change:
                 file[name] = change(content)
-    refused(lambda: EmbeddingCache(path), path, "write it again")
+    refused(lambda: EmbeddingCache(path), path)
+    path.write_bytes(b"not HDF5")
+    refused(lambda: EmbeddingCache(path), path)
+    path.unlink()
+    refused(lambda: EmbeddingCache(path), path)
 
 
 # ---- the command
@@ -192,16 +187,12 @@ def test_command_reads_structures(tmp_path, path, examples, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
-    ("rows", "named"),
-    [("a,MKT-Y", "'-'"), ("a,mkt", "'m'"), ("a,MK\n,MK", "row 2"), ("a,", "entry a"), ("a,M<mask>", "entry a")],
+    ("rows", "named"), [("a,MKT-Y", "'-'"), ("a,MK\n,MK", "row 2"), ("a,", "entry a"), ("a,M<mask>", "entry a")]
 )
-def test_bad_tables(tmp_path, path, capsys, rows, named):
-    table = tmp_path / "table.csv"
+def test_bad_tables(path, capsys, rows, named):
+    table = path.with_name("table.csv")
     table.write_text(f"entry_ID,sequence\n{rows}\n")
-    words = ["--embedder", "onehot", "--table", table, "--output", path]
-    command_refused(command.main, words, capsys, table, named)
-    table.write_text("entry_ID,sequence\na,MK\na,ML\n")
-    command_refused(command.main, words, capsys, "a")
+    command_refused(command.main, ["--embedder", "onehot", "--table", table, "--output", path], capsys, table, named)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +201,6 @@ def test_bad_tables(tmp_path, path, capsys, rows, named):
         (["--embedder", "onehot"], "--sequence"),
         (["--embedder", "onehot", "--table", "t.csv"], "t.csv"),
         (["--embedder", "onehot", "--table", "t.csv", "--sequence", ""], "--sequence"),
-        (["--embedder", "onehot", "--table", "t.csv", "--chain", "A"], "--chain"),
-        (["--embedder", "onehot", "--table", "t.csv", "--name", "x"], "--name"),
         (["--embedder", "onehot", "--table", "t.csv", "--use-pdb-seq"], "--use-pdb-seq"),
         (["--embedder", "none", "--sequence", "MK"], "'none'"),
         (["--embedder", "af2:.", "--sequence", "MK"], "af2:."),

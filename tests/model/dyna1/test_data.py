@@ -3,23 +3,19 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from dyna1_inputs import random_sequence, write_codes
+from refusals import refused
 
-from data_prepare.errors import InputError
-from data_prepare.nmr.assignments import COLUMNS, write_assignments
+from data_prepare.nmr.assignments import read_assignments
 from model.dyna1.data import (
     AnnotatedProtein,
     ClusterSampler,
     annotated_proteins,
-    cluster_members,
-    collate,
     read_proteins,
     whole_batches,
 )
-
-LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
 
 def proteins_of(clusters: str, lengths: tuple[int, ...] = (9, 30, 14)) -> list[AnnotatedProtein]:
@@ -28,10 +24,8 @@ def proteins_of(clusters: str, lengths: tuple[int, ...] = (9, 30, 14)) -> list[A
     made = []
     for number, cluster in enumerate(clusters):
         n = lengths[number % len(lengths)]
-        sequence = "".join(random.choice(list(LETTERS), n))
-        made.append(
-            AnnotatedProtein(f"p{number}", sequence, random.integers(-1, 2, n).astype(np.int8), cluster.strip("."))
-        )
+        target = random.integers(-1, 2, n).astype(np.int8)
+        made.append(AnnotatedProtein(f"p{number}", random_sequence(random, n), target, cluster.strip(".")))
     return made
 
 
@@ -47,16 +41,13 @@ def pairs(name: str, sequence: str) -> torch.Tensor:
 
 def test_table_gives_targets_and_leaves_out_proteins_without_any(tmp_path, caplog) -> None:
     rows = [("a", "ACDPG", "A.A.A", "refdb", "c1"), ("b", "GG", "..", "refdb", ""), ("c", "GAG", "A^A", "relaxdb", "")]
-    path = tmp_path / "labels.csv"
-    write_assignments(path, pd.DataFrame(rows, columns=list(COLUMNS)))
+    path = write_codes(tmp_path / "labels.csv", rows)
     found = read_proteins(path)
     assert [(protein.name, protein.cluster) for protein in found] == [("a", "c1"), ("c", "")]
-    assert found[0].target.tolist() == [0, 1, 0, -1, 0]
-    assert found[1].target.tolist() == [0, 1, 0]
+    assert [protein.target.tolist() for protein in found] == [[0, 1, 0, -1, 0], [0, 1, 0]]
     assert "no residue to evaluate in 1 entries: b" in caplog.text
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    with pytest.raises(InputError, match="no protein has a residue"):
-        annotated_proteins(table[1:2], "here")
+    table = read_assignments(path)
+    refused(lambda: annotated_proteins(table[1:2], "here"), "here")
     assert annotated_proteins(table, "here", missing_only=True)[1].target.tolist() == [0, 0, 0]
     assert annotated_proteins(table, "here", rex_only=True)[0].target.tolist() == [0, -1, 0, -1, 0]
 
@@ -71,7 +62,7 @@ def test_epoch_holds_one_random_member_of_each_cluster() -> None:
         numbers = sorted(int(protein.name[1:]) for protein, _ in windows)
         assert len(numbers) == 5
         assert {5, 6, 7} <= set(numbers)
-        assert all(len(set(numbers) & set(members)) == 1 for members in cluster_members(proteins))
+        assert all(len(set(numbers) & set(members)) == 1 for members in data.clusters)
         drawn.update(numbers)
     assert all(70 < drawn[number] < 130 for number in (0, 1))
     assert all(40 < drawn[number] < 95 for number in (2, 3, 4))
@@ -82,7 +73,7 @@ def test_epoch_holds_one_random_member_of_each_cluster() -> None:
 def test_crops_are_random_windows_of_longer_proteins() -> None:
     proteins = proteins_of("....", lengths=(9, 30))
     data = ClusterSampler(proteins, seed=0, batch=4, crop=12)
-    starts = {name: set() for name in ("p0", "p1", "p2", "p3")}
+    starts = {protein.name: set() for protein in proteins}
     for update in range(300):
         for protein, start in data.windows(update):
             starts[protein.name].add(start)
@@ -96,14 +87,12 @@ def test_crops_are_random_windows_of_longer_proteins() -> None:
 
 def test_samples_depend_on_seed_and_update_alone() -> None:
     proteins = proteins_of("aabb......")
-    whole = ClusterSampler(proteins, 5, 3, 12)
-    expected = [whole.windows(update) for update in range(30)]
-    late = ClusterSampler(proteins, 5, 3, 12)
-    assert [(p.name, s) for p, s in late.windows(17)] == [(p.name, s) for p, s in expected[17]]
-    other = ClusterSampler(proteins, 6, 3, 12)
-    assert [[p.name for p, _ in other.windows(u)] for u in range(30)] != [[p.name for p, _ in w] for w in expected]
-    assert whole.fingerprint() == late.fingerprint() != other.fingerprint()
-    assert whole.fingerprint() != ClusterSampler(proteins[:-1], 5, 3, 12).fingerprint()
+    whole, late, other = (ClusterSampler(proteins, seed, 3, 12) for seed in (5, 5, 6))
+    names = [[(protein.name, start) for protein, start in whole.windows(update)] for update in range(30)]
+    assert [(protein.name, start) for protein, start in late.windows(17)] == names[17]
+    assert [[(protein.name, start) for protein, start in other.windows(update)] for update in range(30)] != names
+    shorter = ClusterSampler(proteins[:-1], 5, 3, 12)
+    assert whole.fingerprint() == late.fingerprint() not in (other.fingerprint(), shorter.fingerprint())
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])
@@ -119,15 +108,18 @@ def test_processes_share_the_windows_of_an_update(processes: int, parts: int) ->
         assert sum(int((target >= 0).sum()) for target in targets) == data.evaluated(update)
 
 
-def test_batch_is_padded() -> None:
-    proteins = proteins_of("..", lengths=(3, 5))
-    batch = next(whole_batches(proteins, numbered, 2))
-    assert batch.names == ("p0", "p1")
-    assert batch.embedding.shape == (2, 5, 2)
-    assert batch.padding.tolist() == [[False] * 3 + [True] * 2, [False] * 5]
-    assert torch.equal(batch.embedding[0, :3], numbered("p0", "AAA"))
+def test_batches_of_whole_proteins_are_padded_and_of_similar_length() -> None:
+    proteins = proteins_of("." * 11, lengths=(40, 3, 17, 9))
+    found = list(whole_batches(proteins, numbered, 4))
+    assert sorted(name for batch in found for name in batch.names) == sorted(p.name for p in proteins)
+    assert [batch.embedding.shape for batch in found] == [(4, 9, 2), (4, 17, 2), (3, 40, 2)]
+    batch, first = found[0], proteins[1]  # of 3 residues
+    assert batch.names[0] == "p1"
+    assert batch.padding.tolist() == [[False] * 3 + [True] * 6] * 3 + [[False] * 9]
+    assert torch.equal(batch.embedding[0, :3], numbered("p1", "AAA"))
     assert (batch.embedding[0, 3:] == 0).all()
-    assert batch.target[0].tolist() == [*proteins[0].target.tolist(), -1, -1]
+    assert batch.target[0].tolist() == [*first.target.tolist(), *[-1] * 6]
+    refused(lambda: list(whole_batches([first], lambda name, sequence: torch.zeros(2, 4), 1)), "p1")
 
 
 def test_pairs_are_cut_and_padded_on_both_sides() -> None:
@@ -138,17 +130,3 @@ def test_pairs_are_cut_and_padded_on_both_sides() -> None:
     assert torch.equal(batch.embedding[0, :3, :3, 0], torch.arange(9.0).reshape(3, 3))
     assert batch.embedding[0, 3:].abs().sum() + batch.embedding[0, :, 3:].abs().sum() == 0
     assert torch.equal(batch.embedding[1, ..., 0], torch.arange(400.0).reshape(20, 20)[4:16, 4:16])
-
-
-def test_batches_of_whole_proteins_hold_each_once_with_similar_lengths() -> None:
-    proteins = proteins_of("." * 11, lengths=(40, 3, 17, 9))
-    found = list(whole_batches(proteins, numbered, 3))
-    assert sorted(name for batch in found for name in batch.names) == sorted(p.name for p in proteins)
-    assert [batch.embedding.shape[1] for batch in found] == [3, 17, 40, 40]
-
-
-def test_embedding_of_another_length_is_refused() -> None:
-    protein = proteins_of(".")[0]
-    with pytest.raises(InputError, match="p0: embedding of 2 residues for a sequence of 9"):
-        list(whole_batches([protein], lambda name, sequence: torch.zeros(2, 4), 1))
-    assert collate([("a", torch.ones(2, 1), np.zeros(2, np.int8))]).target.tolist() == [[0, 0]]
