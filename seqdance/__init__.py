@@ -47,20 +47,14 @@ __version__ = metadata.version("seqdance")
 
 
 def check_packages() -> None:
-    """See that `model` and `data_prepare` are those of this project.
-
-    Raises
-    ------
-    ImportError
-        If another package of that name comes first on the path.
-    """
+    """Raise ImportError if another package `model` or `data_prepare` comes first on the path."""
     for name, marker in (("model", "config.py"), ("data_prepare", "properties.py")):
         found = importlib.util.find_spec(name)
         folders = list(found.submodule_search_locations or []) if found else []
         if not any((Path(folder) / marker).is_file() for folder in folders):
             where = folders[0] if folders else found.origin if found else "nowhere"
             raise ImportError(
-                f"the package {name!r} found first on the path ({where}) is not that of SeqDance; "
+                f"the package {name!r} found first on the path ({where}) is not part of SeqDance; "
                 "run Python in another folder or rename yours"
             )
 

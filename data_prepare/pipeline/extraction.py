@@ -29,7 +29,7 @@ from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.structure.sequence import modify_seq
 
 FEATURES_VERSION: Final = 2  # increase it when features change, so that no older result is used
-MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker there
+MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker beyond it
 CONNECT_SECONDS: Final = 30
 
 
