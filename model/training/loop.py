@@ -165,7 +165,7 @@ class Trainer(ABC, Generic[C]):
         options = {name: getattr(self.config, name) for name in ("betas", "eps", "weight_decay")}
         self.optimizer.load_state_dict(state["optimizer"])
         for parameters in self.optimizer.param_groups:
-            parameters |= options | {"lr": self.config.learning_rate}
+            parameters |= options
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         ranks = state["ranks"]

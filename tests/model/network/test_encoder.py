@@ -121,14 +121,14 @@ def test_attention_probabilities_are_dropped(maps: bool) -> None:
     assert context.std().item() == pytest.approx((0.25 / 0.75 / 50) ** 0.5, rel=0.2)
 
 
-@pytest.mark.parametrize("place", ["attention", "feed_forward"])
-def test_sublayer_outputs_are_dropped(place: str) -> None:
+@pytest.mark.parametrize("sublayer", ["attention", "feed_forward"])
+def test_sublayer_outputs_are_dropped(sublayer: str) -> None:
     """One sublayer silent, the other constant 1: the residual stream holds zeros and 1 / (1 - p)."""
     layer = encoder(ModelConfig(hidden=48, layers=1, heads=4, feed_forward=80, encoder_dropout=0.25)).encoder.layer[0]
     for dense in (layer.attention.output.dense, layer.output.dense):
         torch.nn.init.zeros_(dense.weight)
         torch.nn.init.zeros_(dense.bias)
-    torch.nn.init.ones_((layer.attention.output if place == "attention" else layer.output).dense.bias)
+    torch.nn.init.ones_((layer.attention.output if sublayer == "attention" else layer.output).dense.bias)
     x, keys = torch.zeros(4, 50, 48), torch.ones(4, 1, 1, 50, dtype=torch.bool)
     rotary = (torch.ones(50, 6), torch.zeros(50, 6))
     y, _ = layer.train()(x, keys, rotary, True)

@@ -218,7 +218,9 @@ def test_hub_repositories_of_dyna1(tmp_path: Path, hub: list) -> None:
 
 
 @BOTH
-def test_missing_folder_of_a_run_is_not_asked_for_at_the_hub(tmp_path: Path, monkeypatch, hub: list, kind: str) -> None:
+def test_missing_folder_of_a_run_is_not_requested_from_the_hub(
+    tmp_path: Path, monkeypatch, hub: list, kind: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs").mkdir()
     refused(lambda: LOADERS[kind]("runs/best"), "runs/best")
@@ -230,19 +232,19 @@ def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch, kind: str) -> N
     from huggingface_hub.utils import logging
 
     def download(repository: str, name: str) -> str:
-        heard.append(logging.get_logger("huggingface_hub.utils").isEnabledFor(logging.WARNING))
+        warns.append(logging.get_logger("huggingface_hub.utils").isEnabledFor(logging.WARNING))
         raise OSError("no route\nto host")
 
-    heard: list[bool] = []  # whether the client would print its retries
+    warns: list[bool] = []  # whether the client would print its retries
     before = logging.get_verbosity()
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     refused(lambda: LOADERS[kind]("owner/name"), "owner/name", "no route")
-    assert heard == [False]
+    assert warns == [False]
     assert logging.get_verbosity() == before
 
 
 @BOTH
-@pytest.mark.parametrize("device", ["cuda", "abacus", "meta"])  # PyTorch knows meta, but nothing can be computed there
+@pytest.mark.parametrize("device", ["cuda", "abacus", "meta"])  # meta exists but computes nothing
 def test_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, device: str) -> None:
     save(network(kind), tmp_path)
     load: Callable = LOADERS[kind]

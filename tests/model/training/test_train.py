@@ -122,7 +122,7 @@ def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, who
     config = small_data.config(tmp_path, log_every=1)
     train(config, CPU)
     single = log_lines(tmp_path)
-    for line in lines[:2]:  # later ones mix updates of different batches: there each backward pass counts the same
+    for line in lines[:2]:  # later lines mix batch sizes: each backward pass has the same weight
         for key in keys[7:-2]:
             pair = [single[line["n_update"] - 2][key], single[line["n_update"] - 1][key]]
             assert line[key] == pytest.approx(np.mean(pair), rel=1e-5)
@@ -249,12 +249,10 @@ def test_low_precision_trains_float32_weights_and_resumes(small_data, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("device", "emulated", "precision"), [("cpu", 1, "fp32"), ("cuda", 0, "bf16"), ("cuda", 1, "fp16")]
+    ("device", "native", "precision"), [("cpu", 0, "fp32"), ("cuda", 1, "bf16"), ("cuda", 0, "fp16")]
 )
-def test_precision_is_what_the_device_is_made_for(monkeypatch, device: str, emulated: int, precision: str) -> None:
-    monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or not emulated
-    )
+def test_precision_suits_the_device(monkeypatch, device: str, native: int, precision: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
     assert choose_precision("auto", torch.device(device)) == precision
     assert choose_precision("fp16", torch.device(device)) == "fp16"
 
@@ -391,7 +389,7 @@ def test_step_clips_by_value_at_the_rate_of_the_schedule(small_data, tmp_path: P
 
 @pytest.mark.parametrize("freeze", [False, True])
 def test_every_group_alone_reaches_all_parameters(small_data, tmp_path: Path, freeze: bool) -> None:
-    """The network needs no search for unused parameters when it is distributed: there are none."""
+    """DistributedDataParallel need not search for unused parameters."""
     with first_update(small_data.config(tmp_path, model=replace(NO_DROPOUT, freeze_encoder=freeze))) as trainer:
         for _ in GROUPS:
             trainer.model.zero_grad()

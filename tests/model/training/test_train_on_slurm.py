@@ -1,4 +1,4 @@
-"""The batch script of SLURM, with stand-ins for the commands of SLURM on one node without a GPU."""
+"""The SLURM batch script, with stand-ins for the commands of SLURM on one node without a GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from model import train_ddp
 
 SCRIPT = Path(train_ddp.__file__).with_name("train_on_slurm.sh")
-# srun runs its words in a process group of its own, as the step of a job is one that SLURM signals as a whole
+# srun starts a process group, which SLURM signals as a whole
 COMMANDS = {
     "scontrol": '#!/bin/bash\nif [ "$1" = show ]; then echo localhost; else echo "$@" >> "$JOB_FOLDER/requeued"; fi\n',
     "srun": f'#!{sys.executable}\nimport os, sys\nos.setpgid(0, 0)\nopen(os.environ["JOB_FOLDER"] + "/step", "w")'
@@ -45,8 +45,8 @@ def job(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("torchrun")
-def test_job_that_the_time_limit_stops_is_queued_again_and_ends(small_data, tmp_path: Path, job) -> None:
-    """SIGUSR1 to the process group of the step, torchrun included; training processes have sessions of their own."""
+def test_job_stopped_by_the_time_limit_is_requeued_and_finishes(small_data, tmp_path: Path, job) -> None:
+    """SIGUSR1 reaches torchrun in the process group of the step; the training processes have other sessions."""
     run = tmp_path / "run"
     changes = {"updates": 2000, "short-updates": 2000, "checkpoint-every": 2000, "workers": 1}
     words = [SCRIPT, *small_data.arguments(run, **changes)]
@@ -72,7 +72,7 @@ def test_job_that_the_time_limit_stops_is_queued_again_and_ends(small_data, tmp_
     assert again.stdout == f"{run}: all {update + 1} updates are done\n"
 
 
-def test_failed_training_is_not_queued_again(tmp_path: Path, job) -> None:
+def test_failed_training_is_not_requeued(tmp_path: Path, job) -> None:
     (tmp_path / "bin/torchrun").write_text('#!/bin/bash\necho "$@"\nexit 3\n')
     (tmp_path / "bin/torchrun").chmod(0o755)
     failed = subprocess.run(
