@@ -1,4 +1,4 @@
-"""What every error must be: one line that names the culprit and offers a remedy; exit code 2 from a command."""
+"""Checks of errors: one line that names file, entry or option; exit code 2 from a command."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from data_prepare.dataset.token_space import md_entry, nma_entry
 
 
 def random_entry(tokens, widths=(47, 10), seed=0):
-    """Arrays of the right shapes, without regard to what they mean."""
+    """Random arrays of valid shapes."""
     rng = np.random.default_rng(seed)
     return (
         rng.random((tokens, widths[0]), dtype=np.float32),
@@ -19,7 +19,7 @@ def random_entry(tokens, widths=(47, 10), seed=0):
 
 
 def real_entry(residues=70, kind="md", seed=0, chains=None):
-    """An entry that obeys all rules."""
+    """An entry that passes all checks."""
     rng = np.random.default_rng(seed)
     chains = chains or [residues]
     correlation = np.corrcoef(rng.normal(size=(residues, 6)))
@@ -50,7 +50,7 @@ def publish(path, **entries):
 
 
 def stored_bytes(path):
-    """Every dataset as it lies in the file: dtype, chunks, filter, compressed chunks with their places."""
+    """Every dataset as stored: dtype, chunks, filter, compressed chunks with their offsets."""
     with h5py.File(path) as file:
         found = {}
         for name, dataset in file.items():

@@ -1,4 +1,4 @@
-"""Features of an entry, what makes its result anew, memory and order of the tasks, Dask workers."""
+"""Features of an entry, reuse of results, memory and order of the tasks, Dask workers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def source(tmp_path):
     return path
 
 
-def test_what_makes_a_result_anew(source, tmp_path):
+def test_stale_results_are_made_again(source, tmp_path):
     """Another file, options, or a damaged result; not another folder of the same file."""
 
     def task(path, **changed):
@@ -105,7 +105,7 @@ def test_what_makes_a_result_anew(source, tmp_path):
 
 
 def make_with(monkeypatch, source, tmp_path, features_of):
-    """`make_entry` with something else in the place of `entry_features`."""
+    """`make_entry` with another `entry_features`."""
     monkeypatch.setattr(extraction, "entry_features", features_of)
     entry = FileEntry(name="s", source="Proteinflow", path=source)
     return make_entry(Task(entry, Selection(), FEATURES, "float32", tmp_path))
@@ -138,7 +138,7 @@ LOG = "LOG_OF_THE_TASKS"
 
 
 def note(task):
-    """In the place of `make_entry`: write down the name, and take as long as others need to arrive."""
+    """Replaces `make_entry`: record the name, and wait until other tasks have arrived."""
     time.sleep(0.1)
     with open(os.environ[LOG], "a") as file:
         file.write(task.entry.name)
@@ -146,7 +146,7 @@ def note(task):
 
 @pytest.mark.parametrize("dask", [False, True])
 def test_the_largest_entries_come_first(tmp_path, monkeypatch, dask):
-    """Entries of one size in the order of their names; one worker keeps the order that all are handed out in."""
+    """Entries of equal size are sorted by name; one worker keeps the order of submission."""
     from distributed import LocalCluster
 
     tasks = []
@@ -167,7 +167,7 @@ def test_the_largest_entries_come_first(tmp_path, monkeypatch, dask):
 @pytest.mark.slow
 @pytest.mark.xdist_group("dask")
 def test_workers_of_a_running_scheduler(examples, tmp_path):
-    """Entries go to workers that were there before, which stay; failures come back with their reason."""
+    """Existing workers make the entries and stay; failures have a reason."""
     from distributed import Client, LocalCluster
 
     (tmp_path / "bad.pdb").write_text("nothing")
