@@ -1,8 +1,8 @@
 """Any folder with trajectories next to their topologies; entries are named by the path of the topology.
 
-A trajectory belongs to the topology in its folder whose name, the longest of several, begins its own (`x.pdb`,
-`x_1.xtc`, `x_2.xtc`), or to the only topology. Its trajectories are replicas and pooled. Topologies without
-trajectories are skipped with a warning; a multi-model PDB can be its own trajectory in a manifest.
+A trajectory belongs to the topology in its folder with the longest name that begins its own (`x.pdb`, `x_1.xtc`,
+`x_2.xtc`), or to the only one. Trajectories of a topology are pooled replicas. Topologies without trajectories are
+skipped with a warning; a multi-model PDB can be its own trajectory in a manifest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def entries(raw: Path) -> Iterator[Entry]:
     # imported late, because the trajectory libraries need seconds
     from data_prepare.molecular_dynamics.frames.trajectory import is_trajectory_file
 
-    alone: list[str] = []
+    unused: list[str] = []
     for _, files in walk(raw):
         topologies: dict[str, Path] = {}
         for path in sorted(filter(is_topology_file, files), key=_preference):
@@ -36,15 +36,15 @@ def entries(raw: Path) -> Iterator[Entry]:
         replicas: dict[str, list[Path]] = {key: [] for key in topologies}
         for path in filter(is_trajectory_file, files):
             replicas[_owner(path, list(topologies))].append(path)
-        alone += [topologies[key].name for key, several in replicas.items() if not several]
+        unused += [topologies[key].name for key, several in replicas.items() if not several]
         for key, several in replicas.items():
             if several:
                 path, name = topologies[key], joined_name(raw, topologies[key])
                 trajectories = tuple(several)
                 yield FileEntry(name=name, source="trajectories", group=GROUP, path=path, trajectories=trajectories)
-    if alone:
-        names = ", ".join(alone[:3]) + (", ..." if len(alone) > 3 else "")
-        message = f"{raw}: skipping {len(alone)} topologies without a trajectory: {names}"
+    if unused:
+        names = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
+        message = f"{raw}: skipping {len(unused)} topologies without a trajectory: {names}"
         warnings.warn(message, InputWarning, stacklevel=2)
 
 

@@ -72,7 +72,7 @@ class Topology:
 
     @cached_property
     def protein(self) -> Topology:
-        """The protein residues alone."""
+        """Topology of the protein residues."""
         return self.subset(self.protein_atoms)
 
     @property

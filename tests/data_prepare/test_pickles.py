@@ -92,7 +92,7 @@ def test_attacks(load, attack, named, protocol, tmp_path, monkeypatch):
 
 
 def array_bytes(code, shape, content, state=(3, "<", None, None, None, -1, -1, 0)):
-    """Pickle of an array with a state of one's own."""
+    """Pickle of an array with an arbitrary state."""
     dtype = Call(np.dtype, code, False, True, state=state)
     return pickle.dumps(Call(_reconstruct, np.ndarray, (0,), b"b", state=(1, shape, dtype, False, content)), 2)
 
@@ -139,8 +139,8 @@ def test_missing(tmp_path):
 def test_noise(tmp_path_factory, noise):
     """A good file with changed bytes: an object or an InputError."""
     content = bytearray(GOOD)
-    for place, value in noise:
-        content[place] = value
+    for index, value in noise:
+        content[index] = value
     path = tmp_path_factory.getbasetemp() / "noise.pickle"
     path.write_bytes(content)
     with contextlib.suppress(InputError):

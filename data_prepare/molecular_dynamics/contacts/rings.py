@@ -1,4 +1,4 @@
-"""Contacts of aromatic rings, whose centroids and normals are defined by three atoms.
+"""Contacts of aromatic rings; three atoms define the centroid and the normal of each.
 
 Pi-cation contact (pc): a base nitrogen, as in salt bridges, above the plane of a ring. Stacking of two rings: parallel
 (ps, pi-stacking) or perpendicular (ts, T-stacking); psi is the smaller of the two angles between a normal and the line
@@ -62,7 +62,7 @@ class TStacking(NamedTuple):
 def atoms_of_rings(topology: Topology) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Three atoms (rings, 3) of each aromatic ring, and the one (rings,) with the first name, which stands for it.
 
-    Rings with a missing atom are left out.
+    Rings with a missing atom are skipped.
     """
     found, named = [], []
     for name, atoms, protein in zip(topology.residue_names, topology.atoms_by_name, topology.is_protein, strict=True):

@@ -146,8 +146,8 @@ def md_features(
     Raises
     ------
     InputError
-        The system has no all-atom protein of at least 3 residues or, for contacts, no hydrogens; there are fewer than 2
-        frames or too little memory; or the trajectory or contact file cannot be used.
+        The system has no all-atom protein of at least 3 residues, fewer than 2 frames or, for contacts, no hydrogens;
+        it needs too much memory; or the trajectory or contact file cannot be used.
     """
     n = int(topology.is_protein.sum())
     require(

@@ -1,8 +1,7 @@
-"""Contacts of systems that are hard to read or at the edge of a rule: the lines are those of the brute-force oracle.
+"""Contacts of difficult and random systems against the brute-force oracle.
 
-The oracle gets plain lists of atoms, the fast code gets a PDB file of them. Both get the same frames. Where a system is
-random, a distance may be within rounding of a limit: lines may then differ by what the oracle finds with all limits
-1e-6 Angstrom and 1e-6 degrees wider but not with all limits narrower by as much.
+The oracle reads lists of atoms, the fast code a PDB file of them, with the same frames. Lines may differ only where
+rounding decides: between what the oracle finds with all limits 1e-6 Angstrom and degrees narrower and wider.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def pdb_text(atoms, xyz, elements="right"):
 
 
 def kinds_of(itypes):
-    """Kinds of lines that are asked for."""
+    """Kinds of lines for names of interactions."""
     meaning = {"all": contact_oracle.KINDS, "hb": ("hbbb", "hbsb", "hbss")}
     return {kind for name in itypes for kind in meaning.get(name, (name,))}
 
@@ -210,7 +209,7 @@ def test_every_base_with_every_ring_and_acid(tmp_path, base):
     [("CYS CYS", "AA", 2.05, 2.05), ("CYX CYX", "AB", 2.099, 2.6), ("CYM CYS", "AA", 2.101, 2.05)],
 )
 def test_disulfide_of_the_first_frame(tmp_path, names, chains, first, later):
-    """A bond of frame 0 hides every atom pair of the two residues in all frames, one of a later frame hides nothing."""
+    """A bond in frame 0 hides all contacts of the two residues in all frames; one in a later frame hides none."""
     system = fragment("5pti", *range(4, 8), *range(53, 57))
     system = change(system, lambda atom: atom.resid > 50, chain=chains[1])
     system = change(system, lambda atom: atom.resid == 5, resname=names.split()[0])
@@ -229,7 +228,7 @@ def test_disulfide_of_the_first_frame(tmp_path, names, chains, first, later):
 
 
 def test_the_first_frame_decides_on_carbons_and_hydrogens(tmp_path):
-    """The same frames in another order give other lines: the first one is not like the others."""
+    """Reversing the frames changes the lines."""
     atoms, xyz = fragment("5pti", *range(16, 36))
     rough = xyz + np.random.default_rng(3).normal(0, 0.35, xyz.shape)  # hydrogens change owners
     carbon, oxygen = index_of((atoms, xyz), 18, "CD1"), index_of((atoms, xyz), 24, "OD1")
@@ -249,7 +248,7 @@ def test_the_first_frame_decides_on_carbons_and_hydrogens(tmp_path):
 
 @cache
 def system_of_everything():
-    """Contacts of all nine types, and rings side by side that are not stacked because of psi alone."""
+    """Contacts of all nine types, and adjacent rings that only psi keeps from being stacked."""
     fold = fragment("5pti", *range(16, 37), 44)
     others = join(
         ring_pairs("TYR", ("PHE", "HSD")),
@@ -289,7 +288,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option(tmp_path, option):
-    """A tighter limit gives fewer lines, a wider one more, of its own types and of no others."""
+    """A tighter limit leaves fewer lines and a wider one adds some, of its types only."""
     assert set(OPTIONS) == set(contact_oracle.LIMITS) == set(GROUP_OF_LIMIT)
     *values, kinds = OPTIONS[option]
     atoms, xyz = system_of_everything()
@@ -311,7 +310,7 @@ def test_option(tmp_path, option):
     ],
 )
 def test_command(tmp_path, options):
-    """Frames keep their numbers, and whatever is used of them, the first of the trajectory is frame 0."""
+    """Frames keep their numbers, and the first frame of the trajectory decides, even if it is not used."""
     atoms, xyz = system_of_everything()
     frames = shaken(xyz, 7, 0.25, seed=1)
     frames[0] += np.random.default_rng(5).normal(0, 0.25, xyz.shape)  # carbons touch, hydrogens change owners

@@ -130,7 +130,7 @@ UP = np.array((0, 0, 1.0))
 ODD = [("CA", "CA", "A", 300, (2.4, 0, 0), {"element": "CA", "record": "HETATM"}), ("O", "HOH", "A", 301, (0, 2.7, 0))]
 NO_RESIDUE = [*residue("ASP", "A", 1, (0, 0, 0), [("OD1", (0, 0, 0))]), *ODD, ("NZ", "LYS", "A", 302, (0, 0, 3))]
 
-# interaction that is asked for, number of contacts, atoms, thresholds other than the published ones
+# interaction, number of contacts, atoms, changed thresholds
 TRUTH = [
     # salt bridge: acid with base, the limit included
     ("sb", 1, two(ASP, ("HSP", "NE2"), 4.0)),
@@ -168,7 +168,7 @@ TRUTH = [
     ("hp", 1, greasy(("O", 1.701))),
     ("hp", 0, greasy(("N", 1.5))),
     ("hp", 1, greasy(("C", 1.5), ("H", 1.1))),
-    # hydrogen bond: distance included, angle excluded; backbone is N and O alone; not C and S
+    # hydrogen bond: distance included, angle excluded; backbone is only N and O; not C and S
     ("hb", 1, bond(69.5)),
     ("hb", 0, bond(70.5)),
     ("hb", 0, right_angle_bond(), {"hbond_cutoff_ang": 90.0}),
@@ -185,11 +185,7 @@ TRUTH = [
     ("hb", 1, bond(number=1, chain="B")),
     ("hb", 1, bond(number=2)),
     ("hb", 0, bond(number=3), {"hbond_res_diff": 3}),
-    (
-        "hb",
-        1,
-        [*bond(), ("O", "HOH", "W", 500, (1.0, 0.3, 0), {"record": "HETATM"})],
-    ),  # owns no hydrogen of the protein
+    ("hb", 1, [*bond(), ("O", "HOH", "W", 500, (1.0, 0.3, 0), {"record": "HETATM"})]),  # water owns no hydrogen of it
     # stacking: distance, angle of the normals, psi
     ("ps", 1, rings(6.99 * UP)),
     ("ps", 0, rings(7.01 * UP)),
@@ -294,7 +290,7 @@ def test_more_contacts_than_expected_are_all_found(write_pdb):
 
 
 def test_threads_search_frames_at_the_same_time(examples):
-    """The search has no state that two frames could share."""
+    """Frames share no state of the search."""
     path = examples / "trajectories" / "5pti.pdb"
     topology = read_topology(path)
     frames = next(read_chunks(topology, path.with_suffix(".xtc"))).angstrom
@@ -318,7 +314,7 @@ print(len(ContactSearch(topology, xyz, ["sb"]).contacts(xyz).channel))
 
 @pytest.mark.slow
 def test_an_edited_rule_is_compiled_again(write_pdb, tmp_path):
-    """Numba keeps compiled code by the file of the called function; the rule stands in another one."""
+    """Numba checks only the file of the called function; the rule is in another one."""
     package = tmp_path / "data_prepare"
     shutil.copytree(
         Path(data_prepare.__file__).parent, package, ignore=shutil.ignore_patterns("examples", "__pycache__")
@@ -351,7 +347,7 @@ def test_the_key_of_compiled_code_holds_all_rules(tmp_path, monkeypatch):
 
 
 def near_pairs(points, radii):
-    """Pairs of `neighbour_lists`, both ways, and the pairs that have to be and may be among them."""
+    """Pairs of `neighbour_lists`, in both orders, with the required and the allowed pairs."""
     found = neighbour_lists(points, radii)
     pairs = [(i, int(j)) for i in range(len(points)) for j in found.points[found.start[i] : found.stop[i]]]
     excess = np.linalg.norm(points[:, None] - points[None], axis=-1) - radii[:, None] - radii[None]

@@ -1,9 +1,8 @@
-"""From trajectory file to features: what must not depend on where a protein lies, on the order of frames, on chunks.
+"""Features do not depend on rigid motions or on the order of the frames after the first.
 
-A rigid motion rounds coordinates in other places. So counts are compared where they are decided: no distance of a
-contact within 1e-3 Angstrom of a limit, no angle within 1e-4 radians. Contacts that are not decided are bounded from
-both sides by the brute-force oracle with all limits tighter and wider by as much. Frames with an undecided dihedral
-angle or DSSP (a backbone hydrogen bond within 1e-3 kcal/mol of -0.5, a bend within 0.05 degrees of 70) are not used.
+A rigid motion rounds coordinates differently. So contacts within 1e-3 Angstrom or 1e-4 radians of a limit are bounded
+from both sides by the brute-force oracle, and frames with an undecided dihedral angle (within 1e-4 radians of an edge)
+or DSSP (a backbone hydrogen bond within 1e-3 kcal/mol of -0.5, a bend within 0.05 degrees of 70) are skipped.
 """
 
 from __future__ import annotations
@@ -57,13 +56,13 @@ def angles_are_decided(frame):
 
 
 class System:
-    """A trajectory and what is known of it; no tuple, because Hypothesis prints those."""
+    """A trajectory and its reference; not a tuple, which Hypothesis would print."""
 
     def __init__(self, topology, frames, features, contacts):
         self.topology = topology
         self.frames = frames  # (frames, atoms, 3) Angstrom float32
         self.features = features
-        self.contacts = contacts  # (N, N, 9) there are at least and at most, all frames together
+        self.contacts = contacts  # lower and upper bound (N, N, 9) over all frames
 
 
 def features_of(topology, frames, folder):
@@ -162,7 +161,7 @@ def test_order_of_the_frames_after_the_first(system, tmp_path, data):
 
 
 def test_the_first_frame_is_the_reference(system, tmp_path):
-    """Another first frame superposes the others otherwise: the features that need it do change."""
+    """Features of superposed frames change with the first frame, others do not."""
     turned = features_of(system.topology, np.roll(system.frames, -1, axis=0), tmp_path)
     assert abs(turned.pair[..., 9] - system.features.pair[..., 9]).max() > 1e-3
     np.testing.assert_array_equal(turned.table().filter(like="dssp_"), system.features.table().filter(like="dssp_"))

@@ -43,7 +43,7 @@ def features_of_helix(helix):
 
 
 def assert_table(found, expected, tolerance, areas):
-    """The residue table in its published form, areas (nm^2) with a tolerance of their own."""
+    """The published residue table; `areas` is the tolerance of areas, nm^2."""
     assert list(found.columns) == list(expected.columns)
     for column in expected:
         atol = areas if column.startswith("sasa") else tolerance
@@ -99,7 +99,7 @@ def test_chunks_change_nothing(helix, features_of_helix, cuts):
 @settings(max_examples=12, deadline=None)
 @given(st.sets(st.sampled_from(FEATURES)))
 def test_chosen_features_are_as_with_all_others(helix, features_of_helix, chosen):
-    """Those left out are 0, angles NaN; together the features are all properties."""
+    """Others are 0, or NaN for angles; together the features cover all properties."""
     features = md_features(*helix, features=chosen)
     for feature, names in PROPERTIES_OF_FEATURE.items():
         for columns in [entry_residue_columns(name) for name in names if feature not in ("contacts", "corr")]:
@@ -134,8 +134,8 @@ def test_edges_and_ends_of_the_bins():
     assert angle_bins(np.float32([np.pi, -np.pi, above, -above])).tolist() == [11, 0, 11, 0]
 
 
-def test_water_takes_no_part(examples, helix, tmp_path):
-    """Behind or before the protein; the index of the C-alpha is that in the file."""
+def test_water_is_ignored(examples, helix, tmp_path):
+    """After or before the protein; C-alpha indices are those in the file."""
     topology, trajectory = helix
     xyz = next(read_chunks(topology, trajectory, size=5)).angstrom
     dry = md_features(topology, [angstrom_chunk(xyz)])

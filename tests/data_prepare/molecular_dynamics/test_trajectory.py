@@ -56,8 +56,8 @@ def test_ranges_are_those_of_all_frames(tmp_path, system, xyz, suffix, begin, en
 
 
 @pytest.mark.parametrize("suffix", ["xtc", "trr", "dcd"])
-def test_frames_that_are_not_asked_for_are_not_read(tmp_path, system, xyz, suffix, monkeypatch):
-    """Seen by the number of frames that the reader of MDTraj returns."""
+def test_other_frames_are_not_read(tmp_path, system, xyz, suffix, monkeypatch):
+    """Counts the frames that the reader of MDTraj returns."""
     path = save(tmp_path / f"t.{suffix}", np.tile(xyz, (20, 1, 1)), system)
     reader = mdtraj.formats.registry.FormatRegistry.fileobjects[f".{suffix}"]
     returned = []
@@ -86,7 +86,7 @@ def test_the_unit_of_the_file_is_not_rounded(tmp_path, system, xyz, suffix):
     np.testing.assert_array_equal(chunk.angstrom if suffix == "xtc" else chunk.nm, stored * factor)
 
 
-def test_alternate_locations_are_taken_out(write_pdb):
+def test_alternate_locations_are_dropped(write_pdb):
     atoms = [("N", "ALA", "A", 1, (0, 0, 0)), ("CA", "ALA", "A", 1, (1, 0, 0), {"altloc": "A"})]
     atoms += [("CA", "ALA", "A", 1, (2, 0, 0), {"altloc": "B"}), ("C", "ALA", "A", 1, (3, 0, 0))]
     path = write_pdb(atoms)
@@ -99,7 +99,7 @@ def test_alternate_locations_are_taken_out(write_pdb):
 def test_files_that_cannot_be_used(tmp_path, system, xyz, suffix, damage):
     """One line that names the file, and the frame or the numbers of atoms."""
     if damage == "not finite" and suffix in ("xtc", "pdb"):
-        pytest.skip("the format holds finite numbers alone")
+        pytest.skip("the format has no NaN")
     if damage == "not finite":
         xyz[5, 3, 1] = np.nan
     atoms = system.subset(np.arange(11)) if damage == "few atoms" else system

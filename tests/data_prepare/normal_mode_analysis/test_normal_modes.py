@@ -133,7 +133,7 @@ def test_mode_groups_cover_all_modes_in_order():
 
 
 def test_pieces_that_do_not_touch():
-    """A piece that does not move in a group of modes has no correlation there, not the one of rounding errors."""
+    """A piece that does not move in a group of modes has no correlation in it."""
     floppy, stiff = compact(12, 0), 0.6 * compact(60, 10) + 500
     features = nma_features(np.concatenate([floppy, stiff]))
     assert not features.anm_cor[0, 12:].any()
@@ -176,7 +176,7 @@ def test_unusable_structures(write_pdb, atoms, named):
     [(3 + 1e-160, "2 and 3"), (3 + 1e-9, "2 and 3"), *((value, "coordinate") for value in (np.nan, -np.inf, 1e200))],
 )
 def test_positions_that_cannot_be_used(value, named):
-    """Positions that differ by rounding alone give no direction; 1e-5 Angstrom apart is far enough."""
+    """Positions must differ by more than rounding; 1e-5 Angstrom suffices."""
     xyz = np.array([[0, 0, 0], [1, 2, 3], [1, 2, value]])
     refused(lambda: nma_features(xyz), named)
     xyz[2, 2] = 3 + 1e-5

@@ -141,13 +141,13 @@ def test_the_coordinates_decide_the_residue(write_pdb):
 @given(st.lists(st.sampled_from(sorted(set(ONE_LETTER) - {"MSE"})), min_size=1, max_size=60), st.data())
 @settings(max_examples=60, deadline=None)
 def test_alignment(names, data):
-    """Residues taken out anywhere leave gaps in the numbers: all others match their own name, in order."""
-    there = data.draw(st.lists(st.integers(0, len(names) - 1), min_size=1, unique=True).map(sorted))
-    indices = align_to_sequence([names[i] for i in there], [i + 7 for i in there], names)
+    """Missing residues leave gaps in the numbers; all others match their own name, in order."""
+    observed = data.draw(st.lists(st.integers(0, len(names) - 1), min_size=1, unique=True).map(sorted))
+    indices = align_to_sequence([names[i] for i in observed], [i + 7 for i in observed], names)
     assert all(a < b for a, b in pairwise(indices))
-    assert [ONE_LETTER[names[i]] for i in indices] == [ONE_LETTER[names[i]] for i in there]
+    assert [ONE_LETTER[names[i]] for i in indices] == [ONE_LETTER[names[i]] for i in observed]
     # neighbours by number are neighbours in the sequence
-    for (a, b), (p, q) in zip(pairwise(there), pairwise(indices), strict=True):
+    for (a, b), (p, q) in zip(pairwise(observed), pairwise(indices), strict=True):
         assert b - a != 1 or q - p == 1
 
 
@@ -195,7 +195,7 @@ def test_first_alternate_location(write_pdb):
     atoms = backbone("SER", "A", 1)
     atoms += [("CB", "SER", "A", 1, (1, 0, 0), {"altloc": "B"}), ("CB", "SER", "A", 1, (2, 0, 0), {"altloc": "A"})]
     twins = zip(backbone("SER", "A", 2, 4, altloc="A"), backbone("THR", "A", 2, 5, altloc="B"), strict=True)
-    atoms += [atom for twin in twins for atom in twin]  # two residues at one place, atom by atom in turn
+    atoms += [atom for twin in twins for atom in twin]  # two residues at one position, with alternating atoms
     path = write_pdb(atoms)
     topology, xyz = read_structure(path)
     assert topology.residue_names == ("SER", "SER")
@@ -252,7 +252,7 @@ def prmtop(molecules=""):
 
 
 def test_prmtop(tmp_path):
-    """Molecules are chains; elements follow the masses: CA is carbon in protein and calcium alone."""
+    """Molecules are chains; elements follow the masses: CA is carbon in protein, else calcium."""
     path = tmp_path / "x.prmtop"
     path.write_text(prmtop("4 4 1 3"))
     topology = read_topology(path)
@@ -306,7 +306,7 @@ def test_to_mdtraj(write_pdb):
 
 
 def test_element_columns_that_hold_something_else(write_pdb):
-    """Old files have line numbers there; a selenium without an element column is not sulfur."""
+    """Line numbers of old files; a selenium without an element is not sulfur."""
     atoms = backbone("MSE", "A", 1)
     atoms += [("SE", "MSE", "A", 1, (5, 5, 5), {"element": ""}), ("HB1", "MSE", "A", 1, (6, 5, 5), {"element": "24"})]
     atoms += [("HG", "MSE", "A", 1, (7, 5, 5), {"element": "HG"}), ("XQ", "MSE", "A", 1, (7, 5, 5), {"element": "Q"})]
