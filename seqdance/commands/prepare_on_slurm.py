@@ -3,8 +3,8 @@
     seqdance prepare-on-slurm --jobs 20 --cores 16 --memory 64GB --walltime 24:00:00 -- \\
         --source atlas --raw /project/atlas --out /project/features/atlas/features.h5
 
-Run it on a login node (in tmux) or inside a small job. All paths must be on a shared file system. Jobs that end are
-replaced. Rerun the same command to resume an interrupted run. Requires `pip install dask-jobqueue`.
+Run it on a login node (in tmux) or in a small job, with all paths on a shared file system. Jobs that end are replaced.
+Rerun the same command to resume an interrupted run. Requires `pip install dask-jobqueue`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -22,9 +22,6 @@ from data_prepare.command_line import parse
 from data_prepare.errors import require, run_command
 from seqdance.commands.prepare import PrepareOptions, prepare_source
 from seqdance.options import CommandOptions
-
-if TYPE_CHECKING:
-    from dask_jobqueue import SLURMCluster
 
 LAST_MINUTES: Final = 10  # workers accept no entry in the last minutes of a job
 
@@ -62,8 +59,8 @@ class SlurmOptions(CommandOptions):
         hours, minutes, _ = map(int, clock.split(":"))
         return (int(days or 0) * 24 + hours) * 60 + minutes
 
-    def cluster(self) -> SLURMCluster:
-        """A Dask scheduler in this process with workers in SLURM jobs."""
+    def cluster(self) -> Any:
+        """A Dask scheduler in this process with workers in SLURM jobs, dask_jobqueue.SLURMCluster."""
         require(find_spec("dask_jobqueue"), "prepare-on-slurm requires dask-jobqueue; pip install dask-jobqueue")
         from dask_jobqueue import SLURMCluster
 

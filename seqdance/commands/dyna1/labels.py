@@ -91,4 +91,4 @@ Options = (
     | Annotated[SplitOptions, tyro.conf.subcommand("split")]
 )
 
-main = partial(run, Options, lambda options: options.convert())
+main = partial(run, Options, lambda options: options.convert())  # type: ignore[arg-type]
