@@ -5,10 +5,9 @@
     python benchmarks/zero_shot.py --many 5000 50000 1000000 --residues 80
 
 Published loop: one sequence at a time, all 23 properties in plain form (`tests/oracles/plain_dance.py`), changes from
-the wild type in NumPy. Runs of both take turns. Floor: the linear layers of the encoder alone, on batches of the same
-size; no form of the same arithmetic is faster. `--memory`: growth of the peak resident memory (VmHWM) of a child
-process over what is resident with the libraries loaded, network included, at 72, 400 and 1,000 residues. `--many`: the
-same for numbers of mutants of the whole command with the tiny network of the demonstration.
+the wild type in NumPy. Runs of both alternate. Floor: the linear layers of the encoder alone, on batches of the same
+size. `--memory`: growth of the peak resident memory (VmHWM) of a child process after loading the libraries, network
+included, at 72, 400 and 1,000 residues. `--many`: the same for the whole command with the tiny demonstration network.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,8 +32,6 @@ from model.mutations.substitution import all_single_mutants, apply_mutation
 from model.network.dance import DanceModel
 from model.network.tokenizer import AMINO_ACIDS, tokenize
 
-LENGTHS: Final = (72, 400, 1000)  # residues of the table of memory
-
 
 @dataclass(frozen=True)
 class Arguments:
@@ -43,19 +40,17 @@ class Arguments:
     preset: Literal["seqdance", "esmdance", "demo"] = "esmdance"
     """Network; weights are random."""
     residues: int = 72
-    """Of the protein."""
     mutants: int = 64
-    """Scored in one run."""
+    """Mutants per run."""
     device: str = "cpu"
-    """Of both forms."""
     threads: int = 2
-    """Of the CPU."""
+    """CPU threads."""
     clock: Clock = "wall"
-    """cpu: CPU time of the process, for a machine that others use too; then with one thread."""
+    """cpu: CPU time of the process, for a shared machine; use one thread."""
     repeats: int = 5
-    """Runs of each; medians count."""
+    """Runs of each form; the report shows medians."""
     batch_size: int | None = None
-    """Chosen by length unless given."""
+    """Default: chosen by length."""
     memory: bool = False
     """Print the memory at 72, 400 and 1,000 residues instead."""
     many: tuple[int, ...] = ()
@@ -66,12 +61,11 @@ class Arguments:
 
 def protein(residues: int) -> str:
     """A random sequence."""
-    draw = np.random.default_rng(0)
-    return "".join(draw.choice(list(AMINO_ACIDS), residues))
+    return "".join(np.random.default_rng(0).choice(list(AMINO_ACIDS), residues))
 
 
 def network(arguments: Arguments) -> DanceModel:
-    """With random weights."""
+    """A network with random weights."""
     torch.manual_seed(0)
     return DanceModel(PRESETS[arguments.preset]).eval().to(arguments.device)
 
@@ -97,7 +91,7 @@ def published_loop(model: DanceModel, wild_type: str, mutants: list[str]) -> np.
 
 @torch.inference_mode()
 def floor(model: DanceModel, tokens: int, batch: int, mutants: int) -> None:
-    """The matrix products of the encoder for so many mutants."""
+    """The matrix products of the encoder for a number of mutants."""
     layers = [layer for layer in model.esm2.modules() if isinstance(layer, nn.Linear)]
     device = next(model.parameters()).device
     inputs = {layer.in_features: torch.ones(batch, tokens, layer.in_features, device=device) for layer in layers}
@@ -114,6 +108,7 @@ def speed(arguments: Arguments) -> None:
     labels = all_single_mutants(wild_type)
     mutants = [apply_mutation(wild_type, label) for label in labels[:: max(1, len(labels) // arguments.mutants)]]
     mutants = mutants[: arguments.mutants]
+    tokens, device = arguments.residues + 2, next(model.parameters()).device.type
     choices: tuple[PropertySet, ...] = ("all", "residue")
     for properties in choices:
 
@@ -125,13 +120,11 @@ def speed(arguments: Arguments) -> None:
 
         found = ours()
         difference = np.abs(found - plain()[:, : found.shape[1]]).max()
-        device = next(model.parameters()).device.type
-        tokens = arguments.residues + 2
         size = arguments.batch_size or automatic_batch_size(model.config, tokens, device, properties)
         ours_s, plain_s, ratio = compare(ours, plain, arguments.repeats, arguments.clock)
 
         def products(size: int = size) -> None:
-            floor(model, arguments.residues + 2, min(size, len(mutants)), len(mutants))
+            floor(model, tokens, min(size, len(mutants)), len(mutants))
 
         least_s, _, over_floor = compare(products, ours, arguments.repeats, arguments.clock)
         print(
@@ -139,7 +132,7 @@ def speed(arguments: Arguments) -> None:
             f"published loop {len(mutants) / plain_s:.2f} mutants/s, ratio {ratio:.2f}, "
             f"largest difference of a change {difference:.0e}\n"
             f"{'':7} matrix products of the encoder alone: {len(mutants) / least_s:.2f} mutants/s, "
-            f"ours takes {over_floor:.2f} times as long",
+            f"{over_floor:.2f} times as fast as ours",
             flush=True,
         )
 
@@ -180,32 +173,27 @@ def write_mutants(path: Path, wild_type: str, number: int) -> None:
     """A table of different mutants with two substitutions."""
     with path.open("w") as file:
         file.write("mutant\n")
-        places = ((i, j) for i in range(len(wild_type)) for j in range(i))
-        letters = [(a, b) for a in AMINO_ACIDS for b in AMINO_ACIDS]
         labels = (
             f"{wild_type[j]}{j + 1}{a}:{wild_type[i]}{i + 1}{b}\n"
-            for i, j in places
-            for a, b in letters
+            for i in range(len(wild_type))
+            for j in range(i)
+            for a in AMINO_ACIDS
+            for b in AMINO_ACIDS
             if a != wild_type[j] and b != wild_type[i]
         )
         file.writelines(islice(labels, number))
 
 
 def memory(arguments: Arguments) -> None:
-    """Print the memory of two batches at several lengths."""
-    for residues in LENGTHS:
-        for properties in ("all", "residue"):
-            options = ("--preset", arguments.preset, "--threads", arguments.threads, "--residues", residues)
-            grown = in_child(__file__, (*options, "--peak", properties))
-            print(f"{properties:7} {residues:4} residues: peak memory {grown:7.0f} MB", flush=True)
-
-
-def many(arguments: Arguments) -> None:
-    """Print the memory of the command for numbers of mutants."""
-    for number in arguments.many:
-        options = ("--threads", arguments.threads, "--residues", arguments.residues, "--mutants", number)
-        grown = in_child(__file__, (*options, "--peak", "command"))
-        print(f"command, {number:8} mutants: peak memory {grown:7.0f} MB", flush=True)
+    """Print the memory of two batches at several lengths, or of the command for several numbers of mutants."""
+    runs: list[tuple[str, int, int]] = [("command", arguments.residues, number) for number in arguments.many]
+    if arguments.memory:
+        runs = [(kind, residues, 1) for residues in (72, 400, 1000) for kind in ("all", "residue")]
+    for kind, residues, mutants in runs:
+        options = ("--preset", arguments.preset, "--threads", arguments.threads, "--residues", residues)
+        grown = in_child(__file__, (*options, "--mutants", mutants, "--peak", kind))
+        what = f"{mutants:8} mutants" if kind == "command" else f"{residues:4} residues"
+        print(f"{kind:7} {what}: peak memory {grown:7.0f} MB", flush=True)
 
 
 def main() -> None:
@@ -214,10 +202,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.peak:
         print(peak(arguments))
-    elif arguments.memory:
+    elif arguments.memory or arguments.many:
         memory(arguments)
-    elif arguments.many:
-        many(arguments)
     else:
         speed(arguments)
 

@@ -33,7 +33,7 @@ class BenchmarkMutationsConfig(DeviceOptions):
     """
 
     measured: Annotated[Path, tyro.conf.Positional]
-    """Table (.csv, .csv.gz) or folder of tables: the mega-scale set, ProteinGym, or ddG with structures."""
+    """Table (.csv, .csv.gz) or folder of tables: mega-scale set, ProteinGym, or ddG with structures."""
     output: Path
     """Folder for mutations.csv, proteins.csv, summary.json, proteins.png and left_out.csv. The scores
     of each protein stay in .scores.parts, so that an interrupted run resumes and another --model adds only its own."""

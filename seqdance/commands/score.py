@@ -38,7 +38,7 @@ class ScoreConfig(ProteinOptions, ModelOptions):
     mutations: str | None = None
     """Mutants of one protein, such as A12G,K5R:L7V."""
     mutants: Path | None = None
-    """CSV with a column mutant or mut_type (A12G:K5R), mutated_sequence or aa_seq; with several proteins, protein."""
+    """CSV with a column mutant or mut_type (A12G:K5R), mutated_sequence or aa_seq; and protein for several proteins."""
     megascale: Path | None = None
     """File with mutants and wild types in the form of Tsuboyama2023_Dataset2_Dataset3_20230416.csv."""
     proteingym: Path | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def esm2_settings(hidden: int, layers: int, heads: int, feed_forward: int) -> Any:
+def esm2_settings(hidden: int, layers: int, heads: int, feed_forward: int, **more: Any) -> Any:
     """Configuration of an ESM2 network that also returns its attention maps."""
     from transformers import EsmConfig
 
@@ -22,4 +22,5 @@ def esm2_settings(hidden: int, layers: int, heads: int, feed_forward: int) -> An
         emb_layer_norm_before=False,
         layer_norm_eps=1e-5,
         attn_implementation="eager",
+        **more,
     )
