@@ -2,13 +2,13 @@
 
     python image/draw.py [--output FOLDER]
 
-Coordinates are pixels of a page 900 wide, as in the README, y downwards; the files have twice that size. Everything
-that looks like data is made up with a fixed seed.
+Coordinates are pixels of a page 900 wide, as in the README, with y downwards; the files have twice that size. All data
+shown are made up with a fixed seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
@@ -54,10 +54,8 @@ class Page:
 
     def box(self, x: float, y: float, width: float, height: float, title: str, text: str, colour: str) -> None:
         """Box with its upper left corner at (x, y): a title, and text below it."""
-        shape = FancyBboxPatch(
-            (x, y), width, height, boxstyle="round,pad=0,rounding_size=7", fc=colour, ec=GREY, lw=0.8
-        )
-        self.axes.add_patch(shape)
+        style = "round,pad=0,rounding_size=7"
+        self.axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, fc=colour, ec=GREY, lw=0.8))
         middle = x + width / 2
         if text:
             self.text(middle, y + 16, title, weight="bold")
@@ -80,20 +78,16 @@ class Page:
 
     def plot(self, x: float, y: float, width: float, height: float) -> Axes:
         """Small axes without ticks."""
-        axes = self.figure.add_axes(
-            (x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height), facecolor="white"
-        )
-        axes.set_xticks([])
-        axes.set_yticks([])
+        bounds = (x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height)
+        axes = self.figure.add_axes(bounds, facecolor="white", xticks=[], yticks=[])
         axes.spines[:].set(color=GREY, linewidth=0.8)
         return axes
 
 
 def smooth(random: np.random.Generator, n: int, width: int) -> NDArray[np.float64]:
     """(n,) smooth made-up values from 0 to 1."""
-    noise = np.convolve(random.normal(size=n + 4 * width), np.hanning(2 * width + 1), mode="same")[
-        2 * width : -2 * width
-    ]
+    noise = np.convolve(random.normal(size=n + 4 * width), np.hanning(2 * width + 1), mode="same")
+    noise = noise[2 * width : -2 * width]
     return (noise - noise.min()) / np.ptp(noise)
 
 
@@ -119,24 +113,15 @@ def draw_system() -> Figure:
         page.arrow((data + wide_data, y), (features, y))
     middle = features + wide_features / 2
     page.arrow((middle, 264), (middle, 292))
-    side = features + wide_features + 10  # the way of the molecular dynamics to the store, past the normal modes
+    side = features + wide_features + 10  # path from molecular dynamics to the store, around the normal modes
     page.axes.plot([side - 10, side, side], [98, 98, 308], color=INK, lw=1.2)
     page.arrow((side, 308), (features + wide_features, 308))
 
-    page.text(
-        network + wide_network / 2, 52, "M Q I F V K T L T G K T ...", TEXT, BLUE, family="monospace", weight="bold"
-    )
     centre = network + wide_network / 2
+    page.text(centre, 52, "M Q I F V K T L T G K T ...", TEXT, BLUE, family="monospace", weight="bold")
     page.arrow((centre, 60), (centre, 88))
-    page.box(
-        network,
-        88,
-        wide_network,
-        84,
-        "ESM2 encoder, 35M",
-        "12 layers x 20 heads; trained in\nSeqDance, frozen in ESMDance",
-        NETWORK,
-    )
+    text = "12 layers x 20 heads; trained in\nSeqDance, frozen in ESMDance"
+    page.box(network, 88, wide_network, 84, "ESM2 encoder, 35M", text, NETWORK)
     half = (wide_network - 20) / 2
     left, right = network + half / 2, network + wide_network - half / 2
     page.box(network, 252, half, 112, "residue head", "50 numbers\na residue:\n10 properties", NETWORK)
@@ -146,15 +131,8 @@ def draw_system() -> Figure:
     page.text(left - 4, 212, "hidden\nstates", SMALL, ha="right")
     page.text(right - 4, 212, "and 240\nmaps", SMALL, ha="right")
     page.arrow((centre, 172), (centre, 392))
-    page.box(
-        network,
-        392,
-        wide_network,
-        88,
-        "Dyna-1 classifier",
-        "transformer over the hidden states\nof a frozen language model",
-        NETWORK,
-    )
+    text = "transformer over the hidden states\nof a frozen language model"
+    page.box(network, 392, wide_network, 88, "Dyna-1 classifier", text, NETWORK)
     page.arrow((features + wide_features, 344), (network, 344))
     page.text((features + wide_features + network) / 2, 332, "train", SMALL)
     page.arrow((features + wide_features, 436), (network, 436))
@@ -174,7 +152,7 @@ def draw_system() -> Figure:
 
 
 def draw_zero_shot() -> Figure:
-    """How the effect of a mutation is scored without training on effects."""
+    """Scoring the effect of a mutation without training on effects."""
     random = np.random.default_rng(11)
     page = Page(520)
 
@@ -201,11 +179,11 @@ def draw_zero_shot() -> Figure:
         axes.plot(mutant, color=RED, lw=1.2)
         axes.set(xlim=(0, 59), ylim=(-0.15, 1.45))
         page.text(444, 54 + 42 * row, name, SMALL, ha="right")
-    place = np.arange(24)
-    near = np.exp(-np.abs(place[:, None] - place) / 4) * np.cos((place[:, None] - place) / 4)
-    near += np.exp(-(((place[:, None] + place - 23) / 3) ** 2)) * 0.6
+    residue = np.arange(24)
+    near = np.exp(-np.abs(residue[:, None] - residue) / 4) * np.cos((residue[:, None] - residue) / 4)
+    near += np.exp(-(((residue[:, None] + residue - 23) / 3) ** 2)) * 0.6
     for column, change in enumerate((0.0, 0.5)):
-        bumps = change * np.exp(-((place - 13) ** 2)[:, None] / 9) * np.sin(place / 2)
+        bumps = change * np.exp(-((residue - 13) ** 2)[:, None] / 9) * np.sin(residue / 2)
         axes = page.plot(450 + 84 * column, 166, 76, 50)
         axes.imshow(near - bumps - bumps.T, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
         axes.spines[:].set(color=(BLUE, RED)[column], linewidth=1.6)
@@ -221,8 +199,7 @@ def draw_zero_shot() -> Figure:
     damage = np.sort(random.gamma(1.5, 1.0, mutants))
     scale = 10 ** random.uniform(-1.6, 0, 23)
     changes = scale * damage[:, None] * random.lognormal(0, 0.45, (mutants, 23))
-    order = random.permutation(mutants)
-    changes = changes[order]
+    changes = changes[random.permutation(mutants)]
     normalised = quantile_normalise(changes)
     score = combine_scores(changes)["norm_geometric_mean"].to_numpy()
 
@@ -247,18 +224,13 @@ def draw_zero_shot() -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     page.text(771, 300, "score", TITLE, GREY)
     page.text(771, 474, "higher = more damage", SMALL)
-    page.text(
-        WIDTH / 2,
-        507,
-        "Curves, maps and changes are made up for illustration; the steps of the lower row are computed from them.",
-        SMALL,
-        GREY,
-    )
+    note = "Curves, maps and changes are made up for illustration; the steps of the lower row are computed from them."
+    page.text(WIDTH / 2, 507, note, SMALL, GREY)
     return page.figure
 
 
 def draw_dyna1() -> Figure:
-    """What NMR spectra do not show, and how it is predicted."""
+    """Labels from missing NMR peaks, and their prediction."""
     random = np.random.default_rng(5)
     page = Page(430)
     sequence = "GMKQLEDHRTSYNIVKAGFW"
@@ -309,9 +281,8 @@ def draw_dyna1() -> Figure:
     probability = 0.06 + 0.12 * smooth(random, n, 2)
     probability[[4, *missing, 14]] = [0.3, 0.72, 0.85, 0.6, 0.66, 0.25]
     axes = page.plot(left, 316, cell * n, 72)
-    axes.bar(
-        np.arange(n) + 0.5, probability, color=["#D9694F" if k in missing else "#9DB8D3" for k in range(n)], width=0.8
-    )
+    colours = ["#D9694F" if k in missing else "#9DB8D3" for k in range(n)]
+    axes.bar(np.arange(n) + 0.5, probability, color=colours, width=0.8)
     axes.set(xlim=(0, n), ylim=(0, 1))
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=SMALL)
     axes.spines[["top", "right"]].set_visible(False)
@@ -322,11 +293,7 @@ def draw_dyna1() -> Figure:
     return page.figure
 
 
-FIGURES: Final[dict[str, Callable[[], Figure]]] = {
-    "system": draw_system,
-    "zero_shot": draw_zero_shot,
-    "dyna1": draw_dyna1,
-}
+FIGURES: Final = {"system": draw_system, "zero_shot": draw_zero_shot, "dyna1": draw_dyna1}
 
 
 def draw(config: DrawConfig) -> list[Path]:
@@ -336,7 +303,7 @@ def draw(config: DrawConfig) -> list[Path]:
     for path, figure in zip(paths, FIGURES.values(), strict=True):
         buffer = BytesIO()
         figure().savefig(buffer, dpi=2 * DPI)
-        # a palette takes a third of the space without a visible difference
+        # a palette needs a third of the space, without visible difference
         Image.open(buffer).convert("RGB").quantize(COLOURS).save(path, optimize=True)
     return paths
 

@@ -2,8 +2,7 @@
 
     python image/draw_results.py [--model notebook/checkpoint] [--output image]
 
-The default network is the small one that `make demo` trains: it shows what the commands draw, not how good a network
-can be.
+The default network is the small one from `make demo`: it shows what the commands draw, not the quality to expect.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from seqdance.commands.predict import PredictOptions, predict
 from seqdance.commands.score import ScoreConfig, score
 
 HERE = Path(__file__).resolve().parent
-WIDTH = 1400  # pixels, at most
+WIDTH = 1400  # pixels, maximum
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,9 @@ def draw(config: ResultsConfig) -> list[Path]:
         fasta.write_text(f">ubiquitin\n{UBIQUITIN}\n")
         score(ScoreConfig(model=config.model, output=folder / "mutations.csv", fasta=fasta))
         predict(PredictOptions(model=config.model, output=folder / "predictions", fasta=fasta, plot=True))
-        drawn = {"mutations": folder / "mutations.png", "prediction": folder / "predictions" / "ubiquitin.png"}
-        paths = [config.output / f"ubiquitin_{name}.png" for name in drawn]
-        for path, source in zip(paths, drawn.values(), strict=True):
-            picture = Image.open(source).convert("RGB")
+        paths = [config.output / f"ubiquitin_{name}.png" for name in ("mutations", "prediction")]
+        for path, source in zip(paths, ("mutations.png", "predictions/ubiquitin.png"), strict=True):
+            picture = Image.open(folder / source).convert("RGB")
             picture.thumbnail((WIDTH, WIDTH))
             picture.save(path, optimize=True)
     return paths

@@ -1,13 +1,13 @@
-"""Losses and correlations of trained networks on the test entries, beside baselines.
+"""Compare trained networks with baselines on the test entries: losses and correlations.
 
     python model/evaluate.py --checkpoint RUN/checkpoints/update_200000 --table T.csv --store F.h5 --loss-weights W.csv
     torchrun --nproc_per_node=4 model/evaluate.py --run-folder RUN --structures FOLDER ...
 
-The first measures one checkpoint, the second each checkpoint of a training run that has no current metrics, into
-RUN/metrics/update_N.json. Baselines: means fitted on the training entries (`model.evaluation.baselines`) and, for
-entries with a structure, its slowest modes (`model.evaluation.elastic_networks`).
+The first command evaluates one checkpoint. The second evaluates each checkpoint of a training run without current
+metrics and writes RUN/metrics/update_N.json. Baselines are means over the training entries and, for entries with a
+structure, its slowest modes (`model.evaluation.baselines`, `model.evaluation.elastic_networks`).
 
-The paper's table is the median over proteins of the correlation of fluctuations (rmsf_nor) and co-movements (corr).
+The paper reports medians over proteins of the correlation of fluctuations (rmsf_nor) and co-movements (corr).
 """
 
 from __future__ import annotations
@@ -44,30 +44,30 @@ from model.training.processes import Process, run_distributed
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(Settings):
-    """Evaluate a network on the test entries, or each checkpoint of a training run."""
+    """Evaluate a network, or each checkpoint of a training run, on the test entries."""
 
     checkpoint: str | None = None
     """Folder with model.safetensors and config.json, weight file, or Hub id."""
     run_folder: Path | None = None
-    """Instead: folder of a training. Evaluates the checkpoints without current metrics of these settings."""
+    """Instead: folder of a training run. Evaluates its checkpoints without current metrics for these settings."""
     table: Path = Path("data/table.csv")
     """Training table: name, modify_seq, source, label."""
     store: Path = Path("data/features.h5")
     """Feature store of the entries of the table."""
     loss_weights: Annotated[Path, tyro.conf.arg(aliases=["--weights"])] = Path("data/loss_weights.csv")
-    """Loss weights: rows properties, columns groups."""
+    """Loss weights: a row per property, a column per group."""
     structures: Path | None = None
-    """Folder of structures NAME.pdb or NAME.cif (also .gz) of test entries, for the elastic networks."""
+    """Folder of structures NAME.pdb or NAME.cif (also .gz) of test entries, for elastic networks."""
     output: Path | None = None
-    """With --checkpoint: file of the metrics, by default metrics.json. Those of a run go to its folder metrics."""
+    """With --checkpoint: file of the metrics. Default: metrics.json."""
     per_protein: Path | None = None
     """With --checkpoint: CSV of the metrics of each protein and property."""
     length: Annotated[int, Field(ge=1)] = MAX_TOKENS
     """Longer proteins are cut after this number of tokens."""
     batch_size: Annotated[int, Field(ge=1)] = 16
-    """Most proteins of similar length at a time; changes no number."""
+    """Maximal number of proteins per batch; does not change the metrics."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the network's forward pass. bf16 is faster on a GPU and rounds differently; losses are summed in fp32."""
+    """Of the forward pass. bf16 is faster on a GPU and rounds differently; losses are summed in fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto uses a GPU if there is one."""
     debug: bool = False
@@ -77,22 +77,22 @@ class EvaluateOptions(Settings):
         require(bool(self.checkpoint) != bool(self.run_folder), "give exactly one of --checkpoint and --run-folder")
         require(
             not (self.run_folder and (self.output or self.per_protein)),
-            "--run-folder: remove --output and --per-protein, which are for one --checkpoint",
+            "--run-folder: remove --output and --per-protein, which require --checkpoint",
         )
         require(
             self.structures is None or self.structures.is_dir(),
-            f"--structures {self.structures}: no such folder; it has NAME.pdb or NAME.cif of test entries",
+            f"--structures {self.structures}: no such folder; expected NAME.pdb or NAME.cif of test entries",
         )
 
     def settings(self) -> dict[str, Any]:
-        """What the metrics of a checkpoint depend on; `batch_size` and `device` only change their rounding."""
+        """Options that the metrics depend on; `batch_size` and `device` only change their rounding."""
         paths = {name: getattr(self, name) for name in ("table", "store", "loss_weights", "structures")}
         texts = {name: None if path is None else str(path) for name, path in paths.items()}
         return {"length": self.length, "precision": self.precision, **texts}
 
 
 def evaluate(options: EvaluateOptions, process: Process) -> None:
-    """Write the metrics of one checkpoint and print them, or those of all checkpoints of a run that have none."""
+    """Write and print the metrics of one checkpoint, or of the checkpoints of a run without current metrics."""
     run, settings, evaluation = options.run_folder, options.settings(), None
     if run is None:
         wanted = {str(options.checkpoint): options.output or Path("metrics.json")}
@@ -103,7 +103,7 @@ def evaluate(options: EvaluateOptions, process: Process) -> None:
         model = process.first(partial(load_checkpoint, checkpoint, of_run=run is not None))
         if model is None:
             continue
-        if evaluation is None:  # after the first checkpoint, whose errors show at once
+        if evaluation is None:  # takes long, so errors of the first checkpoint show before
             sizes = (options.length, options.batch_size, options.precision, options.structures)
             evaluation = Evaluation(table, FeatureStore(options.store), weights, process, *sizes)
         rows = evaluation.measure(model.to(process.device))
@@ -120,13 +120,13 @@ def evaluate(options: EvaluateOptions, process: Process) -> None:
 
 
 def read_data(options: EvaluateOptions) -> tuple[pd.DataFrame, Weights]:
-    """Training table and loss weights; one line names all files that are missing."""
+    """Training table and loss weights; one error line names all missing files."""
     require_files(table=options.table, store=options.store, loss_weights=options.loss_weights)
     return read_table(options.table), read_loss_weights(options.loss_weights)
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Command line, in this process or in each of those that torchrun started."""
+    """Run the command line, in this process or in each process of torchrun."""
     run_distributed(partial(parse, EvaluateOptions), evaluate, args)
 
 

@@ -1,8 +1,6 @@
 """Run notebooks and save their outputs without times and paths of this machine.
 
-    python notebook/execute.py notebook/*.ipynb
-
-Output on the error stream is a fault: a warning has a cause, and a progress bar does not belong on a page.
+python notebook/execute.py notebook/*.ipynb
 """
 
 from __future__ import annotations
@@ -19,24 +17,14 @@ SECONDS_PER_CELL: Final = 120
 
 
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Run all cells in place, with `folder` as working directory.
-
-    Raises
-    ------
-    nbclient.exceptions.CellExecutionError
-        A cell fails.
-    RuntimeError
-        A cell writes to the error stream.
-    """
-    client = NotebookClient(
-        notebook, timeout=SECONDS_PER_CELL, record_timing=False, resources={"metadata": {"path": str(folder)}}
-    )
-    client.execute()
+    """Run all cells in place, with `folder` as working directory; output on the error stream is an error, too."""
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=SECONDS_PER_CELL, record_timing=False, resources=resources).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
                 raise RuntimeError(f"cell {cell.id} writes to the error stream:\n{output.text}")
-    # only the name of the language: the rest changes with the version of Python
+    # only the name of the language; the rest depends on the version of Python
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

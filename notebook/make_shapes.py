@@ -2,15 +2,15 @@
 
     python notebook/make_shapes.py --structures FOLDER --output notebook/shapes.csv
 
-A row is a chain of at least 30 residues without a gap: neighbouring C-alpha atoms are at most 4.5 Angstrom apart. Of
-equal sequences the first one is used. Columns:
+Each row is a chain of at least 30 residues without gaps: neighbouring C-alpha atoms are at most 4.5 Angstrom apart.
+Of equal sequences only the first is used. Columns:
 
 - name (file and chain; a second chain with the same id gets a 2), sequence (of the residues with coordinates);
 - rg_nm: radius of gyration of the C-alpha atoms; re_nm: distance between the first and the last of them;
 - asphericity: (l1 - (l2 + l3) / 2) / (l1 + l2 + l3) with the eigenvalues l1 >= l2 >= l3 of their gyration tensor, whose
   sum is Rg^2: 0 for a sphere, 1 for a rod;
-- cluster: its representative, at 50 % identity over 80 % of both sequences (MMseqs2);
-- split_0 ... split_19: train or test (a fifth of the chains, whole clusters), with the seeds 0 ... 19.
+- cluster: representative of its cluster, at 50 % identity over 80 % of both sequences (MMseqs2);
+- split_0 ... split_19: train or test (a fifth of the chains, whole clusters), with seeds 0 ... 19.
 """
 
 from __future__ import annotations
@@ -68,11 +68,10 @@ def shape_of(xyz: NDArray[np.float64]) -> Shape:
 
 
 def chains_without_gaps(path: Path) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Name, sequence and C-alpha positions (N, 3) in nm of the chains of a structure that have no gap."""
+    """Name, sequence and C-alpha positions (N, 3) in nm of the chains of a structure without gaps."""
     topology, xyz = read_structure(path)
-    atoms_of, protein = topology.atoms_by_name, topology.is_protein
+    atoms_of, residues = topology.atoms_by_name, np.flatnonzero(topology.is_protein)
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    residues = np.flatnonzero(protein)
     chain_of = topology.chain_of_residue[residues]
     seen: Counter[str] = Counter()
     for chain, sequence in zip(np.unique(chain_of), topology.protein.chain_sequences(), strict=True):
@@ -85,7 +84,7 @@ def chains_without_gaps(path: Path) -> Iterator[tuple[str, str, NDArray[np.float
 
 
 def make_shapes(options: ShapesOptions) -> list[str]:
-    """Write the table; returns a line that sums it up."""
+    """Write the table; returns a line of summary."""
     folder = options.structures
     paths = sorted(path for path in folder.rglob("*") if is_structure_file(path))
     require(paths, f"{folder}: no PDB or mmCIF file in this folder; give another one")

@@ -1,7 +1,6 @@
-"""How well each attention map marks the residue pairs that move together or touch, for one protein and over a store.
+"""How well each attention map marks the residue pairs that move together or interact, in a protein or a store.
 
-Source: Hou, Zhao, Shen, PNAS 2026 (doi 10.1073/pnas.2530466123), in two forms: that of the published notebook, and that
-of the paper.
+Source: Hou, Zhao, Shen, PNAS 2026 (doi 10.1073/pnas.2530466123), in the forms of the published notebook and the paper.
 """
 
 from __future__ import annotations
@@ -42,34 +41,26 @@ from model.training.data import group_sequences, load_entry
 Form = Literal["notebook", "paper"]
 Values = NDArray[np.float64]
 
-METRICS_VERSION: Final = 2  # increase it when metrics change, so that no older result is used
+METRICS_VERSION: Final = 2  # increase it when metrics change; older results are then not used
 SEPARATION: Final[dict[Form, int]] = {"notebook": 2, "paper": 5}  # pairs with a larger |i - j| are used
-FREQUENT: Final = 0.01  # summed frequency of interactions from which on a pair counts as interacting
-FREQUENCY_ROUNDING: Final = 1e-6  # relative, of a frequency stored as a float32 cube root
+FREQUENT: Final = 0.01 * (1 - 1e-6)  # least summed frequency of an interacting pair; stored as float32 cube roots
 RATIO_OFFSET: Final = 1e-8  # keeps the ratio of the notebook finite
-ROUNDING: Final = 1e-12  # fraction of a sum below which a part of it is only rounding
+ROUNDING: Final = 1e-12  # a smaller fraction of a sum is only rounding
 
-_NMA_SPEARMAN: Final = tuple(
-    f"{name}_{sign}_spearman" for name in PAIR_PROPERTIES[MD_PAIR_WIDTH:] for sign in ("posi", "neg")
-)
+_CO_MOVE: Final = ("co_move_posi_spearman", "co_move_neg_spearman")
+_NMA: Final = tuple(f"{name}_{sign}_spearman" for name in PAIR_PROPERTIES[MD_PAIR_WIDTH:] for sign in ("posi", "neg"))
 # columns of `attention_metrics` by form and number of pair features
 METRICS: Final[dict[tuple[Form, int], tuple[str, ...]]] = {
-    ("notebook", MD_PAIR_WIDTH): (
-        "co_move_topL_ratio",
-        "co_move_posi_spearman",
-        "co_move_neg_spearman",
-        "inter_topL_ratio",
-        "inter_auroc",
-    ),
-    ("paper", MD_PAIR_WIDTH): ("co_move_posi_spearman", "co_move_neg_spearman", "inter_spearman"),
-    ("notebook", NMA_PAIR_WIDTH): _NMA_SPEARMAN,
-    ("paper", NMA_PAIR_WIDTH): _NMA_SPEARMAN,
+    ("notebook", MD_PAIR_WIDTH): ("co_move_topL_ratio", *_CO_MOVE, "inter_topL_ratio", "inter_auroc"),
+    ("paper", MD_PAIR_WIDTH): (*_CO_MOVE, "inter_spearman"),
+    ("notebook", NMA_PAIR_WIDTH): _NMA,
+    ("paper", NMA_PAIR_WIDTH): _NMA,
 }
 EXAMPLE_METRICS: Final = {"co_move_posi_spearman": "corr", "nma_pair1_posi_spearman": "nma_pair1"}  # metric -> property
 
 
 class AscendingPairs(NamedTuple):
-    """Pairs in ascending order of their attention: sorted once per map, it gives the ranks in any subset of pairs."""
+    """Pairs in ascending order of their attention, sorted once per map for the ranks in all subsets of pairs."""
 
     order: NDArray[np.intp]  # (n,) pairs
     values: NDArray  # (n,) their attention
@@ -81,7 +72,7 @@ class AscendingPairs(NamedTuple):
         return cls(order, values[order])
 
     def ranks(self, members: NDArray[np.bool_]) -> tuple[NDArray[np.intp], Values]:
-        """Members among the (n,) pairs, in ascending order, and their ranks from 1; ties share their mean rank."""
+        """Indices of the members of the (n,) pairs, in ascending order, and their ranks from 1, mean ranks if tied."""
         inside = np.flatnonzero(members[self.order])  # (m,) positions in the order
         values = self.values[inside]
         ranks = np.arange(1.0, len(inside) + 1)
@@ -100,32 +91,32 @@ def attention_metrics(maps: NDArray, pair_feature: NDArray, form: Form = "notebo
     """Compare the attention maps of a protein with its pair features.
 
     Pairs without features (first channel -1: special tokens, unresolved residues) are left out. Both forms have
-    Spearman's correlations of the attention with the positive co-movements (`posi`, correlations > 0) and separately
-    with the negative ones (`neg`, < 0), signed: a negative `neg` means more attention to stronger opposite movement.
+    Spearman's correlations of the attention with the positive (`posi`) and with the negative (`neg`) co-movements,
+    signed: a negative `neg` means more attention to stronger opposite movement.
 
-    - notebook: ordered pairs with |i - j| > 2, maps as they are. Beside the correlations, the ratio of the mean
-      |correlation| of the top-L pairs by attention (L = tokens) to that of all others, the same ratio for the
-      frequency of interactions, and the AUROC of attention for pairs with a frequency of at least 0.01 against those
-      with 0. Frequency = sum of the nine types, whose stored cube roots are cubed. Pairs that tie for the last places
-      of the top-L count in equal parts.
+    - notebook: ordered pairs with |i - j| > 2, maps not symmetrised. In addition, the ratio of the mean |correlation|
+      of the top-L pairs by attention (L = tokens) to that of all others, the same ratio for the frequency of
+      interactions, and the AUROC of attention for pairs with a frequency of at least 0.01 against those with 0.
+      Frequency = sum of the nine types, whose stored cube roots are cubed. Pairs tied at the end of the top-L count
+      in equal parts.
     - paper: pairs with |i - j| > 5, maps symmetrised, Spearman's correlations only; `inter_spearman` is that with the
-      frequency of interactions, symmetrised too.
+      frequency of interactions, symmetrised, too.
 
     Parameters
     ----------
     maps
-        (T, T, C) attention maps with the special tokens, not negative.
+        (T, T, C) attention maps with special tokens, not negative.
     pair_feature
-        (T, T, 10) pair features of a molecular dynamics entry as `FeatureStore.read` gives them, or (T, T, 3) of a
-        normal mode entry, whose three correlations take the role of the co-movements.
+        (T, T, 10) pair features of a molecular dynamics entry as in `FeatureStore.read`, or (T, T, 3) of a normal mode
+        entry, whose three correlations replace the co-movements.
     form
         "notebook" or "paper".
 
     Returns
     -------
     DataFrame
-        One row per map, columns `METRICS[form, channels]`, float64. NaN where a metric does not exist: fewer than 3
-        pairs or a constant for a correlation; no other pairs, or all of them 0, for a ratio; only one class for AUROC.
+        One row per map, columns `METRICS[form, channels]`, float64. NaN if undefined: fewer than 3 pairs or a constant
+        for a correlation; no other pairs, or all of them 0, for a ratio; only one class for AUROC.
 
     Raises
     ------
@@ -135,7 +126,7 @@ def attention_metrics(maps: NDArray, pair_feature: NDArray, form: Form = "notebo
     tokens, channels = len(maps), pair_feature.shape[-1]
     require(
         maps.ndim == 3 and maps.shape[1] == tokens and pair_feature.shape == (tokens, tokens, channels),
-        f"attention maps {maps.shape} and pair features {pair_feature.shape} are not of one protein",
+        f"attention maps {maps.shape} and pair features {pair_feature.shape} have different sizes",
     )
     require(
         (form, channels) in METRICS,
@@ -160,7 +151,7 @@ def attention_metrics(maps: NDArray, pair_feature: NDArray, form: Form = "notebo
 
 
 def _metrics(pair_feature: NDArray, used: NDArray[np.bool_], form: Form) -> dict[str, Metric]:
-    """Metric -> its function of the ordered pairs; all that does not depend on the map is computed here."""
+    """Functions of the ordered pairs by metric; what does not depend on the map is computed only once."""
 
     def channel(name: str) -> Values:
         return pair_feature[..., entry_pair_channel(name)][used].astype(np.float64)  # (n,)
@@ -182,7 +173,7 @@ def _metrics(pair_feature: NDArray, used: NDArray[np.bool_], form: Form) -> dict
     if form == "paper":
         either_way = (frequency + frequencies.T[used]) / 2
         return metrics | {"inter_spearman": _spearman_with(either_way, np.ones(len(either_way), bool))}
-    frequent = frequency >= FREQUENT * (1 - FREQUENCY_ROUNDING)
+    frequent = frequency >= FREQUENT
     return metrics | {
         "co_move_topL_ratio": partial(_top_ratio, values=np.abs(correlation), top=len(used)),
         "inter_topL_ratio": partial(_top_ratio, values=frequency, top=len(used)),
@@ -191,7 +182,7 @@ def _metrics(pair_feature: NDArray, used: NDArray[np.bool_], form: Form) -> dict
 
 
 def _spearman_with(values: Values, members: NDArray[np.bool_]) -> Metric:
-    """Function that gives Spearman's correlation of the attention with (n,) values, over the members."""
+    """Function for Spearman's correlation of the attention with (n,) values, over the members."""
     member, ranks = AscendingPairs.of(values).ranks(members)
     value_ranks = np.zeros(len(values))
     value_ranks[member] = ranks
@@ -204,24 +195,22 @@ def _spearman_with(values: Values, members: NDArray[np.bool_]) -> Metric:
 
 
 def _auroc(pairs: AscendingPairs, positive: NDArray[np.bool_], members: NDArray[np.bool_]) -> float:
-    """AUROC of the attention for the positive among the members."""
+    """AUROC of the attention for the positive members."""
     member, ranks = pairs.ranks(members)
     return auroc_of_ranks(positive[member], ranks)
 
 
 def _top_ratio(pairs: AscendingPairs, values: Values, top: int) -> float:
-    """Mean of (n,) values, none negative, over the `top` pairs of highest attention, over the mean of all others."""
+    """Ratio of the mean of (n,) values >= 0 of the `top` pairs by attention to that of all others."""
     order, attention = pairs
     others = len(order) - top
     if others < 1:
         return math.nan
     start, stop = (int(np.searchsorted(attention, attention[others], side)) for side in ("left", "right"))
-    tied = values[order[start:stop]].mean()  # of the pairs that tie for the last places of the top
+    tied = values[order[start:stop]].mean()  # of the pairs tied at the end of the top
     highest = values[order[stop:]].sum() + (stop - others) * tied
     rest = values.sum() - highest
-    if rest <= ROUNDING * highest:
-        return math.nan
-    return float(highest / top / (rest / others + RATIO_OFFSET))
+    return math.nan if rest <= ROUNDING * highest else float(highest / top / (rest / others + RATIO_OFFSET))
 
 
 class StoreEntry(NamedTuple):
@@ -233,17 +222,17 @@ class StoreEntry(NamedTuple):
 
 
 class Example(NamedTuple):
-    """The best map of a protein, and the co-movements that it should mark."""
+    """Best map of a protein and its co-movements."""
 
     name: str
     title: str  # which map it is
     attention: NDArray[np.float32]  # (N, N) residues
-    comovement: NDArray[np.float32]  # (N, N), NaN where the entry has none
+    comovement: NDArray[np.float32]  # (N, N), NaN if missing
     chain: NDArray[np.int32]  # (N,)
 
 
 class Analysis(NamedTuple):
-    """What the attention maps know of the entries of a store."""
+    """Metrics of attention maps over the entries of a store."""
 
     means: pd.DataFrame  # see `mean_metrics`
     best: pd.DataFrame  # see `best_maps`
@@ -290,8 +279,8 @@ def analyse(
 ) -> Analysis:
     """Compare the attention maps of each entry, cut after `length` tokens, with its pair features.
 
-    `results` keeps the metrics of finished entries, so that an interrupted run resumes. The example is the entry of
-    this name, by default the one whose best map is the median of all.
+    `results` keeps the metrics of finished entries, from which an interrupted run resumes. `example` names the entry to
+    draw; default: the one whose best map is the median of all.
     """
     stat = store.path.stat()
     made_from = (str(store.path.resolve()), stat.st_size, stat.st_mtime_ns, METRICS_VERSION, form, length)
@@ -313,12 +302,9 @@ def analyse(
 
 
 def mean_metrics(tables: Sequence[pd.DataFrame], heads: int) -> pd.DataFrame:
-    """Mean of each metric over the proteins where it exists.
+    """Mean of each metric over the proteins for which it is defined.
 
-    Returns
-    -------
-    DataFrame
-        One row per map: map, layer, head (from 0), and for each metric its mean and `<metric>_proteins`, their number.
+    One row per map: map, layer, head (from 0), and for each metric its mean and `<metric>_proteins`, their number.
     """
     by_map = pd.concat(tables).groupby(level=0)
     means, proteins = by_map.mean(), by_map.count()
@@ -331,7 +317,7 @@ def mean_metrics(tables: Sequence[pd.DataFrame], heads: int) -> pd.DataFrame:
 
 
 def best_maps(entries: Sequence[StoreEntry], tables: Sequence[pd.DataFrame], heads: int) -> pd.DataFrame:
-    """Best map of each protein by each metric that exists: group, name, metric, map, layer, head, value."""
+    """Best map of each protein by each defined metric: group, name, metric, map, layer, head, value."""
     rows = [
         (entry.group, entry.name, metric, best, *divmod(best, heads), table[metric][best])
         for entry, table in zip(entries, tables, strict=True)
@@ -342,14 +328,14 @@ def best_maps(entries: Sequence[StoreEntry], tables: Sequence[pd.DataFrame], hea
 
 
 def best_map(metric: str, values: NDArray[np.float64]) -> int | None:
-    """Map with the best of (maps,) values: the highest, of negative correlations the lowest; None if all are NaN."""
+    """Map with the highest of (maps,) values, or the lowest for negative correlations; None if all are NaN."""
     if not np.isfinite(values).any():
         return None
     return int(np.nanargmin(values) if metric.endswith("_neg_spearman") else np.nanargmax(values))
 
 
 def typical_entry(best: pd.DataFrame) -> str | None:
-    """Protein whose best map by the first of `EXAMPLE_METRICS` that exists is the median; None if none exists."""
+    """Protein whose best map by the first defined one of `EXAMPLE_METRICS` is the median; None if all are undefined."""
     for metric in EXAMPLE_METRICS:
         found = best[best["metric"] == metric].sort_values("value", kind="stable")
         if len(found):
@@ -360,7 +346,7 @@ def typical_entry(best: pd.DataFrame) -> str | None:
 def read_example(
     model: DanceModel, store: FeatureStore, entry: StoreEntry, best: pd.DataFrame, length: int, form: Form
 ) -> Example | None:
-    """Best map of an entry, as it was compared; None if no map of it has a value."""
+    """Best map of an entry in the form of its comparison; None if no map has a value."""
     metric, name = list(EXAMPLE_METRICS.items())[entry.group in NMA_GROUPS]
     rows = best[(best["name"] == entry.name) & (best["metric"] == metric)]
     if rows.empty:
@@ -374,16 +360,15 @@ def read_example(
     residues, chain = residue_rows(entry.modify_seq)
     residues, chain = residues[residues < length], chain[residues < length]
     inside = np.ix_(residues, residues)
-    title = f"its best map: layer {layer:.0f}, head {head:.0f}, Spearman {value:.2f}"
+    title = f"best map: layer {layer:.0f}, head {head:.0f}, Spearman {value:.2f}"
     return Example(entry.name, title, attention[inside], comovement[inside], chain)
 
 
 def summary_text(means: pd.DataFrame, best: pd.DataFrame) -> str:
-    """For each metric the map that is best on average, and the median over proteins of their own best maps."""
+    """Best map on average by each metric, and the median over proteins of their own best maps."""
     rows = {}
     for metric, own in best.groupby("metric", sort=False)["value"]:
         row = means.iloc[best_map(str(metric), means[metric].to_numpy())]  # type: ignore[index]
-        name = f"layer {row['layer']:.0f}, head {row['head']:.0f}"
-        rows[metric] = (len(own), name, row[metric], own.median())
+        rows[metric] = len(own), f"layer {row['layer']:.0f}, head {row['head']:.0f}", row[metric], own.median()
     columns = ["proteins", "best map on average", "its value", "median of best maps"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).to_string(float_format="{:.3f}".format)

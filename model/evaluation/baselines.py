@@ -1,12 +1,12 @@
-"""Baselines that know neither structure nor evolution: means over the valid positions of training entries.
+"""Baselines without structure or evolution: means over the valid positions of training entries.
 
-`mean` predicts the mean of each column over all positions of the group; `sequence` the mean of the amino acid for
-residue properties, and of the distance |i-j| along the chain for pair properties.
+`mean` predicts the mean of each column over all positions of the group. `sequence` predicts the mean of the amino acid
+for residue properties, and of the distance |i-j| along the chain for pair properties.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -32,18 +32,15 @@ from model.network.tokenizer import CLS_ID, VOCABULARY
 from model.training.data import Batch, Entry, load_entry
 from model.training.processes import Process
 
-# training entries are added up in so many parts, whatever the number of processes: their sums round the same way
-PARTS: Final = 64
+PARTS: Final = 64  # partial sums of the training entries: rounding does not depend on the number of processes
 
 Array = NDArray[np.float64]
 
 
 def training_sums(group: str, entries: Iterable[Entry], pair_classes: int) -> tuple[Array, Array]:
-    """Sums over the valid positions of whole proteins, which are read one by one and not kept.
+    """Sums over the valid positions of whole proteins, one at a time.
 
-    Returns
-    -------
-    By token (V, C + 1) and by `distance_class` (pair_classes, K + 1); the last column is the number of positions.
+    Returns sums by token (V, C + 1) and by `distance_class` (pair_classes, K + 1); the last column counts positions.
     """
     nma = group in NMA_GROUPS
     residue = np.zeros((len(VOCABULARY), (NMA_RESIDUE_WIDTH if nma else MD_RESIDUE_WIDTH) + 1))
@@ -60,8 +57,7 @@ def training_sums(group: str, entries: Iterable[Entry], pair_classes: int) -> tu
 def class_means(sums: Array, nearest: bool = False) -> tuple[Array, Array]:
     """Means by class (classes, C) and over all positions (C,).
 
-    A class without positions has the mean of the nearest class > 0 that has some (`nearest`; class 0 stands alone), or
-    the mean over all positions.
+    A class without positions gets the mean of the nearest non-empty class > 0 if `nearest`, else the overall mean.
     """
     counts = sums[:, -1]
     overall = sums[:, :-1].sum(0) / max(counts.sum(), 1.0)
@@ -75,7 +71,7 @@ def class_means(sums: Array, nearest: bool = False) -> tuple[Array, Array]:
 
 
 class MeanBaselines:
-    """The two baselines of a training group, from the `training_sums` of its entries."""
+    """Both baselines of a training group, from the `training_sums` of its entries."""
 
     def __init__(self, group: str, residue: Array, pair: Array) -> None:
         self.group = group
@@ -84,14 +80,9 @@ class MeanBaselines:
 
     @classmethod
     def fit(
-        cls,
-        group: str,
-        store: FeatureStore,
-        entries: Sequence[tuple[str, str]],
-        process: Process,
-        progress: bool = False,
+        cls, group: str, store: FeatureStore, entries: list[tuple[str, str]], process: Process, progress: bool = False
     ) -> MeanBaselines:
-        """Fit on entries (name, modify_seq), which the processes share; all get the same result."""
+        """Fit on entries (name, modify_seq); the processes share the work and get the same result."""
         longest = max(len(sequence) for _, sequence in entries) + 2  # tokens, at most
         own = {part: entries[part::PARTS] for part in range(process.rank, PARTS, process.processes)}
         total = sum(map(len, own.values()))
@@ -108,18 +99,13 @@ class MeanBaselines:
         return cls(group, residue, pair)
 
     def predict(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Baseline -> property -> (B, L), (B, L, bins) or (B, L, L).
-
-        `mean`: the mean of each column everywhere. `sequence`: that of the amino acid, and of the distance along the
-        chain.
-        """
+        """Predictions by baseline and property: (B, L), (B, L, bins) or (B, L, L)."""
         ids = batch.input_ids.cpu().numpy()
         classes = np.stack([distance_class(row) for row in ids]).clip(max=len(self._pair) - 1)  # (B, L, L)
-        arrays = {
-            "mean": (self._residue_mean, self._pair_mean),  # (C,), (K,)
-            "sequence": (self._residue[ids], self._pair.astype(np.float32)[classes]),  # (B, L, C), (B, L, L, K)
+        return {
+            "mean": self._outputs(batch, self._residue_mean, self._pair_mean),  # (C,), (K,)
+            "sequence": self._outputs(batch, self._residue[ids], self._pair.astype(np.float32)[classes]),
         }
-        return {name: self._outputs(batch, *values) for name, values in arrays.items()}
 
     def _outputs(self, batch: Batch, residue: Array, pair: Array) -> dict[str, Tensor]:
         residues = torch.from_numpy(residue).float().to(batch.residue.device).expand_as(batch.residue)

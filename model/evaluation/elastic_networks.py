@@ -1,9 +1,9 @@
 """Physics baselines from a structure: the slowest modes of the Gaussian (GNM) and the anisotropic network (ANM).
 
-The networks are those of the normal mode features, springs included (`data_prepare.normal_mode_analysis`), not the
-plain cutoff models. With the displacements u of the 20 slowest non-trivial modes, each of variance 1 / eigenvalue, the
-fluctuation of residue i is sqrt(<u_i u_i>), the co-movement of i and j <u_i u_j> / sqrt(<u_i u_i> <u_j u_j>). They have
-no scale: only correlations with a target mean something.
+The networks and their springs are those of the normal mode features (`data_prepare.normal_mode_analysis`), not plain
+cutoff models. With the displacements u of the 20 slowest non-trivial modes, each of variance 1 / eigenvalue, the
+fluctuation of residue i is sqrt(<u_i u_i>) and the co-movement of i and j <u_i u_j> / sqrt(<u_i u_i> <u_j u_j>). Their
+scale is arbitrary: only correlations with a target are meaningful.
 """
 
 from __future__ import annotations
@@ -32,20 +32,14 @@ Array = NDArray[np.float64]
 
 
 class Profile(NamedTuple):
-    """What a network says about N residues, or about T tokens."""
+    """Dynamics of N residues, or of T tokens, from one network."""
 
-    fluctuation: Array  # (N,) root mean square, of arbitrary unit
+    fluctuation: Array  # (N,) root mean square, arbitrary unit
     comovement: Array  # (N, N) correlation of displacements
 
 
 def network_profiles(xyz: NDArray) -> dict[str, Profile]:
-    """Profiles of C-alpha positions (N, 3), Angstrom, by `gnm` and `anm`.
-
-    Raises
-    ------
-    InputError
-        A coordinate is not a number, or two atoms have the same position.
-    """
+    """Profiles of C-alpha positions (N, 3) in Angstrom, by `gnm` and `anm`."""
     from data_prepare.normal_mode_analysis.elastic_network import elastic_networks, modes
 
     require(np.isfinite(xyz).all(), "a C-alpha coordinate is not a number; correct the file")
@@ -61,23 +55,10 @@ def network_profiles(xyz: NDArray) -> dict[str, Profile]:
 
 
 def structure_profiles(folder: Path, name: str, modify_seq: str) -> dict[str, Profile]:
-    """Profiles in token space from the structure of an entry; NaN for special tokens and unresolved residues.
+    """Profiles of T tokens, by `gnm` and `anm`, from all C-alpha atoms of the structure of an entry.
 
-    Parameters
-    ----------
-    folder
-        Has NAME.pdb or NAME.cif, gzipped or not. The networks are of all its C-alpha atoms.
-    name, modify_seq
-        Of the entry. Chains are in the order of the file.
-
-    Returns
-    -------
-    `gnm` and `anm` -> profile of T tokens.
-
-    Raises
-    ------
-    InputError
-        There is no such file, it cannot be read, its residues are not those of the sequence, or have no network.
+    The file is NAME.pdb or NAME.cif in `folder`, gzipped or not, with the chains in the order of `modify_seq`. Special
+    tokens and unresolved residues are NaN. InputError if the file is missing, unreadable or of another sequence.
     """
     # training nodes may lack the structure libraries
     from data_prepare.normal_mode_analysis.features import c_alpha_trace
@@ -101,14 +82,9 @@ def structure_profiles(folder: Path, name: str, modify_seq: str) -> dict[str, Pr
 
 
 def residue_indices(trace: Topology, chains: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-    """Index (N,) of each residue of a structure among the letters of the chains, joined.
+    """Index (N,) of each residue of a structure among the letters of all chains.
 
-    From the sequences that the file declares if they are these, else by alignment; the letters must be the same.
-
-    Raises
-    ------
-    InputError
-        The structure has another number of chains, or a residue that the sequence does not have there.
+    From the sequences that the file declares if they are equal, else by alignment; the letters must match.
     """
     declared, indices = trace.full_sequences()
     if declared == ["".join(chain) for chain in chains]:

@@ -1,6 +1,6 @@
-"""Metrics of rankings and of correlation, and their bootstrap intervals. A metric that does not exist is NaN.
+"""Ranking and correlation metrics and their bootstrap intervals. Undefined metrics are NaN.
 
-Values are arrays or tensors of shape (n,); tensors stay on their device. Equal values share the mean of their ranks.
+Values are arrays or tensors of shape (n,); tensors stay on their device. Equal values share their mean rank.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 Values = NDArray[Any] | Tensor
 
-MIN_VALUES: Final = 3  # that a correlation needs
-ROUNDING: Final = 1e-12  # a standard deviation below this fraction of the largest value is rounding of a constant
+MIN_VALUES: Final = 3  # of a correlation
+ROUNDING: Final = 1e-12  # values with a standard deviation below this fraction of the largest are constant
 PERCENTILES: Final = (2.5, 97.5)  # of the 95 % intervals
 QUIET_SECONDS: Final = 2.0  # before a progress bar appears
 
 
 def ranks(values: Values) -> Values:
-    """Ranks of (n,) values from 1, float64; equal values share the mean of theirs."""
+    """Ranks of (n,) values from 1, float64."""
     if isinstance(values, np.ndarray):
         return rankdata(values)
     _, codes, counts = values.unique(return_inverse=True, return_counts=True)
@@ -32,7 +32,7 @@ def ranks(values: Values) -> Values:
 
 
 def mean_ranks(codes: Any, counts: Any) -> Any:
-    """Ranks (n,) from the number of each value among the distinct values, and how often each of these occurs."""
+    """Ranks (n,) from the index of each value among the distinct values, and the counts of these."""
     return (counts.cumsum(0) - (counts - 1) / 2)[codes]
 
 
@@ -63,13 +63,13 @@ def spearman(first: Values, second: Values) -> float:
 def auroc(target: Values, score: Values) -> float:
     """Area under the ROC curve: how often a positive scores above a negative; a tie counts half.
 
-    Targets are 1 or 0, or boolean. NaN without a positive or without a negative.
+    Targets are 1 or 0, or boolean. NaN if there is no positive or no negative.
     """
     return auroc_of_ranks(target, ranks(score))
 
 
 def auroc_of_ranks(target: Values, rank: Values) -> float:
-    """Area under the ROC curve from the `ranks` of the scores, as Mann and Whitney count it."""
+    """Area under the ROC curve from the `ranks` of the scores (Mann and Whitney's U)."""
     positive = target > 0
     positives = int(positive.sum())
     negatives = len(positive) - positives
@@ -87,21 +87,21 @@ def average_precision(target: NDArray[Any], score: NDArray[Any]) -> float:
 
 
 def chance_average_precision(positions: int, positives: int) -> float:
-    """Mean of `average_precision` over all orders. Random scores reach it; it exceeds the fraction of positives.
+    """Mean of `average_precision` over all orders: the value of random scores, above the fraction of positives.
 
-    Place i holds a positive with probability k / n; of the i - 1 places before it, a fraction (k - 1) / (n - 1) is
-    then positive: 1/n * sum over i of (1 + (i - 1) (k - 1) / (n - 1)) / i. NaN without a positive.
+    Rank i is positive with probability k / n, and then a fraction (k - 1) / (n - 1) of the i - 1 ranks before it:
+    1/n * sum over i of (1 + (i - 1) (k - 1) / (n - 1)) / i. NaN without a positive.
     """
     if not positives:
         return math.nan
-    place = np.arange(1, positions + 1)
-    return float(np.mean((1 + (place - 1) * (positives - 1) / max(positions - 1, 1)) / place))
+    rank = np.arange(1, positions + 1)
+    return float(np.mean((1 + (rank - 1) * (positives - 1) / max(positions - 1, 1)) / rank))
 
 
 def best_threshold(target: NDArray[Any], score: NDArray[Any]) -> dict[str, float]:
-    """`threshold` that maximises F1 (the highest of equal ones), with `f1`, `precision` and `recall` there.
+    """`threshold` of the largest F1 (the highest if several), with its `f1`, `precision` and `recall`.
 
-    Scores of at least the threshold are called positive. Targets are 1 or 0; all NaN without a positive.
+    Scores of at least the threshold count as positive. Targets are 1 or 0; all NaN without a positive.
     """
     if not np.any(target):
         return dict.fromkeys(("threshold", "f1", "precision", "recall"), math.nan)
@@ -117,9 +117,9 @@ def best_threshold(target: NDArray[Any], score: NDArray[Any]) -> dict[str, float
 def bootstrap_interval(
     values: NDArray[np.float64], statistic: Callable[..., Any], samples: int, seed: int
 ) -> tuple[float, float]:
-    """95 % percentile interval of a statistic of (n,) values, drawn `samples` times with replacement.
+    """95 % percentile interval of a statistic, such as `numpy.median`, of (n,) values drawn with replacement.
 
-    The statistic takes an array and `axis`, such as `numpy.median`. NaN for fewer than 2 values or no samples.
+    NaN for fewer than 2 values or no samples.
     """
     if len(values) < 2 or not samples:
         return math.nan, math.nan
@@ -129,9 +129,9 @@ def bootstrap_interval(
 
 
 def bootstrap_means(values: NDArray[np.float64], seed: int = 0, samples: int = 10_000) -> NDArray[np.float64]:
-    """Means of (n, k) numbers of n proteins, and 95 % percentile intervals from drawing proteins with replacement.
+    """Means of (n, k) values of n proteins and their 95 % percentile intervals, drawing proteins with replacement.
 
-    Returns (k, 3) mean, lower and upper end. NaN is left out of the mean of its column; a column of NaN has NaN.
+    Returns (k, 3): mean, lower and upper end. NaN values are ignored; a column of NaN has NaN.
     """
     n, k = values.shape
     result = np.full((k, 3), np.nan)
@@ -139,7 +139,7 @@ def bootstrap_means(values: NDArray[np.float64], seed: int = 0, samples: int = 1
         return result
     held = np.isfinite(values)
     filled = np.where(held, values, 0.0)
-    # how often each protein is drawn: all means come from two matrix products
+    # how often each protein is drawn; two matrix products then give all means
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples).astype(np.float64)
     number = drawn @ held  # (samples, k)
     means = np.divide(drawn @ filled, number, out=np.full(number.shape, np.nan), where=number > 0)
@@ -152,22 +152,10 @@ def bootstrap_means(values: NDArray[np.float64], seed: int = 0, samples: int = 1
 def bootstrap_spearman(
     target: NDArray[Any], scores: NDArray[Any], protein: NDArray[np.integer], samples: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Spearman's correlation of each score with the target, and in data sets of proteins drawn with replacement.
+    """Spearman's correlation of (n, k) scores with the (n,) target, and its bootstrap over proteins.
 
-    Nothing is sorted again for a draw: the values of a protein drawn twice count twice.
-
-    Parameters
-    ----------
-    target, scores
-        (n,) and (n, k) values.
-    protein
-        (n,) number of the protein of each value, from 0.
-    samples, seed
-        Of the draws. A single protein has none.
-
-    Returns
-    -------
-    (k,) correlations and (draws, k) those of the draws.
+    `protein` (n,) is the index of the protein of each value. Returns (k,) correlations and those of the draws,
+    (samples, k), or (0, k) for a single protein. Draws need no sorting: values of a protein drawn twice count twice.
     """
     codes = [np.unique(side, return_inverse=True)[1] for side in (target, *scores.T)]
     proteins = int(protein.max()) + 1

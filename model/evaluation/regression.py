@@ -1,7 +1,7 @@
-"""How well linear regression on embeddings predicts properties of proteins.
+"""Linear regression of protein properties on embeddings.
 
-The paper predicts shapes of disordered regions by linear regression on mean embeddings, whole or on their first 200
-principal components (Hou, Zhao, Shen, PNAS 2026, doi 10.1073/pnas.2530466123).
+The paper predicts shapes of disordered regions from mean embeddings or their first 200 principal components (Hou, Zhao,
+Shen, PNAS 2026, doi 10.1073/pnas.2530466123).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data_prepare.dataset.splits import split_by_cluster
 from data_prepare.dataset.table import LABELS
-from data_prepare.errors import InputError, reading, require
+from data_prepare.errors import InputError, named, reading, require
 from data_prepare.files import read_text_table, whole_file
 from data_prepare.resume import Results
 from model.evaluation.metrics import pearson
@@ -27,31 +27,23 @@ from model.network.dance import load_model
 Matrix = NDArray[np.float64]
 
 SPLIT_PREFIX: Final = "split_"
-TEST_SHARE: Final = 0.2  # of the splits by cluster
-OWN_NAME: Final = "model"  # of the embeddings of the chosen model, in the table
+TEST_FRACTION: Final = 0.2  # of the splits by cluster
+OWN_NAME: Final = "model"  # of the embeddings of the chosen model
 
 
 def regression_predictions(
     features: NDArray[np.floating], target: Matrix, new: NDArray[np.floating], components: Sequence[int]
 ) -> list[Matrix]:
-    """Predict new rows by least squares with an intercept on the first principal components of the features.
+    """Predict the (m,) targets of new rows (m, d) from (n, d) features and (n,) targets, for each number of components.
 
-    With X = U S V^T the centred features, the scores of the components are X V, and their slopes S^-1 U^T y: ordinary
-    least squares on all components, and the solution of smallest norm where there are fewer rows than columns.
-
-    Parameters
-    ----------
-    features, target
-        (n, d) and (n,) of the training rows.
-    new
-        (m, d).
-    components
-        Numbers of principal components; 0 stands for all. Each gives an array of (m,) predictions.
+    Least squares with an intercept on the first principal components (0: all). With X = U S V^T the centred features,
+    the scores of the components are X V and their slopes S^-1 U^T y; if rows are fewer than columns, this is the
+    solution of smallest norm.
     """
     x = np.asarray(features, np.float64)
     centre, middle = x.mean(axis=0), target.mean()
     u, s, vt = np.linalg.svd(x - centre, full_matrices=False)  # (n, k), (k,), (k, d)
-    # the last LayerNorm leaves one direction of an embedding constant up to float32 rounding, which must not be fitted
+    # the last LayerNorm leaves one direction of an embedding constant up to float32 rounding: do not fit it
     eps = np.finfo(np.float64 if features.dtype == np.float64 else np.float32).eps
     rank = int((s > s[:1] * max(x.shape) * eps).sum())
     slopes = u[:, :rank].T @ (target - middle) / s[:rank]  # (rank,)
@@ -60,11 +52,10 @@ def regression_predictions(
 
 
 def read_splits(table: pd.DataFrame, repeats: int = 20, seed: int = 0) -> dict[str, NDArray[np.bool_]]:
-    """Test rows (n,) of each split.
+    """Test rows (n,) of each split, from the columns `split_0`, `split_1`, ... of train and test.
 
-    They come from the columns `split_0`, `split_1`, ... of train and test. A table without them needs a column
-    `cluster`: then a fifth of the rows, in whole clusters, is drawn `repeats` times, with the seeds `seed`, `seed + 1`,
-    ... Raises InputError if the table has neither, or a split column holds another word.
+    Without them, a fifth of the rows, in whole clusters of the column `cluster`, is drawn `repeats` times, with seeds
+    `seed`, `seed + 1`, ...
     """
     labels = {str(name): column.astype(str) for name, column in table.items() if str(name).startswith(SPLIT_PREFIX)}
     if not labels:
@@ -72,7 +63,7 @@ def read_splits(table: pd.DataFrame, repeats: int = 20, seed: int = 0) -> dict[s
         rows = [str(row) for row in range(len(table))]
         clusters = dict(zip(rows, table["cluster"].astype(str), strict=True))
         for number in range(seed, seed + repeats):
-            split = split_by_cluster(rows, clusters, dict.fromkeys(rows, "all"), TEST_SHARE, number)
+            split = split_by_cluster(rows, clusters, dict.fromkeys(rows, "all"), TEST_FRACTION, number)
             labels[f"seed_{number}"] = pd.Series([split[row] for row in rows])
     for name, column in labels.items():
         other = sorted(set(column).difference(LABELS))
@@ -81,7 +72,7 @@ def read_splits(table: pd.DataFrame, repeats: int = 20, seed: int = 0) -> dict[s
 
 
 def read_numbers(path: Path, column: pd.Series) -> pd.Series:
-    """Numbers of a column of text of the table `path`, NaN where it is empty."""
+    """Numbers of a text column of the table `path`; NaN if empty."""
     text = column.str.strip()
     values = pd.to_numeric(text, errors="coerce").replace([np.inf, -np.inf], np.nan)
     wrong = np.flatnonzero(values.isna() & ~text.str.lower().isin(["", "nan", "na"]))
@@ -92,12 +83,10 @@ def read_numbers(path: Path, column: pd.Series) -> pd.Series:
 
 
 def read_embeddings(path: Path, rows: int) -> NDArray[np.floating]:
-    """(rows, d) finite numbers of an .npy file."""
+    """Read (rows, d) finite numbers from an .npy file."""
     with reading(path, "a file written by numpy.save"):
         values = np.load(path)
-        numeric = isinstance(values, np.ndarray) and values.dtype.kind in "fiu"  # neither an npz nor text
-    require(numeric, f"{path}: not one array of numbers; write it with numpy.save")
-    fits = values.ndim == 2 and len(values) == rows and np.isfinite(values).all()
+        fits = values.dtype.kind in "fiu" and values.shape[:-1] == (rows,) and np.isfinite(values).all()
     require(fits, f"{path}: shape {values.shape}; expected finite numbers, one row for each of the {rows} proteins")
     return values
 
@@ -108,24 +97,16 @@ def regress(
     splits: Mapping[str, NDArray[np.bool_]],
     components: int = 200,
 ) -> pd.DataFrame:
-    """Test how well linear regression on embeddings predicts properties of unseen proteins.
+    """Test how well linear regression on (n, d) embeddings predicts targets (n, properties) of unseen proteins.
 
-    Parameters
-    ----------
-    embeddings
-        Name -> (n, d) mean embeddings.
-    targets
-        (n, properties) numbers; rows without a number are left out for this property.
-    splits
-        As returned by `read_splits`; each needs two training and two test rows with a number, else InputError.
-    components
-        Principal components of the training rows in the second regression; the first one uses all.
+    Rows without a target are ignored; each of the `read_splits` needs two training and two test rows with one. The
+    second regression uses only the first principal components of the training rows.
 
     Returns
     -------
     DataFrame
         One row for each embedding, target, features (`all` or `pc200`) and split: `train` and `test` (numbers of rows),
-        `pearson` and `r2` (1 - residual / total sum of squares) on the test rows; NaN where they are undefined.
+        `pearson` and `r2` (1 - residual / total sum of squares) on the test rows; NaN if undefined.
     """
     rows = []
     features = {"all": 0, f"pc{components}": components}
@@ -165,18 +146,16 @@ def regress_table(
     batch_size: int | None = None,
     device: str = "auto",
 ) -> tuple[pd.DataFrame, list[Path]]:
-    """Write the results of `regress` for a table of sequences, and their summary; an interrupted run resumes.
+    """Write the results of `regress` for a table of sequences and their summary; an interrupted run resumes.
 
     The table is a CSV with the columns sequence, `targets`, and split_0, split_1, ... or cluster. `sources` maps the
-    name of an embedding to a network as in `load_model`, or an .npy file with one row for each of the table. The other
+    name of an embedding to a network as in `load_model` or an .npy file with a row per row of the table. The other
     options are those of `regress`, `read_splits` and `embed`. Returns the summary and both paths.
     """
     table = read_text_table(path, ["sequence", *targets])
     values = pd.DataFrame({name: read_numbers(path, table[name]) for name in targets})
-    try:
+    with named(path):
         splits = read_splits(table, repeats, seed)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     sequences = table["sequence"].tolist()
     for line, sequence in enumerate(sequences, start=2):
         check_sequence(sequence, f"{path}, line {line}: sequence")

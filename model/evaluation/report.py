@@ -1,4 +1,4 @@
-"""Metrics of `Evaluation` in files and as text."""
+"""Files and text of the metrics of `Evaluation`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pandas as pd
 
 from data_prepare.errors import reading, require
 from data_prepare.files import write_text
-from data_prepare.properties import properties_of_group
+from data_prepare.properties import NMA_GROUPS, properties_of_group
 from data_prepare.resume import digest
 from model.evaluation.elastic_networks import NETWORKS, NUM_MODES
-from model.evaluation.test_set import CORRELATED, KINDS, LEARNT, OF_NETWORKS
+from model.evaluation.test_set import KINDS, LEARNT
 from model.network.dance import DanceModel, load_model
 from model.training.checkpoint import PREFIX, checkpoints
 
@@ -25,27 +25,27 @@ Rows = dict[tuple[str, str], dict[Any, Any]]  # (group, property) -> column -> n
 
 
 def metrics_path(run: Path, checkpoint: Path) -> Path:
-    """File of the metrics of a checkpoint of a run."""
+    """File for the metrics of a checkpoint of a run."""
     return run / "metrics" / f"{checkpoint.name}.json"
 
 
 def made_from(checkpoint: str, settings: Mapping[str, Any]) -> str:
-    """Hash of the settings, and of size and time of the files among them and of the checkpoint."""
+    """Hash of the settings and of the size and time of the checkpoint and of all files in the settings."""
     paths = [Path(str(value)) for value in (checkpoint, *settings.values())]
     stats = [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
     return digest("evaluation", settings, stats)
 
 
 def write_metrics(path: Path, checkpoint: str, settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    """Write the metrics of a checkpoint as JSON, with what they were made from."""
+    """Write the metrics of a checkpoint and their settings as JSON."""
     content = {"checkpoint": checkpoint, **settings, "digest": made_from(checkpoint, settings), "groups": metrics}
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def unmeasured_checkpoints(run: Path, settings: Mapping[str, Any]) -> dict[str, Path]:
-    """Checkpoints of a run without current metrics of these settings -> file of their metrics."""
+    """Checkpoints of a run without current metrics for these settings -> file for their metrics."""
     found = checkpoints(run / "checkpoints")
-    require(found, f"{run}: no checkpoints in it; give the --output of a training")
+    require(found, f"{run}: no checkpoints in it; give the --output of a training run")
     wanted = {}
     for checkpoint in found:
         path = metrics_path(run, checkpoint)
@@ -59,7 +59,7 @@ def unmeasured_checkpoints(run: Path, settings: Mapping[str, Any]) -> dict[str, 
 
 
 def load_checkpoint(checkpoint: str, of_run: bool) -> DanceModel | None:
-    """Network of a checkpoint; None if the running training has removed it in the meantime."""
+    """Network of a checkpoint; None if a running training has removed it."""
     if of_run and not Path(checkpoint).is_dir():
         LOGGER.warning("warning: %s has been removed", checkpoint)
         return None
@@ -82,37 +82,34 @@ def checkpoints_text(run: Path) -> str:
 
 
 def metrics_text(metrics: Mapping[str, Any]) -> str:
-    """Losses, correlations, and correlations beside those of elastic networks; `metrics` of `Evaluation.metrics`."""
+    """Tables of the losses and correlations in the result of `Evaluation.metrics`."""
     shown = ("model", "sequence")  # the other baseline is constant
     losses: Rows = {}
-    correlated: Rows = {}
-    beside: Rows = {}
+    everywhere: Rows = {}
+    resolved: Rows = {}
     for group, values in metrics.items():
         for name in properties_of_group(group):
             losses[group, name] = {predictor: values[predictor]["properties"][name] for predictor in LEARNT}
         losses[group, "weighted sum"] = {predictor: values[predictor]["loss"] for predictor in LEARNT}
-        if "correlations" in values["model"]:
-            medians = {predictor: values[predictor]["correlations"] for predictor in shown}
-            correlated |= {(group, name): _by_kind(medians, name) for name in CORRELATED}
+        if group not in NMA_GROUPS:
+            everywhere |= _rows(group, {name: values[name]["correlations"] for name in shown})
         if "structures" in values:
-            medians = {predictor: values["structures"]["correlations"][predictor] for predictor in (*shown, *NETWORKS)}
-            beside |= {(group, name): _by_kind(medians, name) for name in OF_NETWORKS}
+            found = values["structures"]["correlations"]
+            resolved |= _rows(group, {name: found[name] for name in (*shown, *NETWORKS)})
     tables = {
         "losses": losses,
-        "correlations, medians over proteins": correlated,
-        f"the same for entries with a structure, beside the {NUM_MODES} slowest modes of elastic networks": beside,
+        "correlations, medians over proteins": everywhere,
+        f"the same for entries with a structure, and the {NUM_MODES} slowest modes of elastic networks": resolved,
     }
-    return "\n\n".join(f"{title}\n{_table(rows)}" for title, rows in tables.items() if rows)
+    frames = {title: pd.DataFrame.from_dict(rows, orient="index") for title, rows in tables.items() if rows}
+    options: dict[str, Any] = {"na_rep": "-", "float_format": "{:.4f}".format}
+    return "\n\n".join(f"{title}\n{frame.to_string(**options)}" for title, frame in frames.items())
 
 
-def _by_kind(medians: Mapping[str, Mapping[str, Any]], name: str) -> dict[Any, Any]:
-    """Proteins of the first predictor, then Pearson's and Spearman's correlation of each."""
-    numbers = {("", "proteins"): next(iter(medians.values()))[name]["proteins"]}
-    return numbers | {(kind, predictor): found[name][kind] for kind in KINDS for predictor, found in medians.items()}
-
-
-def _table(rows: Rows) -> str:
-    frame = pd.DataFrame(list(rows.values()), index=pd.MultiIndex.from_tuples(rows))
-    if isinstance(frame.columns[0], tuple):
-        frame.columns = pd.MultiIndex.from_tuples(frame.columns)
-    return frame.to_string(na_rep="-", float_format="{:.4f}".format)
+def _rows(group: str, medians: Mapping[str, Mapping[str, Any]]) -> Rows:
+    """A row per property: proteins of the first predictor, then Pearson's and Spearman's correlation of each."""
+    rows: Rows = {}
+    for name, first in next(iter(medians.values())).items():
+        row = {(kind, predictor): medians[predictor][name][kind] for kind in KINDS for predictor in medians}
+        rows[group, name] = {("", "proteins"): first["proteins"]} | row
+    return rows

@@ -1,15 +1,13 @@
-"""A network, baselines and elastic networks on the test entries of a training table."""
+"""Evaluate a network, baselines and elastic networks on the test entries of a training table."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -41,8 +39,8 @@ from model.training.processes import Process
 LOGGER: Final = logging.getLogger("seqdance")
 LEARNT: Final = ("model", "mean", "sequence")  # predictors of all properties
 PREDICTORS: Final = (*LEARNT, *NETWORKS)
-CORRELATED: Final = ("rmsf_nor", "sasa_mean", "corr")  # properties compared protein by protein
-OF_NETWORKS: Final = ("rmsf_nor", "corr")  # those that elastic networks predict
+CORRELATED: Final = ("rmsf_nor", "sasa_mean", "corr")  # properties with correlations for each protein
+OF_NETWORKS: Final = ("rmsf_nor", "corr")  # properties that elastic networks predict
 KINDS: Final = ("pearson", "spearman")
 NUMBERS: Final = ("loss", *KINDS, *(f"{kind}_resolved" for kind in KINDS))
 
@@ -50,9 +48,9 @@ Outputs = Mapping[str, Tensor]  # property -> prediction (B, L), (B, L, bins) or
 
 
 class PropertyMetrics(NamedTuple):
-    """One property of one test entry by one predictor; NaN where a number does not exist.
+    """Metrics of one property of one test entry by one predictor; NaN if undefined.
 
-    Correlations of pairs are over i != j; those with `_resolved` over the positions that the entry's structure has.
+    Correlations of pairs are over i != j; those with `_resolved` are over the positions resolved in the structure.
     """
 
     group: str
@@ -69,7 +67,7 @@ class PropertyMetrics(NamedTuple):
 def protein_metrics(
     predictor: str, outputs: Outputs, batch: Batch, row: int, weights: Mapping[str, float], resolved: Tensor | None
 ) -> Iterator[PropertyMetrics]:
-    """Metrics of each property of one protein of a batch; `resolved` (T,) bool: tokens that its structure has."""
+    """Metrics of each property of one protein of a batch; `resolved` (T,) bool: tokens that its structure resolves."""
     n, own = int(batch.attention_mask[row].sum()), slice(row, row + 1)
     residue, pair = batch.residue[own, :n], batch.pair[own, :n, :n]
     outputs = {name: v[own, :n] if name in RESIDUE_COLUMNS else v[own, :n, :n] for name, v in outputs.items()}
@@ -98,38 +96,17 @@ def protein_metrics(
 
 
 def _correlations(first: Tensor, second: Tensor) -> tuple[float, float]:
-    """Pearson's and Spearman's correlation; both NaN where the first does not exist."""
+    """Pearson's and Spearman's correlation; both NaN if the first is undefined."""
     linear = pearson(first, second)
     return linear, math.nan if math.isnan(linear) else spearman(first, second)
 
 
 class Evaluation:
-    """The test entries and the baselines' metrics on them; measures one network after another.
+    """Test entries and the metrics of the baselines on them; measures one network after another.
 
-    Batches do not depend on the number of processes that share them, and so neither do the numbers.
-
-    Parameters
-    ----------
-    table, store, weights
-        As `read_table`, `FeatureStore` and `read_loss_weights` give them. Baselines are fitted on the entries labelled
-        train; all numbers are of those labelled test.
-    process
-        This process among those that share the entries.
-    length
-        Longer proteins are cut after this number of tokens.
-    batch_size
-        Most proteins at a time.
-    precision
-        Of the network's forward pass: fp32 or bf16.
-    structures
-        Folder of structures for the elastic networks, see `structure_profiles`.
-    progress
-        Show progress bars.
-
-    Raises
-    ------
-    InputError
-        There is no test entry, or no training entry of a group that has test entries.
+    Baselines are fitted on the entries labelled train; all metrics are of those labelled test. Proteins are cut after
+    `length` tokens. `structures` is a folder for `structure_profiles`; `precision` is that of the network's forward
+    pass. Batches, and therefore metrics, do not depend on the number of processes that share them.
     """
 
     def __init__(
@@ -154,12 +131,12 @@ class Evaluation:
             group: length_batches(store, entries, length, batch_size)[process.rank :: process.processes]
             for group, entries in test.items()
         }
-        self.without: dict[str, str] = {}  # entry -> why it has no structure
-        self._resolved: dict[str, Tensor] = {}  # entry of this process -> (T,) bool, tokens that its structure has
+        self.without: dict[str, str] = {}  # entry -> reason why it has no structure
+        self._resolved: dict[str, Tensor] = {}  # entry of this process -> (T,) bool, tokens that its structure resolves
         self.baselines = self._measure_baselines(train)
 
     def measure(self, model: DanceModel) -> list[PropertyMetrics]:
-        """Metrics of a network, of the entries of all processes; the network is put into evaluation mode."""
+        """Metrics of a network on the entries of all processes; sets the network to evaluation mode."""
         model.eval()
 
         def predict(batch: Batch) -> dict[str, Outputs]:
@@ -169,21 +146,21 @@ class Evaluation:
         return self._gather(row for group in self.groups for row in self._measure(group, "model", predict))
 
     def _measure_baselines(self, train: Sequences) -> list[PropertyMetrics]:
-        """Metrics of all baselines; finds which entries have a structure."""
+        """Metrics of all baselines; fills `without` and the resolved tokens."""
         rows: list[PropertyMetrics] = []
         for group in self.groups:
-            if self.structures is not None and group not in NMA_GROUPS:  # their target are the networks
+            if self.structures is not None and group not in NMA_GROUPS:  # whose targets are these networks
                 rows += self._measure(group, "elastic networks", self._elastic_networks)
             fitted = MeanBaselines.fit(group, self.store, train[group], self.process, self.progress)
             rows += self._measure(group, "mean, sequence", fitted.predict)
         self.without = {entry: reason for found in self.process.gather(self.without) for entry, reason in found.items()}
         if self.without:
             reason = next(iter(self.without.values()))
-            LOGGER.warning("warning: %d test entries have no structure, the first: %s", len(self.without), reason)
+            LOGGER.warning("warning: %d test entries without a structure; the first: %s", len(self.without), reason)
         return self._gather(rows)
 
     def _elastic_networks(self, batch: Batch) -> dict[str, Outputs]:
-        """Predictions of the elastic networks, NaN where there is no structure."""
+        """Predictions of the elastic networks, NaN without a structure."""
         assert self.structures is not None
         size, longest = batch.input_ids.shape
         shapes = {"rmsf_nor": (size, longest), "corr": (size, longest, longest)}
@@ -208,23 +185,22 @@ class Evaluation:
     def _measure(
         self, group: str, title: str, predict: Callable[[Batch], Mapping[str, Outputs]]
     ) -> Iterator[PropertyMetrics]:
-        """Metrics of the predictors whose outputs `predict` gives, on the batches of this process."""
-        batches = self._batches[group]
-        total = sum(map(len, batches))
+        """Metrics of the predictors in the result of `predict`, on the batches of this process."""
+        total = sum(map(len, self._batches[group]))
         with tqdm(total=total, desc=f"{title}, {group}", unit="entry", disable=not self.progress) as bar:
-            for names in batches:
+            for names in self._batches[group]:
                 entries = [load_entry(self.store, *entry, group, 0, self.length) for entry in names]
                 batch = collate(group, entries).to(self.process.device)
                 with torch.inference_mode():
                     predicted = predict(batch)
                 for row, entry in enumerate(batch.names):
+                    resolved = self._resolved.get(entry)
                     for predictor, outputs in predicted.items():
-                        resolved = self._resolved.get(entry)
                         yield from protein_metrics(predictor, outputs, batch, row, self.weights[group], resolved)
                 bar.update(len(entries))
 
     def _gather(self, own: Iterable[PropertyMetrics]) -> list[PropertyMetrics]:
-        """Rows of all processes: by entry as in the table, property and predictor, for any number of processes."""
+        """Rows of all processes, in the order of the table, `PROPERTIES` and `PREDICTORS`."""
         order = {entry: number for number, entry in enumerate(self._sequences)}
 
         def key(row: PropertyMetrics) -> tuple[int, int, int]:
@@ -233,54 +209,44 @@ class Evaluation:
         return sorted((row for rows in self.process.gather(list(own)) for row in rows), key=key)
 
     def metrics(self, network: list[PropertyMetrics]) -> dict[str, Any]:
-        """Metrics of a network and of the baselines over all proteins.
+        """Means and medians over all proteins of the rows of `measure` and of the baselines; undefined ones are None.
 
-        Parameters
-        ----------
-        network
-            As `measure` returns them.
+        Group -> `entries` (number) and, for `model`, `mean` and `sequence` each, `loss` (weighted sum), `properties`
+        (property -> loss as in training: mean over proteins of the RMSE) and, for MD groups, `correlations` (property
+        -> medians `pearson` and `spearman`, and `proteins`, the number of proteins for which they are defined).
 
-        Returns
-        -------
-        dict
-            group -> `entries` (number), and for `model`, `mean` and `sequence` each: `loss` (weighted sum),
-            `properties` (property -> loss as in training: mean over proteins of the RMSE) and, for MD groups,
-            `correlations` (property -> `pearson` and `spearman`, medians over proteins, and `proteins`, for how many
-            they exist). What does not exist is None.
-
-            With structures, MD groups also have `structures`: `entries` (how many have one), `without` (entry -> why
-            not) and `correlations` (predictor -> property -> as above, `gnm` and `anm` too), of these entries and over
-            the positions that the structure has.
+        With structures, MD groups also have `structures`: `entries` (number with a structure), `without` (entry ->
+        reason) and `correlations` (predictor, also `gnm` and `anm` -> property -> as above) over resolved positions.
         """
-        found: dict[tuple[str, str, str], list[PropertyMetrics]] = defaultdict(list)
-        for row in self.baselines + network:
-            found[row.group, row.predictor, row.property].append(row)
+        rows = pd.DataFrame(self.baselines + network).groupby(["group", "predictor", "property"])
+        table = rows[[name for name in NUMBERS if name != "loss"]].median()
+        table["loss"] = rows["loss"].mean()
+        table[["proteins", "proteins_resolved"]] = rows[["pearson", "pearson_resolved"]].count()
+        table = table.astype(object).where(table.notna(), None)
+
+        def correlations(group: str, predictor: str, names: Sequence[str], suffix: str = "") -> dict[str, Any]:
+            columns = {f"{name}{suffix}": name for name in (*KINDS, "proteins")}
+            return table.loc[group, predictor].loc[list(names), list(columns)].rename(columns=columns).to_dict("index")
+
         result: dict[str, Any] = {}
         for group, entries in self.groups.items():
+            weights = self.weights[group]
             result[group] = {"entries": len(entries)}
             for predictor in LEARNT:
-                rows = {name: found[group, predictor, name] for name in properties_of_group(group)}
-                losses = {name: _mean(row.loss for row in rows[name]) for name in rows}
-                total = sum(self.weights[group][name] * (loss or 0.0) for name, loss in losses.items())
+                losses = {name: table["loss"][group, predictor, name] for name in properties_of_group(group)}
+                total = sum(weights[name] * (loss or 0.0) for name, loss in losses.items())
                 result[group][predictor] = {"loss": total, "properties": losses}
                 if group not in NMA_GROUPS:
-                    medians = {name: _medians((row.pearson, row.spearman) for row in rows[name]) for name in CORRELATED}
-                    result[group][predictor]["correlations"] = medians
+                    result[group][predictor]["correlations"] = correlations(group, predictor, CORRELATED)
             if self.structures is not None and group not in NMA_GROUPS:
                 without = {entry: self.without[entry] for entry in entries if entry in self.without}
-                correlations = {
-                    predictor: {
-                        name: _medians((r.pearson_resolved, r.spearman_resolved) for r in found[group, predictor, name])
-                        for name in OF_NETWORKS
-                    }
-                    for predictor in PREDICTORS
-                }
-                resolved = {"entries": len(entries) - len(without), "without": without, "correlations": correlations}
+                medians = {name: correlations(group, name, OF_NETWORKS, "_resolved") for name in PREDICTORS}
+                resolved = {"entries": len(entries) - len(without), "without": without, "correlations": medians}
                 result[group]["structures"] = resolved
         return result
 
     def per_protein(self, network: list[PropertyMetrics]) -> pd.DataFrame:
-        """One row per entry and property; columns `loss_model`, `pearson_model`, ..., except those without numbers."""
+        """One row per entry and property; columns `loss_model`, `pearson_model`, ..., without empty ones."""
         keys, columns = ["group", "entry", "property"], [(kind, name) for kind in NUMBERS for name in PREDICTORS]
         rows = pd.DataFrame(network + self.baselines)
         wide = rows.pivot(index=keys, columns="predictor").reindex(columns=columns).dropna(axis="columns", how="all")
@@ -289,16 +255,10 @@ class Evaluation:
 
 
 def usable_entries(table: pd.DataFrame, store: FeatureStore) -> tuple[Sequences, Sequences]:
-    """Test and training entries of the groups that have test entries.
-
-    Raises
-    ------
-    InputError
-        There is no test entry, or no training entry of a group that has test entries.
-    """
+    """Test and training entries of the groups that have test entries; each needs training entries, too."""
     test, train = (group_sequences(table, store, label) for label in ("test", "train"))
     groups = [group for group in GROUPS if test[group]]
-    require(groups, f"{store.path}: it has no entry labelled test in the table; nothing to evaluate")
+    require(groups, f"{store.path}: no entry is labelled test in the table; nothing to evaluate")
     unfitted = ", ".join(group for group in groups if not train[group])
     require(not unfitted, f"{store.path}: no training entry of {unfitted} to fit the baselines on; add some")
     if absent := [group for group in GROUPS if group not in groups]:
@@ -309,7 +269,7 @@ def usable_entries(table: pd.DataFrame, store: FeatureStore) -> tuple[Sequences,
 def length_batches(
     store: FeatureStore, entries: Sequence[tuple[str, str]], length: int, batch_size: int
 ) -> list[list[tuple[str, str]]]:
-    """Entries (name, modify_seq) in batches, shortest first; none has more pairs than one protein of `length`."""
+    """Batches of entries (name, modify_seq), shortest first, with at most the pairs of one protein of `length`."""
     lengths = {name: min(store.length(name), length) for name, _ in entries}
     batches: list[list[tuple[str, str]]] = [[]]
     for entry in sorted(entries, key=lambda entry: lengths[entry[0]]):
@@ -318,15 +278,3 @@ def length_batches(
             batches.append([])
         batches[-1].append(entry)
     return batches
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    """Mean of the numbers that exist."""
-    kept = [value for value in values if not math.isnan(value)]
-    return math.fsum(kept) / len(kept) if kept else None
-
-
-def _medians(pairs: Iterable[tuple[float, float]]) -> dict[str, float | None]:
-    kept = [pair for pair in pairs if not math.isnan(pair[0])]
-    pearson, spearman = np.median(kept, axis=0).tolist() if kept else (None, None)
-    return {"pearson": pearson, "spearman": spearman, "proteins": len(kept)}

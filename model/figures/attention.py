@@ -1,20 +1,19 @@
-"""Figures of attention maps, and of what they mark."""
+"""Figures of attention maps and of their analysis."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from model.evaluation.attention import Example, best_map
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure, SubFigure
-    from matplotlib.image import AxesImage
 
 TITLES: Final = {  # metric -> title of its heat map
     "co_move_topL_ratio": "co-movement:\ntop-L over the rest",
@@ -38,24 +37,11 @@ LONG_RANGE: Final = 5  # attention with |i - j| above it is long-range
 def draw_maps(name: str, maps: NDArray, chain: NDArray[np.int32], heads: int) -> Figure:
     """Draw the mean map, and of each layer the map with the largest fraction of long-range attention.
 
-    Parameters
-    ----------
-    name
-        Of the protein.
-    maps
-        (N, N, layers * heads), of the residues.
-    chain
-        (N,) chain of each residue.
-    heads
-        Heads of a layer.
+    `maps` (N, N, layers * heads) are those of the residues, `chain` (N,) is the chain of each residue.
     """
-    from matplotlib.figure import Figure
-
     residue = np.arange(len(maps))
     far = np.abs(residue[:, None] - residue) > LONG_RANGE
-    fraction = np.array(
-        [attention[far].sum() / attention.sum() for attention in np.moveaxis(maps, -1, 0).astype(float)]
-    )
+    fraction = np.array([values[far].sum() / values.sum() for values in np.moveaxis(maps, -1, 0).astype(float)])
     chosen = fraction.reshape(-1, heads).argmax(axis=1)  # (layers,)
 
     rows = -(-len(chosen) // LAYER_COLUMNS)
@@ -68,31 +54,15 @@ def draw_maps(name: str, maps: NDArray, chain: NDArray[np.int32], heads: int) ->
     panels = right.subplots(rows, LAYER_COLUMNS, sharex=True, sharey=True, squeeze=False).flat
     for layer, (axes, head) in enumerate(zip(panels, chosen, strict=False)):
         channel = layer * heads + head
-        title = f"layer {layer}, head {head}: {fraction[channel]:.0%}"
-        _show_attention(axes, maps[..., channel], chain, title, 9)
+        _show_attention(axes, maps[..., channel], chain, f"layer {layer}, head {head}: {fraction[channel]:.0%}", 9)
     for axes in right.axes[len(chosen) :]:
         axes.set_axis_off()
-    right.suptitle(
-        f"of each layer the map with most attention beyond |i-j| = {LONG_RANGE}, and its fraction", fontsize=11
-    )
+    right.suptitle(f"map of each layer with the most attention beyond |i-j| = {LONG_RANGE}, its fraction", fontsize=11)
     return figure
 
 
 def draw_analysis(means: pd.DataFrame, heads: int, example: Example | None) -> Figure:
-    """Draw heat maps, layers x heads, of the mean of each metric, and an example below.
-
-    Parameters
-    ----------
-    means
-        As `mean_metrics` gives them.
-    heads
-        Heads of a layer.
-    example
-        As `read_example` gives it.
-    """
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
-
+    """Draw heat maps, layers x heads, of the `mean_metrics`, with an example below."""
     shown = [metric for metric in TITLES if metric in means]
     rows = [row for nma in (False, True) if (row := [m for m in shown if m.startswith("nma_") == nma])]
     columns = max(map(len, rows))
@@ -120,9 +90,6 @@ def draw_analysis(means: pd.DataFrame, heads: int, example: Example | None) -> F
 
 def _show_metric(axes: Axes, means: pd.DataFrame, metric: str, heads: int) -> None:
     """Heat map of one metric; white is the value of uninformative attention."""
-    from matplotlib.colors import TwoSlopeNorm
-    from matplotlib.patches import Rectangle
-
     values = means[metric].to_numpy().reshape(-1, heads)  # (layers, heads)
     axes.set_title(f"{TITLES[metric]} (n = {means[f'{metric}_proteins'].max()})", fontsize=10)
     axes.set_facecolor("lightgrey")
@@ -143,8 +110,6 @@ def _show_metric(axes: Axes, means: pd.DataFrame, metric: str, heads: int) -> No
 
 def _show_attention(axes: Axes, attention: NDArray, chain: NDArray[np.int32], title: str, size: int = 11) -> AxesImage:
     """Image of one map on a logarithmic scale: neighbours take most of the attention of many maps."""
-    from matplotlib.colors import LogNorm
-
     values = attention.astype(np.float32)
     low, high = np.quantile(values, COLOUR_QUANTILES).tolist()
     low = max(low, high * DARKEST)

@@ -1,39 +1,30 @@
-"""Figures of Dyna-1: curves of a training, metrics of each protein, exchange along a sequence."""
+"""Figures of Dyna-1: training curves, metrics of each protein, exchange along a sequence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TITLES: Final = {"auroc": "AUROC", "normalised_auprc": "AUPRC - positive rate"}
 CLASSIFIER_COLOUR: Final = "#D55E00"
 BASELINE_COLOUR: Final = "#0072B2"
 RESIDUES_PER_ROW: Final = 100
-FEWEST_COLUMNS: Final = 60  # of the width, so that the title fits
+FEWEST_COLUMNS: Final = 60  # minimal width, for the title
 
 
 def draw_metrics(table: pd.DataFrame, metrics: Mapping[str, Any], classifier: str) -> Figure:
-    """Draw AUROC and normalised AUPRC of each protein, a column for each predictor.
+    """Draw AUROC and normalised AUPRC of each protein, a column for each predictor; `classifier` is highlighted.
 
-    Parameters
-    ----------
-    table
-        One row per predictor and protein with columns `predictor`, `auroc` and `normalised_auprc`.
-    metrics
-        Content of metrics.json: `predictors` with the means and their intervals, and `chance`.
-    classifier
-        Name of the predictor in another colour than the baselines.
+    `table` has one row per predictor and protein: `predictor`, `auroc` and `normalised_auprc`. `metrics` is the content
+    of metrics.json: `predictors` with means and intervals, and `chance`.
     """
-    from matplotlib.figure import Figure
-
     predictors = metrics["predictors"]
     figure = Figure(figsize=(2.6 + 1.7 * len(predictors) * len(TITLES), 4.2), layout="constrained")
     for axes, (metric, title) in zip(figure.subplots(1, len(TITLES)), TITLES.items(), strict=True):
@@ -53,7 +44,7 @@ def draw_metrics(table: pd.DataFrame, metrics: Mapping[str, Any], classifier: st
 
 
 def _draw_proteins(axes: Axes, column: int, values: pd.Series, interval: Mapping[str, float], colour: str) -> None:
-    """A dot per protein; beside them their mean with its interval."""
+    """Draw a dot per protein, and the mean with its interval next to the dots."""
     spread = np.random.default_rng(0).uniform(-0.22, 0.08, len(values))
     axes.plot(column + spread, values, "o", color=colour, markersize=3.5, alpha=0.45, markeredgewidth=0)
     mean, low, high = (interval[key] for key in ("mean", "low", "high"))
@@ -65,9 +56,6 @@ def _draw_proteins(axes: Axes, column: int, values: pd.Series, interval: Mapping
 
 def draw_training(log: pd.DataFrame) -> Figure:
     """Draw losses and validation AUROC of each epoch; columns as in log.jsonl, index n_epoch."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     losses, areas = figure.subplots(1, 2)
     for name, label, colour in (("loss", "training", "#0072B2"), ("validation_loss", "validation", "#D55E00")):
@@ -91,24 +79,13 @@ def draw_training(log: pd.DataFrame) -> Figure:
 
 
 def draw_exchange(name: str, sequence: str, p: NDArray[np.float32], unresolved: NDArray[np.bool_]) -> Figure:
-    """Draw the probability of exchange along a sequence, 100 residues in a row.
+    """Draw the probability `p` (L,) of exchange along a sequence, 100 residues per row.
 
-    Parameters
-    ----------
-    name
-        Of the protein.
-    sequence
-        L letters.
-    p
-        (L,) probability of exchange.
-    unresolved
-        (L,) residues without coordinates, which are shaded.
+    Residues without coordinates, `unresolved` (L,), are shaded.
     """
-    from matplotlib.figure import Figure
-
     starts = range(0, len(p), RESIDUES_PER_ROW)
     position = np.arange(1, len(p) + 1)
-    # fixed places in inches: an automatic layout of so many letters takes seconds
+    # fixed positions in inches: automatic layout of this many letters takes seconds
     columns = max(FEWEST_COLUMNS, min(RESIDUES_PER_ROW, len(p)))
     width, top, row, panel = 0.9 + 0.11 * columns, 0.5, 1.6, 1.1
     height = top + row * len(starts)
@@ -119,8 +96,8 @@ def draw_exchange(name: str, sequence: str, p: NDArray[np.float32], unresolved: 
         axes = figure.add_axes((0.7 / width, floor / height, (width - 0.9) / width, panel / height))
         axes.bar(position[rows], p[rows], width=0.8, color=BASELINE_COLOUR)
         axes.bar(position[rows][unresolved[rows]], 1.0, width=1.0, color="#DDDDDD", zorder=0)
-        for place, letter in zip(position[rows], sequence[rows], strict=True):
-            axes.text(place, -0.04, letter, ha="center", va="top", fontsize=7, family="monospace")
+        for x, letter in zip(position[rows], sequence[rows], strict=True):
+            axes.text(x, -0.04, letter, ha="center", va="top", fontsize=7, family="monospace")
         axes.set(xlim=(start + 0.2, start + columns + 0.8), ylim=(0, 1), yticks=(0, 0.5, 1))
         axes.set_ylabel("p_exchange", fontsize=9)
         axes.set_xticks([start + 1, *range(start + 10, min(start + RESIDUES_PER_ROW, len(p)) + 1, 10)])

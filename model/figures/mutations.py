@@ -1,13 +1,15 @@
-"""Figures of mutations: heat map of one protein, and correlations of a benchmark."""
+"""Figures of mutations: heat map of a protein, correlations of a benchmark."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
@@ -16,28 +18,18 @@ from model.mutations.score import PUBLISHED_SCORE
 from model.mutations.substitution import WildType
 from model.network.tokenizer import AMINO_ACIDS
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 RESIDUES_PER_PANEL: Final = 80
 
 
 def plot_mutation_map(
-    table: pd.DataFrame,
-    wild_type: str,
-    path: str | os.PathLike[str],
-    score: str = PUBLISHED_SCORE,
-    offset: int = 0,
+    table: pd.DataFrame, wild_type: str, path: str | os.PathLike[str], score: str = PUBLISHED_SCORE, offset: int = 0
 ) -> None:
-    """Heat map of single substitutions as PNG: wild type along x, amino acids along y, colour = score.
+    """Write a heat map of single substitutions as PNG: wild type along x, amino acids along y, colour = score.
 
     `table` is that of `score_mutations`; rows with several substitutions are ignored. Residue numbers are positions +
     `offset`. Wild-type cells carry a dot, cells without a value are grey. Long proteins continue in further panels.
     InputError if the table has no column `score`, or mutations of another wild type.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     grid, letters = mutation_grid(table, wild_type, score, offset)
     values = grid[np.isfinite(grid)]
     low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
@@ -50,7 +42,6 @@ def plot_mutation_map(
     width = max(left + cell * columns + right, 5.0)
     height = bottom + len(starts) * (panel_height + gap)
     figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
     image: Any = None
     for number, start in enumerate(starts):
         part = letters[start : start + RESIDUES_PER_PANEL]
@@ -95,9 +86,6 @@ def draw_benchmark(per_protein: pd.DataFrame, summary: Mapping[str, Any], baseli
 
     `per_protein` and `summary` come from `benchmark.protein_table` and `benchmark.correlation_summary`.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-
     names = list(summary["scores"])
     enough = per_protein[per_protein["mutants"] >= summary["min_mutants"]]
     figure = Figure(figsize=(8, 1.2 + 0.55 * len(names)), layout="constrained")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
 from data_prepare.properties import DSSP_STATES, INTERACTIONS
 from model.inference.prediction_files import Prediction, Properties
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # helices warm, strands blue, the rest pale
 STATE_COLOURS: Final = {
@@ -36,15 +35,7 @@ ANGLES: Final = {"chi": "χ1", "phi": "φ", "psi": "ψ"}
 
 
 def draw_prediction(prediction: Prediction) -> Figure:
-    """Draw profiles along the sequence and maps of residue pairs, those that the prediction has properties for.
-
-    Raises
-    ------
-    InputError
-        The prediction has no property that a panel shows.
-    """
-    from matplotlib.figure import Figure
-
+    """Draw profiles along the sequence and maps of residue pairs, as far as the prediction has their properties."""
     properties, residues = prediction.properties, len(prediction.chain)
     profiles = [draw for any_of, draw in PROFILES if any(name in properties for name in any_of)]
     maps = pair_maps(properties)
@@ -80,8 +71,6 @@ def draw_prediction(prediction: Prediction) -> Figure:
 
 def pair_maps(properties: Properties) -> list[tuple[str, NDArray[np.float32], dict[str, Any]]]:
     """Title, values (N, N) and image options of each map."""
-    from matplotlib.colors import PowerNorm
-
     maps: list[tuple[str, NDArray[np.float32], dict[str, Any]]] = []
     predicted = [name for name in INTERACTIONS if name in properties]
     if predicted:
@@ -98,7 +87,7 @@ def pair_maps(properties: Properties) -> list[tuple[str, NDArray[np.float32], di
 
 
 def _mark_chains(axes: Axes, chain: NDArray[np.int32], pairs: bool) -> None:
-    """A line where a chain begins."""
+    """Draw a line at the start of each chain."""
     for edge in np.flatnonzero(np.diff(chain)) + 1.5:
         for line in (axes.axvline, axes.axhline)[: 1 + pairs]:
             line(edge, color="black", linewidth=0.8, linestyle="--")
@@ -130,7 +119,7 @@ def _secondary_structure(axes: Axes, properties: Properties) -> None:
     fractions = properties["ss"].T  # (8, N)
     order = [DSSP_STATES.index(state) for state in STATE_COLOURS]
     names, colours = zip(*STATE_COLOURS.values(), strict=True)
-    # up to the outer edges of the first and last residue, half a residue beyond their centres
+    # from half a residue before the first centre to half a residue after the last one
     edges = np.arange(fractions.shape[1] + 1) + 0.5
     steps = np.hstack([fractions[order], fractions[order, -1:]])  # (8, N + 1)
     axes.stackplot(edges, steps, step="post", labels=names, colors=colours, linewidth=0)
@@ -158,7 +147,7 @@ def _modes(axes: Axes, properties: Properties) -> None:
     axes.legend(title="frequency", loc="center left", bbox_to_anchor=(1.005, 0.5), fontsize=7, frameon=False)
 
 
-# properties of which a panel needs one, and its function
+# a panel is drawn if the prediction has one of these properties
 PROFILES: Final[tuple[tuple[tuple[str, ...], Callable[[Axes, Properties], None]], ...]] = (
     (("sasa_mean",), _sasa),
     (("rmsf_nor",), _rmsf),

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from data_prepare.errors import InputError, first_line
 from data_prepare.files import whole_file
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) -> None:
-    """Write a figure, whole or not at all; the suffix of the path selects the format.
-
-    Raises
-    ------
-    InputError
-        Matplotlib does not know the format.
-    """
+    """Write a figure; the suffix of the path selects the format. InputError if matplotlib does not know the format."""
     try:
         with whole_file(Path(path)) as temporary:
             figure.savefig(temporary, dpi=dpi)

@@ -1,37 +1,30 @@
-"""Curves of a training of SeqDance or ESMDance."""
+"""Training curves of SeqDance and ESMDance."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator
 
 from data_prepare.properties import GROUPS, PROPERTIES, properties_of_group
 from model.training.run_log import GRADIENT_NORM, TOKENS_PER_SECOND
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 COLOURS: Final = dict(zip(GROUPS, ("#0072B2", "#D55E00", "#009E73"), strict=True))  # safe for colour-blind readers
 COLUMNS: Final = 6
-SMOOTH: Final = 100  # points that a smoothed curve has at least
+SMOOTH: Final = 100  # minimal number of points of a smoothed curve
 
 
 def draw_training(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -> Figure:
     """Draw losses per group and property, learning rate, gradient norm and tokens per second.
 
-    Parameters
-    ----------
-    log
-        Columns as in log.jsonl, index n_update.
-    metrics
-        Update -> group -> metrics of the test entries, as in RUN/metrics/update_N.json; drawn as dots.
+    `log` has the columns of log.jsonl and the index n_update. `metrics` (update -> group -> metrics of the test entries
+    in RUN/metrics/update_N.json) are drawn as dots.
     """
-    from matplotlib.figure import Figure
-
     rows = -(-len(PROPERTIES) // COLUMNS)
     figure = Figure(figsize=(12, 3.2 * 2 + 1.7 * rows), layout="constrained")
     totals, others, properties = figure.subfigures(3, 1, height_ratios=[3.2, 2.6, 1.7 * rows], squeeze=False).flat
@@ -72,7 +65,7 @@ def draw_training(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -
 
 
 def _curve(axes: Axes, log: pd.DataFrame, name: str, colour: str, smooth: bool = True) -> None:
-    """Values of a column, pale, and their running mean; nothing if the log lacks the column."""
+    """Draw a column, pale, and its running mean; nothing if the log lacks the column."""
     if name in log:
         values = log[name].astype(float)
         window = max(1, len(values) // SMOOTH) if smooth else 1
@@ -82,14 +75,14 @@ def _curve(axes: Axes, log: pd.DataFrame, name: str, colour: str, smooth: bool =
 
 
 def _dots(axes: Axes, values: Mapping[int, float | None], colour: str, size: float) -> None:
-    """Test losses by update."""
+    """Draw test losses by update."""
     shown = {update: value for update, value in values.items() if value is not None}
     if shown:  # an empty line outside the axes would disturb the layout
         axes.plot(list(shown), list(shown.values()), "o", color=colour, markersize=size, clip_on=False)
 
 
 def _mark_lengths(axes: Axes, log: pd.DataFrame) -> None:
-    """A line where the length of the crops changes."""
+    """Draw a line where the crop length changes."""
     lengths, updates = log["Max_len"].to_numpy(), log.index.to_numpy()
     for row in np.flatnonzero(lengths[1:] != lengths[:-1]):
         axes.axvline(updates[row], color="#999999", linewidth=1, linestyle="--")
@@ -100,8 +93,6 @@ def _mark_lengths(axes: Axes, log: pd.DataFrame) -> None:
 
 def _label_axes(axes: Axes) -> None:
     """Plain numbers on logarithmic axes, 200k for 200,000 updates."""
-    from matplotlib.ticker import EngFormatter, LogLocator
-
     axes.tick_params(labelsize=9)
     if axes.get_yscale() == "log":
         axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5), numticks=20))

@@ -1,4 +1,4 @@
-"""Attention maps of a model, and files of them."""
+"""Attention maps of a network, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -107,23 +107,19 @@ def residue_maps(maps: NDArray, sequence: str) -> tuple[NDArray, NDArray[np.int3
 
 @contextmanager
 def map_writer(path: Path) -> Iterator[Callable[[str, str, NDArray], None]]:
-    """Give a function that adds the maps of a protein (name, sequence, maps) to a file; it appears when all are in it.
+    """Open a file and yield a function that adds the maps of a protein (name, sequence, maps).
 
     An npz file has one array per protein, an HDF5 file one dataset with the attribute `sequence`.
     """
     with whole_file(path) as temporary:
-        if path.suffix.lower() == ".npz":
-            with zipfile.ZipFile(temporary, "w") as archive:
+        npz = path.suffix.lower() == ".npz"
+        with zipfile.ZipFile(temporary, "w") if npz else h5py.File(temporary, "w") as file:
 
-                def write(name: str, sequence: str, maps: NDArray) -> None:
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                        np.lib.format.write_array(file, np.ascontiguousarray(maps))
+            def write(name: str, sequence: str, maps: NDArray) -> None:
+                if npz:
+                    with file.open(f"{name}.npy", "w", force_zip64=True) as array:
+                        np.lib.format.write_array(array, np.ascontiguousarray(maps))
+                else:
+                    file.create_dataset(name, data=maps, track_times=False).attrs["sequence"] = sequence
 
-                yield write
-        else:
-            with h5py.File(temporary, "w") as hdf5:
-
-                def write(name: str, sequence: str, maps: NDArray) -> None:
-                    hdf5.create_dataset(name, data=maps, track_times=False).attrs["sequence"] = sequence
-
-                yield write
+            yield write

@@ -1,9 +1,8 @@
-"""A number for each residue, written into the B-factor column of a structure file."""
+"""Write one value per residue into the B-factor column of a structure file."""
 
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,48 +17,37 @@ if TYPE_CHECKING:
     from data_prepare.structure.topology import Topology
 
 
-def write_b_factors(
-    structure: str | os.PathLike[str],
-    values: ArrayLike,
-    output: str | os.PathLike[str],
-    chain: str | None = None,
-) -> None:
-    """Copy a structure file with a number for each residue in the B-factor column.
+def write_b_factors(structure: Path, values: ArrayLike, output: Path, chain: str | None = None) -> None:
+    """Copy a structure file with one value per residue in the B-factor column.
 
-    All atoms of a residue get its number, alternate locations and further models included; all other atoms get 0.
-    Nothing else of a PDB file changes; an mmCIF file keeps its content, not its layout.
+    All atoms of a residue get its value, in all alternate locations and models; all other atoms get 0. Nothing else in
+    a PDB file changes; an mmCIF file keeps its content but not its layout.
 
     Parameters
     ----------
     structure
         PDB or mmCIF, gzipped or not.
     values
-        (N,) one number per residue of `model.inference.inputs.protein_of_structure`, unresolved residues included.
+        (N,) one per residue of `model.inference.inputs.protein_of_structure`, unresolved residues included.
     output
         The copy, in the same format; gzipped if its name ends in .gz.
     chain
         As in `protein_of_structure`.
-
-    Raises
-    ------
-    InputError
-        The structure cannot be read or has another number of residues, or `check_copy` fails.
     """
     from data_prepare.structure.readers import read_topology  # imports gemmi, which training nodes may lack
 
-    structure, output = Path(structure), Path(output)
     check_copy(structure, output)
     numbers = np.asarray(values, np.float64)
     fits = ((numbers > -100) & (numbers < 1000)).all()  # NaN does not
-    require(fits, f"{output}: a B-factor has six columns; give numbers between -100 and 1000")
+    require(fits, f"{output}: a B-factor has six columns; give values between -100 and 1000")
     rows = _values_of_atoms(read_topology(structure), numbers, chain)
     copy = _pdb_copy(structure, rows) if _is_pdb(structure) else _mmcif_copy(structure, rows)
-    with whole_file(output) as temporary:  # no time stamp, so that equal numbers give equal bytes
+    with whole_file(output) as temporary:  # without a time stamp: equal values give equal bytes
         temporary.write_bytes(gzip.compress(copy, mtime=0) if output.suffix.lower() == ".gz" else copy)
 
 
 def check_copy(structure: Path, output: Path) -> None:
-    """Raise InputError if the copy would replace the structure, or its suffix is of another format."""
+    """Raise InputError if the copy would replace the structure or has the suffix of another format."""
     require(output.resolve() != structure.resolve(), f"{output}: this is the structure itself; choose another name")
     same = _is_pdb(structure) == _is_pdb(output) and not output.is_dir()
     suffix = ".pdb" if _is_pdb(structure) else ".cif"
@@ -67,21 +55,21 @@ def check_copy(structure: Path, output: Path) -> None:
 
 
 def _values_of_atoms(topology: Topology, values: NDArray[np.float64], chain: str | None) -> NDArray[np.float64]:
-    """Values of the residues of the chosen protein chains -> those of all atoms of a model in the file, 0 elsewhere."""
+    """Expand the values of the residues of the chosen chains to all atoms of a model in the file, 0 elsewhere."""
     protein = select_protein(topology, chain)
     sequences, residue_index = protein.full_sequences()
     residues = sum(map(len, sequences))
-    require(len(values) == residues, f"{topology.path}: {residues} residues, but {len(values)} numbers for them")
+    require(len(values) == residues, f"{topology.path}: {residues} residues, but {len(values)} values for them")
     rows = np.zeros(topology.atoms_in_file)
     rows[protein.file_index] = values[residue_index][protein.residue_of_atom]
-    # the topology has no further alternate locations; in the file they follow another atom of their residue
+    # other alternate locations, which the topology leaves out, follow another atom of their residue in the file
     atoms = np.searchsorted(topology.file_index, np.arange(topology.atoms_in_file), side="right") - 1
     return rows[topology.file_index[atoms]]
 
 
 def _pdb_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
-    content = path.read_bytes()
-    lines = (gzip.decompress(content) if path.suffix.lower() == ".gz" else content).splitlines(keepends=True)
+    with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
+        lines = file.readlines()
     row = 0
     for number, line in enumerate(lines):
         if line[:6] in (b"ATOM  ", b"HETATM"):

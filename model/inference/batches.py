@@ -1,4 +1,4 @@
-"""A network run over many sequences: batches of similar length, in evaluation mode, without gradients."""
+"""Run a network over many sequences: batches of similar length, in evaluation mode, without gradients."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from model.network.tokenizer import split_tokens, tokenize
 
 
 class BatchOutput(NamedTuple):
-    """What the network returns for a batch."""
+    """Output of the network for a batch."""
 
-    indices: list[int]  # of its sequences in the whole list
+    indices: list[int]  # of the sequences in the whole list
     mask: Tensor  # (B, L), 1 for tokens and 0 for padding
     outputs: dict[str, Tensor]  # batch first, one row per token
 
@@ -41,8 +41,7 @@ def length_batches(
 ) -> Iterator[list[int]]:
     """Group the indices of sequences by length, shortest first.
 
-    A batch has `batch_size` sequences; if that is None, as many as `capacity` returns for its longest length, but at
-    least one.
+    A batch has `batch_size` sequences; if None, as many as `capacity` returns for its longest length, at least one.
     """
     require(batch_size is None or batch_size >= 1, f"batch size {batch_size}: it must be at least 1")
     batch: list[int] = []
@@ -62,33 +61,22 @@ def run_batches(
     capacity: Callable[[int], int],
     **outputs: bool,
 ) -> Iterator[BatchOutput]:
-    """Run a network on any device over sequences, shortest first; its mode is restored.
+    """Run a network over sequences in `length_batches`, on its device; its mode is restored.
 
-    Parameters
-    ----------
-    sequences
-        All are checked before the first one is run.
-    batch_size, capacity
-        See `length_batches`.
-    outputs
-        `residue`, `pair`, `embedding`, `attention` of `DanceModel.forward`.
-
-    Raises
-    ------
-    InputError
-        A sequence cannot be tokenised or has no residue, or there is not enough memory.
+    All sequences are checked before the first one runs: InputError if one cannot be tokenised or has no residue.
+    `outputs` are `residue`, `pair`, `embedding` and `attention` of `DanceModel.forward`.
     """
     if not sequences:
         return
     tokenize(sequences, max_length=1)  # names a letter that is not in the alphabet
     for number, sequence in enumerate(sequences, start=1):
-        require(len(residue_rows(sequence)[0]), f"sequence {number} of {len(sequences)}: no residue in it; remove it")
+        require(len(residue_rows(sequence)[0]), f"sequence {number} of {len(sequences)}: no residues; remove it")
     device = next(model.parameters()).device
     for indices in length_batches([token_count(sequence) for sequence in sequences], batch_size, capacity):
         tokens = tokenize([sequences[index] for index in indices])
         mask = tokens["attention_mask"].to(device)
         what = f"{mask.shape[0]} sequence(s) of up to {mask.shape[1]} tokens"
-        remedy = "use a smaller batch size" if len(mask) > 1 else "leave out residue pairs or use another device"
+        remedy = "use a smaller batch size" if len(mask) > 1 else "predict no residue pairs or use another device"
         with enough_memory(what, device, remedy), evaluating(model), torch.inference_mode():
             found = model(tokens["input_ids"].to(device), mask, **outputs)
         yield BatchOutput(indices, mask, found)

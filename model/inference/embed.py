@@ -74,7 +74,7 @@ def embed(
                 found[index] = values[residue_rows(sequences[index])[0]]
         else:
             mask = batch.mask[..., None]  # (B, L, 1)
-            means = (hidden * mask).sum(1) / mask.sum(1)  # (B, hidden); rows of padding hold numbers, too
+            means = (hidden * mask).sum(1) / mask.sum(1)  # (B, hidden); rows of padding are not 0
             found |= zip(batch.indices, means.cpu().numpy(), strict=True)
     rows = [found[index] for index in range(len(sequences))]
     if per_residue:
@@ -89,16 +89,15 @@ def write_embeddings(
     per_residue: bool = False,
     batch_size: int | None = None,
 ) -> list[Path]:
-    """Write embeddings with a progress bar; an interrupted run resumes. Returns the paths of the files.
+    """Write embeddings with a progress bar and return the paths of the files; an interrupted run resumes.
 
-    An .npy file holds (n, hidden) float32 means, a .txt file beside it the names. An HDF5 file holds `embedding`
-    (n, hidden) and `names` (n,), or one dataset (N, hidden) per protein; its attribute `model` is a digest of the
-    weights. Raises InputError if a name cannot be that of a dataset.
+    An .npy file holds (n, hidden) float32 means; the names are in a .txt file of the same name. An HDF5 file holds
+    `embedding` (n, hidden) and `names` (n,), or one dataset (N, hidden) per protein; its attribute `model` is a digest
+    of the weights.
     """
-    names = [protein.name for protein in proteins]
-    sequences = [protein.sequence for protein in proteins]
+    names, sequences = [protein.name for protein in proteins], [protein.sequence for protein in proteins]
     odd = [name for name in names if per_residue and ("/" in name or set(name) == {"."})]
-    require(not odd, f"{', '.join(odd[:1])}: not a name for an HDF5 dataset; rename it without a slash")
+    require(not odd, f"{', '.join(odd[:1])}: not a valid name of an HDF5 dataset; remove slashes")
     results, written = Results(output), [output]
     with whole_file(output) as temporary:
         if output.suffix.lower() == ".npy":
@@ -121,7 +120,7 @@ def write_embeddings(
 def mean_embeddings(
     model: DanceModel, sequences: Sequence[str], results: Results, batch_size: int | None = None
 ) -> Array:
-    """(n, hidden) means over the tokens; finished batches are kept in `results`, so that a later run resumes."""
+    """(n, hidden) means over the tokens; finished batches are kept in `results`, from which a later run resumes."""
     means = np.empty((len(sequences), model.config.hidden), np.float32)
     for index, mean in _resumed_embeddings(model, sequences, results, False, batch_size):
         means[index] = mean
@@ -131,7 +130,7 @@ def mean_embeddings(
 def _resumed_embeddings(
     model: DanceModel, sequences: Sequence[str], results: Results, per_residue: bool, batch_size: int | None
 ) -> Iterator[tuple[int, Array]]:
-    """Index in `sequences` and embedding, shortest first."""
+    """Yield index in `sequences` and embedding, shortest first."""
     batches = length_batches([token_count(sequence) for sequence in sequences], batch_size, _capacity)
     network = model_fingerprint(model)
     with tqdm(total=len(sequences), unit="protein") as bar:

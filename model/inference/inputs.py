@@ -1,4 +1,4 @@
-"""Sequences as users give them: text, FASTA, or the chains of a structure file."""
+"""Sequences from user input: text, FASTA, or the chains of a structure file."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Protein:
 
 
 def file_name(name: str) -> str:
-    """Name of a protein as that of a file or HDF5 group: characters with a special meaning become underscores."""
+    """Name of a protein for a file or HDF5 group: special characters become underscores."""
     return re.sub(r"^\.|[^\w.,=+@-]", "_", name)
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """`file_name` of each name; raises InputError if two would share a file."""
+    """`file_name` of each name; InputError if two names share a file."""
     name_of: dict[str, str] = {}
     for name in names:
         other = name_of.setdefault(file_name(name), name)
@@ -47,13 +47,13 @@ def file_names(names: Sequence[str]) -> list[str]:
 def read_fasta(path: str | os.PathLike[str]) -> list[Protein]:
     """Read a FASTA file, gzipped if its name ends in .gz.
 
-    The first word of a header is the name of the protein. Lower case (masked regions) becomes upper case; white space
-    and one `*` at the end are removed. Chains of a complex are joined by `<eos><cls>`.
+    The first word of a header names the protein. Lower case (masked regions) becomes upper case; white space and one
+    final `*` are removed. Chains of a complex are joined by `<eos><cls>`.
 
     Raises
     ------
     InputError
-        The file is missing, damaged or empty, a header has no name, a name occurs twice, or `check_sequence` fails.
+        The file is missing, damaged or empty, a name is missing or not unique, or a sequence is invalid.
     """
     path = Path(path)
     with reading(path, "a FASTA file"), gzip.open(path, "rt") if path.suffix.lower() == ".gz" else open(path) as file:
@@ -72,7 +72,7 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Protein]:
 
 
 def check_sequence(sequence: str, where: str = "--sequence") -> None:
-    """Raise InputError, which names `where`, unless all chains consist of `RESIDUE_LETTERS`, `<mask>` and `<unk>`."""
+    """Raise InputError naming `where` unless all chains consist of `RESIDUE_LETTERS`, `<mask>` and `<unk>`."""
     position = 0
     for chain in sequence.split(CHAIN_LINKER):
         require(chain, f"{where}: a chain is empty; remove it")
@@ -87,13 +87,8 @@ def protein_of_structure(path: str | os.PathLike[str], chain: str | None = None)
     """Sequence of the protein chains of a PDB or mmCIF file, gzipped or not.
 
     It includes the unresolved residues that the file declares (SEQRES, `_entity_poly_seq`). `chain` lists chain ids,
-    separated by commas; default: all protein chains, in the order of the file. The protein is named by the file without
-    its suffixes and the chosen chains.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, or has no protein or no such chain.
+    separated by commas; default: all protein chains, in file order. The name is that of the file without its suffixes,
+    followed by the chosen chains. InputError if the file is unreadable or has no protein or no such chain.
     """
     from data_prepare.structure.readers import read_structure  # imports gemmi, which training nodes may lack
 
@@ -104,7 +99,7 @@ def protein_of_structure(path: str | os.PathLike[str], chain: str | None = None)
 
 
 def select_protein(topology: Topology, chain: str | None) -> Topology:
-    """Protein residues of the chains in a comma-separated list, or of all; InputError if there are none."""
+    """Protein residues of the chains in a comma-separated list, or of all; InputError without residues."""
     protein = topology.protein
     require(protein.num_residues, f"{topology.path}: no protein (residues with atoms N, CA and C); use another file")
     return protein if chain is None else protein.select_chains(_chain_ids(chain))
@@ -121,13 +116,7 @@ def proteins_of(
     cif: Path | None = None,
     chain: str | None = None,
 ) -> list[Protein]:
-    """Proteins of the options --sequence, --fasta, --pdb, --cif and --chain of a command.
-
-    Raises
-    ------
-    InputError
-        Not exactly one of the first four is given, `chain` is given without a structure, or the input cannot be used.
-    """
+    """Proteins of the options --sequence, --fasta, --pdb, --cif (exactly one of them) and --chain of a command."""
     sources = {"--sequence": sequence, "--fasta": fasta, "--pdb": pdb, "--cif": cif}
     given = [option for option, value in sources.items() if value is not None]
     require(len(given) == 1, f"give exactly one of {', '.join(sources)}, not {' and '.join(given) or 'none'}")

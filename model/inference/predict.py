@@ -1,4 +1,4 @@
-"""Predicted properties of sequences as NumPy arrays: the rows of the residues, without `<cls>`, `<eos>` and padding."""
+"""Predicted properties of sequences as NumPy arrays of the residues, without `<cls>`, `<eos>` and padding."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from model.network.weights import weights_digest
 
 Names = str | Sequence[str]
 
-# Per batch: 13 maps take 54 MB then, the attention of a layer with 20 heads 84 MB (several times while it is computed)
+# per batch; its 13 maps take 54 MB, the attention of a layer with 20 heads 84 MB (several times that while computed)
 MAX_PAIRS: Final = 2**20
 SHORTHANDS: Final = {"all": PROPERTIES, "residue": RESIDUE_PROPERTIES}
 
 
 def property_names(properties: Names) -> tuple[str, ...]:
-    """Names of properties in the order of `PROPERTIES`; InputError if one is unknown or there is none.
+    """Names of properties in the order of `PROPERTIES`; InputError if one is unknown or none is given.
 
-    "all" and "residue" stand for several. "residue" needs no residue pairs: faster, and memory grows linearly with the
-    length.
+    "all" and "residue" stand for several. "residue" needs no residue pairs: it is faster, and its memory is linear in
+    the length.
     """
     words = [properties] if isinstance(properties, str) else list(properties)
     names = {name for word in words for name in SHORTHANDS.get(word, (word,))}
     unknown = sorted(names.difference(PROPERTIES))
-    problem = f"no property {', '.join(unknown)}" if unknown else "no property is asked for"
+    problem = f"unknown property {', '.join(unknown)}" if unknown else "no property given"
     require(names and not unknown, f"{problem}; choose from {', '.join([*SHORTHANDS, *PROPERTIES])}")
     return tuple(name for name in PROPERTIES if name in names)
 
@@ -87,7 +87,7 @@ def predict_properties(
 def iterate_predictions(
     model: DanceModel, sequences: Sequence[str], properties: Names = "all", batch_size: int | None = None
 ) -> Iterator[tuple[int, Properties]]:
-    """Index in the list `sequences` and properties as soon as a batch is done, shortest sequences first."""
+    """Yield index in `sequences` and properties as soon as a batch is done, shortest sequences first."""
     names = property_names(properties)
     residue, pair = (any(name in group for name in names) for group in (RESIDUE_COLUMNS, PAIR_CHANNELS))
     for batch in run_batches(
@@ -106,7 +106,7 @@ def iterate_predictions(
 def predict_missing(
     model: DanceModel, proteins: Sequence[Protein], store: PredictionFolder, batch_size: int | None = None
 ) -> list[Protein]:
-    """Predict the proteins that a store lacks, with a progress bar; returns them."""
+    """Predict and return the proteins that a store lacks, with a progress bar."""
     missing = [protein for protein in proteins if not store.has(protein)]
     chains = [residue_rows(protein.sequence)[1] for protein in missing]
     sequences = [protein.sequence for protein in missing]

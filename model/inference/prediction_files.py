@@ -28,7 +28,7 @@ TEXTS: Final = ("name", "sequence", "model")  # of a stored prediction, beside c
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network predicts for a protein of N residues."""
+    """Predicted properties of a protein of N residues."""
 
     name: str
     sequence: str  # chains are joined by `<eos><cls>`
@@ -43,7 +43,7 @@ class Prediction:
 
 
 def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> Prediction:
-    """Read an npz file, or a group of an HDF5 file; InputError if it is absent or not a prediction."""
+    """Read an npz file or a group of an HDF5 file; InputError if it is missing or not a prediction."""
     with _stored(Path(path), group) as arrays:
         texts = {name: _text(arrays[name]) for name in TEXTS}
         values = {name: np.asarray(arrays[name]) for name in PROPERTIES if name in arrays}
@@ -51,7 +51,7 @@ def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> P
 
 
 class PredictionFolder:
-    """npz files in a folder; finished ones stay. `model` is a digest of the weights, `properties` what is asked for."""
+    """npz files in a folder; finished ones stay. `model` is a digest of the weights, `properties` the wanted names."""
 
     def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
         self.output, self.model, self.properties = output, model, properties
@@ -60,16 +60,16 @@ class PredictionFolder:
         """The npz file to which a new prediction is written."""
         return self.output / f"{file_name(protein.name)}.npz"
 
-    def place(self, protein: Protein) -> tuple[Path, str | None]:
+    def location(self, protein: Protein) -> tuple[Path, str | None]:
         """File and HDF5 group of a finished prediction."""
         return self.part(protein), None
 
     def has(self, protein: Protein) -> bool:
-        """Whether a protein is finished; InputError if there is a different prediction under its name."""
+        """Whether a protein is finished; InputError if its name holds another prediction."""
         return self.part(protein).exists() and self._fits(protein)
 
     def write(self, protein: Protein, chain: NDArray[np.int32], properties: Properties) -> None:
-        """Keep what was predicted for a protein; the file is whole or absent."""
+        """Write the prediction of a protein; the file is complete or absent."""
         prediction = Prediction(protein.name, protein.sequence, self.model, chain, properties)
         with whole_file(self.part(protein)) as temporary:
             np.savez(temporary, **prediction.arrays)
@@ -79,24 +79,21 @@ class PredictionFolder:
 
     def read(self, protein: Protein) -> Prediction:
         """The prediction of a protein, after `finish`."""
-        return read_prediction(*self.place(protein))
+        return read_prediction(*self.location(protein))
 
     def _fits(self, protein: Protein) -> bool:
-        path, group = self.place(protein)
+        path, group = self.location(protein)
         with _stored(path, group) as arrays:
             wanted = {"sequence": protein.sequence, "model": self.model}
             problems = [f"of another {name}" for name, text in wanted.items() if _text(arrays[name]) != text]
             problems += [f"without {name}" for name in self.properties if name not in arrays]
-        fault = f"{group or protein.name} is a prediction {', '.join(problems)}; remove it or choose another --output"
-        require(not problems, f"{path}: {fault}")
+        fault = f"{group or protein.name} is a prediction {', '.join(problems)}"
+        require(not problems, f"{path}: {fault}; remove it or choose another --output")
         return True
 
 
 class PredictionFile(PredictionFolder):
-    """An HDF5 file. Predictions are npz files beside it until all are finished, so that an interrupted run resumes.
-
-    Raises InputError if a file of this name holds other data.
-    """
+    """An HDF5 file. Until all predictions are finished they are npz files, from which an interrupted run resumes."""
 
     def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
         super().__init__(output, model, properties)
@@ -105,14 +102,14 @@ class PredictionFile(PredictionFolder):
         if output.exists():
             with reading(output, "an HDF5 file of predictions", "choose another --output"), h5py.File(output) as file:
                 own = all(isinstance(group, h5py.Group) and "chain" in group for group in file.values())
-                require(own and not file.attrs, f"{output}: holds other data than predictions; choose another --output")
+                require(own and not file.attrs, f"{output}: holds data other than predictions; choose another --output")
                 self.groups = frozenset(file)
 
     def part(self, protein: Protein) -> Path:
-        """See `PredictionFolder`; the name is a digest of all that the prediction depends on."""
+        """See `PredictionFolder`; the name is a digest of everything that the prediction depends on."""
         return self.parts.path(digest(self.model, self.properties, protein.name, protein.sequence))
 
-    def place(self, protein: Protein) -> tuple[Path, str | None]:
+    def location(self, protein: Protein) -> tuple[Path, str | None]:
         """See `PredictionFolder`."""
         return self.output, file_name(protein.name)
 
@@ -132,16 +129,15 @@ class PredictionFile(PredictionFolder):
                         file.create_group(file_name(protein.name)).update(read_prediction(self.part(protein)).arrays)
         for protein in proteins:
             self.part(protein).unlink(missing_ok=True)
-        with suppress(OSError):  # absent, or another interrupted run has parts in it
+        with suppress(OSError):  # absent, or it holds parts of another interrupted run
             self.parts.folder.rmdir()
 
 
 @contextmanager
 def _stored(path: Path, group: str | None) -> Iterator[Mapping[str, Any]]:
     """Arrays of an npz file or a group by name; whatever a reader raises becomes one line."""
-    place = path if group is None else f"{path}, {group}"
     with (
-        reading(place, "a prediction", "remove it and predict again"),
+        reading(path if group is None else f"{path}, {group}", "a prediction", "remove it and predict again"),
         np.load(path) if group is None else h5py.File(path) as file,
     ):
         yield file if group is None else file[group]
