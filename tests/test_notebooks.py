@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,12 +39,11 @@ def copy(tmp_path: Path) -> Path:
 
 def assays(folder: Path) -> str:
     """A table in the form of ProteinGym; the numbers are made up."""
-    wild_type = "MKTAYIAKQRQISFVKSHFSRQ"
+    protein = "MKTAYIAKQRQISFVKSHFSRQ"
     rows = ["mutant,mutated_sequence,DMS_score"]
-    for place, old in enumerate(wild_type, start=1):
+    for k, old in enumerate(protein, start=1):
         for new in "AW".replace(old, ""):
-            mutant = wild_type[: place - 1] + new + wild_type[place:]
-            rows.append(f"{old}{place}{new},{mutant},{(7 * place) % 5 - ord(new) / 100}")
+            rows.append(f"{old}{k}{new},{protein[: k - 1]}{new}{protein[k:]},{(7 * k) % 5 - ord(new) / 100}")
     (folder / "assay.csv").write_text("\n".join(rows))
     return str(folder / "assay.csv")
 
@@ -62,13 +61,9 @@ def tiny_esm2(folder: Path) -> str:
 
 def relaxation(folder: Path) -> str:
     """A table in the form of RelaxDB; the labels are made up."""
-    label = "A.AA^AAvAAAbAAAAxAAAAt"
-    columns = {
-        "entry_ID": {"0": "one", "1": "two"},
-        "sequence": {"0": "MKTAYIAKQRQISFVKSHFSRQ", "1": "MVKTSYHAKQGQLSFIKSHFSW"},
-        "label": {"0": label, "1": label[::-1]},
-    }
-    (folder / "relaxdb.json").write_text(json.dumps(columns))
+    sequences, label = ["MKTAYIAKQRQISFVKSHFSRQ", "MVKTSYHAKQGQLSFIKSHFSW"], "A.AA^AAvAAAbAAAAxAAAAt"
+    table = pd.DataFrame({"entry_ID": ["one", "two"], "sequence": sequences, "label": [label, label[::-1]]})
+    table.to_json(folder / "relaxdb.json")
     return str(folder / "relaxdb.json")
 
 
@@ -142,9 +137,3 @@ def test_numbers_in_the_text_are_in_the_outputs(path: Path) -> None:
         if cell.cell_type == "markdown" and cell.id.endswith("found"):
             assert shown.issuperset(numbers := re.findall(r"\d+\.\d+", cell.source)), cell.id
             assert numbers
-
-
-def test_readme_names_all_notebooks() -> None:
-    readme = (ROOT / "notebook" / "README.md").read_text()
-    assert len(NOTEBOOKS) >= 4
-    assert all(path.name in readme for path in NOTEBOOKS)

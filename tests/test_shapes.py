@@ -32,13 +32,6 @@ def test_a_rod_a_ball_and_a_disc(script) -> None:
     assert script.shape_of(disc).asphericity == pytest.approx(1 / 4)
 
 
-def test_rg_is_the_root_mean_square_distance_of_pairs(script) -> None:
-    """2 Rg^2 = mean of the squared distances of all pairs."""
-    xyz = np.random.default_rng(0).normal(size=(30, 3))
-    pairs = ((xyz[:, None] - xyz[None]) ** 2).sum(-1).mean()
-    assert script.shape_of(xyz).rg_nm == pytest.approx(np.sqrt(pairs / 2))
-
-
 def strand(chain: str, residues: int, gap: int | None = None, **first) -> list[tuple]:
     """Atoms of an extended chain of alanines; a residue is missing after `gap`."""
     atoms = []
@@ -49,7 +42,8 @@ def strand(chain: str, residues: int, gap: int | None = None, **first) -> list[t
     return atoms
 
 
-def test_chains_without_gaps(script, write_pdb) -> None:
+def test_chains_without_gaps(script, write_pdb, tmp_path: Path, capsys) -> None:
+    command_refused(script.main, ["--structures", tmp_path, "--output", tmp_path / "x.csv"], capsys, tmp_path)
     atoms = [*strand("A", 5), *strand("B", 6, gap=3), *strand("C", 4), *strand("C", 7, ter_before=True)]
     found = {name: (sequence, xyz) for name, sequence, xyz in script.chains_without_gaps(write_pdb(atoms, "x.pdb"))}
     assert {name: len(sequence) for name, (sequence, _) in found.items()} == {"x_A": 5, "x_C": 4, "x_C2": 7}
@@ -66,6 +60,7 @@ def check(table: pd.DataFrame) -> None:
         assert labels.groupby(table["cluster"]).nunique().max() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("mmseqs") is None, reason="MMseqs2 is not installed")
 def test_table_of_a_folder(script, examples: Path, tmp_path: Path) -> None:
     folder = tmp_path / "structures" / "more"
@@ -81,10 +76,6 @@ def test_table_of_a_folder(script, examples: Path, tmp_path: Path) -> None:
     ubiquitin = table.set_index("name").loc["1ubi_A_A"]
     assert ubiquitin["rg_nm"] == pytest.approx(1.17, abs=0.05)  # nm
     assert len(ubiquitin["sequence"]) == 76
-
-
-def test_a_folder_without_structures(script, tmp_path: Path, capsys) -> None:
-    command_refused(script.main, ["--structures", tmp_path, "--output", tmp_path / "x.csv"], capsys, tmp_path)
 
 
 def test_the_table_of_the_notebook() -> None:

@@ -6,7 +6,7 @@ for residue properties, and of the distance |i-j| along the chain for pair prope
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -84,16 +84,11 @@ class MeanBaselines:
     ) -> MeanBaselines:
         """Fit on entries (name, modify_seq); the processes share the work and get the same result."""
         longest = max(len(sequence) for _, sequence in entries) + 2  # tokens, at most
-        own = {part: entries[part::PARTS] for part in range(process.rank, PARTS, process.processes)}
-        total = sum(map(len, own.values()))
-        with tqdm(total=total, desc=f"baselines, {group}", unit="entry", disable=not progress) as bar:
-
-            def loaded(part: int) -> Iterator[Entry]:
-                for name, sequence in own[part]:
-                    yield load_entry(store, name, sequence, group)
-                    bar.update()
-
-            parts = {part: training_sums(group, loaded(part), longest + 1) for part in own}
+        parts = {}
+        own = range(process.rank, PARTS, process.processes)
+        for part in tqdm(own, desc=f"baselines, {group}", unit="part", disable=not progress):
+            loaded = (load_entry(store, *entry, group) for entry in entries[part::PARTS])
+            parts[part] = training_sums(group, loaded, longest + 1)
         gathered = {part: sums for found in process.gather(parts) for part, sums in found.items()}
         residue, pair = (sum(sums) for sums in zip(*(gathered[part] for part in range(PARTS)), strict=True))
         return cls(group, residue, pair)

@@ -30,6 +30,7 @@ from model.config import MAX_TOKENS
 from model.evaluation.baselines import MeanBaselines
 from model.evaluation.elastic_networks import NETWORKS, structure_profiles
 from model.evaluation.metrics import pearson, spearman
+from model.inference.batches import length_batches
 from model.network.dance import DanceModel
 from model.network.device import autocast
 from model.training.data import Batch, Sequences, collate, group_sequences, load_entry
@@ -127,10 +128,13 @@ class Evaluation:
         self.progress = progress and process.rank == 0
         self.groups = {group: [name for name, _ in entries] for group, entries in test.items()}
         self._sequences = dict(entry for entries in test.values() for entry in entries)
-        self._batches = {
-            group: length_batches(store, entries, length, batch_size)[process.rank :: process.processes]
-            for group, entries in test.items()
-        }
+        # no batch has more pairs than one protein of the full length
+        self._batches: dict[str, list[list[tuple[str, str]]]] = {}
+        for group, entries in test.items():
+            lengths = [min(store.length(name), length) for name, _ in entries]
+            batches = list(length_batches(lengths, None, lambda tokens: min(batch_size, length**2 // tokens**2)))
+            own = batches[process.rank :: process.processes]
+            self._batches[group] = [[entries[index] for index in batch] for batch in own]
         self.without: dict[str, str] = {}  # entry -> reason why it has no structure
         self._resolved: dict[str, Tensor] = {}  # entry of this process -> (T,) bool, tokens that its structure resolves
         self.baselines = self._measure_baselines(train)
@@ -264,17 +268,3 @@ def usable_entries(table: pd.DataFrame, store: FeatureStore) -> tuple[Sequences,
     if absent := [group for group in GROUPS if group not in groups]:
         LOGGER.warning("warning: no test entry of %s", ", ".join(absent))
     return {group: test[group] for group in groups}, {group: train[group] for group in groups}
-
-
-def length_batches(
-    store: FeatureStore, entries: Sequence[tuple[str, str]], length: int, batch_size: int
-) -> list[list[tuple[str, str]]]:
-    """Batches of entries (name, modify_seq), shortest first, with at most the pairs of one protein of `length`."""
-    lengths = {name: min(store.length(name), length) for name, _ in entries}
-    batches: list[list[tuple[str, str]]] = [[]]
-    for entry in sorted(entries, key=lambda entry: lengths[entry[0]]):
-        size = len(batches[-1]) + 1
-        if size > batch_size or (size > 1 and size * lengths[entry[0]] ** 2 > length**2):
-            batches.append([])
-        batches[-1].append(entry)
-    return batches

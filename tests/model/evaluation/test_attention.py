@@ -52,19 +52,15 @@ def plain_ratio(attention: list[float], values: list[float], top: int) -> float:
 def plain_metrics(attention: np.ndarray, pair: np.ndarray, form: str) -> dict[str, float]:
     """Metrics of one map (T, T)."""
     tokens = len(attention)
-    used = [
-        (i, j)
-        for i in range(tokens)
-        for j in range(tokens)
-        if abs(i - j) > {"notebook": 2, "paper": 5}[form] and pair[i, j, 0] != -1
-    ]
+    apart = {"notebook": 2, "paper": 5}[form]
+    used = [(i, j) for i, j in np.ndindex(tokens, tokens) if abs(i - j) > apart and pair[i, j, 0] != -1]
     fewest = 3
     if form == "paper":
         attention = (attention + attention.T) / 2
-        fewest = 6  # each pair is there twice
+        fewest = 6  # each pair counts twice
 
-    def of(values: np.ndarray, members: list[tuple[int, int]] = used) -> list[float]:
-        return [float(values[place]) for place in members]
+    def of(values: np.ndarray, members: list[tuple[int, ...]] = used) -> list[float]:
+        return [float(values[member]) for member in members]
 
     def signed(name: str, values: np.ndarray) -> dict[str, float]:
         positive, negative = [p for p in used if values[p] > 0], [p for p in used if values[p] < 0]
@@ -94,15 +90,14 @@ def random_pair(random: np.random.Generator, chains: list[int], kind: str) -> np
     n = sum(chains)
     correlation = random.uniform(-1, 1, (n, n, 3)).round(2)
     correlation = (correlation + correlation.swapaxes(0, 1)).astype(np.float32) / 2
-    places = np.delete(np.arange(n), random.integers(n))
-    inside = np.ix_(places, places)
+    resolved = np.delete(np.arange(n), random.integers(n))
+    inside = np.ix_(resolved, resolved)
     if kind == "nma":
-        return nma_entry(np.ones((3, n - 1)), np.moveaxis(correlation[inside], -1, 0), chains, places)[1]
+        return nma_entry(np.ones((3, n - 1)), np.moveaxis(correlation[inside], -1, 0), chains, resolved)[1]
     lines = random.integers(0, 40, (n, n, 9)) * (random.random((n, n, 9)) < 0.08)
     frequency = np.cbrt(lines / 1000)  # sums below, at and above 0.01
-    return to_token_space(
-        np.ones((n - 1, 47)), np.concatenate([frequency, correlation[..., :1]], axis=-1)[inside], chains, places
-    )[1]
+    pair = np.concatenate([frequency, correlation[..., :1]], axis=-1)[inside]
+    return to_token_space(np.ones((n - 1, 47)), pair, chains, resolved)[1]
 
 
 @pytest.mark.parametrize("form", ["notebook", "paper"])
@@ -161,12 +156,10 @@ def test_invariances() -> None:
 @pytest.mark.filterwarnings("error")
 def test_metrics_that_do_not_exist() -> None:
     maps = np.random.default_rng(5).random((9, 9, 2)).astype(np.float32)
-    nothing = np.full((9, 9, 10), -1, np.float32)
-    assert attention_metrics(maps, nothing).isna().all(axis=None)
-    assert attention_metrics(maps, nothing, "paper").isna().all(axis=None)
-    assert attention_metrics(maps[:1, :1], nothing[:1, :1]).isna().all(axis=None)
-    still = np.zeros((9, 9, 10), np.float32)  # neither movement nor interactions: features that were left out
-    assert attention_metrics(maps, still).isna().all(axis=None)
+    nothing, still = np.full((9, 9, 10), -1, np.float32), np.zeros((9, 9, 10), np.float32)
+    for pair, form in ((nothing, "notebook"), (nothing, "paper"), (still, "notebook")):
+        for size in (1, 9):
+            assert attention_metrics(maps[:size, :size], pair[:size, :size], form).isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
@@ -174,16 +167,12 @@ def test_metrics_that_do_not_exist() -> None:
     [
         ((5, 5, 2), (6, 6, 10), "notebook", "(6, 6, 10)"),
         ((5, 4, 2), (5, 5, 10), "notebook", "(5, 4, 2)"),
-        ((5, 5), (5, 5, 10), "notebook", "(5, 5)"),
         ((5, 5, 2), (5, 5, 13), "notebook", "13 pair channels"),
         ((5, 5, 2), (5, 5, 10), "poster", "poster"),
     ],
 )
-def test_arrays_that_do_not_match(maps, pair, form, named) -> None:
+def test_invalid_arrays(maps, pair, form, named) -> None:
     refused(lambda: attention_metrics(np.ones(maps), np.ones(pair), form), named)
-
-
-def test_broken_weights_are_named() -> None:
-    maps = np.ones((9, 9, 2), np.float32)
-    maps[8, 0, 1] = np.nan
-    refused(lambda: attention_metrics(maps, np.ones((9, 9, 10))), "map 1", "weights")
+    broken = np.ones((9, 9, 2), np.float32)
+    broken[8, 0, 1] = np.nan
+    refused(lambda: attention_metrics(broken, np.ones((9, 9, 10))), "map 1", "weights")

@@ -29,15 +29,19 @@ def test_distance_class() -> None:
     assert (classes == classes.T).all()
 
 
+def sequence_baseline(ids: torch.Tensor, residue: torch.Tensor, pair: torch.Tensor, new: torch.Tensor) -> dict:
+    """Predictions for new tokens by means over one training entry."""
+    n = len(new)
+    fitted = MeanBaselines(NMA, *training_sums(NMA, [Entry("x", ids, residue, pair)], len(ids) + 1))
+    return fitted.predict(collate(NMA, [Entry("y", new, torch.zeros(n, 3), torch.zeros(n, n, 3))]))["sequence"]
+
+
 def test_amino_acid_never_seen_has_the_mean_of_all() -> None:
     ids = tokenize(["AAC"])["input_ids"][0]
     residue, pair = torch.full((5, 3), -1.0), torch.full((5, 5, 3), -1.0)
     residue[1:4] = torch.tensor([1.0, 2.0, 6.0])[:, None]
     pair[1:4, 1:4] = torch.tensor([[5.0, 1, 2], [1, 5, 1], [2, 1, 5]])[..., None]
-    fitted = MeanBaselines(NMA, *training_sums(NMA, [Entry("x", ids, residue, pair)], 6))
-    new = tokenize(["ACWWW<eos><cls>W"])["input_ids"][0]
-    n = len(new)
-    outputs = fitted.predict(collate(NMA, [Entry("y", new, torch.zeros(n, 3), torch.zeros(n, n, 3))]))["sequence"]
+    outputs = sequence_baseline(ids, residue, pair, tokenize(["ACWWW<eos><cls>W"])["input_ids"][0])
     assert outputs["nma_res1"][0, 1:6].tolist() == [1.5, 6, 3, 3, 3]
     # distances 0, 1, 2 seen; 3 and 4 take that of 2; no pair between chains was seen: mean of all
     torch.testing.assert_close(outputs["nma_pair2"][0, 1, 1:6], torch.tensor([5.0, 1, 2, 2, 2]))
@@ -49,63 +53,56 @@ def test_distance_never_seen_has_the_mean_of_the_nearest() -> None:
     distance = (torch.arange(7)[:, None] - torch.arange(7)).abs()
     seen = (distance == 0) | (distance == 1) | (distance == 4)  # 2 is nearer to 1, 3 to 4
     pair = torch.where(seen, distance / 10, -1.0)[..., None].repeat(1, 1, 3)
-    fitted = MeanBaselines(NMA, *training_sums(NMA, [Entry("x", ids, torch.zeros(7, 3), pair)], 8))
-    outputs = fitted.predict(collate(NMA, [Entry("y", ids, torch.zeros(7, 3), torch.zeros(7, 7, 3))]))["sequence"]
+    outputs = sequence_baseline(ids, torch.zeros(7, 3), pair, ids)
     torch.testing.assert_close(outputs["nma_pair1"][0, 0], torch.tensor([0.0, 0.1, 0.1, 0.4, 0.4, 0.4, 0.4]))
 
 
-def test_training_entries_are_not_kept(small_data) -> None:
+@pytest.fixture
+def training(small_data) -> Iterator[tuple[FeatureStore, list[tuple[str, str]]]]:
+    with FeatureStore(small_data.store) as store:
+        yield store, group_sequences(read_table(small_data.table), store, "train")[MD]
+
+
+def test_training_entries_are_not_kept(training) -> None:
+    store, names = training
     alive: list[weakref.ref] = []
 
     def watched() -> Iterator[Entry]:
-        for entry in entries:
+        for entry in (load_entry(store, *name, MD) for name in names):
             assert sum(reference() is not None for reference in alive) <= 1
             alive.append(weakref.ref(entry.pair))
             yield entry
 
-    with FeatureStore(small_data.store) as store:
-        names = group_sequences(read_table(small_data.table), store, "train")[MD]
-        entries = (load_entry(store, name, sequence, MD) for name, sequence in names)
-        training_sums(MD, watched(), 30)
+    training_sums(MD, watched(), 30)
     assert len(alive) == 8
 
 
-def test_sums_round_the_same_way_for_any_number_of_processes(small_data) -> None:
-    """Each process adds up whole parts, and the parts are joined in one order."""
+def test_sums_do_not_depend_on_the_number_of_processes(training, monkeypatch) -> None:
+    """Each process adds up whole parts, and the parts are joined in one order; every entry is in a part."""
 
     class Dealt(Process):
-        """One of three; the others give what they would have."""
+        """One of three; the others return what they would have."""
 
         def gather(self, value: dict[int, Sums]) -> list[dict[int, Sums]]:
             dealt.append(value)
             return dealt
 
-    with FeatureStore(small_data.store) as store:
-        entries = group_sequences(read_table(small_data.table), store, "train")[MD]
-        alone = MeanBaselines.fit(MD, store, entries, Process(torch.device("cpu")))
-        dealt: list[dict[int, Sums]] = []
+    store, names = training
+    dealt: list[dict[int, Sums]] = []
+    for rank in (2, 0):
         with pytest.raises(KeyError):  # the parts of the others are missing
-            MeanBaselines.fit(MD, store, entries, Dealt(torch.device("cpu"), 2, 3))
-        with pytest.raises(KeyError):
-            MeanBaselines.fit(MD, store, entries, Dealt(torch.device("cpu"), 0, 3))
-        together = MeanBaselines.fit(MD, store, entries, Dealt(torch.device("cpu"), 1, 3))
-        assert [len(parts) for parts in dealt] == [21, 22, 21]
-        assert sum(map(len, dealt)) == PARTS
-        batch = collate(MD, [load_entry(store, *entry, MD) for entry in entries[:2]])
-    expected, found = alone.predict(batch), together.predict(batch)
-    for baseline, outputs in expected.items():
-        assert all(torch.equal(found[baseline][name], values) for name, values in outputs.items())
-
-
-def test_every_training_entry_is_in_a_part(small_data, monkeypatch) -> None:
+            MeanBaselines.fit(MD, store, names, Dealt(torch.device("cpu"), rank, 3))
+    together = MeanBaselines.fit(MD, store, names, Dealt(torch.device("cpu"), 1, 3))
+    assert [len(parts) for parts in dealt] == [21, 22, 21]
+    assert sum(map(len, dealt)) == PARTS
+    alone = MeanBaselines.fit(MD, store, names, Process(torch.device("cpu")))
     monkeypatch.setattr(baselines, "PARTS", 3)
-    with FeatureStore(small_data.store) as store:
-        names = group_sequences(read_table(small_data.table), store, "train")[MD]
-        entries = [load_entry(store, *name, MD) for name in names]
-        fitted = MeanBaselines.fit(MD, store, names, Process(torch.device("cpu")))
-    plain = MeanBaselines(MD, *training_sums(MD, entries, 30))
+    few = MeanBaselines.fit(MD, store, names, Process(torch.device("cpu")))
+    entries = [load_entry(store, *name, MD) for name in names]
     batch = collate(MD, entries[:2])
-    found = fitted.predict(batch)
-    for baseline, outputs in plain.predict(batch).items():
+    plain = MeanBaselines(MD, *training_sums(MD, entries, 30)).predict(batch)
+    for baseline, outputs in alone.predict(batch).items():
         for name, values in outputs.items():
-            torch.testing.assert_close(found[baseline][name], values, rtol=1e-6, atol=1e-7)
+            assert torch.equal(together.predict(batch)[baseline][name], values)
+            for found in (few.predict(batch), plain):
+                torch.testing.assert_close(found[baseline][name], values, rtol=1e-6, atol=1e-7)

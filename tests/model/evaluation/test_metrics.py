@@ -72,8 +72,8 @@ def plain_average_precision(target, score) -> float:
     return float(total)
 
 
-@pytest.mark.parametrize("n", [2, 3, 10, 60])
-@pytest.mark.parametrize("levels", [1, 2, 5, 1000])  # few levels: many ties
+@pytest.mark.parametrize("n", [2, 3, 30])
+@pytest.mark.parametrize("levels", [1, 3, 1000])  # few levels: many ties
 def test_areas_and_threshold(n: int, levels: int) -> None:
     random = np.random.default_rng(n + levels)
     for _ in range(5):
@@ -131,17 +131,15 @@ def test_interval_is_the_percentiles_of_drawn_data_sets(statistic) -> None:
 
 
 def test_means_are_those_of_drawn_proteins() -> None:
-    """Against a loop over draws of its own, and the normal approximation."""
+    """Compared with independent draws."""
     random = np.random.default_rng(5)
     values = random.normal([1.0, -2.0], [1.0, 0.5], (40, 2))
     values[:7, 1] = np.nan
     found = bootstrap_means(values, seed=1, samples=4000)
-    draws = [np.nanmean(values[random.integers(0, 40, 40)], axis=0) for _ in range(4000)]
+    draws = np.nanmean(values[random.integers(0, 40, (4000, 40))], axis=1)
     expected = np.stack([np.nanmean(values, axis=0), *np.percentile(draws, [2.5, 97.5], axis=0)], axis=1)
     np.testing.assert_allclose(found, expected, atol=0.03)
     np.testing.assert_allclose(found[:, 0], expected[:, 0], atol=1e-12)
-    width = 2 * 1.96 * np.nanstd(values, axis=0) / np.sqrt([40, 33])
-    np.testing.assert_allclose(found[:, 2] - found[:, 1], width, rtol=0.1)
     assert np.array_equal(found, bootstrap_means(values, seed=1, samples=4000))
     assert not np.array_equal(found, bootstrap_means(values, seed=2, samples=4000))
     assert np.isnan(bootstrap_means(np.zeros((0, 2)))).all()
@@ -154,9 +152,8 @@ def test_drawn_proteins_bring_all_their_values() -> None:
     scores = random.random((50, 2)).round(1)
     value, draws = bootstrap_spearman(target, scores, protein, samples=8, seed=4)
     stream = np.random.default_rng(4)
-    for sample, found in zip(
-        [np.arange(6), *(stream.integers(6, size=6) for _ in range(8))], [value, *draws], strict=True
-    ):
+    samples = [np.arange(6), *(stream.integers(6, size=6) for _ in range(8))]
+    for sample, found in zip(samples, [value, *draws], strict=True):
         rows = np.concatenate([np.flatnonzero(protein == number) for number in sample])
         expected = [spearmanr(target[rows], column[rows])[0] for column in scores.T]
         np.testing.assert_allclose(found, expected, atol=1e-12)

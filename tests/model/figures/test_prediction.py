@@ -52,9 +52,8 @@ def test_every_panel_shows_its_numbers(prediction: Prediction) -> None:
     assert phi.origin == "lower"
     contacts = panel(figure, "contacts per frame").images[0].get_array()
     np.testing.assert_allclose(contacts, sum(values[name].astype(float) ** 3 for name in INTERACTIONS), rtol=1e-5)
-    np.testing.assert_array_equal(
-        panel(figure, "normal modes, high frequencies").images[0].get_array(), values["nma_pair3"]
-    )
+    modes = panel(figure, "normal modes, high frequencies").images[0]
+    np.testing.assert_array_equal(modes.get_array(), values["nma_pair3"])
     co_movement = panel(figure, "co-movement (correlation)")
     np.testing.assert_array_equal(co_movement.images[0].get_array(), values["corr"])
     assert co_movement.images[0].get_clim() == (-1, 1)

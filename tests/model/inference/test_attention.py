@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 import torch
-from safetensors.torch import load_file
 
-from model.config import ModelConfig
 from model.inference.attention import attention_maps
 from model.network.dance import DanceModel
 from model.network.tokenizer import tokenize
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "model" / "tiny_weights.safetensors"
 COMPLEX = "MKTAY<eos><cls>IAKQRQ"
 RESIDUES = [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]
 
 
-@pytest.fixture(scope="module")
-def model() -> DanceModel:
-    network = DanceModel(ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64))
-    network.load_state_dict(load_file(WEIGHTS))
-    return network.eval()
-
-
-def test_maps_are_those_of_the_model(model: DanceModel) -> None:
+def test_maps_are_those_of_the_model(tiny_model: DanceModel) -> None:
+    model = tiny_model
     with torch.no_grad():
         expected = model(**tokenize([COMPLEX]), attention=True)["attention_map"][0].numpy()
         cut = model(**tokenize([COMPLEX], 9), attention=True)["attention_map"][0].numpy()
@@ -45,11 +33,11 @@ def test_maps_are_those_of_the_model(model: DanceModel) -> None:
     np.testing.assert_array_equal(attention_maps(model, COMPLEX, False, max_length=9), short[inside])
 
 
-def test_list_gives_list_and_mode_comes_back(model: DanceModel) -> None:
-    expected = attention_maps(model, COMPLEX)
-    model.train()  # dropout stays off
-    found = attention_maps(model, ["MKT", COMPLEX])
+def test_list_gives_list_and_mode_comes_back(tiny_model: DanceModel) -> None:
+    model = DanceModel(tiny_model.config)
+    model.load_state_dict(tiny_model.state_dict())
+    expected = attention_maps(tiny_model, COMPLEX)
+    found = attention_maps(model.train(), ["MKT", COMPLEX])  # dropout stays off
     assert model.training
-    model.eval()
     assert [maps.shape for maps in found] == [(5, 5, 8), (15, 15, 8)]
     np.testing.assert_array_equal(found[1], expected)

@@ -26,9 +26,8 @@ def test_golden_values(tiny_model: DanceModel, batch_size: int | None) -> None:
     """Means over all tokens, and rows of residues, from the hidden states of an independent program."""
     golden = np.load(DATA / "tiny_seqdance.npz")
     sequences, means, rows = [], [], []
-    for ids, mask, hidden in zip(
-        golden["in.input_ids"], golden["in.attention_mask"], golden["out.res_emb"], strict=True
-    ):
+    arrays = (golden[name] for name in ("in.input_ids", "in.attention_mask", "out.res_emb"))
+    for ids, mask, hidden in zip(*arrays, strict=True):
         sequences.append("".join(VOCABULARY[i] for i in ids[mask == 1][1:-1]))
         means.append(hidden[mask == 1].mean(axis=0))
         rows.append(hidden[~np.isin(ids, (0, 1, 2))])
@@ -87,17 +86,15 @@ def test_an_interrupted_run_resumes(tiny_model, tmp_path: Path, monkeypatch: pyt
     assert set(tmp_path.iterdir()) == set(paths)
 
     expected = embed(tiny_model, SEQUENCES, per_residue)
+    names = ["p0", "p1", "p2", "p3"]
     if form == "e.npy":
-        assert output.with_suffix(".txt").read_text() == "p0\np1\np2\np3\n"
-        np.testing.assert_allclose(np.load(output), expected, atol=1e-5, rtol=0)
-        return
-    with h5py.File(output) as file:
-        if per_residue:
-            assert set(file) == {"p0", "p1", "p2", "p3"}
-            for protein, rows in zip(PROTEINS, expected, strict=True):
-                np.testing.assert_allclose(file[protein.name], rows, atol=1e-5, rtol=0)
-        else:
-            assert file["names"].asstr()[:].tolist() == ["p0", "p1", "p2", "p3"]
-            assert file["embedding"].dtype == np.float32
-            np.testing.assert_allclose(file["embedding"], expected, atol=1e-5, rtol=0)
-        assert len(file.attrs["model"]) == 32
+        assert output.with_suffix(".txt").read_text().split() == names
+        found = np.load(output)
+    else:
+        with h5py.File(output) as file:
+            assert len(file.attrs["model"]) == 32
+            assert per_residue or file["names"].asstr()[:].tolist() == names
+            found = [file[name][:] for name in names] if per_residue else file["embedding"][:]
+    for one, values in zip(found, expected, strict=True):
+        assert one.dtype == np.float32
+        np.testing.assert_allclose(one, values, atol=1e-5, rtol=0)
