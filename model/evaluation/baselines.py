@@ -6,7 +6,7 @@ for residue properties, and of the distance |i-j| along the chain for pair prope
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -35,6 +35,7 @@ from model.training.processes import Process
 PARTS: Final = 64  # partial sums of the training entries: rounding does not depend on the number of processes
 
 Array = NDArray[np.float64]
+Names = Sequence[tuple[str, str]]  # name and modify_seq of entries
 
 
 def training_sums(group: str, entries: Iterable[Entry], pair_classes: int) -> tuple[Array, Array]:
@@ -80,9 +81,9 @@ class MeanBaselines:
 
     @classmethod
     def fit(
-        cls, group: str, store: FeatureStore, entries: list[tuple[str, str]], process: Process, progress: bool = False
+        cls, group: str, store: FeatureStore, entries: Names, process: Process, progress: bool = False
     ) -> MeanBaselines:
-        """Fit on entries (name, modify_seq); the processes share the work and get the same result."""
+        """Fit on entries; the processes share the work and get the same result."""
         longest = max(len(sequence) for _, sequence in entries) + 2  # tokens, at most
         parts = {}
         own = range(process.rank, PARTS, process.processes)

@@ -229,8 +229,8 @@ class Evaluation:
         table = table.astype(object).where(table.notna(), None)
 
         def correlations(group: str, predictor: str, names: Sequence[str], suffix: str = "") -> dict[str, Any]:
-            columns = {f"{name}{suffix}": name for name in (*KINDS, "proteins")}
-            return table.loc[group, predictor].loc[list(names), list(columns)].rename(columns=columns).to_dict("index")
+            columns = (*KINDS, "proteins")
+            return {name: {c: table.at[(group, predictor, name), f"{c}{suffix}"] for c in columns} for name in names}
 
         result: dict[str, Any] = {}
         for group, entries in self.groups.items():

@@ -113,7 +113,8 @@ def map_writer(path: Path) -> Iterator[Callable[[str, str, NDArray], None]]:
     """
     with whole_file(path) as temporary:
         npz = path.suffix.lower() == ".npz"
-        with zipfile.ZipFile(temporary, "w") if npz else h5py.File(temporary, "w") as file:
+        archive: Any = zipfile.ZipFile(temporary, "w") if npz else h5py.File(temporary, "w")
+        with archive as file:
 
             def write(name: str, sequence: str, maps: NDArray) -> None:
                 if npz:
