@@ -16,10 +16,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from data_prepare.molecular_dynamics.contacts import rings
 from data_prepare.molecular_dynamics.contacts.hydrogen_bond import HydrogenBond, bond_type, donates, may_bond
+from data_prepare.molecular_dynamics.contacts.hydrophobic import HP, is_hydrophobic
+from data_prepare.molecular_dynamics.contacts.pi_cation import PC, PiCation, is_pi_cation
+from data_prepare.molecular_dynamics.contacts.rings import planes
 from data_prepare.molecular_dynamics.contacts.salt_bridge import SB, SaltBridge, is_salt_bridge
-from data_prepare.molecular_dynamics.contacts.van_der_waals import HP, VDW, VanDerWaals, is_van_der_waals
+from data_prepare.molecular_dynamics.contacts.stacking import (
+    PS,
+    TS,
+    PiStacking,
+    TStacking,
+    is_pi_stacking,
+    is_t_stacking,
+    pair_geometry,
+)
+from data_prepare.molecular_dynamics.contacts.van_der_waals import VDW, VanDerWaals, is_van_der_waals
 from data_prepare.molecular_dynamics.frames.cell_list import Neighbours
 from data_prepare.properties import INTERACTIONS
 
@@ -61,9 +72,9 @@ class Criteria(NamedTuple):
     van_der_waals: VanDerWaals = VanDerWaals()
     hydrogen_bond: HydrogenBond = HydrogenBond()
     salt_bridge: SaltBridge = SaltBridge()
-    pi_cation: rings.PiCation = rings.PiCation()
-    pi_stacking: rings.PiStacking = rings.PiStacking()
-    t_stacking: rings.TStacking = rings.TStacking()
+    pi_cation: PiCation = PiCation()
+    pi_stacking: PiStacking = PiStacking()
+    t_stacking: TStacking = TStacking()
 
 
 @njit(nogil=True)
@@ -75,7 +86,7 @@ def _interactions_of_atoms(
     p, q = atoms.heavy[a], atoms.heavy[b]
     if is_van_der_waals(p, q, distance, criteria.van_der_waals):
         found |= VDW
-        if p.hydrophobic and q.hydrophobic:
+        if is_hydrophobic(p, q):
             found |= HP
     if is_salt_bridge(p, q, distance, criteria.salt_bridge):
         found |= SB
@@ -92,11 +103,11 @@ def _interactions_of_atoms(
 def _interactions_of_rings(r: int, s: int, centroids: NDArray, normals: NDArray, criteria: Criteria) -> int:
     """Interactions of two rings, as bits."""
     found = 0
-    distance, normal_angle, psi = rings.pair_geometry(centroids[r], normals[r], centroids[s], normals[s])
-    if rings.is_pi_stacking(distance, normal_angle, psi, criteria.pi_stacking):
-        found |= rings.PS
-    if rings.is_t_stacking(distance, normal_angle, psi, criteria.t_stacking):
-        found |= rings.TS
+    distance, normal_angle, psi = pair_geometry(centroids[r], normals[r], centroids[s], normals[s])
+    if is_pi_stacking(distance, normal_angle, psi, criteria.pi_stacking):
+        found |= PS
+    if is_t_stacking(distance, normal_angle, psi, criteria.t_stacking):
+        found |= TS
     return found
 
 
@@ -150,12 +161,12 @@ def _compiled_search(digest: int) -> Callable[..., int]:
                 if interactions:
                     count = _put(found, count, interactions, a, b, atoms.rank)
 
-        if wanted & (rings.PC | rings.PS | rings.TS):
-            centroids, normals = rings.planes(xyz, atoms.rings)
+        if wanted & (PC | PS | TS):
+            centroids, normals = planes(xyz, atoms.rings)
             for r in range(len(centroids)):
                 for a in atoms.cations:
-                    if rings.is_pi_cation(centroids[r], normals[r], xyz[a], criteria.pi_cation):
-                        count = _put(found, count, wanted & rings.PC, a, atoms.ring_atom[r], atoms.rank)
+                    if is_pi_cation(centroids[r], normals[r], xyz[a], criteria.pi_cation):
+                        count = _put(found, count, wanted & PC, a, atoms.ring_atom[r], atoms.rank)
                 for s in range(r + 1, len(centroids)):
                     interactions = wanted & _interactions_of_rings(r, s, centroids, normals, criteria)
                     if interactions:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import require
 from data_prepare.molecular_dynamics.contacts.hydrogen_bond import BACKBONE, NOT_POLAR, hydrogens_of_atoms
+from data_prepare.molecular_dynamics.contacts.hydrophobic import hydrophobic_carbons
 from data_prepare.molecular_dynamics.contacts.kernels import ATOM, Criteria, SearchAtoms, find_contacts
 from data_prepare.molecular_dynamics.contacts.rings import atoms_of_rings
 from data_prepare.molecular_dynamics.contacts.salt_bridge import charges
-from data_prepare.molecular_dynamics.contacts.van_der_waals import disulfide_partners, hydrophobic_carbons, radii
+from data_prepare.molecular_dynamics.contacts.van_der_waals import disulfide_partners, radii
 from data_prepare.molecular_dynamics.frames.cell_list import Neighbours, neighbour_lists
 from data_prepare.properties import INTERACTIONS
 from data_prepare.structure.topology import Topology, label_of_residue

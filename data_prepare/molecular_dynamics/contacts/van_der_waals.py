@@ -1,7 +1,4 @@
-"""Van der Waals contact (vdw): two heavy atoms closer than the sum of their radii plus a margin.
-
-Hydrophobic contact (hp): a van der Waals contact of two carbons bonded only to carbon and hydrogen.
-"""
+"""Van der Waals contact (vdw): two heavy atoms closer than the sum of their radii plus a margin."""
 
 from __future__ import annotations
 
@@ -17,15 +14,12 @@ from data_prepare.properties import PAIR_CHANNELS
 from data_prepare.structure.topology import Topology
 
 VDW: Final = 1 << PAIR_CHANNELS["vdw"]
-HP: Final = 1 << PAIR_CHANNELS["hp"]
 RADII: Final[dict[str, float]] = {
     **{"H": 1.20, "C": 1.70, "N": 1.55, "O": 1.52, "S": 1.80, "SE": 1.90, "P": 1.80},
     **{"F": 1.47, "CL": 1.75, "BR": 1.85, "I": 1.98, "B": 1.92, "SI": 2.10, "AS": 1.85},
     **{"NA": 2.27, "MG": 1.73, "K": 2.75, "CA": 2.31, "ZN": 1.39, "CU": 1.40, "NI": 1.63},
 }
 UNKNOWN_RADIUS: Final = 1.70
-HYDROPHOBIC: Final = frozenset(("ALA", "PHE", "GLY", "ILE", "LEU", "PRO", "VAL", "TRP"))
-BONDED_DISTANCE: Final = 1.7  # a hydrophobic carbon has only C and H within it
 DISULFIDE_DISTANCE: Final = 2.1  # two SG closer than this are bonded
 
 
@@ -71,16 +65,3 @@ def disulfide_partners(topology: Topology, xyz: NDArray) -> NDArray[np.int32]:
             if np.linalg.norm(xyz[atoms[i]] - xyz[atoms[j]]) < DISULFIDE_DISTANCE:
                 partner[residues[i]], partner[residues[j]] = residues[j], residues[i]
     return partner
-
-
-def hydrophobic_carbons(topology: Topology, xyz: NDArray) -> NDArray[np.bool_]:
-    """Mask (atoms,) of the hydrophobic carbons in the first frame (atoms, 3); water and ligands count as bonded too."""
-    elements = np.array(topology.elements)
-    residue = np.array([name in HYDROPHOBIC for name in topology.residue_names]) & topology.is_protein
-    eligible = (elements == "C") & residue[topology.residue_of_atom]
-    other = np.flatnonzero(~np.isin(elements, ("C", "H")))
-    carbons = np.flatnonzero(eligible)
-    if len(carbons) and len(other):
-        distance, _ = cKDTree(xyz[other]).query(xyz[carbons])
-        eligible[carbons[distance <= BONDED_DISTANCE]] = False
-    return eligible
