@@ -42,7 +42,7 @@ class Arguments:
     residues: int = 72
     mutants: int = 64
     """Mutants per run."""
-    device: str = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 2
     """CPU threads."""
     clock: Clock = "wall"

@@ -36,8 +36,8 @@ from data_prepare.nmr.splits import VALIDATION_FRACTION, train_and_validation
 from model.config import STRICT, Betas, Count, File, Positive, TrainingOptions
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, load_dyna1, save_dyna1
 from model.dyna1.data import AnnotatedProtein, ClusterSampler, ProteinBatch, annotated_proteins, fingerprint_of
-from model.dyna1.embeddings.embedders import check_source, open_embeddings
 from model.dyna1.evaluate import logits_of, pooled
+from model.dyna1.sources import check_source, open_embeddings
 from model.evaluation.metrics import auroc
 from model.network.device import autocast
 from model.training.checkpoint import choose_checkpoint

@@ -52,8 +52,9 @@ class RunLog:
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
             self._board = SummaryWriter(str(self.config.output / "tensorboard"), purge_step=self.update + 1)
             interval = 0.1 if sys.stderr.isatty() else 30.0  # seconds; each refresh adds a line to a batch job's output
-            progress = {"total": self.updates, "initial": self.update, "unit": "update"}
-            self._bar = tqdm(**progress, dynamic_ncols=True, mininterval=interval)
+            self._bar = tqdm(
+                total=self.updates, initial=self.update, unit="update", dynamic_ncols=True, mininterval=interval
+            )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Sources of embeddings by name, and which of them a classifier reads.
+"""Sources of embeddings by name.
 
 `make_embedder` reads one line:
 
@@ -15,7 +15,6 @@ Source: Wayment-Steele, El Nesr et al., Nature 2026 (doi 10.1038/s41586-026-1098
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,18 +23,13 @@ import torch
 from torch import Tensor
 
 from data_prepare.errors import InputError, reading, require
-from model.dyna1.classifier import Dyna1Config
-from model.dyna1.data import AnnotatedProtein, first_names
-from model.dyna1.embeddings.cache import EmbeddingCache, write_cache
+from model.dyna1.embeddings.cache import EmbeddingCache
 from model.dyna1.embeddings.esm3 import DEFAULT_LAYER, DEFAULT_MODEL, Esm3
 from model.dyna1.embeddings.language_models import Dance, Esm2, OneHot
-from model.dyna1.embeddings.source import ChainInput, Embedder, EmbeddingSource
-from model.training.processes import Process
+from model.dyna1.embeddings.source import EmbeddingSource
 
 ESM2_DEFAULT: Final = "facebook/esm2_t30_150M_UR50D"
 LINES: Final = "onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER, cache:FILE.h5"
-# width of published weights -> embedder that they were trained on
-EMBEDDER_OF_WIDTH: Final = {1536: "esm3", 640: "esm2", 24: "onehot"}
 
 
 class Af2Pairs(EmbeddingSource):
@@ -77,50 +71,3 @@ def make_embedder(line: str, device: str | torch.device = "auto") -> EmbeddingSo
     if kind == "cache" and rest:
         return EmbeddingCache(rest)
     raise InputError(f"unknown embedder {line!r}; give one of {LINES}")
-
-
-def default_embedder(config: Dyna1Config) -> str:
-    """Line of the embedder that a classifier was trained on; InputError if it is unknown or has a path."""
-    kind, *words = (config.embedder or EMBEDDER_OF_WIDTH.get(config.width, "unknown")).split()
-    require(
-        kind in EMBEDDER_OF_WIDTH.values(),
-        f"the classifier reads {config.embedder or f'embeddings of width {config.width}'}; give their source with "
-        "--embedder (dance:PATH, af2:FOLDER, ...) or --cache",
-    )
-    return f"{kind}:{words[1]}" if words else kind  # "esm2 layer 12 DIGEST"; `check_source` compares the digest
-
-
-def check_source(config: Dyna1Config, source: EmbeddingSource) -> None:
-    """Raise InputError unless the source has the shape and fingerprint that the classifier was trained on."""
-    wanted = config.pair_channels or config.width
-    kinds = {False: "embeddings", True: "pair representations"}
-    require(
-        (wanted, bool(config.pair_channels)) == (source.width, source.reads_pairs),
-        f"the classifier reads {kinds[bool(config.pair_channels)]} of width {wanted}; {source.fingerprint} has "
-        f"{kinds[source.reads_pairs]} of width {source.width}; choose another --embedder or classifier",
-    )
-    require(
-        config.embedder in (None, source.fingerprint),
-        f"the classifier was trained on {config.embedder}, not on {source.fingerprint}; choose its --embedder",
-    )
-
-
-def open_embeddings(line: str, cache: Path, proteins: Sequence[AnnotatedProtein], process: Process) -> EmbeddingSource:
-    """Source of the embeddings of a training; InputError if it cannot be used or lacks a protein.
-
-    One-hot letters are encoded when they are read. Rank 0 computes embeddings of a language model once and stores them
-    in the file `cache`, which may already contain some of them.
-    """
-
-    def stored() -> str:
-        source = make_embedder(line, process.device)
-        if not isinstance(source, Embedder) or isinstance(source, OneHot):
-            return line
-        write_cache(cache, source, [ChainInput(protein.name, protein.sequence) for protein in proteins])
-        return f"cache:{cache}"
-
-    source = make_embedder(process.first(stored), process.device)
-    if isinstance(source, EmbeddingCache):
-        missing = [protein.name for protein in proteins if protein.name not in source]
-        require(not missing, f"{source.path}: lacks {first_names(missing)}; add them with seqdance dyna1 embed")
-    return source

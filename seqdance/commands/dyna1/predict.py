@@ -16,8 +16,9 @@ from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.files import whole_file, write_text
 from model.dyna1.classifier import load_dyna1
-from model.dyna1.embeddings.embedders import check_source, default_embedder, make_embedder
+from model.dyna1.embeddings.embedders import make_embedder
 from model.dyna1.predict import exchange_table, predict_exchange, pymol_script
+from model.dyna1.sources import check_source, default_embedder
 from model.figures.dyna1 import draw_exchange
 from model.figures.save import save_figure
 from model.inference.b_factors import write_b_factors
