@@ -423,7 +423,7 @@ def _direction(rng):
     return vector / np.linalg.norm(vector)
 
 
-@given(
+random_systems = given(
     drawn=chains,
     solvent=st.integers(0, 6),
     lose=st.sampled_from([0.0, 0.0, 0.03, 0.3]),
@@ -431,6 +431,8 @@ def _direction(rng):
     itypes=st.sampled_from([*[("all",)] * 3, ("hb", "sb"), ("ps", "hp"), ("vdw",), ("hbss", "ts"), ("pc",)]),
     seed=st.integers(0, 2**32 - 1),
 )
+
+
 def check_random(folder, drawn, solvent, lose, limits, itypes, seed):
     rng = np.random.default_rng(seed)
     atoms, xyz = random_system(drawn, solvent, lose, rng)
@@ -450,7 +452,7 @@ def check_random(folder, drawn, solvent, lose, limits, itypes, seed):
 
 @pytest.mark.parametrize("examples", [12, pytest.param(500, marks=pytest.mark.slow)])
 def test_random_systems(tmp_path, examples):
-    settings(max_examples=examples, deadline=None)(check_random)(tmp_path)
+    settings(max_examples=examples, deadline=None)(random_systems(check_random))(tmp_path)
 
 
 def test_random_systems_hold_every_type(tmp_path):
