@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 T = TypeVar("T")
+# numbers of an OSError that can be due to the content of a file: libraries give none
+OF_CONTENT: Final = (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)
 
 
 class InputError(Exception):
@@ -35,7 +38,8 @@ def require(holds: object, message: str) -> None:
 def reading(path: str | Path, what: str, remedy: str = "copy or download it again") -> Iterator[None]:
     """Turn any exception of a parser inside the block into an InputError that names the file and a remedy.
 
-    `what` is the expected content with its article, such as "a PDB file".
+    `what` is the expected content with its article, such as "a PDB file". A missing package, or an error of the system
+    such as a full disk, is named as such.
     """
     try:
         yield
@@ -44,7 +48,11 @@ def reading(path: str | Path, what: str, remedy: str = "copy or download it agai
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected {what}") from None
     except Exception as error:  # libraries raise many types
-        raise InputError(f"{path}: not {what} ({type(error).__name__}: {first_line(error)}); {remedy}") from None
+        problem = f"not {what}"
+        if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno not in OF_CONTENT):
+            problem, remedy = "cannot be read here", "fix that first, the file may be intact"
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"{path}: {problem} ({reason}); {remedy}") from error  # the traceback of --debug shows both
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -73,6 +74,30 @@ def test_errors_in_python_and_with_debug(capsys):
         main(["--path", "none.txt", "--debug"])
     with pytest.raises(ZeroDivisionError):  # an error of the program is no wrong input
         run(Options, lambda options: 1 / 0, ["--path", "a"])
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (ImportError("requires PyTables"), "PyTables"),
+        (OSError("file signature not found"), "x: not a text (OSError: file signature not found); copy"),
+        (KeyError("missing"), "x: not a text (KeyError: 'missing'); copy"),
+    ],
+)
+def test_only_content_makes_a_damaged_file(error, named):
+    """A full disk, permissions and missing packages are told apart; the traceback shows the cause."""
+
+    def fail():
+        with reading("x", "a text"):
+            raise error
+
+    line = refused(fail, "x: ", named)
+    assert ("not a text" in line) == ("not a text" in named)
+    with pytest.raises(InputError) as caught:
+        fail()
+    assert caught.value.__cause__ is error
 
 
 def test_an_error_names_its_entry_once():
