@@ -50,7 +50,7 @@ def prepare(
     Entries without labels are split; for `workers` and `scheduler` see `run_tasks`. Returns name -> reason of failed
     entries; InputError if all fail.
     """
-    require_members([task.entry.name for task in tasks], split.members())
+    require_members([task.entry.name for task in tasks], split.members)
     if _training_set(tasks, store, split).is_finished():
         return {}
     results = {task.entry.name: found for task in tasks if (found := result_attributes(task))}

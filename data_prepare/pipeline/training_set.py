@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from functools import cached_property
 from pathlib import Path
 from shutil import which
 from typing import Annotated, Final
@@ -41,21 +42,22 @@ class Split(Settings):
     """Seed of the split."""
 
     def __post_init__(self) -> None:
-        self.members()  # refuse an unreadable file before any computation
+        _ = self.members  # refuse an unreadable file before any computation
 
+    @cached_property
     def members(self) -> dict[str, str]:
-        """Member -> representative of the clusters file."""
+        """Member -> representative of the clusters file, read once."""
         return {} if self.clusters is None else read_clusters(self.clusters)
 
     def digest(self) -> str:
         """Digest of everything except the entries that the labels depend on."""
-        return digest(self.members(), self.identity, self.test_share, self.seed, bool(self.clusters or which("mmseqs")))
+        return digest(self.members, self.identity, self.test_share, self.seed, bool(self.clusters or which("mmseqs")))
 
     def label(self, table: pd.DataFrame, threads: int) -> pd.DataFrame:
         """The table with labels by clusters; unchanged, with a warning, without clusters and mmseqs."""
         sequences = dict(zip(table["name"], table["modify_seq"], strict=True))
         if self.clusters is not None:
-            clusters = entry_clusters(sequences, self.members())
+            clusters = entry_clusters(sequences, self.members)
         elif which("mmseqs"):
             clusters = mmseqs_clusters(sequences, self.identity, threads=threads)
         else:
