@@ -90,7 +90,8 @@ def result_attributes(task: Task) -> Mapping[str, str | int | float] | None:
     """Attributes of the result of a task; None if it is absent, damaged or stale."""
     try:
         with FeatureStore(task.result) as store:
-            return store.attributes if store.attributes.get("fingerprint") == task.fingerprint() else None
+            attributes = store.attributes
+        return attributes if attributes.get("fingerprint") == task.fingerprint() else None
     except InputError:
         return None
 
