@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from interruptions import kill_at_work
 from refusals import command_refused
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
@@ -82,6 +83,30 @@ def test_an_interrupted_run_resumes(run, fasta: Path, tmp_path: Path, monkeypatc
         assert set(file) == {"a", "b_x_y", "c"}
         resumed = [file[name] for name in file if (file[name]["rmsf_nor"][:] == 0.125).all()]
         assert [group["sequence"][()].decode() for group in resumed] == [marked.sequence]
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes(run, tiny_model_folder: Path, tmp_path: Path) -> None:
+    """SIGKILL at any moment: each finished prediction is kept, no half of one is trusted."""
+    random = np.random.default_rng(0)
+    sequences = {f"p{k}": "".join(random.choice(list("ACDEFGHIKL"), 90)) for k in range(60)}
+    fasta, output, parts = tmp_path / "in.fasta", tmp_path / "out.h5", tmp_path / ".out.h5.parts"
+    fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in sequences.items()))
+    options = ["--fasta", str(fasta), "--output", str(output), "--batch-size", "1"]
+    words = ["predict", "--model", str(tiny_model_folder), "--device", "cpu", *options]
+    kept = {path: path.stat().st_mtime_ns for path in kill_at_work(words, parts, 3)}
+    assert 3 <= len(kept) < 60
+    assert not output.exists()
+    names = {read_prediction(path).name for path in kept}  # all are whole
+    marked = read_prediction(min(kept))
+    marked.properties["rmsf_nor"][:] = 0.125  # a new prediction would not be this
+    np.savez(min(kept), **marked.arrays)
+    run(*options)
+    assert not parts.exists()
+    with h5py.File(output) as file:
+        assert {name: file[name]["sequence"][()].decode() for name in file} == sequences
+        resumed = {name for name in file if (file[name]["rmsf_nor"][:] == 0.125).all()}
+    assert resumed == {marked.name} <= names
 
 
 def test_figures(run, tmp_path: Path, capsys) -> None:
