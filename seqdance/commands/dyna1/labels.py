@@ -16,8 +16,6 @@ from data_prepare.nmr.convert import convert_refdb, convert_relaxation, convert_
 from seqdance.commands.dyna1.split import SplitOptions
 from seqdance.options import CommandOptions
 
-Fraction = Annotated[float, Field(gt=0, le=1)]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions(CommandOptions):
@@ -34,31 +32,29 @@ class TableOptions(CommandOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefdbOptions(TableOptions):
-    """RefDB table of makeshift-nmr -> missing assignments; also <output>_rates.csv and .txt."""
-
-    file: Path | None = None  # type: ignore[assignment]
-    """Table of backbone shifts. Default: that of makeshift-nmr."""
-    min_coverage: Fraction = MIN_COVERAGE
-    """Smallest fraction of assigned amides of an entry."""
-
-    def convert(self) -> list[str]:
-        """Write the table and the rates."""
-        return convert_refdb(self.output, self.file, self.min_coverage)
-
-
-@dataclass(frozen=True, kw_only=True)
 class StarOptions(TableOptions):
     """NMR-STAR files of BMRB -> missing assignments; also failures.csv. data_prepare/nmr/README.md has the rules."""
 
     file: Path
     """NMR-STAR file, or folder of them."""
-    min_coverage: Fraction = MIN_COVERAGE
+    min_coverage: Annotated[float, Field(gt=0, le=1)] = MIN_COVERAGE
     """Smallest fraction of assigned amides of a protein."""
 
     def convert(self) -> list[str]:
         """Write the table and failures.csv."""
         return convert_star(self.file, self.output, self.min_coverage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefdbOptions(StarOptions):
+    """RefDB table of makeshift-nmr -> missing assignments; also <output>_rates.csv and .txt."""
+
+    file: Path | None = None  # type: ignore[assignment]
+    """Table of backbone shifts. Default: that of makeshift-nmr."""
+
+    def convert(self) -> list[str]:
+        """Write the table and the rates."""
+        return convert_refdb(self.output, self.file, self.min_coverage)
 
 
 @dataclass(frozen=True, kw_only=True)
