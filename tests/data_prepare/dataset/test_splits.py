@@ -28,6 +28,7 @@ def test_chains_of():
     [
         (b"a\ta\na b\n", "line 2"),
         (b"a\t\n", "line 1"),
+        (b"a\ta\na\tb\tc\n", "line 2"),
         (b"a\ta\nb\tb\nb\ta\n", "line 3: a"),
         (b"\xff\xfe\x00", ""),
         (None, ""),

@@ -61,7 +61,7 @@ def test_unreadable_stores(tmp_path, store, problem):
 @pytest.mark.parametrize(
     ("name", "spoil"),
     [
-        ("x/y", lambda residue, pair: (residue, pair)),
+        *[(name, lambda residue, pair: (residue, pair)) for name in ("x/y", "")],
         ("x", lambda residue, pair: (residue[:, :46], pair)),
         ("x", lambda residue, pair: (residue, pair[:4])),
         ("x", lambda residue, pair: (residue[:4], pair)),

@@ -15,7 +15,8 @@ from data_prepare.dataset.token_space import md_entry, nma_entry, to_token_space
 def test_token_rows_of_one_and_two_chains():
     assert token_rows([3]).tolist() == [1, 2, 3]
     assert token_rows([2, 3]).tolist() == [1, 2, 5, 6, 7]  # <cls> r r <eos> <cls> r r r <eos>
-    refused(lambda: token_rows([2, 0]), [2, 0])
+    for lengths in ([2, 0], []):
+        refused(lambda lengths=lengths: token_rows(lengths), lengths)
 
 
 @settings(max_examples=50, deadline=None)

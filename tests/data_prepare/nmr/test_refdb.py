@@ -70,6 +70,7 @@ def test_rates(table):
     ("rows", "named"),
     [
         (None, ""),
+        ("", ""),
         ("1,x,1,,C,8,,120,,,\n", ""),
         ("1,x,1,G,C,high,,120,,,\n", "high"),
         ("1,x,1,G,C,8,,120,,,\n1,x,3,G,C,8,,120,,,\n", "entry 1"),
