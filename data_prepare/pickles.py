@@ -7,11 +7,14 @@ of objects. A pickle can still waste time and memory, as any compressed file can
 
 from __future__ import annotations
 
+import io
+import math
 import pickle
+import pickletools
 import re
 from collections import OrderedDict
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,7 +25,8 @@ CONTAINERS: Final[dict[str, Any]] = {
     **{f"{module}.{kind.__name__}": kind for module in ("builtins", "__builtin__") for kind in TYPES},
     "collections.OrderedDict": OrderedDict,
 }
-PLAIN_DTYPE: Final = re.compile(r"b1|[iufcSU]\d{1,9}")  # numbers and strings
+PLAIN_DTYPE: Final = re.compile(r"b1|[iufcOSU]\d{1,9}")  # numbers, strings and objects, which the pickle has as a list
+MEMO_OPCODES: Final = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 class _Dtype:
@@ -40,12 +44,14 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: Any) -> None:
         version, shape, standin, fortran, content = state
-        super().__setstate__((version, shape, standin.dtype, fortran, content))  # refuses content of another size
+        if standin.dtype.hasobject and math.prod(shape) != len(content):
+            raise ValueError(f"array of shape {shape} with {len(content)} objects")
+        super().__setstate__((version, shape, standin.dtype, fortran, content))  # refuses bytes of another size
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    def __init__(self, path: str | Path, file: IO[bytes]) -> None:
-        super().__init__(file)
+    def __init__(self, path: str | Path, content: bytes) -> None:
+        super().__init__(io.BytesIO(content))
         self.path = path
 
     def find_class(self, module: str, name: str) -> Any:
@@ -67,7 +73,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
     def dtype(self, code: str, *_: object) -> _Dtype:
         plain = PLAIN_DTYPE.fullmatch(code)
-        require(plain, f"{self.path}: has an array of dtype {code}; convert it to arrays of numbers or strings")
+        require(plain, f"{self.path}: has an array of dtype {code}; convert it to arrays of numbers, strings or objects")
         return _Dtype(code)
 
     def reconstruct(self, *_: object) -> _Array:
@@ -88,7 +94,12 @@ def load_restricted(path: str | Path) -> object:
     InputError if the file is missing, damaged, or names any other class or function.
     """
     try:
-        with reading(path, "a readable pickle"), open(path, "rb") as file:
-            return _RestrictedUnpickler(path, file).load()
+        with reading(path, "a readable pickle"):
+            content = Path(path).read_bytes()
+            # the memo is a table as long as its largest index, which no pickle needs to exceed its length
+            for opcode, index, _ in pickletools.genops(content):
+                if opcode.name in MEMO_OPCODES and int(index or 0) > len(content):
+                    raise ValueError(f"memo of {index} entries")
+            return _RestrictedUnpickler(path, content).load()
     except MemoryError:
         raise InputError(f"{path}: damaged, it requests more memory than available; copy it again") from None

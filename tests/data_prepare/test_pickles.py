@@ -27,6 +27,8 @@ ARRAYS = [
     np.array([b"ab", b"c"]),
     np.array(1.5 + 2j),
     np.empty((0, 3), np.float16),
+    np.array([["H1", 1], [None, {"x": 2.5}]], object),
+    np.empty((2, 0), object),
 ]
 OTHERS = {
     "more": [1, 2.5, None, True, b"\x00\xff", bytearray(b"\xfe"), 1j, slice(1, 2), (1, (2,)), "MKV"],
@@ -109,17 +111,25 @@ SCALAR = b"cnumpy._core.multiarray\nscalar\n"
         array_bytes("f4", (-2, -1), bytes(8)),
         array_bytes("f4", (1,), ["text"]),
         array_bytes("O8", (1,), bytes(8)),  # eight bytes as the address of an object
+        array_bytes("O8", (8,), bytes(8)),
+        array_bytes("O8", (2,), [1]),
+        array_bytes("O8", (-1, -1), [1]),
         array_bytes("V8", (1,), bytes(8)),
         array_bytes("M8", (1,), bytes(8)),
         array_bytes("f4,O", (1,), bytes(12)),
         SCALAR + b"(N}X\x0c\x00\x00\x00__defaults__(I1\nI2\ntstb.",  # sets an attribute of what it names
-        b"\x80\x04Nr" + struct.pack("<I", 4_000_000_000) + b".",  # a memo of 32 GB
+        pickle.dumps(Call(bytearray, 10**15)),
         *(GOOD[:length] for length in range(0, len(GOOD), 7)),
     ],
 )
 def test_damaged(load, content):
     """Memory is never read as what it is not."""
     refused(lambda: load(content), "x.pickle")
+
+
+def test_the_memo_is_bounded(load):
+    """Five bytes could demand 64 GB."""
+    refused(lambda: load(b"\x80\x04Nr" + struct.pack("<I", 4_000_000_000) + b"."), "x.pickle", "memo of 4000000000")
 
 
 def test_states_that_lie(load):

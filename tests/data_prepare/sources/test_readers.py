@@ -303,7 +303,7 @@ def chains(helix):
     msk = np.ones(length, int)
     msk[[0, 5]] = 0
     seq = helix.topology.chain_sequences()[0]
-    more = {"crd_sc": np.zeros((length, 10, 3)), "cdr": np.array(["-"] * length)}
+    more = {"crd_sc": np.zeros((length, 10, 3)), "cdr": np.array(["-"] * length, object)}
     resolved = np.where(msk[:, None, None], backbone, 0)
     return {
         "H": {"crd_bb": resolved, "msk": msk, "seq": f"{seq[:2]}O{seq[3:]}", **more},
