@@ -73,7 +73,9 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
     def dtype(self, code: str, *_: object) -> _Dtype:
         plain = PLAIN_DTYPE.fullmatch(code)
-        require(plain, f"{self.path}: has an array of dtype {code}; convert it to arrays of numbers, strings or objects")
+        require(
+            plain, f"{self.path}: has an array of dtype {code}; convert it to arrays of numbers, strings or objects"
+        )
         return _Dtype(code)
 
     def reconstruct(self, *_: object) -> _Array:

@@ -28,15 +28,12 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError, reading, require
 from data_prepare.nmr.assignments import MIN_COVERAGE, assignment_table, coverage, missing_codes
-from data_prepare.structure.sequence import ONE_LETTER, UNKNOWN
+from data_prepare.structure.sequence import STANDARD, THREE_LETTERS, UNKNOWN
 
 if TYPE_CHECKING:
     from pynmrstar import Entry, Loop, Saveframe
 
 STAR_SUFFIXES: Final = (".str", ".star", ".nmrstar")
-NAMES: Final = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split()
-STANDARD: Final = {name: ONE_LETTER[name] for name in NAMES}
-THREE_LETTERS: Final = {letter: name for name, letter in STANDARD.items()}
 FULL_NAMES: Final = (
     "alanine arginine asparagine aspartate cysteine glutamine glutamate glycine histidine isoleucine leucine lysine "
     "methionine phenylalanine proline serine threonine tryptophan tyrosine valine"
@@ -46,7 +43,7 @@ ISOTOPES: Final = {
     "deuterated": re.compile(r"(?<!\d)2\s*-?\s*H(?![a-z\d])|deuter|\b2?D\b(?!-(?!label)[a-z]{2})", re.IGNORECASE),
     "methyl labelled": re.compile(r"methyl|CH3|CHD2|CH2D|CD3|\b[AMT]*ILV[AMT]*\b", re.IGNORECASE),
     "selectively labelled": re.compile(
-        rf"(?<![a-z])(?:{'|'.join([*NAMES, *FULL_NAMES])})(?![a-z])|select|specific|unlabel|segment|revers|\bSAIL\b",
+        rf"(?<![a-z])(?:{'|'.join([*STANDARD, *FULL_NAMES])})(?![a-z])|select|specific|unlabel|segment|revers|\bSAIL\b",
         re.IGNORECASE,
     ),
 }

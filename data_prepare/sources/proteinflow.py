@@ -19,7 +19,7 @@ from data_prepare.sources.entry import Entry, FileEntry, Selection
 from data_prepare.sources.walk import files_under, stem
 from data_prepare.structure.atom_records import AtomRecord, topology_of
 from data_prepare.structure.readers import is_structure_file
-from data_prepare.structure.sequence import ONE_LETTER, UNKNOWN
+from data_prepare.structure.sequence import THREE_LETTERS, UNKNOWN
 from data_prepare.structure.topology import Structure
 
 WANTED: Final = "pickles (.pickle, .pkl), or PDB and mmCIF files"
@@ -27,7 +27,6 @@ PICKLE_SUFFIXES: Final = (".pickle", ".pkl")
 SPLITS: Final = "splits_dict"  # folder of the release with its clusters, not structures
 ATOMS: Final = ("N", "CA", "C", "O")
 COLUMN_OF_ATOM: Final = (0, 2, 1, 3)  # of `crd_bb`
-THREE_LETTERS: Final = {letter: name for name, letter in reversed(ONE_LETTER.items())}  # the first of several names
 
 
 def entries(raw: Path) -> Iterator[Entry]:
@@ -71,7 +70,7 @@ def _backbone(path: Path, chains: Any) -> Structure:
         for index in np.flatnonzero(resolved).tolist():
             residue = THREE_LETTERS.get(letters[index], "UNK")
             for atom in ATOMS:
-                name = str(chain)
-                records.append(AtomRecord(atom, atom[0], residue, index + 1, "", name, chain, sequence_index=index))
+                record = AtomRecord(atom, atom[0], residue, index + 1, "", str(chain), chain, sequence_index=index)
+                records.append(record)
     require(records, f"{path}: no resolved residue (msk is 0 everywhere); remove it")
     return Structure(topology_of(path, records, sequences), np.concatenate(xyz))

@@ -9,9 +9,11 @@ from typing import Final
 
 CHAIN_LINKER: Final = "<eos><cls>"
 
-STANDARD: Final = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split()
+NAMES: Final = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split()
+STANDARD: Final[dict[str, str]] = dict(zip(NAMES, "ARNDCQEGHILKMFPSTWYV", strict=True))
+THREE_LETTERS: Final = {letter: name for name, letter in STANDARD.items()}
 ONE_LETTER: Final[dict[str, str]] = {
-    **dict(zip(STANDARD, "ARNDCQEGHILKMFPSTWYV", strict=True)),
+    **STANDARD,
     # names that force fields give to protonation states and bonded cysteines
     **dict.fromkeys(("HSD", "HSE", "HSP", "HID", "HIE", "HIP"), "H"),
     **{"CYX": "C", "CYM": "C", "ASH": "D", "GLH": "E", "LYN": "K"},
