@@ -102,7 +102,11 @@ class ArchiveEntry(Entry):
 def _unpack(archive: ZipFile, member: ZipInfo, folder: Path) -> Path:
     """Write a member into a folder, ignoring its path in the zip."""
     path = folder / PurePosixPath(member.filename).name
-    remedy = "download it again, or set TMPDIR to a folder with more space"
+    free = shutil.disk_usage(folder).free
+    space = "set TMPDIR to a folder with more space"
+    sizes = f"needs {member.file_size / 1e9:.1f} GB, but {folder.parent} has {free / 1e9:.1f} GB free"
+    require(member.file_size <= free, f"{path}: {sizes}; {space}")
+    remedy = f"download it again, or {space}"  # other processes may fill the disk meanwhile
     with reading(path, "a readable file", remedy), archive.open(member) as source, open(path, "wb") as target:
         shutil.copyfileobj(source, target)
     return path

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 import pickle
+import shutil
 import tempfile
 import zipfile
 
@@ -170,6 +171,12 @@ def test_atlas_temporary_files(tmp_path, helix, temporary):
         raise KeyError("an error of the caller")
     failure(entry, f"{path}/16pk_A_R2.xtc", "begin", selection=Selection(begin=3))
     failure(entry, f"{path}/16pk_A.pdb", "chain Z", selection=Selection(chains=("Z",)))
+
+
+def test_atlas_unpacks_nothing_onto_a_full_disk(tmp_path, helix, temporary, monkeypatch):
+    path = zipped(write_atlas(helix, tmp_path / "unpacked"), tmp_path / "16pk_A.zip")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10**3))
+    failure(only(list_source("atlas", tmp_path)), path, temporary, "TMPDIR")
 
 
 def test_atlas_missing_and_damaged_files(tmp_path, helix, temporary):
