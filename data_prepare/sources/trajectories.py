@@ -15,12 +15,10 @@ from typing import Final
 from data_prepare.errors import InputWarning, require
 from data_prepare.sources.entry import Entry, FileEntry
 from data_prepare.sources.walk import joined_name, stem, walk
-from data_prepare.structure.readers import is_topology_file, suffix_of
+from data_prepare.structure.readers import TOPOLOGY_SUFFIXES, is_topology_file, suffix_of
 
 GROUP: Final = "ATLAS_GPCRmd_PED_mdCATH"  # training group with dynamics
 WANTED: Final = "topologies (PDB, mmCIF, PSF, PRMTOP, GRO) and trajectories (XTC, DCD, TRR, NetCDF) side by side"
-# of several topologies of a system the first is used: PDB and mmCIF have chains and elements, PSF segments and masses
-TOPOLOGY_PREFERENCE: Final = (".pdb", ".ent", ".cif", ".mmcif", ".psf", ".prmtop", ".parm7", ".gro")
 
 
 def entries(raw: Path) -> Iterator[Entry]:
@@ -49,7 +47,8 @@ def entries(raw: Path) -> Iterator[Entry]:
 
 
 def _preference(path: Path) -> tuple[int, str]:
-    return TOPOLOGY_PREFERENCE.index(suffix_of(path)), path.name
+    """Sort key of several topologies of a system, of which the first is used."""
+    return TOPOLOGY_SUFFIXES.index(suffix_of(path)), path.name
 
 
 def _owner(trajectory: Path, stems: Sequence[str]) -> str:

@@ -20,7 +20,9 @@ from data_prepare.structure.topology import Structure, Topology
 
 PDB_SUFFIXES: Final = (".pdb", ".ent")
 STRUCTURE_SUFFIXES: Final = (*PDB_SUFFIXES, ".cif", ".mmcif")
-FORCE_FIELD_READERS: Final = {".gro": gro_atoms, ".psf": psf_atoms, ".prmtop": prmtop_atoms, ".parm7": prmtop_atoms}
+FORCE_FIELD_READERS: Final = {".psf": psf_atoms, ".prmtop": prmtop_atoms, ".parm7": prmtop_atoms, ".gro": gro_atoms}
+# the most informative first: PDB and mmCIF have chains and elements, PSF segments and masses
+TOPOLOGY_SUFFIXES: Final = (*STRUCTURE_SUFFIXES, *FORCE_FIELD_READERS)
 STRUCTURE_FILE: Final = "a readable PDB or mmCIF file"
 
 
@@ -36,7 +38,7 @@ def is_structure_file(path: str | Path) -> bool:
 
 def is_topology_file(path: str | Path) -> bool:
     """Whether a file name is that of a structure or a topology."""
-    return is_structure_file(path) or suffix_of(path) in FORCE_FIELD_READERS
+    return suffix_of(path) in TOPOLOGY_SUFFIXES
 
 
 def read_structure(path: str | Path) -> Structure:
