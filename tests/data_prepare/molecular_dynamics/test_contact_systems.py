@@ -15,7 +15,7 @@ import mdtraj
 import numpy as np
 import pytest
 from contact_oracle import Atom
-from contact_systems import GROUP_OF_LIMIT, fast_lines
+from contact_systems import GROUP_OF_LIMIT, angstrom_chunk, fast_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
@@ -24,16 +24,11 @@ from scipy.spatial.transform import Rotation
 from data_prepare.molecular_dynamics import get_dynamic_contacts
 from data_prepare.molecular_dynamics.contacts.search import atom_labels
 from data_prepare.molecular_dynamics.features.md_features import md_features
-from data_prepare.molecular_dynamics.frames.trajectory import Chunk
 from data_prepare.structure.readers import read_topology
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "data_prepare" / "examples" / "trajectories"
 HISTIDINES = ("HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP")
 RINGS = ("PHE", "TYR", "TRP", *HISTIDINES)
-
-
-def angstrom_chunk(xyz, first=0):
-    return Chunk(np.arange(first, first + len(xyz)), np.asarray(xyz, np.float32), "angstrom")
 
 
 # ---- systems as lists of atoms -----------------------------------------------------------------------------------
@@ -57,7 +52,7 @@ def join(*systems):
 
 
 def change(system, where=lambda atom: True, **fields):
-    """The same system with other fields of some atoms; a field may be a function of the atom."""
+    """The system with some fields of some atoms changed; a new value may be a function of the atom."""
     atoms, xyz = system
     return [
         replace(a, **{k: v(a) if callable(v) else v for k, v in fields.items()}) if where(a) else a for a in atoms

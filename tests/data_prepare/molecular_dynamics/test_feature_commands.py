@@ -82,18 +82,6 @@ def test_features_with_and_without_a_contact_file(helix, here, capsys):
     assert not list(here.rglob("*.tmp*"))
 
 
-def test_the_first_frame_of_the_file_decides(write_pdb, here):
-    """A disulfide of frame 0 alone hides the contacts of later frames too, also with --begin."""
-    names = ("N", "CA", "C", "SG")
-    pdb = write_pdb([(n, "CYS", "A", r, (9.0 * i, 30.0 * (r > 1), 0)) for r in (1, 9) for i, n in enumerate(names)])
-    frames = mdtraj.load(str(pdb))[[0, 0, 0]]
-    frames.xyz[:, 7] = frames.xyz[0, 3] + np.array([[0.2, 0, 0], [0.3, 0, 0], [0.3, 0, 0]])  # nm: bonded, then close
-    frames.save("t.dcd")
-    header, lines = contacts(pdb, "t.dcd", "c.tsv", "--itypes", "vdw", "--begin", 1)
-    assert header.startswith("# total_frames:2 beg:1 end:2")
-    assert lines == []
-
-
 def test_chains_that_the_box_has_broken(helix, here):
     """MD_features makes them whole, get_dynamic_contacts with --whole."""
     pdb, xtc = helix
@@ -118,7 +106,7 @@ def test_chains_that_the_box_has_broken(helix, here):
     [
         (["--itypes", "wb"], "wb"),
         (["--cores", 0], "--cores"),
-        (["--beg", 1000], "1000"),
+        (["--begin", 1000], "no frame 1000"),
         (["--beg", 5, "--end", 4], "5"),
         (["--sb_cutoff_dist", "nan"], "sb_cutoff_dist"),
         (["--vdw_res_diff", -1], "vdw_res_diff"),

@@ -8,6 +8,7 @@ import feature_oracle
 import numpy as np
 import pandas as pd
 import pytest
+from contact_systems import angstrom_chunk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
@@ -25,10 +26,6 @@ from data_prepare.structure.readers import read_topology
 
 GOLDEN = Path(__file__).resolve().parents[2] / "data" / "features"
 HEADER = "# total_frames:2 beg:0 end:1 stride:1 interaction_types:hb,sb,pc,ps,ts,hp,vdw\n"
-
-
-def angstrom_chunk(xyz):
-    return Chunk(np.arange(len(xyz)), np.asarray(xyz, np.float32), "angstrom")
 
 
 @pytest.fixture(scope="module")
