@@ -20,7 +20,10 @@ def script(load_script):
 
 
 def test_a_rod_a_ball_and_a_disc(script) -> None:
-    """n points at a distance d: Rg^2 = d^2 (n^2 - 1) / 12. A ball: Rg^2 = 3 r^2 / 5. A disc: l1 = l2, l3 = 0."""
+    """n points at a distance d: Rg^2 = d^2 (n^2 - 1) / 12. A ball: Rg^2 = 3 r^2 / 5. A disc: l1 = l2, l3 = 0.
+
+    2 Rg^2 is the mean squared distance of all pairs.
+    """
     rod = script.shape_of(np.outer(np.arange(40) * 0.15, [1, 2, 2]) / 3)
     assert rod == pytest.approx((0.15 * np.sqrt((40**2 - 1) / 12), 39 * 0.15, 1))
     axis = np.linspace(-2, 2, 41)
@@ -30,6 +33,9 @@ def test_a_rod_a_ball_and_a_disc(script) -> None:
     assert ball.rg_nm == pytest.approx(np.sqrt(3 * 2**2 / 5), rel=0.02)
     disc = points[(points[:, 2] == points[0, 2]) & (np.linalg.norm(points[:, :2], axis=1) <= 2)]
     assert script.shape_of(disc).asphericity == pytest.approx(1 / 4)
+    xyz = np.random.default_rng(0).normal(size=(30, 3))
+    pairs = ((xyz[:, None] - xyz) ** 2).sum(-1)  # (30, 30)
+    assert script.shape_of(xyz).rg_nm == pytest.approx(np.sqrt(pairs.mean() / 2))
 
 
 def strand(chain: str, residues: int, gap: int | None = None, **first) -> list[tuple]:

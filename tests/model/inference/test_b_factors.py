@@ -68,6 +68,9 @@ def test_chosen_chains_gzip_and_short_lines(structure: Path, tmp_path: Path) -> 
     lines = [line[:54] if line.startswith("ATOM") else line for line in structure.read_text().splitlines()]
     structure.write_text("\n".join(lines))
     assert written(structure, [0.5], output, "B") == ([0.0] * 6 + [0.5] * 4 + [0.0]) * 2
+    copied = [line for line in gzip.decompress(output.read_bytes()).decode().splitlines() if line.startswith("ATOM")]
+    expected = [f"{line:60}  {'0.50' if line[21] == 'B' else '0.00'}" for line in lines if line.startswith("ATOM")]
+    assert copied == expected
     assert output.read_bytes()[3:8] == bytes(5)  # no file name and no time stamp: equal numbers, equal bytes
 
 
