@@ -279,8 +279,8 @@ def analyse(
 ) -> Analysis:
     """Compare the attention maps of each entry, cut after `length` tokens, with its pair features.
 
-    `results` keeps the metrics of finished entries, from which an interrupted run resumes. `example` names the entry to
-    draw; default: the one whose best map is the median of all.
+    `results` keeps the metrics of finished entries, so that a later run measures only the others. `example` names the
+    entry to draw; default: the one whose best map is the median of all.
     """
     stat = store.path.stat()
     made_from = (str(store.path.resolve()), stat.st_size, stat.st_mtime_ns, METRICS_VERSION, form, length)

@@ -14,7 +14,6 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.files import check_output
-from data_prepare.resume import Results
 from model.config import MAX_TOKENS
 from model.evaluation.attention import Form, analyse_store, summary_text
 from model.figures.attention import draw_analysis, draw_maps
@@ -32,7 +31,8 @@ class AttentionOptions(ModelOptions, ProteinOptions):
 
     output: Path
     """.npz or .h5: an array (tokens, tokens, layers * heads) per protein. With --store: NAME.csv, means over proteins,
-    NAME_best.csv (best map of each protein) and NAME.png."""
+    NAME_best.csv (best map of each protein) and NAME.png. The metrics of each entry stay in .NAME.csv.parts, so that a
+    rerun, resumed or finished, measures only new entries."""
     dtype: Annotated[Literal["float32", "float16"], tyro.conf.arg(aliases=["--precision"])] = "float32"
     """Number type of the maps."""
     residues_only: bool = False
@@ -91,7 +91,6 @@ def attention(options: AttentionOptions) -> Sequence[object]:
     found, best = analyse_store(model, options.store, options.table, output, *settings)
     figure = output.with_suffix(".png")
     save_figure(draw_analysis(found.means, model.config.heads, found.example), figure)
-    Results(output).remove()
     return [summary_text(found.means, found.best), output, best, figure]
 
 

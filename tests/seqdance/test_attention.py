@@ -133,7 +133,7 @@ def test_analysis_is_that_of_each_entry(model: Path, data: Path, tmp_path: Path,
     written = [output, output.with_name("attention_best.csv"), output.with_suffix(".png")]
     shown = capsys.readouterr().out.splitlines()
     assert shown[-3:] == list(map(str, written))
-    assert sorted(output.parent.iterdir()) == sorted(written)  # the results of single entries are removed
+    assert sorted(output.parent.iterdir()) == sorted([*written, output.with_name(".attention.csv.parts")])
 
     network, expected = load_model(model, "cpu"), {}
     with FeatureStore(data / "features.h5") as store:
@@ -195,12 +195,13 @@ def test_interrupted_run_resumes(model: Path, data: Path, tmp_path: Path, monkey
 
     measured.clear()
     main(of_store(model, data, output))
-    assert measured == []
     contents = output.read_bytes(), (tmp_path / "attention_best.csv").read_bytes()
-    assert not (tmp_path / ".attention.csv.parts").exists()
-    main(of_store(model, data, output))
+    main(of_store(model, data, output))  # a finished run measures nothing again
+    assert measured == []
+    main(of_store(model, data, tmp_path / "new.csv"))
     assert measured == [21, 22, 4, 25]
-    assert contents == (output.read_bytes(), (tmp_path / "attention_best.csv").read_bytes())
+    for rerun in (output, tmp_path / "new.csv"):
+        assert contents == (rerun.read_bytes(), rerun.with_name(f"{rerun.stem}_best.csv").read_bytes())
 
 
 def test_limit_label_and_example(model: Path, data: Path, tmp_path: Path, drawn, capsys) -> None:
