@@ -11,6 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from data_prepare.errors import InputError, named, require
@@ -88,7 +89,9 @@ def checked(chosen: Iterable[tuple[str, Mutants]]) -> list[tuple[str, Mutants]]:
     found = [(name, mutants) for name, mutants in chosen if mutants.labels]
     require(found, "no mutants to score; give at least one")
     for name, mutants in found:
-        keys = pd.Series([":".join(sorted(label.split(":"))) for label in mutants.labels])
+        # hashes of 64 bits: a million strings take 250 MB
+        hashes = (hash(":".join(sorted(label.split(":")))) for label in mutants.labels)
+        keys = pd.Series(np.fromiter(hashes, np.int64, len(mutants.labels)))
         for again in keys.index[keys.duplicated()][:1]:
             numbers = keys.index[keys == keys[again]][:2] + 1
             label = mutants.labels[again]
