@@ -58,7 +58,8 @@ def mutants_to_score(
     or no mutant at all.
     """
     if table is not None:
-        return checked(read_mutants(table, proteins, offset))
+        with named(table):
+            return checked(read_mutants(table, proteins, offset))
     if mutations is not None:
         require(len(proteins) == 1, f"mutations belong to one protein, not {len(proteins)}; give a table of mutants")
         return checked([(proteins[0].name, Mutants(proteins[0].sequence, mutations.split(","), offset))])

@@ -71,6 +71,8 @@ def test_proteins_without_mutants_are_left_out(tmp_path: Path) -> None:
     numbers = {"one": 228, "two": 57, "three": 57}
     assert {name: len(own.labels) for name, own in mutants_to_score(masked)} == numbers
     refused(lambda: mutants_to_score(masked[:1]), "no mutants")
+    empty = write(tmp_path / "empty.csv", "mutant,protein\n")
+    refused(lambda: mutants_to_score(TWO, table=empty), empty, "no mutants")
 
 
 def test_duplicates() -> None:
