@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 import tyro
-from measure import Clock, compare, in_child, line, peak_growth
+from measure import Timing, compare, in_child, line, peak_growth
 from torch import nn
 
 from model.config import ModelConfig
@@ -35,21 +35,15 @@ FORMS = ("ours", "plain")
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Timing):
     """What to measure."""
 
     lengths: tuple[int, ...] = (300, 700, 1500)
     """Residues."""
     parts: tuple[Part, ...] = ("esm3", "esm2", "encoder")
     """Classifiers by the embeddings that they read, or the language model of the ESM-2 form."""
-    threads: int = 2
-    """Of the CPU."""
-    clock: Clock = "wall"
-    """cpu: CPU time of the process, for a machine that others use too; then with one thread."""
     repeats: int = 3
     """Runs of each; medians count."""
-    peak: Literal["ours", "plain"] | None = None
-    """Print only the growth of this process's peak memory in MB, for one form, the first part and the first length."""
 
 
 class Case:
@@ -79,29 +73,24 @@ class Case:
         return sum(value.numel() * value.element_size() for value in self.model.parameters()) / 2**20
 
 
-def peak(arguments: Arguments) -> float:
+def peak(part: Part, form: str, length: int) -> float:
     """Megabytes of one form."""
-    assert arguments.peak is not None
-    case = Case(arguments.parts[0])
-    case.form(arguments.peak, 8)()  # libraries take their buffers
-    return peak_growth(case.form(arguments.peak, arguments.lengths[0]))
+    case = Case(part)
+    case.form(form, 8)()  # libraries take their buffers
+    return peak_growth(case.form(form, length))
 
 
 def main() -> None:
     """Measure and print."""
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(arguments.threads)
-    if arguments.peak:
-        print(peak(arguments))
-        return
     for part in arguments.parts:
         case = Case(part)
         print(f"{NAMES[part]}: weights {case.megabytes():.0f} MB, {arguments.threads} threads")
         for length in arguments.lengths:
-            once = compare(case.form("ours", length), case.form("plain", length), arguments.repeats, arguments.clock)
+            once = compare(case.form("ours", length), case.form("plain", length), arguments)
             print(line(f"time, L = {length}", *once, "s"), flush=True)
-            common = ("--lengths", length, "--parts", part, "--threads", arguments.threads)
-            ours, plain = (in_child(__file__, (*common, "--peak", form)) for form in FORMS)
+            ours, plain = (in_child(peak, part, form, length) for form in FORMS)
             print(line(f"extra memory, L = {length}", ours, plain, plain / ours, "MB"), flush=True)
 
 

@@ -1,24 +1,41 @@
-"""What the benchmarks of the network share: times in turns, peak memory of a child process, the plain form."""
+"""What the benchmarks share: options, times in turns, peak memory of a child process, the plain form."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib
+import multiprocessing
 import re
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 ROOT = Path(__file__).resolve().parents[1]
 # cpu: time of all threads of this process, for a machine that others use too; with one thread it is the wall time of a
 # machine at rest
 Clock = Literal["wall", "cpu"]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How to measure."""
+
+    threads: int = 2
+    """Of the CPU."""
+    clock: Clock = "wall"
+    """cpu: CPU time of the process, for a machine that others use too; then with one thread."""
+    repeats: int = 5
+    """Runs of each; medians count."""
 
 
 def plain_form() -> ModuleType:
@@ -27,13 +44,11 @@ def plain_form() -> ModuleType:
     return importlib.import_module("plain_dance")
 
 
-def compare(
-    ours: Callable[[], object], plain: Callable[[], object], repeats: int, clock: Clock
-) -> tuple[float, float, float]:
+def compare(ours: Callable[[], object], plain: Callable[[], object], timing: Timing) -> tuple[float, float, float]:
     """Median seconds of both after one run each, and the median of the ratios plain / ours of neighbouring runs."""
-    now = CLOCKS[clock]
+    now = CLOCKS[timing.clock]
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(timing.repeats + 1):
         pair = []
         for action in (ours, plain):
             start = now()
@@ -59,10 +74,14 @@ def peak_growth(action: Callable[[], object]) -> float:
     return megabytes("VmHWM") - before
 
 
-def in_child(script: str, arguments: Sequence[object]) -> float:
-    """Number that a script prints when it runs in a process of its own."""
-    command = [sys.executable, script, *map(str, arguments)]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+def in_child(action: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Result of a call in a process of its own, forked from one that has only imported the network."""
+    import torch
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["model.network.dance"])
+    with ProcessPoolExecutor(1, context, torch.set_num_threads, (torch.get_num_threads(),)) as pool:
+        return pool.submit(action, *arguments, **options).result()
 
 
 def line(what: str, ours: float, plain: float, ratio: float, unit: str) -> str:

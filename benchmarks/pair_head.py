@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import tyro
-from measure import Clock, compare, in_child, line, peak_growth, plain_form
+from measure import Timing, compare, in_child, line, peak_growth, plain_form
 from torch import Tensor
 
 from model.config import ModelConfig
@@ -28,7 +27,7 @@ FORMS = ("ours", "ours recomputed", "plain")
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Timing):
     """What to measure."""
 
     lengths: tuple[int, ...] = (512,)
@@ -39,16 +38,6 @@ class Arguments:
     """Layers of the encoder."""
     heads: int = 20
     """Attention heads per layer."""
-    threads: int = 2
-    """Of the CPU."""
-    clock: Clock = "wall"
-    """cpu: CPU time of the process, for a machine that others use too; then with one thread."""
-    repeats: int = 5
-    """Runs of each; medians count."""
-    peak: Literal["ours", "ours recomputed", "plain"] | None = None
-    """Print only the growth of this process's peak memory in MB, for one form."""
-    backward: bool = True
-    """With `peak`: forward and backward pass, not the forward pass without gradients."""
 
 
 class Case:
@@ -95,41 +84,32 @@ class Case:
         return run
 
 
-def peak(arguments: Arguments) -> float:
+def peak(arguments: Arguments, length: int, form: str, backward: bool) -> float:
     """Megabytes of one form."""
-    assert arguments.peak is not None
-    Case(arguments, 32).form(arguments.peak, arguments.backward)()  # libraries take their buffers
-    return peak_growth(Case(arguments, arguments.lengths[0]).form(arguments.peak, arguments.backward))
+    Case(arguments, 32).form(form, backward)()  # libraries take their buffers
+    return peak_growth(Case(arguments, length).form(form, backward))
 
 
 def main() -> None:
     """Measure and print."""
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(arguments.threads)
-    if arguments.peak:
-        print(peak(arguments))
-        return
     for length in arguments.lengths:
         case = Case(arguments, length)
         with torch.no_grad():
             difference = (case.ours() - case.plain()).abs().max().item()
         print(f"L = {length}, {arguments.threads} threads; largest difference of the logits {difference:.1e}")
-        for backward in (False, True):
-            what = "forward and backward" if backward else "forward"
-            for ours in FORMS[: 1 + backward]:
-                result = compare(
-                    case.form(ours, backward), case.form("plain", backward), arguments.repeats, arguments.clock
-                )
+        passes = ((False, "forward", FORMS[:1]), (True, "forward and backward", FORMS[:2]))
+        for backward, what, forms in passes:
+            for ours in forms:
+                result = compare(case.form(ours, backward), case.form("plain", backward), arguments)
                 print(line(f"{what} ({ours})", *result, "s"), flush=True)
-        sizes = ("--hidden", arguments.hidden, "--layers", arguments.layers, "--heads", arguments.heads)
-        common = ("--lengths", length, "--threads", arguments.threads, *sizes)
-        for backward in (False, True):
-            what = "forward and backward" if backward else "forward"
-            flag = "--backward" if backward else "--no-backward"
-            grown = {form: in_child(__file__, (*common, "--peak", form, flag)) for form in FORMS}
-            for ours in FORMS[: 1 + backward]:
-                ratio = grown["plain"] / grown[ours]
-                print(line(f"extra memory, {what} ({ours})", grown[ours], grown["plain"], ratio, "MB"), flush=True)
+        for backward, what, forms in passes:
+            plain_mb = in_child(peak, arguments, length, "plain", backward)
+            for ours in forms:
+                ours_mb = in_child(peak, arguments, length, ours, backward)
+                ratio = plain_mb / ours_mb
+                print(line(f"extra memory, {what} ({ours})", ours_mb, plain_mb, ratio, "MB"), flush=True)
 
 
 if __name__ == "__main__":

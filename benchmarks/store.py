@@ -10,19 +10,17 @@ the digits. With `--merge` also the time and the peak memory of checking and mer
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 import tyro
-from measure import peak_growth
+from measure import in_child, peak_growth
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -154,9 +152,7 @@ def main() -> None:
                 size = f"{sizes[form] / 1e6:6.2f} MB/entry ({sizes[form] / sizes['contiguous']:.3f})"
                 print(f"  {form:13} {rate:8.1f} reads/s ({ratios}), {size}")
         for action, form in [(a, f) for a in ("check", "merge") for f in ("ours", "contiguous") if arguments.merge]:
-            # a process of its own has a peak of its own
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                took, grown = pool.submit(time_and_memory, action, paths[form], Path(name, "merged.h5")).result()
+            took, grown = in_child(time_and_memory, action, paths[form], Path(name, "merged.h5"))
             print(f"{action} {form}: {1e3 * took / len(entries):.1f} ms/entry, {grown:.0f} MB more at the peak")
 
 

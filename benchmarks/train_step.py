@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 import tyro
-from measure import Clock, compare, in_child, line, peak_growth, plain_form
+from measure import Timing, compare, in_child, line, peak_growth, plain_form
 from torch import Tensor
 
 from data_prepare.properties import GROUPS, NMA_GROUPS, properties_of_group
@@ -29,7 +29,7 @@ from model.training.loss import dance_loss
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Timing):
     """What to measure."""
 
     preset: Literal["seqdance", "esmdance", "demo"] = "seqdance"
@@ -40,16 +40,8 @@ class Arguments:
     """Proteins of the training step."""
     inference_length: int = 1024
     """Tokens of the one protein of the inference; the plain form needs about 9 kB per pair of them."""
-    threads: int = 2
-    """Of the CPU."""
-    clock: Clock = "wall"
-    """cpu: CPU time of the process, for a machine that others use too; then with one thread."""
-    repeats: int = 5
-    """Runs of each; medians count."""
     compiled: bool = False
     """Time torch.compile of the model against the model instead, and the difference of the results."""
-    peak: Literal["ours", "plain"] | None = None
-    """Print only the growth of this process's peak memory in MB over two steps of one form."""
 
 
 class Training:
@@ -125,15 +117,15 @@ def inference(arguments: Arguments) -> tuple[Callable[[], object], Callable[[], 
     return ours, plain
 
 
-def peak(arguments: Arguments) -> float:
+def peak(arguments: Arguments, form: str) -> float:
     """Megabytes of two steps of one form, the network included."""
     small = Training("demo", 16, 1)  # libraries take their buffers
-    small.step(getattr(small, str(arguments.peak)))
+    small.step(getattr(small, form))
 
     def steps() -> None:
         training = Training(arguments.preset, arguments.length, arguments.batch)
         for _ in range(2):  # the second one with AdamW's state in place
-            training.step(getattr(training, str(arguments.peak)))
+            training.step(getattr(training, form))
 
     return peak_growth(steps)
 
@@ -147,16 +139,11 @@ def compiled(arguments: Arguments) -> None:
         outputs, expected = fast(**training.batch), training.model(**training.batch)
         difference = max((outputs[name] - value).abs().max().item() for name, value in expected.items())
         print(f"largest difference of the outputs of the compiled network {difference:.1e}")
-        result = compare(
-            lambda: fast(**training.batch), lambda: training.model(**training.batch), arguments.repeats, arguments.clock
-        )
+        result = compare(lambda: fast(**training.batch), lambda: training.model(**training.batch), arguments)
         print(line("inference (ours = compiled, plain = not)", *result, "s"), flush=True)
     training.model.train()
     result = compare(
-        lambda: training.step(lambda: fast(**training.batch)),
-        lambda: training.step(training.ours),
-        arguments.repeats,
-        arguments.clock,
+        lambda: training.step(lambda: fast(**training.batch)), lambda: training.step(training.ours), arguments
     )
     print(line("training step (ours = compiled, plain = not)", *result, "s"), flush=True)
 
@@ -165,24 +152,16 @@ def main() -> None:
     """Measure and print."""
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(arguments.threads)
-    if arguments.peak:
-        print(peak(arguments))
-        return
     if arguments.compiled:
         compiled(arguments)
         return
     training = Training(arguments.preset, arguments.length, arguments.batch)
     what = f"training step, L = {arguments.length}, batch {arguments.batch}"
-    result = compare(
-        lambda: training.step(training.ours), lambda: training.step(training.plain), arguments.repeats, arguments.clock
-    )
+    result = compare(lambda: training.step(training.ours), lambda: training.step(training.plain), arguments)
     print(line(what, *result, "s"), flush=True)
-    common = ("--preset", arguments.preset, "--length", arguments.length, "--batch", arguments.batch)
-    ours_mb, plain_mb = (
-        in_child(__file__, (*common, "--threads", arguments.threads, "--peak", form)) for form in ("ours", "plain")
-    )
+    ours_mb, plain_mb = (in_child(peak, arguments, form) for form in ("ours", "plain"))
     print(line("its peak memory", ours_mb, plain_mb, plain_mb / ours_mb, "MB"), flush=True)
-    result = compare(*inference(arguments), arguments.repeats, arguments.clock)
+    result = compare(*inference(arguments), arguments)
     print(line(f"residue properties only, L = {arguments.inference_length}", *result, "s"))
 
 

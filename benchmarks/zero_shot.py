@@ -7,34 +7,37 @@
 Published loop: one sequence at a time, all 23 properties in plain form (`tests/oracles/plain_dance.py`), changes from
 the wild type in NumPy. Runs of both alternate. Floor: the linear layers of the encoder alone, on batches of the same
 size. `--memory`: growth of the peak resident memory (VmHWM) of a child process after loading the libraries, network
-included, at 72, 400 and 1,000 residues. `--many`: the same for the whole command with the tiny demonstration network.
+included, at 72, 400 and 1,000 residues. `--many`: the same for the whole command, for numbers of mutants, with the tiny
+demonstration network and random numbers in the place of its predictions.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Literal
+from unittest import mock
 
 import numpy as np
 import torch
 import tyro
-from measure import Clock, compare, in_child, peak_growth, plain_form
+from measure import Timing, compare, in_child, peak_growth, plain_form
 from torch import nn
 
 from data_prepare.properties import PROPERTIES
 from model.config import PRESETS
+from model.mutations import score
 from model.mutations.score import PropertySet, automatic_batch_size, property_changes
-from model.mutations.substitution import all_single_mutants, apply_mutation
+from model.mutations.substitution import Mutants, all_single_mutants, apply_mutation
 from model.network.dance import DanceModel
 from model.network.tokenizer import AMINO_ACIDS, tokenize
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Timing):
     """What to measure."""
 
     preset: Literal["seqdance", "esmdance", "demo"] = "esmdance"
@@ -43,20 +46,12 @@ class Arguments:
     mutants: int = 64
     """Mutants per run."""
     device: Literal["cpu", "cuda"] = "cpu"
-    threads: int = 2
-    """CPU threads."""
-    clock: Clock = "wall"
-    """cpu: CPU time of the process, for a shared machine; use one thread."""
-    repeats: int = 5
-    """Runs of each form; the report shows medians."""
     batch_size: int | None = None
     """Default: chosen by length."""
     memory: bool = False
     """Print the memory at 72, 400 and 1,000 residues instead."""
     many: tuple[int, ...] = ()
     """Print the memory of the command for these numbers of mutants instead."""
-    peak: Literal["all", "residue", "command"] | None = None
-    """Print only the growth of this process's peak memory in MB."""
 
 
 def protein(residues: int) -> str:
@@ -121,12 +116,12 @@ def speed(arguments: Arguments) -> None:
         found = ours()
         difference = np.abs(found - plain()[:, : found.shape[1]]).max()
         size = arguments.batch_size or automatic_batch_size(model.config, tokens, device, properties)
-        ours_s, plain_s, ratio = compare(ours, plain, arguments.repeats, arguments.clock)
+        ours_s, plain_s, ratio = compare(ours, plain, arguments)
 
         def products(size: int = size) -> None:
             floor(model, tokens, min(size, len(mutants)), len(mutants))
 
-        least_s, _, over_floor = compare(products, ours, arguments.repeats, arguments.clock)
+        least_s, _, over_floor = compare(products, ours, arguments)
         print(
             f"{properties:7} {arguments.residues} residues, batch {size}: ours {len(mutants) / ours_s:.2f} mutants/s, "
             f"published loop {len(mutants) / plain_s:.2f} mutants/s, ratio {ratio:.2f}, "
@@ -137,36 +132,42 @@ def speed(arguments: Arguments) -> None:
         )
 
 
-def peak(arguments: Arguments) -> float:
-    """Megabytes of two batches in this process, the network included, or of the command with the tiny network."""
-    if arguments.peak == "command":
-        from seqdance.commands.score import ScoreConfig, score
-
-        with tempfile.TemporaryDirectory() as folder:
-            DanceModel(PRESETS["demo"]).save_pretrained(folder)
-            table = Path(folder) / "mutants.csv"
-            wild_type = protein(arguments.residues)
-            write_mutants(table, wild_type, arguments.mutants)
-            config = ScoreConfig(
-                model=folder,
-                sequence=wild_type,
-                mutants=table,
-                output=Path(folder) / "scores.csv",
-                device=arguments.device,
-                properties="residue",
-            )
-            score(dataclasses.replace(config, mutants=None, mutations=f"{wild_type[0]}1X"))  # libraries are loaded
-            return peak_growth(lambda: score(config))
+def peak_of_batches(arguments: Arguments, residues: int, properties: PropertySet) -> float:
+    """Megabytes of two batches, the network included."""
     property_changes(DanceModel(PRESETS["demo"]), "ACD", ["ACE"])  # libraries take their buffers
-    properties: PropertySet = "residue" if arguments.peak == "residue" else "all"
 
     def two_batches() -> None:
-        model, wild_type = network(arguments), protein(arguments.residues)
-        size = 2 * automatic_batch_size(model.config, arguments.residues + 2, "cpu", properties)
+        model, wild_type = network(arguments), protein(residues)
+        size = 2 * automatic_batch_size(model.config, residues + 2, "cpu", properties)
         mutants = [apply_mutation(wild_type, label) for label in all_single_mutants(wild_type)[:size]]
         property_changes(model, wild_type, mutants, properties=properties)
 
     return peak_growth(two_batches)
+
+
+def random_changes(
+    model: DanceModel, mutants: Mutants, batches: Sequence[np.ndarray], properties: PropertySet
+) -> Iterator[np.ndarray]:
+    """In the place of predicted changes."""
+    random = np.random.default_rng(0)
+    for batch in batches:
+        yield random.random((len(batch), len(score.PROPERTIES_OF[properties])))
+
+
+def peak_of_command(residues: int, mutants: int) -> float:
+    """Megabytes of the command with the tiny network."""
+    from seqdance.commands.score import ScoreConfig
+    from seqdance.commands.score import score as command
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(score, "_batch_changes", random_changes):
+        DanceModel(PRESETS["demo"]).save_pretrained(folder)
+        table, wild_type = Path(folder) / "mutants.csv", protein(residues)
+        output = Path(folder) / "scores.csv"
+        config = ScoreConfig(model=folder, sequence=wild_type, mutants=table, output=output, device="cpu")
+        write_mutants(table, wild_type, 3)
+        command(config)  # libraries are loaded
+        write_mutants(table, wild_type, mutants)
+        return peak_growth(lambda: command(config))
 
 
 def write_mutants(path: Path, wild_type: str, number: int) -> None:
@@ -186,23 +187,20 @@ def write_mutants(path: Path, wild_type: str, number: int) -> None:
 
 def memory(arguments: Arguments) -> None:
     """Print the memory of two batches at several lengths, or of the command for several numbers of mutants."""
-    runs: list[tuple[str, int, int]] = [("command", arguments.residues, number) for number in arguments.many]
-    if arguments.memory:
-        runs = [(kind, residues, 1) for residues in (72, 400, 1000) for kind in ("all", "residue")]
-    for kind, residues, mutants in runs:
-        options = ("--preset", arguments.preset, "--threads", arguments.threads, "--residues", residues)
-        grown = in_child(__file__, (*options, "--mutants", mutants, "--peak", kind))
-        what = f"{mutants:8} mutants" if kind == "command" else f"{residues:4} residues"
-        print(f"{kind:7} {what}: peak memory {grown:7.0f} MB", flush=True)
+    for mutants in arguments.many:
+        grown = in_child(peak_of_command, arguments.residues, mutants)
+        print(f"command {mutants:8} mutants: peak memory {grown:7.0f} MB", flush=True)
+    choices: tuple[PropertySet, ...] = ("all", "residue")
+    for residues, properties in product((72, 400, 1000) if arguments.memory else (), choices):
+        grown = in_child(peak_of_batches, arguments, residues, properties)
+        print(f"{properties:7} {residues:4} residues: peak memory {grown:7.0f} MB", flush=True)
 
 
 def main() -> None:
     """Measure and print."""
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(arguments.threads)
-    if arguments.peak:
-        print(peak(arguments))
-    elif arguments.memory or arguments.many:
+    if arguments.memory or arguments.many:
         memory(arguments)
     else:
         speed(arguments)
