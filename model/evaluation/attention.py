@@ -102,26 +102,13 @@ def attention_metrics(maps: NDArray, pair_feature: NDArray, form: Form = "notebo
     - paper: pairs with |i - j| > 5, maps symmetrised, Spearman's correlations only; `inter_spearman` is that with the
       frequency of interactions, symmetrised, too.
 
-    Parameters
-    ----------
-    maps
-        (T, T, C) attention maps with special tokens, not negative.
-    pair_feature
-        (T, T, 10) pair features of a molecular dynamics entry as in `FeatureStore.read`, or (T, T, 3) of a normal mode
-        entry, whose three correlations replace the co-movements.
-    form
-        "notebook" or "paper".
+    `maps` (T, T, C) include special tokens and are not negative. `pair_feature` is (T, T, 10) of a molecular dynamics
+    entry as in `FeatureStore.read`, or (T, T, 3) of a normal mode entry, whose three correlations replace the
+    co-movements.
 
-    Returns
-    -------
-    DataFrame
-        One row per map, columns `METRICS[form, channels]`, float64. NaN if undefined: fewer than 3 pairs or a constant
-        for a correlation; no other pairs, or all of them 0, for a ratio; only one class for AUROC.
-
-    Raises
-    ------
-    InputError
-        The shapes do not match, the form is unknown, or attention is not a finite number.
+    Returns one row per map, columns `METRICS[form, channels]`, float64. NaN if undefined: fewer than 3 pairs or a
+    constant for a correlation; no other pairs, or all of them 0, for a ratio; only one class for AUROC. InputError if
+    the shapes do not match, the form is unknown, or attention is not a finite number.
     """
     tokens, channels = len(maps), pair_feature.shape[-1]
     require(
@@ -250,9 +237,12 @@ def analyse_store(
     form: Form,
     example: str | None,
 ) -> tuple[Analysis, Path]:
-    """`analyse` the entries with this label in the table, at most `limit` of each group.
+    """Compare the attention maps of the entries with this label in the table with their pair features.
 
-    Writes the means to the CSV `output` and the best maps to NAME_best.csv, which is the second result.
+    Entries are cut after `length` tokens; `limit` is their number in each group. Writes the means to the CSV `output`
+    and the best maps to NAME_best.csv, whose path is the second result. The metrics of finished entries are kept, so
+    that a later run measures only the others. `example` names the entry to draw; default: the one whose best map is the
+    median of all.
     """
     with FeatureStore(store_path) as store:
         sequences = group_sequences(read_table(table), store, label)
@@ -260,28 +250,21 @@ def analyse_store(
         require(entries, f"{store_path}: no entry labelled {label} in {table} is in the store")
         names = (None, *(entry.name for entry in entries))
         require(example in names, f"--example {example}: not one of the {len(entries)} entries")
-        found = analyse(model, store, entries, Results(output), length, form, example)
-    best = output.with_name(f"{output.stem}_best.csv")
-    for path, content in ((output, found.means), (best, found.best)):
+        tables = entry_metrics(model, store, entries, Results(output), length, form)
+        best = best_maps(entries, tables, model.config.heads)
+        chosen = next((entry for entry in entries if entry.name == (example or typical_entry(best))), None)
+        shown = read_example(model, store, chosen, best, length, form) if chosen else None
+    means, best_path = mean_metrics(tables, model.config.heads), output.with_name(f"{output.stem}_best.csv")
+    for path, content in ((output, means), (best_path, best)):
         with whole_file(path) as temporary:
             content.to_csv(temporary, index=False)
-    return found, best
+    return Analysis(means, best, shown), best_path
 
 
-def analyse(
-    model: DanceModel,
-    store: FeatureStore,
-    entries: Sequence[StoreEntry],
-    results: Results,
-    length: int,
-    form: Form = "notebook",
-    example: str | None = None,
-) -> Analysis:
-    """Compare the attention maps of each entry, cut after `length` tokens, with its pair features.
-
-    `results` keeps the metrics of finished entries, so that a later run measures only the others. `example` names the
-    entry to draw; default: the one whose best map is the median of all.
-    """
+def entry_metrics(
+    model: DanceModel, store: FeatureStore, entries: Sequence[StoreEntry], results: Results, length: int, form: Form
+) -> list[pd.DataFrame]:
+    """`attention_metrics` of each entry, with a progress bar; `results` keeps those of finished entries."""
     stat = store.path.stat()
     made_from = (str(store.path.resolve()), stat.st_size, stat.st_mtime_ns, METRICS_VERSION, form, length)
     network = weights_digest(model.esm2, model.config.heads)
@@ -295,10 +278,7 @@ def analyse(
             columns = {str(name): metrics[name].to_numpy() for name in metrics}
             results.write(key, **columns)
         tables.append(pd.DataFrame(columns))
-    best = best_maps(entries, tables, model.config.heads)
-    chosen = next((entry for entry in entries if entry.name == (example or typical_entry(best))), None)
-    shown = read_example(model, store, chosen, best, length, form) if chosen else None
-    return Analysis(mean_metrics(tables, model.config.heads), best, shown)
+    return tables
 
 
 def mean_metrics(tables: Sequence[pd.DataFrame], heads: int) -> pd.DataFrame:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -91,11 +91,20 @@ def write_maps(
     special_tokens: bool,
     dtype: DTypeLike,
 ) -> Iterator[tuple[str, Protein, NDArray]]:
-    """Write the `attention_maps` of proteins to a file (`map_writer`) under names; yields name, protein and maps."""
-    with map_writer(path) as write:
+    """Write the `attention_maps` of proteins to a file under names; yields name, protein and maps.
+
+    An npz file has one array per protein, an HDF5 file one dataset with the attribute `sequence`.
+    """
+    npz = path.suffix.lower() == ".npz"
+    opened: Any = partial(zipfile.ZipFile, mode="w") if npz else partial(h5py.File, mode="w")
+    with whole_file(path) as temporary, opened(temporary) as file:
         for name, protein in zip(tqdm(names, unit="sequence", disable=len(names) == 1), proteins, strict=True):
             maps = attention_maps(model, protein.sequence, special_tokens, dtype)
-            write(name, protein.sequence, maps)
+            if npz:
+                with file.open(f"{name}.npy", "w", force_zip64=True) as array:
+                    np.lib.format.write_array(array, np.ascontiguousarray(maps))
+            else:
+                file.create_dataset(name, data=maps, track_times=False).attrs["sequence"] = protein.sequence
             yield name, protein, maps
 
 
@@ -103,24 +112,3 @@ def residue_maps(maps: NDArray, sequence: str) -> tuple[NDArray, NDArray[np.int3
     """Maps (N, N, maps) between residues, whether or not these have special tokens; and the chain of each residue."""
     rows, chain = residue_rows(sequence)
     return (maps if len(maps) == len(rows) else maps[rows[:, None], rows]), chain
-
-
-@contextmanager
-def map_writer(path: Path) -> Iterator[Callable[[str, str, NDArray], None]]:
-    """Open a file and yield a function that adds the maps of a protein (name, sequence, maps).
-
-    An npz file has one array per protein, an HDF5 file one dataset with the attribute `sequence`.
-    """
-    with whole_file(path) as temporary:
-        npz = path.suffix.lower() == ".npz"
-        archive: Any = zipfile.ZipFile(temporary, "w") if npz else h5py.File(temporary, "w")
-        with archive as file:
-
-            def write(name: str, sequence: str, maps: NDArray) -> None:
-                if npz:
-                    with file.open(f"{name}.npy", "w", force_zip64=True) as array:
-                        np.lib.format.write_array(array, np.ascontiguousarray(maps))
-                else:
-                    file.create_dataset(name, data=maps, track_times=False).attrs["sequence"] = sequence
-
-            yield write
