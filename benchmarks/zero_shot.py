@@ -151,7 +151,7 @@ def random_changes(
     """In the place of predicted changes."""
     random = np.random.default_rng(0)
     for batch in batches:
-        yield random.random((len(batch), len(score.PROPERTIES_OF[properties])))
+        yield random.random((len(batch), len(score.property_names(properties))))
 
 
 def peak_of_command(residues: int, mutants: int) -> float:

@@ -102,11 +102,8 @@ def regress(
     Rows without a target are ignored; each of the `read_splits` needs two training and two test rows with one. The
     second regression uses only the first principal components of the training rows.
 
-    Returns
-    -------
-    DataFrame
-        One row for each embedding, target, features (`all` or `pc200`) and split: `train` and `test` (numbers of rows),
-        `pearson` and `r2` (1 - residual / total sum of squares) on the test rows; NaN if undefined.
+    Returns one row for each embedding, target, features (`all` or `pc200`) and split: `train` and `test` (numbers of
+    rows), `pearson` and `r2` (1 - residual / total sum of squares) on the test rows; NaN if undefined.
     """
     rows = []
     features = {"all": 0, f"pc{components}": components}

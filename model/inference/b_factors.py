@@ -23,16 +23,9 @@ def write_b_factors(structure: Path, values: ArrayLike, output: Path, chain: str
     All atoms of a residue get its value, in all alternate locations and models; all other atoms get 0. Nothing else in
     a PDB file changes; an mmCIF file keeps its content but not its layout.
 
-    Parameters
-    ----------
-    structure
-        PDB or mmCIF, gzipped or not.
-    values
-        (N,) one per residue of `model.inference.inputs.protein_of_structure`, unresolved residues included.
-    output
-        The copy, in the same format; gzipped if its name ends in .gz.
-    chain
-        As in `protein_of_structure`.
+    `values` (N,) are those of the residues of `model.inference.inputs.protein_of_structure`, unresolved ones included,
+    with the same `chain`. `structure` is PDB or mmCIF, gzipped or not; `output` has its format and is gzipped if its
+    name ends in .gz. InputError if numbers or formats do not fit.
     """
     from data_prepare.structure.readers import read_topology  # imports gemmi, which training nodes may lack
 

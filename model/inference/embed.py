@@ -16,8 +16,8 @@ from data_prepare.files import whole_file, write_text
 from data_prepare.resume import Results, digest
 from model.inference.batches import length_batches, residue_rows, run_batches, token_count
 from model.inference.inputs import Protein
-from model.inference.predict import model_fingerprint
 from model.network.dance import DanceModel
+from model.network.weights import weights_digest
 
 Array = NDArray[np.float32]
 
@@ -106,7 +106,7 @@ def write_embeddings(
             write_text(written[1], "".join(f"{name}\n" for name in names))
         else:
             with h5py.File(temporary, "w") as file:
-                file.attrs["model"] = model_fingerprint(model)
+                file.attrs["model"] = weights_digest(model, model.config.heads)
                 if per_residue:
                     for index, rows in _resumed_embeddings(model, sequences, results, True, batch_size):
                         file[names[index]] = rows
@@ -132,7 +132,7 @@ def _resumed_embeddings(
 ) -> Iterator[tuple[int, Array]]:
     """Yield index in `sequences` and embedding, shortest first."""
     batches = length_batches([token_count(sequence) for sequence in sequences], batch_size, _capacity)
-    network = model_fingerprint(model)
+    network = weights_digest(model, model.config.heads)
     with tqdm(total=len(sequences), unit="protein") as bar:
         for indices in batches:
             batch = [sequences[index] for index in indices]

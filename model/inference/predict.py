@@ -14,7 +14,6 @@ from model.inference.batches import residue_rows, run_batches
 from model.inference.inputs import Protein
 from model.inference.prediction_files import PredictionFolder, Properties
 from model.network.dance import DanceModel
-from model.network.weights import weights_digest
 
 Names = str | Sequence[str]
 
@@ -116,8 +115,3 @@ def predict_missing(
             bar.update(len(chains[index]))
     store.finish(proteins)
     return missing
-
-
-def model_fingerprint(model: DanceModel) -> str:
-    """Digest of the weights and the number of heads; all other sizes follow from the weights."""
-    return weights_digest(model, model.config.heads)

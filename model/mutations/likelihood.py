@@ -30,7 +30,6 @@ def log_probabilities(
     sequence serves all. A chain of more than 1,022 residues is seen through a window of 1,022 around the position, see
     `window_start`. `batch_size` passes run at once. InputError for an unknown letter or several chains.
     """
-    require(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
     tokens = tokenize([sequence])["input_ids"][0]  # (L + 2,)
     residues = len(tokens) - 2
     require(residues == len(sequence), "the sequence contains special tokens; give one chain")

@@ -48,15 +48,10 @@ Row = tuple[int, str, str, str | None, float]
 class MeasuredProtein:
     """Measured mutants of one protein."""
 
-    name: str
-    """Unique in a data set."""
-    wild_type: str
-    """Sequence of one chain."""
-    mutants: list[str]
-    """Labels such as `A12G` or `A12G:K5R`, positions from 1 in `wild_type`; all sequences differ."""
-    loss: NDArray[np.float64]
-    """(mutants,) in the unit of the measurement; positive = less stable or less fit than the wild type (of DMS scores,
-    only the order is meaningful)."""
+    name: str  # unique in a data set
+    wild_type: str  # sequence of one chain
+    mutants: list[str]  # labels such as `A12G` or `A12G:K5R`, positions from 1 in `wild_type`; all sequences differ
+    loss: NDArray[np.float64]  # (mutants,) in the unit of the measurement; positive = less stable or less fit
 
 
 class LeftOut(NamedTuple):
@@ -85,21 +80,10 @@ def read_measured(
     - `ddg`: pdb_id, chain, pre, pos (residue number of the structure file, with insertion code), post, and ddG or
       ddG_experimental (kcal/mol, positive = destabilising).
 
-    Parameters
-    ----------
-    path
-        A table, or a folder of tables (`*.csv`, `*.csv.gz`).
-    form
-        "auto" recognises the form of each table by its columns.
-    structures
-        Folder with `<pdb_id>_<chain>` or `<pdb_id>` (any case) as PDB or mmCIF, for the form `ddg`.
-    left_out
-        Receives the rows that cannot be used, with the reason. Without it, a warning counts them.
-
-    Raises
-    ------
-    InputError
-        A file is missing, has other columns or no usable row, a value is not a number, or rows contradict each other.
+    `path` is a table or a folder of tables (`*.csv`, `*.csv.gz`); "auto" recognises the form of each by its columns.
+    `structures` is a folder with `<pdb_id>_<chain>` or `<pdb_id>` (any case) as PDB or mmCIF, for the form `ddg`.
+    `left_out` receives the rows that cannot be used, with the reason; without it, a warning counts them. InputError if
+    a file is missing, has other columns or no usable row, a value is not a number, or rows contradict each other.
     """
     file_of: dict[str, Path] = {}  # protein -> file
     for file in _tables(Path(path)):

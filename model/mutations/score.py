@@ -19,9 +19,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prepare.errors import named, require
-from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from data_prepare.resume import Results, digest
 from model.config import ModelConfig
+from model.inference.predict import property_names
 from model.inference.threads import side_by_side
 from model.mutations.substitution import WILD_TYPE_LABEL, Mutants
 from model.network.dance import DanceModel
@@ -33,7 +33,6 @@ Rows = npt.NDArray[np.int64]
 PropertySet = Literal["all", "residue"]
 Reference = dict[str, tuple[Tensor, Tensor]]  # property -> the wild type's values and their weights, each (1, ...)
 
-PROPERTIES_OF: Final[dict[str, tuple[str, ...]]] = {"all": PROPERTIES, "residue": RESIDUE_PROPERTIES}
 DENOMINATOR_OFFSET: Final = 0.01  # keeps the relative change of a property near 0 finite
 SCORE_OFFSET: Final = 1e-8  # keeps weights and logarithms of unchanged properties finite
 COMBINATIONS: Final = ("mean", "max", "weighted_mean", "geometric_mean")
@@ -125,7 +124,7 @@ def changes_of(
     mutants each time some are finished.
     """
     require(batch_size is None or batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
-    changes = np.zeros((len(mutants.labels), len(PROPERTIES_OF[properties])))
+    changes = np.zeros((len(mutants.labels), len(property_names(properties))))
     device = next(model.parameters()).device.type
     size = batch_size or automatic_batch_size(model.config, mutants.window, device, properties)
     network = weights_digest(model, model.config.heads) if results else ""
@@ -240,18 +239,11 @@ def _normalise(values: Matrix) -> None:
 def combine_scores(changes: npt.ArrayLike, add_wild_type: bool = False) -> pd.DataFrame:
     """Combine the changes of the properties into one score, in eight ways; InputError if no change is given.
 
-    Parameters
-    ----------
-    changes
-        (mutants, properties), all mutants of one protein and the wild type: the `norm_` scores depend on all rows.
-    add_wild_type
-        Insert the wild type, a row of zeros, before the changes.
+    `changes` (mutants, properties) are those of all mutants of one protein and the wild type, which `add_wild_type`
+    inserts as a first row of zeros: the `norm_` scores depend on all rows.
 
-    Returns
-    -------
-    DataFrame
-        One row per mutant, columns `SCORES`: mean, max, weighted mean (weights proportional to the changes) and
-        geometric mean, of the changes (`raw_`) and of the changes after `quantile_normalise` (`norm_`).
+    Returns one row per mutant, columns `SCORES`: mean, max, weighted mean (weights proportional to the changes) and
+    geometric mean, of the changes (`raw_`) and of the changes after `quantile_normalise` (`norm_`).
     """
     shape = np.shape(changes)
     require(
@@ -290,7 +282,7 @@ def score_table(
     names = pd.DataFrame({"mutant": mutants.labels})
     if sequences:
         names["sequence"] = [mutants.sequence(row) for row in range(len(mutants.labels))]
-    columns = pd.DataFrame(changes, columns=list(PROPERTIES_OF[properties]), copy=False)
+    columns = pd.DataFrame(changes, columns=list(property_names(properties)), copy=False)
     return pd.concat([names, scores[int(absent) :].reset_index(drop=True), columns], axis=1)
 
 

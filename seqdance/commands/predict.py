@@ -17,9 +17,10 @@ from model.figures.prediction import draw_prediction
 from model.figures.save import save_figure
 from model.inference.b_factors import check_copy, write_b_factors
 from model.inference.inputs import file_names
-from model.inference.predict import model_fingerprint, predict_missing, property_names
+from model.inference.predict import predict_missing, property_names
 from model.inference.prediction_files import HDF5_SUFFIXES, PredictionFile, PredictionFolder
 from model.network.dance import load_model
+from model.network.weights import weights_digest
 from seqdance.options import ModelOptions, ProteinOptions
 
 
@@ -65,7 +66,7 @@ def predict(options: PredictOptions) -> list[Path]:
     model = load_model(options.model, options.device)
     output = options.output
     form = PredictionFile if options.hdf5 else PredictionFolder
-    store = form(output, model_fingerprint(model), property_names(options.properties))
+    store = form(output, weights_digest(model, model.config.heads), property_names(options.properties))
     predicted = set(predict_missing(model, proteins, store, options.batch_size))
     written = [output]
     if options.plot:

@@ -16,7 +16,7 @@ from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from data_prepare.resume import Results
 from model.config import ModelConfig
 from model.mutations import score as score_module
-from model.mutations.score import PROPERTIES_OF, SCORES, score_mutations
+from model.mutations.score import SCORES, score_mutations
 from model.network.dance import DanceModel, load_model
 from seqdance.commands.score import main
 
@@ -41,7 +41,7 @@ def arguments(model: str, output: Path, **options: object) -> list[str]:
 def check_against_api(tiny: str, table: pd.DataFrame, wild_type: str, properties: str = "all") -> None:
     """The rows of one protein are those of `score_mutations`."""
     expected = score_mutations(load_model(tiny, "cpu"), wild_type, table["mutant"].tolist(), properties=properties)
-    columns = [*SCORES, *PROPERTIES_OF[properties]]
+    columns = [*SCORES, *(PROPERTIES if properties == "all" else RESIDUE_PROPERTIES)]
     np.testing.assert_allclose(table[columns], expected[columns], rtol=0, atol=1e-5)
 
 

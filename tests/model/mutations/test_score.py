@@ -19,7 +19,6 @@ from model.config import ModelConfig
 from model.mutations import score
 from model.mutations.score import (
     MAX_BATCH,
-    PROPERTIES_OF,
     SCORES,
     PropertySet,
     automatic_batch_size,
@@ -218,12 +217,12 @@ def test_damage_is_the_fraction_that_scores_lower() -> None:
 
 @pytest.mark.parametrize("properties", ["all", "residue"])
 def test_complex_one_by_one(tiny_model: DanceModel, properties: PropertySet) -> None:
-    wild_type = "ACDKL<eos><cls>EFG"
+    wild_type, names = "ACDKL<eos><cls>EFG", PROPERTIES if properties == "all" else RESIDUE_PROPERTIES
     labels = [*all_single_mutants(wild_type)[:30], "E6W:A1C", "wt"]
     table = score_mutations(tiny_model, wild_type, labels, batch_size=5, properties=properties)
-    assert list(table.columns) == ["mutant", "sequence", *SCORES, *PROPERTIES_OF[properties]]
+    assert list(table.columns) == ["mutant", "sequence", *SCORES, *names]
     single = [property_changes(tiny_model, wild_type, [mutant], properties=properties) for mutant in table["sequence"]]
-    np.testing.assert_allclose(table[list(PROPERTIES_OF[properties])], np.vstack(single), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(table[list(names)], np.vstack(single), rtol=0, atol=1e-5)
     assert table["mutant"].tolist() == labels
     residue = property_changes(tiny_model, wild_type, table["sequence"].tolist(), properties="residue")
     np.testing.assert_allclose(table[list(RESIDUE_PROPERTIES)], residue, rtol=1e-4, atol=1e-6)
