@@ -1,4 +1,4 @@
-"""Choose entries of RefDB for the example labels and write them to ``nmr/refdb_labels.csv``.
+"""Choose entries of RefDB for the example labels and write them to `nmr/refdb_labels.csv`.
 
 The shifts come with makeshift-nmr (MIT); entries that are or resemble proteins of RelaxDB and RelaxDB-CPMG are left
 out, so that a network trained on the example can be tried on those. First make the tables (data_prepare/nmr/README.md):
@@ -10,29 +10,18 @@ out, so that a network trained on the example can be tried on those. First make 
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from data_prepare.nmr.assignments import read_assignments, write_assignments
 
-HERE = Path(__file__).resolve().parent
 ENTRIES = 200
 LONGEST = 200  # residues: the example stays quick on a laptop
-SEED = 0
-
-
-def main() -> None:
-    """Write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("split", type=Path, help="folder with train.csv and validation.csv")
-    split = parser.parse_args().split
-    table = pd.concat([read_assignments(split / f"{part}.csv") for part in ("train", "validation")])
-    short = table[table["sequence"].str.len() <= LONGEST]
-    chosen = short.sample(ENTRIES, random_state=SEED).sort_values("entry_ID", key=lambda names: names.astype(int))
-    write_assignments(HERE / "nmr" / "refdb_labels.csv", chosen)
-
 
 if __name__ == "__main__":
-    main()
+    table = pd.concat([read_assignments(Path(sys.argv[1], f"{part}.csv")) for part in ("train", "validation")])
+    short = table[table["sequence"].str.len() <= LONGEST]
+    chosen = short.sample(ENTRIES, random_state=0).sort_values("entry_ID", key=lambda names: names.astype(int))
+    write_assignments(Path(__file__).resolve().parent / "nmr" / "refdb_labels.csv", chosen)
