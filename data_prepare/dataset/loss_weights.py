@@ -75,15 +75,14 @@ def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float
     return spread
 
 
-def baselines(store: FeatureStore, table: pd.DataFrame, progress: bool = True) -> Weights:
+def baselines(store: FeatureStore, table: pd.DataFrame) -> Weights:
     """Mean of `entry_spread` over the training entries of each group."""
     result: Weights = {}
     train = table[table["label"] == "train"]
     for group in GROUPS:
         names: Iterable[str] = train.loc[train["group"] == group, "name"]
         spreads = [
-            entry_spread(*store.read(name), group)
-            for name in tqdm(names, desc=f"loss weights, {group}", unit="entry", disable=not progress)
+            entry_spread(*store.read(name), group) for name in tqdm(names, desc=f"loss weights, {group}", unit="entry")
         ]
         require(spreads, f"{store.path}: no training entry of the group {group}; merge a store with some")
         result[group] = {

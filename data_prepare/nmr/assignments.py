@@ -69,34 +69,21 @@ def targets(
     rex_only: bool = False,
     unsuppressed: bool = False,
 ) -> NDArray[np.int8]:
-    """Targets of one protein; termini are masked first, and prolines, which have no amide proton, are not evaluated.
+    """Targets (L,) int8 of the codes of one protein (L letters): 1 exchange, 0 none, -1 not evaluated.
+
+    Termini are masked first, and prolines, which have no amide proton, are not evaluated. The form `missing` counts
+    missing signals only, `relaxdb` also exchange seen by relaxation; InputError if `missing_only` is combined.
 
     Parameters
     ----------
-    codes, sequence
-        One character and one letter per residue.
-    form
-        Meaning of the characters: `missing` (only missing signals are positive), `relaxdb` (also exchange seen by
-        relaxation) or `cpmg`.
     missing_only
         Only missing signals are positive; residues with exchange (`b`, `^`, `X`) are 0.
     rex_only
         Only exchange is positive; missing signals are not evaluated.
     unsuppressed
         Exchange seen only without its suppression (`Y` of RelaxDB-CPMG) is 1, not 0.
-
-    Returns
-    -------
-    (L,) int8: 1 exchange, 0 none, -1 not evaluated.
-
-    Raises
-    ------
-    InputError
-        The lengths differ, a character is not one of the form, or `missing_only` is combined with another option.
     """
     require(not (missing_only and (rex_only or unsuppressed)), "missing-only excludes rex-only and unsuppressed")
-    problem = _problem(codes, sequence, form)
-    require(not problem, problem)
     meaning = dict(TARGETS[form])
     if missing_only:
         meaning |= dict.fromkeys("b^X", 0)
@@ -113,15 +100,6 @@ def table_targets(table: pd.DataFrame, **options: bool) -> list[NDArray[np.int8]
     """`targets` (L,) of each entry of a table."""
     rows = zip(table["label"], table["sequence"], table["source"], strict=True)
     return [targets(codes, sequence, FORM_OF_SOURCE[source], **options) for codes, sequence, source in rows]
-
-
-def _problem(codes: str, sequence: str, form: Form) -> str:
-    """What is wrong with the codes of a sequence; empty if they are valid."""
-    if len(codes) != len(sequence):
-        return f"label of {len(codes)} characters for a sequence of {len(sequence)} residues"
-    if unknown := sorted(set(codes) - set(TARGETS[form])):
-        return f"label has {''.join(unknown)!r}; characters of the form {form} are {' '.join(TARGETS[form])}"
-    return ""
 
 
 def assignment_table(rows: Sequence[tuple[str, str, str]], source: str) -> pd.DataFrame:
@@ -163,10 +141,12 @@ def check_assignments(table: pd.DataFrame, path: str | Path) -> None:
         require(sequence, f"{where} the sequence is empty")
         unknown = "".join(sorted(set(sequence) - AMINO_ACIDS))
         require(not unknown, f"{where} residue {unknown!r}; write residues other than the 20 as X")
-        problem = _problem(codes, sequence, FORM_OF_SOURCE[source])
-        require(not problem, f"{where} {problem}")
-        fits = len(dssp) in (0, len(sequence))
-        require(fits, f"{where} dssp of {len(dssp)} letters, expected {len(sequence)} (one per residue) or none")
+        expected = f"expected {len(sequence)} (one per residue)"
+        require(len(codes) == len(sequence), f"{where} label of {len(codes)} characters, {expected}")
+        meaning = TARGETS[FORM_OF_SOURCE[source]]
+        unknown = "".join(sorted(set(codes) - meaning.keys()))
+        require(not unknown, f"{where} label has {unknown!r}; characters of {source} are {' '.join(meaning)}")
+        require(len(dssp) in (0, len(sequence)), f"{where} dssp of {len(dssp)} letters, {expected} or none")
 
 
 def _known_columns(table: pd.DataFrame) -> pd.DataFrame:

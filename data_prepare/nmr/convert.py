@@ -67,7 +67,7 @@ def convert_star(file: Path, output: Path, min_coverage: float = MIN_COVERAGE) -
     """Write the codes of NMR-STAR files, and failures.csv: what was left out and why."""
     failures = output.parent / "failures.csv"
     _check_outputs([output, failures], [file])
-    table, left_out = read_star(file, min_coverage, progress=True)
+    table, left_out = read_star(file, min_coverage)
     with whole_file(failures) as temporary:
         left_out.to_csv(temporary, index=False)
     counts = left_out["kind"].value_counts()

