@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import psutil
 
 from data_prepare.errors import require
 
-
-class _ControlGroups(NamedTuple):
-    """Files of a version of Linux control groups; `page_cache` are fields of memory.stat."""
-
-    mount: str
-    limit: str
-    usage: str
-    page_cache: tuple[str, ...]
-
-
-VERSION_1: Final = _ControlGroups(
-    "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")
-)
-VERSION_2: Final = _ControlGroups("", "memory.max", "memory.current", ("active_file", "inactive_file"))
+# versions of Linux control groups: mount, files of limit and usage, prefix of the page cache in memory.stat
+VERSION_1: Final = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+VERSION_2: Final = ("", "memory.max", "memory.current", "")
 
 
 def require_memory(needed: int, what: str, available: int | None = None) -> None:
@@ -48,19 +37,20 @@ def _allowances(membership: Path, control_groups: Path) -> Iterator[int]:
     for line in membership.read_text().splitlines() if membership.exists() else ():
         _, controllers, group = line.split(":", 2)
         if controllers == "":
-            version = VERSION_2
+            mounted, limit_file, usage_file, prefix = VERSION_2
         elif "memory" in controllers.split(","):
-            version = VERSION_1
+            mounted, limit_file, usage_file, prefix = VERSION_1
         else:
             continue
-        mount = control_groups / version.mount
+        mount = control_groups / mounted
         folder = mount / group.lstrip("/")
         # limits of enclosing groups apply too; inside a container the process's own group may be invisible
         for around in [folder, *folder.parents]:
-            if around.is_relative_to(mount) and (around / version.limit).exists():
-                limit = (around / version.limit).read_text().strip()
+            if around.is_relative_to(mount) and (around / limit_file).exists():
+                limit = (around / limit_file).read_text().strip()
                 if limit != "max":
-                    usage = int((around / version.usage).read_text())
+                    usage = int((around / usage_file).read_text())
                     stat = dict(entry.split() for entry in (around / "memory.stat").read_text().splitlines())
                     # the kernel frees the page cache on demand
-                    yield max(0, int(limit) - usage + sum(int(stat[name]) for name in version.page_cache))
+                    page_cache = int(stat[f"{prefix}active_file"]) + int(stat[f"{prefix}inactive_file"])
+                    yield max(0, int(limit) - usage + page_cache)

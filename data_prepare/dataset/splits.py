@@ -19,6 +19,7 @@ import numpy as np
 from data_prepare.errors import reading, require
 from data_prepare.structure.sequence import CHAIN_LINKER
 
+COVERAGE: Final = 0.8
 NO_KMER: Final = "No k-mer could be extracted"  # error of MMseqs2 if all sequences are too short or too simple
 
 
@@ -69,19 +70,10 @@ def require_members(names: Iterable[str], members: Collection[str]) -> None:
 
 
 def entry_clusters(sequences: Mapping[str, str], members: Mapping[str, str]) -> dict[str, str]:
-    """Merge clusters of chains to clusters of entries.
+    """Merge clusters of chains to clusters of entries: entry -> alphabetically first entry of its cluster.
 
-    Parameters
-    ----------
-    sequences
-        Entry -> its `modify_seq`.
-    members
-        Chain or entry -> representative; InputError if it has none of the entries. Other chains are singletons, but
-        equal sequences always share a cluster.
-
-    Returns
-    -------
-    Entry -> alphabetically first entry of its cluster.
+    `sequences` maps an entry to its `modify_seq`, `members` a chain or entry to its representative; InputError if it
+    has none of the entries. Other chains are singletons, but equal sequences always share a cluster.
     """
     require_members(sequences, members)
     holder: dict[tuple[str, str], str] = {}  # (kind, cluster or sequence) -> the first entry that has it
@@ -94,17 +86,15 @@ def entry_clusters(sequences: Mapping[str, str], members: Mapping[str, str]) -> 
     return connected(sequences, pairs)
 
 
-def mmseqs_clusters(
-    sequences: Mapping[str, str], min_identity: float = 0.5, coverage: float = 0.8, threads: int = 1
-) -> dict[str, str]:
+def mmseqs_clusters(sequences: Mapping[str, str], min_identity: float = 0.5, threads: int = 1) -> dict[str, str]:
     """Cluster entries with `mmseqs easy-cluster`; arguments and result as in `entry_clusters`.
 
     `min_identity` is the smallest fraction of identical residues in an alignment (paper: 0.5), which covers at least
-    the fraction `coverage` of both sequences. Chains too short or too simple for k-mers are clustered only if equal.
+    the fraction `COVERAGE` of both sequences. Chains too short or too simple for k-mers are clustered only if equal.
     """
     chains = {chain: seq for name in sequences for chain, seq in chains_of(name, sequences[name]).items()}
     distinct = sorted(set(chains.values()))
-    options = ["--min-seq-id", f"{min_identity}", "-c", f"{coverage}", "--threads", f"{threads}"]
+    options = ["--min-seq-id", f"{min_identity}", "-c", f"{COVERAGE}", "--threads", f"{threads}"]
     rows = run_mmseqs("easy-cluster", [distinct], options)
     of_sequence = dict(zip(distinct, map(str, range(len(distinct))), strict=True))
     of_sequence |= {distinct[int(member)]: representative for representative, member in rows}
@@ -144,31 +134,16 @@ def split_by_cluster(
     test_share: float = 0.05,
     seed: int = 0,
 ) -> dict[str, str]:
-    """Label entries train or test: whole clusters, about the same fraction of each group.
+    """Label entries train or test: whole clusters, about the fraction `test_share` (0 to 1) of each group.
 
     In a random order, each cluster becomes test if no group then has too many test entries. After that, the cluster
     that most improves the fractions of all groups is added until none improves them. A group without a test entry gets
     its smallest cluster unless it has no other for training. With a single group, the number of test entries differs
     from the requested one by at most half of the smallest remaining cluster (or is one cluster).
 
-    Parameters
-    ----------
-    names
-        Entries, in any order.
-    clusters
-        Entry -> representative; other entries are singletons.
-    groups
-        Entry -> training group.
-    test_share
-        Fraction of the entries of each group used for testing.
-    seed
-        Seed of the random order.
-
-    Returns
-    -------
-    Entry -> "train" or "test"; two or more clusters give at least one test entry.
+    `clusters` maps an entry to its representative, others are singletons; `groups` maps it to its training group.
+    Returns entry -> "train" or "test"; two or more clusters give at least one test entry.
     """
-    require(0 < test_share < 1, f"test share {test_share}: expected a number between 0 and 1")
     members: dict[str, list[str]] = {}
     for name in sorted(names):
         members.setdefault(clusters.get(name, name), []).append(name)

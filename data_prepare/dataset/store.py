@@ -55,16 +55,9 @@ def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 
 class StoreWriter:
-    """Write a store atomically: an existing file is replaced when writing ends without an exception.
+    """Write a store (HDF5) atomically: an existing file is replaced when writing ends without an exception.
 
-    Parameters
-    ----------
-    path
-        HDF5 file.
-    dtype
-        "float32", or "float16" for half the size (relative rounding 5e-4).
-    attributes
-        Attributes of the file, see `FeatureStore.attributes`.
+    float16 halves the size (relative rounding 5e-4). For `attributes` see `FeatureStore.attributes`.
     """
 
     def __init__(
@@ -151,17 +144,10 @@ class StoreWriter:
 
 
 class FeatureStore:
-    """Read a store. The file is opened on first use, once in each process: instances may be pickled and forked.
+    """Read a store made by `StoreWriter`, or a published file.
 
-    Parameters
-    ----------
-    path
-        An HDF5 file made by `StoreWriter`, or one of the published form.
-
-    Raises
-    ------
-    InputError
-        On first use, if the file cannot be read or has another format version; later if it lacks an entry.
+    The file is opened on first use, once in each process: instances may be pickled and forked. InputError on first use
+    if it cannot be read or has another format version; later if it lacks an entry.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -11,8 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.errors import require
-from data_prepare.properties import INTERACTIONS, MD_PAIR_WIDTH, MD_RESIDUE_WIDTH, MISSING, RESIDUE_COLUMNS
+from data_prepare.properties import INTERACTIONS, MISSING, RESIDUE_COLUMNS
 
 Array = NDArray[np.float32]
 ANGLE_COLUMNS: Final = np.r_[tuple(slice(f, f + w) for f, w in (RESIDUE_COLUMNS[a] for a in ("chi", "phi", "psi")))]
@@ -20,7 +19,6 @@ ANGLE_COLUMNS: Final = np.r_[tuple(slice(f, f + w) for f, w in (RESIDUE_COLUMNS[
 
 def token_rows(chain_lengths: Sequence[int]) -> NDArray[np.intp]:
     """Token index of each residue, (N,): each chain has `<cls>` before and `<eos>` after it."""
-    require(len(chain_lengths) and min(chain_lengths) > 0, f"chain lengths {list(chain_lengths)}: a chain is empty")
     chain = np.repeat(np.arange(len(chain_lengths)), chain_lengths)
     return np.arange(len(chain)) + 2 * chain + 1
 
@@ -32,36 +30,16 @@ def to_token_space(
     resolved: NDArray[np.integer] | None = None,
     cube_roots: int = 0,
 ) -> tuple[Array, Array]:
-    """Place the features of N resolved residues at their tokens.
+    """Place features (N, C) and (N, N, K) of resolved residues at their tokens: (L, C) and (L, L, K) float32.
 
-    Parameters
-    ----------
-    residue, pair
-        (N, C) and (N, N, K) features of the residues that have coordinates.
-    chain_lengths
-        Residues of each chain, unresolved ones included.
-    resolved
-        (N,) ascending indices of the N residues among all residues of all chains. Default: all.
-    cube_roots
-        Number of leading pair channels to store as their cube root.
-
-    Returns
-    -------
-    (L, C) and (L, L, K) float32, L = sum(chain_lengths) + 2 * number of chains.
+    `chain_lengths` count unresolved residues too, L = sum(chain_lengths) + 2 * number of chains. `resolved` (N,) are
+    the ascending indices of the N residues among all residues of all chains, by default all. The first `cube_roots`
+    pair channels become their cube root.
     """
-    total = sum(chain_lengths)
-    index = np.arange(total) if resolved is None else np.asarray(resolved)
-    n = len(index)
-    require(
-        residue.shape[0] == n and pair.shape[:2] == (n, n),
-        f"residue features {residue.shape} and pair features {pair.shape} do not fit {n} residues",
-    )
-    require(
-        n and index[0] >= 0 and index[-1] < total and (np.diff(index) > 0).all(),
-        f"indices of {n} residues do not ascend within the {total} residues of the chains",
-    )
-    rows = token_rows(chain_lengths)[index]
-    tokens = total + 2 * len(chain_lengths)
+    rows = token_rows(chain_lengths)
+    if resolved is not None:
+        rows = rows[resolved]
+    tokens = sum(chain_lengths) + 2 * len(chain_lengths)
     residue_tokens = np.full((tokens, residue.shape[1]), MISSING, np.float32)
     pair_tokens = np.full((tokens, tokens, pair.shape[2]), MISSING, np.float32)
     residue_tokens[rows] = residue
@@ -76,21 +54,11 @@ def md_entry(
 ) -> tuple[Array, Array]:
     """Stored arrays of a molecular dynamics entry; see `to_token_space`.
 
-    Parameters
-    ----------
-    residue
-        (N, 47) in the order of `properties.py`: SASA mean and SD (nm^2), RMSF (nm; the loader divides it by its maximum
-        in the protein), 8 DSSP fractions, chi1, phi and psi histograms. NaN, an angle that does not exist, becomes 0.
-    pair
-        (N, N, 10) interaction frequencies (contact lines per frame, one-sided), which become their cube root, and
-        displacement correlation.
-    chain_lengths, resolved
-        See `to_token_space`.
+    The residue features (N, 47) are in the order of `properties.py`: SASA mean and SD (nm^2), RMSF (nm; the loader
+    divides it by its maximum in the protein), 8 DSSP fractions, chi1, phi and psi histograms. NaN, an angle that does
+    not exist, becomes 0. The pair features (N, N, 10) are interaction frequencies (contact lines per frame, one-sided),
+    which become their cube root, and displacement correlation.
     """
-    require(
-        residue.shape[1] == MD_RESIDUE_WIDTH and pair.shape[2] == MD_PAIR_WIDTH,
-        f"a molecular dynamics entry has 47 and 10 columns, not {residue.shape[1]} and {pair.shape[2]}",
-    )
     residue = residue.astype(np.float64)
     angles = residue[:, ANGLE_COLUMNS]
     residue[:, ANGLE_COLUMNS] = np.where(np.isnan(angles), 0.0, angles)

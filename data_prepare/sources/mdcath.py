@@ -34,7 +34,6 @@ FORM: Final = "a readable mdCATH file"
 
 def entries(raw: Path, temperatures: Sequence[int] = DEFAULT_TEMPERATURES) -> Iterator[Entry]:
     """One entry per domain and temperature (K), named `<domain>_<temperature>`."""
-    require(temperatures, "no temperature of mdCATH; give at least one, such as 348")
     for path in files_under(raw):
         if match := FILE_NAME.fullmatch(path.name):
             for temperature in dict.fromkeys(temperatures):

@@ -22,10 +22,9 @@ SOURCES: Final[dict[str, ModuleType]] = {module.__name__.rpartition(".")[2]: mod
 def list_source(source: str, raw: str | Path, temperatures: Sequence[int] = mdcath.DEFAULT_TEMPERATURES) -> list[Entry]:
     """Entries of a source in a folder of raw data, sorted by name; `temperatures` (K) are for mdCATH.
 
-    InputError if the source is unknown, the folder is missing or has no entries, or two entries share a name.
+    InputError if the folder is missing or has no entries, or two entries share a name.
     """
     raw = Path(raw)
-    require(source in SOURCES, f"unknown source {source}; choose one of {', '.join(SOURCES)}")
     reader = SOURCES[source]
     require(raw.is_dir(), f"{raw}: no such folder; expected one with {reader.WANTED}")
     found = reader.entries(raw, temperatures) if reader is mdcath else reader.entries(raw)

@@ -141,11 +141,8 @@ def read_chunks(
     `path` is a file of MDTraj's formats, or a PDB or mmCIF file whose models are the frames. `topology` is that of the
     system or a part of it. `whole` makes protein chains whole that the periodic box has broken.
 
-    Raises
-    ------
-    InputError
-        The file is missing, unreadable, truncated or empty, its number of atoms differs from that of the topology, a
-        coordinate is not finite, or the range contains no frame.
+    InputError if the file is missing, unreadable, truncated or empty, its number of atoms differs from that of the
+    topology, a coordinate is not finite, or the range contains no frame.
     """
     path = Path(path)
     make_whole = None

@@ -48,7 +48,6 @@ def test_mdcath(tmp_path, helix, layout, text):
     assert {entry.source for entry in entries} == {"mdCATH"}
     np.testing.assert_array_equal(frames(entries[2])[1], helix.angstrom)
     failure(entries[0], path, "320 K", "348, 450")
-    refused(lambda: list_source("mdcath", tmp_path, ()), "temperature")
 
 
 def test_mdcath_selection(tmp_path, helix, monkeypatch):
