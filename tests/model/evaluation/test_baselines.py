@@ -10,23 +10,13 @@ import torch
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS
-from model.evaluation import baselines
-from model.evaluation.baselines import PARTS, MeanBaselines, distance_class, training_sums
+from model.evaluation.baselines import PARTS, MeanBaselines, training_sums
 from model.network.tokenizer import tokenize
 from model.training.data import Entry, collate, group_sequences, load_entry
 from model.training.processes import Process
 
 MD, _, NMA = GROUPS
 Sums = tuple[np.ndarray, np.ndarray]
-
-
-def test_distance_class() -> None:
-    """0 between chains, 1 + |i-j| within one."""
-    ids = tokenize(["AC<eos><cls>D"])["input_ids"][0].numpy()  # <cls> A C <eos> | <cls> D <eos>
-    classes = distance_class(ids)
-    assert classes[0].tolist() == [1, 2, 3, 4, 0, 0, 0]
-    assert classes[5].tolist() == [0, 0, 0, 0, 2, 1, 2]
-    assert (classes == classes.T).all()
 
 
 def sequence_baseline(ids: torch.Tensor, residue: torch.Tensor, pair: torch.Tensor, new: torch.Tensor) -> dict:
@@ -77,7 +67,7 @@ def test_training_entries_are_not_kept(training) -> None:
     assert len(alive) == 8
 
 
-def test_sums_do_not_depend_on_the_number_of_processes(training, monkeypatch) -> None:
+def test_sums_do_not_depend_on_the_number_of_processes(training) -> None:
     """Each process adds up whole parts, and the parts are joined in one order; every entry is in a part."""
 
     class Dealt(Process):
@@ -96,13 +86,10 @@ def test_sums_do_not_depend_on_the_number_of_processes(training, monkeypatch) ->
     assert [len(parts) for parts in dealt] == [21, 22, 21]
     assert sum(map(len, dealt)) == PARTS
     alone = MeanBaselines.fit(MD, store, names, Process(torch.device("cpu")))
-    monkeypatch.setattr(baselines, "PARTS", 3)
-    few = MeanBaselines.fit(MD, store, names, Process(torch.device("cpu")))
     entries = [load_entry(store, *name, MD) for name in names]
     batch = collate(MD, entries[:2])
     plain = MeanBaselines(MD, *training_sums(MD, entries, 30)).predict(batch)
     for baseline, outputs in alone.predict(batch).items():
         for name, values in outputs.items():
             assert torch.equal(together.predict(batch)[baseline][name], values)
-            for found in (few.predict(batch), plain):
-                torch.testing.assert_close(found[baseline][name], values, rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(plain[baseline][name], values, rtol=1e-6, atol=1e-7)

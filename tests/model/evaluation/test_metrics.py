@@ -14,9 +14,7 @@ from model.evaluation.metrics import (
     auroc,
     average_precision,
     best_threshold,
-    bootstrap_interval,
     bootstrap_means,
-    bootstrap_spearman,
     chance_average_precision,
     pearson,
     ranks,
@@ -93,12 +91,6 @@ def test_areas_and_threshold(n: int, levels: int) -> None:
         assert found["recall"] == pytest.approx(target[called].sum() / target.sum())
 
 
-def test_float32_scores_keep_their_order() -> None:
-    score = np.array([1.0, np.nextafter(np.float32(1), np.float32(2)), 0.5], dtype=np.float32)
-    assert auroc(np.array([0, 1, 0]), score) == 1.0
-    assert auroc(np.array([1, 0, 0]), score) == 0.5
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("target", [[], [0, 0], [1, 1]])
 def test_areas_that_do_not_exist(target) -> None:
@@ -120,16 +112,6 @@ def test_chance_is_the_mean_over_all_orders() -> None:
 # bootstrap
 
 
-@pytest.mark.parametrize("statistic", [np.mean, np.median])
-def test_interval_is_the_percentiles_of_drawn_data_sets(statistic) -> None:
-    values = np.random.default_rng(1).random(37)
-    drawn = values[np.random.default_rng(5).integers(37, size=(1000, 37))]
-    expected = np.percentile(statistic(drawn, axis=1), (2.5, 97.5))
-    assert bootstrap_interval(values, statistic, 1000, 5) == pytest.approx(expected, abs=1e-12)
-    assert np.isnan(bootstrap_interval(values[:1], statistic, 1000, 5)).all()
-    assert np.isnan(bootstrap_interval(values, statistic, 0, 5)).all()
-
-
 def test_means_are_those_of_drawn_proteins() -> None:
     """Compared with independent draws and with the normal approximation."""
     random = np.random.default_rng(5)
@@ -146,17 +128,3 @@ def test_means_are_those_of_drawn_proteins() -> None:
     assert not np.array_equal(found, bootstrap_means(values, seed=2, samples=4000))
     assert np.isnan(bootstrap_means(np.zeros((0, 2)))).all()
     assert np.isnan(bootstrap_means(np.full((3, 1), np.nan))).all()
-
-
-def test_drawn_proteins_bring_all_their_values() -> None:
-    random = np.random.default_rng(7)
-    protein, target = random.integers(0, 6, 50), random.random(50).round(1)
-    scores = random.random((50, 2)).round(1)
-    value, draws = bootstrap_spearman(target, scores, protein, samples=8, seed=4)
-    stream = np.random.default_rng(4)
-    samples = [np.arange(6), *(stream.integers(6, size=6) for _ in range(8))]
-    for sample, found in zip(samples, [value, *draws], strict=True):
-        rows = np.concatenate([np.flatnonzero(protein == number) for number in sample])
-        expected = [spearmanr(target[rows], column[rows])[0] for column in scores.T]
-        np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert bootstrap_spearman(target, scores, np.zeros(50, int), samples=8, seed=4)[1].shape == (0, 2)

@@ -114,7 +114,7 @@ def predict(model: DanceModel, entry: Entry) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("length", [1024, 9])
 def test_losses_equal_plain_loops(small_data, model: DanceModel, length: int) -> None:
     """Of the network and of both baselines; cut proteins are compared from their first token on."""
-    metrics = run(small_data, model, length=length)
+    metrics = run(small_data, model.train(), length=length)  # dropout is off all the same
     weights = read_loss_weights(small_data.weights)
     assert list(metrics) == list(GROUPS)
     for group in GROUPS:
@@ -150,21 +150,13 @@ def test_losses_equal_plain_loops(small_data, model: DanceModel, length: int) ->
             assert metrics[group][predictor]["loss"] == pytest.approx(total, rel=1e-5)
 
 
-def test_batch_size_and_precision(small_data, model: DanceModel) -> None:
-    """Batches change no number; bf16 changes those of the network a little and those of the baselines not at all."""
-    model.train()  # dropout is off all the same
-    one, many = run(small_data, model, batch_size=1), run(small_data, model, batch_size=16)
-    rounded = run(small_data, model, precision="bf16")
+def test_precision(small_data, model: DanceModel) -> None:
+    """bf16 changes the losses of the network a little and those of the baselines not at all."""
+    exact, rounded = run(small_data, model), run(small_data, model, precision="bf16")
     for group in GROUPS:
-        for predictor in PREDICTORS:
-            assert one[group][predictor]["loss"] == pytest.approx(many[group][predictor]["loss"], rel=1e-5)
-            assert one[group][predictor]["properties"] == pytest.approx(many[group][predictor]["properties"], rel=1e-5)
-            for name, values in one[group][predictor].get("correlations", {}).items():
-                other = many[group][predictor]["correlations"][name]
-                assert values == (pytest.approx(other, rel=1e-4, abs=1e-5) if values["proteins"] else other)
-        assert many[group]["model"]["loss"] != rounded[group]["model"]["loss"]
-        assert many[group]["model"]["loss"] == pytest.approx(rounded[group]["model"]["loss"], rel=1e-2)
-        assert many[group]["sequence"] == rounded[group]["sequence"]
+        assert exact[group]["model"]["loss"] != rounded[group]["model"]["loss"]
+        assert exact[group]["model"]["loss"] == pytest.approx(rounded[group]["model"]["loss"], rel=1e-2)
+        assert exact[group]["sequence"] == rounded[group]["sequence"]
 
 
 @pytest.mark.parametrize(("length", "size", "expected"), [(1024, 16, 4), (1024, 3, 3), (8, 16, 1)])

@@ -63,24 +63,14 @@ def test_baselines_grow_with_damage_and_add_up() -> None:
     assert sum(HYDROPATHY.values()) == pytest.approx(-9.8)
 
 
-def test_tables() -> None:
-    proteins, scores = random_set(0, [12, 2, 30])
-    table = mutation_table(proteins, scores)
-    assert table["protein"].tolist() == ["p0"] * 12 + ["p1"] * 2 + ["p2"] * 30
-    per_protein = protein_table(proteins, table)
-    assert per_protein[["mutants", "residues"]].to_numpy().tolist() == [[12, 10], [2, 10], [30, 10]]
-    for row, (protein, own) in enumerate(zip(proteins, scores, strict=True)):
-        for name in ("good", "bad"):
-            expected = stats.spearmanr(protein.loss, own[name]).statistic if row != 1 else np.nan
-            assert per_protein[name][row] == pytest.approx(expected, nan_ok=True)
-
-
 def test_summary_equals_plain_loops() -> None:
     """Each drawn data set built anew, its proteins one after the other, some of them twice."""
     sizes, draws = [12, 5, 30, 20, 15], 200
     proteins, scores = random_set(1, sizes)
     table = mutation_table(proteins, scores)
+    assert table["protein"].tolist() == [f"p{number}" for number, size in enumerate(sizes) for _ in range(size)]
     per_protein = protein_table(proteins, table)
+    assert per_protein[["mutants", "residues"]].to_numpy().tolist() == [[size, 10] for size in sizes]
     per_protein.loc[3, "bad"] = np.nan
     summary = correlation_summary(table, per_protein, min_mutants=10, bootstrap=draws, seed=4)
     assert [summary[name] for name in ("proteins", "mutants", "proteins_below_min_mutants")] == [5, sum(sizes), 1]
@@ -89,6 +79,8 @@ def test_summary_equals_plain_loops() -> None:
         found, of_score = summary["scores"][name], [parts[name] for parts in scores]
         assert found["proteins"] == len(own)
         values = per_protein[name].to_numpy()[own]
+        alone = [stats.spearmanr(losses[row], of_score[row]).statistic for row in own]
+        np.testing.assert_allclose(values, alone, atol=1e-12)
         random = np.random.default_rng(4)
         drawn = [values[random.integers(len(values), size=len(values))] for _ in range(draws)]
         random = np.random.default_rng(4)
@@ -119,6 +111,12 @@ def test_summary_of_little() -> None:
     assert summary["scores"]["good"]["median"] == {"value": None, "low": None, "high": None}
     assert summary["scores"]["good"]["pooled"]["value"] > 0
     assert summary["scores"]["good"]["pooled"]["low"] is None
+    proteins, scores = random_set(3, [12, 2, 12])
+    table = mutation_table(proteins, scores)
+    per_protein = protein_table(proteins, table)
+    assert per_protein["good"].isna().tolist() == [False, True, False]
+    median = correlation_summary(table, per_protein, bootstrap=0)["scores"]["good"]["median"]
+    assert (median["value"] > 0, median["low"]) == (True, None)
 
 
 PROTEINS = [
