@@ -15,7 +15,7 @@ import mdtraj
 import numpy as np
 import pytest
 from contact_oracle import Atom
-from contact_systems import GROUP_OF_LIMIT, angstrom_chunk, fast_lines
+from contact_systems import angstrom_chunk, fast_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
@@ -28,7 +28,6 @@ from data_prepare.structure.readers import read_topology
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "data_prepare" / "examples" / "trajectories"
 HISTIDINES = ("HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP")
-RINGS = ("PHE", "TYR", "TRP", *HISTIDINES)
 
 
 # ---- systems as lists of atoms -----------------------------------------------------------------------------------
@@ -122,80 +121,6 @@ def split(lines):
         yield int(frame), kind, *(tuple(label.split(":")) for label in labels)
 
 
-# ---- histidines, rings and cations -------------------------------------------------------------------------------
-
-
-@cache
-def template(name):
-    """A residue of an example under a name: its ring, or else its last nitrogen, in the origin, the normal along z."""
-    source = "HIS" if name in HISTIDINES else name
-    for entry in ("1v6p", "5pti", "p53_tad"):
-        atoms, xyz = example(entry)
-        numbers = [atom.resid for atom in atoms if atom.resname == source and atom.resid > 1]
-        if numbers:
-            break
-    atoms, xyz = fragment(entry, numbers[0])
-    index = {atom.name: i for i, atom in enumerate(atoms)}
-    if source in contact_oracle.RING:
-        p, q, r = xyz[[index[atom] for atom in contact_oracle.RING[source]]]
-        centre, axis = (p + q + r) / 3, np.cross(q - p, r - p)
-    else:
-        tip = xyz[index[{"LYS": "NZ", "ARG": "NH1", "GLU": "OE1", "ASP": "OD1"}[source]]]
-        centre, axis = tip, xyz[index["CB"]] - tip  # the rest of the residue is above
-    turn, _ = Rotation.align_vectors([[0, 0, 1]], [axis / np.linalg.norm(axis)])
-    return [replace(atom, resname=name) for atom in atoms], turn.apply(xyz - centre)
-
-
-def place(name, chain, number, centre=(0, 0, 0), axis=(0, 0, 1), spin=0.0):
-    """A residue with its centre and axis elsewhere."""
-    atoms, xyz = template(name)
-    turn, _ = Rotation.align_vectors([axis], [[0, 0, 1]])
-    xyz = turn.apply(Rotation.from_euler("z", spin, degrees=True).apply(xyz)) + centre
-    return [replace(atom, chain=chain, resid=number, icode="") for atom in atoms], xyz
-
-
-def ring_pairs(first, names):
-    """`first` with each of the names: parallel in chains A and B, upright in C and D; numbers tell the pairs apart."""
-    parts = []
-    for number, name in enumerate(names):
-        corner = np.array([40.0 * number, 0, 0])
-        parts += [
-            place(first, "A", number, corner),
-            place(name, "B", number, np.add(corner, (1.2, 0, 3.6)), spin=35),
-            place(first, "C", number, np.add(corner, (0, 60, 0))),
-            place(name, "D", number, np.add(corner, (0.3, 60, 4.8)), axis=(1, 0.1, 0), spin=20),
-        ]
-    system = join(*parts)
-    order = sorted(range(len(system[0])), key=lambda i: (system[0][i].chain, system[0][i].resid))
-    return [system[0][i] for i in order], system[1][order]
-
-
-@pytest.mark.parametrize("first", RINGS)
-def test_every_pair_of_rings(tmp_path, first):
-    atoms, xyz = ring_pairs(first, RINGS)
-    lines = check(tmp_path, atoms, shaken(xyz, 2, 0.1), counts=False)
-    pairs = {(kind, a[0], b[0], a[2]) for frame, kind, a, b in split(lines) if frame == 0 and kind in ("ps", "ts")}
-    assert pairs >= {("ps", "A", "B", str(n)) for n in range(len(RINGS))}
-    assert pairs >= {("ts", "C", "D", str(n)) for n in range(len(RINGS))}
-
-
-@pytest.mark.parametrize("base", ["LYS", "ARG", *HISTIDINES])
-def test_every_base_with_every_ring_and_acid(tmp_path, base):
-    """Pi-cation contacts above the rings, salt bridges below the acids."""
-    parts = [
-        part
-        for number, other in enumerate((*RINGS, "ASP", "GLU"))
-        for part in (
-            place(other, "A", 2 * number, (40.0 * number, 0, 0), (0, 0, 1 if other in RINGS else -1)),
-            place(base, "A", 2 * number + 1, (40.0 * number, 0, 4.2 if other in RINGS else 2.8)),
-        )
-    ]
-    atoms, xyz = join(*parts)
-    lines = check(tmp_path, atoms, shaken(xyz, 3, 0.3), itypes=("pc", "sb"))
-    found = {(kind, min(a[2], b[2], key=int)) for _, kind, a, b in split(lines)}
-    assert found >= {("pc" if n < len(RINGS) else "sb", str(2 * n)) for n in range(len(RINGS) + 2)}
-
-
 # ---- what the first frame decides --------------------------------------------------------------------------------
 
 
@@ -236,100 +161,6 @@ def test_the_first_frame_decides_on_carbons_and_hydrogens(tmp_path):
     differ = {line.split("\t")[1] for line in lines ^ turned}
     assert differ >= {"hp", "hbbb"}
     assert not differ & {"vdw", "sb", "pc", "ps", "ts"}
-
-
-# ---- options and the command -------------------------------------------------------------------------------------
-
-
-@cache
-def system_of_everything():
-    """Contacts of all nine types, and adjacent rings that only psi keeps from being stacked."""
-    fold = fragment("5pti", *range(16, 37), 44)
-    others = join(
-        ring_pairs("TYR", ("PHE", "HSD")),
-        place("LYS", "E", 5, (0, 0, -4.6), (0, 0, -1)),
-        place("GLU", "F", 5, (0, 0, -7.6), (0, 0, -1)),
-        place("PHE", "G", 1, (0, 100, 0)),
-        place("TRP", "G", 2, (5, 100, 3.3)),
-        place("PHE", "H", 1, (0, 140, 0)),
-        place("TYR", "H", 2, (4.7, 140, 0), axis=(0, 1, 0)),
-    )
-    return join(fold, change((others[0], others[1] + fold[1].mean(axis=0) + (0, 40, 0)), molecule=1))
-
-
-@cache
-def usual_lines():
-    atoms, xyz = system_of_everything()
-    return contact_oracle.contact_lines(atoms, shaken(xyz, 2, 0.15))
-
-
-OPTIONS = {
-    "sb_cutoff_dist": (2.0, 9.0, {"sb"}),
-    "pc_cutoff_dist": (4.5, 9.0, {"pc"}),
-    "pc_cutoff_ang": (15.0, 90.0, {"pc"}),
-    "ps_cutoff_dist": (3.7, 12.0, {"ps"}),
-    "ps_cutoff_ang": (2.0, 85.0, {"ps"}),
-    "ps_psi_ang": (10.0, 90.0, {"ps"}),
-    "ts_cutoff_dist": (4.5, 12.0, {"ts"}),
-    "ts_cutoff_ang": (2.0, 85.0, {"ts"}),
-    "ts_psi_ang": (1.0, 90.0, {"ts"}),
-    "hbond_cutoff_dist": (2.7, 5.5, {"hbbb", "hbsb", "hbss"}),
-    "hbond_cutoff_ang": (15.0, 120.0, {"hbbb", "hbsb", "hbss"}),
-    "vdw_epsilon": (0.0, 1.3, {"vdw", "hp"}),
-    "vdw_res_diff": (5, 0, {"vdw", "hp"}),
-    "hbond_res_diff": (8, 0, {"hbbb", "hbsb", "hbss"}),
-}
-
-
-@pytest.mark.parametrize("option", OPTIONS)
-def test_option(tmp_path, option):
-    """A tighter limit leaves fewer lines and a wider one adds some, of its types only."""
-    assert set(OPTIONS) == set(contact_oracle.LIMITS) == set(GROUP_OF_LIMIT)
-    *values, kinds = OPTIONS[option]
-    atoms, xyz = system_of_everything()
-    frames = shaken(xyz, 2, 0.15)
-    usual = usual_lines()
-    assert {kind for _, kind, *_ in split(usual)} == set(contact_oracle.KINDS)
-    tight, wide = (check(tmp_path, atoms, frames, {option: value}) for value in values)
-    assert tight < usual < wide
-    assert {kind for _, kind, *_ in split(wide - usual)} <= kinds
-    assert {kind for _, kind, *_ in split(usual - tight)} == kinds
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"beg": 3, "end": 5, "stride": 1, "cores": 2},
-        {"stride": 4, "vdw_epsilon": 0.2, "vdw_res_diff": 3, "hbond_res_diff": 0},
-        {"beg": 1, "stride": 2, "itypes": ("hp", "ts", "hb"), "ts_cutoff_dist": 6.5, "hbond_cutoff_ang": 50.0},
-    ],
-)
-def test_command(tmp_path, options):
-    """Frames keep their numbers, and the first frame of the trajectory decides, even if it is not used."""
-    atoms, xyz = system_of_everything()
-    frames = shaken(xyz, 7, 0.25, seed=1)
-    frames[0] += np.random.default_rng(5).normal(0, 0.25, xyz.shape)  # carbons touch, hydrogens change owners
-    (tmp_path / "t.pdb").write_text(pdb_text(atoms, xyz))
-    with mdtraj.formats.DCDTrajectoryFile(str(tmp_path / "t.dcd"), "w") as file:
-        file.write(frames)
-    limits = {name: value for name, value in options.items() if name in contact_oracle.LIMITS}
-    words = []
-    for name, value in ({"itypes": ("all",)} | options).items():
-        words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
-    paths = ["--topology", tmp_path / "t.pdb", "--trajectory", tmp_path / "t.dcd", "--output", tmp_path / "c.tsv"]
-    get_dynamic_contacts.main([*words, *map(str, paths)])
-    header, _, *lines = (tmp_path / "c.tsv").read_text().splitlines()
-    beg, end, stride = options.get("beg", 0), options.get("end", 6), options.get("stride", 1)
-    used = range(beg, end + 1, stride)
-    asked = options.get("itypes", ("hp", "sb", "pc", "ps", "ts", "vdw", "hb"))
-    assert header == (
-        f"# total_frames:{len(used)} beg:{beg} end:{end} stride:{stride} interaction_types:{','.join(asked)}"
-    )
-    expected = contact_oracle.contact_lines(atoms, frames, limits, kinds=kinds_of(asked))
-    assert len(lines) == len(set(lines))
-    assert set(lines) == {line for line in expected if int(line.split("\t")[0]) in used}
-    numbers = [int(line.split("\t")[0]) for line in lines]
-    assert numbers == sorted(numbers)
 
 
 # ---- random systems ----------------------------------------------------------------------------------------------
@@ -450,13 +281,49 @@ def test_random_systems(tmp_path, examples):
     settings(max_examples=examples, deadline=None)(random_systems(check_random))(tmp_path)
 
 
-def test_random_systems_hold_every_type(tmp_path):
-    """The residues of the random systems have contacts of all nine types."""
-    names = ["ARG", "HIS", "PHE", "GLU", "TRP", "LYS", "TYR", "ALA", "LEU", "ASP"]
-    kinds = set()
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        members = [(names[k % 10], k, 1, "", rng.uniform(2.5, 5)) for k in rng.permutation(10).tolist()]
-        atoms, xyz = random_system([("A", members), ("B", members)], 3, 0.0, rng)
-        kinds |= {kind for _, kind, *_ in split(check(tmp_path, atoms, shaken(xyz, 2, 0.2).round(3), counts=False))}
-    assert kinds == set(contact_oracle.KINDS)
+# ---- the command ------------------------------------------------------------------------------------------------
+
+
+def dense_system():
+    """Residues packed at random, with contacts of all nine types."""
+    rng = np.random.default_rng(0)
+    names = ["ARG", "PHE", "GLU", "TRP", "LYS", "TYR", "LEU", "VAL", "HIS", "ASP"]
+    members = [(names[k], k, 1, "", rng.uniform(2.5, 5)) for k in rng.permutation(10).tolist()]
+    return random_system([("A", members), ("B", members)], 3, 0.0, rng)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beg": 3, "end": 5, "stride": 1, "cores": 2},
+        {"stride": 4, "vdw_epsilon": 0.2, "vdw_res_diff": 3, "hbond_res_diff": 0},
+        {"beg": 1, "stride": 2, "itypes": ("hp", "ts", "hb"), "ts_cutoff_dist": 6.5, "hbond_cutoff_ang": 50.0},
+    ],
+)
+def test_command(tmp_path, options):
+    """Frames keep their numbers, and the first frame of the trajectory decides, even if it is not used."""
+    atoms, xyz = dense_system()
+    frames = shaken(xyz, 7, 0.25, seed=1)
+    frames[0] += np.random.default_rng(5).normal(0, 0.25, xyz.shape)  # carbons touch, hydrogens change owners
+    (tmp_path / "t.pdb").write_text(pdb_text(atoms, xyz))
+    with mdtraj.formats.DCDTrajectoryFile(str(tmp_path / "t.dcd"), "w") as file:
+        file.write(frames)
+    limits = {name: value for name, value in options.items() if name in contact_oracle.LIMITS}
+    words = []
+    for name, value in ({"itypes": ("all",)} | options).items():
+        words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+    paths = ["--topology", tmp_path / "t.pdb", "--trajectory", tmp_path / "t.dcd", "--output", tmp_path / "c.tsv"]
+    get_dynamic_contacts.main([*words, *map(str, paths)])
+    header, _, *lines = (tmp_path / "c.tsv").read_text().splitlines()
+    beg, end, stride = options.get("beg", 0), options.get("end", 6), options.get("stride", 1)
+    used = range(beg, end + 1, stride)
+    asked = options.get("itypes", ("hp", "sb", "pc", "ps", "ts", "vdw", "hb"))
+    assert header == (
+        f"# total_frames:{len(used)} beg:{beg} end:{end} stride:{stride} interaction_types:{','.join(asked)}"
+    )
+    expected = contact_oracle.contact_lines(atoms, frames, limits, kinds=kinds_of(asked))
+    assert {kind for _, kind, *_ in split(expected)} == kinds_of(asked)
+    assert len(lines) == len(set(lines))
+    assert set(lines) == {line for line in expected if int(line.split("\t")[0]) in used}
+    numbers = [int(line.split("\t")[0]) for line in lines]
+    assert numbers == sorted(numbers)

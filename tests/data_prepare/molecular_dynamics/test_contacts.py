@@ -175,6 +175,7 @@ TRUTH = [
     ("hb", 1, right_angle_bond(), {"hbond_cutoff_ang": 90.001}),
     ("hb", 1, bond(0, 3.5)),
     ("hb", 0, bond(0, 3.501)),
+    ("hb", 1, bond(0, 3.9), {"hbond_cutoff_dist": 3.9}),
     ("hbss", 1, bond(donor=("LYS", "N1"))),
     *(("hbss", 1, bond(donor=LYS, acceptor=("ASN", name))) for name in ("OT1", "OT2", "OXT")),
     ("hbsb", 1, bond(donor=LYS, acceptor=("ASN", "O"))),
@@ -204,6 +205,9 @@ TRUTH = [
         for psi in (44, 46)
         for normals in permutations([(0, 0, 1), (0, 1, 0)])
     ),
+    ("ps", 1, rings(6 * UP, direction(30.5)), {"ps_cutoff_ang": 31.0}),
+    ("ts", 1, rings(4.99 * UP, direction(59.5)), {"ts_cutoff_ang": 31.0}),
+    ("ts", 1, rings(4.9 * direction(46), (0, 0, 1), (0, 1, 0)), {"ts_psi_ang": 47.0}),
     *(("ps", 1, ring("TYR", "A", (0, 0, 0)) + ring(name, "B", (0, 0, 5.0))) for name in ("TRP", *HISTIDINES)),
     ("ps", 0, rings((0, 0, 5))[:-1]),  # an atom of the second ring is missing
     # pi-cation
