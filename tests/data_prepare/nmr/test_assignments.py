@@ -77,23 +77,3 @@ def test_table_is_written_and_read(tmp_path):
         pd.testing.assert_frame_equal(read_assignments(path), written)
     write_assignments(path, table)
     assert path.read_text().splitlines()[0] == "entry_ID,sequence,label,source,cluster"
-
-
-@pytest.mark.parametrize(
-    ("rows", "named"),
-    [
-        ("a,GG,AA,refdb,,\na,GG,AA,refdb,,", "entry a"),
-        ("a,GG,AA,bmrb,,", "'bmrb'"),
-        ("a,,,refdb,,", "entry a"),
-        ("a,Gg,AA,refdb,,", "'g'"),
-        ("a,GG,AX,refdb,,", "'X'"),
-        ("a,GGG,AA,refdb,,", "entry a: label of 2"),
-        ("a,GG,AA,refdb,,\n,GG,AA,refdb,,", "line 3"),
-        ("a,GG,AA,refdb,,\nb,GG,AA,refdb,,H", "entry b"),
-        ("", ""),
-    ],
-)
-def test_bad_tables(tmp_path, rows, named):
-    path = tmp_path / "t.csv"
-    path.write_text(f"entry_ID,sequence,label,source,cluster,dssp\n{rows}\n")
-    refused(lambda: read_assignments(path), path, named)

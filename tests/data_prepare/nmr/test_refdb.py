@@ -66,24 +66,6 @@ def test_rates(table):
     assert [line.split() for line in text if line.startswith("strand")] == [["strand", *["0.00"] * 4, "3.0"]]
 
 
-@pytest.mark.parametrize(
-    ("rows", "named"),
-    [
-        (None, ""),
-        ("", ""),
-        ("1,x,1,,C,8,,120,,,\n", ""),
-        ("1,x,1,G,C,high,,120,,,\n", "high"),
-        ("1,x,1,G,C,8,,120,,,\n1,x,3,G,C,8,,120,,,\n", "entry 1"),
-        ("6,x,1,G,C,8,,120,,,\n7,x,1,G,C,8,,120,,,\n6,x,2,G,C,8,,120,,,\n", "entry 6"),
-    ],
-)
-def test_bad_tables(tmp_path, rows, named):
-    path = tmp_path / "r.csv"
-    path.write_text("bmrb_id,seq_id\n1,1\n" if rows is None else HEADER + rows)
-    refused(lambda: read_refdb(path), path, named)
-    refused(lambda: read_refdb(tmp_path / "none.csv"), tmp_path / "none.csv")
-
-
 @needs_makeshift
 def test_refdb_as_a_whole():
     """Numbers of the report: close to the published training set, in the same order."""

@@ -6,10 +6,8 @@ import math
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from refusals import refused
 
 from data_prepare.nmr.relaxation import excess_r2, read_relaxation, relaxation_codes, scale_to_rigid
 
@@ -122,24 +120,3 @@ def test_own_measurements(tmp_path):
         ["b", "G", "t", "relaxdb"],
         ["c", "GG", "xv", "relaxdb"],  # a prediction, but no rates to scale it by: no data, not outside the model
     ]
-
-
-@pytest.mark.parametrize(
-    ("rows", "named"),
-    [
-        ("a,G,1,fast,1,1,1", "line 2: R1"),
-        ("a,G,2,1,1,1,1", "line 2: assigned"),
-        ("a,GG,1,1,1,1,1\na,,1,1,1,1,1", "line 2: residue"),
-        ("a,*,1,1,1,1,1", "entry a: residue '*'"),
-        ("a,G,1,1,1,1,1\n,G,1,1,1,1,1", "line 3: entry_ID"),
-        ("a,G,1,1,1,1,1\nb,G,1,1,1,1,1\na,G,1,1,1,1,1", "line 4"),
-        ("a,G,1,1,inf,1,1", "line 2: R2"),
-        ("a,G,1,1,1,1,1\na,G,1,0,1,1,1", "line 3: R1"),
-        ("a,G,1,1,1,1,0", "line 2: R2_R1_pred"),
-        ("", ""),
-    ],
-)
-def test_bad_measurements(tmp_path, rows, named):
-    path = tmp_path / "m.csv"
-    path.write_text(f"{HEADER}{rows}\n")
-    refused(lambda: read_relaxation(path), path, named)

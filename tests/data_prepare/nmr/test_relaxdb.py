@@ -12,7 +12,7 @@ import pytest
 from refusals import refused
 
 from data_prepare.nmr.assignments import table_targets
-from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entries
+from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list
 
 RELAXDB = "golden/relaxdb/RelaxDB_133x_22jan2025.json"
 CPMG = "golden/relaxdb/RelaxDB_CPMG_22jan2025.json"
@@ -44,20 +44,6 @@ def test_published_codes(shared):
     assert Counter("".join(table["label"])) == letters
     few = table["entry_ID"][[(target == 1).sum() < 2 for target in table_targets(table)]]
     assert set(few) == {"5839", "6470", "ORC2WH", "PLEXINB1"}
-
-
-@pytest.mark.parametrize(
-    ("file", "source", "split", "found", "absent"),
-    [
-        (RELAXDB, "relaxdb", "relaxdb.txt", 111, []),
-        (RELAXDB, "relaxdb", "relaxdb_WITH_PHOS.txt", 133, ["28132", "DBHD1", "DBHD2"]),
-        (CPMG, "cpmg", "relaxdb-cpmg.txt", 10, ["GRB2SH2_CPMG"]),
-    ],
-)
-def test_published_split_lists(shared, file, source, split, found, absent):
-    names = read_split_list(shared / "golden/relaxdb" / split)
-    table, missing = select_entries(read_relaxdb(shared / file, source), names)
-    assert (len(table), missing) == (found, absent)
 
 
 def test_json_and_pickles_give_the_same_table(tmp_path):

@@ -125,16 +125,6 @@ def test_clusters_of_mmseqs_and_of_a_file(tmp_path, aligned):
     assert with_clusters(table, 0.4)["cluster"].tolist() == ["a", "a", "a", "d"]  # a and b through c
 
 
-@pytest.mark.slow
-@needs_mmseqs
-def test_pieces_and_relatives_share_a_cluster():
-    parents = [protein(140, k) for k in range(3)]
-    sequences = {f"{k}": parent for k, parent in enumerate(parents)} | {f"{k}p": p[:75] for k, p in enumerate(parents)}
-    sequences |= {f"{k}r": relative(parent[60:], 0.7, k) for k, parent in enumerate(parents)}
-    table = with_clusters(codes(sequences))
-    assert table["cluster"].tolist() == table["entry_ID"].str[0].tolist()
-
-
 def test_train_and_validation_keep_clusters_whole():
     table = codes({f"e{k}": protein(20, k) for k in range(60)})
     assert len(train_and_validation(table)[1]) == 6  # 10 %
