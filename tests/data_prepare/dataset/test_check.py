@@ -10,7 +10,6 @@ from stores import publish, real_entry, write_store
 
 from data_prepare.dataset.check import check_store
 from data_prepare.dataset.table import write_table
-from data_prepare.dataset.token_space import nma_entry
 
 
 def table_of(path, **rows):
@@ -131,12 +130,3 @@ def test_check_of_a_damaged_chunk(tmp_path):
         file["a_pair_feature"].id.write_direct_chunk((0, 0, 0), b"rubbish")
     (line,) = check_store(path)
     assert line.startswith("a: cannot be read (")
-
-
-def test_check_of_golden_features(tmp_path, shared):
-    """Features of another program pass all checks."""
-    folder = shared / "golden" / "normal_mode_analysis"
-    nma = np.load(folder / "nma_residue_pair_features_2g3r.npz")
-    n = nma["gnm_msf"].shape[1]
-    path = write_store(tmp_path / "s.h5", a=nma_entry(nma["gnm_msf"], nma["anm_cor"], [n]))
-    assert check_store(path) == []

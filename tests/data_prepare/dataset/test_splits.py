@@ -18,11 +18,6 @@ from data_prepare.dataset.splits import chains_of, entry_clusters, mmseqs_cluste
 needs_mmseqs = pytest.mark.skipif(shutil.which("mmseqs") is None, reason="mmseqs is not on the PATH")
 
 
-def test_chains_of():
-    assert chains_of("a", "GW") == {"a": "GW"}
-    assert chains_of("b", "GW<eos><cls>AA") == {"b:0": "GW", "b:1": "AA"}
-
-
 @pytest.mark.parametrize(
     ("content", "named"),
     [

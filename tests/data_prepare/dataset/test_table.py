@@ -80,18 +80,6 @@ def test_columns_of_properties_cover_the_outputs_once():
     assert md.tolist() == list(range(47))
 
 
-def test_groups_of_a_manifest(tmp_path):
-    path = tmp_path / "m.csv"
-    head = "name,source,group,label,topology,trajectory\n"
-    path.write_text(head + "x,my lab,IDRome,train,x.pdb,x.xtc\ny,proteinflow_pdb,,test,y.pdb,\n")
-    assert [(entry.source, entry.group) for entry in read_manifest(path)] == [
-        ("my lab", "IDRome"),
-        ("proteinflow_pdb", "Proteinflow"),
-    ]
-    path.write_text(head + "x,my lab,,train,x.pdb,x.xtc\n")
-    refused(lambda: read_manifest(path), path, "entry x", "my lab", "IDRome")
-
-
 def test_examples(examples):
     """Each group has at least three training entries and one test entry; all files are there."""
     entries = read_manifest(examples / "examples.csv")

@@ -120,22 +120,16 @@ def test_options_that_are_refused(helix, here, capsys, options, named):
 
 
 def test_files_that_are_refused(helix, here, capsys):
-    """Missing ones, other atom counts, NaN, no hydrogens: nothing is written."""
+    """Missing ones, and NaN in a later frame: nothing is written."""
     pdb, xtc = helix
     frames = mdtraj.load(str(xtc), top=str(pdb))[:10]
-    frames.atom_slice(range(20)).save("few.xtc")
-    heavy = frames.atom_slice(frames.topology.select("not element H"))
-    heavy[0].save("heavy.pdb")
-    heavy.save("heavy.xtc")
     frames.xyz[7, 3, 0] = np.nan
     frames.save("nan.dcd")
     before = sorted(here.iterdir())
     for topology, trajectory, named in (
         ("none.pdb", xtc, ("none.pdb",)),
         (pdb, "none.xtc", ("none.xtc",)),
-        (pdb, "few.xtc", ("few.xtc", "20 atoms", pdb)),
         (pdb, "nan.dcd", ("nan.dcd", "frame 7")),
-        ("heavy.pdb", "heavy.xtc", ("heavy.pdb", "hydrogens")),
     ):
         command_refused(MD_features.main, ["-p", topology, "-t", trajectory, "-o", "x"], capsys, *named)
         paths = ["--topology", topology, "--trajectory", trajectory, "--output", "c.tsv"]

@@ -56,29 +56,9 @@ def test_every_point_by_itself(number, box, num_points, seed):
     assert (abs(found - expected) <= borders + 1e-6).all()
 
 
-@pytest.mark.parametrize("distance", [0.1, 0.3, 0.6, 0.7])
-def test_two_atoms_lose_a_cap_each(distance):
-    radii = surface_radii(("C", "O"))
-    xyz = np.array([[[0.0, 0, 0], [0.3, 0.4, 0.5]]])
-    xyz[0, 1] *= distance / np.linalg.norm(xyz[0, 1])
-    area = residue_sasa(xyz, radii, np.array([0, 1], np.int32), sphere_points(20000))[0]
-    for a, b in ((0, 1), (1, 0)):
-        # the plane of the intersection cuts a cap of this height off sphere a
-        cut = (distance**2 + radii[a] ** 2 - radii[b] ** 2) / (2 * distance)
-        height = np.clip(radii[a] - cut, 0, 2 * radii[a])
-        np.testing.assert_allclose(area[a], 2 * np.pi * radii[a] * (2 * radii[a] - height), rtol=2e-3)
-
-
 def test_radii():
     """A radius plus that of the probe; an unknown element has the radius of carbon."""
     np.testing.assert_allclose(surface_radii(("C", "X", "SE")), [0.31, 0.31, 0.33])
-
-
-def test_an_atom_within_others_has_no_area():
-    directions = sphere_points(60) * 0.12
-    xyz = np.concatenate([np.zeros((1, 3)), directions])[None]
-    area = residue_sasa(xyz, surface_radii(("C",) * 61), np.array([0] + [1] * 60, np.int32))
-    assert area[0, 0] == 0
 
 
 @pytest.mark.parametrize(("radius", "share"), [(0.3, 1), (0.2, 0)])

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data_prepare.dataset.store import FeatureStore
 from data_prepare.pipeline import extraction
 from data_prepare.pipeline.extraction import (
     EntryFeatures,
@@ -159,27 +158,7 @@ def test_the_largest_entries_come_first(tmp_path, monkeypatch, dask):
     if dask:
         with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
             assert run_tasks(tasks, 0, 1, cluster.scheduler_address) == {}
+            assert len(cluster.scheduler.workers) == 1  # it stays
     else:
         assert run_tasks(tasks, 0, 1) == {}
     assert (tmp_path / "log").read_text() == "bdcfae"
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("dask")
-def test_workers_of_a_running_scheduler(examples, tmp_path):
-    """Existing workers make the entries and stay; failures have a reason."""
-    from distributed import Client, LocalCluster
-
-    (tmp_path / "bad.pdb").write_text("nothing")
-    paths = {name: examples / "structures" / f"{name}.pdb.gz" for name in ("1ubi_A", "1pdo_A")}
-    paths["x"] = tmp_path / "bad.pdb"
-    entries = [FileEntry(name=name, source="Proteinflow", path=path) for name, path in paths.items()]
-    tasks = [Task(entry, Selection(), FEATURES, "float32", tmp_path / "out") for entry in entries]
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
-        failures = run_tasks(tasks, 0, 1, cluster.scheduler_address)
-        with Client(cluster) as client:
-            assert len(client.scheduler_info()["workers"]) == 1
-    assert list(failures) == ["x"]
-    assert "bad.pdb: no atoms" in failures["x"]
-    for name in ("1ubi_A", "1pdo_A"):
-        assert FeatureStore(tmp_path / "out" / f"{name}.h5").names() == [name]

@@ -15,7 +15,6 @@ from data_prepare.properties import GROUPS, group_of
 from data_prepare.sources.entry import Selection
 from data_prepare.sources.manifest import read_manifest
 from data_prepare.sources.registry import SOURCES, list_source
-from data_prepare.structure.readers import read_structure
 from data_prepare.structure.topology import Structure
 
 
@@ -113,18 +112,6 @@ def test_two_entries_of_one_name(tmp_path):
     assert only(list_source("structures", tmp_path)).name == "b_c"
 
 
-def test_structures(tmp_path, examples):
-    source = tmp_path / "1hvr.pdb.gz"
-    source.write_bytes((examples / "structures" / "1hvr_AB.pdb.gz").read_bytes())
-    entry = only(list_source("structures", tmp_path))
-    topology, xyz = read_structure(source)
-    with entry.open(Selection()) as system:
-        np.testing.assert_array_equal(system.xyz, xyz)
-    with entry.open(Selection(chains=("B",))) as system:
-        assert system.topology.chain_ids == ("B",)
-        assert len(system.xyz) == system.topology.num_atoms < topology.num_atoms
-
-
 @pytest.mark.parametrize("suffix", [".xtc", ".dcd"])
 def test_chains_are_made_whole(tmp_path, helix, suffix):
     """Residues that left a box of 6 nm come back."""
@@ -151,14 +138,15 @@ HEAD = "name,source,label,topology,trajectory\n"
 
 
 def test_manifest(tmp_path, helix):
-    """Several trajectories are replicas; a multi-model file is its own trajectory."""
+    """Several trajectories are replicas; a multi-model file is its own trajectory; a group outranks the source."""
     helix.save_replicas(tmp_path / "runs", "1.xtc", "2.xtc", "3.xtc")
     (tmp_path / "x.pdb").write_text(f"MODEL 1\n{helix.model(0)}ENDMDL\nMODEL 2\n{helix.model(1)}ENDMDL\n")
     path = tmp_path / "entries.csv"
-    rows = "r,mdCATH,train,x.pdb,runs/1.xtc; runs/2.xtc;runs/3.xtc\nm,PED,test,x.pdb,x.pdb\n"
-    path.write_text(f"{HEAD}{rows}s,proteinflow_pdb,test,x.pdb,")
+    rows = "r,my lab,train,x.pdb,runs/1.xtc; runs/2.xtc;runs/3.xtc,IDRome\nm,PED,test,x.pdb,x.pdb,\n"
+    path.write_text(f"{HEAD.strip()},group\n{rows}s,proteinflow_pdb,test,x.pdb,,")
     pooled, ensemble, structure = read_manifest(path)
-    assert (pooled.name, pooled.source, pooled.label, structure.label) == ("r", "mdCATH", "train", "test")
+    assert (pooled.name, pooled.source, pooled.label, structure.label) == ("r", "my lab", "train", "test")
+    assert [entry.group for entry in (pooled, ensemble, structure)] == ["IDRome", GROUPS[0], "Proteinflow"]
     assert_pooled(pooled, helix)
     assert frames(ensemble)[0] == [0, 1]
     with structure.open(Selection()) as system:
