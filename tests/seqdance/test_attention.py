@@ -100,8 +100,9 @@ def test_maps_of_a_fasta_file(model: Path, tmp_path: Path, capsys, suffix: str) 
     proteins = {"first": "MKTAYIAK", "second/1-4": "ACDE<eos><cls>FGH", ".": "MK", "..": "MKTAY"}
     fasta, output = tmp_path / "two.fasta", tmp_path / "out" / f"maps{suffix}"
     fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in proteins.items()))
-    main(words(model, output, "--fasta", fasta, "--plot"))
-    pictures = [output.with_name(f"maps_{name}.png") for name in ("first", "second_1-4", "_", "_.")]
+    plot = ["--plot"] if suffix == ".npz" else []
+    main(words(model, output, "--fasta", fasta, *plot))
+    pictures = [output.with_name(f"maps_{name}.png") for name in ("first", "second_1-4", "_", "_.") if plot]
     assert capsys.readouterr().out.split() == [str(output), *map(str, pictures)]
     assert sorted(output.parent.iterdir()) == sorted([output, *pictures])  # nothing temporary is left
     network = load_model(model, "cpu")
@@ -111,7 +112,8 @@ def test_maps_of_a_fasta_file(model: Path, tmp_path: Path, capsys, suffix: str) 
             np.testing.assert_array_equal(file[file_name(name)][:], attention_maps(network, sequence))
             if suffix == ".h5":
                 assert file[file_name(name)].attrs["sequence"] == sequence
-    assert len(np.unique(matplotlib.image.imread(pictures[1])[..., 0])) > 50  # colours of maps
+    for picture in pictures:
+        assert len(np.unique(matplotlib.image.imread(picture)[..., 0])) > 20  # colours of maps
 
 
 def test_half_precision_and_residues_only(model: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from refusals import command_refused
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.inference.predict import predict_properties
-from model.inference.prediction_files import PredictionFile, read_prediction
+from model.inference.prediction_files import read_prediction
 from seqdance.commands.predict import main
 
 FASTA = ">a one\nMKTAYIAKQRQ\n>b|x/y\nGGSLEEKL<eos><cls>MKV\n>c\nMKV\n"
@@ -57,32 +57,6 @@ def test_hdf5_grows_by_new_proteins(run, fasta: Path, tmp_path: Path) -> None:
         assert set(file) == {"a", "b_x_y", "c", "d"}
         assert set(file["c"]) == {*RESIDUE_PROPERTIES, "chain", "name", "sequence", "model"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.fasta", "out.h5"]
-
-
-def test_an_interrupted_run_resumes(run, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted while it writes the parts of an HDF5 file; the next run keeps them and predicts the rest."""
-    output, parts, write = tmp_path / "out.h5", tmp_path / ".out.h5.parts", PredictionFile.write
-
-    def interrupted(self: PredictionFile, *arrays: object) -> None:
-        if len(list(parts.glob("*.npz"))) == 2:
-            raise KeyboardInterrupt
-        write(self, *arrays)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PredictionFile, "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run("--fasta", fasta, "--output", output, "--batch-size", 1)
-    assert not output.exists()
-    kept = next(parts.glob("*.npz"))
-    marked = read_prediction(kept)
-    marked.properties["rmsf_nor"][:] = 0.125  # a new prediction would not be this
-    np.savez(kept, **marked.arrays)
-    run("--fasta", fasta, "--output", output)
-    assert not parts.exists()
-    with h5py.File(output) as file:
-        assert set(file) == {"a", "b_x_y", "c"}
-        resumed = [file[name] for name in file if (file[name]["rmsf_nor"][:] == 0.125).all()]
-        assert [group["sequence"][()].decode() for group in resumed] == [marked.sequence]
 
 
 @pytest.mark.slow

@@ -13,9 +13,7 @@ from interruptions import kill_at_work
 from refusals import command_refused
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
-from data_prepare.resume import Results
 from model.config import ModelConfig
-from model.mutations import score as score_module
 from model.mutations.score import SCORES, score_mutations
 from model.network.dance import DanceModel, load_model
 from seqdance.commands.score import main
@@ -154,52 +152,19 @@ def test_a_network_that_is_not_finite(tmp_path: Path, capsys: pytest.CaptureFixt
     assert os.listdir(tmp_path) == ["nan"]
 
 
-@pytest.fixture
-def predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Number of sequences in each batch of the network."""
-    sizes: list[int] = []
-    forward = DanceModel.forward
+@pytest.mark.slow
+def test_a_killed_run_resumes(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL at any moment: each of 24 proteins is a part, which is kept whole or made again; equal to the digit."""
+    predicted, forward = [], DanceModel.forward
 
-    def counting(self: DanceModel, input_ids: torch.Tensor, **more: bool) -> dict[str, torch.Tensor]:
-        sizes.append(len(input_ids))
+    def counted(self: DanceModel, input_ids: torch.Tensor, **more: bool) -> dict[str, torch.Tensor]:
+        predicted.append(len(input_ids))
         return forward(self, input_ids, **more)
 
-    monkeypatch.setattr(DanceModel, "forward", counting)
-    return sizes
-
-
-def test_an_interrupted_run_resumes(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, predicted) -> None:
-    """The table is equal to the last digit, and only what is missing is computed."""
-    (tmp_path / "p.fasta").write_text(">a\nMQIF\n>b\nMQIFVK\n")
-    options = {"fasta": tmp_path / "p.fasta", "batch_size": 10, "device": "cpu"}
-    monkeypatch.setattr(score_module, "PART_TOKENS", 240)  # 40 and 30 mutants a part
-    main(arguments(tiny, tmp_path / "whole.csv", **options))
-    cut, write, kept = arguments(tiny, tmp_path / "cut.csv", **options), Results.write, []
-
-    def interrupted(self: Results, key: str, **arrays: np.ndarray) -> None:
-        if kept:
-            raise KeyboardInterrupt
-        kept.append(len(arrays["changes"]))
-        write(self, key, **arrays)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Results, "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            main(cut)
-    assert not (tmp_path / "cut.csv").exists()
-    predicted.clear()
-    main(cut)
-    assert (tmp_path / "cut.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert sum(predicted) == 190 - kept[0] + 2  # and the wild types
-    assert not (tmp_path / ".cut.csv.parts").exists()
-
-
-@pytest.mark.slow
-def test_a_killed_run_resumes(tiny: str, tmp_path: Path, predicted: list[int]) -> None:
-    """SIGKILL at any moment: each of 24 proteins is a part, which is kept whole or made again."""
+    monkeypatch.setattr(DanceModel, "forward", counted)
     letters = np.random.default_rng(0).choice(list("ACDEFGHIKL"), (24, 6))
     (tmp_path / "p.fasta").write_text("".join(f">p{k}\n{''.join(own)}\n" for k, own in enumerate(letters)))
-    options = {"fasta": tmp_path / "p.fasta", "batch_size": 5, "device": "cpu"}
+    options = {"fasta": tmp_path / "p.fasta", "batch_size": 20, "device": "cpu"}
     cut = arguments(tiny, tmp_path / "cut.csv", **options)
     kept = kill_at_work(["score", *cut], tmp_path / ".cut.csv.parts", 3)
     assert 3 <= len(kept) < 24

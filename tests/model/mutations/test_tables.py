@@ -58,12 +58,6 @@ def test_unusable_tables(tmp_path: Path, proteins: list, text: str, named: list)
     refused(lambda: read_mutants(path, proteins), path, *named)
 
 
-def test_damaged_and_missing_tables(tmp_path: Path) -> None:
-    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"mutant\n" + b"K2A\n" * 9999)[:50])
-    for name in ("cut.csv.gz", "none.csv"):
-        refused(lambda name=name: read_mutants(tmp_path / name, ONE), tmp_path / name)
-
-
 def test_proteins_without_mutants_are_left_out(tmp_path: Path) -> None:
     table = write(tmp_path / "m.csv", "mutant,protein\nA1C,two\n")
     assert [(name, mutants.labels) for name, mutants in mutants_to_score(TWO, table=table)] == [("two", ["A1C"])]
