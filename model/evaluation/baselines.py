@@ -80,14 +80,12 @@ class MeanBaselines:
         self._pair, self._pair_mean = class_means(pair, nearest=True)
 
     @classmethod
-    def fit(
-        cls, group: str, store: FeatureStore, entries: Names, process: Process, progress: bool = False
-    ) -> MeanBaselines:
+    def fit(cls, group: str, store: FeatureStore, entries: Names, process: Process) -> MeanBaselines:
         """Fit on entries; the processes share the work and get the same result."""
         longest = max(len(sequence) for _, sequence in entries) + 2  # tokens, at most
         parts = {}
         own = range(process.rank, PARTS, process.processes)
-        for part in tqdm(own, desc=f"baselines, {group}", unit="part", disable=not progress):
+        for part in tqdm(own, desc=f"baselines, {group}", unit="part", disable=process.rank > 0):
             loaded = (load_entry(store, *entry, group) for entry in entries[part::PARTS])
             parts[part] = training_sums(group, loaded, longest + 1)
         gathered = {part: sums for found in process.gather(parts) for part, sums in found.items()}

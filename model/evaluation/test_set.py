@@ -120,12 +120,10 @@ class Evaluation:
         batch_size: int = 16,
         precision: str = "fp32",
         structures: Path | None = None,
-        progress: bool = True,
     ) -> None:
         test, train = process.first(lambda: usable_entries(table, store))
         self.store, self.weights, self.process = store, weights, process
         self.length, self.precision, self.structures = length, precision, structures
-        self.progress = progress and process.rank == 0
         self.groups = {group: [name for name, _ in entries] for group, entries in test.items()}
         self._sequences = dict(entry for entries in test.values() for entry in entries)
         # no batch has more pairs than one protein of the full length
@@ -155,7 +153,7 @@ class Evaluation:
         for group in self.groups:
             if self.structures is not None and group not in NMA_GROUPS:  # whose targets are these networks
                 rows += self._measure(group, "elastic networks", self._elastic_networks)
-            fitted = MeanBaselines.fit(group, self.store, train[group], self.process, self.progress)
+            fitted = MeanBaselines.fit(group, self.store, train[group], self.process)
             rows += self._measure(group, "mean, sequence", fitted.predict)
         self.without = {entry: reason for found in self.process.gather(self.without) for entry, reason in found.items()}
         if self.without:
@@ -191,7 +189,7 @@ class Evaluation:
     ) -> Iterator[PropertyMetrics]:
         """Metrics of the predictors in the result of `predict`, on the batches of this process."""
         total = sum(map(len, self._batches[group]))
-        with tqdm(total=total, desc=f"{title}, {group}", unit="entry", disable=not self.progress) as bar:
+        with tqdm(total=total, desc=f"{title}, {group}", unit="entry", disable=self.process.rank > 0) as bar:
             for names in self._batches[group]:
                 entries = [load_entry(self.store, *entry, group, 0, self.length) for entry in names]
                 batch = collate(group, entries).to(self.process.device)

@@ -40,31 +40,13 @@ def attention_maps(
 ) -> NDArray | list[NDArray]:
     """Attention of all heads of all layers.
 
-    Only the encoder runs, one sequence at a time; 240 maps of 1,000 residues take 1 GB as float32.
+    Only the encoder runs, one sequence at a time; 240 maps of 1,000 residues take 1 GB as float32. Chains of a complex
+    are joined by `<eos><cls>`. `special_tokens` keeps the rows and columns of `<cls>` and `<eos>`, without which the
+    rows no longer sum to 1. Of longer sequences, only the first `max_length` tokens are seen (`<cls>` counted).
 
-    Parameters
-    ----------
-    model
-        SeqDance or ESMDance.
-    sequences
-        One sequence, or several; chains of a complex are joined by `<eos><cls>`.
-    special_tokens
-        Keep the rows and columns of `<cls>` and `<eos>`. Without them the rows no longer sum to 1.
-    dtype
-        Of the result, such as float32 or float16.
-    max_length
-        Keep only the first tokens of longer sequences (`<cls>` counted).
-
-    Returns
-    -------
-    ndarray, or a list of them
-        (T, T, layers * heads) for T tokens or, without the special tokens, residues: channel = layer * heads + head,
-        value at (i, j) = attention of query i on key j. Each map is contiguous in memory.
-
-    Raises
-    ------
-    InputError
-        A sequence cannot be tokenised.
+    Returns (T, T, layers * heads) for T tokens or, without the special tokens, residues: channel = layer * heads +
+    head, value at (i, j) = attention of query i on key j; a list of them for several sequences. Each map is contiguous
+    in memory. InputError if a sequence cannot be tokenised.
     """
     if not isinstance(sequences, str):
         return [attention_maps(model, sequence, special_tokens, dtype, max_length) for sequence in sequences]

@@ -31,11 +31,6 @@ def residue_rows(sequence: str) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     return rows, np.cumsum(tokens == "<cls>", dtype=np.int32)[rows]
 
 
-def token_count(sequence: str) -> int:
-    """Tokens of a sequence, `<cls>` and `<eos>` included."""
-    return len(split_tokens(sequence)) + 2
-
-
 def length_batches(
     lengths: Sequence[int], batch_size: int | None, capacity: Callable[[int], int]
 ) -> Iterator[list[int]]:
@@ -72,7 +67,8 @@ def run_batches(
     for number, sequence in enumerate(sequences, start=1):
         require(len(residue_rows(sequence)[0]), f"sequence {number} of {len(sequences)}: no residues; remove it")
     device = next(model.parameters()).device
-    for indices in length_batches([token_count(sequence) for sequence in sequences], batch_size, capacity):
+    lengths = [len(split_tokens(sequence)) + 2 for sequence in sequences]  # with <cls> and <eos>
+    for indices in length_batches(lengths, batch_size, capacity):
         tokens = tokenize([sequences[index] for index in indices])
         mask = tokens["attention_mask"].to(device)
         what = f"{mask.shape[0]} sequence(s) of up to {mask.shape[1]} tokens"

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from data_prepare.errors import require
 from data_prepare.files import whole_file, write_text
 from data_prepare.resume import Results, digest
-from model.inference.batches import length_batches, residue_rows, run_batches, token_count
+from model.inference.batches import length_batches, residue_rows, run_batches
 from model.inference.inputs import Protein
 from model.network.dance import DanceModel
+from model.network.tokenizer import split_tokens
 from model.network.weights import weights_digest
 
 Array = NDArray[np.float32]
@@ -39,29 +40,14 @@ def embed(
 def embed(
     model: DanceModel, sequences: Sequence[str], per_residue: bool = False, batch_size: int | None = None
 ) -> Array | list[Array]:
-    """Last hidden state of the encoder.
+    """Last hidden state of the encoder of SeqDance or ESMDance (ESM2-35M, frozen).
 
-    Parameters
-    ----------
-    model
-        SeqDance or ESMDance, on any device. The embeddings of ESMDance are those of ESM2-35M, its frozen encoder.
-    sequences
-        One sequence, or several in a list, array or Series; join the chains of a complex with `<eos><cls>`.
-    per_residue
-        Return one row per residue instead of the mean over all tokens.
-    batch_size
-        Sequences per batch. Default: as many as fit into 16,384 tokens. Does not change the results.
+    `sequences` is one sequence, or several in a list, array or Series; join the chains of a complex with `<eos><cls>`.
+    `batch_size` does not change the results; default: as many sequences as fit into 16,384 tokens.
 
-    Returns
-    -------
-    ndarray or list of ndarray
-        (n, hidden) float32, the means over the tokens, `<cls>` and `<eos>` included; or, for each sequence, (N, hidden)
-        of its N residues. For a single sequence (hidden,) or (N, hidden).
-
-    Raises
-    ------
-    InputError
-        A sequence cannot be used, or there is not enough memory.
+    Returns (n, hidden) float32, the means over the tokens, `<cls>` and `<eos>` included; or, if `per_residue`, for each
+    sequence (N, hidden) of its N residues. For a single sequence (hidden,) or (N, hidden). InputError if a sequence
+    cannot be used, or there is not enough memory.
     """
     if isinstance(sequences, str):
         return embed(model, [sequences], per_residue, batch_size)[0]
@@ -131,10 +117,10 @@ def _resumed_embeddings(
     model: DanceModel, sequences: Sequence[str], results: Results, per_residue: bool, batch_size: int | None
 ) -> Iterator[tuple[int, Array]]:
     """Yield index in `sequences` and embedding, shortest first."""
-    batches = length_batches([token_count(sequence) for sequence in sequences], batch_size, _capacity)
+    lengths = [len(split_tokens(sequence)) + 2 for sequence in sequences]  # with <cls> and <eos>
     network = weights_digest(model, model.config.heads)
     with tqdm(total=len(sequences), unit="protein") as bar:
-        for indices in batches:
+        for indices in length_batches(lengths, batch_size, _capacity):
             batch = [sequences[index] for index in indices]
             key = digest(network, per_residue, batch)
             found = results.read(key)

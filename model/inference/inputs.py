@@ -48,12 +48,8 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Protein]:
     """Read a FASTA file, gzipped if its name ends in .gz.
 
     The first word of a header names the protein. Lower case (masked regions) becomes upper case; white space and one
-    final `*` are removed. Chains of a complex are joined by `<eos><cls>`.
-
-    Raises
-    ------
-    InputError
-        The file is missing, damaged or empty, a name is missing or not unique, or a sequence is invalid.
+    final `*` are removed. Chains of a complex are joined by `<eos><cls>`. InputError if the file is missing, damaged or
+    empty, a name is missing or not unique, or a sequence is invalid.
     """
     path = Path(path)
     with reading(path, "a FASTA file"), gzip.open(path, "rt") if path.suffix.lower() == ".gz" else open(path) as file:

@@ -51,30 +51,16 @@ def predict_properties(
 def predict_properties(
     model: DanceModel, sequences: str | Sequence[str], properties: Names = "all", batch_size: int | None = None
 ) -> Properties | list[Properties]:
-    """Predict the dynamics of proteins.
+    """Predict the dynamics of one protein, or of several in a list, array or Series.
 
-    Parameters
-    ----------
-    model
-        SeqDance or ESMDance, on any device.
-    sequences
-        One sequence, or several in a list, array or Series; join the chains of a complex with `<eos><cls>`.
-    properties
-        "all", "residue", or names (see `data_prepare.properties`).
-    batch_size
-        Sequences per batch. Default: as many as fit into a million token pairs. Does not change the results.
+    Join the chains of a complex with `<eos><cls>`. `properties` is "all", "residue", or names (see
+    `data_prepare.properties`). `batch_size` does not change the results; default: as many sequences as fit into a
+    million token pairs.
 
-    Returns
-    -------
-    dict or list of dict
-        Property -> float32 array of the N residues of all chains: (N,), (N, bins) for ss, chi, phi and psi, (N, N) for
-        residue pairs. sasa_mean and sasa_std in nm^2; rmsf_nor relative to the maximum of the protein; ss, chi, phi
-        and psi as fractions; interactions as cube roots of contacts per frame; correlations from -1 to 1.
-
-    Raises
-    ------
-    InputError
-        A sequence or property cannot be used, or there is not enough memory.
+    Returns, for each protein, property -> float32 array of the N residues of all chains: (N,), (N, bins) for ss, chi,
+    phi and psi, (N, N) for residue pairs. sasa_mean and sasa_std in nm^2; rmsf_nor relative to the maximum of the
+    protein; ss, chi, phi and psi as fractions; interactions as cube roots of contacts per frame; correlations from -1
+    to 1. InputError if a sequence or property cannot be used, or there is not enough memory.
     """
     if isinstance(sequences, str):
         return predict_properties(model, [sequences], properties, batch_size)[0]

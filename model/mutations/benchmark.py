@@ -161,9 +161,8 @@ def correlation_summary(
     proteins with at least `min_mutants` mutants that have a correlation; pooled is Spearman's correlation over all
     mutants of all proteins, also in each drawn data set.
 
-    `table` and `per_protein` come from `mutation_table` and `protein_table`. Returns `proteins`, `mutants`,
-    `min_mutants`, `proteins_below_min_mutants`, `bootstrap`, `seed`, and `scores`: name -> `proteins` (with a
-    correlation) and `median`, `mean`, `pooled`, each with `value`, `low`, `high`; None for an undefined value.
+    `table` and `per_protein` come from `mutation_table` and `protein_table`. Returns counts, options, and `scores`:
+    name -> `proteins` (with a correlation) and `median`, `mean`, `pooled`, each with `value`, `low`, `high` or None.
     """
     enough = per_protein[per_protein["mutants"] >= min_mutants]
     protein, _ = pd.factorize(table["protein"])  # (mutants,)

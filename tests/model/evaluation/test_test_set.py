@@ -52,7 +52,7 @@ def run(data, model: DanceModel, rows=lambda table: slice(None), **options) -> d
     table, weights = read_table(data.table), read_loss_weights(data.weights)
     with FeatureStore(data.store) as store:
         process = Process(torch.device("cpu"))
-        evaluation = Evaluation(table[rows(table)], store, weights, process, progress=False, **options)
+        evaluation = Evaluation(table[rows(table)], store, weights, process, **options)
         return evaluation.metrics(evaluation.measure(model))
 
 
