@@ -23,7 +23,6 @@ EOS_ID: Final = TOKEN_ID["<eos>"]
 MASK_ID: Final = TOKEN_ID["<mask>"]
 
 SPECIAL_TOKENS: Final = ("<cls>", "<eos>", "<unk>", "<mask>")  # allowed in a sequence string
-CHAIN_LINKER: Final = "<eos><cls>"  # joins the chains of a complex
 AMINO_ACIDS: Final = "ACDEFGHIKLMNPQRSTVWY"
 
 _TOKEN: Final = re.compile("|".join(SPECIAL_TOKENS) + "|.", re.DOTALL)

@@ -9,9 +9,9 @@ import numpy as np
 
 from data_prepare.errors import require
 from data_prepare.files import read_text_table
+from data_prepare.structure.sequence import CHAIN_LINKER
 from model.dyna1.embeddings.source import ChainInput
 from model.inference.inputs import check_sequence, proteins_of
-from model.network.tokenizer import CHAIN_LINKER
 
 
 def chain_inputs(
