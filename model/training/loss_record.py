@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from data_prepare.errors import InputError
+from data_prepare.errors import require
 from data_prepare.properties import GROUPS, properties_of_group
 from model.training.data import Batch
 from model.training.processes import Process
@@ -48,12 +48,14 @@ class LossRecord:
         if not self._unchecked:  # on all ranks: they check together
             return
         finite = torch.stack([loss for loss, _, _ in self._unchecked]).isfinite().tolist()
-        first = finite.index(False) if not all(finite) else len(finite)
-        bad = [self._unchecked[first][1:]] if first < len(finite) else []
+        bad = [(number, *self._unchecked[number][1:]) for number, fine in enumerate(finite) if not fine]
         self._unchecked.clear()
-        _, bad = min(self.process.gather((first, bad)), key=lambda found: found[0])
-        if bad:
-            self.process.first(lambda: _raise_not_finite(*bad[0]))
+        first_of_ranks = [found for own in self.process.gather(bad[:1]) for found in own]
+        if first_of_ranks:
+            _, group, names = min(first_of_ranks)
+            remedy = "check their features, lower --learning-rate or use --precision bf16 or fp32"
+            message = f"the loss of a batch of {group} is not finite; its entries are {', '.join(names)}: {remedy}"
+            self.process.first(lambda: require(False, message))
 
     def means(self) -> dict[str, float | None]:
         """Means since the last call: `<group>_<property>` and `<group>_loss` over backward passes and ranks, gradient
@@ -78,8 +80,3 @@ class LossRecord:
         self.sums = {group: state["sums"][group].to(self.process.device) for group in GROUPS}
         self.backwards = state["backwards"]
         self.norms = state["norms"].to(self.process.device)
-
-
-def _raise_not_finite(group: str, names: Sequence[str]) -> None:
-    remedy = "check their features, lower --learning-rate or use --precision bf16 or fp32"
-    raise InputError(f"the loss of a batch of {group} is not finite; its entries are {', '.join(names)}: {remedy}")
