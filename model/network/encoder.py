@@ -139,18 +139,12 @@ class Esm2Encoder(nn.Module):
         self.head_dim = config.head_dim
         self.embeddings = Embeddings(config)
         self.encoder = Stack(config)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw random weights."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 projection = name.endswith((".self.query", ".self.key", ".self.value"))
                 nn.init.xavier_uniform_(module.weight, gain=2**-0.5 if projection else 1.0)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
-            if isinstance(module, nn.LayerNorm):
-                module.reset_parameters()
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, sink: AttentionSink | None = None
