@@ -15,9 +15,9 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -27,15 +27,7 @@ from data_prepare.command_line import Settings
 from data_prepare.errors import InputError, named, require
 from model.config import STRICT, Count, Fraction
 from model.network.device import choose_device
-from model.network.weights import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    check_entries,
-    find_weights,
-    read_json,
-    read_weights,
-    write_model,
-)
+from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, find_weights, load_entries, read_json, read_weights
 
 LAYER_NORM_EPS: Final = 1e-12  # of the two around the encoder; those inside keep PyTorch's default
 PRIOR_LOGIT: Final = math.log(0.05 / 0.95)  # 5 %: assumed fraction of exchanging residues
@@ -64,10 +56,6 @@ class Dyna1Config(Settings):
     def __post_init__(self) -> None:
         for name, parts in (("heads", self.heads), ("pair channels", self.pair_channels or 1)):
             require(self.width % parts == 0, f"width {self.width} is not a multiple of {parts} {name}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dictionary, as it is written to config.json."""
-        return asdict(self)
 
 
 # the published classifiers, and one on embeddings of SeqDance or ESMDance
@@ -182,14 +170,8 @@ def load_dyna1(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
     state = {name: value.float() for name, value in read_weights(weights).items() if not name.startswith("model.")}
     with named(f"{weights} with its {CONFIG_NAME}" if config else weights):
         model = Classifier(Dyna1Config(**read_json(config)) if config else infer_config(state))
-        check_entries(model, state, "weights of Dyna-1")
-    model.load_state_dict(state)
+        load_entries(model, state, "weights of Dyna-1")
     return model.to(choose_device(device)).eval()
-
-
-def save_dyna1(model: Classifier, folder: str | os.PathLike[str]) -> None:
-    """Write model.safetensors and config.json into a folder; each appears complete or not at all."""
-    write_model(folder, model, model.config.to_dict())
 
 
 def infer_config(state: Mapping[str, Tensor]) -> Dyna1Config:

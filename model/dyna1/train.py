@@ -34,12 +34,13 @@ from data_prepare.files import write_text
 from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments
 from data_prepare.nmr.splits import VALIDATION_FRACTION, train_and_validation
 from model.config import STRICT, Betas, Count, File, Positive, TrainingOptions
-from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, load_dyna1, save_dyna1
+from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, load_dyna1
 from model.dyna1.data import AnnotatedProtein, ClusterSampler, ProteinBatch, annotated_proteins, fingerprint_of
 from model.dyna1.evaluate import logits_of, pooled
 from model.dyna1.sources import check_source, open_embeddings
 from model.evaluation.metrics import auroc
 from model.network.device import autocast
+from model.network.weights import write_model
 from model.training.checkpoint import choose_checkpoint
 from model.training.loop import Trainer, parse_training
 from model.training.processes import Process, run_distributed, run_process
@@ -194,7 +195,7 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
         if score > self.best_auroc:
             self.best_epoch, self.best_auroc = self.epoch, score
             if self.process.rank == 0:
-                save_dyna1(self.model, self.config.output / "best")
+                write_model(self.config.output / "best", self.model)
                 best = {"epoch": self.epoch, "update": self.update, "validation_auroc": score}
                 write_text(self.config.output / "best/validation.json", json.dumps(best, indent=2) + "\n")
         memory = max(self.process.gather(peak_memory(self.process.device)))

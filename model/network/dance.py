@@ -25,8 +25,8 @@ from model.network.weights import (
     UNUSED_ENTRIES,
     UNUSED_ESM2_ENTRIES,
     WEIGHTS_NAME,
-    check_entries,
     find_weights,
+    load_entries,
     read_esm2,
     read_json,
     read_weights,
@@ -117,12 +117,11 @@ class DanceModel(nn.Module):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights; InputError if names or shapes do not match, ignoring only `UNUSED_ENTRIES`."""
         used = {name: value for name, value in state_dict.items() if not UNUSED_ENTRIES.fullmatch(name)}
-        check_entries(self, used, "model weights")
-        return super().load_state_dict(used, strict=True, assign=assign)
+        return load_entries(self, used, "model weights", assign)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` to a folder, each atomically."""
-        write_model(folder, self, self.config.to_dict())
+        write_model(folder, self)
 
 
 def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.device = "auto") -> DanceModel:
@@ -160,8 +159,7 @@ def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str])
     heads = sizes.get("num_attention_heads", sizes.get("heads", ours))  # of ESM2's or our config.json; in no tensor
     require(heads == ours, f"{path_or_hub_id}: {heads} attention heads, the model has {ours}; adapt heads")
     state = {name: value for name, value in state.items() if not UNUSED_ESM2_ENTRIES.fullmatch(name)}
-    check_entries(model.esm2, state, path_or_hub_id)
-    model.esm2.load_state_dict(state)
+    load_entries(model.esm2, state, path_or_hub_id)
 
 
 def read_config(path: Path) -> ModelConfig:

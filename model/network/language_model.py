@@ -17,7 +17,7 @@ from model.config import ModelConfig
 from model.network.device import choose_device
 from model.network.encoder import LAYER_NORM_EPS, Esm2Encoder
 from model.network.tokenizer import VOCABULARY
-from model.network.weights import UNUSED_ESM2_ENTRIES, check_entries, read_esm2
+from model.network.weights import UNUSED_ESM2_ENTRIES, load_entries, read_esm2
 
 # required in config.json: ESM-1, with absolute positions, would load and give wrong results
 ESM2_SETTINGS: Final = {"position_embedding_type": "rotary", "token_dropout": True}
@@ -74,8 +74,7 @@ def load_language_model(path_or_hub_id: str | os.PathLike[str], device: str | to
     weights = {name: value.float() for name, value in (encoder | head).items()}
     with torch.device("meta"):  # allocates no weights, which are replaced anyway
         model = LanguageModel(config)
-    check_entries(model, weights, str(path_or_hub_id))
-    model.load_state_dict(weights, assign=True)
+    load_entries(model, weights, path_or_hub_id, assign=True)
     return model.to(choose_device(device)).eval()
 
 

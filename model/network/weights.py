@@ -8,6 +8,7 @@ import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,18 +111,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def write_model(folder: str | os.PathLike[str], module: nn.Module, config: Mapping[str, Any]) -> None:
-    """Write `model.safetensors` and `config.json` to a folder, each atomically."""
+def write_model(folder: str | os.PathLike[str], model: Any) -> None:
+    """Write `model.safetensors` and `config.json`, from `model.config`, to a folder, each atomically."""
     from safetensors.torch import save
 
-    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with whole_file(Path(folder) / WEIGHTS_NAME) as temporary:
         temporary.write_bytes(save(weights, metadata={"format": "pt"}))  # `save_file` makes it unreadable to others
-    write_text(Path(folder) / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
+    write_text(Path(folder) / CONFIG_NAME, json.dumps(asdict(model.config), indent=2) + "\n")
 
 
-def check_entries(module: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
-    """Raise InputError unless names and shapes are exactly those of the module."""
+def load_entries(module: nn.Module, state: Mapping[str, Tensor], source: object, assign: bool = False) -> Any:
+    """Load weights; InputError that names their `source` unless names and shapes are exactly those of the module."""
     own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in state.items()}
     shapes = [f"{name} {given[name]} instead of {own[name]}" for name in own if given.get(name, own[name]) != own[name]]
@@ -132,6 +133,7 @@ def check_entries(module: nn.Module, state: Mapping[str, Tensor], source: object
     }
     found = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
     require(not found, f"{source} do not fit the model; {'; '.join(found)}; use weights of the same configuration")
+    return nn.Module.load_state_dict(module, state, assign=assign)
 
 
 def read_esm2(path_or_hub_id: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

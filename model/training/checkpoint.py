@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, update: int, model: Any, training: Mapping[str
         shutil.rmtree(leftover)
     target = folder / f"{PREFIX}{update}"
     temporary, old = folder / f".{target.name}.tmp", folder / f".{target.name}.old.tmp"
-    write_model(temporary, model, model.config.to_dict())
+    write_model(temporary, model)
     torch.save(dict(training), temporary / TRAINING_NAME)
     (temporary / MANIFEST_NAME).write_text(json.dumps(_manifest(temporary), indent=2) + "\n")
     for path in (*temporary.iterdir(), temporary):

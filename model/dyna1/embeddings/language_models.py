@@ -15,7 +15,7 @@ from model.network.dance import load_model
 from model.network.device import choose_device
 from model.network.encoder import Esm2Encoder
 from model.network.language_model import esm2_config
-from model.network.weights import UNUSED_ESM2_ENTRIES, check_entries, read_esm2, weights_digest
+from model.network.weights import UNUSED_ESM2_ENTRIES, load_entries, read_esm2, weights_digest
 
 
 class OneHot(Embedder):
@@ -44,8 +44,7 @@ class Esm2(Embedder):
         require(known, f"{path_or_hub_id}: no hidden state {self.layer}; it has 0 to {config.layers}")
         state = {name: value.float() for name, value in state.items() if not UNUSED_ESM2_ENTRIES.fullmatch(name)}
         self.encoder = Esm2Encoder(config).eval()
-        check_entries(self.encoder, state, path_or_hub_id)
-        self.encoder.load_state_dict(state)
+        load_entries(self.encoder, state, path_or_hub_id)
         self.width = config.hidden
         self.fingerprint = f"esm2 layer {self.layer} {weights_digest(self.encoder)}"
         self.device = choose_device(device)

@@ -12,7 +12,7 @@ import torch
 from dyna1_inputs import logits_of_chain, random_sequence, write_codes
 from refusals import command_refused, refused
 
-from model.dyna1.classifier import PRIOR_LOGIT, Classifier, Dyna1Config, load_dyna1, save_dyna1
+from model.dyna1.classifier import PRIOR_LOGIT, Classifier, Dyna1Config, load_dyna1
 from model.dyna1.data import read_proteins
 from model.dyna1.embeddings.language_models import OneHot
 from model.dyna1.embeddings.source import ChainInput
@@ -27,6 +27,7 @@ from model.dyna1.evaluate import (
     without_rounding,
 )
 from model.evaluation.metrics import auroc, average_precision, chance_average_precision
+from model.network.weights import write_model
 from seqdance.commands.dyna1.evaluate import main
 
 SIZES = {"width": 24, "layers": 2, "heads": 3, "feed_forward": 16}
@@ -60,7 +61,7 @@ def folder(tmp_path_factory) -> Path:
     write_labels(folder / "labels.csv")
     write_labels(folder / "train.csv", 30, seed=1)
     torch.manual_seed(0)
-    save_dyna1(Classifier(Dyna1Config(**SIZES, embedder="onehot")), folder / "best")
+    write_model(folder / "best", Classifier(Dyna1Config(**SIZES, embedder="onehot")))
     return folder
 
 
@@ -275,12 +276,12 @@ def test_output_in_the_folder_of_the_weights(folder: Path, capsys, weights: str,
 
 def test_weights_and_baselines_that_cannot_be_used(folder: Path, tmp_path: Path, capsys) -> None:
     torch.manual_seed(0)
-    save_dyna1(Classifier(Dyna1Config(**SIZES, embedder="esm2 layer 6 0123")), tmp_path / "other")
+    write_model(tmp_path / "other", Classifier(Dyna1Config(**SIZES, embedder="esm2 layer 6 0123")))
     line = words(folder, tmp_path / "out", weights=tmp_path / "other")
     command_refused(main, line, capsys, "esm2 layer 6 0123", "onehot", "--embedder")
     model = Classifier(Dyna1Config(**SIZES, embedder="onehot"))
     torch.nn.init.constant_(model.classifier.output_layer.bias, torch.nan)
-    save_dyna1(model, tmp_path / "bad")
+    write_model(tmp_path / "bad", model)
     command_refused(main, words(folder, tmp_path / "out", weights=tmp_path / "bad"), capsys, "logits", "--weights")
     (tmp_path / "probs_dssp.csv").write_text("dssp,target\n0,0.1\n1,0.2\n2,0.1\n")
     line = words(folder, tmp_path / "out", weights=None, embedder=None, train=None, baselines=tmp_path)

@@ -16,7 +16,7 @@ from refusals import command_refused, refused
 from torch import nn
 
 from data_prepare.structure.readers import read_topology
-from model.dyna1.classifier import Dyna1Config, p_exchange, save_dyna1
+from model.dyna1.classifier import Dyna1Config, p_exchange
 from model.dyna1.embeddings.cache import write_cache
 from model.dyna1.embeddings.chains import read_structure_chain
 from model.dyna1.embeddings.embedders import Af2Pairs
@@ -24,6 +24,7 @@ from model.dyna1.embeddings.language_models import OneHot
 from model.dyna1.embeddings.source import ChainInput, Embedder
 from model.dyna1.predict import predict_exchange, pymol_script
 from model.dyna1.sources import check_source, default_embedder
+from model.network.weights import write_model
 from seqdance.commands.dyna1 import predict as command
 
 UBIQUITIN = "MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGKQLEDGRTLSDYNIQKESTLHLVLRLRGG"
@@ -54,14 +55,14 @@ def expected(embedder, chain):
 @pytest.fixture
 def weights(tmp_path):
     """A classifier of one-hot letters."""
-    save_dyna1(centred(OneHot()), tmp_path / "weights")
+    write_model(tmp_path / "weights", centred(OneHot()))
     return tmp_path / "weights"
 
 
 @pytest.fixture
 def structural(tmp_path, monkeypatch):
     """A classifier of letters and structures."""
-    save_dyna1(centred(Structural()), tmp_path / "structural")
+    write_model(tmp_path / "structural", centred(Structural()))
     monkeypatch.setattr(command, "make_embedder", lambda line, device: Structural())
     monkeypatch.setattr(command, "default_embedder", lambda config: "structural")
     return tmp_path / "structural"
@@ -219,7 +220,7 @@ def test_wrong_options(weights, gapped, tmp_path, monkeypatch, capsys, words, na
 
 
 def test_numbers_that_are_not_finite_are_refused(weights, tmp_path, capsys):
-    save_dyna1(centred(OneHot(), bias=torch.nan), tmp_path / "bad")
+    write_model(tmp_path / "bad", centred(OneHot(), bias=torch.nan))
     write_cache(tmp_path / "bad.h5", OneHot(), [ChainInput("one", "MKTAY")])
     with h5py.File(tmp_path / "bad.h5", "a") as file:
         file["values"][2] = np.nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from model.config import PRESETS, ModelConfig
-from model.dyna1.classifier import Classifier, Dyna1Config, load_dyna1, save_dyna1
+from model.dyna1.classifier import Classifier, Dyna1Config, load_dyna1
 from model.network.dance import DanceModel, infer_config, load_model
-from model.network.weights import weights_digest
+from model.network.weights import weights_digest, write_model
 
 TINY = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64)
 FROZEN = ModelConfig(hidden=32, layers=2, heads=4, feed_forward=64, freeze_encoder=True, encoder_dropout=0.0)
@@ -30,13 +31,6 @@ def network(config: ModelConfig | Dyna1Config | str) -> nn.Module:
     torch.manual_seed(0)
     config = {"dance": TINY, "dyna1": CLASSIFIER}[config] if isinstance(config, str) else config
     return DanceModel(config) if isinstance(config, ModelConfig) else Classifier(config)
-
-
-def save(model: nn.Module, folder: Path) -> None:
-    if isinstance(model, DanceModel):
-        model.save_pretrained(folder)
-    else:
-        save_dyna1(model, folder)
 
 
 def same_weights(a: nn.Module, b: nn.Module) -> bool:
@@ -65,7 +59,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]
 def test_save_and_load(tmp_path: Path, config: ModelConfig | Dyna1Config) -> None:
     model, folder = network(config), tmp_path / "new" / "folder"
     load = load_model if isinstance(config, ModelConfig) else load_dyna1
-    save(model, folder)
+    write_model(folder, model)
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # other users can read both
     for path in (folder, folder / "model.safetensors"):
@@ -81,7 +75,7 @@ def test_save_and_load(tmp_path: Path, config: ModelConfig | Dyna1Config) -> Non
 @BOTH
 def test_killed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     model = network(kind)
-    save(model, tmp_path)
+    write_model(tmp_path, model)
     before = (tmp_path / "model.safetensors").read_bytes()
 
     def half(path: Path, content: bytes) -> None:
@@ -91,7 +85,7 @@ def test_killed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
-        save(model, tmp_path)
+        write_model(tmp_path, model)
     assert (tmp_path / "model.safetensors").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
@@ -176,8 +170,8 @@ def test_unusable_files_are_one_line_and_run_no_code(
 @BOTH
 def test_wrong_configurations_beside_weights_are_named(tmp_path: Path, kind: str) -> None:
     model, load = network(kind), LOADERS[kind]
-    save(model, tmp_path)
-    values = model.config.to_dict()
+    write_model(tmp_path, model)
+    values = asdict(model.config)
     for text in (json.dumps(values | {"layers": 3}), json.dumps(values | {"size": 3}), "{", "[]"):
         (tmp_path / "config.json").write_text(text)
         refused(lambda: load(tmp_path), tmp_path)
@@ -186,7 +180,7 @@ def test_wrong_configurations_beside_weights_are_named(tmp_path: Path, kind: str
 def test_heads_of_dyna1_come_from_the_configuration(tmp_path: Path) -> None:
     torch.save(network(OWN).state_dict(), tmp_path / "own.pt")
     refused(lambda: load_dyna1(tmp_path / "own.pt"), tmp_path / "own.pt", "width 20")
-    (tmp_path / "config.json").write_text(json.dumps(OWN.to_dict()))
+    (tmp_path / "config.json").write_text(json.dumps(asdict(OWN)))
     assert load_dyna1(tmp_path / "own.pt", "cpu").config == OWN
     (tmp_path / "config.json").unlink()
     for name in ("dyna1.pt", "dyna1-esm2.pt"):
@@ -196,7 +190,7 @@ def test_heads_of_dyna1_come_from_the_configuration(tmp_path: Path) -> None:
 
 def test_hub_repository_of_esmdance(tmp_path: Path, hub: list) -> None:
     model = network(FROZEN)
-    save(model, tmp_path)
+    write_model(tmp_path, model)
     loaded = load_model("ChaoHou/ESMDance", "cpu")
     assert loaded.config == FROZEN
     assert same_weights(model, loaded)
@@ -211,7 +205,7 @@ def test_hub_repositories_of_dyna1(tmp_path: Path, hub: list) -> None:
     assert hub[-1] == ("gelnesr/Dyna-1", "dyna1.pt")
     assert not same_weights(load_dyna1("gelnesr/Dyna-1/dyna1-esm2.pt", "cpu"), model)
     assert hub[-1] == ("gelnesr/Dyna-1", "dyna1-esm2.pt")
-    save_dyna1(model, tmp_path)
+    write_model(tmp_path, model)
     assert same_weights(load_dyna1("someone/own", "cpu"), model)
     assert hub[-1] == ("someone/own", "model.safetensors")
     refused(lambda: load_dyna1("someone/own/other.pt"), "someone/own", "other.pt")
@@ -246,7 +240,7 @@ def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch, kind: str) -> N
 @BOTH
 @pytest.mark.parametrize("device", ["cuda", "abacus", "meta"])  # meta exists but computes nothing
 def test_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, device: str) -> None:
-    save(network(kind), tmp_path)
+    write_model(tmp_path, network(kind))
     load: Callable = LOADERS[kind]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert next(load(tmp_path).parameters()).device.type == "cpu"
