@@ -147,22 +147,13 @@ def p_exchange(logits: Tensor) -> Tensor:
 
 
 def load_dyna1(path_or_hub_id: str | os.PathLike[str], device: str | torch.device = "auto") -> Classifier:
-    """Load a classifier in evaluation mode. Check the terms of its weights.
+    """Load a classifier in evaluation mode; `device` "auto" uses a GPU if one is available. Check the weights' terms.
 
-    Parameters
-    ----------
-    path_or_hub_id
-        A folder with model.safetensors and config.json, a weight file (.safetensors, .pt), a Hub id such as
-        `gelnesr/Dyna-1`, or a file of a Hub repository such as `gelnesr/Dyna-1/dyna1-esm2.pt`. Sizes are read from
-        config.json beside the weights. Without it they are read from the tensors, and the number of heads is that of
-        the preset of this width. Entries of the language model (`model.`) are ignored.
-    device
-        "auto" uses a GPU if one is available.
-
-    Raises
-    ------
-    InputError
-        The file or repository does not exist, names are missing or unknown, or shapes differ.
+    `path_or_hub_id` is a folder with model.safetensors and config.json, a weight file (.safetensors, .pt), a Hub id
+    such as `gelnesr/Dyna-1`, or a file of a Hub repository such as `gelnesr/Dyna-1/dyna1-esm2.pt`. Sizes are read from
+    config.json beside the weights. Without it they are read from the tensors, and the number of heads is that of the
+    preset of this width. Entries of the language model (`model.`) are ignored. InputError if the file or repository
+    does not exist, names are missing or unknown, or shapes differ.
     """
     both = all((Path(path_or_hub_id) / name).is_file() for name in PUBLISHED_NAMES)
     require(not both, f"{path_or_hub_id}: contains {' and '.join(PUBLISHED_NAMES)}; give the path of one of them")

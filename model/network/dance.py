@@ -68,21 +68,12 @@ class DanceModel(nn.Module):
         embedding: bool = False,
         attention: bool = False,
     ) -> dict[str, Tensor]:
-        """Predict properties of a batch of tokenised sequences.
+        """Predict properties of a batch of tokenised sequences: (B, L) int64, see `tokenize`; default: no padding.
 
-        Parameters
-        ----------
-        input_ids, attention_mask
-            (B, L) int64, see `tokenize`. Default of the mask: no padding.
-        residue, pair, embedding, attention
-            What to compute.
-
-        Returns
-        -------
-        Name -> float tensor, including the rows of <cls>, <eos> and padding. residue: property -> (B, L), or
-        (B, L, bins) for ss, chi, phi, psi; pair: property -> (B, L, L); embedding: `res_emb` (B, L, hidden), the last
-        hidden state; attention: `attention_map` (B, L, L, layers * heads), channel = layer * heads + head, value at
-        (i, j) = attention of query i on key j.
+        Returns what is asked for, name -> float tensor, including the rows of <cls>, <eos> and padding. `residue`:
+        property -> (B, L), or (B, L, bins) for ss, chi, phi, psi; `pair`: property -> (B, L, L); `embedding`: `res_emb`
+        (B, L, hidden), the last hidden state; `attention`: `attention_map` (B, L, L, layers * heads), channel = layer *
+        heads + head, value at (i, j) = attention of query i on key j.
         """
         kept: list[Tensor] = []
         attention_part: Tensor | float = 0.0  # of the pair logits, (B, 13, L, L); grows layer by layer
@@ -125,21 +116,11 @@ class DanceModel(nn.Module):
 
 
 def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.device = "auto") -> DanceModel:
-    """Load a trained model in evaluation mode.
+    """Load a trained model in evaluation mode; `device` "auto" uses a GPU if one is available.
 
-    Parameters
-    ----------
-    path_or_hub_id
-        A folder with `model.safetensors` and `config.json`; a .safetensors file or a .pt state dict (without a
-        `config.json` in the same folder, sizes are inferred from the tensors, with default dropout and nothing frozen);
-        or a Hub repository such as `ChaoHou/ESMDance`.
-    device
-        "auto" uses a GPU if one is available.
-
-    Raises
-    ------
-    InputError
-        No such file or repository, or its content does not fit.
+    `path_or_hub_id` is a folder with `model.safetensors` and `config.json`, a .safetensors file, a .pt state dict, or a
+    Hub repository such as `ChaoHou/ESMDance`. Without a `config.json` beside the weights, sizes are inferred from the
+    tensors, with default dropout and nothing frozen. InputError if it does not exist or its content does not fit.
     """
     weights, config = find_weights(path_or_hub_id, (WEIGHTS_NAME,))
     state = read_weights(weights)

@@ -35,24 +35,11 @@ def split_tokens(sequence: str) -> list[str]:
 
 
 def tokenize(sequences: Sequence[str], max_length: int | None = None) -> dict[str, Tensor]:
-    """Token ids of a batch: `<cls>` + sequence + `<eos>`, padded to the longest.
+    """Token ids of a batch: `<cls>` + sequence + `<eos>`, of which `max_length` keeps the first, padded to the longest.
 
-    Parameters
-    ----------
-    sequences
-        Upper-case one-letter codes (the 20 amino acids, X B U Z O and the symbols . -). `<eos><cls>` joins the chains
-        of a complex, `<mask>` hides a residue.
-    max_length
-        Keep only the first tokens, including `<cls>`.
-
-    Returns
-    -------
-    `input_ids` (B, L) int64 and `attention_mask` (B, L) int64, 1 for tokens and 0 for padding.
-
-    Raises
-    ------
-    InputError
-        A sequence is empty or has a letter outside the vocabulary.
+    Sequences have upper-case one-letter codes (the 20 amino acids, X B U Z O and the symbols . -); `<eos><cls>` joins
+    the chains of a complex, `<mask>` hides a residue. Returns `input_ids` (B, L) int64 and `attention_mask` (B, L)
+    int64, 1 for tokens and 0 for padding. InputError if a sequence is empty or has a letter outside the vocabulary.
     """
     require(not isinstance(sequences, str), "tokenize requires a list of sequences; pass [sequence]")
     require(len(sequences), "no sequence to tokenize; give at least one")

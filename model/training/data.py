@@ -130,16 +130,8 @@ def collate(group: str, entries: Sequence[Entry]) -> Batch:
 class TrainingSet(Dataset):
     """Samples of the endless stream of each group: in each epoch every entry once, in a new order.
 
-    Parameters
-    ----------
-    store
-        Features; each worker opens the file itself.
-    sequences
-        group -> (name, modify_seq) of its entries, as `group_sequences` returns it. InputError if a group has none.
-    seed
-        Determines orders and crops.
-    block
-        Order each epoch by `blocks_of_similar_length` of this size. Default: purely random.
+    `sequences` is that of `group_sequences`; InputError if a group has no entry. `seed` determines orders and crops.
+    With `block`, each epoch is ordered by `blocks_of_similar_length` of this size; default: purely random.
     """
 
     def __init__(self, store: FeatureStore, sequences: Sequences, seed: int, block: int | None = None) -> None:
