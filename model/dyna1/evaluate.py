@@ -21,7 +21,7 @@ from model.dyna1.baselines import Dssp, ExchangeRates, fit_baselines, read_basel
 from model.dyna1.classifier import Classifier, load_dyna1, p_exchange
 from model.dyna1.data import AnnotatedProtein, ReadEmbedding, first_names, read_proteins, whole_batches
 from model.dyna1.embeddings.embedders import make_embedder
-from model.dyna1.sources import check_source, default_embedder
+from model.dyna1.predict import check_source, default_embedder
 from model.evaluation.metrics import auroc, average_precision, best_threshold, bootstrap_means, chance_average_precision
 from model.network.device import autocast
 

@@ -1,6 +1,8 @@
-"""Probability of micro- to millisecond exchange of each residue of a chain."""
+"""The embeddings that a classifier reads, and the probability of exchange of each residue of a chain."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -8,9 +10,38 @@ import torch
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
-from model.dyna1.classifier import Classifier, p_exchange
+from model.dyna1.classifier import Classifier, Dyna1Config, p_exchange
 from model.dyna1.embeddings.source import ChainInput, EmbeddingSource
 from model.network.device import enough_memory
+
+# width of published weights -> embedder that they were trained on
+EMBEDDER_OF_WIDTH: Final = {1536: "esm3", 640: "esm2", 24: "onehot"}
+
+
+def default_embedder(config: Dyna1Config) -> str:
+    """Line of the embedder that a classifier was trained on; InputError if it is unknown or has a path."""
+    kind, *words = (config.embedder or EMBEDDER_OF_WIDTH.get(config.width, "unknown")).split()
+    require(
+        kind in EMBEDDER_OF_WIDTH.values(),
+        f"the classifier reads {config.embedder or f'embeddings of width {config.width}'}; give their source with "
+        "--embedder (dance:PATH, af2:FOLDER, ...) or --cache",
+    )
+    return f"{kind}:{words[1]}" if words else kind  # "esm2 layer 12 DIGEST"; `check_source` compares the digest
+
+
+def check_source(config: Dyna1Config, source: EmbeddingSource) -> None:
+    """Raise InputError unless the source has the shape and fingerprint that the classifier was trained on."""
+    wanted = config.pair_channels or config.width
+    kinds = {False: "embeddings", True: "pair representations"}
+    require(
+        (wanted, bool(config.pair_channels)) == (source.width, source.reads_pairs),
+        f"the classifier reads {kinds[bool(config.pair_channels)]} of width {wanted}; {source.fingerprint} has "
+        f"{kinds[source.reads_pairs]} of width {source.width}; choose another --embedder or classifier",
+    )
+    require(
+        config.embedder in (None, source.fingerprint),
+        f"the classifier was trained on {config.embedder}, not on {source.fingerprint}; choose its --embedder",
+    )
 
 
 def predict_exchange(classifier: Classifier, source: EmbeddingSource, chain: ChainInput) -> NDArray[np.float32]:

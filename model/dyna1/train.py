@@ -35,9 +35,19 @@ from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments
 from data_prepare.nmr.splits import VALIDATION_FRACTION, train_and_validation
 from model.config import STRICT, Betas, Count, File, Positive, TrainingOptions
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, load_dyna1
-from model.dyna1.data import AnnotatedProtein, ClusterSampler, ProteinBatch, annotated_proteins, fingerprint_of
+from model.dyna1.data import (
+    AnnotatedProtein,
+    ClusterSampler,
+    ProteinBatch,
+    annotated_proteins,
+    fingerprint_of,
+    first_names,
+)
+from model.dyna1.embeddings.cache import EmbeddingCache, write_cache
+from model.dyna1.embeddings.embedders import OneHot, make_embedder
+from model.dyna1.embeddings.source import ChainInput, Embedder, EmbeddingSource
 from model.dyna1.evaluate import logits_of, pooled
-from model.dyna1.sources import check_source, open_embeddings
+from model.dyna1.predict import check_source
 from model.evaluation.metrics import auroc
 from model.network.device import autocast
 from model.network.weights import write_model
@@ -259,6 +269,27 @@ def open_labels(config: Dyna1TrainConfig) -> tuple[Proteins, Proteins]:
     both = (target == 1).any() and (target == 0).any()
     require(both, f"the {len(validation)} validation proteins lack positives or negatives; hold out more proteins")
     return train, validation
+
+
+def open_embeddings(line: str, cache: Path, proteins: Proteins, process: Process) -> EmbeddingSource:
+    """Source of the embeddings of a training; InputError if it cannot be used or lacks a protein.
+
+    One-hot letters are encoded when they are read. Rank 0 computes embeddings of a language model once and stores them
+    in the file `cache`, which may already contain some of them.
+    """
+
+    def stored() -> str:
+        source = make_embedder(line, process.device)
+        if not isinstance(source, Embedder) or isinstance(source, OneHot):
+            return line
+        write_cache(cache, source, [ChainInput(protein.name, protein.sequence) for protein in proteins])
+        return f"cache:{cache}"
+
+    source = make_embedder(process.first(stored), process.device)
+    if isinstance(source, EmbeddingCache):
+        missing = [protein.name for protein in proteins if protein.name not in source]
+        require(not missing, f"{source.path}: lacks {first_names(missing)}; add them with seqdance dyna1 embed")
+    return source
 
 
 def parse(args: Sequence[str] | None = None) -> Dyna1TrainConfig:

@@ -17,8 +17,7 @@ from data_prepare.errors import require
 from data_prepare.files import whole_file, write_text
 from model.dyna1.classifier import load_dyna1
 from model.dyna1.embeddings.embedders import make_embedder
-from model.dyna1.predict import exchange_table, predict_exchange, pymol_script
-from model.dyna1.sources import check_source, default_embedder
+from model.dyna1.predict import check_source, default_embedder, exchange_table, predict_exchange, pymol_script
 from model.figures.dyna1 import draw_exchange
 from model.figures.save import save_figure
 from model.inference.b_factors import write_b_factors

@@ -10,7 +10,7 @@ from refusals import command_refused, refused
 
 from model.dyna1.embeddings import embedders
 from model.dyna1.embeddings.cache import EmbeddingCache, write_cache
-from model.dyna1.embeddings.language_models import OneHot
+from model.dyna1.embeddings.embedders import OneHot
 from model.dyna1.embeddings.source import ChainInput, Embedder
 from seqdance.commands.dyna1 import embed as command
 

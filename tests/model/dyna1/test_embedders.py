@@ -13,9 +13,8 @@ from refusals import refused
 from torch import nn
 
 from model.config import ModelConfig
-from model.dyna1.embeddings.embedders import Af2Pairs, make_embedder
+from model.dyna1.embeddings.embedders import Af2Pairs, Dance, Esm2, OneHot, make_embedder
 from model.dyna1.embeddings.esm3 import Esm3
-from model.dyna1.embeddings.language_models import Dance, Esm2, OneHot
 from model.dyna1.embeddings.source import Embedder
 from model.network.dance import DanceModel
 from model.network.tokenizer import VOCABULARY, tokenize

@@ -14,7 +14,7 @@ from refusals import command_refused, refused
 
 from model.dyna1.classifier import PRIOR_LOGIT, Classifier, Dyna1Config, load_dyna1
 from model.dyna1.data import read_proteins
-from model.dyna1.embeddings.language_models import OneHot
+from model.dyna1.embeddings.embedders import OneHot
 from model.dyna1.embeddings.source import ChainInput
 from model.dyna1.evaluate import (
     AREAS,

@@ -19,11 +19,9 @@ from data_prepare.structure.readers import read_topology
 from model.dyna1.classifier import Dyna1Config, p_exchange
 from model.dyna1.embeddings.cache import write_cache
 from model.dyna1.embeddings.chains import read_structure_chain
-from model.dyna1.embeddings.embedders import Af2Pairs
-from model.dyna1.embeddings.language_models import OneHot
+from model.dyna1.embeddings.embedders import Af2Pairs, OneHot
 from model.dyna1.embeddings.source import ChainInput, Embedder
-from model.dyna1.predict import predict_exchange, pymol_script
-from model.dyna1.sources import check_source, default_embedder
+from model.dyna1.predict import check_source, default_embedder, predict_exchange, pymol_script
 from model.network.weights import write_model
 from seqdance.commands.dyna1 import predict as command
 

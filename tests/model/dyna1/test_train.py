@@ -18,7 +18,6 @@ from dyna1_inputs import random_sequence, write_codes
 from refusals import command_refused, refused
 from safetensors.torch import load_file
 
-from model.dyna1 import sources
 from model.dyna1 import train as module
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, load_dyna1
 from model.dyna1.data import read_proteins
@@ -307,9 +306,9 @@ class Letters(Embedder):
 
 
 def test_embeddings_of_a_language_model_are_computed_once(labels: Path, tmp_path: Path, monkeypatch) -> None:
-    letters, make = Letters(), sources.make_embedder
+    letters, make = Letters(), module.make_embedder
     monkeypatch.setattr(
-        sources, "make_embedder", lambda line, device: letters if line == "dance:x" else make(line, device)
+        module, "make_embedder", lambda line, device: letters if line == "dance:x" else make(line, device)
     )
     config = small(labels, tmp_path, embedder="dance:x", model=replace(TINY, width=5, heads=1), stop_after=3)
     for stop_after in (3, 8):
