@@ -68,7 +68,12 @@ def scores_of(
         model = load_dyna1(weights, device)
         source = make_embedder(embedder or default_embedder(model.config), device)
         check_source(model.config, source)
-        scores[CLASSIFIER] = classifier_scores(model, proteins, source.read, batch_size)
+        logits = logits_of(model, proteins, source.read, batch_size)
+        for name, row in logits.items():
+            require(np.isfinite(row).all(), f"{name}: logits are not finite; check --weights and the embeddings")
+        # float64: different logits never have the same probability
+        exact = {name: torch.from_numpy(without_rounding(row)) for name, row in logits.items()}
+        scores[CLASSIFIER] = {name: p_exchange(row).numpy() for name, row in exact.items()}
     rates = read_baselines(baselines) if baselines else []
     if train:
         training = read_proteins(train)
@@ -93,18 +98,6 @@ def logits_of(
             lengths = (~batch.padding).sum(dim=1).tolist()
             logits |= {name: row[:n] for name, row, n in zip(batch.names, rows, lengths, strict=True)}
     return logits
-
-
-def classifier_scores(
-    model: Classifier, proteins: Sequence[AnnotatedProtein], read: ReadEmbedding, size: int
-) -> dict[str, NDArray[np.float64]]:
-    """Probability of exchange (L,) of each residue, by entry; independent of the batch `size`."""
-    scores = {}
-    for name, logits in logits_of(model, proteins, read, size).items():
-        require(np.isfinite(logits).all(), f"{name}: logits are not finite; check --weights and the embeddings")
-        # float64: different logits never have the same probability
-        scores[name] = p_exchange(torch.from_numpy(without_rounding(logits))).numpy()
-    return scores
 
 
 def without_rounding(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -170,13 +163,9 @@ def chance_metrics(table: pd.DataFrame) -> dict[str, float]:
 def dataset_metrics(targets: Targets, scores: Scores, seed: int = 0, samples: int = 10_000) -> dict[str, Any]:
     """Means over proteins with intervals of a bootstrap (`seed`, `samples`), and pooled metrics.
 
-    Returns
-    -------
-    dict
-        `proteins` (number with areas), `left_out` (names of those with fewer than two positives), `evaluated` and
-        `positives` (residues of all proteins), for each of `AREAS` {`mean`, `low`, `high`} with the 95 % interval, and
-        `pooled`: `auroc` and `auprc` over all residues, and the `threshold` of the largest `f1` with its `precision`
-        and `recall`.
+    Returns `proteins` (number with areas), `left_out` (names of those with fewer than two positives), `evaluated` and
+    `positives` (residues of all proteins), for each of `AREAS` {`mean`, `low`, `high`} with the 95 % interval, and
+    `pooled`: `auroc` and `auprc` over all residues, `threshold` of the largest `f1` with its `precision` and `recall`.
     """
     table = metrics_per_protein(targets, scores)
     counted = table["positives"] >= MIN_POSITIVES
@@ -245,8 +234,8 @@ def write_evaluation(
     for name, content in (("per_protein.csv", per_protein), ("residues.csv", residue_table(proteins, scores))):
         with whole_file(output / name) as temporary:
             content.to_csv(temporary, index=False)
-    text = summary_text(metrics, title)
-    write_text(output / "metrics.json", json.dumps(_without_nan(metrics), indent=2, allow_nan=False) + "\n")
+    text, numbers = summary_text(metrics, title), _without_nan(metrics)
+    write_text(output / "metrics.json", json.dumps(numbers, indent=2, allow_nan=False, default=str) + "\n")
     write_text(output / "summary.txt", text)
     return text
 

@@ -75,8 +75,7 @@ def evaluate_dyna1(options: EvaluateOptions) -> list[str]:
     classifier = (options.weights, options.embedder, options.device, options.batch_size)
     scores = scores_of(proteins, path, *classifier, options.train, options.baselines)
     found, per_protein = evaluate(proteins, scores, options.seed)
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
-    metrics = {"settings": settings, "absent": absent, **found}
+    metrics = {"settings": asdict(options), "absent": absent, **found}
     chosen = ", ".join(name.replace("_", "-") for name, value in flags.items() if value)
     title = f"{options.data} ({chosen})" if chosen else options.data
     text = write_evaluation(options.output, proteins, scores, metrics, per_protein, title)
