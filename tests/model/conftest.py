@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,6 +89,6 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
 
 
 @pytest.fixture
-def own_small_data(tmp_path: Path) -> SmallData:
-    """Files that a test may change."""
-    return write_small_data(tmp_path)
+def own_small_data(small_data: SmallData, tmp_path: Path) -> SmallData:
+    """The same with a store that a test may change."""
+    return replace(small_data, store=Path(shutil.copy(small_data.store, tmp_path)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,13 +23,21 @@ COMMANDS = {
 }
 
 
+def write_command(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def submit(job: dict[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([SCRIPT, *words], env=job, cwd=folder, capture_output=True, text=True, timeout=60)
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> dict[str, str]:
     """Environment of a job."""
     (tmp_path / "bin").mkdir()
     for name, text in COMMANDS.items():
-        (tmp_path / "bin" / name).write_text(text)
-        (tmp_path / "bin" / name).chmod(0o755)
+        write_command(tmp_path / "bin" / name, text)
     path = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {
         **os.environ,
@@ -39,18 +48,19 @@ def job(tmp_path: Path) -> dict[str, str]:
         "SLURM_JOB_ID": str(os.getpid()),  # another port for each run of the tests
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_JOB_NUM_NODES": "1",
-        "SLURM_GPUS_ON_NODE": "1",
+        "SLURM_GPUS_ON_NODE": "2",
     }
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("torchrun")
-def test_job_stopped_by_the_time_limit_is_requeued_and_finishes(small_data, tmp_path: Path, job) -> None:
+def test_job_stopped_by_the_time_limit_is_requeued(small_data, tmp_path: Path, job) -> None:
     """SIGUSR1 reaches torchrun in the process group of the step; the training processes have other sessions."""
     run = tmp_path / "run"
     changes = {"updates": 2000, "short-updates": 2000, "checkpoint-every": 2000, "workers": 1}
     words = [SCRIPT, *small_data.arguments(run, **changes)]
-    with subprocess.Popen(words, env=job, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(words, env=job, cwd=tmp_path, **pipe) as process:
         log = run / "log.jsonl"
         waited = time.monotonic() + 120
         while not (log.is_file() and log.read_text()) and process.poll() is None and time.monotonic() < waited:
@@ -60,31 +70,26 @@ def test_job_stopped_by_the_time_limit_is_requeued_and_finishes(small_data, tmp_
     assert process.returncode == 0, output[-3000:]
     assert (tmp_path / "requeued").read_text() == f"requeue {os.getpid()}\n"
     (checkpoint,) = (run / "checkpoints").glob("update_*")
-    update = int(checkpoint.name.removeprefix("update_"))
-    assert 0 < update < 2000
-
-    changes["updates"] = changes["short-updates"] = update + 1
-    words = [SCRIPT, *small_data.arguments(run, **changes)]
-    again = subprocess.run(words, env=job | {"SLURM_RESTART_COUNT": "1"}, capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert (run / "checkpoints" / f"update_{update + 1}").is_dir()
-    assert (tmp_path / "requeued").read_text().count("requeue") == 1
-    assert again.stdout == f"{run}: all {update + 1} updates are done\n"
+    assert 0 < int(checkpoint.name.removeprefix("update_")) < 2000
+    assert len(json.loads((run / "config.json").read_text())["devices"]) == 2
 
 
-def test_failed_training_is_not_requeued(tmp_path: Path, job) -> None:
-    (tmp_path / "bin/torchrun").write_text('#!/bin/bash\necho "$@"\nexit 3\n')
-    (tmp_path / "bin/torchrun").chmod(0o755)
-    failed = subprocess.run(
-        [SCRIPT, "--output=run", "--clip", "1"], env=job, capture_output=True, text=True, timeout=60
-    )
-    assert failed.returncode == 3
-    assert failed.stdout.endswith(f"{job['TRAIN']} --resume auto --output=run --clip 1\n")
-    assert "--max-restarts=3" in failed.stdout
-    assert not (tmp_path / "requeued").exists()
+@pytest.mark.parametrize("end", ["failed", "stopped", "finished"])
+def test_only_a_stopped_training_is_requeued(tmp_path: Path, job, end: str) -> None:
+    """A stand-in for torchrun shows how it is called after a restart of the job."""
+    write_command(tmp_path / "bin/torchrun", f'#!/bin/bash\necho "$@"\nexit {3 if end == "failed" else 0}\n')
+    (tmp_path / "run/checkpoints" / ("update_8" if end == "finished" else "update_4")).mkdir(parents=True)
+    (tmp_path / "run/config.json").write_text('{"config": {"updates": 8}}')
+    found = submit(job | {"SLURM_RESTART_COUNT": "1"}, tmp_path, "--output=run", "--clip", "1")
+    assert found.returncode == (3 if end == "failed" else 0)
+    called, *rest = found.stdout.splitlines()
+    assert called.endswith(f"{job['TRAIN']} --resume auto --output=run --clip 1")
+    assert {"--max-restarts=3", f"--rdzv-id={os.getpid()}.1"} <= set(called.split())
+    assert rest == (["run: all 8 updates are done"] if end == "finished" else [])
+    assert (tmp_path / "requeued").exists() == (end == "stopped")
 
 
 def test_job_without_output_is_refused(tmp_path: Path, job) -> None:
-    refused = subprocess.run([SCRIPT, "--preset", "demo"], env=job, capture_output=True, text=True, timeout=60)
-    assert refused.returncode == 2
-    assert refused.stderr == "error: no --output among the options; name the folder of the run\n"
+    found = submit(job, tmp_path, "--preset", "demo")
+    assert found.returncode == 2
+    assert found.stderr == "error: no --output among the options; name the folder of the run\n"
