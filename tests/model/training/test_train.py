@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,6 @@ from data_prepare.dataset.loss_weights import read_loss_weights
 from data_prepare.dataset.store import FeatureStore, StoreWriter
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS, properties_of_group
-from model import train_ddp
 from model.config import ModelConfig, Stage, TrainConfig
 from model.network.device import choose_precision
 from model.train_ddp import DanceTrainer, data_digest, main, open_data, parse, train
@@ -38,7 +38,6 @@ from model.training.processes import Process, attempt
 from model.training.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, git_commit
 from model.training.schedule import draws, learning_rate
 
-SCRIPT = Path(train_ddp.__file__)
 CPU = Process(torch.device("cpu"))
 NO_DROPOUT = ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32, encoder_dropout=0.0, head_dropout=0.0)
 
@@ -279,15 +278,6 @@ def test_frozen_encoder_keeps_the_weights_it_starts_from(small_data, whole: Path
 # options of the training step
 
 
-def test_training_sorted_by_length_resumes_exactly(small_data, tmp_path: Path) -> None:
-    config = small_data.config(tmp_path / "whole", sort_by_length=True)
-    train(config, CPU)
-    for stop in (3, 6, None):
-        torch.manual_seed(99)
-        train(replace(config, output=tmp_path / "parts", stop_after=stop), CPU)
-    assert_same_run(tmp_path / "parts", tmp_path / "whole", 8)
-
-
 @pytest.mark.slow
 def test_compiled_network_trains_as_the_plain_one(small_data, tmp_path: Path, monkeypatch) -> None:
     """It resumes from a checkpoint of the plain one: same losses within rounding, same parameter names.
@@ -459,6 +449,7 @@ def test_loss_that_is_not_finite_stops_and_names_the_entries(own_small_data, tmp
 
 WORKER = """
 import os, signal, sys
+sys.modules.update(dict.fromkeys({absent}))  # training nodes may lack structure libraries
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -474,12 +465,10 @@ from model.train_ddp import DanceTrainer, open_data, train
 data, out = SmallData(*map(Path, {files!r})), Path({out!r})
 process = start_process("cpu")
 torch.distributed.barrier()
-{action}
-torch.distributed.destroy_process_group()
-"""
+first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+loss, passes = DanceTrainer.loss, []
 
-GRADIENTS = """
-for freeze in (False, True):
+def gradients(freeze):
     config = data.config(out, short=Stage(12, 2, 2))
     dropout = dict(encoder_dropout=0.0, head_dropout=0.0)
     config = replace(config, model=replace(config.model, freeze_encoder=freeze, **dropout))
@@ -489,94 +478,79 @@ for freeze in (False, True):
         trainer.accumulate_gradients()
     means = trainer.losses.means()
     if process.rank == 0:
-        gradients = {n: p.grad for n, p in trainer.model.named_parameters() if p.requires_grad}
-        torch.save([gradients, means], out / f"gradients_{int(freeze)}.pt")
+        gradients = {{n: p.grad for n, p in trainer.model.named_parameters() if p.requires_grad}}
+        torch.save([gradients, means], out / f"gradients_{{int(freeze)}}.pt")
 
-train(data.config(out / "whole"), process)
+def signalled_loss(number, at):
+    def loss_or_signal(trainer, batch):
+        passes.append(batch.group)
+        if len(passes) == at and process.rank == 1:  # only one of them hears it
+            os.kill(os.getpid(), number)
+        return loss(trainer, batch)
+    return loss_or_signal
 
-loss, passes = DanceTrainer.loss, []
-def signalling_loss(trainer, batch):
-    passes.append(batch.group)
-    if len(passes) == 16 and process.rank == 1:  # in the middle of the third update; only one of them hears it
-        os.kill(os.getpid(), signal.SIGTERM)
-    return loss(trainer, batch)
-DanceTrainer.loss = signalling_loss
-train(data.config(out / "parts"), process)
-assert len(passes) == 18, passes
-train(data.config(out / "parts"), process)
-"""
-
-KILLED = """
-train(data.config(out / "whole"), process)
-loss, passes = DanceTrainer.loss, []
-def deadly_loss(trainer, batch):
-    passes.append(batch.group)
+if first:
+    for freeze in (False, True):
+        gradients(freeze)
+    train(data.config(out / "whole"), process)
+    DanceTrainer.loss = signalled_loss(signal.SIGTERM, 16)  # in the middle of the third update
+    train(data.config(out / "parts"), process)
+    assert len(passes) == 18, passes
+    train(data.config(out / "parts"), process)
+    passes.clear()
     # no chance to save: killed in update 7, with lines of update 6 in the log and the checkpoint of update 4
-    if len(passes) == 5 * 6 + 3 + 2 and process.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return loss(trainer, batch)
-DanceTrainer.loss = deadly_loss
+    DanceTrainer.loss = signalled_loss(signal.SIGKILL, 5 * 6 + 3 + 2)
 train(data.config(out / "killed"), process)
+torch.distributed.destroy_process_group()
 """
 
 
-def worker(data, out: Path, action: str) -> Path:
-    """Script of a process of several."""
-    files = [str(path) for path in (data.table, data.store, data.weights)]
-    folder = str(Path(__file__).parents[1])
-    (out / "worker.py").write_text(WORKER.format(folder=folder, files=files, out=str(out), action=action))
-    return out / "worker.py"
-
-
-def torchrun(*words: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("torchrun")
-def test_two_processes(own_small_data, tmp_path: Path) -> None:
-    """Gradients equal those of one process with the whole batch, and a stopped run resumes exactly.
-
-    Some entries have no valid position: the processes have different numbers of valid proteins.
-    """
-    data = own_small_data
+@pytest.fixture(scope="module")
+def two_processes(small_data, tmp_path_factory):
+    """Data and output of `WORKER`. The processes have different numbers of proteins with a valid position."""
+    out = tmp_path_factory.mktemp("two")
+    data = replace(small_data, store=Path(shutil.copy(small_data.store, out)))
     fill_entries(data, {"IDRome_train_0", "IDRome_train_3", "ATLAS_train_1", "proteinflow_pdb_train_2"}, -1)
-    result = torchrun(worker(data, tmp_path, GRADIENTS), cwd=tmp_path)
-    assert result.returncode == 0, result.stderr[-3000:]
-
-    for freeze in (0, 1):
-        model = replace(NO_DROPOUT, freeze_encoder=bool(freeze))
-        with first_update(data.config(tmp_path, model=model, short=Stage(12, 4, 2))) as trainer:
-            trainer.accumulate_gradients()
-        found, means = torch.load(tmp_path / f"gradients_{freeze}.pt", weights_only=True)
-        expected = gradients(trainer)
-        assert found.keys() == expected.keys()
-        for name, gradient in expected.items():
-            assert (found[name] - gradient).abs().max() <= 1e-5 * max(1.0, gradient.abs().max()), name
-        expected_means = trainer.losses.means()
-        assert means.pop(GRADIENT_NORM) is expected_means.pop(GRADIENT_NORM) is None  # no step was made
-        assert means == pytest.approx(expected_means, rel=1e-5)
-
-    assert_same_run(tmp_path / "parts", tmp_path / "whole", 8)
-    assert json.loads((tmp_path / "whole/config.json").read_text())["processes"] == 2
-
-    # one process continues the samples of two: 4 updates of 2 x 2 x 2, then one of 2 x 2
-    torch.manual_seed(0)
-    config = data.config(tmp_path / "one", resume=str(tmp_path / "whole/checkpoints/update_4"), stop_after=5)
-    train(config, CPU)
-    assert read_training(tmp_path / "one/checkpoints/update_5")["seen"] == 4 * 8 + 4
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("torchrun")
-def test_restart_after_a_killed_process_ends_in_the_same_weights(small_data, tmp_path: Path) -> None:
-    result = torchrun("--max-restarts=1", worker(small_data, tmp_path, KILLED), cwd=tmp_path)
+    files, folder = list(map(str, vars(data).values())), str(Path(__file__).parents[1])
+    absent = ("mdtraj", "prody", "gemmi", "numba", "distributed", "dask", "transformers", "sklearn")
+    (out / "worker.py").write_text(WORKER.format(absent=absent, folder=folder, files=files, out=str(out)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run([*command, out / "worker.py"], cwd=out, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Signal 9 (SIGKILL)" in result.stderr or "exitcode: -9" in result.stderr
-    assert_same_run(tmp_path / "killed", tmp_path / "whole", 8)
-    assert [line["n_update"] for line in log_lines(tmp_path / "killed")] == [2, 4, 6, 8]
+    return data, out
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("torchrun")
+@pytest.mark.parametrize("freeze", [False, True])
+def test_gradients_of_two_processes_are_those_of_one(two_processes, tmp_path: Path, freeze: bool) -> None:
+    data, out = two_processes
+    model = replace(NO_DROPOUT, freeze_encoder=freeze)
+    with first_update(data.config(tmp_path, model=model, short=Stage(12, 4, 2))) as trainer:
+        trainer.accumulate_gradients()
+    found, means = torch.load(out / f"gradients_{int(freeze)}.pt", weights_only=True)
+    expected = gradients(trainer)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).abs().max() <= 1e-5 * max(1.0, gradient.abs().max()), name
+    expected_means = trainer.losses.means()
+    assert means.pop(GRADIENT_NORM) is expected_means.pop(GRADIENT_NORM) is None  # no step was made
+    assert means == pytest.approx(expected_means, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("torchrun")
+def test_stopped_and_killed_runs_of_two_processes_resume_exactly(two_processes, tmp_path: Path) -> None:
+    data, out = two_processes
+    for name in ("parts", "killed"):
+        assert_same_run(out / name, out / "whole", 8)
+    assert [(line["n_update"], line["rank"]) for line in log_lines(out / "killed")] == [(n, 0) for n in (2, 4, 6, 8)]
+    assert json.loads((out / "whole/config.json").read_text())["processes"] == 2
+    # one process continues the samples of two: 4 updates of 2 x 2 x 2, then one of 2 x 2
+    train(data.config(tmp_path, resume=str(out / "whole/checkpoints/update_4"), stop_after=5), CPU)
+    assert read_training(tmp_path / "checkpoints/update_5")["seen"] == 4 * 8 + 4
 
 
 def test_prefix_of_a_start(monkeypatch) -> None:
@@ -589,24 +563,6 @@ def test_prefix_of_a_start(monkeypatch) -> None:
         prefixes[processes, count] = attempt()
     assert len({prefixes[2, count] for count in range(3)}) == 3
     assert prefixes[4, 0] == prefixes[4, 1]
-
-
-@pytest.mark.slow
-def test_training_on_a_machine_without_structure_libraries(small_data, tmp_path: Path) -> None:
-    blocked = ("mdtraj", "prody", "gemmi", "numba", "distributed", "dask", "transformers", "sklearn")
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); from model.train_ddp import main; main()"
-    arguments = small_data.arguments(tmp_path / "run", **{"stop-after": 1, "workers": 1})
-    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert saved_updates(tmp_path / "run") == [1]
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("torchrun")
-def test_torchrun_command_from_another_folder(small_data, tmp_path: Path) -> None:
-    result = torchrun(SCRIPT, *small_data.arguments(tmp_path / "run", workers=1), cwd=tmp_path)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert [(line["n_update"], line["rank"]) for line in log_lines(tmp_path / "run")] == [(n, 0) for n in (2, 4, 6, 8)]
 
 
 # the command line
