@@ -15,7 +15,6 @@ import pytest
 from contact_systems import fast_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refusals import refused
 
 import data_prepare
 from data_prepare.molecular_dynamics.contacts import kernels
@@ -175,7 +174,7 @@ TRUTH = [
     ("hb", 1, right_angle_bond(), {"hbond_cutoff_ang": 90.001}),
     ("hb", 1, bond(0, 3.5)),
     ("hb", 0, bond(0, 3.501)),
-    ("hb", 1, bond(0, 3.9), {"hbond_cutoff_dist": 3.9}),
+    ("hb", 1, bond(0, 4.4), {"hbond_cutoff_dist": 4.5}),
     ("hbss", 1, bond(donor=("LYS", "N1"))),
     *(("hbss", 1, bond(donor=LYS, acceptor=("ASN", name))) for name in ("OT1", "OT2", "OXT")),
     ("hbsb", 1, bond(donor=LYS, acceptor=("ASN", "O"))),
@@ -242,6 +241,31 @@ def test_truth_table(write_pdb, row):
     assert {line.split("\t")[1][: len(interaction)] for line in lines} <= {interaction}
 
 
+def owner(height):
+    """A bond whose hydrogen is 1 A from its donor, and a nitrogen at a height above the hydrogen."""
+    return bond() + residue("LYS", "B", 1, (0, 60, 0), [("NZ", (0.9, height - 60, 0))])
+
+
+@pytest.mark.parametrize(
+    ("interaction", "first", "later"),
+    [
+        ("vdw", two(CYS, CYS, 2.2), two(CYS, CYS, 2.0)),  # disulfide
+        ("hp", greasy(("O", 1.8)), greasy(("O", 1.6))),
+        ("hbss", owner(1.1), owner(0.8)),
+    ],
+)
+def test_the_first_frame_decides(write_pdb, interaction, first, later):
+    """Contacts of two frames in both orders; searched by itself, the later one has none."""
+    (topology, xyz), (_, later_xyz) = (read_structure(write_pdb(atoms)) for atoms in (first, later))
+
+    def lines(*frames):
+        return [line for line in fast_lines(topology, frames, itypes=(interaction,)) if "LYS" not in line]
+
+    assert [len(lines(xyz)), len(lines(later_xyz))] == [1, 0]
+    assert len(lines(xyz, later_xyz)) == 2
+    assert lines(later_xyz, xyz) == []
+
+
 def test_labels(write_pdb):
     """Insertion codes, empty chain ids, and the atom that stands for a ring."""
     atoms = residue("ASP", " ", 10, (0, 0, 0), [("OD1", (0, 0, 0))], icode="B")
@@ -262,12 +286,6 @@ def test_identical_lines_are_written_once(write_pdb):
     contacts = ContactSearch(topology, xyz, ["sb"]).contacts(xyz)
     assert len(contacts.channel) == 2
     assert contact_lines(0, contacts, atom_labels(topology)) == ["0\tsb\tA:ASP:1:OD1\tA:LYS:9:NZ\n"]
-
-
-def test_hydrogens_are_required_for_hydrogen_bonds_alone(write_pdb):
-    topology, xyz = read_structure(write_pdb(two(ASP, LYS, 3.0)))
-    refused(lambda: ContactSearch(topology, xyz), topology.path, "hydrogens")
-    ContactSearch(topology, xyz, ("vdw", "sb"))
 
 
 def test_unknown_element_warns(write_pdb):
