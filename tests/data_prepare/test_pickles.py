@@ -139,11 +139,6 @@ def test_states_that_lie(load):
     assert load(array_bytes("S8", (1,), b"12345678", state)).tolist() == [b"12345678"]
 
 
-def test_missing(tmp_path):
-    for path in (tmp_path / "none.pickle", tmp_path):
-        refused(lambda path=path: load_restricted(path), path)
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=60))
 def test_noise(tmp_path_factory, noise):

@@ -70,7 +70,7 @@ def test_prepare_continues_after_a_failure_and_resumes(manifest, raw, tmp_path, 
     path = manifest(["helix_aeaaak", "histatin5", "1ubi_A"], ("x", "Proteinflow", "test", "bad.pdb", ""))
     store = tmp_path / "out" / "features.h5"
     words = ("--manifest", path, "--out", store)
-    assert run(prepare, *words, "--workers", "2") == 1
+    assert run(prepare, *words) == 1
     assert "1 entries failed" in capsys.readouterr().err
     failures = pd.read_csv(store.with_name("failures.csv"))
     assert failures["name"].tolist() == ["x"]
@@ -166,12 +166,10 @@ def test_wrong_sources(tmp_path, given, capsys):
     command_refused(prepare.main, ["--out", tmp_path / "s.h5", *given], capsys, given[-1] if len(given) > 2 else "")
 
 
-def test_one_store_a_folder_and_labels_for_all_or_none(manifest, tmp_path, capsys):
+def test_one_store_a_folder(manifest, tmp_path, capsys):
     path = manifest(["1ubi_A"])
     assert run(prepare, "--manifest", path, "--out", tmp_path / "a.h5") == 0
     command_refused(prepare.main, ["--manifest", path, "--out", tmp_path / "b.h5"], capsys, "a", "b.h5")
-    path = manifest(["1ubi_A"], ("x", "Proteinflow", "", GOOD, ""))
-    command_refused(prepare.main, ["--manifest", path, "--out", tmp_path / "c" / "c.h5"], capsys, path, "label")
 
 
 def test_dry_run_and_limit(manifest, tmp_path, capsys):

@@ -145,11 +145,4 @@ def test_outputs_overwrite_no_input(tmp_path, capsys):
     ):
         command_refused(main, words, capsys, words[-1], "--output")
     assert {path: path.read_bytes() for path in before} == before
-
-
-def test_outputs_that_cannot_be_written(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    for command in ("refdb", "relaxdb", "cpmg", "star", "relaxation"):
-        for output in (tmp_path, ".", tmp_path / "file" / "deep" / "o.csv"):
-            command_refused(main, [command, "--file", tmp_path / "absent", "--output", output], capsys, "--output")
-    command_refused(main, ["split", "--table", tmp_path / "absent", "--output", tmp_path / "file"], capsys, "file")
+    command_refused(main, ["refdb", "--file", tmp_path / "absent", "--output", tmp_path], capsys, "--output")

@@ -51,23 +51,9 @@ def test_rule_equals_its_plain_form(residues):
     assert codes_of(sequence, *arrays) == _plain_codes(sequence, *arrays)
 
 
-def test_order_and_limits_of_the_rule():
-    nan = math.nan
-    rows = [  # residue, assigned, R1, R2, NOE, scaled prediction, code; dR2 = R2 - 10
-        ("P", False, 1, 20, 0.8, 10, "p"),
-        ("G", False, 1, 20, 0.3, 10, "."),
-        ("G", True, 1, 20, 0.65, nan, "v"),
-        ("G", True, 1, 20, 0.66, nan, "t"),
-        ("G", True, 1, nan, 0.65, 10, "v"),
-        ("G", True, nan, 20, nan, 10, "x"),
-        ("G", True, 1, 20, 0.65, 10, "b"),
-        ("G", True, 1, 20, nan, 10, "^"),
-        ("G", True, 1, 10, 0.65, 10, "v"),
-        ("G", True, 1, 10, 0.66, 10, "A"),
-    ]
-    *columns, expected = zip(*rows, strict=True)
-    assert codes_of(*columns) == "".join(expected)
-    one = np.ones(4)  # SD 0.43 of these excesses is less than 1: the limit is 1, and 1 itself is not above it
+def test_an_excess_of_1_is_not_slow():
+    """The standard deviation of these excesses is below 1."""
+    one = np.ones(4)
     assert codes_of("GGGG", one > 0, one, [10, 10, 10, 11], one, 10 * one) == "AAAA"
     assert codes_of("GGGG", one > 0, one, [10, 10, 10, 11.01], one, 10 * one) == "AAA^"
 
