@@ -85,10 +85,8 @@ def baselines(store: FeatureStore, table: pd.DataFrame) -> Weights:
             entry_spread(*store.read(name), group) for name in tqdm(names, desc=f"loss weights, {group}", unit="entry")
         ]
         require(spreads, f"{store.path}: no training entry of the group {group}; merge a store with some")
-        result[group] = {
-            name: float(np.mean([spread[name] for spread in spreads if name in spread] or [0.0]))
-            for name in properties_of_group(group)
-        }
+        means = pd.DataFrame(spreads).mean()  # an entry may lack some properties
+        result[group] = {name: float(means.get(name, 0.0)) for name in properties_of_group(group)}
     return result
 
 

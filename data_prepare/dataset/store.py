@@ -35,6 +35,8 @@ BLOCK_BYTES: Final = 16 * 2**20  # of a pair array in memory at once when it is 
 SUFFIXES: Final = ("_res_feature", "_pair_feature")
 
 StoreDtype = Literal["float32", "float16"]
+Attributes = Mapping[str, str | int | float]
+NO_ATTRIBUTES: Final[Attributes] = MappingProxyType({})
 Array = NDArray[np.float32]
 
 
@@ -60,15 +62,10 @@ class StoreWriter:
     float16 halves the size (relative rounding 5e-4). For `attributes` see `FeatureStore.attributes`.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        dtype: StoreDtype = "float32",
-        attributes: Mapping[str, str | int | float] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, path: str | Path, dtype: StoreDtype = "float32", attributes: Attributes = NO_ATTRIBUTES) -> None:
         self.path = Path(path)
         self.dtype = np.dtype(dtype)
-        self.attributes = dict(attributes)
+        self.attributes = attributes
 
     def __enter__(self) -> StoreWriter:
         self._stack = ExitStack()
@@ -192,7 +189,7 @@ class FeatureStore:
         return self._open().attrs.get(FORMAT_ATTRIBUTE)
 
     @property
-    def attributes(self) -> dict[str, str | int | float]:
+    def attributes(self) -> Attributes:
         """Attributes of the file, as given to its writer."""
         attributes = {key: getattr(value, "tolist", lambda v=value: v)() for key, value in self._open().attrs.items()}
         return {key: value for key, value in attributes.items() if key != FORMAT_ATTRIBUTE}
@@ -231,7 +228,7 @@ def merge_stores(
     paths: Sequence[str | Path],
     out: str | Path,
     dtype: StoreDtype | None = None,
-    attributes: Mapping[str, str | int | float] = MappingProxyType({}),
+    attributes: Attributes = NO_ATTRIBUTES,
 ) -> None:
     """Merge stores or published files into one, sorted by entry name, in bounded memory.
 

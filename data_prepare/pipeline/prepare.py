@@ -58,7 +58,10 @@ def prepare(
     failures = run_tasks(todo, len(results), workers, scheduler) if todo else {}
     for leftover in tasks[0].folder.glob(".*.tmp.h5"):  # of workers that were killed
         leftover.unlink()
-    _write_failures(store.with_name(FAILURES), failures)
+    store.with_name(FAILURES).unlink(missing_ok=True)
+    if failures:
+        with whole_file(store.with_name(FAILURES)) as temporary:
+            pd.DataFrame(sorted(failures.items()), columns=["name", "reason"]).to_csv(temporary, index=False)
     made = [task for task in tasks if task.entry.name not in failures]
     require(made, f"{store}: every entry failed; see {store.with_name(FAILURES)}")
     table = _table(made, results)
@@ -89,10 +92,3 @@ def _table(tasks: Sequence[Task], results: Mapping[str, Mapping[str, object]]) -
         if notes := attributes["notes"]:
             print(f"note: {name}: {notes}", file=sys.stderr)
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _write_failures(path: Path, failures: Mapping[str, str]) -> None:
-    path.unlink(missing_ok=True)
-    if failures:
-        with whole_file(path) as temporary:
-            pd.DataFrame(sorted(failures.items()), columns=["name", "reason"]).to_csv(temporary, index=False)

@@ -60,7 +60,8 @@ class MdCathEntry(Entry):
                 lines = domain["pdbProteinAtoms"].asstr()[()].splitlines()
                 topology = selection.of(pdb.first_model(self.path, lines).topology)
                 replicas = self._replicas(domain)
-            yield Ensemble(topology, self._chunks(replicas, topology, selection))
+            chunks = (chunk for replica in replicas for chunk in self._chunks(replica, topology, selection))
+            yield Ensemble(topology, chunks)
 
     def _replicas(self, domain: h5py.Group) -> list[h5py.Group]:
         """Groups of the replicas at the temperature."""
@@ -71,31 +72,27 @@ class MdCathEntry(Entry):
         require(numbers, f"{self.path}: no replicas at {self.temperature} K; its temperatures are {known}")
         return [group[number] for number in numbers]
 
-    def _chunks(self, replicas: Sequence[h5py.Group], topology: Topology, selection: Selection) -> Iterator[Chunk]:
-        for replica in replicas:
-            with reading(self.path, FORM):
-                yield from self._chunks_of(replica, topology, selection)
-
-    def _chunks_of(self, replica: h5py.Group, topology: Topology, selection: Selection) -> Iterator[Chunk]:
+    def _chunks(self, replica: h5py.Group, topology: Topology, selection: Selection) -> Iterator[Chunk]:
         """The selected frames of a replica."""
         # imported late, because the trajectory libraries need seconds
         from data_prepare.molecular_dynamics.frames.trajectory import ANGSTROM_PER_NM, checked_chunk, chunk_size
         from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
 
-        coords = replica["coords"]
-        where = f"{self.path}: {replica.name}/coords"
-        atoms = topology.atoms_in_file
-        expected = f"{where}: shape {coords.shape}, expected (frames, {atoms}, 3); download the file again"
-        require(coords.ndim == 3 and coords.shape[1:] == (atoms, 3), expected)
-        numbers = np.array(selection.numbers(len(coords), where))
-        box = replica["box"][()] * ANGSTROM_PER_NM if "box" in replica else np.zeros(0)
-        make_whole = None
-        if box.shape == (3, 3):  # in nm; other shapes have an unknown unit
-            make_whole = WholeChains(topology, coords[0][topology.file_index], box)
-        size = chunk_size(atoms)
-        for first in range(0, len(numbers), size):
-            some = numbers[first : first + size]
-            xyz = coords[some[0] : some[-1] + 1 : selection.stride].astype(np.float32)[:, topology.file_index]
-            if make_whole is not None:
-                xyz = make_whole(xyz, np.broadcast_to(box, (len(xyz), 3, 3)))
-            yield checked_chunk(some, xyz, "angstrom", where)
+        with reading(self.path, FORM):
+            coords = replica["coords"]
+            where = f"{self.path}: {replica.name}/coords"
+            atoms = topology.atoms_in_file
+            expected = f"{where}: shape {coords.shape}, expected (frames, {atoms}, 3); download the file again"
+            require(coords.ndim == 3 and coords.shape[1:] == (atoms, 3), expected)
+            numbers = np.array(selection.numbers(len(coords), where))
+            box = replica["box"][()] * ANGSTROM_PER_NM if "box" in replica else np.zeros(0)
+            make_whole = None
+            if box.shape == (3, 3):  # in nm; other shapes have an unknown unit
+                make_whole = WholeChains(topology, coords[0][topology.file_index], box)
+            size = chunk_size(atoms)
+            for first in range(0, len(numbers), size):
+                some = numbers[first : first + size]
+                xyz = coords[some[0] : some[-1] + 1 : selection.stride].astype(np.float32)[:, topology.file_index]
+                if make_whole is not None:
+                    xyz = make_whole(xyz, np.broadcast_to(box, (len(xyz), 3, 3)))
+                yield checked_chunk(some, xyz, "angstrom", where)

@@ -29,8 +29,8 @@ def entries(raw: Path) -> Iterator[Entry]:
     unused: list[str] = []
     for _, files in walk(raw):
         topologies: dict[str, Path] = {}
-        for path in sorted(filter(is_topology_file, files), key=_preference):
-            topologies.setdefault(stem(path), path)
+        for path in sorted(filter(is_topology_file, files), key=lambda path: TOPOLOGY_SUFFIXES.index(suffix_of(path))):
+            topologies.setdefault(stem(path), path)  # of several of a system the most informative
         replicas: dict[str, list[Path]] = {key: [] for key in topologies}
         for path in filter(is_trajectory_file, files):
             replicas[_owner(path, list(topologies))].append(path)
@@ -44,11 +44,6 @@ def entries(raw: Path) -> Iterator[Entry]:
         names = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
         message = f"{raw}: skipping {len(unused)} topologies without a trajectory: {names}"
         warnings.warn(message, InputWarning, stacklevel=2)
-
-
-def _preference(path: Path) -> tuple[int, str]:
-    """Sort key of several topologies of a system, of which the first is used."""
-    return TOPOLOGY_SUFFIXES.index(suffix_of(path)), path.name
 
 
 def _owner(trajectory: Path, stems: Sequence[str]) -> str:

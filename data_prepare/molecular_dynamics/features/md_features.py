@@ -128,26 +128,13 @@ def md_features(
     features: Collection[str] = FEATURES,
     available: int | None = None,
 ) -> MDFeatures:
-    """Features of the protein residues in a trajectory.
+    """Features of the protein residues in a trajectory: a file, or chunks of frames with all atoms of the topology.
 
-    Parameters
-    ----------
-    topology
-        All atoms of the system.
-    trajectory
-        Trajectory file, or chunks of its frames.
-    contact_file
-        Contact file of the trajectory; by default contacts are computed.
-    features
-        Subset of `properties.FEATURES`. Values of the others are 0, or NaN for angles.
-    available
-        Bytes of memory that may be used; see `require_memory`.
+    Contacts are read from `contact_file`, by default computed. `features` are some of `properties.FEATURES`; values of
+    the others are 0, or NaN for angles. `available` are the bytes of memory that may be used, see `require_memory`.
 
-    Raises
-    ------
-    InputError
-        The system has no all-atom protein of at least 3 residues, fewer than 2 frames or, for contacts, no hydrogens;
-        it needs too much memory; or the trajectory or contact file cannot be used.
+    InputError if the system has no all-atom protein of at least 3 residues, fewer than 2 frames or, for contacts, no
+    hydrogens; if it needs too much memory; or if the trajectory or contact file cannot be used.
     """
     n = int(topology.is_protein.sum())
     require(
