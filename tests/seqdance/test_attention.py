@@ -250,7 +250,6 @@ STORE = ("--store", "f.h5", "--table", "t.csv")
     ("output", "options", "named"),
     [
         ("maps.txt", ("--sequence", "MKT"), ["maps.txt", ".npz", ".h5"]),
-        ("maps.npz", (), ["--sequence", "--fasta"]),
         ("maps.npz", ("--sequence", "MKT", "--table", "t.csv"), ["--table", "--store"]),
         ("maps.npz", ("--fasta", "slash.fasta"), ["a/b", "a_b"]),
         ("a.csv", ("--sequence", "MKT", *STORE), ["--store", "--sequence"]),

@@ -77,7 +77,6 @@ def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, caps
         ("--fasta in.fasta --output e.txt", ["--output e.txt", ".h5", ".npy"]),
         ("--fasta in.fasta --output e.npy --per-residue", ["--output e.npy", ".h5"]),
         ("--fasta in.fasta --output folder.h5", ["folder.h5"]),
-        ("--output e.h5", ["--sequence", "--fasta"]),
         ("--fasta slash.fasta --output e.h5 --per-residue", ["a/b"]),
         ("--fasta in.fasta --output e.h5 --batch-size 0", ["--batch-size 0"]),
         ("--regress table.csv --output r.csv", ["--regress", "--target"]),

@@ -99,25 +99,20 @@ def test_declared_sequence_places_the_residues(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("modify_seq", "named"),
+    ("first", "modify_seq", "named"),
     [
-        ("AAGKW<eos><cls>WD", "chain A"),
-        ("AGKM<eos><cls>WA", "chain B"),
-        ("AGKMWD", "2 protein chains"),
+        ("AGKM", "AAGKW<eos><cls>WD", "chain A"),
+        ("AGKM", "AGKM<eos><cls>WA", "chain B"),
+        ("AGKM", "AGKMWD", "2 protein chains"),
+        ("AGKMWDAGKMWDAGKM", "AGKMWDAGKMWDKGKM<eos><cls>WD", "chain A"),  # an alignment alone would accept it
     ],
 )
-def test_structure_of_another_sequence(tmp_path: Path, write_pdb, modify_seq: str, named: str) -> None:
-    xyz = walk(6)
-    path = write_pdb(atoms("A", "AGKM", xyz[:4]) + atoms("B", "WD", xyz[4:]), "x.pdb")
-    assert np.isfinite(structure_profiles(tmp_path, "x", "AGKM<eos><cls>WD")["gnm"].fluctuation).sum() == 6
+def test_structure_of_another_sequence(tmp_path: Path, write_pdb, first: str, modify_seq: str, named: str) -> None:
+    xyz = walk(18)
+    path = write_pdb(atoms("A", first, xyz[: len(first)]) + atoms("B", "WD", xyz[-2:]), "x.pdb")
+    found = structure_profiles(tmp_path, "x", f"GG{first}<eos><cls>WD")["gnm"].fluctuation
+    assert np.isfinite(found).sum() == len(first) + 2
     refused(lambda: structure_profiles(tmp_path, "x", modify_seq), path, named, "modify_seq")
-
-
-def test_one_other_residue_of_many(tmp_path: Path, write_pdb) -> None:
-    """An alignment alone would accept it."""
-    path = write_pdb(atoms("A", "AGKMWDAGKMWDAGKMWDAGKMWD", walk(24)), "x.pdb")
-    assert structure_profiles(tmp_path, "x", "GG" + "AGKMWDAGKMWDAGKMWDAGKMWD")["gnm"].fluctuation.shape == (28,)
-    refused(lambda: structure_profiles(tmp_path, "x", "AGKMWDAGKMWDKGKMWDAGKMWD"), path, "chain A")
 
 
 @pytest.mark.parametrize("xyz", [np.ones((2, 3)), np.array([[1, 1, 1], [1, 1, np.nan]])])

@@ -113,7 +113,7 @@ def test_chance_is_the_mean_over_all_orders() -> None:
 
 
 def test_means_are_those_of_drawn_proteins() -> None:
-    """Compared with independent draws and with the normal approximation."""
+    """Compared with independent draws."""
     random = np.random.default_rng(5)
     values = random.normal([1.0, -2.0], [1.0, 0.5], (40, 2))
     values[:7, 1] = np.nan
@@ -122,8 +122,6 @@ def test_means_are_those_of_drawn_proteins() -> None:
     expected = np.stack([np.nanmean(values, axis=0), *np.percentile(draws, [2.5, 97.5], axis=0)], axis=1)
     np.testing.assert_allclose(found, expected, atol=0.03)
     np.testing.assert_allclose(found[:, 0], expected[:, 0], atol=1e-12)
-    width = 2 * 1.96 * np.nanstd(values, axis=0) / np.sqrt([40, 33])
-    np.testing.assert_allclose(found[:, 2] - found[:, 1], width, rtol=0.1)
     assert np.array_equal(found, bootstrap_means(values, seed=1, samples=4000))
     assert not np.array_equal(found, bootstrap_means(values, seed=2, samples=4000))
     assert np.isnan(bootstrap_means(np.zeros((0, 2)))).all()
