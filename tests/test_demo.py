@@ -32,7 +32,7 @@ def test_demo(small_examples, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "EXAMPLES", small_examples)
     monkeypatch.setattr(demo, "UBIQUITIN", "MQIFVKTLTG")
     out = tmp_path / "demo"
-    demo.main(["--out", str(out), "--updates", "20"])
+    demo.main(["--out", str(out), "--updates", "20", "--processes", "1"])
     shown = capsys.readouterr().out
     assert str(out / "ubiquitin_mutations.png") in shown
     metrics = json.loads((out / "metrics.json").read_text())["groups"]
@@ -47,6 +47,6 @@ def test_demo(small_examples, tmp_path, monkeypatch, capsys):
     # a second run takes up what is there
     before = {path: path.stat().st_mtime_ns for path in (out / "data" / "features.entries").iterdir()}
     weights = (out / "training" / "checkpoints" / "update_20" / "model.safetensors").stat().st_mtime_ns
-    demo.main(["--out", str(out), "--updates", "20"])
+    demo.main(["--out", str(out), "--updates", "20", "--processes", "1"])
     assert {path: path.stat().st_mtime_ns for path in (out / "data" / "features.entries").iterdir()} == before
     assert (out / "training" / "checkpoints" / "update_20" / "model.safetensors").stat().st_mtime_ns == weights
