@@ -65,7 +65,8 @@ def test_public_names_exist():
     ("modules", "libraries"),
     [
         ("seqdance", "torch mdtraj gemmi pandas"),
-        ("model.train_ddp, model.evaluate, model.mutations.score", "mdtraj prody gemmi transformers"),
+        ("model.train_ddp, model.mutations.score", "mdtraj prody gemmi transformers scipy"),
+        ("model.evaluate", "mdtraj prody gemmi transformers"),
         ("seqdance.commands.prepare", "torch mdtraj prody distributed numba"),
     ],
 )

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
 
@@ -233,7 +232,7 @@ def _normalise(values: Matrix) -> None:
     """`quantile_normalise` in place."""
     mean = sum(np.sort(column) / values.shape[1] for column in values.T)  # (mutants,)
     for column in values.T:
-        column[:] = mean[rankdata(column, "ordinal") - 1]
+        column[column.argsort(kind="stable")] = mean
 
 
 def combine_scores(changes: npt.ArrayLike, add_wild_type: bool = False) -> pd.DataFrame:
@@ -278,7 +277,7 @@ def score_table(
     absent = WILD_TYPE_LABEL not in mutants.labels
     scores = combine_scores(changes, add_wild_type=absent)
     scores.insert(0, "score", scores[PUBLISHED_SCORE])
-    scores.insert(1, "damage", (rankdata(scores["score"]) - 1) / max(1, len(scores) - 1))
+    scores.insert(1, "damage", (scores["score"].rank() - 1) / max(1, len(scores) - 1))
     names = pd.DataFrame({"mutant": mutants.labels})
     if sequences:
         names["sequence"] = [mutants.sequence(row) for row in range(len(mutants.labels))]
