@@ -338,9 +338,7 @@ print(len(ContactSearch(topology, xyz, ["sb"]).contacts(xyz).channel))
 def test_an_edited_rule_is_compiled_again(write_pdb, tmp_path):
     """Numba checks only the file of the called function; the rule is in another one."""
     package = tmp_path / "data_prepare"
-    shutil.copytree(
-        Path(data_prepare.__file__).parent, package, ignore=shutil.ignore_patterns("examples", "__pycache__")
-    )
+    shutil.copytree(Path(data_prepare.__file__).parent, package, ignore=shutil.ignore_patterns("examples"))
     command = [sys.executable, "-c", EDITED, str(write_pdb(two(ASP, LYS, 3.5)))]
 
     def found():

@@ -139,12 +139,6 @@ def test_angles_stop_at_chain_ends(write_pdb):
     }
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.floats(-3.140625, 3.140625, width=32))
-def test_bins_are_those_of_a_histogram(angle):
-    assert angle_bins(np.array([angle]))[0] == np.histogram([np.float64(angle)], BIN_EDGES)[0].argmax()
-
-
 def test_edges_and_ends_of_the_bins():
     assert angle_bins(BIN_EDGES).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11]
     above = np.nextafter(np.float32(np.pi), np.float32(4))

@@ -170,10 +170,13 @@ def test_repeated_numbers(write_pdb):
 
 def test_protein_is_what_has_a_backbone(write_pdb):
     atoms = [*backbone("FOO", "A", 1), ("CA", "CA", "A", 2, (9, 9, 9), {"element": "CA", "record": "HETATM"})]
-    topology = read_topology(write_pdb([*atoms, ("CA", "GLY", "A", 3, (8, 8, 8))]))
-    assert topology.is_protein.tolist() == [True, False, False]
-    assert topology.is_amino_acid.tolist() == [True, False, True]
-    assert topology.elements[-2:] == ("CA", "C")
+    atoms.append(("CA", "GLY", "A", 3, (8, 8, 8)))
+    atoms += [(name, "LIG", "A", 4, (7, 8, 8)) for name in ("N", "CA", "O1")]
+    atoms += [(name, "POP", "L", 5, (6, 8, 8)) for name in ("N", "P", "C1", "C")]  # a lipid
+    topology = read_topology(write_pdb(atoms))
+    assert topology.is_protein.tolist() == [True, False, False, False, False]
+    assert topology.is_amino_acid.tolist() == [True, False, True, False, False]
+    assert topology.elements[4:6] == ("CA", "C")
     assert topology.protein_atoms.tolist() == [0, 1, 2, 3]
     assert topology.protein.chain_sequences() == ["X"]
 
