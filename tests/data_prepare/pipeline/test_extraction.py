@@ -21,7 +21,6 @@ from data_prepare.pipeline.extraction import (
 from data_prepare.properties import FEATURES
 from data_prepare.sources.entry import FileEntry, Selection
 from data_prepare.sources.manifest import read_manifest
-from data_prepare.structure.readers import read_topology
 
 
 @pytest.mark.parametrize(
@@ -39,41 +38,35 @@ def test_features_of_an_example(examples, name, tokens, widths):
     assert (pair[5, ends[-2] + 5] != -1).all()  # pairs between chains are data
 
 
-def test_unresolved_residues_are_rows_of_minus_one(examples, tmp_path):
-    """The sequence keeps them; the residues that are there have the features that they have without SEQRES."""
-    helix = examples / "trajectories" / "helix_aeaaak.pdb"
-    declared = ["GLY", "SER", *read_topology(helix).protein.residue_names, "HIS"]
-    lines = helix.read_text().splitlines()
-    atoms = [
-        line[:21] + "A" + line[22:] for line in lines if line.startswith("ATOM") and int(line[22:26]) not in (7, 8)
-    ]
-    seqres = [
-        f"SEQRES {i // 13 + 1:3d} A {len(declared):4d}  {' '.join(declared[i : i + 13])}"
-        for i in range(0, len(declared), 13)
-    ]
-    path = tmp_path / "gap.pdb"
-    entry = FileEntry(name="x", source="Proteinflow", path=path)
-    path.write_text("\n".join([*seqres, *atoms, "END"]))
-    residue, pair, modify_seq = entry_features(entry, Selection())
-    assert modify_seq == "GSAEAAAKEAAAKEAAAKAH"
-    missing = (residue == -1).all(axis=1)
-    resolved = [number + 2 for number in range(1, 18) if number not in (7, 8)]  # <cls>, GLY and SER come first
-    assert np.flatnonzero(~missing).tolist() == resolved
-    assert ((pair == -1).all(axis=2) == (missing[:, None] | missing[None, :])).all()
-    path.write_text("\n".join([*atoms, "END"]))
-    plain_residue, plain_pair, plain = entry_features(entry, Selection())
-    assert len(plain) == len(resolved)
-    np.testing.assert_array_equal(residue[resolved], plain_residue[1:-1])
-    np.testing.assert_array_equal(pair[np.ix_(resolved, resolved)], plain_pair[1:-1, 1:-1])
+def write_trace(path, residues, declared=""):
+    """C-alpha atoms along x; number -> name of each residue, and a line of SEQRES."""
+    atom = "ATOM  {0:5d}  CA  {1} A{0:4d}    {2:8.3f}   0.000   0.000  1.00  0.00           C\n"
+    path.write_text(declared + "".join(atom.format(number, name, 3.8 * number) for number, name in residues.items()))
 
 
 @pytest.fixture
 def source(tmp_path):
     """Structure of five glycines."""
-    atom = "ATOM  {0:5d}  CA  GLY A{0:4d}    {1:8.3f}   0.000   0.000  1.00  0.00           C\n"
-    path = tmp_path / "s.pdb"
-    path.write_text("".join(atom.format(r, 3.8 * r) for r in range(1, 6)))
-    return path
+    write_trace(tmp_path / "s.pdb", dict.fromkeys(range(1, 6), "GLY"))
+    return tmp_path / "s.pdb"
+
+
+def test_unresolved_residues_are_rows_of_minus_one(tmp_path):
+    """The sequence keeps them; the residues that are there have the features that they have without SEQRES."""
+    path = tmp_path / "gap.pdb"
+    entry = FileEntry(name="x", source="Proteinflow", path=path)
+    residues = {1: "ALA", 2: "GLY", 5: "TRP"}
+    write_trace(path, residues)
+    plain_residue, plain_pair, _ = entry_features(entry, Selection())
+    write_trace(path, residues, "SEQRES   1 A    6  SER ALA GLY GLY GLY TRP\n")
+    residue, pair, modify_seq = entry_features(entry, Selection())
+    assert modify_seq == "SAGGGW"
+    resolved = [2, 3, 6]  # <cls> and SER come first
+    missing = (residue == -1).all(axis=1)
+    assert np.flatnonzero(~missing).tolist() == resolved
+    assert ((pair == -1).all(axis=2) == (missing[:, None] | missing[None, :])).all()
+    np.testing.assert_array_equal(residue[resolved], plain_residue[1:-1])
+    np.testing.assert_array_equal(pair[np.ix_(resolved, resolved)], plain_pair[1:-1, 1:-1])
 
 
 def test_stale_results_are_made_again(source, tmp_path):
