@@ -139,7 +139,7 @@ def test_states_that_lie(load):
     assert load(array_bytes("S8", (1,), b"12345678", state)).tolist() == [b"12345678"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=60))
 def test_noise(tmp_path_factory, noise):
     """A good file with changed bytes: an object or an InputError."""

@@ -161,7 +161,7 @@ def entries(draw):
     return clusters, groups
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(entries(), st.integers(0, 5), st.floats(0.01, 0.4), st.randoms())
 def test_split(drawn, seed, share, shuffler):
     clusters, groups = drawn

@@ -68,20 +68,6 @@ def test_paper_commands_from_any_folder(helix, examples, tmp_path):
         assert {name: array.shape for name, array in arrays.items()} == {"gnm_msf": (3, 76), "anm_cor": (3, 76, 76)}
 
 
-def test_features_with_and_without_a_contact_file(helix, here, capsys):
-    header, lines = contacts(*helix, "c.tsv", "--cores", 2)
-    assert header == "# total_frames:80 beg:0 end:79 stride:1 interaction_types:hp,sb,pc,ps,ts,vdw,hb"
-    numbers = [int(line.split("\t")[0]) for line in lines]
-    assert numbers == sorted(numbers)
-    (table, pair), (other_table, other_pair) = features(*helix, "a", "-i", "c.tsv"), features(*helix, "b")
-    np.testing.assert_array_equal(pair, other_pair)
-    assert pair.shape == (17, 17, 10)
-    pd.testing.assert_frame_equal(table, other_table)
-    printed = capsys.readouterr().out.split()
-    assert printed == [f"{prefix}_{name}" for prefix in "ab" for name in ("res_feature.csv", "pair_feature.npz")]
-    assert not list(here.rglob("*.tmp*"))
-
-
 def test_chains_that_the_box_has_broken(helix, here):
     """MD_features makes them whole, get_dynamic_contacts with --whole."""
     pdb, xtc = helix

@@ -66,10 +66,15 @@ def test_rates(table):
     assert [line.split() for line in text if line.startswith("strand")] == [["strand", *["0.00"] * 4, "3.0"]]
 
 
+@pytest.fixture(scope="module")
+def entries():
+    """All of RefDB."""
+    return read_refdb()
+
+
 @needs_makeshift
-def test_refdb_as_a_whole():
+def test_refdb_as_a_whole(entries):
     """Numbers of the report: close to the published training set, in the same order."""
-    entries = read_refdb()
     rates = missing_rates(entries).set_index(["min_coverage", "kind", "group"])
     whole = rates.xs("all", level="kind")
     assert whole["entries"].tolist() == [1678, 1578, 1387, 1018]
@@ -85,9 +90,9 @@ def test_refdb_as_a_whole():
 
 
 @needs_makeshift
-def test_example_table_holds_labels_of_refdb(examples):
+def test_example_table_holds_labels_of_refdb(examples, entries):
     table = read_assignments(examples / "nmr" / "refdb_labels.csv").set_index("entry_ID")
     assert len(table) == 200
     assert (table["cluster"] != "").all()
-    whole = refdb_codes(read_refdb()).set_index("entry_ID").loc[table.index]
+    whole = refdb_codes(entries).set_index("entry_ID").loc[table.index]
     pd.testing.assert_frame_equal(table[["sequence", "label", "dssp"]], whole[["sequence", "label", "dssp"]])
