@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from data_prepare.errors import reading, require
+from data_prepare.errors import InputError, reading, require
 
 
 @contextmanager
@@ -75,3 +76,17 @@ def read_text_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     absent = [column for column in columns if column not in table]
     require(not absent, f"{path}: column {', '.join(absent)} is missing; expected {', '.join(columns)}")
     return table
+
+
+def read_numbers(path: str | Path, column: pd.Series) -> pd.Series:
+    """Finite numbers of a text column whose index counts the rows of a table; NaN for an empty value, `-`, NaN or NA.
+
+    InputError names the line of anything else.
+    """
+    text = column.str.strip()
+    values = pd.to_numeric(text, errors="coerce").replace([np.inf, -np.inf], np.nan).astype(np.float64)
+    wrong = text[values.isna() & ~text.str.lower().isin(("", "-", "nan", "na"))]
+    if len(wrong):
+        where = f"{path}, line {wrong.index[0] + 2}"
+        raise InputError(f"{where}: {column.name} is {wrong.iloc[0]!r}, not a number; correct it or leave it empty")
+    return values

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from data_prepare.dataset.splits import split_by_cluster
 from data_prepare.dataset.table import LABELS
-from data_prepare.errors import InputError, named, reading, require
-from data_prepare.files import read_text_table, whole_file
+from data_prepare.errors import named, reading, require
+from data_prepare.files import read_numbers, read_text_table, whole_file
 from data_prepare.resume import Results
 from model.evaluation.metrics import pearson
 from model.inference.embed import mean_embeddings
@@ -69,17 +69,6 @@ def read_splits(table: pd.DataFrame, repeats: int = 20, seed: int = 0) -> dict[s
         other = sorted(set(column).difference(LABELS))
         require(not other, f"column {name}: {other[:1]} is neither {' nor '.join(LABELS)}")
     return {name: (column == "test").to_numpy() for name, column in labels.items()}
-
-
-def read_numbers(path: Path, column: pd.Series) -> pd.Series:
-    """Numbers of a text column of the table `path`; NaN if empty."""
-    text = column.str.strip()
-    values = pd.to_numeric(text, errors="coerce").replace([np.inf, -np.inf], np.nan)
-    wrong = np.flatnonzero(values.isna() & ~text.str.lower().isin(["", "nan", "na"]))
-    if len(wrong):
-        line, word = wrong[0] + 2, text.iloc[wrong[0]]
-        raise InputError(f"{path}, line {line}: {column.name} is {word!r}, not a number; leave it empty")
-    return values
 
 
 def read_embeddings(path: Path, rows: int) -> NDArray[np.floating]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, InputWarning, require
-from data_prepare.files import csv_pieces
+from data_prepare.files import csv_pieces, read_numbers
 from model.mutations.substitution import WildType, apply_mutation, parse_mutation
 from model.network.tokenizer import AMINO_ACIDS
 
@@ -37,7 +37,6 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 DDG_COLUMNS: Final = ("ddG", "ddG_experimental")
 # measurement -> loss: ddG_ML is positive for a more stable mutant, DMS_score for a fitter, ddG for a less stable one
 SIGN: Final = {"megascale": -1.0, "proteingym": -1.0, "ddg": 1.0}
-NO_VALUE: Final = ("", "-", "nan", "NaN", "NA")
 ROWS_PER_PIECE: Final = 100_000  # of a table read at once
 
 # index of the row from 0, mutant as named in the file, its label with positions in the wild type, sequence, loss
@@ -253,13 +252,7 @@ def _pieces(path: Path, form: str, measurement: str) -> Iterator[pd.DataFrame]:
     require(not absent, f"{path}: column {', '.join(absent)} is missing; expected {', '.join(columns)}")
     with tqdm(desc=path.name, unit="row", unit_scale=True, delay=2.0) as bar:
         for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE, usecols=columns):
-            texts = piece[measurement].str.strip()
-            values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
-            wrong = np.flatnonzero(~np.isfinite(values) & ~texts.isin(NO_VALUE).to_numpy())
-            if wrong.size:
-                where = f"{path}, line {texts.index[wrong[0]] + 2}"
-                raise InputError(f"{where}: {measurement} is {texts.iloc[wrong[0]]!r}, not a number; correct the row")
-            piece["loss"] = SIGN[form] * values
+            piece["loss"] = SIGN[form] * read_numbers(path, piece[measurement])
             bar.update(len(piece))
             yield piece
     require(bar.n, f"{path}: contains no rows")

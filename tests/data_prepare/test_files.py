@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 
+import numpy as np
+import pandas as pd
 import pytest
 from refusals import refused
 
 from data_prepare.errors import InputError
-from data_prepare.files import check_output, csv_pieces, read_text_table, whole_file
+from data_prepare.files import check_output, csv_pieces, read_numbers, read_text_table, whole_file
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,13 @@ def test_values_are_text(tmp_path):
     assert read_text_table(path, ["b"]).to_numpy().tolist() == [["NA", "1e10"], ["", "2"]]
     assert [piece.to_numpy().tolist() for piece in csv_pieces(path, chunksize=1)] == [[["NA", "1e10"]], [["", "2"]]]
     refused(lambda: read_text_table(path, ["a", "c"]), path, "column c", "a, c")
+
+
+def test_numbers_of_a_text_column():
+    column = pd.Series(["1", " ", "nan", " 2e-1", "-", "NA", "x"], name="y", index=range(3, 10))
+    np.testing.assert_array_equal(read_numbers("t.csv", column[:6]), [1, np.nan, np.nan, 0.2, np.nan, np.nan])
+    refused(lambda: read_numbers("t.csv", column), "t.csv", "line 11", "y", "'x'")
+    refused(lambda: read_numbers("t.csv", column.replace("1", "-inf")), "line 5", "-inf")
 
 
 def test_outputs_that_cannot_be_files(tmp_path):

@@ -14,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 
 from model.evaluation.regression import (
     read_embeddings,
-    read_numbers,
     read_splits,
     regress,
     regression_predictions,
@@ -118,9 +117,6 @@ def test_invalid_input(tmp_path: Path) -> None:
     """The command's tests have those of the table."""
     targets, test = pd.DataFrame({"a": [1.0, 2.0, 3.0]}), np.array([False, False, True])
     refused(lambda: regress({"x": np.eye(3)}, targets, {"split_0": test}), "split_0", "a", "1 test")
-    column = pd.Series(["1", " ", "nan", "x"], name="y")
-    assert read_numbers(Path("t.csv"), column[:3]).isna().tolist() == [False, True, True]
-    refused(lambda: read_numbers(Path("t.csv"), column), "t.csv", "line 5", "y", "x")
     path = tmp_path / "x.npy"
     for values in (np.zeros((3, 2)), np.zeros(4), np.full((4, 1), "a"), np.full((4, 1), np.nan), np.ones((4, 1), bool)):
         np.save(path, values)
