@@ -144,7 +144,6 @@ HEADER = "mutant,mutated_sequence,DMS_score\n"
         ("a,b\n1,2\n", "auto", ["a, b", "megascale", "proteingym", "ddg"]),
         ("mutant,DMS_score\nA1C,2\n", "proteingym", ["mutated_sequence"]),
         (HEADER + "A1C,CA,1\nA2C,AC,much\n", "auto", ["line 3", "DMS_score", "much"]),
-        (HEADER + "A1C,CA,inf\n", "auto", ["line 2", "DMS_score", "inf"]),
         (HEADER + "A1C,CA,1\nA2C,AW,1\n", "auto", ["line 3", "A2C"]),
         (HEADER + "A1C,WA,1\n", "auto", ["line 2", "A1C"]),
         (HEADER + "A1C,CJ,1\n", "auto", ["line 2", "A1C", "J"]),

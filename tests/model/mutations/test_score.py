@@ -178,17 +178,6 @@ def test_finished_parts_are_not_computed_again(
         weight.copy_(before)
 
 
-def test_table(tiny_model: DanceModel) -> None:
-    table = score_mutations(tiny_model, WILD_TYPE, ["K2A", "K2A:Y5F", "MKTAYIAKQRQW", "wt", WILD_TYPE])
-    assert list(table.columns) == ["mutant", "sequence", *SCORES, *PROPERTIES]
-    assert table["mutant"].tolist() == ["K2A", "K2A:Y5F", "I12W", "wt", "wt"]
-    assert table["sequence"].tolist() == ["MATAYIAKQRQI", "MATAFIAKQRQI", "MKTAYIAKQRQW", WILD_TYPE, WILD_TYPE]
-    assert (table.loc[3:, list(PROPERTIES)] == 0).all(axis=None)
-    changes = property_changes(tiny_model, WILD_TYPE, table["sequence"].tolist())
-    np.testing.assert_array_equal(table[list(PROPERTIES)], changes)
-    np.testing.assert_array_equal(table[list(SCORES)], combine_scores(changes))
-
-
 def test_wild_type_takes_part_in_the_normalisation(tiny_model: DanceModel) -> None:
     labels = ["K2A", "Y5F", "I6W"]
     without = score_mutations(tiny_model, WILD_TYPE, labels)
@@ -206,14 +195,19 @@ def test_damage_is_the_fraction_that_scores_lower() -> None:
 
 
 @pytest.mark.parametrize("properties", ["all", "residue"])
-def test_complex_one_by_one(tiny_model: DanceModel, properties: PropertySet) -> None:
-    wild_type, names = "ACDKL<eos><cls>EFG", PROPERTIES if properties == "all" else RESIDUE_PROPERTIES
-    labels = [*all_single_mutants(wild_type)[:30], "E6W:A1C", "wt"]
-    table = score_mutations(tiny_model, wild_type, labels, batch_size=5, properties=properties)
+def test_table_of_a_complex(tiny_model: DanceModel, properties: PropertySet) -> None:
+    """Mutants as labels, sequences and the wild type; their changes are those of one mutant at a time."""
+    wild_type, names = "ACDKL<eos><cls>EFG", list(PROPERTIES if properties == "all" else RESIDUE_PROPERTIES)
+    labels = [*all_single_mutants(wild_type)[:30], "E6W:A1C"]
+    mutants = [*labels, "ACDKL<eos><cls>EFW", "wt", wild_type]
+    table = score_mutations(tiny_model, wild_type, mutants, batch_size=5, properties=properties)
     assert list(table.columns) == ["mutant", "sequence", *SCORES, *names]
+    assert table["mutant"].tolist() == [*labels, "G8W", "wt", "wt"]
+    assert table["sequence"].tolist()[30:] == ["CCDKL<eos><cls>WFG", "ACDKL<eos><cls>EFW", wild_type, wild_type]
+    assert (table.loc[32:, names] == 0).all(axis=None)
     single = [property_changes(tiny_model, wild_type, [mutant], properties=properties) for mutant in table["sequence"]]
-    np.testing.assert_allclose(table[list(names)], np.vstack(single), rtol=0, atol=1e-5)
-    assert table["mutant"].tolist() == labels
+    np.testing.assert_allclose(table[names], np.vstack(single), rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(table[list(SCORES)], combine_scores(table[names]))
     residue = property_changes(tiny_model, wild_type, table["sequence"].tolist(), properties="residue")
     np.testing.assert_allclose(table[list(RESIDUE_PROPERTIES)], residue, rtol=1e-4, atol=1e-6)
 
