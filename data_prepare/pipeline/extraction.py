@@ -26,7 +26,7 @@ from data_prepare.errors import InputError, InputWarning
 from data_prepare.properties import FEATURES
 from data_prepare.resume import digest
 from data_prepare.sources.entry import Ensemble, Entry, Selection
-from data_prepare.structure.sequence import modify_seq
+from data_prepare.structure.sequence import CHAIN_LINKER
 
 FEATURES_VERSION: Final = 2  # increase it when features change, so that no older result is used
 MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker beyond it
@@ -83,7 +83,7 @@ def entry_features(
             topology, nma = nma_features_of(system.topology, system.xyz, available)
             sequences, resolved = topology.full_sequences()
             arrays = nma_entry(nma.gnm_msf, nma.anm_cor, list(map(len, sequences)), resolved)
-    return EntryFeatures(*arrays, modify_seq(sequences))
+    return EntryFeatures(*arrays, CHAIN_LINKER.join(sequences))
 
 
 def result_attributes(task: Task) -> Mapping[str, str | int | float] | None:

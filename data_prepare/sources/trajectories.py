@@ -15,7 +15,7 @@ from typing import Final
 from data_prepare.errors import InputWarning, require
 from data_prepare.sources.entry import Entry, FileEntry
 from data_prepare.sources.walk import joined_name, stem, walk
-from data_prepare.structure.readers import TOPOLOGY_SUFFIXES, is_topology_file, suffix_of
+from data_prepare.structure.readers import TOPOLOGY_SUFFIXES, suffix_of
 
 GROUP: Final = "ATLAS_GPCRmd_PED_mdCATH"  # training group with dynamics
 WANTED: Final = "topologies (PDB, mmCIF, PSF, PRMTOP, GRO) and trajectories (XTC, DCD, TRR, NetCDF) side by side"
@@ -29,7 +29,8 @@ def entries(raw: Path) -> Iterator[Entry]:
     unused: list[str] = []
     for _, files in walk(raw):
         topologies: dict[str, Path] = {}
-        for path in sorted(filter(is_topology_file, files), key=lambda path: TOPOLOGY_SUFFIXES.index(suffix_of(path))):
+        readable = (path for path in files if suffix_of(path) in TOPOLOGY_SUFFIXES)
+        for path in sorted(readable, key=lambda path: TOPOLOGY_SUFFIXES.index(suffix_of(path))):
             topologies.setdefault(stem(path), path)  # of several of a system the most informative
         replicas: dict[str, list[Path]] = {key: [] for key in topologies}
         for path in filter(is_trajectory_file, files):

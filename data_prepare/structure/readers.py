@@ -36,11 +36,6 @@ def is_structure_file(path: str | Path) -> bool:
     return suffix_of(path) in STRUCTURE_SUFFIXES
 
 
-def is_topology_file(path: str | Path) -> bool:
-    """Whether a file name is that of a structure or a topology."""
-    return suffix_of(path) in TOPOLOGY_SUFFIXES
-
-
 def read_structure(path: str | Path) -> Structure:
     """First model of a PDB or mmCIF file, without alternate locations; InputError if it cannot be read."""
     path = Path(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
-CHAIN_LINKER: Final = "<eos><cls>"
+CHAIN_LINKER: Final = "<eos><cls>"  # between the chains in the column `modify_seq` of the training table
 
 NAMES: Final = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split()
 STANDARD: Final[dict[str, str]] = dict(zip(NAMES, "ARNDCQEGHILKMFPSTWYV", strict=True))
@@ -52,8 +52,3 @@ def align_to_sequence(names: Sequence[str], numbers: Sequence[int], declared: Se
             indices += range(start, end)
     same = sum(query[index] == letter for index, letter in zip(indices, target, strict=True))
     return indices if 10 * same >= 9 * len(target) else [-1] * len(names)
-
-
-def modify_seq(chains: Iterable[str]) -> str:
-    """Chains joined by `<eos><cls>`, as in the column `modify_seq` of the training table."""
-    return CHAIN_LINKER.join(chains)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from data_prepare.errors import InputError, reading, require
-from data_prepare.structure.sequence import CHAIN_LINKER, modify_seq
+from data_prepare.structure.sequence import CHAIN_LINKER
 from model.network.tokenizer import VOCABULARY, split_tokens
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Protein]:
         require(name, f"{path}: sequence {number} has no name; write one after the '>'")
         require(name not in proteins, f"{path}: duplicate name {name}; rename one")
         chains = "".join(lines.split()).removesuffix("*").upper().split(CHAIN_LINKER.upper())
-        proteins[name] = Protein(name, modify_seq(chains))
+        proteins[name] = Protein(name, CHAIN_LINKER.join(chains))
         check_sequence(proteins[name].sequence, f"{path}, {name}")
     return list(proteins.values())
 
@@ -91,7 +91,7 @@ def protein_of_structure(path: str | os.PathLike[str], chain: str | None = None)
     path = Path(path)
     protein = select_protein(read_structure(path).topology, chain)
     name = "_".join([path.name.removesuffix(".gz").rsplit(".", 1)[0], *_chain_ids(chain)])
-    return Protein(name, modify_seq(protein.full_sequences()[0]))
+    return Protein(name, CHAIN_LINKER.join(protein.full_sequences()[0]))
 
 
 def select_protein(topology: Topology, chain: str | None) -> Topology:

@@ -15,7 +15,7 @@ from refusals import refused
 from data_prepare.errors import InputWarning
 from data_prepare.structure.atom_records import AtomRecord, begins_chain
 from data_prepare.structure.readers import read_models, read_structure, read_topology
-from data_prepare.structure.sequence import ONE_LETTER, align_to_sequence, modify_seq
+from data_prepare.structure.sequence import ONE_LETTER, align_to_sequence
 from data_prepare.structure.topology import label_of_residue
 
 BACKBONE = {"N": (0, 0, 0), "CA": (1.5, 0, 0), "C": (2, 1.4, 0), "O": (1.2, 2.3, 0)}
@@ -83,7 +83,7 @@ def test_chains_of_a_pdb_file(write_pdb):
     """TER, positions and segment columns are read."""
     atoms = backbone("ALA", "A", 1) + backbone("GLY", "A", 2, 4)
     other = write_pdb(atoms + backbone("TRP", "A", 3, 8, ter_before=True))
-    assert modify_seq(read_topology(other).chain_sequences()) == "AG<eos><cls>W"
+    assert read_topology(other).chain_sequences() == ["AG", "W"]
     bonded = write_pdb(atoms + backbone("TRP", "A", 3, 4 + 3.3, ter_before=True))
     assert read_topology(bonded).chain_sequences() == ["AGW"]
     path = write_pdb(backbone("ALA", " ", 1) + backbone("GLY", " ", 2, 4))
