@@ -47,12 +47,6 @@ def test_equals_hugging_face() -> None:
     assert torch.stack(maps).std() > 0.02  # a uniform attention would hide errors of the rotation
 
 
-def test_both_attention_paths_agree() -> None:
-    module, batch = encoder(), tokenize(SEQUENCES)
-    with torch.no_grad():
-        torch.testing.assert_close(module(**batch), run(module, batch)[0], rtol=0, atol=1e-5)
-
-
 def test_token_dropout_rule() -> None:
     embeddings = Embeddings(CONFIG)
     torch.nn.init.normal_(embeddings.word_embeddings.weight)
@@ -76,14 +70,6 @@ def test_padding_only_is_finite(maps: bool) -> None:
     assert hidden.isfinite().all()
     hidden.sum().backward()
     assert all(value.grad.isfinite().all() for value in module.parameters() if value.grad is not None)
-
-
-def test_maps_are_distributions_over_real_keys() -> None:
-    module, batch = encoder(), tokenize(SEQUENCES)
-    for maps in run(module, batch)[1]:
-        torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:3]))
-        padded = ~batch["attention_mask"].bool()[:, None, None, :].expand_as(maps)
-        assert not maps[padded].any()
 
 
 def test_dropout_keeps_a_byte_per_number() -> None:

@@ -4,10 +4,8 @@ import pytest
 import torch
 from plain_dance import plain_pair_head
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.network import pair_head
-from model.network.heads import head
 from model.network.pair_head import attention_logits, pair_logits
 
 LAYERS, HEADS, HIDDEN, OUTPUTS = 3, 4, 20, 13
@@ -73,12 +71,6 @@ def test_gradients_are_those_of_differences(recompute: bool) -> None:
     )
 
 
-def test_pair_head_is_directed(linears: tuple[nn.Linear, nn.Linear]) -> None:
-    q, k = torch.randn(2, 1, 5, HIDDEN).unbind(0)
-    logits = pair_logits(q, k, *linears)
-    assert not torch.allclose(logits, logits.mT, atol=1e-2)
-
-
 @BOTH
 def test_large_intermediates_are_not_kept(linears: tuple[nn.Linear, nn.Linear], recompute: bool) -> None:
     """Saved for the backward pass: the middle layer at most once, or nothing of the size L^2."""
@@ -128,18 +120,3 @@ def test_low_precision(linears: tuple[nn.Linear, nn.Linear], dtype: torch.dtype,
     for leaf, ours, theirs in zip([q, k, *parameters], gradients, wanted_gradients, strict=True):
         assert ours.dtype == leaf.dtype
         assert (ours - theirs).norm() <= 2 * step * theirs.norm()
-
-
-def test_residue_head() -> None:
-    torch.manual_seed(0)
-    layers = head(HIDDEN, 50, 0.1)
-    assert [name for name, _ in layers.named_parameters()] == [
-        f"{n}.{p}" for n in (0, 2, 4) for p in ("weight", "bias")
-    ]
-    assert not layers[0].bias.any()
-    assert not layers[4].bias.any()
-    x = torch.randn(3, 5, HIDDEN)
-    inner = F.gelu(x @ layers[0].weight.T)
-    inner = (inner - inner.mean(-1, keepdim=True)) / (inner.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
-    torch.testing.assert_close(layers.eval()(x), inner @ layers[4].weight.T, rtol=0, atol=1e-5)
-    assert not torch.allclose(layers.train()(x), layers(x))

@@ -3,8 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from refusals import refused
 
 from model.network.tokenizer import MASK_ID, PAD_ID, VOCABULARY, tokenize
@@ -42,14 +40,6 @@ def test_hugging_face_tokenizer_agrees(tmp_path: Path) -> None:
     reference = EsmTokenizer(str(tmp_path / "vocab.txt"))
     for text in ("LAGVSERTIDPKQNFYMHWCXBUZO.-", "MK<mask>L", "MK<eos><cls>L"):
         assert tokenize([text])["input_ids"][0].tolist() == reference(text)["input_ids"]
-
-
-@given(st.lists(st.text("LAGVSERTIDPKQNFYMHWCXBUZO.-", min_size=1, max_size=30), min_size=1, max_size=5))
-def test_letters_come_back(sequences: list[str]) -> None:
-    batch = tokenize(sequences)
-    for sequence, row, mask in zip(sequences, batch["input_ids"], batch["attention_mask"], strict=True):
-        assert "".join(VOCABULARY[i] for i in row[mask.bool()][1:-1]) == sequence
-        assert set(row[~mask.bool()].tolist()) <= {PAD_ID}
 
 
 def test_max_length_keeps_the_first_tokens() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from refusals import refused
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS
-from model.network.tokenizer import CLS_ID, EOS_ID, tokenize
+from model.network.tokenizer import tokenize
 from model.training.data import (
     BLOCKS_SORTED,
     Batch,
@@ -39,7 +38,7 @@ def equal(first: Batch, second: Batch) -> bool:
     return first[:2] == second[:2] and all(torch.equal(a, b) for a, b in zip(first[2:], second[2:], strict=True))
 
 
-@pytest.mark.parametrize("block", [None, 1, 3])
+@pytest.mark.parametrize("block", [None, 3])
 def test_every_epoch_has_every_protein_of_all_sources_once(small_data, block: int | None) -> None:
     dataset = training_set(small_data, block=block)
     table = read_table(small_data.table)
@@ -91,23 +90,6 @@ def test_blocks_of_similar_length_equal_the_plain_form(size: int, first: int, bl
     assert found.tolist() == expected
 
 
-def test_sorted_batches_have_little_padding_and_come_in_random_order() -> None:
-    """Batches of 16 over four epochs of 7,799 proteins: 3 % of the tokens are padding (in random order 40 %)."""
-    random = np.random.default_rng(0)
-    lengths = random.lognormal(5, 0.5, 7799).astype(int)
-    orders = [
-        blocks_of_similar_length(random.permutation(7799), lengths, 7799 * epoch, 16, random) for epoch in range(4)
-    ]
-    stream = lengths[np.concatenate(orders)]
-    by_length = stream[: len(stream) // 16 * 16].reshape(-1, 16)
-    assert by_length.sum() > 0.95 * 16 * by_length.max(1).sum()
-    means = by_length.mean(1)
-    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.1
-    # a protein gets different neighbours
-    partners = [{frozenset(order[k : k + 2]) for k in range(len(order) - 1)} for order in orders]
-    assert len(partners[0] & partners[1]) < 0.1 * 7799
-
-
 def test_crop_is_one_window_of_ids_and_arrays(small_data) -> None:
     dataset = training_set(small_data)
     starts = set()
@@ -150,15 +132,6 @@ def test_rmsf_is_divided_by_its_maximum_in_the_whole_protein(small_data) -> None
         np.testing.assert_array_equal(entry.residue, dataset.store.read(name)[0])
 
 
-def test_linker_of_a_complex_counts_as_two_tokens(small_data) -> None:
-    dataset = training_set(small_data)
-    name, sequence = next(entry for entry in dataset.sequences[NMA] if "<eos><cls>" in entry[1])
-    entry = load_entry(dataset.store, name, sequence, NMA)
-    chain = sequence.index("<eos><cls>")
-    assert entry.input_ids[[0, chain + 1, chain + 2, -1]].tolist() == [CLS_ID, EOS_ID, CLS_ID, EOS_ID]
-    assert (entry.residue[[0, chain + 1, chain + 2, -1]] == -1).all()
-
-
 def test_padding_has_the_pad_id_and_targets_of_minus_one(small_data) -> None:
     dataset = training_set(small_data)
     entries = [dataset[Draw(IDR, counter, 1000)] for counter in range(5)]
@@ -193,13 +166,6 @@ def test_workers_give_the_same_batches_and_leave_the_random_state_alone(small_da
     table = read_table(small_data.table)
     used = {name for batch in streams[0] for name in batch.names}
     assert used == set(table.loc[table["label"] == "train", "name"])
-
-
-def test_dataset_can_be_pickled_with_an_open_store(small_data) -> None:
-    dataset = training_set(small_data)
-    draw = Draw(MD, 3, 8)
-    first = dataset[draw]
-    assert torch.equal(pickle.loads(pickle.dumps(dataset))[draw].pair, first.pair)
 
 
 def test_entries_that_the_store_lacks_are_named_in_one_line(small_data, caplog) -> None:
