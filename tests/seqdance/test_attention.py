@@ -37,13 +37,6 @@ ROWS = [(name, *values) for name, values in SEQUENCES.items()]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    DanceModel(ModelConfig(hidden=16, layers=3, heads=2, feed_forward=16)).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with features.h5 and table.csv."""
     folder = tmp_path_factory.mktemp("data")
@@ -95,17 +88,17 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])
-def test_maps_of_a_fasta_file(model: Path, tmp_path: Path, capsys, suffix: str) -> None:
+def test_maps_of_a_fasta_file(tiny_model_folder: Path, tmp_path: Path, capsys, suffix: str) -> None:
     """A name is neither a path nor a group in the output."""
     proteins = {"first": "MKTAYIAK", "second/1-4": "ACDE<eos><cls>FGH", ".": "MK", "..": "MKTAY"}
     fasta, output = tmp_path / "two.fasta", tmp_path / "out" / f"maps{suffix}"
     fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in proteins.items()))
     plot = ["--plot"] if suffix == ".npz" else []
-    main(words(model, output, "--fasta", fasta, *plot))
+    main(words(tiny_model_folder, output, "--fasta", fasta, *plot))
     pictures = [output.with_name(f"maps_{name}.png") for name in ("first", "second_1-4", "_", "_.") if plot]
     assert capsys.readouterr().out.split() == [str(output), *map(str, pictures)]
     assert sorted(output.parent.iterdir()) == sorted([output, *pictures])  # nothing temporary is left
-    network = load_model(model, "cpu")
+    network = load_model(tiny_model_folder, "cpu")
     with np.load(output) if suffix == ".npz" else h5py.File(output) as file:
         assert set(file) == {file_name(name) for name in proteins}
         for name, sequence in proteins.items():
@@ -116,12 +109,12 @@ def test_maps_of_a_fasta_file(model: Path, tmp_path: Path, capsys, suffix: str) 
         assert len(np.unique(matplotlib.image.imread(picture)[..., 0])) > 20  # colours of maps
 
 
-def test_half_precision_and_residues_only(model: Path, tmp_path: Path) -> None:
+def test_half_precision_and_residues_only(tiny_model_folder: Path, tmp_path: Path) -> None:
     options = ("--precision", "float16", "--residues-only", "--plot")  # --dtype by its former name
-    main(words(model, tmp_path / "maps.npz", "--sequence", "MKTAYIAK", *options))
+    main(words(tiny_model_folder, tmp_path / "maps.npz", "--sequence", "MKTAYIAK", *options))
     maps = np.load(tmp_path / "maps.npz")["sequence"]
-    assert (maps.shape, maps.dtype) == ((8, 8, 6), np.float16)
-    whole = attention_maps(load_model(model, "cpu"), "MKTAYIAK")[1:-1, 1:-1]
+    assert (maps.shape, maps.dtype) == ((8, 8, 8), np.float16)
+    whole = attention_maps(load_model(tiny_model_folder, "cpu"), "MKTAYIAK")[1:-1, 1:-1]
     np.testing.assert_allclose(maps, whole, rtol=1e-3, atol=1e-6)
     assert (tmp_path / "maps.png").is_file()
 
@@ -129,24 +122,24 @@ def test_half_precision_and_residues_only(model: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("form", ["notebook", "paper"])
-def test_analysis_is_that_of_each_entry(model: Path, data: Path, tmp_path: Path, capsys, form) -> None:
+def test_analysis_is_that_of_each_entry(tiny_model_folder: Path, data: Path, tmp_path: Path, capsys, form) -> None:
     output = tmp_path / "x" / "attention.csv"
-    main(of_store(model, data, output, "--form", form))
+    main(of_store(tiny_model_folder, data, output, "--form", form))
     written = [output, output.with_name("attention_best.csv"), output.with_suffix(".png")]
     shown = capsys.readouterr().out.splitlines()
     assert shown[-3:] == list(map(str, written))
     assert sorted(output.parent.iterdir()) == sorted([*written, output.with_name(".attention.csv.parts")])
 
-    network, expected = load_model(model, "cpu"), {}
+    network, expected = load_model(tiny_model_folder, "cpu"), {}
     with FeatureStore(data / "features.h5") as store:
         for name, (sequence, _, label) in SEQUENCES.items():
             if label == "test":
                 expected[name] = attention_metrics(attention_maps(network, sequence), store.read(name)[1], form)
     assert expected["tiny"].isna().all(axis=None)
     means = pd.read_csv(output)
-    assert means["map"].tolist() == list(range(6))
-    assert means["layer"].tolist() == [0, 0, 1, 1, 2, 2]
-    assert means["head"].tolist() == [0, 1] * 3
+    assert means["map"].tolist() == list(range(8))
+    assert means["layer"].tolist() == [0] * 4 + [1] * 4
+    assert means["head"].tolist() == [0, 1, 2, 3] * 2
     for metric in METRICS[form, 10]:
         both = (expected["one"][metric] + expected["two"][metric]) / 2
         np.testing.assert_allclose(means[metric], both, rtol=1e-6, atol=1e-9)
@@ -161,13 +154,15 @@ def test_analysis_is_that_of_each_entry(model: Path, data: Path, tmp_path: Path,
         values = expected[name][metric]
         assert row["value"] == pytest.approx(values.min() if "_neg_" in metric else values.max(), rel=1e-6)
         assert values[row["map"]] == pytest.approx(row["value"], rel=1e-6)
-        assert (row["layer"], row["head"]) == divmod(row["map"], 2)
+        assert (row["layer"], row["head"]) == divmod(row["map"], 4)
     lowest = means["co_move_neg_spearman"].min()
     assert any(line.startswith("co_move_neg_spearman") and f"{lowest:.3f}" in line for line in shown)
     assert len(np.unique(matplotlib.image.imread(written[2])[..., 0])) > 100
 
 
-def test_interrupted_run_resumes(model: Path, data: Path, tmp_path: Path, monkeypatch, measured, drawn) -> None:
+def test_interrupted_run_resumes(
+    tiny_model_folder: Path, data: Path, tmp_path: Path, monkeypatch, measured, drawn
+) -> None:
     """Up to the last step; damaged results, and those of other settings or data, are made again."""
     output = tmp_path / "attention.csv"
 
@@ -179,7 +174,7 @@ def test_interrupted_run_resumes(model: Path, data: Path, tmp_path: Path, monkey
         with monkeypatch.context() as patch:
             patch.setattr(command, "draw_analysis", interrupt)
             with pytest.raises(KeyboardInterrupt):
-                main(of_store(model, data, output, *more))
+                main(of_store(tiny_model_folder, data, output, *more))
         return measured.copy()
 
     assert interrupted() == [21, 22, 4, 25]
@@ -196,40 +191,40 @@ def test_interrupted_run_resumes(model: Path, data: Path, tmp_path: Path, monkey
     assert interrupted() == [21, 22, 4, 25]
 
     measured.clear()
-    main(of_store(model, data, output))
+    main(of_store(tiny_model_folder, data, output))
     contents = output.read_bytes(), (tmp_path / "attention_best.csv").read_bytes()
-    main(of_store(model, data, output))  # a finished run measures nothing again
+    main(of_store(tiny_model_folder, data, output))  # a finished run measures nothing again
     assert measured == []
-    main(of_store(model, data, tmp_path / "new.csv"))
+    main(of_store(tiny_model_folder, data, tmp_path / "new.csv"))
     assert measured == [21, 22, 4, 25]
     for rerun in (output, tmp_path / "new.csv"):
         assert contents == (rerun.read_bytes(), rerun.with_name(f"{rerun.stem}_best.csv").read_bytes())
 
 
-def test_limit_label_and_example(model: Path, data: Path, tmp_path: Path, drawn, capsys) -> None:
+def test_limit_label_and_example(tiny_model_folder: Path, data: Path, tmp_path: Path, drawn, capsys) -> None:
     output = tmp_path / "a.csv"
-    main(of_store(model, data, output, "--limit", 1, "--example", "modes"))
+    main(of_store(tiny_model_folder, data, output, "--limit", 1, "--example", "modes"))
     assert drawn[-1].name == "modes"
     assert drawn[-1].chain.tolist() == [0] * 11 + [1] * 10
     assert set(pd.read_csv(tmp_path / "a_best.csv")["name"]) == {"one", "two", "modes"}
-    main(of_store(model, data, output, "--label", "train", "--length", 8))
+    main(of_store(tiny_model_folder, data, output, "--label", "train", "--length", 8))
     assert set(pd.read_csv(tmp_path / "a_best.csv")["name"]) == {"other"}
     assert (drawn[-1].name, drawn[-1].attention.shape) == ("other", (7, 7))
-    main(of_store(model, data, output, "--example", "tiny"))  # has no map to draw
+    main(of_store(tiny_model_folder, data, output, "--example", "tiny"))  # has no map to draw
     assert drawn[-1] is None
-    command_refused(main, of_store(model, data, output, "--example", "other"), capsys, "--example other")
+    command_refused(main, of_store(tiny_model_folder, data, output, "--example", "other"), capsys, "--example other")
 
 
-def test_example_shows_its_best_map(model: Path, data: Path, tmp_path: Path, drawn) -> None:
+def test_example_shows_its_best_map(tiny_model_folder: Path, data: Path, tmp_path: Path, drawn) -> None:
     output = tmp_path / "a.csv"
-    main(of_store(model, data, output, "--form", "paper"))
+    main(of_store(tiny_model_folder, data, output, "--form", "paper"))
     best = pd.read_csv(tmp_path / "a_best.csv")
     best = best[best["metric"] == "co_move_posi_spearman"].sort_values("value")
     example = drawn[-1]
     row = best.iloc[len(best) // 2]
     assert example.name == row["name"]
     assert f"layer {row['layer']}, head {row['head']}, Spearman {row['value']:.2f}" in example.title
-    whole = attention_maps(load_model(model, "cpu"), SEQUENCES[row["name"]][0])[1:-1, 1:-1, row["map"]]
+    whole = attention_maps(load_model(tiny_model_folder, "cpu"), SEQUENCES[row["name"]][0])[1:-1, 1:-1, row["map"]]
     np.testing.assert_allclose(example.attention, (whole + whole.T) / 2, atol=1e-7)
     with FeatureStore(data / "features.h5") as store:
         np.testing.assert_array_equal(example.comovement, store.read(row["name"])[1][1:-1, 1:-1, 9])
