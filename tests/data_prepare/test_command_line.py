@@ -22,8 +22,6 @@ from data_prepare.resume import Results, digest
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Settings):
-    """A command for the tests."""
-
     path: Path
     """A file."""
     number: Annotated[int, Field(ge=1)] = 2

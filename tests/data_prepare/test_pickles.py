@@ -39,7 +39,6 @@ OTHERS = {
 
 @pytest.fixture
 def load(tmp_path):
-    """Load what is in these bytes."""
 
     def load_bytes(content):
         (tmp_path / "x.pickle").write_bytes(content)

@@ -27,7 +27,6 @@ COLUMNS = ["name", "source", "label", "topology", "trajectory"]
 
 
 def run(command, *words):
-    """Exit code of a command."""
     try:
         command.main([str(word) for word in words])
     except SystemExit as left:

@@ -39,7 +39,6 @@ def example(name):
 
 
 def fragment(name, *numbers):
-    """Residues of an example by number."""
     atoms, xyz = example(name)
     keep = [i for i, atom in enumerate(atoms) if atom.resid in numbers]
     return [atoms[i] for i in keep], xyz[keep]

@@ -113,12 +113,10 @@ def ring(name, chain, centre, normal=(0, 0, 1), exact=False):
 
 
 def rings(centre, normal=(0, 0, 1), first=(0, 0, 1), exact=False):
-    """A ring at the origin and another one."""
     return ring("PHE", "A", (0, 0, 0), first, exact) + ring("PHE", "B", np.asarray(centre, float), normal, exact)
 
 
 def cation(position, exact=False):
-    """A ring at the origin and a lysine nitrogen."""
     nitrogen = ("NZ", np.asarray(position) - (20, 0, 0))
     return ring("PHE", "A", (0, 0, 0), exact=exact) + residue("LYS", "C", 9, (20, 0, 0), [nitrogen])
 

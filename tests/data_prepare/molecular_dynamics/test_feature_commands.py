@@ -31,7 +31,6 @@ def here(tmp_path, monkeypatch):
 
 
 def contacts(pdb, trajectory, output, *options):
-    """Header and lines of a contact file."""
     paths = ("--topology", pdb, "--trajectory", trajectory, "--output", output)
     get_dynamic_contacts.main([*map(str, paths), *map(str, options)])
     header, columns, *lines = Path(output).read_text().splitlines()
@@ -40,7 +39,6 @@ def contacts(pdb, trajectory, output, *options):
 
 
 def features(pdb, trajectory, prefix, *options):
-    """Residue table and pair array."""
     MD_features.main([*map(str, ("-p", pdb, "-t", trajectory, "-o", prefix)), *options])
     with np.load(f"{prefix}_pair_feature.npz") as pair:
         return pd.read_csv(f"{prefix}_res_feature.csv"), pair["array"]

@@ -14,7 +14,6 @@ from data_prepare.structure.readers import read_topology
 
 
 def residue_sasa(frames, radii, residue_of_atom, points=None):
-    """Areas (frames, N) of frames in nm."""
     surface = SurfaceAreas(radii, residue_of_atom, points)
     return np.array([surface.residues(frame, neighbour_lists(np.asarray(frame, float), radii)) for frame in frames])
 

@@ -97,7 +97,6 @@ def test_alternate_locations_are_dropped(write_pdb):
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "missing", "few atoms", "not finite"])
 def test_files_that_cannot_be_used(tmp_path, system, xyz, suffix, damage):
-    """One line that names the file, and the frame or the numbers of atoms."""
     if damage == "not finite" and suffix in ("xtc", "pdb"):
         pytest.skip("the format has no NaN")
     if damage == "not finite":

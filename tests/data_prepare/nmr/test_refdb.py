@@ -68,7 +68,6 @@ def test_rates(table):
 
 @pytest.fixture(scope="module")
 def entries():
-    """All of RefDB."""
     return read_refdb()
 
 

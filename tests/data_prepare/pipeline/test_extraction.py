@@ -46,7 +46,6 @@ def write_trace(path, residues, declared=""):
 
 @pytest.fixture
 def source(tmp_path):
-    """Structure of five glycines."""
     write_trace(tmp_path / "s.pdb", dict.fromkeys(range(1, 6), "GLY"))
     return tmp_path / "s.pdb"
 

@@ -8,5 +8,4 @@ from source_files import Helix
 
 @pytest.fixture(scope="session")
 def helix(tmp_path_factory, examples):
-    """Some frames of a helix."""
     return Helix(tmp_path_factory.mktemp("helix"), examples)

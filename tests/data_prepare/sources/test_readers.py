@@ -135,7 +135,6 @@ def temporary(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("form", ["zip", "zip of a folder", "folder", "flat", "zip and folder"])
 def test_atlas(tmp_path, helix, temporary, form):
-    """Replicas are pooled."""
     raw = tmp_path / "raw"
     raw.mkdir()
     unpacked = write_atlas(helix, tmp_path / "unpacked")
@@ -199,7 +198,6 @@ def test_atlas_missing_and_damaged_files(tmp_path, helix, temporary):
 
 @pytest.mark.parametrize("form", ["pdb", "pdb.gz", "cif"])
 def test_ped(tmp_path, helix, form):
-    """Models are frames; all chains are read."""
     models = [f"MODEL {n:8d}\n{helix.model(n)}TER\n{helix.model(n, 'B', 12)}TER\nENDMDL\n" for n in range(3)]
     text = "".join(models) + "END\n"
     path = tmp_path / f"PED00001e001.{form}"
