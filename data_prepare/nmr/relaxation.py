@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
-from data_prepare.files import read_text_table
+from data_prepare.files import read_numbers, read_text_table
 from data_prepare.nmr.assignments import assignment_table, check_assignments
 
 FAST_NOE: Final = 0.65  # up to this NOE an amide moves in picoseconds to nanoseconds
@@ -90,7 +90,7 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
     text = read_text_table(path, COLUMNS)
     names = text["entry_ID"]
     begins = names != names.shift()
-    numbers = text[list(COLUMNS[2:])].apply(pd.to_numeric, errors="coerce").astype(float)
+    numbers = pd.DataFrame({column: read_numbers(path, text[column]) for column in COLUMNS[2:]})
     problems = {
         "entry_ID is empty": names == "",
         "residue is not one letter": text["residue"].str.len() != 1,
@@ -99,11 +99,7 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
         & names.where(begins).duplicated(),
         "assigned is not 1 or 0": ~numbers["assigned"].isin((0, 1)),
     }
-    for column in COLUMNS[3:]:
-        given = text[column] != ""
-        problems[f"{column} is not a finite number"] = given & ~np.isfinite(numbers[column])
-        if column in POSITIVE:
-            problems[f"{column} is not above 0"] = given & ~(numbers[column] > 0)
+    problems |= {f"{column} is not above 0": numbers[column] <= 0 for column in POSITIVE}
     for problem, wrong in problems.items():
         line = int(wrong.to_numpy().argmax()) if len(wrong) else 0
         require(not wrong.any(), f"{path}, line {line + 2}: {problem}")
