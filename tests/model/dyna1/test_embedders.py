@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from dyna1_inputs import randomise
+from hugging_face import esm2_settings
 from refusals import refused
 from torch import nn
 
@@ -46,11 +47,7 @@ def esm2_folder(tmp_path_factory):
     import transformers
 
     folder = tmp_path_factory.mktemp("esm2")
-    sizes = {"vocab_size": 33, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
-    ids = {"intermediate_size": 40, "pad_token_id": 1, "mask_token_id": 32, "layer_norm_eps": 1e-5}
-    forms = {"position_embedding_type": "rotary", "token_dropout": True, "emb_layer_norm_before": False}
-    settings = transformers.EsmConfig(**sizes, **ids, **forms)
-    randomise(transformers.EsmModel(settings, add_pooling_layer=False), 0.3).save_pretrained(folder)
+    randomise(transformers.EsmModel(esm2_settings(24, 3, 4, 40), add_pooling_layer=False), 0.3).save_pretrained(folder)
     return folder
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from dyna1_inputs import random_sequence, write_codes
 from refusals import command_refused, refused
+from runs import assert_same_run, without_time
 from safetensors.torch import load_file
 
 from model.dyna1 import train as module
@@ -62,27 +63,6 @@ def small(labels: Path, output: Path, **changes) -> Dyna1TrainConfig:
     return replace(parse(arguments(labels, output)), **changes)
 
 
-def log_lines(output: Path) -> list[dict]:
-    """Lines of the log without what differs between equal runs."""
-    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-    return [{key: line[key] for key in line if key not in ("Epoch time", module.PEAK_MEMORY)} for line in lines]
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    """Last checkpoint, best weights and log, bit by bit."""
-    a, b = (checkpoints(path / "checkpoints")[-1] for path in (first, second))
-    assert a.name == b.name
-    for one, other in ((a, b), (first / "best", second / "best")):
-        assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-    assert (first / "best/validation.json").read_text() == (second / "best/validation.json").read_text()
-    one, other = read_training(a), read_training(b)
-    assert all(one[name] == other[name] for name in ("update", "best_epoch", "best_auroc"))
-    for moments, others in zip(*(state["optimizer"]["state"].values() for state in (one, other)), strict=True):
-        assert all(torch.equal(moments[key], others[key]) for key in moments)
-    assert torch.equal(one["ranks"][0]["cpu"], other["ranks"][0]["cpu"])
-    assert log_lines(first) == log_lines(second)
-
-
 @pytest.fixture(scope="module")
 def whole(labels: Path, tmp_path_factory) -> Path:
     """Output of a training that nothing interrupts, with dropout."""
@@ -95,7 +75,7 @@ def whole(labels: Path, tmp_path_factory) -> Path:
 
 
 def test_log_and_best_weights(labels: Path, whole: Path) -> None:
-    lines = log_lines(whole)
+    lines = without_time(whole)
     config = small(labels, whole)
     training = Dyna1Trainer(config, CPU, *open_labels(config))
     updates = training.sampler.updates
@@ -117,7 +97,7 @@ def test_training_learns_what_the_labels_follow(tmp_path: Path) -> None:
     """Only attention finds the residue before."""
     table = write_labels(tmp_path / "many.csv", 120, seed=4)
     train(small(table, tmp_path, model=NO_DROPOUT, epochs=6, batch=8, crop=60, learning_rate=1e-2), CPU)
-    lines = log_lines(tmp_path)
+    lines = without_time(tmp_path)
     assert lines[-1]["best_auroc"] > 0.85
     assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
 
@@ -127,7 +107,7 @@ def test_patience_ends_the_training(labels: Path, tmp_path: Path, monkeypatch) -
     monkeypatch.setattr(module, "auroc", lambda *_: next(scores))
     for _ in range(2):  # a rerun does nothing
         train(small(labels, tmp_path, epochs=5, patience=2), CPU)
-        assert [line["validation_auroc"] for line in log_lines(tmp_path)] == [0.6, 0.7, 0.7, 0.65]
+        assert [line["validation_auroc"] for line in without_time(tmp_path)] == [0.6, 0.7, 0.7, 0.65]
     assert json.loads((tmp_path / "best/validation.json").read_text())["epoch"] == 2
 
 
@@ -199,7 +179,7 @@ def test_checkpoint_of_a_former_version(labels: Path, whole: Path, tmp_path: Pat
 
 
 def test_resume_of_another_training_is_refused(labels: Path, whole: Path, tmp_path: Path) -> None:
-    before = log_lines(whole)
+    before = without_time(whole)
     other = write_labels(tmp_path / "other.csv", 5, seed=3, name="v")
     for changes, named in (
         ({"resume": "none"}, "--output"),
@@ -211,7 +191,7 @@ def test_resume_of_another_training_is_refused(labels: Path, whole: Path, tmp_pa
     ):
         refused(lambda c=changes: train(small(labels, whole, **c), CPU), whole, named)
     train(small(labels, whole), CPU)  # nothing is left to do
-    assert log_lines(whole) == before
+    assert without_time(whole) == before
     train(small(labels, tmp_path, validation=other, stop_after=2), CPU)
     another = write_labels(tmp_path / "another.csv", 5, seed=2, name="v")
     refused(lambda: train(small(labels, tmp_path, validation=another), CPU), tmp_path, "validation")
@@ -279,7 +259,7 @@ def test_two_processes_train_as_one(labels: Path, tmp_path: Path) -> None:
     command += arguments(labels, tmp_path / "two", **changes)
     found = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    one, two = (log_lines(tmp_path / name) for name in ("one", "two"))
+    one, two = (without_time(tmp_path / name) for name in ("one", "two"))
     for first, second in zip(one, two, strict=True):
         assert second == pytest.approx(first, rel=2e-3)  # one more pair of residues in order is 5e-4
     a, b = (load_file(tmp_path / name / "best/model.safetensors") for name in ("one", "two"))

@@ -20,6 +20,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from refusals import command_refused, refused
+from runs import assert_same_run, log_lines, plain, without_time
 from safetensors.torch import load_file
 from torch.distributed.run import get_args_parser
 from torch.nn.parallel import DistributedDataParallel
@@ -56,41 +57,8 @@ def gradients(trainer: DanceTrainer) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
 
 
-def log_lines(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-
-
-def without_time(output: Path) -> list[dict]:
-    left_out = ("Batch time", TOKENS_PER_SECOND, PEAK_MEMORY)
-    return [{key: value for key, value in line.items() if key not in left_out} for line in log_lines(output)]
-
-
-def plain(state: object) -> object:
-    """A nested state with its tensors as lists."""
-    match state:
-        case torch.Tensor():
-            return state.dtype, state.tolist()
-        case dict():
-            return {key: plain(value) for key, value in state.items()}
-        case list() | tuple():
-            return [plain(value) for value in state]
-    return state
-
-
-def assert_same(first: object, second: object) -> None:
-    """Equality of nested states, bit by bit."""
-    assert plain(first) == plain(second)
-
-
 def saved_updates(output: Path) -> list[int]:
     return [int(path.name.removeprefix("update_")) for path in checkpoints(output / "checkpoints")]
-
-
-def assert_same_run(first: Path, second: Path, update: int) -> None:
-    a, b = (path / "checkpoints" / f"update_{update}" for path in (first, second))
-    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
-    assert_same(read_training(a), read_training(b))
-    assert without_time(first) == without_time(second)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +154,7 @@ def test_stop_and_resume_equals_the_uninterrupted_run(small_data, whole: Path, t
     assert saved_updates(tmp_path)[-1] == stop
     torch.manual_seed(99)
     train(replace(config, workers=workers), CPU)
-    assert_same_run(tmp_path, whole, 8)
+    assert_same_run(tmp_path, whole)
 
 
 @pytest.mark.parametrize("damage", ["killed", "truncated"])
@@ -203,12 +171,13 @@ def test_resume_from_the_newest_intact_checkpoint(small_data, whole: Path, tmp_p
         (last / "model.safetensors").write_bytes((last / "model.safetensors").read_bytes()[:-100])
     train(config, CPU)
     assert ("update_7: model.safetensors is damaged" in caplog.text) == (damage == "truncated")
-    assert_same_run(tmp_path, whole, 8)
+    assert_same_run(tmp_path, whole)
 
 
 def test_resume_from_a_named_checkpoint_into_another_folder(small_data, whole: Path, tmp_path: Path) -> None:
     train(small_data.config(tmp_path, resume=str(whole / "checkpoints/update_4")), CPU)
-    assert_same(*(load_file(path / "checkpoints/update_8/model.safetensors") for path in (tmp_path, whole)))
+    weights, expected = (load_file(path / "checkpoints/update_8/model.safetensors") for path in (tmp_path, whole))
+    assert plain(weights) == plain(expected)
     assert [line["n_update"] for line in log_lines(tmp_path)] == [6, 8]
 
 
@@ -243,7 +212,7 @@ def test_low_precision_trains_float32_weights_and_resumes(small_data, tmp_path: 
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights.values())
     for stop in (2, None):
         train(replace(config, output=tmp_path / "b", stop_after=stop), CPU)
-    assert_same_run(tmp_path / "b", tmp_path / "a", 3)
+    assert_same_run(tmp_path / "b", tmp_path / "a")
 
 
 @pytest.mark.parametrize(
@@ -330,7 +299,7 @@ def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monk
     assert signal.getsignal(number) is handler
     assert saved_updates(tmp_path) == [3]
     train(config, CPU)
-    assert_same_run(tmp_path, whole, 8)
+    assert_same_run(tmp_path, whole)
 
 
 # the arithmetic of an update
@@ -545,7 +514,7 @@ def test_gradients_of_two_processes_are_those_of_one(two_processes, tmp_path: Pa
 def test_stopped_and_killed_runs_of_two_processes_resume_exactly(two_processes, tmp_path: Path) -> None:
     data, out = two_processes
     for name in ("parts", "killed"):
-        assert_same_run(out / name, out / "whole", 8)
+        assert_same_run(out / name, out / "whole")
     assert [(line["n_update"], line["rank"]) for line in log_lines(out / "killed")] == [(n, 0) for n in (2, 4, 6, 8)]
     assert json.loads((out / "whole/config.json").read_text())["processes"] == 2
     # one process continues the samples of two: 4 updates of 2 x 2 x 2, then one of 2 x 2
