@@ -18,7 +18,6 @@ from data_prepare.nmr.assignments import (
     DSSP,
     MIN_COVERAGE,
     NOT_EVALUATED,
-    assignment_table,
     coverage,
     missing_codes,
     targets,
@@ -79,8 +78,8 @@ def refdb_codes(entries: pd.DataFrame, min_coverage: float = MIN_COVERAGE) -> pd
     require(
         len(kept), f"none of {len(entries)} entries has {min_coverage:.0%} of its amides assigned; lower --min-coverage"
     )
-    rows = list(kept[["entry_ID", "sequence", "label"]].itertuples(index=False, name=None))
-    return assignment_table(rows, "refdb").assign(**{DSSP: kept[DSSP].to_numpy()})
+    table = kept[["entry_ID", "sequence", "label"]].assign(source="refdb", cluster="", **{DSSP: kept[DSSP]})
+    return table.reset_index(drop=True)
 
 
 def missing_rates(entries: pd.DataFrame) -> pd.DataFrame:
