@@ -227,11 +227,11 @@ def contact_lines(atoms, frames, limits=None, slack=(0.0, 0.0), kinds=KINDS):
     }
 
 
-def contact_counts(atoms, frames):
+def contact_counts(atoms, frames, slack=(0.0, 0.0)):
     """Contacts (N, N, 9) of the protein residues over all frames: row = residue of atom 1, column = of atom 2."""
     residues = [group for group in residues_of(atoms) if {"N", "CA", "C"} <= {atoms[i].name for i in group}]
     residue_of = {i: r for r, group in enumerate(residues) for i in group}
     counts = np.zeros((len(residues), len(residues), len(KINDS)), int)
-    for _, kind, i, j in contacts(atoms, frames):
+    for _, kind, i, j in contacts(atoms, frames, slack=slack):
         counts[residue_of[i], residue_of[j], KINDS.index(kind)] += 1
     return counts

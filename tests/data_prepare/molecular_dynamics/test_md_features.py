@@ -12,7 +12,6 @@ from contact_systems import angstrom_chunk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
-from scipy.spatial.transform import Rotation
 
 from data_prepare import memory
 from data_prepare.molecular_dynamics.contacts.file_format import contact_lines
@@ -94,25 +93,6 @@ def test_chunks_change_nothing(helix, features_of_helix, cuts):
     np.testing.assert_allclose(features.residue, features_of_helix.residue, atol=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_rigid_motions_and_the_order_of_later_frames(helix, features_of_helix, seed):
-    """Each frame is turned and moved by up to 10 nm; rounding may change one frame of a contact or bin."""
-    rng = np.random.default_rng(seed)
-    xyz = next(read_chunks(*helix)).angstrom
-    turned = [Rotation.random(rng=rng).apply(frame - frame.mean(axis=0)) + rng.uniform(-100, 100, 3) for frame in xyz]
-    order = [0, *rng.permutation(range(1, len(xyz)))]
-    found = md_features(helix[0], [angstrom_chunk(np.array(turned)[order])])
-    one_frame = 1.01 / len(xyz)
-    for name, atol, mean in (("sasa_mean", 0.05, 0.01), ("sasa_std", 0.05, 0.01), ("rmsf_nor", 1e-5, 1e-5)):
-        difference = abs(found.residue - features_of_helix.residue)[:, entry_residue_columns(name)]
-        assert (difference.max() < atol, difference.mean() < mean) == (True, True), name
-    np.testing.assert_allclose(found.residue[:, 3:], features_of_helix.residue[:, 3:], rtol=0, atol=one_frame)
-    np.testing.assert_allclose(found.pair[..., 9], features_of_helix.pair[..., 9], rtol=0, atol=1e-4)
-    difference = abs(found.pair - features_of_helix.pair)[..., :9]
-    assert difference.max() < one_frame
-    assert difference.sum() < 0.002 * features_of_helix.pair[..., :9].sum()
-
-
 @settings(max_examples=6, deadline=None)
 @given(st.sets(st.sampled_from(FEATURES)))
 def test_chosen_features_are_as_with_all_others(helix, features_of_helix, chosen):
@@ -137,6 +117,12 @@ def test_angles_stop_at_chain_ends(write_pdb):
         "phi": [none, [2, 6, 7, 8], none, [14, 18, 19, 20]],
         "psi": [[0, 1, 2, 6], none, [12, 13, 14, 18], none],
     }
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-3.140625, 3.140625, width=32))
+def test_bins_are_those_of_a_histogram(angle):
+    assert angle_bins(np.array([angle]))[0] == np.histogram([np.float64(angle)], BIN_EDGES)[0].argmax()
 
 
 def test_edges_and_ends_of_the_bins():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,14 @@ def test_published_counts(shared, file, source, option, expected):
     table = read_relaxdb(shared / file, source)
     target = np.concatenate(table_targets(table, **({option: True} if option else {})))
     assert (len(table), int((target >= 0).sum()), int((target == 1).sum())) == expected
+
+
+def test_published_codes(shared):
+    table = read_relaxdb(shared / RELAXDB)
+    letters = {"A": 9645, "v": 2030, "x": 1603, "^": 942, ".": 749, "p": 734, "t": 392, "b": 160}
+    assert Counter("".join(table["label"])) == letters
+    few = table["entry_ID"][[(target == 1).sum() < 2 for target in table_targets(table)]]
+    assert set(few) == {"5839", "6470", "ORC2WH", "PLEXINB1"}
 
 
 def test_json_and_pickles_give_the_same_table(tmp_path):

@@ -43,12 +43,12 @@ def test_golden_features(examples):
         same_features(features_of_file(examples / "structures" / "1ubi_A.pdb.gz")[1], **golden)
 
 
-@pytest.mark.slow
-def test_prody_route(examples):
-    path = examples / "structures" / "1hvr_AB.pdb.gz"
+@pytest.mark.parametrize("name", ["1ubi_A", pytest.param("1hvr_AB", marks=pytest.mark.slow)])
+def test_prody_route(examples, name):
+    path = examples / "structures" / f"{name}.pdb.gz"
     topology, features = features_of_file(path)
     same_features(features, *feature_oracle.nma(path))
-    assert topology.chain_lengths == [99, 99]
+    assert topology.chain_lengths == {"1ubi_A": [76], "1hvr_AB": [99, 99]}[name]
 
 
 def compact(n, seed):
@@ -73,6 +73,34 @@ def test_rigid_motion_changes_nothing(n, seed):
     # where two modes are nearly degenerate, rounding decides which group ends where
     np.testing.assert_allclose(first.gnm_msf.sum(0), second.gnm_msf.sum(0), atol=1e-8)
     same_features(first, *second, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(40)))
+def test_features_follow_the_order_of_the_residues(order):
+    xyz = compact(40, 0)  # no degenerate modes at the ends of the groups
+    first, second = nma_features(xyz), nma_features(xyz[order])
+    same_features(second, first.gnm_msf[:, order], first.anm_cor[:, order][:, :, order])
+
+
+def test_matrices_by_their_definition():
+    xyz = compact(12, 1)
+    n = len(xyz)
+    expected_kirchhoff, expected_hessian = np.zeros((n, n)), np.zeros((3, n, 3, n))
+    for i in range(n):
+        for j in range(n):
+            d2 = float(((xyz[i] - xyz[j]) ** 2).sum())
+            if i == j or d2 > 225:
+                continue
+            constant = 10 if d2 <= 16 else 2 if d2 <= 100 else 1
+            expected_kirchhoff[i, j] -= constant
+            expected_kirchhoff[i, i] += constant
+            block = constant * np.outer(xyz[j] - xyz[i], xyz[j] - xyz[i]) / d2
+            expected_hessian[:, i, :, j] -= block
+            expected_hessian[:, i, :, i] += block
+    kirchhoff, hessian = elastic_networks(xyz)
+    np.testing.assert_allclose(kirchhoff, expected_kirchhoff, atol=1e-12)
+    np.testing.assert_allclose(hessian, expected_hessian.reshape(3 * n, 3 * n), atol=1e-12)
 
 
 def test_force_constants_at_their_limits():
