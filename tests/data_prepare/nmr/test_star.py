@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from refusals import refused
 
 from data_prepare.nmr.nmr_star import ISOTOPES, THREE_LETTERS, codes_of_deposition, read_star
@@ -235,3 +237,29 @@ def test_a_folder_with_files_that_fail(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "none", tmp_path / "empty"):
         refused(lambda folder=folder: read_star(folder), folder)
+
+
+TEXT = deposition(
+    entity(1, SEQUENCE),
+    entity(2, "GKJ"),
+    sample(("protein1", NATURAL, 1)),
+    shifts(1, [*atoms(1, SEQUENCE, "AAAAAAAAAA")[:12], *atoms(2, "GKJ", "AA ")]),
+)
+PIECES = "stop_ loop_ save_ data_x _Entity.ID _Atom_chem_shift.Val . ' \" ; \n; # \n".split(" ")
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damaged_files_give_a_message(tmp_path, data):
+    """Cut, spliced or with pieces of the format in wrong places: a table or a message, never another exception."""
+    text = TEXT
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        length = data.draw(st.one_of(st.integers(0, 30), st.integers(0, len(text))))
+        piece = data.draw(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)))
+        text = text[:start] + piece + text[start + length :]
+    path = tmp_path / "fuzzed.str"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    table, left_out = read_star(path, 0.1)
+    assert len(table) or len(left_out)
+    assert (left_out["reason"] != "").all()

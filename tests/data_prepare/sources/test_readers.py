@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import pickle
 import shutil
 import tempfile
@@ -11,10 +12,11 @@ import zipfile
 
 import gemmi
 import h5py
+import mdtraj
 import numpy as np
 import pytest
 from refusals import refused
-from source_files import assert_pooled, failure, frames, only
+from source_files import BREAKS, FRAMES, assert_pooled, failure, frames, only
 
 from data_prepare.sources.entry import Ensemble, Selection
 from data_prepare.sources.registry import list_source
@@ -196,6 +198,57 @@ def test_atlas_missing_and_damaged_files(tmp_path, helix, temporary):
     failure(entry, path)
 
 
+MASSES = {"H": 1.008, "C": 12.011, "N": 14.007, "O": 15.999, "P": 31.0, "CA": 40.1}
+# residue name, numbers, chain, segment, atoms; ion and ligand have the names and numbers of protein
+SURROUNDINGS = (
+    ("LIG", [3], "A", "LIG", {"N": "N", "CA": "C", "O1": "O", "H1": "H"}),
+    ("CAL", [5], "A", "ION", {"CA": "CA"}),
+    ("POPC", range(1, 4), "L", "MEMB", {"N": "N", "P": "P", "C1": "C", "C11": "C", "C": "C"}),
+    ("TIP3", range(1, 30), "W", "TIP3", {"OH2": "O", "H1": "H", "H2": "H"}),
+)
+
+
+def write_gpcrmd(helix, folder, topology_names):
+    """A system: PDB, PSF and three DCD replicas."""
+    folder.mkdir()
+    pdb, psf = [*helix.lines], []
+    for line in helix.lines:
+        psf.append(("PROA", line[22:26], line[17:21], line[12:16], MASSES[line[76:78].strip()]))
+    for residue, numbers, chain, segment, names in SURROUNDINGS:
+        for number in numbers:
+            for name, element in names.items():
+                line = f"ATOM  {len(pdb):5d} {name:>4} {residue:<4}{chain}{number:4d}    {'   1.000' * 3}"
+                pdb.append(f"{line}  1.00  0.00          {element:>2}\n")
+                psf.append((segment, number, residue, name, MASSES[element]))
+    content = {
+        ".pdb": "".join(pdb) + "END\n",
+        ".psf": f"PSF EXT\n\n{len(psf)} !NATOM\n"
+        + "".join("{} {} {} {} {} X1 0 {} 0\n".format(0, *atom) for atom in psf),
+    }
+    for name in topology_names:
+        (folder / name).write_text(content[name[-4:]])
+    others = np.random.default_rng(0).uniform(-20, 20, (FRAMES, len(pdb) - len(helix.lines), 3)).astype(np.float32)
+    xyz = np.concatenate([helix.angstrom, others], axis=1)
+    for number, first, last in zip("123", BREAKS[:-1], BREAKS[1:], strict=True):
+        with mdtraj.formats.DCDTrajectoryFile(str(folder / f"run_{number}.dcd"), "w") as file:
+            file.write(xyz[first:last])
+
+
+@pytest.mark.parametrize("topologies", [("system.pdb",), ("system.psf",), ("a.psf", "system.pdb")])
+def test_gpcrmd(tmp_path, helix, topologies):
+    """Lipids, water, ion and ligand are not protein, whatever the names of their atoms and chains."""
+    write_gpcrmd(helix, tmp_path / "67", topologies)
+    entry = only(list_source("gpcrmd", tmp_path))
+    assert (entry.name, entry.source) == ("67", "GPCRmd")
+    assert entry.path.name == topologies[-1]  # PDB before PSF
+    with entry.open(Selection()) as system:
+        assert "CA" in system.topology.elements
+        assert system.topology.protein.chain_sequences() == helix.topology.protein.chain_sequences()
+        assert system.topology.protein.chain_ids == (("A",) if entry.path.suffix == ".pdb" else ("P",))
+    assert_pooled(entry, helix)
+    assert frames(entry, Selection(stride=3))[0] == [0, 3, 0, 0]
+
+
 @pytest.mark.parametrize("form", ["pdb", "pdb.gz", "cif"])
 def test_ped(tmp_path, helix, form):
     models = [f"MODEL {n:8d}\n{helix.model(n)}TER\n{helix.model(n, 'B', 12)}TER\nENDMDL\n" for n in range(3)]
@@ -284,9 +337,15 @@ def test_proteinflow_sources(tmp_path):
     assert {entry.source for entry in list_source("proteinflow", raw / "SAbDab_2023")} == {"proteinflow_sabdab"}
 
 
+class Attack:
+    def __reduce__(self):
+        return os.system, ("touch attacked",)
+
+
 @pytest.mark.parametrize(
     ("entry", "change", "named"),
     [
+        ({"H": Attack()}, None, "system"),
         ([1], None, "ProteinFlow"),
         ({}, None, "residue"),
         ({"H": [1]}, None, "chain H"),
@@ -297,7 +356,9 @@ def test_proteinflow_sources(tmp_path):
         (None, {"msk": np.zeros(17)}, "residue"),
     ],
 )
-def test_proteinflow_refused(tmp_path, chains, entry, change, named):
+def test_proteinflow_refused(tmp_path, chains, monkeypatch, entry, change, named):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.pickle"
     path.write_bytes(pickle.dumps({"L": chains["L"] | change} if change else entry))
     refused(lambda: only(list_source("proteinflow", tmp_path)).open(Selection()).__enter__(), path, named)
+    assert os.listdir(tmp_path) == ["x.pickle"]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
 
-from data_prepare.errors import InputWarning
+from data_prepare.errors import InputError, InputWarning
 from data_prepare.structure.atom_records import AtomRecord, begins_chain
 from data_prepare.structure.readers import read_models, read_structure, read_topology
 from data_prepare.structure.sequence import ONE_LETTER, align_to_sequence
@@ -341,3 +341,15 @@ def test_unusable_files(tmp_path, name, content):
     if content is not None:
         path.write_text(content)
     refused(lambda: read_topology(path), path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=90), max_size=8))
+def test_any_text_is_read_or_refused(tmp_path_factory, lines):
+    """A PDB file gives a topology or an InputError, nothing else."""
+    path = tmp_path_factory.mktemp("fuzz") / "x.pdb"
+    path.write_text("".join(f"ATOM  {line}\n" for line in lines))
+    try:
+        assert read_topology(path).num_atoms > 0
+    except InputError as error:
+        assert "x.pdb" in str(error)  # noqa: PT017
