@@ -62,12 +62,13 @@ def csv_pieces(path: str | os.PathLike[str], **options: Any) -> Iterator[pd.Data
     if isinstance(table, pd.DataFrame):
         yield table
         return
-    while True:
-        with _reading_csv(path):
-            piece = next(table, None)
-        if piece is None:
-            return
-        yield piece
+    with table:  # closes the file, also if the reader stops before the last piece
+        while True:
+            with _reading_csv(path):
+                piece = next(table, None)
+            if piece is None:
+                return
+            yield piece
 
 
 def read_text_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
