@@ -65,7 +65,7 @@ def test_public_names_exist():
     ("modules", "libraries"),
     [
         ("seqdance", "torch mdtraj gemmi pandas"),
-        ("model.train_ddp, model.mutations.score", "mdtraj prody gemmi transformers scipy"),
+        ("model.train_ddp, model.mutations.score", "mdtraj prody gemmi transformers scipy torch._dynamo"),
         ("model.evaluate", "mdtraj prody gemmi transformers"),
         ("seqdance.commands.prepare", "torch mdtraj prody distributed numba"),
     ],

@@ -35,7 +35,6 @@ def attention_logits(maps: Tensor, layer: int, pred: nn.Linear) -> Tensor:
     return torch.bmm(weight.expand(len(maps), -1, -1), maps.flatten(2)).unflatten(2, maps.shape[2:])
 
 
-@torch.compiler.disable  # it would unroll the loops, and nearly all time is spent in matrix products
 def pair_logits(
     q: Tensor, k: Tensor, middle: nn.Linear, pred: nn.Linear, tile: int = CPU_ROWS, recompute: bool = True
 ) -> Tensor:
@@ -45,6 +44,10 @@ def pair_logits(
     (at most `CPU_ROWS` on a CPU) are computed at a time, with O(tile (L + hidden) channels) memory beyond the result.
     With `recompute`, the backward pass recomputes `middle` instead of storing it. Differentiable once.
     """
+    if torch.compiler.is_compiling():  # a graph would unroll the loops; nearly all time is spent in matrix products
+        from model.network.uncompiled import call_uncompiled
+
+        return call_uncompiled(pair_logits, q, k, middle, pred, tile, recompute)
     if not torch.is_grad_enabled() and q.shape[1] < middle.out_features:  # q * k is smaller than D
         with torch.autocast(q.device.type, enabled=False):
             return _pair_logits_of_products(q, k, middle, pred)

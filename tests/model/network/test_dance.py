@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,19 @@ def test_compiled_attention_equals_eager() -> None:
         results.append((*outputs, *torch.autograd.grad(total, [x, *layer.parameters()])))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_graphs_do_not_grow_with_the_tiles_of_the_pair_head() -> None:
+    sizes: dict[int, list[int]] = {}
+    for tile in (16, 1):
+        torch.compiler.reset()
+        nodes = sizes.setdefault(tile, [])
+        network = tiny(replace(TINY, pair_tile=tile))
+        compiled = torch.compile(network, backend=lambda graph, _, n=nodes: n.append(len(graph.graph.nodes)) or graph)
+        batch = tokenize(SEQUENCES)
+        torch.testing.assert_close(compiled(**batch), network(**batch), rtol=0, atol=1e-6)
+    assert sizes[16] == sizes[1]
 
 
 def test_only_what_is_asked_for() -> None:
