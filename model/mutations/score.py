@@ -52,7 +52,7 @@ def score_mutations(
     progress: bool = False,
     properties: PropertySet = "all",
 ) -> pd.DataFrame:
-    """Score mutations of one protein.
+    """Score mutations of one protein; InputError if one does not fit or the predictions are not finite.
 
     Parameters
     ----------
@@ -75,11 +75,6 @@ def score_mutations(
     DataFrame
         One row per mutant, in order: `mutant` (substitutions or `wt`), `sequence`, the scores (`SCORES`; the wild type
         takes part in the normalisation) and the changes of the properties, see `property_changes`.
-
-    Raises
-    ------
-    InputError
-        A mutation does not fit the wild type, or the predictions are not finite.
     """
     require(not isinstance(mutants, str), "mutants must be a list; put the single mutant into a list")
     require(len(mutants), "no mutants to score; give at least one")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @torch.compiler.disable
-def call_uncompiled(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+def call_uncompiled(function: Callable[..., T], *args: Any) -> T:
     """Result of a call that `torch.compile` does not look into."""
-    return function(*args, **options)
+    return function(*args)
