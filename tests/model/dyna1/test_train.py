@@ -250,6 +250,7 @@ def test_loss_of_the_golden_batch(shared) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("torchrun")
 def test_two_processes_train_as_one(labels: Path, tmp_path: Path) -> None:
     """Without dropout; the last update of an epoch has fewer proteins than processes in one of the forms."""
     # eps: rounding of gradients that are 0 (biases of keys) must not become a step
