@@ -92,14 +92,14 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
     begins = names != names.shift()
     numbers = pd.DataFrame({column: read_numbers(path, text[column]) for column in COLUMNS[2:]})
     problems = {
-        "entry_ID is empty": names == "",
-        "residue is not one letter": text["residue"].str.len() != 1,
+        "entry_ID is empty; name the protein": names == "",
+        "residue is not one letter; write X for a modified one": text["residue"].str.len() != 1,
         # probably two proteins with one name
         "an earlier entry has this name; rename one, or put its rows together": begins
         & names.where(begins).duplicated(),
-        "assigned is not 1 or 0": ~numbers["assigned"].isin((0, 1)),
+        "assigned is neither 1 nor 0; write 1 if the amide is assigned": ~numbers["assigned"].isin((0, 1)),
     }
-    problems |= {f"{column} is not above 0": numbers[column] <= 0 for column in POSITIVE}
+    problems |= {f"{column} is not above 0; leave it empty if unknown": numbers[column] <= 0 for column in POSITIVE}
     for problem, wrong in problems.items():
         line = int(wrong.to_numpy().argmax()) if len(wrong) else 0
         require(not wrong.any(), f"{path}, line {line + 2}: {problem}")

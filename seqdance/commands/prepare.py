@@ -44,7 +44,7 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
     """Ids of the chains to use. Default: all."""
     properties: Annotated[tuple[Literal[FEATURES], ...], Field(min_length=1)] = FEATURES  # type: ignore[valid-type]
     """Features of trajectories to compute. The others are 0 in the store and get the loss weight 0."""
-    temperatures: tuple[int, ...] = ()
+    temperatures: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     """Temperatures of mdCATH in K, one entry each. Default: 348."""
     dtype: Literal["float32", "float16"] = "float32"
     """Number type of the store; float16 halves its size."""
@@ -59,7 +59,7 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
         require(self.out.suffix in (".h5", ".hdf5"), f"--out {self.out}: expected FOLDER/NAME.h5")
         given = (self.source is not None, self.raw is not None, self.manifest is not None)
         require(given in ((1, 1, 0), (0, 0, 1)), "give either --source and --raw, or --manifest")
-        require(not self.temperatures or self.source == "mdcath", "--temperatures requires --source mdcath")
+        require(self.temperatures is None or self.source == "mdcath", "--temperatures requires --source mdcath")
 
     def entries(self) -> list[Entry]:
         """Entries of the source, sorted by name."""
