@@ -8,7 +8,7 @@ Published loop: one sequence at a time, all 23 properties in plain form (`tests/
 the wild type in NumPy. Runs of both alternate. Floor: the linear layers of the encoder alone, on batches of the same
 size. `--memory`: growth of the peak resident memory (VmHWM) of a child process after loading the libraries, network
 included, at 72, 400 and 1,000 residues. `--many`: the same for the whole command, for numbers of mutants, with the tiny
-demonstration network and random numbers in the place of its predictions.
+demonstration network and random numbers instead of its predictions.
 """
 
 from __future__ import annotations

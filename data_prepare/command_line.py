@@ -38,8 +38,10 @@ class Settings:
             return handler(values)
         except ValidationError as error:
             problem = error.errors()[0]
-            option = ".".join(str(part) for part in problem["loc"]).replace("_", "-")
-            raise InputError(f"--{option} {problem['input']}: {problem['msg'].lower()}") from None
+            name, message = ".".join(str(part) for part in problem["loc"]), problem["msg"].lower()
+            if problem["type"] in ("missing", "unexpected_keyword_argument"):  # of a file; tyro checks the options
+                raise InputError(f"{name}: {message} by {cls.__name__}; give a configuration of this kind") from None
+            raise InputError(f"--{name.replace('_', '-')} {problem['input']}: {message}") from None
 
 
 def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) -> C:

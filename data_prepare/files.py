@@ -75,7 +75,7 @@ def read_text_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a CSV with these columns, every value as text: "NA" and "1e10" may be names. See `csv_pieces`."""
     (table,) = csv_pieces(path)
     absent = [column for column in columns if column not in table]
-    require(not absent, f"{path}: column {', '.join(absent)} is missing; expected {', '.join(columns)}")
+    require(not absent, f"{path}: missing columns: {', '.join(absent)}; expected {', '.join(columns)}")
     return table
 
 

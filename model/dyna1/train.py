@@ -66,7 +66,7 @@ class Dyna1TrainConfig(TrainingOptions):
     """How a classifier is trained. The defaults are those of the one-hot baseline as published."""
 
     preset: Preset = "onehot"
-    """Where the other fields start from."""
+    """The other options default to the values of this preset."""
     table: File = Path("data/dyna1_labels.csv")
     """Labels to train on: entry_ID, sequence, label, source, cluster."""
     validation: File | None = None

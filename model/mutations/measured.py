@@ -249,7 +249,7 @@ def _pieces(path: Path, form: str, measurement: str) -> Iterator[pd.DataFrame]:
     """Columns of a table as text, and `loss`, NaN for no value; the index counts the rows of the table."""
     columns = list(dict.fromkeys((*COLUMNS[form], measurement)))
     absent = sorted(set(columns) - set(_header(path)))
-    require(not absent, f"{path}: column {', '.join(absent)} is missing; expected {', '.join(columns)}")
+    require(not absent, f"{path}: missing columns: {', '.join(absent)}; expected {', '.join(columns)}")
     with tqdm(desc=path.name, unit="row", unit_scale=True, delay=2.0) as bar:
         for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE, usecols=columns):
             piece["loss"] = SIGN[form] * read_numbers(path, piece[measurement])

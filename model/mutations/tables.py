@@ -35,7 +35,7 @@ def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0) -> li
     several, only = len(proteins) > 1, proteins[0].name
     for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE):
         column = next((name for name in MUTANT_COLUMNS if name in piece), None)
-        require(column, f"{path}: no column {' or '.join(MUTANT_COLUMNS)}; add it")
+        require(column, f"{path}: no column with mutants; add one of {', '.join(MUTANT_COLUMNS)}")
         require(
             "protein" in piece or not several,
             f"{path}: no column protein; add it to name one of the {len(proteins)} proteins in each row",

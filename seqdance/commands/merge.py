@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
@@ -21,7 +20,7 @@ from seqdance.options import CommandOptions
 class MergeOptions(CommandOptions, Split):
     """Merge stores and their tables, and split all entries again into train and test."""
 
-    stores: Annotated[tuple[Path, ...], tyro.conf.Positional, Field(min_length=1)]
+    stores: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Stores to merge."""
     out: Path
     """Output store, FOLDER/NAME.h5; table.csv and loss_weights.csv are written to the same folder."""
@@ -32,6 +31,7 @@ class MergeOptions(CommandOptions, Split):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.stores, "no stores; name the stores to merge")
         require(self.out.suffix in (".h5", ".hdf5"), f"--out {self.out}: expected FOLDER/NAME.h5")
         require(not (self.keep_labels and self.clusters), "--keep-labels does not use --clusters; remove one of them")
 

@@ -38,7 +38,7 @@ def plot(options: PlotOptions) -> list[Path]:
     """Draw the curves of a run and return the path of the figure."""
     path = options.run / LOG_NAME
     lines = list(read_log(path))
-    require(lines, f"{path}: empty log; give the folder of a run (its --output) that has logged updates")
+    require(lines, f"{path}: no log, or an empty one; give the folder of a run (its --output) that has logged updates")
     log = pd.DataFrame(lines)
     if "validation_auroc" in log:
         figure = dyna1.draw_training(log.set_index("n_epoch"))

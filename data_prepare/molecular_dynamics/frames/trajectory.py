@@ -73,9 +73,11 @@ def is_trajectory_file(path: str | Path) -> bool:
 def _opened(path: Path) -> Iterator[Any]:
     """The file, opened by MDTraj's reader for its suffix."""
     require(is_trajectory_file(path), f"{path}: unknown trajectory format; expected {', '.join(TRAJECTORY_SUFFIXES)}")
-    with reading(path, "a readable trajectory"), FormatRegistry.fileobjects[path.suffix.lower()](str(path)) as file:
-        _check_end(path, file)
-        yield file
+    with reading(path, "a readable trajectory"):
+        path.stat()
+        with FormatRegistry.fileobjects[path.suffix.lower()](str(path)) as file:
+            _check_end(path, file)
+            yield file
 
 
 def _check_end(path: Path, file: Any) -> None:

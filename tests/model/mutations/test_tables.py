@@ -45,7 +45,7 @@ def test_read_mutants(tmp_path: Path, monkeypatch, name: str, proteins: list, of
     ("proteins", "text", "named"),
     [
         (ONE, "", []),
-        (ONE, "label\nK2A\n", ["mutant or mut_type or mutated_sequence or aa_seq"]),
+        (ONE, "label\nK2A\n", ["mutant, mut_type, mutated_sequence, aa_seq"]),
         (TWO, "mutant\nK2A\n", ["protein", 3]),
         (ONE, "mutant\nK2A\nA3G\n", ["line 3", "A3G"]),
         (ONE, "mutant,x\nK2A,1\n,2\n", ["line 3", "empty"]),
