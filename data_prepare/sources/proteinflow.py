@@ -70,7 +70,7 @@ def _backbone(path: Path, chains: Any) -> Structure:
         for index in np.flatnonzero(resolved).tolist():
             residue = THREE_LETTERS.get(letters[index], "UNK")
             for atom in ATOMS:
-                record = AtomRecord(atom, atom[0], residue, index + 1, "", str(chain), chain, sequence_index=index)
+                record = AtomRecord(atom, atom[0], residue, str(index + 1), "", str(chain), chain, sequence_index=index)
                 records.append(record)
     require(records, f"{path}: no resolved residue (msk is 0 everywhere); remove it")
     return Structure(topology_of(path, records, sequences), np.concatenate(xyz))

@@ -1,7 +1,8 @@
-"""Atom records of a file -> topology: where chains and residues begin, and the element of each atom."""
+"""Atom records of a file -> topology: where residues and chains begin, and the element of each atom."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from math import dist, inf
@@ -10,18 +11,22 @@ from typing import Final, NamedTuple
 
 import gemmi
 import numpy as np
-from numpy.typing import NDArray
 
 from data_prepare.errors import require
 from data_prepare.structure.topology import Topology
 
 MAX_STEP: Final = 50  # largest step of residue numbers across a TER inside a chain
 PEPTIDE_BOND: Final = 2.0  # Angstrom, at most
+SAME_RESIDUE: Final = 3.0  # Angstrom to the nearest other atom of a residue, at most
 # heavy atoms of the 20 amino acids: their element is the first letter, never calcium (CA), cadmium (CD) or neon (NE)
 ELEMENT_FROM_FIRST_LETTER: Final = frozenset(
     "N CA C O OXT OT OT1 OT2 OC1 OC2 O1 O2 CB CG CG1 CG2 CD CD1 CD2 CE CE1 CE2 CE3 CZ CZ2 CZ3 CH2 ND1 ND2 NE NE1 NE2 "
     "NZ NH1 NH2 OD1 OD2 OE1 OE2 OG OG1 OH SD SG".split()
 )
+CARBOXYLATE: Final = frozenset(("OXT", "OT2", "OC2", "O2"))  # only at the end of a chain
+AMMONIUM: Final = frozenset(("H2", "HT2", "2H", "2HT"))  # only at the start
+FIRST_WITHOUT_COLUMN: Final = 10**4  # residue number for which four columns are too few
+HEAVIEST: Final = 98  # largest atomic number of an element; symbols such as OG (118) are atom names
 
 Position = tuple[float, float, float]
 NOWHERE: Final[Position] = (inf, inf, inf)
@@ -33,37 +38,130 @@ class AtomRecord(NamedTuple):
     atom_name: str
     element: str
     residue_name: str
-    number: int  # of the residue
+    number: str  # of the residue, as written
     insertion_code: str = ""
     chain_id: str = ""
     chain_key: Hashable = None  # what separates chains in formats that do so: label_asym_id, PSF segment, molecule
-    segment: str = ""  # of a PDB file without chain ids
+    segment: str = ""  # of a PDB file
     after_ter: bool = False  # follows a TER line
     position: Position = NOWHERE  # Angstrom
     alternate: bool = False  # has several locations
     sequence_index: int = -1  # of the residue in the declared sequence of its chain
 
 
-def begins_chain(atom: AtomRecord, last: AtomRecord, last_carbon: Position, num_declared: int) -> bool:
-    """Whether a chain begins at an atom: at another chain id, and after TER.
+class _Residue(NamedTuple):
+    """Atoms of a residue, which may stand apart in the file."""
 
-    Programs also write TER inside a chain, at gaps and modified residues. The chain continues if the file declares a
-    single sequence for its id, if the next nitrogen is bonded to the last carbon, or if up to `MAX_STEP` - 1 residue
-    numbers are missing. Without chain ids, another segment name or a smaller residue number begins a chain.
+    first: AtomRecord
+    atoms: dict[str, AtomRecord]  # the first of each name
+    members: list[tuple[int, AtomRecord]]  # index in the file
 
-    `last` is the first atom of the previous residue, `last_carbon` the position of the last atom named C, and
-    `num_declared` the number of sequences that the file declares for the chain id.
+    def add(self, index: int, atom: AtomRecord) -> None:
+        self.atoms.setdefault(atom.atom_name, atom)
+        self.members.append((index, atom))
+
+    def is_missing(self, atom: AtomRecord) -> bool:
+        """Whether an atom that stands elsewhere in the file belongs to this residue: another name, and close to it."""
+        if atom.residue_name != self.first.residue_name or atom.atom_name in self.atoms:
+            return False
+        return atom.position == NOWHERE or any(
+            dist(atom.position, other.position) < SAME_RESIDUE for other in self.atoms.values()
+        )
+
+    def is_bonded_to(self, last: _Residue) -> bool:
+        """Whether there is a peptide bond from the residue before."""
+        places = last.atoms.get("C", last.first).position, self.atoms.get("N", self.first).position
+        return "C" in last.atoms and "N" in self.atoms and dist(*places) < PEPTIDE_BOND
+
+    @property
+    def is_protein(self) -> bool:
+        return {"N", "CA", "C"} <= self.atoms.keys()
+
+
+def residues_of(records: Iterable[AtomRecord]) -> list[_Residue]:
+    """Residues in the order of their first atoms.
+
+    Another residue number, insertion code or name begins a residue, a TER line too, and so does a second atom with the
+    name of the residue's first: waters and ions may share a number. Atoms that other ones separate from their residue,
+    such as hydrogens after all heavy atoms, return to it, see `_Residue.is_missing`. An atom of an alternate location
+    is dropped if its residue already has an atom of this name or has another residue name.
     """
-    if atom.chain_key is not None:
-        return atom.chain_key != last.chain_key
-    if (atom.chain_id, atom.segment) != (last.chain_id, last.segment):
+    residues: list[_Residue] = []
+    latest: dict[Hashable, _Residue] = {}  # the last residue of a place and name
+    place: Hashable = None
+    current: _Residue | None = None
+    for index, atom in enumerate(records):
+        before, place = place, (atom.chain_key, atom.chain_id, atom.segment, atom.number, atom.insertion_code)
+        if current and place == before and not atom.after_ter:
+            same_name = atom.residue_name == current.first.residue_name
+            if atom.alternate and (not same_name or atom.atom_name in current.atoms):
+                continue
+            if same_name and atom.atom_name != current.first.atom_name:
+                current.add(index, atom)
+                continue
+        earlier = latest.get((place, atom.residue_name))
+        if earlier and atom.alternate and atom.atom_name in earlier.atoms:
+            continue
+        if earlier and earlier.is_missing(atom):
+            current = earlier
+        else:
+            current = latest[place, atom.residue_name] = _Residue(atom, {}, [])
+            residues.append(current)
+        current.add(index, atom)
+    return residues
+
+
+def residue_number(text: str, last: int | None) -> int:
+    """Number of a residue as programs write it, after a residue with the number `last`.
+
+    Beyond 9999, four columns hold hexadecimal numbers (VMD: 2710 follows 9999; OpenMM: A000), hybrid-36 (A000, later
+    a000) or only stars. Of several readings, the one that continues the numbers counts.
+    """
+    decimal = int(text) if text.lstrip("-").isdecimal() else None
+    following = 1 if last is None else last + 1
+    if decimal is not None and following < FIRST_WITHOUT_COLUMN:
+        return decimal
+    readings = [] if decimal is None else [decimal]
+    if text[:1].isalpha() and text.isalnum() and text.isascii():  # hybrid-36
+        lower = 26 * 36 ** (len(text) - 1) if text[0].islower() else 0
+        readings.append(int(text, 36) - 10 * 36 ** (len(text) - 1) + 10 ** len(text) + lower)
+    if re.fullmatch("[0-9a-fA-F]+", text):
+        readings += [int(text, 16), int(text, 16) - 10 * 16 ** (len(text) - 1) + 10 ** len(text)]
+    return next((number for number in readings if number in (last, following)), next(iter(readings), following))
+
+
+def begins_chain(
+    residue: _Residue, number: int, last: _Residue, last_number: int, used: set[int], num_declared: int
+) -> bool:
+    """Whether a chain begins at a residue.
+
+    Formats that separate chains (`chain_key`) decide themselves. Otherwise another chain id begins a chain; a peptide
+    bond, or a single sequence that the file declares for the chain id, continues it. Between two residues without such
+    a bond, a chain begins at
+
+    - another segment name,
+    - TER, unless up to `MAX_STEP` - 1 residue numbers are missing: programs also write TER at gaps,
+    - a smaller residue number, unless it lies in a gap of the numbers of the chain, as behind an inserted domain,
+    - the next residue number, if the ends have the atoms of termini.
+
+    So a gap in one chain, where numbers are missing, stays in the chain. `used` are the numbers in the chain.
+    """
+    here, before = residue.first, last.first
+    if here.chain_key is not None:
+        return here.chain_key != before.chain_key
+    if here.chain_id != before.chain_id:
         return True
-    step = atom.number - last.number
-    if not atom.after_ter:
-        return atom.chain_id == "" and step < 0
-    bonded = atom.atom_name == "N" and dist(atom.position, last_carbon) < PEPTIDE_BOND
-    gap = atom.chain_id != "" and 1 < step <= MAX_STEP
-    return not (bonded or gap or num_declared == 1)
+    if residue.is_bonded_to(last) or num_declared == 1:
+        return False
+    if here.segment != before.segment:
+        return True
+    step = number - last_number
+    if here.after_ter:
+        return not (here.chain_id and 1 < step <= MAX_STEP)
+    if step < 0:
+        return not (min(used) < number < max(used) and number not in used)
+    termini = bool(CARBOXYLATE & last.atoms.keys() or AMMONIUM & residue.atoms.keys())
+    return step == 1 and residue.is_protein and last.is_protein and termini
 
 
 def topology_of(
@@ -72,68 +170,48 @@ def topology_of(
     sequences: Mapping[Hashable, str] | None = None,
     num_declared: Mapping[str, int] | None = None,
 ) -> Topology:
-    """Topology of the atoms of a file, in order; `path` appears in messages.
-
-    Another residue number, insertion code or name begins a residue, and so does a second atom with the name of the
-    residue's first: waters and ions may share a number. An atom of an alternate location is dropped if its residue
-    already has an atom of this name or has another residue name.
+    """Topology of the atoms of a file, residue after residue; `path` appears in messages.
 
     `sequences` maps `chain_key` to the declared one-letter sequence, `num_declared` a chain id to the number of
-    sequences that the file declares for it.
+    sequences that the file declares for it. See `residues_of` and `begins_chain`.
     """
     sequences, num_declared = sequences or {}, num_declared or {}
-    atoms: list[AtomRecord] = []
-    file_index: list[int] = []
-    residue_starts: list[int] = []  # index of the first atom of each residue
+    every = list(records)
+    residues = residues_of(every)
+    require(residues, f"{path}: no atoms found; expected a structure or topology file")
+    numbers: list[int] = []
     chain_starts: list[int] = []  # index of the first residue of each chain
-    names: set[str] = set()  # of the atoms in the current residue
-    last_carbon = NOWHERE
-    atoms_in_file = 0
-    for atom in records:
-        atoms_in_file += 1
-        last = atoms[residue_starts[-1]] if atoms else atom
-        new_chain = not atoms or begins_chain(atom, last, last_carbon, num_declared.get(atom.chain_id, 0))
-        new_residue = new_chain or atom.number != last.number or atom.insertion_code != last.insertion_code
-        if atom.atom_name == "C":
-            last_carbon = atom.position
-        if not new_residue:
-            same_name = atom.residue_name == last.residue_name
-            if atom.alternate and (not same_name or atom.atom_name in names):
-                continue
-            new_residue = not same_name or atom.atom_name == last.atom_name
-        if new_chain:
-            chain_starts.append(len(residue_starts))
-        if new_residue:
-            residue_starts.append(len(atoms))
-            names = set()
-        names.add(atom.atom_name)
-        atoms.append(atom)
-        file_index.append(atoms_in_file - 1)
-    require(atoms, f"{path}: no atoms found; expected a structure or topology file")
-    residues = [atoms[start] for start in residue_starts]
-    chains = [residues[start] for start in chain_starts]
+    used: set[int] = set()
+    for index, residue in enumerate(residues):
+        last = residues[index - 1]
+        same_id = index > 0 and residue.first.chain_id == last.first.chain_id
+        number = residue_number(residue.first.number, numbers[-1] if same_id else None)
+        declared = num_declared.get(residue.first.chain_id, 0)
+        if index == 0 or begins_chain(residue, number, last, numbers[-1], used, declared):
+            chain_starts.append(index)
+            used = set()
+        used.add(number)
+        numbers.append(number)
+    atoms = [atom for residue in residues for _, atom in residue.members]
+    chains = [residues[start].first for start in chain_starts]
+    sizes = np.array([len(residue.members) for residue in residues])
     topology = Topology(
         path=path,
         atom_names=tuple(atom.atom_name for atom in atoms),
         elements=tuple(atom.element for atom in atoms),
-        residue_of_atom=_owners(residue_starts, len(atoms)),
-        residue_names=tuple(residue.residue_name for residue in residues),
-        residue_numbers=np.array([residue.number for residue in residues], np.int32),
-        insertion_codes=tuple(residue.insertion_code for residue in residues),
-        chain_of_residue=_owners(chain_starts, len(residues)),
+        residue_of_atom=np.repeat(np.arange(len(residues), dtype=np.int32), sizes),
+        residue_names=tuple(residue.first.residue_name for residue in residues),
+        residue_numbers=np.array(numbers, np.int64),
+        insertion_codes=tuple(residue.first.insertion_code for residue in residues),
+        chain_of_residue=np.repeat(np.arange(len(chains), dtype=np.int32), np.diff([*chain_starts, len(residues)])),
         chain_ids=tuple(chain.chain_id for chain in chains),
         declared_sequences=tuple(sequences.get(chain.chain_key) for chain in chains),
-        sequence_index=np.array([residue.sequence_index for residue in residues], np.int32),
-        file_index=np.array(file_index, np.int64),
-        atoms_in_file=atoms_in_file,
+        sequence_index=np.array([residue.first.sequence_index for residue in residues], np.int32),
+        file_index=np.array([index for residue in residues for index, _ in residue.members], np.int64),
+        atoms_in_file=len(every),
     )
     in_protein = topology.is_amino_acid[topology.residue_of_atom]
     return replace(topology, elements=tuple(map(_element, topology.elements, topology.atom_names, in_protein)))
-
-
-def _owners(starts: list[int], total: int) -> NDArray[np.int32]:
-    """Index of the group of each of `total` members, given the first member of each group."""
-    return np.repeat(np.arange(len(starts), dtype=np.int32), np.diff([*starts, total]))
 
 
 def _element(symbol: str, name: str, in_protein: bool) -> str:
@@ -145,7 +223,7 @@ def _element(symbol: str, name: str, in_protein: bool) -> str:
         return "H"
     if in_protein and name == "SE":
         return "SE"
-    if symbol != "X" and gemmi.Element(symbol).atomic_number:  # old files have numbers in these columns
+    if symbol != "X" and 0 < gemmi.Element(symbol).atomic_number <= HEAVIEST:  # old files have numbers here
         return symbol
     letter = name.lstrip("0123456789")[:1]
     if letter == "D" and in_protein:  # deuterium

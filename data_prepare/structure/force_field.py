@@ -28,7 +28,7 @@ def gro_atoms(path: Path) -> Iterator[AtomRecord]:
         next(file)
         for _ in range(int(next(file))):
             line = next(file)
-            yield AtomRecord(line[10:15].strip(), "", line[5:10].strip(), int(line[:5]))
+            yield AtomRecord(line[10:15].strip(), "", line[5:10].strip(), line[:5].strip())
 
 
 def psf_atoms(path: Path) -> Iterator[AtomRecord]:
@@ -39,7 +39,7 @@ def psf_atoms(path: Path) -> Iterator[AtomRecord]:
             _, segment, number, residue, name, _, _, mass, *_ = next(file).split()
             code = number.lstrip("-0123456789")
             number = number.removesuffix(code)
-            yield AtomRecord(name, _element(mass), residue, int(number), code, segment[:1], segment)
+            yield AtomRecord(name, _element(mass), residue, number, code, segment[:1], segment)
 
 
 def prmtop_atoms(path: Path) -> Iterator[AtomRecord]:
@@ -50,9 +50,9 @@ def prmtop_atoms(path: Path) -> Iterator[AtomRecord]:
     molecule_ends = np.cumsum([int(atoms) for atoms in sections.get("ATOMS_PER_MOLECULE", [])])
     ends = [*starts[1:], len(names)]
     for number, (residue, start, end) in enumerate(zip(sections["RESIDUE_LABEL"], starts, ends, strict=False), 1):
-        molecule = int(np.searchsorted(molecule_ends, start, side="right"))
+        molecule = int(np.searchsorted(molecule_ends, start, side="right")) if len(molecule_ends) else None
         for atom in range(start, end):
-            yield AtomRecord(names[atom], _element(masses[atom]), residue, number, chain_key=molecule)
+            yield AtomRecord(names[atom], _element(masses[atom]), residue, str(number), chain_key=molecule)
 
 
 def _prmtop_sections(path: Path) -> dict[str, list[str]]:
@@ -74,4 +74,4 @@ def mdtraj_atoms(path: Path) -> Iterator[AtomRecord]:
         residue = atom.residue
         element = "" if atom.element is None or atom.element.symbol == "VS" else atom.element.symbol
         chain = residue.chain
-        yield AtomRecord(atom.name, element, residue.name, residue.resSeq, "", chain.chain_id or "", chain.index)
+        yield AtomRecord(atom.name, element, residue.name, str(residue.resSeq), "", chain.chain_id or "", chain.index)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.structure.atom_records import AtomRecord, topology_of
-from data_prepare.structure.sequence import one_letter_sequence
+from data_prepare.structure.sequence import UNKNOWN, one_letter_sequence
 from data_prepare.structure.topology import Topology
 
 COLUMNS: Final = (
@@ -21,26 +21,39 @@ COLUMNS: Final = (
 
 
 def read_models(path: Path) -> tuple[Topology, list[NDArray[np.float64]]]:
-    """Topology of the first model, and positions (atoms of the file, 3) in Angstrom of all models."""
-    block = gemmi.cif.read(str(path)).sole_block()
+    """Topology of the first model, and positions (atoms of the file, 3) in Angstrom of all models.
+
+    The chains of several data blocks follow each other.
+    """
+    records: list[AtomRecord] = []
+    sequences: dict[Hashable, str] = {}
+    blocks = [_read_block(block, records, sequences) for block in gemmi.cif.read(str(path))]
+    models = [np.concatenate(parts) for parts in zip(*filter(None, blocks), strict=True)]
+    return topology_of(path, records, sequences), models
+
+
+def _read_block(
+    block: gemmi.cif.Block, records: list[AtomRecord], sequences: dict[Hashable, str]
+) -> list[NDArray[np.float64]]:
+    """Positions of the models of a data block; appends the atoms of the first and the declared sequences."""
     polymers: dict[str, dict[int, str]] = {}  # entity -> index in its sequence -> residue name (the first of several)
     for entity, number, name in block.find("_entity_poly_seq.", ["entity_id", "num", "mon_id"]):
         polymers.setdefault(gemmi.cif.as_string(entity), {}).setdefault(int(number) - 1, gemmi.cif.as_string(name))
     declared = {
-        entity: one_letter_sequence(names[index] for index in sorted(names)) for entity, names in polymers.items()
+        entity: one_letter_sequence(names.get(index, UNKNOWN) for index in range(max(names) + 1))
+        for entity, names in polymers.items()
     }
-    records: list[AtomRecord] = []
-    sequences: dict[Hashable, str] = {}
     models: dict[str, list[tuple[float, float, float]]] = {}
     for row in block.find("_atom_site.", COLUMNS):
         fields = [gemmi.cif.as_string(row[at]) if row.has(at) else "" for at in range(11)]
-        asym, auth, residue, auth_number, code, atom, element, alternate, model, number, entity = (
+        label, auth, residue, auth_number, code, atom, element, alternate, model, number, entity = (
             "" if field in (".", "?") else field for field in fields
         )
         position = (gemmi.cif.as_number(row[11]), gemmi.cif.as_number(row[12]), gemmi.cif.as_number(row[13]))
         models.setdefault(model, []).append(position)
         if len(models) > 1:
             continue
+        asym = (block.name, label or auth)
         if entity in declared:
             sequences[asym] = declared[entity]
         records.append(
@@ -48,13 +61,14 @@ def read_models(path: Path) -> tuple[Topology, list[NDArray[np.float64]]]:
                 atom_name=atom,
                 element=element,
                 residue_name=residue,
-                number=int(auth_number or number or 0),
+                number=auth_number or number,
                 insertion_code=code,
-                chain_id=auth or asym,
+                chain_id=auth or label,
                 chain_key=asym,
+                segment=label,
                 position=position,
                 alternate=alternate != "",
                 sequence_index=int(number) - 1 if number and entity in declared else -1,
             )
         )
-    return topology_of(path, records, sequences), [np.array(model) for model in models.values()]
+    return [np.array(model) for model in models.values()]

@@ -76,16 +76,17 @@ def _positions(atoms: list[str]) -> NDArray[np.float64]:
 
 
 def _record(line: str, after_ter: bool, position: Position) -> AtomRecord:
-    chain_id, number = line[21].strip(), line[22:26]
+    number, code = line[22:26].strip(), line[26].strip()
+    if code.isdigit() and len(number) == 4:  # five digits
+        number, code = number + code, ""
     return AtomRecord(
         atom_name=line[12:16].strip(),
         element=line[76:78].strip(),
         residue_name=line[17:21].strip(),  # four letters in CHARMM
-        # hybrid-36: A000 follows 9999
-        number=int(number, 36) - 10 * 36**3 + 10**4 if number[:1].isupper() else int(number),
-        insertion_code=line[26].strip(),
-        chain_id=chain_id,
-        segment="" if chain_id else line[72:76].strip(),
+        number=number,
+        insertion_code=code,
+        chain_id=line[21].strip(),
+        segment=line[72:76].strip(),
         after_ter=after_ter,
         position=position,
         alternate=line[16] != " ",

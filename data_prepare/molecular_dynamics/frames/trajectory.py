@@ -161,11 +161,10 @@ def read_chunks(
 def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32]) -> NDArray[np.float32]:
     """Frames with only the atoms of the topology."""
     n = xyz.shape[1]
-    if n == topology.num_atoms:
-        return xyz
     expected = f"the topology {topology.path} has {topology.num_atoms}; give the topology of this trajectory"
-    require(n == topology.atoms_in_file, f"{path}: {n} atoms, but {expected}")
-    return xyz[:, topology.file_index]
+    require(n in (topology.num_atoms, topology.atoms_in_file), f"{path}: {n} atoms, but {expected}")
+    order = topology.file_index if n == topology.atoms_in_file else topology.file_index.argsort().argsort()
+    return xyz if n == len(order) and (np.diff(order) == 1).all() else xyz[:, order]
 
 
 def _whole_chains(topology: Topology, path: Path) -> WholeChains:
