@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from itertools import pairwise
+from math import inf
 
 import gemmi
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from refusals import refused
 
 from data_prepare.errors import InputError, InputWarning
-from data_prepare.structure.atom_records import AtomRecord, begins_chain
+from data_prepare.structure.atom_records import AtomRecord, residue_number, topology_of
 from data_prepare.structure.readers import read_models, read_structure, read_topology
 from data_prepare.structure.sequence import ONE_LETTER, align_to_sequence
 from data_prepare.structure.topology import label_of_residue
@@ -29,43 +30,94 @@ def backbone(name, chain, number, shift=0.0, ter_before=False, **options):
 
 
 TER = {"after_ter": True}
-NEAR, FAR = {**TER, "position": (1.99, 0, 0)}, {**TER, "position": (2.01, 0, 0)}  # of the last carbon, at (0, 0, 0)
+NEAR, FAR = {"position": (1.99, 0, 0)}, {"position": (2.01, 0, 0)}  # of the last carbon, at (0, 0, 0)
+START, END = {"start": "HT2"}, {"end": "OT2"}  # atoms of termini
+
+
+def records(number, chain_id, key, fields, end=()):
+    """Backbone of a residue; a TER line is before its first atom."""
+    rest = {name: value for name, value in fields.items() if name not in ("after_ter", "position", "start", "end")}
+    first = AtomRecord("N", "N", "ALA", str(number), "", chain_id, key)._replace(**rest)
+    yield first._replace(**{name: fields[name] for name in ("after_ter", "position") if name in fields})
+    for name in ("CA", "C", *end, *([fields["start"]] if "start" in fields else ())):
+        yield first._replace(atom_name=name, position=(0.0, 0.0, 0.0) if name == "C" else (inf, inf, inf))
 
 
 @pytest.mark.parametrize(
     ("chain_id", "numbers", "fields", "begins"),
     [
         ("A", (9, 10), {}, False),
-        ("A", (9, 1), {}, False),
+        ("A", (9, 12), {}, False),
         ("A", (9, 10), {"chain_id": "B"}, True),
+        ("A", (9, 10), {"chain_id": "B", **NEAR}, True),
         # TER: numbers that continue, as AMBER writes them, or restart, begin a chain; left-out numbers do not
         ("A", (9, 10), TER, True),
-        ("A", (9, 9), TER, True),
         ("A", (9, 1), TER, True),
         ("A", (9, 11), TER, False),
         ("A", (9, 59), TER, False),
         ("A", (9, 60), TER, True),
-        ("A", (9, 10), NEAR, False),
-        ("A", (9, 10), FAR, True),
-        ("A", (9, 10), {**NEAR, "atom_name": "P"}, True),
+        ("A", (9, 10), TER | NEAR, False),
+        ("A", (9, 10), TER | FAR, True),
+        # segments
+        ("A", (9, 10), {"segment": "S"}, True),
+        ("A", (9, 10), {"segment": "S", **NEAR}, False),
+        # numbers that fall, but for a gap that an inserted domain leaves
+        ("A", (9, 8), {}, True),
+        ("A", (9, 8), NEAR, False),
+        ("A", (9, 1), FAR, True),
+        ("A", (30, 1002, 40), {}, False),
+        ("A", (30, 31, 1002, 31), {}, True),
+        ("A", (30, 1002, 29), {}, True),
+        # atoms of termini
+        ("A", (9, 10), START, True),
+        ("A", (9, 10), END, True),
+        ("A", (9, 11), START | END, False),
+        ("A", (9, 10), START | NEAR, False),
         # without ids
         ("", (9, 11), TER, True),
         ("", (9, 10), {}, False),
-        ("", (9, 9), {}, False),
         ("", (9, 8), {}, True),
-        ("", (9, 10), {"segment": "S"}, True),
         # formats that separate chains
         ("", (9, 1), {"chain_key": 0}, False),
-        ("A", (9, 10), {"chain_key": 1}, True),
+        ("A", (9, 10), {"chain_key": 1, **NEAR}, True),
     ],
 )
-def test_begins_chain(chain_id, numbers, fields, begins):
+def test_begins_chain(tmp_path, chain_id, numbers, fields, begins):
     key = 0 if "chain_key" in fields else None
-    last, atom = (AtomRecord("N", "N", "ALA", number, "", chain_id, key) for number in numbers)
+    atoms = [atom for number in numbers[:-2] for atom in records(number, chain_id, key, {})]
+    atoms += records(numbers[-2], chain_id, key, {}, [fields["end"]] if "end" in fields else [])
+    atoms += records(numbers[-1], chain_id, key, fields)
     for num_declared in (0, 2):
-        assert begins_chain(atom._replace(**fields), last, (0, 0, 0), num_declared) is begins
-    if fields.get("after_ter"):  # the file declares one sequence for the chain id
-        assert not begins_chain(atom._replace(**fields), last, (0, 0, 0), 1)
+        lengths = topology_of(tmp_path, atoms, num_declared={chain_id: num_declared}).chain_lengths
+        assert lengths == ([len(numbers) - 1, 1] if begins else [len(numbers)])
+    if "chain_id" not in fields and "chain_key" not in fields:  # the file declares one sequence for the chain id
+        assert topology_of(tmp_path, atoms, num_declared={chain_id: 1}).chain_lengths == [len(numbers)]
+
+
+@pytest.mark.parametrize(
+    ("text", "last", "number"),
+    [
+        ("10", 15, 10),
+        ("-5", None, -5),
+        ("9999", 9998, 9999),
+        ("10000", 9999, 10000),
+        ("2710", 9999, 10000),  # VMD
+        ("2710", 2709, 2710),
+        ("271a", 10009, 10010),
+        ("271A", 10009, 10010),
+        ("271a", None, 10010),
+        ("A000", 9999, 10000),  # hybrid-36 and OpenMM
+        ("A00Z", 10034, 10035),
+        ("A010", 10015, 10016),  # OpenMM
+        ("A010", 10035, 10036),  # hybrid-36
+        ("a000", 1223055, 1223056),
+        ("****", 9999, 10000),
+        ("", None, 1),
+        ("?", 7, 8),
+    ],
+)
+def test_residue_numbers_of_other_programs(text, last, number):
+    assert residue_number(text, last) == number
 
 
 def with_seqres(path, **chains):
