@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from math import dist, inf
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,6 +14,7 @@ import gemmi
 import numpy as np
 
 from data_prepare.errors import require
+from data_prepare.structure.sequence import ONE_LETTER
 from data_prepare.structure.topology import Topology
 
 MAX_STEP: Final = 50  # largest step of residue numbers across a TER inside a chain
@@ -47,6 +49,7 @@ class AtomRecord(NamedTuple):
     position: Position = NOWHERE  # Angstrom
     alternate: bool = False  # has several locations
     sequence_index: int = -1  # of the residue in the declared sequence of its chain
+    hetero: bool = False  # HETATM, or outside the polymers that the file declares
 
 
 class _Residue(NamedTuple):
@@ -74,7 +77,7 @@ class _Residue(NamedTuple):
         return "C" in last.atoms and "N" in self.atoms and dist(*places) < PEPTIDE_BOND
 
     @property
-    def is_protein(self) -> bool:
+    def has_backbone(self) -> bool:
         return {"N", "CA", "C"} <= self.atoms.keys()
 
 
@@ -161,7 +164,25 @@ def begins_chain(
     if step < 0:
         return not (min(used) < number < max(used) and number not in used)
     termini = bool(CARBOXYLATE & last.atoms.keys() or AMMONIUM & residue.atoms.keys())
-    return step == 1 and residue.is_protein and last.is_protein and termini
+    return step == 1 and residue.has_backbone and last.has_backbone and termini
+
+
+def in_protein(residues: Sequence[_Residue], chain_of_residue: Sequence[int]) -> list[bool]:
+    """Whether each residue is part of a protein: it has N, CA and C, and is no ligand, cofactor or free amino acid.
+
+    A peptide bond decides. Without one, as between two gaps, an amino acid counts unless it is HETATM or outside the
+    polymers that the file declares. In files without positions a residue beside others with a backbone counts, too.
+    """
+    pairs = list(pairwise(zip(residues, chain_of_residue, strict=True)))
+    bonded = [residue.is_bonded_to(last) for (last, _), (residue, _) in pairs]
+    beside = [a.has_backbone and b.has_backbone and i == j for (a, i), (b, j) in pairs]
+    result = []
+    for index, residue in enumerate(residues):
+        links = beside if residue.first.position == NOWHERE else bonded
+        linked = any(links[max(index - 1, 0) : index + 1])
+        free = residue.first.hetero or residue.first.residue_name not in ONE_LETTER
+        result.append(residue.has_backbone and (linked or not free))
+    return result
 
 
 def topology_of(
@@ -194,6 +215,7 @@ def topology_of(
         numbers.append(number)
     atoms = [atom for residue in residues for _, atom in residue.members]
     chains = [residues[start].first for start in chain_starts]
+    chain_of_residue = np.repeat(np.arange(len(chains), dtype=np.int32), np.diff([*chain_starts, len(residues)]))
     sizes = np.array([len(residue.members) for residue in residues])
     topology = Topology(
         path=path,
@@ -203,15 +225,16 @@ def topology_of(
         residue_names=tuple(residue.first.residue_name for residue in residues),
         residue_numbers=np.array(numbers, np.int64),
         insertion_codes=tuple(residue.first.insertion_code for residue in residues),
-        chain_of_residue=np.repeat(np.arange(len(chains), dtype=np.int32), np.diff([*chain_starts, len(residues)])),
+        chain_of_residue=chain_of_residue,
+        is_protein=np.array(in_protein(residues, chain_of_residue.tolist())),
         chain_ids=tuple(chain.chain_id for chain in chains),
         declared_sequences=tuple(sequences.get(chain.chain_key) for chain in chains),
         sequence_index=np.array([residue.first.sequence_index for residue in residues], np.int32),
         file_index=np.array([index for residue in residues for index, _ in residue.members], np.int64),
         atoms_in_file=len(every),
     )
-    in_protein = topology.is_amino_acid[topology.residue_of_atom]
-    return replace(topology, elements=tuple(map(_element, topology.elements, topology.atom_names, in_protein)))
+    amino_acid = topology.is_amino_acid[topology.residue_of_atom]
+    return replace(topology, elements=tuple(map(_element, topology.elements, topology.atom_names, amino_acid)))
 
 
 def _element(symbol: str, name: str, in_protein: bool) -> str:

@@ -16,7 +16,7 @@ from data_prepare.structure.topology import Topology
 
 COLUMNS: Final = (
     "label_asym_id ?auth_asym_id label_comp_id ?auth_seq_id ?pdbx_PDB_ins_code label_atom_id ?type_symbol "
-    "?label_alt_id ?pdbx_PDB_model_num ?label_seq_id ?label_entity_id Cartn_x Cartn_y Cartn_z"
+    "?label_alt_id ?pdbx_PDB_model_num ?label_seq_id ?label_entity_id ?group_PDB Cartn_x Cartn_y Cartn_z"
 ).split()
 
 
@@ -45,11 +45,11 @@ def _read_block(
     }
     models: dict[str, list[tuple[float, float, float]]] = {}
     for row in block.find("_atom_site.", COLUMNS):
-        fields = [gemmi.cif.as_string(row[at]) if row.has(at) else "" for at in range(11)]
-        label, auth, residue, auth_number, code, atom, element, alternate, model, number, entity = (
+        fields = [gemmi.cif.as_string(row[at]) if row.has(at) else "" for at in range(12)]
+        label, auth, residue, auth_number, code, atom, element, alternate, model, number, entity, group = (
             "" if field in (".", "?") else field for field in fields
         )
-        position = (gemmi.cif.as_number(row[11]), gemmi.cif.as_number(row[12]), gemmi.cif.as_number(row[13]))
+        position = (gemmi.cif.as_number(row[12]), gemmi.cif.as_number(row[13]), gemmi.cif.as_number(row[14]))
         models.setdefault(model, []).append(position)
         if len(models) > 1:
             continue
@@ -69,6 +69,7 @@ def _read_block(
                 position=position,
                 alternate=alternate != "",
                 sequence_index=int(number) - 1 if number and entity in declared else -1,
+                hetero=group == "HETATM" or bool(declared and not number),
             )
         )
     return [np.array(model) for model in models.values()]

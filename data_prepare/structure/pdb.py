@@ -90,6 +90,7 @@ def _record(line: str, after_ter: bool, position: Position) -> AtomRecord:
         after_ter=after_ter,
         position=position,
         alternate=line[16] != " ",
+        hetero=line.startswith("HETATM"),
     )
 
 

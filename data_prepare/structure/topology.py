@@ -28,8 +28,9 @@ class Topology:
     elements: tuple[str, ...]  # per atom in upper case ("C", "SE"), "X" if unknown
     residue_of_atom: NDArray[np.int32]  # (atoms,) ascending
     residue_names: tuple[str, ...]
-    residue_numbers: NDArray[np.int32]  # (residues,)
+    residue_numbers: NDArray[np.int64]  # (residues,)
     insertion_codes: tuple[str, ...]  # per residue, "" for none
+    is_protein: NDArray[np.bool_]  # (residues,) has N, CA and C and is part of a chain, see `atom_records.in_protein`
     chain_of_residue: NDArray[np.int32]  # (residues,) ascending
     chain_ids: tuple[str, ...]  # possibly ""
     declared_sequences: tuple[str | None, ...]  # per chain in one letter, as in SEQRES or `_entity_poly_seq`
@@ -56,14 +57,10 @@ class Topology:
         return atoms
 
     @cached_property
-    def is_protein(self) -> NDArray[np.bool_]:
-        """(residues,) whether a residue has the atoms N, CA and C."""
-        return np.array([{"N", "CA", "C"} <= atoms.keys() for atoms in self.atoms_by_name], bool)
-
-    @cached_property
     def is_amino_acid(self) -> NDArray[np.bool_]:
-        """(residues,) whether a residue is protein or has an amino acid's name, as in C-alpha traces."""
-        return self.is_protein | np.array([name in ONE_LETTER for name in self.residue_names], bool)
+        """(residues,) whether a residue is protein or has only the name of an amino acid, as in C-alpha traces."""
+        incomplete = [not {"N", "CA", "C"} <= atoms.keys() for atoms in self.atoms_by_name]
+        return self.is_protein | (np.array([name in ONE_LETTER for name in self.residue_names]) & incomplete)
 
     @cached_property
     def protein_atoms(self) -> NDArray[np.intp]:
@@ -124,6 +121,7 @@ class Topology:
             residue_names=tuple(self.residue_names[i] for i in residues),
             residue_numbers=self.residue_numbers[residues],
             insertion_codes=tuple(self.insertion_codes[i] for i in residues),
+            is_protein=self.is_protein[residues],
             chain_of_residue=chain_of_residue.astype(np.int32),
             chain_ids=tuple(self.chain_ids[i] for i in chains),
             declared_sequences=tuple(self.declared_sequences[i] for i in chains),

@@ -221,16 +221,19 @@ def test_repeated_numbers(write_pdb):
 
 
 def test_protein_is_what_has_a_backbone(write_pdb):
-    atoms = [*backbone("FOO", "A", 1), ("CA", "CA", "A", 2, (9, 9, 9), {"element": "CA", "record": "HETATM"})]
+    """Ligands with the atoms of a backbone are not bonded to it."""
+    atoms = [*backbone("ALA", "A", 1), *backbone("FOO", "A", 2, 3.3), ("CA", "CA", "A", 2, (9, 9, 9), {"element": "CA", "record": "HETATM"})]
     atoms.append(("CA", "GLY", "A", 3, (8, 8, 8)))
     atoms += [(name, "LIG", "A", 4, (7, 8, 8)) for name in ("N", "CA", "O1")]
     atoms += [(name, "POP", "L", 5, (6, 8, 8)) for name in ("N", "P", "C1", "C")]  # a lipid
+    atoms += [*backbone("SAH", "A", 90, 20, record="HETATM"), *backbone("GLU", "A", 91, 30, record="HETATM")]
+    atoms += [*backbone("SAM", "A", 92, 40), *backbone("SER", "A", 93, 50)]
     topology = read_topology(write_pdb(atoms))
-    assert topology.is_protein.tolist() == [True, False, False, False, False]
-    assert topology.is_amino_acid.tolist() == [True, False, True, False, False]
-    assert topology.elements[4:6] == ("CA", "C")
-    assert topology.protein_atoms.tolist() == [0, 1, 2, 3]
-    assert topology.protein.chain_sequences() == ["X"]
+    protein = [True, True, False, False, False, False, False, False, False, True]
+    assert topology.is_protein.tolist() == protein
+    assert topology.is_amino_acid.tolist() == [*protein[:3], True, *protein[4:]]
+    assert topology.elements[8:10] == ("CA", "C")
+    assert topology.protein.chain_sequences() == ["AX", "S"]
 
 
 def test_names_are_those_of_the_file(write_pdb):
