@@ -120,10 +120,10 @@ def residue_pool():
 OTHER_NAMES = {
     "HIS": HISTIDINES,
     "CYS": ("CYS", "CYX", "CYM"),
-    "PHE": ("PHE", "PHE", "PHX"),
+    "PHE": ("PHE", "PHE", "PTR"),
     "LYS": ("LYS", "LYS", "LYN"),
     "MET": ("MET", "MSE"),
-    "ALA": ("ALA", "ALA", "UNK"),
+    "ALA": ("ALA", "ALA", "SEP"),
 }
 residues = st.tuples(
     st.sampled_from(
