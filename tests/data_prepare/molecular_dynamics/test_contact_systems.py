@@ -175,10 +175,10 @@ def random_system(drawn, solvent, lose, rng):
     for k in range(solvent):
         at = tips[rng.integers(len(tips))] if tips else np.zeros(3)
         names, element = [(("CA",), "CA"), (("ZN",), "ZN"), (("O", "H1", "H2"), "O")][k % 3]
-        resname = names[0] if k % 3 < 2 else "HOH"
+        resname, number = names[0] if k % 3 < 2 else "HOH", int(rng.integers(1, 9))
         for name in names:
             element = element if name == names[0] else "H"
-            atoms.append(Atom("A", resname, int(rng.integers(1, 9)), "", name, element, len(drawn) + k))
+            atoms.append(Atom("A", resname, number, "", name, element, len(drawn) + k))
             points.append(at + rng.normal(0, 2, 3))
     return atoms, np.array(points).reshape(-1, 3)
 

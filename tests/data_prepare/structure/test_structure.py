@@ -222,7 +222,11 @@ def test_repeated_numbers(write_pdb):
 
 def test_protein_is_what_has_a_backbone(write_pdb):
     """Ligands with the atoms of a backbone are not bonded to it."""
-    atoms = [*backbone("ALA", "A", 1), *backbone("FOO", "A", 2, 3.3), ("CA", "CA", "A", 2, (9, 9, 9), {"element": "CA", "record": "HETATM"})]
+    atoms = [
+        *backbone("ALA", "A", 1),
+        *backbone("FOO", "A", 2, 3.3),
+        ("CA", "CA", "A", 2, (9, 9, 9), {"element": "CA", "record": "HETATM"}),
+    ]
     atoms.append(("CA", "GLY", "A", 3, (8, 8, 8)))
     atoms += [(name, "LIG", "A", 4, (7, 8, 8)) for name in ("N", "CA", "O1")]
     atoms += [(name, "POP", "L", 5, (6, 8, 8)) for name in ("N", "P", "C1", "C")]  # a lipid
