@@ -14,7 +14,7 @@ import gemmi
 import numpy as np
 
 from data_prepare.errors import require
-from data_prepare.structure.sequence import ONE_LETTER
+from data_prepare.structure.sequence import CAPS, CAPS_OF_END, CAPS_OF_START, ONE_LETTER
 from data_prepare.structure.topology import Topology
 
 MAX_STEP: Final = 50  # largest step of residue numbers across a TER inside a chain
@@ -44,6 +44,7 @@ class AtomRecord(NamedTuple):
     insertion_code: str = ""
     chain_id: str = ""
     chain_key: Hashable = None  # what separates chains in formats that do so: label_asym_id, PSF segment, molecule
+    chain_label: str = ""  # label_asym_id of an mmCIF file
     segment: str = ""  # of a PDB file
     after_ter: bool = False  # follows a TER line
     position: Position = NOWHERE  # Angstrom
@@ -145,7 +146,7 @@ def begins_chain(
     - another segment name,
     - TER, unless up to `MAX_STEP` - 1 residue numbers are missing: programs also write TER at gaps,
     - a smaller residue number, unless it lies in a gap of the numbers of the chain, as behind an inserted domain,
-    - the next residue number, if the ends have the atoms of termini.
+    - the next residue number, if the ends have the atoms of termini or caps.
 
     So a gap in one chain, where numbers are missing, stays in the chain. `used` are the numbers in the chain.
     """
@@ -163,8 +164,9 @@ def begins_chain(
         return not (here.chain_id and 1 < step <= MAX_STEP)
     if step < 0:
         return not (min(used) < number < max(used) and number not in used)
+    caps = before.residue_name in CAPS_OF_END or here.residue_name in CAPS_OF_START
     termini = bool(CARBOXYLATE & last.atoms.keys() or AMMONIUM & residue.atoms.keys())
-    return step == 1 and residue.has_backbone and last.has_backbone and termini
+    return step == 1 and (caps or (residue.has_backbone and last.has_backbone and termini))
 
 
 def in_protein(residues: Sequence[_Residue], chain_of_residue: Sequence[int]) -> list[bool]:
@@ -182,6 +184,16 @@ def in_protein(residues: Sequence[_Residue], chain_of_residue: Sequence[int]) ->
         linked = any(links[max(index - 1, 0) : index + 1])
         free = residue.first.hetero or residue.first.residue_name not in ONE_LETTER
         result.append(residue.has_backbone and (linked or not free))
+    return result
+
+
+def caps_of(residues: Sequence[_Residue], chain_of_residue: Sequence[int], protein: Sequence[bool]) -> list[bool]:
+    """Whether each residue is a cap: beside the protein in its chain, with a name of `CAPS` or a peptide bond to it."""
+    result = [False] * len(residues)
+    for (i, last), (j, residue) in pairwise(enumerate(residues)):
+        if chain_of_residue[i] == chain_of_residue[j] and protein[i] != protein[j]:
+            cap = i if protein[j] else j
+            result[cap] |= residues[cap].first.residue_name in CAPS or residue.is_bonded_to(last)
     return result
 
 
@@ -216,6 +228,7 @@ def topology_of(
     atoms = [atom for residue in residues for _, atom in residue.members]
     chains = [residues[start].first for start in chain_starts]
     chain_of_residue = np.repeat(np.arange(len(chains), dtype=np.int32), np.diff([*chain_starts, len(residues)]))
+    protein = in_protein(residues, chain_of_residue.tolist())
     sizes = np.array([len(residue.members) for residue in residues])
     topology = Topology(
         path=path,
@@ -226,8 +239,10 @@ def topology_of(
         residue_numbers=np.array(numbers, np.int64),
         insertion_codes=tuple(residue.first.insertion_code for residue in residues),
         chain_of_residue=chain_of_residue,
-        is_protein=np.array(in_protein(residues, chain_of_residue.tolist())),
+        is_protein=np.array(protein),
+        is_cap=np.array(caps_of(residues, chain_of_residue.tolist(), protein)),
         chain_ids=tuple(chain.chain_id for chain in chains),
+        chain_labels=tuple(chain.chain_label for chain in chains),
         declared_sequences=tuple(sequences.get(chain.chain_key) for chain in chains),
         sequence_index=np.array([residue.first.sequence_index for residue in residues], np.int32),
         file_index=np.array([index for residue in residues for index, _ in residue.members], np.int64),

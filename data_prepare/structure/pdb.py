@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.structure.atom_records import AtomRecord, Position, topology_of
-from data_prepare.structure.sequence import align_to_sequence, one_letter_sequence
+from data_prepare.structure.sequence import CAPS, align_to_sequence, one_letter_sequence
 from data_prepare.structure.topology import Structure, Topology
 
 ATOM_RECORDS = ("ATOM  ", "HETATM")
@@ -36,7 +36,7 @@ def first_model(path: Path, lines: Iterable[str]) -> Structure:
             sequences = declared.setdefault(line[11].strip(), [])
             if line[7:10].strip() == "1" or not sequences:  # serial number 1 begins a sequence
                 sequences.append([])
-            sequences[-1] += line[19:].split()
+            sequences[-1] += (name for name in line[19:].split() if name not in CAPS)
         elif record[:3] == "TER":
             after_ter.add(len(atoms))
         elif _ends_model(record) and atoms:

@@ -21,6 +21,10 @@ ONE_LETTER: Final[dict[str, str]] = {
     **{"MSE": "M", "SEP": "S", "TPO": "T", "PTR": "Y"},
 }
 UNKNOWN: Final = "X"
+# groups at the ends of chains: part of the molecule, but no letter of its sequence
+CAPS_OF_START: Final = frozenset(("ACE", "FOR"))
+CAPS_OF_END: Final = frozenset(("NME", "NMA", "NHE", "NH2"))
+CAPS: Final = CAPS_OF_START | CAPS_OF_END
 
 
 def one_letter_sequence(residue_names: Iterable[str]) -> str:

@@ -31,8 +31,12 @@ class Topology:
     residue_numbers: NDArray[np.int64]  # (residues,)
     insertion_codes: tuple[str, ...]  # per residue, "" for none
     is_protein: NDArray[np.bool_]  # (residues,) has N, CA and C and is part of a chain, see `atom_records.in_protein`
+    is_cap: NDArray[
+        np.bool_
+    ]  # (residues,) acetyl, amide and the like at the ends of chains, see `atom_records.caps_of`
     chain_of_residue: NDArray[np.int32]  # (residues,) ascending
     chain_ids: tuple[str, ...]  # possibly ""
+    chain_labels: tuple[str, ...]  # label_asym_id of mmCIF files, otherwise ""
     declared_sequences: tuple[str | None, ...]  # per chain in one letter, as in SEQRES or `_entity_poly_seq`
     sequence_index: NDArray[np.int32]  # (residues,) index in the declared sequence of the chain, -1 if unknown
     file_index: NDArray[np.int64]  # (atoms,) index among all atoms of the file, alternate locations included
@@ -71,6 +75,11 @@ class Topology:
     def protein(self) -> Topology:
         """Topology of the protein residues."""
         return self.subset(self.protein_atoms)
+
+    @cached_property
+    def molecule_atoms(self) -> NDArray[np.intp]:
+        """Indices of the atoms of protein residues and caps, ascending."""
+        return np.flatnonzero((self.is_protein | self.is_cap)[self.residue_of_atom])
 
     @property
     def chain_lengths(self) -> list[int]:
@@ -122,8 +131,10 @@ class Topology:
             residue_numbers=self.residue_numbers[residues],
             insertion_codes=tuple(self.insertion_codes[i] for i in residues),
             is_protein=self.is_protein[residues],
+            is_cap=self.is_cap[residues],
             chain_of_residue=chain_of_residue.astype(np.int32),
             chain_ids=tuple(self.chain_ids[i] for i in chains),
+            chain_labels=tuple(self.chain_labels[i] for i in chains),
             declared_sequences=tuple(self.declared_sequences[i] for i in chains),
             sequence_index=self.sequence_index[residues],
             file_index=self.file_index[atoms],
@@ -131,11 +142,16 @@ class Topology:
         )
 
     def atoms_of_chains(self, chain_ids: Sequence[str]) -> NDArray[np.intp]:
-        """Ascending indices of the atoms of the chains with these ids; InputError if an id does not exist."""
-        if unknown := [chain_id for chain_id in chain_ids if chain_id not in self.chain_ids]:
+        """Ascending indices of the atoms of the chains with these ids; InputError if an id does not exist.
+
+        An id that no chain has counts as a label.
+        """
+        labels = [chain_id for chain_id in chain_ids if chain_id not in self.chain_ids]
+        if unknown := [label for label in labels if label not in self.chain_labels]:
             known = ", ".join(dict.fromkeys(chain_id or "(blank)" for chain_id in self.chain_ids))
             raise InputError(f"{self.path}: no chain {', '.join(unknown)}; it has {known}")
-        wanted = np.array([chain_id in chain_ids for chain_id in self.chain_ids])
+        names = zip(self.chain_ids, self.chain_labels, strict=True)
+        wanted = np.array([chain_id in chain_ids or label in labels for chain_id, label in names])
         return np.flatnonzero(wanted[self.chain_of_residue][self.residue_of_atom])
 
     def select_chains(self, chain_ids: Sequence[str]) -> Topology:

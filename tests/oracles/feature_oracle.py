@@ -11,16 +11,37 @@ STATES = ["B", "E", "H", "I", "G", "S", "T", " "]
 prody.confProDy(verbosity="none")
 
 
+ACETYL, METHYLAMIDE = {"CA": "CH3", "C": "C", "O": "O"}, {"N": "N", "H": "H", "CA": "CH3"}
+
+
+def capped(pdb_text):
+    """Atom lines of a chain whose first and last residue became caps ACE and NME, and the indices of its atoms."""
+    lines = [line for line in pdb_text.splitlines() if line.startswith("ATOM")]
+    ends = {lines[0][22:27]: ("ACE", ACETYL), lines[-1][22:27]: ("NME", METHYLAMIDE)}
+    kept, result = [], []
+    for index, line in enumerate(lines):
+        residue, names = ends.get(line[22:27], (line[17:20], None))
+        name = line[12:16].strip() if names is None else names.get(line[12:16].strip())
+        if name:
+            kept.append(index)
+            result.append(f"{line[:12]}{line[12:16] if names is None else f' {name:<3}'} {residue}{line[20:]}")
+    return result, np.array(kept)
+
+
 def residue_table(pdb, trajectory):
-    """Published residue table of a single-chain protein with all residues and standard names, with MDTraj alone."""
+    """Published residue table of a single-chain protein with all residues and standard names, with MDTraj alone.
+
+    Only residues with a C-alpha atom have a row, caps have none.
+    """
     frames = mdtraj.load(str(trajectory), top=str(pdb))
     ca = frames.topology.select("name CA")
     frames.superpose(frames, 0, atom_indices=ca)
+    rows = [frames.topology.atom(index).residue.index for index in ca]
     table = {"ca_atom": ca}
     dssp = mdtraj.compute_dssp(frames, simplified=False)
-    table |= {f"dssp_{state}": (dssp == state).mean(axis=0) for state in STATES}
+    table |= {f"dssp_{state}": (dssp == state).mean(axis=0)[rows] for state in STATES}
     # one call a frame: within a call some area of each frame leaks into the next
-    sasa = np.concatenate([mdtraj.shrake_rupley(frame, mode="residue") for frame in frames]).astype(float)
+    sasa = np.concatenate([mdtraj.shrake_rupley(frame, mode="residue") for frame in frames])[:, rows].astype(float)
     table |= {"sasa_mean": sasa.mean(axis=0), "sasa_std": sasa.std(axis=0)}
     for name, compute, atom in (
         ("chi", mdtraj.compute_chi1, 1),
@@ -28,11 +49,11 @@ def residue_table(pdb, trajectory):
         ("psi", mdtraj.compute_psi, 1),
     ):
         indices, values = compute(frames, periodic=False)
-        shares = np.full((len(ca), 12), np.nan)
+        shares = np.full((frames.n_residues, 12), np.nan)
         for quartet, angle in zip(indices, values.T, strict=True):
             residue = frames.topology.atom(quartet[atom]).residue.index
             shares[residue] = np.histogram(np.clip(angle, -np.pi, np.pi), 12, (-np.pi, np.pi))[0] / len(angle)
-        table |= {f"{name}_{b}": shares[:, b] for b in range(12)}
+        table |= {f"{name}_{b}": shares[rows, b] for b in range(12)}
     xyz = frames.xyz[:, ca].astype(float)
     table["rmsf"] = np.sqrt(((xyz - xyz.mean(axis=0)) ** 2).sum(axis=-1).mean(axis=0))
     return pd.DataFrame(table)

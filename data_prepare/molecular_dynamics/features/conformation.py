@@ -18,17 +18,18 @@ ANGLES: Final = ("chi", "phi", "psi")
 
 
 class SecondaryStructure:
-    """Fraction of frames in each of the eight DSSP states (Kabsch and Sander, Biopolymers 1983) for N residues.
+    """Fraction of frames in each of the eight DSSP states (Kabsch and Sander, Biopolymers 1983) for N protein residues.
 
     A residue without a carbonyl oxygen counts as blank.
     """
 
-    def __init__(self, residues: int) -> None:
-        self._counts = np.zeros((residues, len(DSSP_STATES)), np.int64)
+    def __init__(self, molecule: Topology) -> None:
+        self._protein = np.flatnonzero(molecule.is_protein)
+        self._counts = np.zeros((len(self._protein), len(DSSP_STATES)), np.int64)
 
     def add(self, trajectory: mdtraj.Trajectory) -> None:
         """Add frames."""
-        states = mdtraj.compute_dssp(trajectory, simplified=False)  # (frames, N)
+        states = mdtraj.compute_dssp(trajectory, simplified=False)[:, self._protein]  # (frames, N)
         for column, state in enumerate(DSSP_STATES[:-1]):
             self._counts[:, column] += (states == state).sum(axis=0)
 
@@ -38,19 +39,25 @@ class SecondaryStructure:
         return {"ss": self._counts / frames}
 
 
-def angle_atoms(protein: Topology) -> dict[str, NDArray[np.int64]]:
-    """Atoms (N, 4) of chi1, phi and psi, -1 where an angle does not exist; phi and psi need the adjacent residue."""
-    atoms, chain = protein.atoms_by_name, protein.chain_of_residue
+def angle_atoms(molecule: Topology) -> dict[str, NDArray[np.int64]]:
+    """Atoms (N, 4) of chi1, phi and psi of the protein residues, -1 where an angle does not exist.
+
+    phi and psi need the adjacent residue or cap.
+    """
+    atoms, chain, protein = molecule.atoms_by_name, molecule.chain_of_residue, molecule.is_protein
     result = {angle: np.full((len(atoms), 4), -1, np.int64) for angle in ANGLES}
     for i, own in enumerate(atoms):
         end = next((name for name in CHI1_ENDS if name in own), None)
-        if end is not None and "CB" in own:
+        if protein[i] and end is not None and "CB" in own:
             result["chi"][i] = [own[name] for name in ("N", "CA", "CB", end)]
-        if i > 0 and chain[i - 1] == chain[i]:
-            before = atoms[i - 1]
+        if i == 0 or chain[i - 1] != chain[i]:
+            continue
+        before = atoms[i - 1]
+        if protein[i] and "C" in before:
             result["phi"][i] = [before["C"], own["N"], own["CA"], own["C"]]
+        if protein[i - 1] and "N" in own:
             result["psi"][i - 1] = [before["N"], before["CA"], before["C"], own["N"]]
-    return result
+    return {angle: values[protein] for angle, values in result.items()}
 
 
 def angle_bins(angles: NDArray) -> NDArray[np.intp]:
@@ -64,8 +71,8 @@ def angle_bins(angles: NDArray) -> NDArray[np.intp]:
 class Dihedrals:
     """Fraction of frames in each of 12 bins of 30 degrees from -pi for chi1, phi and psi."""
 
-    def __init__(self, protein: Topology) -> None:
-        self._atoms = angle_atoms(protein)
+    def __init__(self, molecule: Topology) -> None:
+        self._atoms = angle_atoms(molecule)
         self._counts = {angle: np.zeros((len(atoms), NUM_ANGLE_BINS), np.int64) for angle, atoms in self._atoms.items()}
 
     def add(self, trajectory: mdtraj.Trajectory) -> None:

@@ -47,7 +47,7 @@ TABLE_COLUMNS: Final = {
 class MDFeatures(NamedTuple):
     """Features of N residues; columns and channels as in `properties`."""
 
-    ca_atom: NDArray[np.intp]  # (N,) index of the C-alpha atom in the system
+    ca_atom: NDArray[np.intp]  # (N,) index of the C-alpha atom in the file, without alternate locations
     residue: NDArray[np.float64]  # (N, 47), the RMSF in nm
     pair: NDArray[np.float64]  # (N, N, 10)
 
@@ -62,32 +62,35 @@ class _Accumulators:
     """The chosen features of a system. Each chunk is superposed and searched for neighbours once for all of them."""
 
     def __init__(self, topology: Topology, first: Chunk, features: Collection[str]) -> None:
-        protein = topology.protein
-        self.atoms = topology.protein_atoms
-        self._protein = protein.to_mdtraj()
-        self.ca = np.array([atoms["CA"] for atoms in protein.atoms_by_name])
+        self.atoms = topology.molecule_atoms
+        molecule = topology.subset(self.atoms)
+        protein = molecule.is_protein
+        self._molecule = molecule.to_mdtraj()
+        self.ca = np.array([molecule.atoms_by_name[residue]["CA"] for residue in np.flatnonzero(protein)])
         self._reference = first.nm[0, self.atoms[self.ca]].astype(np.float64)  # (N, 3) nm
         self.frames = 0
         self._of_chunks: list[SecondaryStructure | Dihedrals | Fluctuations] = []
         if "ss" in features:
-            self._of_chunks.append(SecondaryStructure(protein.num_residues))
+            self._of_chunks.append(SecondaryStructure(molecule))
         if "dihedrals" in features:
-            self._of_chunks.append(Dihedrals(protein))
+            self._of_chunks.append(Dihedrals(molecule))
         if "rmsf" in features or "corr" in features:
             self._of_chunks.append(Fluctuations(self.ca, self._reference))
 
-        # areas and contacts share a neighbour search of the protein atoms, heavy atoms first
-        self._order = heavy_atoms_first(protein)
-        residue = protein.residue_of_atom[self._order]
+        # areas and contacts share a neighbour search of the protein atoms, heavy atoms first; caps shield residues and
+        # count as one residue behind the last
+        caps = np.flatnonzero(~protein[molecule.residue_of_atom])
+        self._order = np.concatenate([heavy_atoms_first(molecule), caps])
+        residue = np.where(protein, np.cumsum(protein) - 1, len(self.ca))[molecule.residue_of_atom[self._order]]
         self._areas = self._contacts = None
         search_radii = np.zeros(len(residue))  # Angstrom
         if "sasa" in features:
-            radii = surface_radii(protein.elements)[self._order]
+            radii = surface_radii(molecule.elements)[self._order]
             self._areas = SurfaceAreas(radii, residue)
             search_radii[:] = radii * ANGSTROM_PER_NM
         if "contacts" in features:
             search = ContactSearch(topology, first.angstrom[0])
-            self._contacts = ContactCounts(search, residue)
+            self._contacts = ContactCounts(search, residue[: len(search.atoms)])
             heavy = search_radii[: search.num_heavy]
             np.maximum(heavy, search.radii, out=heavy)
         self._search_radii = search_radii[search_radii > 0]  # contacts alone need no hydrogens
@@ -96,7 +99,7 @@ class _Accumulators:
         """Add frames."""
         self.frames += len(chunk.numbers)
         xyz = superposed(chunk.nm[:, self.atoms], self.ca, self._reference)
-        trajectory = mdtraj.Trajectory(xyz, self._protein)
+        trajectory = mdtraj.Trajectory(xyz, self._molecule)
         for accumulator in self._of_chunks:
             accumulator.add(trajectory)
         if len(self._search_radii) == 0:
@@ -164,5 +167,6 @@ def md_features(
         if name == "corr":
             pair[..., entry_pair_channel(name)] = values[name]
         else:
-            residue[:, entry_residue_columns(name)] = values[name].reshape(n, -1)
-    return MDFeatures(accumulators.atoms[accumulators.ca], residue, pair)
+            residue[:, entry_residue_columns(name)] = values[name][:n].reshape(n, -1)  # without the area of caps
+    place = topology.file_index.argsort().argsort()  # of each atom in the file, where residues may be interleaved
+    return MDFeatures(place[accumulators.atoms[accumulators.ca]], residue, pair)

@@ -13,17 +13,21 @@ from data_prepare.structure.topology import Topology
 
 
 class WholeChains:
-    """Makes protein chains whole, frame by frame; other atoms keep their positions.
+    """Makes protein chains and their caps whole, frame by frame; other atoms keep their positions.
 
     The first frame (atoms, 3) of the trajectory and its box (3, 3), with vectors in rows and in the same unit, decide
     which images of several chains belong together.
     """
 
     def __init__(self, topology: Topology, first_frame: NDArray, first_box: NDArray) -> None:
-        self._atoms = topology.protein_atoms
+        self._atoms = topology.molecule_atoms
+        molecule = topology.subset(self._atoms)
+        rank = np.cumsum(molecule.is_protein) - 1
+        begins = np.diff(molecule.chain_of_residue, prepend=-1) > 0
+        rank[molecule.is_cap & begins] += 1  # a cap moves with the residue that it is bonded to
+        self._residue = rank[molecule.residue_of_atom]  # among those of the protein
         protein = topology.protein
-        self._residue = protein.residue_of_atom
-        self._ca = self._atoms[[atoms["CA"] for atoms in protein.atoms_by_name]]
+        self._ca = topology.protein_atoms[[atoms["CA"] for atoms in protein.atoms_by_name]]
         self._starts = np.flatnonzero(np.diff(protein.chain_of_residue, prepend=-1))  # first residue of each chain
         self._chain = protein.chain_of_residue
         self._joints: list[tuple[int, int]] = []  # residue of a chain, nearest residue of an earlier one

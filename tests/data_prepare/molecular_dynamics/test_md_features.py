@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import feature_oracle
+import mdtraj
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,6 +92,35 @@ def test_chunks_change_nothing(helix, features_of_helix, cuts):
     features = md_features(helix[0], [Chunk(*part, whole.unit) for part in parts])
     np.testing.assert_allclose(features.pair, features_of_helix.pair, atol=1e-6)
     np.testing.assert_allclose(features.residue, features_of_helix.residue, atol=1e-6)
+
+
+def test_atoms_of_a_residue_that_stand_apart(examples, helix, features_of_helix, tmp_path):
+    """All heavy atoms before all hydrogens, as some programs write them."""
+    topology, trajectory = helix
+    lines = [line for line in topology.path.read_text().splitlines() if line.startswith("ATOM")]
+    order = np.argsort(np.array(topology.elements) == "H", kind="stable")
+    (tmp_path / "t.pdb").write_text("\n".join([*(lines[index] for index in order), "END"]))
+    frames = mdtraj.load(str(trajectory), top=str(topology.path))
+    mdtraj.Trajectory(frames.xyz[:, order], frames.topology).save_xtc(str(tmp_path / "t.xtc"))
+    features = md_features(read_topology(tmp_path / "t.pdb"), tmp_path / "t.xtc")
+    np.testing.assert_array_equal(order[features.ca_atom], features_of_helix.ca_atom)
+    np.testing.assert_allclose(features.residue, features_of_helix.residue, atol=1e-6)
+    np.testing.assert_allclose(features.pair, features_of_helix.pair, atol=1e-6)
+
+
+def test_caps_belong_to_the_molecule(examples, tmp_path):
+    """They shield, and phi of the first and psi of the last residue exist; no row and no contact is theirs."""
+    path = examples / "trajectories" / "helix_aeaaak.pdb"
+    lines, atoms = feature_oracle.capped(path.read_text())
+    (tmp_path / "c.pdb").write_text("\n".join([*lines, "END"]))
+    frames = mdtraj.load(str(path.with_suffix(".xtc")), top=str(path)).atom_slice(atoms)
+    frames.save_xtc(str(tmp_path / "c.xtc"))
+    topology = read_topology(tmp_path / "c.pdb")
+    features = md_features(topology, tmp_path / "c.xtc")
+    assert_table(features.table(), feature_oracle.residue_table(tmp_path / "c.pdb", tmp_path / "c.xtc"), 1e-6, 3e-4)
+    assert np.isfinite(features.table()[["phi_0", "psi_0"]]).all(axis=None)
+    bare = md_features(topology.protein, [angstrom_chunk(10 * frames.xyz[:, topology.protein_atoms])])
+    np.testing.assert_allclose(features.pair, bare.pair, atol=1e-6)
 
 
 @settings(max_examples=6, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mdtraj
 import numpy as np
 import pytest
+from feature_oracle import capped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,10 +23,10 @@ BOXES = {
 
 @pytest.fixture(scope="module")
 def complex_(examples, tmp_path_factory):
-    """Two adjacent chains and a water: topology and frames (3, atoms, 3) in nm."""
+    """Two adjacent chains with caps and a water: topology and frames (3, atoms, 3) in nm."""
     path = examples / "trajectories" / "helix_aeaaak.pdb"
-    frames = mdtraj.load(str(path.with_suffix(".xtc")), top=str(path))[:3]
-    first = [line for line in path.read_text().splitlines() if line.startswith("ATOM")]
+    first, atoms = capped(path.read_text())
+    frames = mdtraj.load(str(path.with_suffix(".xtc")), top=str(path))[:3].atom_slice(atoms)
     second = [line[:21] + "B" + line[22:] for line in first]
     water = first[0][:12] + " O   HOH W   1 " + first[0][27:76] + " O"
     file = tmp_path_factory.mktemp("periodic") / "complex.pdb"
@@ -41,9 +42,9 @@ def broken(xyz: np.ndarray, box: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def distances(topology: Topology, xyz: np.ndarray) -> np.ndarray:
-    """All distances of the protein atoms of each frame."""
-    protein = xyz[:, topology.is_protein[topology.residue_of_atom]].astype(np.float64)
-    return np.linalg.norm(protein[:, :, None] - protein[:, None], axis=-1)
+    """All distances of the atoms of the protein and its caps in each frame."""
+    molecule = xyz[:, topology.molecule_atoms].astype(np.float64)
+    return np.linalg.norm(molecule[:, :, None] - molecule[:, None], axis=-1)
 
 
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)

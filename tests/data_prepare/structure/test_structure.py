@@ -73,6 +73,9 @@ def records(number, chain_id, key, fields, end=()):
         ("A", (9, 10), END, True),
         ("A", (9, 11), START | END, False),
         ("A", (9, 10), START | NEAR, False),
+        ("A", (9, 10), {"residue_name": "ACE"}, True),
+        ("A", (9, 10), {"last_name": "NME"}, True),
+        ("A", (9, 10), {"last_name": "NME", **NEAR}, False),
         # without ids
         ("", (9, 11), TER, True),
         ("", (9, 10), {}, False),
@@ -83,9 +86,11 @@ def records(number, chain_id, key, fields, end=()):
     ],
 )
 def test_begins_chain(tmp_path, chain_id, numbers, fields, begins):
+    fields = dict(fields)
     key = 0 if "chain_key" in fields else None
     atoms = [atom for number in numbers[:-2] for atom in records(number, chain_id, key, {})]
-    atoms += records(numbers[-2], chain_id, key, {}, [fields["end"]] if "end" in fields else [])
+    last = {"residue_name": fields.pop("last_name", "ALA")}
+    atoms += records(numbers[-2], chain_id, key, last, [fields["end"]] if "end" in fields else [])
     atoms += records(numbers[-1], chain_id, key, fields)
     for num_declared in (0, 2):
         lengths = topology_of(tmp_path, atoms, num_declared={chain_id: num_declared}).chain_lengths
@@ -175,6 +180,51 @@ def test_unresolved_residues_of_mmcif(write_pdb, tmp_path):
         assert topology.residue_numbers.tolist() == numbers
         sequences, residue_index = topology.full_sequences()
         assert (sequences, residue_index.tolist()) == (["GAMKWH"], [1, 4])
+
+
+def test_caps_are_no_letters(write_pdb, tmp_path):
+    """Neither of the residues nor of the declared sequence, whose later residues keep their places."""
+    names = ["ACE", "ALA", "AIB", "GLY", "NH2"]
+    atoms = [("CH3", "ACE", "A", 0, (-2, 0, 0)), ("C", "ACE", "A", 0, (-1.3, 0, 0))]
+    atoms += [atom for i in (1, 2, 3) for atom in backbone(names[i], "A", i, 3.3 * (i - 1))]
+    atoms.append(("N", "NH2", "A", 4, (8.6 + 1.3, 1.4, 0), {"record": "HETATM"}))
+    path = with_seqres(write_pdb(atoms), A=" ".join([*names[:4], "LYS", names[4]]))
+    structure = gemmi.read_structure(str(path))
+    structure.setup_entities()
+    structure.assign_label_seq_id()
+    structure.make_mmcif_document().write_file(str(tmp_path / "x.cif"))
+    for file in (path, tmp_path / "x.cif"):
+        topology = read_topology(file)
+        assert topology.is_cap.tolist() == [True, False, False, False, True]
+        sequences, residue_index = topology.protein.full_sequences()
+        assert (sequences, residue_index.tolist()) == (["AXGK"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("numbers", ["1 2 4 5", "1 2 3 99999999999", "1 2 3 ?", "1 2 3 -4"])
+def test_numbers_of_a_declared_sequence(write_pdb, tmp_path, numbers):
+    """A gap is unknown residues; residues beyond the sequence do not belong to it; other numbers are refused."""
+    path = write_pdb([atom for i in range(4) for atom in backbone("ALA", "A", i + 1, 4 * i)])
+    structure = gemmi.read_structure(str(path))
+    structure.setup_entities()
+    structure.entities[0].full_sequence = ["ALA"] * 4
+    structure.assign_label_seq_id()
+    block = structure.make_mmcif_document().sole_block()
+    for row, number in zip(block.find("_entity_poly_seq.", ["num"]), numbers.split(), strict=True):
+        row[0] = number
+    label, last = ["1", "2", "4", "5"], "99999999999"
+    for k, row in enumerate(block.find("_atom_site.", ["label_seq_id", "auth_seq_id"])):
+        row[0], row[1] = label[k // 4], last if k >= 12 else row[1]
+    block.write_file(str(tmp_path / "x.cif"))
+    if numbers != "1 2 4 5":
+        refused(lambda: read_topology(tmp_path / "x.cif"), "x.cif")
+        return
+    assert read_topology(tmp_path / "x.cif").residue_numbers.tolist() == [1, 2, 3, 99999999999]
+    assert read_topology(tmp_path / "x.cif").full_sequences()[0] == ["AAXAA"]
+    for row in list(block.find("_atom_site.", ["label_seq_id"]))[12:]:
+        row[0] = "6"
+    block.write_file(str(tmp_path / "x.cif"))
+    with pytest.warns(InputWarning, match=r"x\.cif: chain A: "):
+        assert read_topology(tmp_path / "x.cif").full_sequences()[0] == ["AAAA"]
 
 
 def test_declared_sequence_that_does_not_match(write_pdb):
@@ -285,6 +335,7 @@ def test_mmcif_pdb_and_gzip_agree(write_pdb, tmp_path):
         np.testing.assert_array_equal(topology.residue_numbers, reference.residue_numbers)
         np.testing.assert_array_equal(topology.chain_of_residue, reference.chain_of_residue)
         np.testing.assert_allclose(positions, xyz, atol=1e-9)
+    assert topology.select_chains(["Bxp"]).chain_ids == ("B",)  # label_asym_id
 
 
 ATOMS = "".join(f"ATOM  {i:5d}  CA  ALA A{i:4d}    {i:8.3f}{0:8.3f}{0:8.3f}  1.00  0.00           C\n" for i in (1, 2))
