@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 T = TypeVar("T")
+_FORMAT: Final = warnings.formatwarning
 # numbers of an OSError that can be due to the content of a file: libraries give none
 OF_CONTENT: Final = (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)
 
@@ -26,6 +28,15 @@ def first_line(error: BaseException) -> str:
 
 class InputWarning(UserWarning):
     """Input that is used only in part: what was ignored and why."""
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning about input without the line of our source that gave it."""
+    if issubclass(category, InputWarning):
+        return f"warning: {message}\n"
+    return _FORMAT(message, category, filename, lineno, line)
 
 
 def require(holds: object, message: str) -> None:
@@ -72,7 +83,11 @@ def exit_with(message: object) -> NoReturn:
 
 
 def run_command(command: Callable[[], T], debug: bool = False) -> T:
-    """Run `command`; an InputError or OSError ends in one line and exit code 2, with `debug` in a traceback."""
+    """Run `command`; an InputError or OSError ends in one line and exit code 2, with `debug` in a traceback.
+
+    An InputWarning is shown in one line, too.
+    """
+    warnings.formatwarning = _format_warning
     try:
         return command()
     except BrokenPipeError:  # the reader of our output has closed it (`| head`)

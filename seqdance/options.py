@@ -42,9 +42,9 @@ class ProteinOptions(Settings):
     """Exactly one source of protein sequences."""
 
     sequence: str | None = None
-    """One protein; join the chains of a complex with <eos><cls>."""
+    """One protein; join the chains of a complex with : or <eos><cls>."""
     fasta: Path | None = None
-    """Proteins of a FASTA file (.gz too)."""
+    """Proteins of a FASTA file (.gz too); a typed one of Boltz or Chai is a complex, an a3m its first sequence."""
     pdb: Path | None = None
     """Sequence of a PDB file (.gz too), unresolved residues included."""
     cif: Path | None = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from data_prepare.errors import InputError, reading, require
+from data_prepare.errors import InputError, InputWarning, reading, require
 from data_prepare.structure.sequence import CHAIN_LINKER
 from model.network.tokenizer import VOCABULARY, split_tokens
 
@@ -19,7 +21,14 @@ if TYPE_CHECKING:
 
 RESIDUE_LETTERS: Final = frozenset(token for token in VOCABULARY if token.isalpha())  # the 20, and X B U Z O
 RESIDUE_TOKENS: Final = RESIDUE_LETTERS | {"<mask>", "<unk>"}
+GAP: Final = re.compile("[-.]")
+_TYPES: Final = "(protein|dna|rna|ligand|smiles|ccd|glycan)"
+ENTITY_TYPE: Final = re.compile(rf"[^|]*\|\s*{_TYPES}\s*(?:\||$)|{_TYPES}\s*\|")  # headers of Boltz or Chai
+SECONDARY_STRUCTURE: Final = re.compile(r"(ss|sa|aa)_(pred|conf|dssp)")  # rows that HH-suite adds to an a3m
 REMEDIES: Final = {"-": "remove the gaps", ".": "remove the gaps", "*": "cut the sequence at the stop"}
+
+
+Records = Sequence[tuple[str, str]]  # header without '>', sequence without white space
 
 
 @dataclass(frozen=True)
@@ -47,24 +56,101 @@ def file_names(names: Sequence[str]) -> list[str]:
 def read_fasta(path: str | os.PathLike[str]) -> list[Protein]:
     """Read a FASTA file, gzipped if its name ends in .gz.
 
-    The first word of a header names the protein. Lower case (masked regions) becomes upper case; white space and one
-    final `*` are removed. Chains of a complex are joined by `<eos><cls>`. InputError if the file is missing, damaged or
-    empty, a name is missing or not unique, or a sequence is invalid.
+    The first word of a header names the protein; see `parse_sequence` for the sequences. Lines that start with `;` are
+    comments. With a warning that says so:
+
+    - of an alignment in the form a3m (by suffix), the first sequence is read, as one complex if the first line of
+      ColabFold gives lengths and copies of its chains;
+    - of an aligned FASTA file, all sequences are read without their gaps;
+    - headers with an entity type (Boltz: `A|protein|...`, Chai: `protein|name=...`) are the chains of one complex,
+      named after the file; other types are left out.
+
+    InputError if the file is missing, damaged or empty, a name is missing or not unique, or a sequence is invalid.
     """
     path = Path(path)
-    with reading(path, "a FASTA file"), gzip.open(path, "rt") if path.suffix.lower() == ".gz" else open(path) as file:
-        before, *records = re.split("^>", file.read(), flags=re.MULTILINE)
-    require(records and not before.strip(), f"{path}: not a FASTA file; start each protein with a line '>name'")
-    proteins: dict[str, Protein] = {}
-    for number, record in enumerate(records, start=1):
-        header, _, lines = record.partition("\n")
-        name = (header.split() or [""])[0]
-        require(name, f"{path}: sequence {number} has no name; write one after the '>'")
-        require(name not in proteins, f"{path}: duplicate name {name}; rename one")
-        chains = "".join(lines.split()).removesuffix("*").upper().split(CHAIN_LINKER.upper())
-        proteins[name] = Protein(name, CHAIN_LINKER.join(chains))
-        check_sequence(proteins[name].sequence, f"{path}, {name}")
-    return list(proteins.values())
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with reading(path, "a FASTA file"), opened(path, "rt", encoding="utf-8-sig") as file:  # Windows writes a mark first
+        text = re.sub(r"^;.*\n?", "", file.read(), flags=re.MULTILINE)
+    require(text.strip(), f"{path}: an empty FASTA file; write a line '>name' and the sequence of each protein")
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    stem, a3m = plain.stem, plain.suffix.lower() == ".a3m"
+    before, *parts = re.split("^>", text, flags=re.MULTILINE)
+    comment = a3m and before.startswith("#")
+    require(
+        parts and (comment or not before.strip()), f"{path}: not a FASTA file; start each protein with a line '>name'"
+    )
+    records = [(header, "".join(lines.split())) for header, _, lines in (part.partition("\n") for part in parts)]
+    types = [ENTITY_TYPE.match(header.lower()) for header, _ in records]
+    if a3m:
+        proteins = [_query(records, before, stem, path)]
+    elif all(types):
+        proteins = [_complex(records, [found[1] or found[2] for found in types if found], stem, path)]
+    else:
+        proteins = [Protein(_name(header), parse_sequence(text)) for header, text in _without_gaps(records, path)]
+    names: set[str] = set()
+    for number, protein in enumerate(proteins, start=1):
+        require(protein.name, f"{path}: sequence {number} has no name; write one after the '>'")
+        require(protein.name not in names, f"{path}: duplicate name {protein.name}; rename one")
+        names.add(protein.name)
+        check_sequence(protein.sequence, f"{path}, {protein.name}")
+    return proteins
+
+
+def parse_sequence(text: str) -> str:
+    """Sequence in upper case (lower case masks regions), without white space and the `*` at the end of a chain.
+
+    `<eos><cls>`, `:` (ColabFold) and `/` (ProteinMPNN) join the chains of a complex and become `<eos><cls>`.
+    """
+    text = re.sub("<[A-Z]+>", lambda token: token[0].lower(), "".join(text.split()).upper())
+    return CHAIN_LINKER.join(chain.removesuffix("*") for chain in re.split(f"{CHAIN_LINKER}|[:/]", text))
+
+
+def _name(header: str) -> str:
+    """First word of a header; with the number of the sample in those of ProteinMPNN and LigandMPNN."""
+    sample = re.match(r"(\S+),\s(?:.*,\s*)?((?:sample|id)=\d+)", header)  # T=0.1, sample=1, score=0.7
+    return ",".join(sample.groups()) if sample else (header.split() or [""])[0].removesuffix(",")
+
+
+def _query(records: Records, comment: str, stem: str, path: Path) -> Protein:
+    """The first sequence of an alignment in the form a3m."""
+    sequences = [record for record in records if not SECONDARY_STRUCTURE.match(record[0])] or records
+    header, text = sequences[0]
+    name, sequence = _name(header), GAP.sub("", text)
+    if numbers := re.match(r"#(\d+(?:,\d+)*)\s+(\d+(?:,\d+)*)\s", comment):  # ColabFold: lengths, copies
+        lengths, copies = ([int(word) for word in words.split(",")] for words in numbers.groups())
+        fits = len(lengths) == len(copies) and sum(lengths) == len(sequence)
+        require(fits, f"{path}: its first line does not fit its first sequence; remove one of them")
+        ends = list(accumulate(lengths, initial=0))
+        chains = [[sequence[a:b]] * n for (a, b), n in zip(pairwise(ends), copies, strict=True)]
+        name, sequence = stem, CHAIN_LINKER.join(chain for same in chains for chain in same)
+    if len(sequences) > 1:
+        warn = f"{path}: an alignment (a3m) of {len(sequences)} sequences; only the first one, {name}, is read"
+        warnings.warn(warn, InputWarning, stacklevel=3)
+    return Protein(name, parse_sequence(sequence))
+
+
+def _complex(records: Records, types: Sequence[str], stem: str, path: Path) -> Protein:
+    """The complex of the protein chains among typed entries of Boltz or Chai."""
+    chains = [text for (_, text), kind in zip(records, types, strict=True) if kind == "protein"]
+    others = [header.split()[0] for (header, _), kind in zip(records, types, strict=True) if kind != "protein"]
+    require(chains, f"{path}: no protein among its entries {', '.join(others)}; add one")
+    left_out = f"; left out: {', '.join(others)}" if others else ""
+    what = f"{path}: typed entries (as of Boltz and Chai): one complex of {len(chains)} protein chain(s){left_out}"
+    warnings.warn(what, InputWarning, stacklevel=3)
+    return Protein(stem, CHAIN_LINKER.join(map(parse_sequence, chains)))
+
+
+def _without_gaps(records: Records, path: Path) -> Records:
+    """The records without gaps if all have the same aligned length; unchanged without gaps or for a single one."""
+    texts = [text for _, text in records]
+    if len(texts) == 1 or not any(GAP.search(text) for text in texts):
+        return records
+    if len({len(text) for text in texts}) == 1:
+        warnings.warn(f"{path}: an alignment; its sequences are read without gaps", InputWarning, stacklevel=3)
+        return [(header, GAP.sub("", text)) for header, text in records]
+    columns = {len(re.sub("[a-z]", "", text)) for text in texts}  # insertions of a3m are in lower case
+    require(len(columns) > 1, f"{path}: an alignment in the form a3m; name it .a3m to read its first sequence")
+    return records
 
 
 def check_sequence(sequence: str, where: str = "--sequence") -> None:
@@ -122,6 +208,6 @@ def proteins_of(
         return [protein_of_structure(structure, chain)]
     if fasta:
         return read_fasta(fasta)
-    assert sequence is not None
-    check_sequence(sequence)
-    return [Protein("sequence", sequence)]
+    protein = Protein("sequence", parse_sequence(str(sequence)))
+    check_sequence(protein.sequence)
+    return [protein]

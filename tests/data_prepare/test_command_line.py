@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from refusals import command_refused, refused
 
 from data_prepare.command_line import Settings, run
-from data_prepare.errors import InputError, named, reading, require
+from data_prepare.errors import InputError, InputWarning, named, reading, require
 from data_prepare.resume import Results, digest
 
 
@@ -64,6 +65,13 @@ def test_a_command_prints_what_it_returns(tmp_path, capsys):
 )
 def test_wrong_options_and_files_are_one_line(words, named, capsys):
     command_refused(main, words, capsys, named)
+
+
+def test_a_warning_about_input_is_one_line(tmp_path):
+    (tmp_path / "a").write_text("text")
+    main(["--path", str(tmp_path / "a")])
+    assert warnings.formatwarning("a is short", InputWarning, __file__, 1) == "warning: a is short\n"
+    assert "UserWarning" in warnings.formatwarning("of a library", UserWarning, __file__, 1)
 
 
 def test_errors_in_python_and_with_debug(capsys):

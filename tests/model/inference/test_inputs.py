@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from pathlib import Path
 
 import gemmi
@@ -22,7 +23,11 @@ def test_fasta(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("", []),
+        ("", ["empty"]),
+        ("; a comment\n", ["empty"]),
+        (">A|ccd\nSAH\n", ["A|ccd"]),
+        (">a\nMQ-IF\n>b\nMQI\n", ["a, residue 3", "'-'"]),
+        (">a\nMQIF\n>b\nM-vwIF\n", [".a3m"]),
         ("MQIF\n", ["'>name'"]),
         ("MQIF\n>a\nMQ\n", ["'>name'"]),
         (">a\n*\n", ["a: "]),
@@ -38,6 +43,50 @@ def test_fasta_that_cannot_be_used(tmp_path: Path, text: str, named: list[str]) 
     path = tmp_path / "p.fasta"
     path.write_text(text)
     refused(lambda: read_fasta(path), path, *named)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected", "warns"),
+    [
+        ("p.fasta", "\ufeff; c\r\n>a\r\nMQ\r\n;c\r\nIF\r\n", {"a": "MQIF"}, ""),
+        ("p.fasta", ">protein\nMQ\n", {"protein": "MQ"}, ""),
+        ("p.fa", ">a\nmq*:<mask>if\n>b\nMQ/MQ/IF*\n", {"a": "MQ:<mask>IF", "b": "MQ:MQ:IF"}, ""),
+        ("p.fa", ">1A, score=1\nM\n>T=0.1, sample=1\nW\n>T=0.1, sample=12, seed=1\nF\n>1A, T=0.1, id=2, x=3\nQ\n",
+         {"1A": "M", "T=0.1,sample=1": "W", "T=0.1,sample=12": "F", "1A,id=2": "Q"}, ""),
+        ("p.a3m", ">q some\nMQI\n", {"q": "MQI"}, ""),
+        ("p.A3M", ">ss_pred\nHHH\n>q\nM-QI\n>hit\nMQ-vI\n", {"q": "MQI"}, "q"),
+        ("p.a3m", "#2,3\t2,1\n>101\t102\nMQIFV\n>x\nM-IFV\n", {"p": "MQ:MQ:IFV"}, "p.a3m"),
+        ("p.fasta", ">a\nMQ-I\n>b\nM..f\n", {"a": "MQI", "b": "MF"}, "without gaps"),
+        ("job.fasta", ">A|protein|x\nMQ\n>B|dna\nACGT\n>C|Protein\nIF\n", {"job": "MQ:IF"}, "B|dna"),
+        ("job.fasta", ">protein|name=a\nMQ\n>ligand|name=b\nCCO\n", {"job": "MQ"}, "ligand|name=b"),
+        ("p.fasta", ">sp|protein|x\nMQ\n>b\nACGT\n", {"sp|protein|x": "MQ", "b": "ACGT"}, ""),
+    ],
+)  # fmt: skip
+def test_forms_of_other_programs(tmp_path: Path, name: str, text: str, expected: dict, warns: str) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    with warnings.catch_warnings(record=True) as noticed:
+        warnings.simplefilter("always")
+        found = {protein.name: protein.sequence.replace("<eos><cls>", ":") for protein in read_fasta(tmp_path / name)}
+    assert found == expected
+    assert len(noticed) == bool(warns)
+    assert all(warns in str(note.message) for note in noticed)
+
+
+def test_an_a3m_whose_first_line_does_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "p.a3m").write_text("#2\t1\n>101\nMQIFV\n")
+    refused(lambda: read_fasta(tmp_path / "p.a3m"), tmp_path / "p.a3m", "first line")
+
+
+@pytest.mark.filterwarnings("ignore::data_prepare.errors.InputWarning")
+def test_files_that_once_went_wrong(shared: Path) -> None:
+    cases = {
+        "fasta_bom/bom_crlf": "MQIFVKTLTGKTITLEVEPS",
+        "fasta_others/proteinmpnn": "MKTAYIAKQR<eos><cls>MKTAYLLK",
+        "fasta_others/boltz": "MKTAYIAKQR<eos><cls>MKTAYIAKQR",
+    }
+    for name, sequence in cases.items():
+        assert [own.sequence for own in read_fasta(shared / "cases" / f"{name}.fasta")] == [sequence]
+    assert read_fasta(shared / "cases/fasta_others/alignment.a3m") == [Protein("query", "MKTAYIAKQR")]
 
 
 def test_damaged_fasta(tmp_path: Path) -> None:
@@ -91,7 +140,7 @@ def test_unresolved_residues_and_other_formats(write_pdb, tmp_path: Path) -> Non
         ({"sequence": "MQ", "fasta": Path("p.fasta")}, ["--sequence", "--fasta"]),
         ({"sequence": "MQ", "chain": "A"}, ["--chain A", "--pdb"]),
         ({"sequence": ""}, ["--sequence"]),
-        ({"sequence": "Mq"}, ["--sequence, residue 2", "'q'"]),
+        ({"sequence": "mj"}, ["--sequence, residue 2", "'J'"]),
         ({"sequence": "MKV<eos><cls>"}, ["--sequence", "chain"]),
         ({"sequence": "MK<eos><cls>A-C"}, ["--sequence, residue 4", "'-'"]),
         ({"sequence": "M<eos>K"}, ["--sequence, residue 2", "<eos>"]),
@@ -99,7 +148,7 @@ def test_unresolved_residues_and_other_formats(write_pdb, tmp_path: Path) -> Non
 )
 def test_options(options: dict, named: list[str]) -> None:
     refused(lambda: proteins_of(**options), *named)
-    assert proteins_of(sequence="MX<mask><unk><eos><cls>F") == [Protein("sequence", "MX<mask><unk><eos><cls>F")]
+    assert proteins_of(sequence="mX<mask><unk>:F") == [Protein("sequence", "MX<mask><unk><eos><cls>F")]
 
 
 def test_names_of_files() -> None:
