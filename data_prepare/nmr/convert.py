@@ -72,7 +72,8 @@ def convert_star(file: Path, output: Path, min_coverage: float = MIN_COVERAGE) -
         left_out.to_csv(temporary, index=False)
     counts = left_out["kind"].value_counts()
     summed = f"{counts.get('failed', 0)} failed, {counts.get('filtered', 0)} filtered (reasons in {failures})"
-    require(len(table), f"{file}: no usable protein; {summed}")
+    why = left_out["reason"].iloc[0] if file.is_file() and len(left_out) == 1 else summed
+    require(len(table), f"{file}: no usable protein: {why}")
     write_assignments(output, table)
     return [f"{output}: {summary(table)}; {summed}"]
 
@@ -137,7 +138,7 @@ def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path | None]) -> No
         check_output(output)
         path = output.resolve()
         # an input file, or a file of an input folder (but not a table of an earlier run)
-        in_folder = path.suffix in FOLDER_SUFFIXES and path.exists() and not files.isdisjoint(path.parents)
+        in_folder = path.name.lower().endswith(FOLDER_SUFFIXES) and path.exists() and not files.isdisjoint(path.parents)
         require(path not in files and not in_folder, f"{output}: would overwrite an input; give another --output")
     distinct = len({output.resolve() for output in outputs}) == len(outputs)
     require(distinct, f"{outputs[0]}: the command also writes another file of this name; give another --output")

@@ -1,12 +1,15 @@
-"""Assignment codes from NMR-STAR files (BMRB, version 3), one entry per protein of a deposition. Rules, in order:
+"""Assignment codes from NMR-STAR files (version 3), one entry per protein of a deposition.
+
+Forms: BMRB; translated from NEF, with the sequence in `_Chem_comp_assembly`; chemical shifts of the wwPDB (`*_cs.str`),
+without a sequence (`data_prepare.nmr.wwpdb`). All may be gzipped. Rules, in order:
 
 1. Proteins are the entities with the polymer type polypeptide(L) or, without a type, with at least half of their
    residues among the twenty. Other entities (ligands, nucleic acids, D-peptides) are ignored.
 2. A deposition is left out if the isotopic labelling of one of its proteins, in any sample, names deuterium, methyl
    groups, or selected residues (an amino acid, "selective", "specific", "unlabeled", "segmental", SAIL). Other
    components of samples (D2O, deuterated buffers) and histidine tags do not count.
-3. The sequence of an entity is its list of components or, without a list, its one-letter code. Residues other than the
-   twenty become `X`.
+3. The sequence of an entity is its list of components or, without a list, its one-letter code or, without both, its
+   part of the assembly, where equal chains without an entity count as one. Residues other than the twenty become `X`.
 4. An amide is assigned if a list of shifts has values for its H (or HN) and its N. Lists may be of different
    conditions and are not merged: the (first) list with the most assigned amides of the entity counts. Within a list,
    copies of an entity (homodimer) are merged.
@@ -16,6 +19,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -28,12 +32,13 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError, reading, require
 from data_prepare.nmr.assignments import MIN_COVERAGE, assignment_table, coverage, missing_codes
+from data_prepare.nmr.wwpdb import is_wwpdb, wwpdb_sequences, wwpdb_shifts
 from data_prepare.structure.sequence import STANDARD, THREE_LETTERS, UNKNOWN
 
 if TYPE_CHECKING:
     from pynmrstar import Entry, Loop, Saveframe
 
-STAR_SUFFIXES: Final = (".str", ".star", ".nmrstar")
+STAR_SUFFIXES: Final = tuple(f".{name}{gz}" for name in ("str", "star", "nmrstar") for gz in ("", ".gz"))
 FULL_NAMES: Final = (
     "alanine arginine asparagine aspartate cysteine glutamine glutamate glycine histidine isoleucine leucine lysine "
     "methionine phenylalanine proline serine threonine tryptophan tyrosine valine"
@@ -56,8 +61,10 @@ HIS_TAG: Final = re.compile(
 BACKBONE: Final = {"H": "H", "HN": "H", "N": "N"}  # atom of a shift -> atom of the amide
 WHOLE_NUMBER: Final = re.compile(r"-?\d{1,9}")
 NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
+SHIFT_TAGS: Final = ("Entity_ID", "Entity_assembly_ID", "Comp_index_ID", "Seq_ID", "Comp_ID", "Atom_ID", "Val")
 
 Residues = dict[str, str]  # number in the deposition -> name of the component, in the order of the numbers
+Table = list[list[str]]
 Row = tuple[str, str, str]  # entry_ID, sequence, codes
 
 
@@ -71,58 +78,58 @@ class LeftOut(NamedTuple):
 
 
 def read_star(source: str | Path, min_coverage: float = MIN_COVERAGE) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Assignment codes of an NMR-STAR file, or of all *.str, *.star and *.nmrstar files in a folder tree.
+    """Assignment codes of an NMR-STAR file, or of all *.str, *.star and *.nmrstar files (.gz too) in a folder tree.
 
     Returns the table of codes (`assignments.COLUMNS`, source mbmrb, possibly empty) and that of what was left out
     (`LeftOut`), including unusable files. InputError if there is no file or pynmrstar is not installed.
     """
     require(find_spec("pynmrstar"), "NMR-STAR files require pynmrstar: pip install pynmrstar")
     source = Path(source)
-    files = sorted(path for path in source.rglob("*") if path.suffix in STAR_SUFFIXES) if source.is_dir() else [source]
     require(source.exists(), f"{source}: no such file or folder; give NMR-STAR files of BMRB")
+    found = (path for path in source.rglob("*") if path.name.lower().endswith(STAR_SUFFIXES))
+    files = sorted(found) if source.is_dir() else [source]
     require(files, f"{source}: no NMR-STAR files (*{', *'.join(STAR_SUFFIXES)}) in this folder")
     rows: dict[str, Row] = {}
     left_out: list[LeftOut] = []
     for path in tqdm(files, desc="NMR-STAR", unit="file"):
         try:
-            found, without = codes_of_deposition(path, min_coverage)
+            codes, without = codes_of_deposition(path, min_coverage)
         except InputError as error:
             left_out.append(LeftOut(str(path), "", "failed", str(error).removeprefix(f"{path}: ")))
             continue
         left_out += without
-        for row in found:
+        for row in codes:
             if rows.setdefault(row[0], row) is not row:
                 left_out.append(LeftOut(str(path), row[0], "failed", "duplicate entry and entity of another file"))
     table = assignment_table(list(rows.values()), "mbmrb")
     return table, pd.DataFrame(left_out, columns=list(LeftOut._fields), dtype=str)
 
 
+class Deposition(NamedTuple):
+    """What a file says about its proteins."""
+
+    name: str
+    proteins: dict[str, Residues]  # by entity
+    shifts: list[Table]  # rows of `SHIFT_TAGS`
+    entity_of: dict[str, str]  # of a chain of the assembly, for shifts that name only the chain
+    left_out: list[LeftOut]
+    isotopes: str = ""  # labelling that excludes the deposition
+
+
 def codes_of_deposition(path: str | Path, min_coverage: float = MIN_COVERAGE) -> tuple[list[Row], list[LeftOut]]:
     """Assignment codes of the proteins of one deposition, named `<BMRB id>_<entity>`, and what was left out.
 
-    InputError if the whole file cannot be used.
+    A file without a BMRB id gives its own name. InputError if the whole file cannot be used.
     """
+    path = Path(path)
     with reading(path, "an NMR-STAR file of version 3"):
-        star = _parse(Path(path))
-        entities = star.get_saveframes_by_category("entity")
-        require(entities, f"{path}: no entities; only NMR-STAR version 3 is read")
-        rows, left_out = [], []
-        residues: dict[str, Residues] = {}
-        for entity in entities:
-            identifier = _value(entity, "ID")
-            try:
-                if (protein := _residues_of_protein(entity)) is not None:
-                    require(identifier and identifier not in residues, "its ID is missing or that of another entity")
-                    residues[identifier] = protein
-            except InputError as error:
-                left_out.append(LeftOut(str(path), identifier, "failed", str(error)))
-        require(residues or left_out, f"{path}: no entity is a protein")
-        if reason := _isotopes(star, entities, residues):
-            return [], [*left_out, LeftOut(str(path), "", "filtered", reason)]
-        ids = [_value(frame, "ID") for frame in star.get_saveframes_by_category("entry_information")]
-        deposition = next(filter(None, ids), star.entry_id)
-        assigned, wrong = _assigned(star, residues)
-        for identifier, names in residues.items():
+        found = _read_deposition(path)
+        require(found.proteins or found.left_out, f"{path}: no entity is a protein")
+        if found.isotopes:
+            return [], [*found.left_out, LeftOut(str(path), "", "filtered", found.isotopes)]
+        rows, left_out = [], found.left_out
+        assigned, wrong = _assigned(found)
+        for identifier, names in found.proteins.items():
             sequence = "".join(STANDARD.get(name, UNKNOWN) for name in names.values())
             covered = coverage(sequence, assigned[identifier])
             if identifier in wrong:
@@ -131,22 +138,81 @@ def codes_of_deposition(path: str | Path, min_coverage: float = MIN_COVERAGE) ->
                 reason = f"{covered:.1%} of the amides assigned, less than {min_coverage:.1%}"
                 left_out.append(LeftOut(str(path), identifier, "filtered", reason))
             else:
-                rows.append((f"{deposition}_{identifier}", sequence, missing_codes(sequence, assigned[identifier])))
+                rows.append((f"{found.name}_{identifier}", sequence, missing_codes(sequence, assigned[identifier])))
     return rows, left_out
 
 
-def _parse(path: Path) -> Entry:
+def _read_deposition(path: Path) -> Deposition:
     import pynmrstar
 
+    content = path.read_bytes()
+    if content.startswith(b"\x1f\x8b"):
+        content = gzip.decompress(content)
     try:
-        text = path.read_text(encoding="utf-8-sig")  # skips a byte order mark
+        text = content.decode("utf-8-sig")  # skips a byte order mark
     except UnicodeDecodeError:
-        text = path.read_text(encoding="latin-1")  # older depositions
-    return pynmrstar.Entry.from_string(text)  # from_file would also fetch a URL
+        text = content.decode("latin-1")  # older depositions
+    name = path.name.split(".")[0]
+    no_shifts = f"{path}: no chemical shifts (_Atom_chem_shift); give the file that lists them"
+    if is_wwpdb(text):
+        shifts = wwpdb_shifts(text, SHIFT_TAGS)
+        require(any(shifts), no_shifts)
+        proteins = {name: chain for name, chain in wwpdb_sequences(path, shifts).items() if _is_protein(chain)}
+        return Deposition(name.removesuffix("_cs"), proteins, shifts, {}, [])
+    star = pynmrstar.Entry.from_string(text)  # from_file would also fetch a URL
+    entities = star.get_saveframes_by_category("entity")
+    loops = star.get_loops_by_category("Entity_assembly")
+    entity_of = {copy: entity for loop in loops for copy, entity in _rows(loop, "ID", "Entity_ID") if copy and entity}
+    chains = _chains_of_assembly(star, entity_of, bool(entities))
+    require(entities or chains, f"{path}: no entities; only NMR-STAR version 3 is read")
+    shifts = [list(_rows(loop, *SHIFT_TAGS)) for loop in star.get_loops_by_category("Atom_chem_shift")]
+    require(any(shifts), no_shifts)
+    left_out: list[LeftOut] = []
+    proteins = {} if entities else {name: chain for name, chain in chains.items() if _is_protein(chain)}
+    for entity in entities:
+        identifier = _value(entity, "ID")
+        try:
+            if (protein := _residues_of_protein(entity, chains.get(identifier, {}))) is not None:
+                require(identifier and identifier not in proteins, "its ID is missing or that of another entity")
+                proteins[identifier] = protein
+        except InputError as error:
+            left_out.append(LeftOut(str(path), identifier, "failed", str(error)))
+    ids = [_value(frame, "ID") for frame in star.get_saveframes_by_category("entry_information")]
+    isotopes = _isotopes(star, entities, proteins)
+    return Deposition(next(filter(None, ids), name), proteins, shifts, entity_of, left_out, isotopes)
 
 
-def _residues_of_protein(entity: Saveframe) -> Residues | None:
-    """Residues of an entity; None unless it is a protein."""
+def _chains_of_assembly(star: Entry, entity_of: dict[str, str], named: bool) -> dict[str, Residues]:
+    """Entity -> residues from `_Chem_comp_assembly`; extends `entity_of` (chain of the assembly -> entity).
+
+    Without entities (`named` is False), as translated from NEF, a chain is an entity, and equal chains are one.
+    """
+    chains: dict[str, Residues] = {}
+    for loop in star.get_loops_by_category("Chem_comp_assembly"):
+        for entity, copy, number, name in _rows(loop, "Entity_ID", "Entity_assembly_ID", "Comp_index_ID", "Comp_ID"):
+            require(WHOLE_NUMBER.fullmatch(number), f"_Chem_comp_assembly: number {number or 'missing'} is no integer")
+            chain = chains.setdefault(entity or entity_of.get(copy, copy) if named else copy, {})
+            same = chain.setdefault(number, name.upper()) == name.upper()
+            require(same, f"_Chem_comp_assembly: residue {number} of chain {copy} is {chain[number]} and {name}")
+    chains = {name: _in_order(chain) for name, chain in chains.items()}
+    if named:
+        return chains
+    first: dict[tuple[tuple[str, str], ...], str] = {}  # residues -> the first chain that has them
+    entity_of |= {name: first.setdefault(tuple(chain.items()), name) for name, chain in chains.items()}
+    return {name: chains[name] for name in first.values()}
+
+
+def _in_order(residues: Residues) -> Residues:
+    return dict(sorted(residues.items(), key=lambda item: int(item[0])))  # rows of a loop are unordered
+
+
+def _is_protein(residues: Residues) -> bool:
+    """Whether at least half of the residues are among the twenty."""
+    return bool(residues) and 2 * sum(name in STANDARD for name in residues.values()) >= len(residues)
+
+
+def _residues_of_protein(entity: Saveframe, chain: Residues) -> Residues | None:
+    """Residues of an entity, in the assembly `chain` if it lists none itself; None unless it is a protein."""
     kind = _value(entity, "Polymer_type").lower()
     if kind not in ("", "polypeptide(l)"):
         return None
@@ -157,13 +223,10 @@ def _residues_of_protein(entity: Saveframe) -> Residues | None:
                 valid = WHOLE_NUMBER.fullmatch(number) and number not in residues
                 require(valid, f"_Entity_comp_index: number {number or 'missing'} is a duplicate or no whole number")
                 residues[number] = name.upper()
-    if residues:
-        residues = dict(sorted(residues.items(), key=lambda item: int(item[0])))  # rows of a loop are unordered
-    else:
-        letters = re.sub(r"\([^()]*\)", UNKNOWN, "".join(_value(entity, "Polymer_seq_one_letter_code").split()))
-        residues = {str(k): THREE_LETTERS.get(letter.upper(), UNKNOWN) for k, letter in enumerate(letters, start=1)}
-    standard = sum(name in STANDARD for name in residues.values())
-    if not kind and 2 * standard < max(1, len(residues)):
+    letters = re.sub(r"\([^()]*\)", UNKNOWN, "".join(_value(entity, "Polymer_seq_one_letter_code").split()))
+    by_letter = {str(k): THREE_LETTERS.get(letter.upper(), UNKNOWN) for k, letter in enumerate(letters, start=1)}
+    residues = _in_order(residues) or by_letter or chain
+    if not kind and not _is_protein(residues):
         return None
     require(residues, "no sequence")
     return residues
@@ -184,25 +247,24 @@ def _isotopes(star: Entry, entities: list[Saveframe], proteins: dict[str, Residu
     return ""
 
 
-def _assigned(star: Entry, proteins: dict[str, Residues]) -> tuple[dict[str, list[bool]], dict[str, str]]:
+def _assigned(deposition: Deposition) -> tuple[dict[str, list[bool]], dict[str, str]]:
     """Entity -> whether each amide is assigned in its fullest list of shifts; entity -> why it fails."""
+    proteins = deposition.proteins
     only = next(iter(proteins)) if len(proteins) == 1 else ""
     lists: dict[str, dict[int, set[tuple[str, str]]]] = {entity: defaultdict(set) for entity in proteins}
     wrong: dict[str, str] = {}
-    tags = ("Entity_ID", "Comp_index_ID", "Seq_ID", "Comp_ID", "Atom_ID", "Val")
-    for order, loop in enumerate(star.get_loops_by_category("Atom_chem_shift"), start=1):
-        for entity, component, sequence_number, name, atom, value in _rows(loop, *tags):
-            if not (entity or only):
-                wrong |= dict.fromkeys(
-                    proteins, f"shift list {order}: a shift without Entity_ID among several proteins"
-                )
-            elif (residues := proteins.get(entity or only)) is not None:  # else not a protein
+    for order, table in enumerate(deposition.shifts, start=1):
+        for label, copy, component, sequence_number, name, atom, value in table:
+            entity = label or deposition.entity_of.get(copy, only)
+            if not entity:
+                reason = f"shift list {order}: a shift without Entity_ID among several proteins"
+                wrong |= dict.fromkeys(proteins, reason)
+            elif (residues := proteins.get(entity)) is not None:  # else not a protein
                 number = component or sequence_number
                 if residues.get(number) not in (name.upper(), UNKNOWN):
-                    reason = f"shift list {order}: residue {name} {number} is not in the sequence"
-                    wrong.setdefault(entity or only, reason)
+                    wrong.setdefault(entity, f"shift list {order}: residue {name} {number} is not in the sequence")
                 elif atom.upper() in BACKBONE and NUMBER.fullmatch(value):
-                    lists[entity or only][order].add((number, BACKBONE[atom.upper()]))
+                    lists[entity][order].add((number, BACKBONE[atom.upper()]))
     best = {}
     for entity, residues in proteins.items():
         amides = [[{(k, "H"), (k, "N")} <= shifts for k in residues] for shifts in lists[entity].values()]

@@ -33,10 +33,11 @@ class TableOptions(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StarOptions(TableOptions):
-    """NMR-STAR files of BMRB -> missing assignments; also failures.csv. data_prepare/nmr/README.md has the rules."""
+    """NMR-STAR files of BMRB or wwPDB -> missing assignments; also failures.csv. Rules: data_prepare/nmr/README.md."""
 
     file: Path
-    """NMR-STAR file, or folder of them."""
+    """NMR-STAR file, or folder of them (.gz too). Shifts of the wwPDB (1abc_cs.str) take the sequence of the structure
+    1abc.cif in the same folder."""
     min_coverage: Annotated[float, Field(gt=0, le=1)] = MIN_COVERAGE
     """Smallest fraction of assigned amides of a protein."""
 

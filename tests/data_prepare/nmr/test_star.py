@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from refusals import refused
 
+from data_prepare.errors import InputWarning
+from data_prepare.nmr.convert import convert_star
 from data_prepare.nmr.nmr_star import ISOTOPES, THREE_LETTERS, codes_of_deposition, read_star
 
 pynmrstar = pytest.importorskip("pynmrstar", reason="pynmrstar is absent")
@@ -191,7 +196,7 @@ def test_what_an_entity_cannot_be_used_for(read):
     same.name = "entity_9"
     nameless = [[row[0], ".", *row[2:]] for row in good]
     for frames, entities, named in [
-        ([entity(1, "GGG")], "1", "filtered: 0.0%"),
+        ([entity(1, "GGG"), shifts(1, [[1, 1, 1, 1, "GLY", "CA", 45.0]])], "1", "filtered: 0.0%"),
         ([entity(1, "GGG"), shifts(1, atoms(1, "AGG", "AAA"))], "1", "residue ALA 1"),
         ([entity(1, "GGG"), shifts(1, atoms(1, "GGG", "AAA", first=2))], "1", "residue GLY 4"),
         ([entity(1, "GGG"), entity(2, "GGG"), shifts(1, nameless)], "12", "without Entity_ID"),
@@ -210,10 +215,101 @@ def test_what_an_entity_cannot_be_used_for(read):
 def test_files_that_cannot_be_used(tmp_path):
     path = tmp_path / "bad.str"
     nucleic = deposition(entity(1, "AAA", kind="polyribonucleotide"))
-    for content in ("data_1".encode("utf-16"), b"hello", b"", b"data_1\n", nucleic.encode()):
+    cut = gzip.compress(nucleic.encode())[:-20]
+    for content in ("data_1".encode("utf-16"), b"hello", b"", b"data_1\n", nucleic.encode(), cut):
         path.write_bytes(content)
         refused(lambda: codes_of_deposition(path), path)
     refused(lambda: codes_of_deposition(tmp_path / "none.str"), tmp_path / "none.str")
+
+
+def test_without_chemical_shifts(tmp_path):
+    """The file is named, not a coverage of 0 %."""
+    path = tmp_path / "a.str"
+    for frames in ([], [shifts(1, [])]):
+        path.write_text(deposition(entity(1, "GGG"), *frames))
+        refused(lambda: codes_of_deposition(path), path, "no chemical shifts")
+        refused(lambda: convert_star(path, tmp_path / "out.csv"), path, "no chemical shifts")
+
+
+def nef(*chains):
+    """A file translated from NEF: chains of three-letter names, all amides assigned but those of lower case."""
+    rows, atoms = [], []
+    for number, chain in enumerate(chains, start=1):
+        for k, name in enumerate(chain.split(), start=-1):
+            rows.append([number, k, name.upper(), "A"])
+            atoms += [[number, k, name, atom, 8.0] for atom in ("H", "N") if name.isupper()]
+    sequence = loop("_Chem_comp_assembly", ["Entity_assembly_ID", "Comp_index_ID", "Comp_ID", "Auth_asym_ID"], rows)
+    table = loop("_Atom_chem_shift", ["Entity_assembly_ID", "Comp_index_ID", "Comp_ID", "Atom_ID", "Val"], atoms)
+    made = pynmrstar.Entry.from_scratch("x")
+    made.add_saveframe(frame("nef_nmr_meta_data", "entry_information", "Entry", [("ID", ".")]))
+    made.add_saveframe(frame("nef_molecular_system", "assembly", "Assembly", [("ID", 1)], [sequence]))
+    made.add_saveframe(frame("list", "assigned_chemical_shifts", "Assigned_chem_shift_list", [("ID", 1)], [table]))
+    return str(made)
+
+
+def test_translated_from_nef(tmp_path):
+    path = tmp_path / "model.str"
+    path.write_text(nef("GLY ala GLY GLY SEP LYS", "DA DG", "GLY ALA gly GLY SEP lys", "MET LYS PRO"))
+    rows, left_out = codes_of_deposition(path, 0.5)
+    # chains 1 and 3 are copies of one entity
+    assert (rows, left_out) == ([("model_1", "GAGGXK", "AAAAAA"), ("model_4", "MKP", "AAt")], [])
+
+
+def test_a_real_file_translated_from_nef(shared):
+    path = shared / "cases/nef_star/nef_translated_v3.2.str"
+    ((name, sequence, codes),) = codes_of_deposition(path, 0.01)[0]
+    assert (name, sequence) == ("nef_translated_v3_1", "MTDFLAGIRIVGEDKNGMTNQITGVISKFD")
+    assert codes == "ttA" + "t" * 27  # the amide of residue 3 alone has both shifts
+
+
+def test_an_entity_without_sequence_takes_it_from_the_assembly(read):
+    chains = loop("_Chem_comp_assembly", ["Entity_assembly_ID", "Comp_index_ID", "Comp_ID"],
+                  [[7, k, "GLY"] for k in (1, 2, 3)])  # fmt: skip
+    copies = loop("_Entity_assembly", ["ID", "Entity_ID"], [[7, 1]])
+    assembly = frame("assembly", "assembly", "Assembly", [("ID", 1)], [copies, chains])
+    assert read(entity(1, "", index=False), assembly, shifts(1, atoms(1, "GGG", "A A")))[0] == []
+    found, _ = read(entity(1, "", index=False), assembly, shifts(1, atoms(1, "GGG", "A A")), min_coverage=0.5)
+    assert found == [("15000_1", "GGG", "A.A")]
+
+
+WWPDB = """data_2abc_shifts_1
+#
+{before}loop_
+_Atom_chem_shift.ID
+_Atom_chem_shift.Entity_ID
+_Atom_chem_shift.Comp_index_ID
+_Atom_chem_shift.Comp_ID
+_Atom_chem_shift.Atom_ID
+_Atom_chem_shift.Val
+{rows}
+{after}"""
+MADE = {
+    2017: {"before": "", "after": "#\n_pdbx_nmr_assigned_chem_shift_list.id 1\n"},
+    2020: {"before": "_Assigned_chem_shift_list.Sf_category assigned_chemical_shifts\n", "after": "stop_\n"},
+}
+
+
+@pytest.mark.parametrize("year", MADE)
+@pytest.mark.parametrize("structure", [True, False])
+def test_chemical_shifts_of_the_wwpdb(tmp_path, year, structure):
+    """Tables without saveframes; the sequence of residues without shifts is that of the structure."""
+    seen = {2: "GLY H N", 3: "ALA H N", 4: "LYS CA", 7: "SER H N"}
+    rows = [
+        f"{k} 1 {k} {names.split()[0]} {atom} 8.1" for k, names in seen.items() for atom in names.split()[1:]
+    ]  # fmt: skip
+    text = WWPDB.format(rows="\n".join(rows), **MADE[year])
+    path = tmp_path / "2abc_cs.str.gz"
+    path.write_bytes(gzip.compress((text + text.replace("shifts_1", "shifts_2").replace("8.1", ".")).encode()))
+    if structure:
+        names = enumerate("MET GLY ALA LYS PRO VAL SER HIS".split(), 1)
+        listed = "\n".join(f"1 {k} {name}" for k, name in names)
+        tags = "\n".join(f"_entity_poly_seq.{tag}" for tag in ("entity_id", "num", "mon_id"))
+        (tmp_path / "2abc.cif").write_text(f"data_2ABC\nloop_\n{tags}\n{listed}\n")
+        expected = ("2abc_1", "MGAKPVSH", "tAA.p.At")
+    else:
+        expected = ("2abc_1", "GAKXXS", "AA.xxA")
+    with nullcontext() if structure else pytest.warns(InputWarning, match=str(path)):
+        assert codes_of_deposition(path, 0.4)[0] == [expected]
 
 
 def test_a_folder_with_files_that_fail(tmp_path):
@@ -227,8 +323,10 @@ def test_a_folder_with_files_that_fail(tmp_path):
         "z.str": deposition(entity(1, "GG"), shifts(1, atoms(1, "GG", "A ")), identifier="15001"),
     }.items():
         (tmp_path / name).write_text(text)
+    packed = deposition(entity(1, "KKK"), shifts(1, atoms(1, "KKK", "AAA")), identifier="15002")
+    (tmp_path / "sub/p.STR.gz").write_bytes(gzip.compress(packed.encode()))
     table, left_out = read_star(tmp_path)
-    assert table.to_numpy().tolist() == [["15000_1", "GGG", "AAA", "mbmrb", ""]]
+    assert table.to_numpy().tolist() == [[f"{n}_1", s, "AAA", "mbmrb", ""] for n, s in ((15000, "GGG"), (15002, "KKK"))]
     found = {(row.file.rsplit("/", 1)[1], row.entity, row.kind) for row in left_out.itertuples()}
     assert found == {("cut.str", "", "failed"), ("same.star", "15000_1", "failed"), ("z.str", "1", "filtered")}
     assert list(left_out) == ["file", "entity", "kind", "reason"]
