@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.files import whole_file
+from data_prepare.files import whole_file, write_text
 
 
 def digest(*parts: Any) -> str:
@@ -54,3 +56,30 @@ class Results:
     def remove(self) -> None:
         """Remove all parts, once the output is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def finish(self, key: str, outputs: Sequence[Path]) -> None:
+        """Remove all parts and record, in the hidden file `.NAME.made_of`, that the outputs are complete.
+
+        `key` is the `digest` of what they were made from.
+        """
+        self.remove()
+        write_text(self._record, _state(key, outputs))
+
+    def is_finished(self, key: str, outputs: Sequence[Path]) -> bool:
+        """Whether `finish` recorded this key and these files, unchanged since; says so."""
+        try:
+            finished = self._record.read_text() == _state(key, outputs)
+        except OSError:  # no record, or a file is missing
+            return False
+        if finished:
+            print(f"note: {outputs[0]} is up to date", file=sys.stderr)
+        return finished
+
+    @property
+    def _record(self) -> Path:
+        return self.folder.with_suffix(".made_of")
+
+
+def _state(key: str, outputs: Sequence[Path]) -> str:
+    """Digest of a key and of the names, sizes and times of files."""
+    return digest(key, [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in outputs])

@@ -19,7 +19,7 @@ from data_prepare.files import whole_file
 from model.inference.batches import residue_rows
 from model.inference.inputs import Protein
 from model.network.dance import DanceModel
-from model.network.device import evaluating
+from model.network.device import device_of, evaluating
 from model.network.tokenizer import tokenize
 
 
@@ -50,6 +50,7 @@ def attention_maps(
     """
     if not isinstance(sequences, str):
         return [attention_maps(model, sequence, special_tokens, dtype, max_length) for sequence in sequences]
+    device = device_of(model)
     input_ids = tokenize([sequences], max_length)["input_ids"]  # (1, T)
     tokens = input_ids.shape[1]
     kept = np.arange(tokens) if special_tokens else np.intersect1d(np.arange(tokens), residue_rows(sequences)[0])
@@ -61,7 +62,7 @@ def attention_maps(
         maps[first : first + model.config.heads] = heads.float().cpu().numpy()
 
     with evaluating(model), torch.inference_mode():
-        model.esm2(input_ids.to(next(model.parameters()).device), sink=store_layer)
+        model.esm2(input_ids.to(device), sink=store_layer)
     return np.moveaxis(maps, 0, -1)  # (T, T, layers * heads)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from data_prepare.errors import require
 from model.network.dance import DanceModel
-from model.network.device import enough_memory, evaluating
+from model.network.device import device_of, enough_memory, evaluating
 from model.network.tokenizer import split_tokens, tokenize
 
 
@@ -66,7 +66,7 @@ def run_batches(
     tokenize(sequences, max_length=1)  # names a letter that is not in the alphabet
     for number, sequence in enumerate(sequences, start=1):
         require(len(residue_rows(sequence)[0]), f"sequence {number} of {len(sequences)}: no residues; remove it")
-    device = next(model.parameters()).device
+    device = device_of(model)
     lengths = [len(split_tokens(sequence)) + 2 for sequence in sequences]  # with <cls> and <eos>
     for indices in length_batches(lengths, batch_size, capacity):
         tokens = tokenize([sequences[index] for index in indices])

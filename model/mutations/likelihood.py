@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from data_prepare.errors import require
 from model.config import MAX_TOKENS
 from model.mutations.substitution import WildType, window_start
+from model.network.device import device_of
 from model.network.language_model import LanguageModel
 from model.network.tokenizer import MASK_ID, TOKEN_ID, tokenize
 
@@ -41,7 +42,7 @@ def log_probabilities(
     if masked:
         passes = [(start, [position]) for start, group in passes for position in group]
 
-    device = next(model.parameters()).device
+    device = device_of(model)
     found: dict[int, NDArray[np.float32]] = {}
     with torch.inference_mode():
         for first in range(0, len(passes), batch_size):

@@ -31,13 +31,14 @@ Form = Literal["auto", "megascale", "proteingym", "ddg"]
 # required columns of a table of each form; "ddg" also has one of DDG_COLUMNS
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "megascale": ("aa_seq", "mut_type", "WT_name", "ddG_ML"),
-    "proteingym": ("mutant", "mutated_sequence", "DMS_score"),
+    "proteingym": ("mutant", "mutated_sequence"),  # and DMS_score, which clinical files lack
     "ddg": ("pdb_id", "chain", "pre", "pos", "post"),
 }
 DDG_COLUMNS: Final = ("ddG", "ddG_experimental")
 # measurement -> loss: ddG_ML is positive for a more stable mutant, DMS_score for a fitter, ddG for a less stable one
 SIGN: Final = {"megascale": -1.0, "proteingym": -1.0, "ddg": 1.0}
 ROWS_PER_PIECE: Final = 100_000  # of a table read at once
+ROWS_OF_FORM: Final = 100  # that tell sequences from labels
 
 # index of the row from 0, mutant as named in the file, its label with positions in the wild type, sequence, loss
 Row = tuple[int, str, str, str | None, float]
@@ -68,6 +69,7 @@ def read_measured(
     form: Form = "auto",
     structures: str | os.PathLike[str] | None = None,
     left_out: list[LeftOut] | None = None,
+    values: bool = True,
 ) -> Iterator[MeasuredProtein]:
     """Read measured mutations, one protein after the other; mutants of the same sequence are averaged.
 
@@ -75,23 +77,33 @@ def read_measured(
 
     - `megascale`: aa_seq, mut_type (`wt`, `A12G`, several joined by `:`), WT_name, ddG_ML. Rows without a value (`-`),
       insertions and deletions are ignored. Rows may be in any order.
-    - `proteingym`: mutant, mutated_sequence, DMS_score; one protein per file, named after the file.
+    - `proteingym`: mutant, mutated_sequence, DMS_score; one protein per file, named after the file. Files of insertions
+      and deletions, whose mutants are sequences, are passed over with a warning.
     - `ddg`: pdb_id, chain, pre, pos (residue number of the structure file, with insertion code), post, and ddG or
       ddG_experimental (kcal/mol, positive = destabilising).
 
     `path` is a table or a folder of tables (`*.csv`, `*.csv.gz`); "auto" recognises the form of each by its columns.
     `structures` is a folder with `<pdb_id>_<chain>` or `<pdb_id>` (any case) as PDB or mmCIF, for the form `ddg`.
-    `left_out` receives the rows that cannot be used, with the reason; without it, a warning counts them. InputError if
-    a file is missing, has other columns or no usable row, a value is not a number, or rows contradict each other.
+    `left_out` receives the rows that cannot be used, with the reason; without it, a warning counts them. Without
+    `values`, ProteinGym's clinical files, which have no DMS_score, are read too; their loss is NaN. InputError if a
+    file is missing, has other columns or no usable row, a value is not a number, or rows contradict each other.
     """
     file_of: dict[str, Path] = {}  # protein -> file
-    for file in _tables(Path(path)):
+    files = _tables(Path(path))
+    for file in files:
         dropped: list[LeftOut] = []
         found = _form(file) if form == "auto" else form
+        if found == "proteingym" and _has_sequences(file):
+            why = "its mutants are sequences, as in ProteinGym's files of insertions and deletions, which have no score"
+            require(len(files) > 1, f"{file}: {why}; give a file of substitutions")
+            warnings.warn(f"{file} is passed over: {why}", InputWarning, stacklevel=2)
+            continue
         if found == "ddg":
             proteins = _read_ddg(file, dropped, structures)
+        elif found == "megascale":
+            proteins = _read_megascale(file, dropped)
         else:
-            proteins = (_read_megascale if found == "megascale" else _read_proteingym)(file, dropped)
+            proteins = _read_proteingym(file, dropped, values)
         for protein in proteins:
             former = file_of.setdefault(protein.name, file)
             require(former == file, f"{file}: protein {protein.name} is also in {former}; rename one")
@@ -107,6 +119,7 @@ def read_measured(
                 InputWarning,
                 stacklevel=2,
             )
+    require(file_of, f"{path}: no table of substitutions; give another folder")
 
 
 def _read_megascale(path: Path, left_out: list[LeftOut]) -> Iterator[MeasuredProtein]:
@@ -123,11 +136,19 @@ def _read_megascale(path: Path, left_out: list[LeftOut]) -> Iterator[MeasuredPro
         yield from _average(path, str(key), wild_types.get(str(key)), rows, left_out)
 
 
-def _read_proteingym(path: Path, left_out: list[LeftOut]) -> Iterator[MeasuredProtein]:
+def _read_proteingym(path: Path, left_out: list[LeftOut], values: bool) -> Iterator[MeasuredProtein]:
     name = path.name.removesuffix(".gz").removesuffix(".csv")
     columns = ["mutant", "mutant", "mutated_sequence", "loss"]
-    pieces = (piece[columns].itertuples(name=None) for piece in _pieces(path, "proteingym", "DMS_score"))
-    yield from _average(path, name, None, chain.from_iterable(pieces), left_out, strict=True)
+    values = values or "DMS_score" in _header(path)
+    pieces = _pieces(path, "proteingym", "DMS_score" if values else None)
+    rows = chain.from_iterable(piece[columns].itertuples(name=None) for piece in pieces)
+    yield from _average(path, name, None, rows, left_out, strict=True, values=values)
+
+
+def _has_sequences(path: Path) -> bool:
+    """Whether the mutants of a ProteinGym file are whole sequences."""
+    rows = next(csv_pieces(path, nrows=ROWS_OF_FORM))
+    return "mutant" in rows and len(rows) > 0 and not rows["mutant"].str.contains(r"\d").any()
 
 
 def _read_ddg(
@@ -167,16 +188,23 @@ def _read_ddg(
 
 
 def _average(
-    path: Path, name: str, wild_type: str | None, rows: Iterable[Row], left_out: list[LeftOut], strict: bool = False
+    path: Path,
+    name: str,
+    wild_type: str | None,
+    rows: Iterable[Row],
+    left_out: list[LeftOut],
+    strict: bool = False,
+    values: bool = True,
 ) -> Iterator[MeasuredProtein]:
     """The protein of some rows, mutants of one sequence averaged; nothing if no row can be used.
 
     Without a wild type, it follows from the first mutant. With `strict`, a mutant that does not fit raises InputError.
+    With `values`, a row without a loss is left out.
     """
     protein = None
     losses: dict[str, tuple[str, list[float]]] = {}  # sequence -> first label, values
     for index, mutant, label, expected, loss in rows:
-        reason = "no value" if np.isnan(loss) else ""
+        reason = "no value" if values and np.isnan(loss) else ""
         try:
             if protein is None:
                 undo = ":".join(f"{new}{number}{old}" for old, number, new in parse_mutation(label))
@@ -196,8 +224,8 @@ def _average(
         else:
             losses.setdefault(sequence, (label, []))[1].append(loss)
     if protein and losses:
-        labels, values = zip(*losses.values(), strict=True)
-        yield MeasuredProtein(name, protein.sequence, list(labels), np.array([np.mean(own) for own in values]))
+        labels, of_each = zip(*losses.values(), strict=True)
+        yield MeasuredProtein(name, protein.sequence, list(labels), np.array([np.mean(own) for own in of_each]))
 
 
 def _chain_positions(files: dict[str, Path], pdb_id: str, chain_id: str) -> tuple[str, dict[str, int]]:
@@ -245,14 +273,14 @@ def _header(path: Path) -> list[str]:
     return [column for piece in csv_pieces(path, nrows=0) for column in piece.columns]
 
 
-def _pieces(path: Path, form: str, measurement: str) -> Iterator[pd.DataFrame]:
+def _pieces(path: Path, form: str, measurement: str | None) -> Iterator[pd.DataFrame]:
     """Columns of a table as text, and `loss`, NaN for no value; the index counts the rows of the table."""
-    columns = list(dict.fromkeys((*COLUMNS[form], measurement)))
+    columns = list(dict.fromkeys([*COLUMNS[form], *filter(None, [measurement])]))
     absent = sorted(set(columns) - set(_header(path)))
     require(not absent, f"{path}: missing columns: {', '.join(absent)}; expected {', '.join(columns)}")
     with tqdm(desc=path.name, unit="row", unit_scale=True, delay=2.0) as bar:
         for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE, usecols=columns):
-            piece["loss"] = SIGN[form] * read_numbers(path, piece[measurement])
+            piece["loss"] = SIGN[form] * read_numbers(path, piece[measurement]) if measurement else np.nan
             bar.update(len(piece))
             yield piece
     require(bar.n, f"{path}: contains no rows")

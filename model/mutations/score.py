@@ -24,7 +24,7 @@ from model.inference.predict import property_names
 from model.inference.threads import side_by_side
 from model.mutations.substitution import WILD_TYPE_LABEL, Mutants
 from model.network.dance import DanceModel
-from model.network.device import evaluating
+from model.network.device import device_of, evaluating
 from model.network.weights import weights_digest
 
 Matrix = npt.NDArray[np.float64]
@@ -73,15 +73,14 @@ def score_mutations(
     Returns
     -------
     DataFrame
-        One row per mutant, in order: `mutant` (substitutions or `wt`), `sequence`, the scores (`SCORES`; the wild type
-        takes part in the normalisation) and the changes of the properties, see `property_changes`.
+        One row per mutant, in order, with the columns of `seqdance score`, see `score_table`.
     """
     require(not isinstance(mutants, str), "mutants must be a list; put the single mutant into a list")
     require(len(mutants), "no mutants to score; give at least one")
     collected = Mutants(wild_type, mutants)
     with tqdm(total=len(mutants), unit="mutant", disable=not progress) as bar:
         changes = changes_of(model, collected, properties, batch_size, done=bar.update)
-    return score_table(collected, changes, properties, sequences=True).drop(columns=["score", "damage"])
+    return score_table(collected, changes, properties, sequences=True)
 
 
 def property_changes(
@@ -119,7 +118,7 @@ def changes_of(
     """
     require(batch_size is None or batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
     changes = np.zeros((len(mutants.labels), len(property_names(properties))))
-    device = next(model.parameters()).device.type
+    device = device_of(model).type
     size = batch_size or automatic_batch_size(model.config, mutants.window, device, properties)
     network = weights_digest(model, model.config.heads) if results else ""
     starts, tokens = np.array(mutants.starts), mutants.tokens
@@ -159,7 +158,7 @@ def _batch_changes(
     model: DanceModel, mutants: Mutants, batches: Sequence[Rows], properties: PropertySet
 ) -> Generator[Matrix, None, None]:
     """Changes (B, properties) of one batch after the other; a batch lies in one window."""
-    device = next(model.parameters()).device
+    device = device_of(model)
 
     @torch.inference_mode()
     def predict(ids: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
@@ -266,8 +265,8 @@ def score_table(
 ) -> pd.DataFrame:
     """Scores and changes of the mutants of one protein; the wild type takes part in the normalisation.
 
-    Columns: `mutant`; `sequence` if wanted; `score`, the published one; `damage`, the fraction of the protein's other
-    mutants and wild type that score lower; `SCORES`; the changes of the properties.
+    Columns: `mutant` (substitutions or `wt`); `sequence` if wanted; `score`, the published one; `damage`, the fraction
+    of the protein's other mutants and wild type that score lower; `SCORES`; `property_changes`.
     """
     absent = WILD_TYPE_LABEL not in mutants.labels
     scores = combine_scores(changes, add_wild_type=absent)

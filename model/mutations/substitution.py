@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputError
+from data_prepare.structure.sequence import STANDARD
 from model.config import MAX_TOKENS
 from model.inference.inputs import RESIDUE_LETTERS
 from model.network.tokenizer import AMINO_ACIDS, TOKEN_ID, VOCABULARY, split_tokens, tokenize
@@ -21,26 +22,33 @@ from model.network.tokenizer import AMINO_ACIDS, TOKEN_ID, VOCABULARY, split_tok
 WILD_TYPE_LABEL: Final = "wt"
 WINDOW_STEP: Final = 256  # windows start at multiples of it, so that nearby mutants share one
 
-_LETTER: Final = f"[{''.join(sorted(RESIDUE_LETTERS))}]"
-_SUBSTITUTION: Final = re.compile(rf"\s*({_LETTER})(-?\d+)({_LETTER})\s*")
+# one letter, or three as in HGVS
+_LETTERS_OF: Final = STANDARD | {"SEC": "U", "PYL": "O", "ASX": "B", "GLX": "Z", "XAA": "X"}
+_RESIDUE: Final = f"[{''.join(sorted(RESIDUE_LETTERS))}]|{'|'.join(f'{name}|{name.title()}' for name in _LETTERS_OF)}"
+_SUBSTITUTION: Final = re.compile(rf"\s*(?:p\.)?(\()?({_RESIDUE})(-?\d+)({_RESIDUE})(?(1)\))\s*")
+_ALLELE: Final = re.compile(r"\s*p\.\[(.*)\]\s*")  # p.[Met1Ala;Lys2Arg]
 _CHAIN_ENDS: Final = frozenset(("<cls>", "<eos>"))
 
 
 def parse_mutation(label: str) -> list[tuple[str, int, str]]:
     """(old residue, number, new residue) of each substitution of a label such as `A12G` or `A12G:K5R`.
 
-    InputError for any other form, an unknown letter, an unchanged residue or a duplicate number.
+    Substitutions are joined by `:`, `;` or `,`. Those of HGVS are read too: `p.Ala12Gly`, `p.(Ala12Gly)`. InputError
+    for any other form, an unknown letter, an unchanged residue or a duplicate number.
     """
     found = {}
-    for part in label.split(":"):
+    allele = _ALLELE.fullmatch(label)
+    parts = re.split("[:;,]", allele[1] if allele else label)
+    for part in parts:
         match = _SUBSTITUTION.fullmatch(part)
-        if match is None or match[1] == match[3]:
+        old, new = (_LETTERS_OF.get(match[k].upper(), match[k]) for k in (2, 4)) if match else ("", "")
+        if match is None or old == new:
             raise InputError(
                 f"mutation {label!r}: {part!r} is not a substitution such as A12G; use upper-case one-letter codes, "
                 "remove stops, insertions, deletions and unchanged residues"
             )
-        found[int(match[2])] = (match[1], int(match[2]), match[3])
-    if len(found) <= label.count(":"):
+        found[int(match[3])] = (old, int(match[3]), new)
+    if len(found) < len(parts):
         raise InputError(f"mutation {label!r}: duplicate position; name each position once")
     return list(found.values())
 

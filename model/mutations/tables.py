@@ -73,11 +73,11 @@ def mutants_to_score(
 
 
 def measured_mutants(path: Path, form: Form, wild_types: Sequence[Protein] = ()) -> list[tuple[str, Mutants]]:
-    """Name and mutants of each protein of a measured data set, see `read_measured`.
+    """Name and mutants of each protein of a measured data set, see `read_measured`; ProteinGym's need no values.
 
     InputError if the data set cannot be read, or its wild types are not those of `wild_types`, if any.
     """
-    proteins = list(read_measured(path, form))
+    proteins = list(read_measured(path, form, values=False))
     require(
         not wild_types or {protein.sequence for protein in wild_types} == {protein.wild_type for protein in proteins},
         f"{path}: its mutants have another wild type than the one given; omit that",

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from data_prepare.errors import InputError, first_line
+from data_prepare.errors import InputError, first_line, require
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -27,6 +27,13 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device {device}: {first_line(error)}; use auto, cpu or cuda") from None
     return found
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of the weights of a network; InputError for anything else, such as a path."""
+    remedy = "give a network, such as that of load_model(path)"
+    require(isinstance(module, nn.Module), f"{module!r} is a {type(module).__name__}, not a network; {remedy}")
+    return next(module.parameters()).device
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -22,6 +22,8 @@ from model.inference.prediction_files import HDF5_SUFFIXES, PredictionFile, Pred
 from model.network.dance import load_model
 from model.network.weights import weights_digest
 from seqdance.options import ModelOptions, ProteinOptions
+
+OTHER_SUFFIXES: Final = (".npz", ".npy", ".csv", ".tsv", ".txt", ".json", ".parquet", ".gz", ".png", ".pdb", ".cif")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,9 @@ class PredictOptions(ModelOptions, ProteinOptions):
 
     def __post_init__(self) -> None:
         names = property_names(self.properties)
-        other = not self.hdf5 and (self.output.suffix.lower() == ".npz" or self.output.is_file())
-        require(not other, f"--output {self.output}: give a folder for npz files, or a file ending in .h5")
+        other = not self.hdf5 and (self.output.suffix.lower() in OTHER_SUFFIXES or self.output.is_file())
+        what = "predictions are arrays, not a table; give a folder for npz files, or a file ending in .h5"
+        require(not other, f"--output {self.output}: {what}")
         check_output(self.output if self.hdf5 else self.output / "name.npz")
         if self.write_pdb:
             require(self.structure, f"--write-pdb {self.write_pdb} requires --pdb or --cif")

@@ -12,12 +12,13 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.resume import Results
+from data_prepare.resume import Results, digest
 from model.figures.mutations import plot_mutation_map
 from model.mutations.score import PropertySet, score_tables
 from model.mutations.substitution import Mutants
 from model.mutations.tables import check_table, measured_mutants, mutants_to_score, write_tables
 from model.network.dance import load_model
+from model.network.weights import weights_digest
 from seqdance.options import ModelOptions, ProteinOptions
 
 
@@ -32,17 +33,17 @@ class ScoreConfig(ProteinOptions, ModelOptions):
 
     output: Path
     """Output table: .csv, .csv.gz or .parquet. All single mutants of one protein also give a heat map (NAME.png). Rerun
-    the same command to resume an interrupted run."""
+    the same command to resume an interrupted run; a finished one is recognized."""
     all_single: bool = False
     """All 19 mutants of each residue (default)."""
     mutations: str | None = None
-    """Mutants of one protein, such as A12G,K5R:L7V."""
+    """Mutants of one protein, such as A12G,K5R:L7V; also p.Ala12Gly."""
     mutants: Path | None = None
     """CSV with a column mutant or mut_type (A12G:K5R), mutated_sequence or aa_seq; and protein for several proteins."""
     megascale: Path | None = None
     """File with mutants and wild types in the form of Tsuboyama2023_Dataset2_Dataset3_20230416.csv."""
     proteingym: Path | None = None
-    """ProteinGym file with mutants of one wild type."""
+    """ProteinGym file (substitutions or clinical) with mutants of one wild type, or a folder of them."""
     offset: int = 0
     """Residue number in the mutations minus position in the sequence."""
     properties: PropertySet = "all"
@@ -77,16 +78,24 @@ def score(config: ScoreConfig) -> list[Path]:
         chosen = measured_mutants(measured, "megascale" if config.megascale else "proteingym", proteins)
     else:
         chosen = mutants_to_score(proteins, config.mutations, config.mutants, config.offset)
-    model = load_model(config.model, config.device)
-    results, paths = Results(config.output), [config.output]
-    tables = score_tables(model, chosen, results, config.properties, config.batch_size, config.sequences)
     drawn = len(proteins) == 1 and not (config.mutations or config.mutants or measured)
+    paths = [config.output, config.output.with_suffix(".png")] if drawn else [config.output]
+    model, results = load_model(config.model, config.device), Results(config.output)
+    key = digest(
+        weights_digest(model, model.config.heads),
+        (config.properties, config.sequences, config.offset),
+        [(protein.name, protein.sequence) for protein in proteins],
+        # all single mutants of several proteins are made when they are scored
+        [(name, own.wild_type.sequence, own.labels) for name, own in chosen] if isinstance(chosen, list) else [],
+    )
+    if results.is_finished(key, paths):
+        return paths
+    tables = score_tables(model, chosen, results, config.properties, config.batch_size, config.sequences)
     kept = list(tables) if drawn else []
     write_tables(kept or tables, config.output)
     if kept:
-        paths.append(config.output.with_suffix(".png"))
         plot_mutation_map(kept[0], proteins[0].sequence, paths[-1], offset=config.offset)
-    results.remove()
+    results.finish(key, paths)
     return paths
 
 

@@ -122,6 +122,7 @@ def test_b_factors_of_a_structure(run, examples: Path, tmp_path: Path) -> None:
     ("options", "named"),
     [
         ("--sequence MKV --output a.npz", ["--output", "a.npz", ".h5"]),
+        ("--sequence MKV --output a.csv", ["--output a.csv", "folder", ".h5"]),
         ("--sequence MKV --output in.fasta", ["--output", "in.fasta"]),
         ("--sequence MKV --output in.fasta/out", ["--output", "in.fasta"]),
         ("--sequence MKV --output out --properties rmsf", ["rmsf"]),

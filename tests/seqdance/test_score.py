@@ -12,6 +12,7 @@ import torch
 from interruptions import kill_at_work
 from refusals import command_refused
 
+from data_prepare.errors import InputError, InputWarning
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
 from model.mutations.score import SCORES, score_mutations
@@ -49,7 +50,7 @@ def test_all_single_mutants_of_one_protein(
     check_against_api(tiny_model_folder, table, WILD_TYPE)
     assert table["damage"].tolist() == pytest.approx((table["score"].rank() / 190).tolist())  # the wild type is below
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(os.listdir(tmp_path)) == ["s.csv", "s.png"]  # nothing is left of the finished parts
+    assert sorted(os.listdir(tmp_path)) == [".s.csv.made_of", "s.csv", "s.png"]  # nothing is left of the finished parts
     main(arguments(tiny_model_folder, tmp_path / "s.csv", sequence="MQIF", all_single=True, offset=-2))
     assert pd.read_csv(tmp_path / "s.csv")["mutant"][0] == "M-1A"
 
@@ -71,7 +72,7 @@ def test_several_proteins(tiny_model_folder: Path, tmp_path: Path) -> None:
         rows = table[table["protein"] == protein]
         assert (rows["sequence"] != chains[protein]).all()
         check_against_api(tiny_model_folder, rows, chains[protein], "residue")
-    assert sorted(os.listdir(tmp_path)) == ["p.fasta", "s.csv.gz"]
+    assert sorted(os.listdir(tmp_path)) == [".s.csv.gz.made_of", "p.fasta", "s.csv.gz"]
 
 
 def test_mutants_of_a_table(tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -88,6 +89,33 @@ def test_mutants_of_a_table(tiny_model_folder: Path, tmp_path: Path) -> None:
     assert sorted(table["damage"][:2]) == [0.5, 1]
     assert (table.loc[3, list(PROPERTIES)] == 0).all()
     assert not (tmp_path / "s.png").exists()
+
+
+def test_a_finished_run_is_recognized(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It predicts nothing, unless inputs or options that matter changed, or an output was changed or removed."""
+    predicted, forward = [], DanceModel.forward
+    monkeypatch.setattr(DanceModel, "forward", lambda *a, **k: (predicted.append(1), forward(*a, **k))[1])
+    (tmp_path / "p.fasta").write_text(">a\nMQIF\n")
+    (tmp_path / "m.csv").write_text("mutant\nM1A\nQ2A\n")
+
+    def predicts(**options: object) -> bool:
+        predicted.clear()
+        main(arguments(tiny_model_folder, tmp_path / "s.csv", fasta=tmp_path / "p.fasta", **options))
+        return bool(predicted)
+
+    assert [predicts(), predicts(), predicts(batch_size=2)] == [True, False, False]
+    (tmp_path / "s.png").unlink()
+    assert [predicts(), predicts()] == [True, False]
+    (tmp_path / "s.csv").write_text("edited")
+    assert [predicts(), predicts(offset=1), predicts(offset=1)] == [True, True, False]
+    assert [predicts(mutants=tmp_path / "m.csv"), predicts(mutants=tmp_path / "m.csv")] == [True, False]
+    (tmp_path / "m.csv").write_text("mutant\nM1A\nQ2C\n")
+    assert [predicts(mutants=tmp_path / "m.csv"), predicts(mutants=tmp_path / "m.csv")] == [True, False]
+    assert pd.read_csv(tmp_path / "s.csv")["mutant"].tolist() == ["M1A", "Q2C"]
+    (tmp_path / "p.fasta").write_text(">a\nMQI\n>b\nMQI\n")
+    assert [predicts(), predicts()] == [True, False]
+    (tmp_path / "p.fasta").write_text(">a\nMQI\n>b\nMQF\n")
+    assert [predicts(), predicts()] == [True, False]
 
 
 MEASURED = {
@@ -107,6 +135,23 @@ def test_measured_forms(tiny_model_folder: Path, tmp_path: Path, form: str, more
     rows = table.loc["p" if form == "megascale" else "proteingym"]
     assert rows["mutant"].tolist() == ["M1W", "I3A:F4A"]
     check_against_api(tiny_model_folder, rows, "MQIF")
+
+
+def test_proteingym_as_downloaded(tiny_model_folder: Path, tmp_path: Path, shared: Path) -> None:
+    """A folder with a clinical file, which has no DMS_score, and one of insertions and deletions, passed over."""
+    folder = tmp_path / "gym"
+    folder.mkdir()
+    (folder / "NP_1.2.csv").write_text(
+        "protein,protein_sequence,mutant,mutated_sequence,DMS_bin_score\nNP_1.2,MQIF,M1W,WQIF,Benign\n"
+    )
+    indels = shared / "cases/indel_message/A4_HUMAN_Seuma_2022_indels.csv"
+    (folder / indels.name).write_bytes(indels.read_bytes())
+    with pytest.warns(InputWarning, match=r"A4_HUMAN_Seuma_2022_indels.csv.*insertions and deletions"):
+        main(arguments(tiny_model_folder, tmp_path / "s.csv", proteingym=folder))
+    table = pd.read_csv(tmp_path / "s.csv")
+    assert table[["protein", "mutant"]].to_numpy().tolist() == [["NP_1.2", "M1W"]]
+    with pytest.raises(InputError, match="insertions and deletions"):
+        main([*arguments(tiny_model_folder, tmp_path / "x.csv", proteingym=indels), "--debug"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from refusals import refused
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from data_prepare.resume import Results
 from model.config import ModelConfig
+from model.inference.attention import attention_maps
+from model.inference.embed import embed
+from model.inference.predict import predict_properties
 from model.mutations import score
 from model.mutations.score import (
     MAX_BATCH,
@@ -201,7 +204,7 @@ def test_table_of_a_complex(tiny_model: DanceModel, properties: PropertySet) -> 
     labels = [*all_single_mutants(wild_type)[:30], "E6W:A1C"]
     mutants = [*labels, "ACDKL<eos><cls>EFW", "wt", wild_type]
     table = score_mutations(tiny_model, wild_type, mutants, batch_size=5, properties=properties)
-    assert list(table.columns) == ["mutant", "sequence", *SCORES, *names]
+    assert list(table.columns) == ["mutant", "sequence", "score", "damage", *SCORES, *names]
     assert table["mutant"].tolist() == [*labels, "G8W", "wt", "wt"]
     assert table["sequence"].tolist()[30:] == ["CCDKL<eos><cls>WFG", "ACDKL<eos><cls>EFW", wild_type, wild_type]
     assert (table.loc[32:, names] == 0).all(axis=None)
@@ -237,3 +240,7 @@ def test_refused(tiny_model: DanceModel) -> None:
     refused(lambda: property_changes(tiny_model, "ACDE", ["ACDF", "ACD"]), "ACD ")
     refused(lambda: property_changes(tiny_model, "ACDE", ["ACDF"], batch_size=0), "batch_size", 0)
     refused(lambda: combine_scores(np.zeros((0, 23))), "(0, 23)")
+    for action in (score_mutations, property_changes):  # a path instead of a network
+        refused(lambda action=action: action("runs/best", WILD_TYPE, ["K2A"]), "runs/best", "load_model")
+    for function in (embed, predict_properties, attention_maps):
+        refused(lambda function=function: function("runs/best", WILD_TYPE), "runs/best", "load_model")

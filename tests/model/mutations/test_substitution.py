@@ -32,6 +32,19 @@ def test_labels_and_sequences() -> None:
     assert parse_mutation("A12G:K-5R") == [("A", 12, "G"), ("K", -5, "R")]
 
 
+@pytest.mark.parametrize(
+    "label",
+    "M1A;K2R M1A,K2R p.Met1Ala:p.Lys2Arg p.(Met1Ala),p.(Lys2Arg) p.[Met1Ala;Lys2Arg] Met1Ala:LYS2ARG p.M1A;K2R".split(),
+)
+def test_other_ways_to_write_substitutions(label: str) -> None:
+    assert Mutants(WILD_TYPE, [label]).labels == ["M1A:K2R"]
+
+
+@pytest.mark.parametrize("label", "p.Met1Ter p.Met1= p.Met1fs p.(Met1Ala p.Met1Met p.MeT1Ala M1A;;K2R Met1del".split())
+def test_other_changes_are_refused(label: str) -> None:
+    refused(lambda: Mutants("M" * 9, [label]))
+
+
 @given(st.text("ACDX", min_size=1, max_size=6), st.data())
 def test_tokens_are_those_of_the_sequence(chain: str, data: st.DataObject) -> None:
     wild_type = "<eos><cls>".join([chain, chain])
