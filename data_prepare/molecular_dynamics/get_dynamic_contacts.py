@@ -5,6 +5,7 @@ get_dynamic_contacts.py --itypes hb sb pc ps ts hp vdw --cores 2 --topology T --
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
@@ -17,14 +18,46 @@ from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from data_prepare.command_line import Settings, run
-from data_prepare.errors import require
+from data_prepare.errors import InputWarning, require
 from data_prepare.files import whole_file
 from data_prepare.molecular_dynamics.contacts.file_format import COLUMNS_LINE, ContactHeader, contact_lines
 from data_prepare.molecular_dynamics.contacts.kernels import Criteria
 from data_prepare.molecular_dynamics.contacts.search import ALL, PUBLISHED, ContactSearch, atom_labels
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
-from data_prepare.molecular_dynamics.frames.trajectory import ALL_FRAMES, count_frames, first_frame, read_chunks
+from data_prepare.molecular_dynamics.frames.trajectory import count_frames, first_frame, read_chunks
 from data_prepare.structure.readers import read_topology
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames(Settings):
+    """Frames to use. As in GetContacts, numbers outside the trajectory are moved into it; a warning says so."""
+
+    begin: Annotated[int, tyro.conf.arg(aliases=["--beg"])] = 0
+    """First frame; --beg is the name in GetContacts."""
+    end: int | None = None
+    """Last frame, inclusive; by default, and with 0, the last one of the trajectory."""
+    stride: int = 1
+    """Use every stride-th frame."""
+
+    def of(self, trajectory: Path) -> tuple[FrameRange, range]:
+        """The range in a trajectory, and its frame numbers."""
+        total = count_frames(trajectory)
+        begin = min(max(self.begin, 0), total - 1)
+        last = self.end or total - 1
+        used = FrameRange(begin=begin, end=min(max(last, begin), total - 1), stride=max(self.stride, 1))
+        moved = (
+            ("begin", self.begin, used.begin),
+            ("end", min(last, total - 1), used.end),
+            ("stride", self.stride, used.stride),
+        )
+        for name, given, value in moved:
+            if given != value:
+                warnings.warn(
+                    f"{trajectory}: {total} frames; using --{name} {value} in the place of {given}",
+                    InputWarning,
+                    stacklevel=2,
+                )
+        return used, used.numbers(total, trajectory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +77,7 @@ class Options(Settings):
     """Interactions to find."""
     cores: Annotated[int, Field(ge=1)] = 1
     """Number of threads."""
-    frames: tyro.conf.OmitArgPrefixes[FrameRange] = ALL_FRAMES
+    frames: tyro.conf.OmitArgPrefixes[Frames] = Frames()
     """Frames to use."""
     whole: bool = False
     """Make chains whole that the periodic box has broken; GetContacts does not."""
@@ -67,7 +100,7 @@ def write_contacts(options: Options) -> None:
     first = first_frame(topology, options.trajectory, options.whole)
     search = ContactSearch(topology, first, itypes, options.criteria)
     labels = atom_labels(topology)
-    frames = options.frames.numbers(count_frames(options.trajectory), options.trajectory)
+    chosen, frames = options.frames.of(options.trajectory)
     header = ContactHeader(len(frames), frames.start, frames.stop - 1, frames.step, itypes)
     with (
         whole_file(options.output) as temporary,
@@ -76,7 +109,7 @@ def write_contacts(options: Options) -> None:
         tqdm(total=len(frames), desc="contacts", unit="frame") as bar,
     ):
         file.write(f"{header}\n{COLUMNS_LINE}\n")
-        for chunk in read_chunks(topology, options.trajectory, options.frames, whole=options.whole):
+        for chunk in read_chunks(topology, options.trajectory, chosen, whole=options.whole):
             found = pool.map(search.contacts, chunk.angstrom)
             for number, contacts in zip(chunk.numbers.tolist(), found, strict=True):
                 file.writelines(contact_lines(number, contacts, labels))

@@ -17,7 +17,7 @@ import numpy as np
 RADIUS = {"H": 1.2, "C": 1.7, "N": 1.55, "O": 1.52, "S": 1.8, "SE": 1.9, "P": 1.8, "F": 1.47, "CL": 1.75}
 UNKNOWN_RADIUS = 1.7
 HIS = {"HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP"}
-CYS = {"CYS", "CYX", "CYM"}
+BACKBONE = {"N", "O", "OP1", "OP2", "O1P", "O2P", "O2'", "O3'", "O4'", "O5'"}
 GREASY = {"ALA", "PHE", "GLY", "ILE", "LEU", "PRO", "VAL", "TRP"}
 RING = {"PHE": ("CG", "CE1", "CE2"), "TYR": ("CG", "CE1", "CE2"), "TRP": ("CD2", "CZ2", "CZ3")}
 RING |= dict.fromkeys(HIS, ("CG", "CE1", "CD2"))
@@ -28,6 +28,7 @@ LIMITS |= {"ps_cutoff_dist": 7.0, "ps_cutoff_ang": 30.0, "ps_psi_ang": 45.0}
 LIMITS |= {"ts_cutoff_dist": 5.0, "ts_cutoff_ang": 30.0, "ts_psi_ang": 45.0}
 LIMITS |= {"hbond_cutoff_dist": 3.5, "hbond_cutoff_ang": 70.0, "hbond_res_diff": 1}
 LIMITS |= {"vdw_epsilon": 0.5, "vdw_res_diff": 2}
+SOFT = {"pc": 10.0, "ps": 10.0, "ts": 6.0}  # Angstrom, from atom to atom, whatever the limits
 KINDS = ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
 
 
@@ -103,12 +104,25 @@ def _fold(a):
     return min(a, 180 - a)
 
 
-def contacts(atoms, frames, limits=None, slack=(0.0, 0.0)):
+def _disulfides(atoms, first, longest):
+    """Pairs of residue numbers, as frozensets: the sulfurs within reach of those of a CYS have just these two."""
+    sulfurs = [i for i, atom in enumerate(atoms) if atom.name == "SG"]
+    found = set()
+    for number in {atom.resid for atom in atoms if atom.resname == "CYS"}:
+        own = [i for i in sulfurs if atoms[i].resid == number]
+        near = {atoms[j].resid for i in own for j in sulfurs if math.dist(first[i], first[j]) < longest}
+        if len(near) == 2:
+            found.add(frozenset(near))
+    return found
+
+
+def contacts(atoms, frames, limits=None, slack=(0.0, 0.0), chains=None):
     """Set of contacts (frame, kind, i, j) of all kinds, with atoms i and j in the order of their labels.
 
     `atoms` are those of the whole system; `frames` (frames, atoms, 3) Angstrom begin with the first of the trajectory;
-    `limits` replace some `LIMITS`.
+    `limits` replace some `LIMITS`. `chains` holds the chain of each atom, by default its letter.
     """
+    chains = [atom.chain for atom in atoms] if chains is None else chains
     limit = LIMITS | (limits or {})
     more, turn = slack
     frames = [[tuple(point) for point in np.asarray(frame, np.float64).tolist()] for frame in frames]
@@ -131,13 +145,8 @@ def contacts(atoms, frames, limits=None, slack=(0.0, 0.0)):
             elif more > 0 or len(close) == 1:  # outwards any of those that tie, inwards none of them
                 for i in close:
                     hydrogens_of[i].append(h)
-    sulfurs = [i for i in protein if atoms[i].name == "SG" and atoms[i].resname in CYS]
-    disulfides = {
-        (residue_of[i], residue_of[j])
-        for i in sulfurs
-        for j in sulfurs
-        if i != j and math.dist(first[i], first[j]) < 2.1 - more
-    }
+    shorter, longer = (_disulfides(atoms, first, 2.1 + by) for by in (-abs(more), abs(more)))
+    disulfides = shorter | longer if more < 0 else shorter & longer
     greasy = set()
     for i in protein:
         if atoms[i].element == "C" and atoms[i].resname in GREASY:
@@ -170,11 +179,12 @@ def contacts(atoms, frames, limits=None, slack=(0.0, 0.0)):
                 if d > furthest + more:
                     continue
                 a, b = atoms[i], atoms[j]
-                apart = abs(a.resid - b.resid) if a.chain == b.chain else math.inf
+                apart = abs(a.resid - b.resid) if chains[i] == chains[j] else math.inf
+                bonded = a.resname == b.resname == "CYS" and frozenset((a.resid, b.resid)) in disulfides
                 if (
                     d < radius[i] + radius[j] + limit["vdw_epsilon"] + more
                     and apart >= limit["vdw_res_diff"]
-                    and (residue_of[i], residue_of[j]) not in disulfides
+                    and not bonded
                 ):
                     add("vdw", i, j)
                     if i in greasy and j in greasy:
@@ -190,20 +200,24 @@ def contacts(atoms, frames, limits=None, slack=(0.0, 0.0)):
                     for donor, h, acceptor in bonds:
                         bend = _angle(_minus(xyz[h], xyz[donor]), _minus(xyz[acceptor], xyz[h]))
                         if bend < limit["hbond_cutoff_ang"] + turn:
-                            add(("hbss", "hbsb", "hbbb")[(a.name in ("N", "O")) + (b.name in ("N", "O"))], i, j)
+                            add(("hbss", "hbsb", "hbbb")[(a.name in BACKBONE) + (b.name in BACKBONE)], i, j)
+
+        def reach(ring, others, xyz=xyz):
+            return [math.dist(xyz[i], xyz[j]) for i in ring for j in others]
 
         planes = []
         for (p, q, r), name in rings:
             centre = tuple((xyz[p][k] + xyz[q][k] + xyz[r][k]) / 3 for k in range(3))
-            planes.append((centre, _cross(_minus(xyz[q], xyz[p]), _minus(xyz[r], xyz[p])), name))
-        for x, (centre, normal, name) in enumerate(planes):
+            planes.append((centre, _cross(_minus(xyz[q], xyz[p]), _minus(xyz[r], xyz[p])), name, (p, q, r)))
+        for x, (centre, normal, name, ring) in enumerate(planes):
             for i in (i for i, q in charge.items() if q == 1):
                 if (
                     math.dist(centre, xyz[i]) <= limit["pc_cutoff_dist"] + more
                     and _fold(_angle(normal, _minus(xyz[i], centre))) <= limit["pc_cutoff_ang"] + turn
+                    and max(reach(ring, [i])) <= SOFT["pc"] + more
                 ):
                     add("pc", name, i)
-            for centre2, normal2, name2 in planes[x + 1 :]:
+            for centre2, normal2, name2, ring2 in planes[x + 1 :]:
                 d = math.dist(centre, centre2)
                 line = _minus(centre2, centre)
                 tilt = _fold(_angle(normal, normal2))
@@ -213,25 +227,26 @@ def contacts(atoms, frames, limits=None, slack=(0.0, 0.0)):
                         d <= limit[f"{kind}_cutoff_dist"] + more
                         and off <= limit[f"{kind}_cutoff_ang"] + turn
                         and psi <= limit[f"{kind}_psi_ang"] + turn
+                        and min(reach(ring, ring2)) <= SOFT[kind] + more
                     ):
                         add(kind, name, name2)
     return found
 
 
-def contact_lines(atoms, frames, limits=None, slack=(0.0, 0.0), kinds=KINDS):
+def contact_lines(atoms, frames, limits=None, slack=(0.0, 0.0), kinds=KINDS, chains=None):
     """Set of contact lines `frame type atom1 atom2` (tab-separated); parameters as those of `contacts`."""
     return {
         f"{frame}\t{kind}\t{atoms[i].label}\t{atoms[j].label}"
-        for frame, kind, i, j in contacts(atoms, frames, limits, slack)
+        for frame, kind, i, j in contacts(atoms, frames, limits, slack, chains)
         if kind in kinds
     }
 
 
-def contact_counts(atoms, frames, slack=(0.0, 0.0)):
+def contact_counts(atoms, frames, slack=(0.0, 0.0), chains=None):
     """Contacts (N, N, 9) of the protein residues over all frames: row = residue of atom 1, column = of atom 2."""
     residues = [group for group in residues_of(atoms) if {"N", "CA", "C"} <= {atoms[i].name for i in group}]
     residue_of = {i: r for r, group in enumerate(residues) for i in group}
     counts = np.zeros((len(residues), len(residues), len(KINDS)), int)
-    for _, kind, i, j in contacts(atoms, frames, slack=slack):
+    for _, kind, i, j in contacts(atoms, frames, slack=slack, chains=chains):
         counts[residue_of[i], residue_of[j], KINDS.index(kind)] += 1
     return counts

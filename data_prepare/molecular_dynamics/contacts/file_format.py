@@ -15,11 +15,9 @@ from data_prepare.errors import InputError, reading
 from data_prepare.molecular_dynamics.contacts.search import Contacts
 from data_prepare.properties import INTERACTIONS
 
-# interactions of GetContacts that its files may contain but are not extracted here
-OTHER_INTERACTIONS: Final = ("wb", "wb2", "lwb", "lwb2", "hls", "hlb", "br")
 COLUMNS_LINE: Final = "# Columns: frame, interaction_type, atom_1, atom_2[, atom_3[, atom_4]]"
 HEADER: Final = re.compile(r"# ?total_frames:(\d+) beg:(\d+) end:(\d+) stride:(\d+) interaction_types:(\S*)\s*")
-LINE: Final = re.compile(rf"([0-9]+)\t({'|'.join(INTERACTIONS + OTHER_INTERACTIONS)})\t([^\t]+)\t([^\t\n]+)(\t.*)?\n?")
+LINE: Final = re.compile(r"([0-9]+)\t([A-Za-z][A-Za-z0-9]*)\t([^\t\n]+)\t([^\t\n]+)(\t.*)?\n?")
 
 
 class ContactHeader(NamedTuple):
@@ -58,7 +56,10 @@ def read_header(path: str | Path) -> ContactHeader:
 
 
 def read_contacts(path: str | Path) -> Iterator[tuple[int, str, str, str]]:
-    """Frame, interaction and the labels of the two atoms of each line; InputError names a malformed line."""
+    """Frame, interaction and the labels of the first two atoms of each line; InputError names a malformed line.
+
+    Interactions are those of GetContacts, also with ligands and water (`hbls`, `wb`), or of other programs.
+    """
     with open(path, errors="replace") as file:
         for number, line in enumerate(file, 1):
             if line.startswith("#") or not line.strip():
@@ -66,5 +67,4 @@ def read_contacts(path: str | Path) -> Iterator[tuple[int, str, str, str]]:
             match = LINE.fullmatch(line)
             if match is None:
                 raise InputError(f"{path}: line {number} is not a contact: expected frame, type, atom 1 and atom 2")
-            if match[2] in INTERACTIONS:
-                yield int(match[1]), match[2], match[3], match[4]
+            yield int(match[1]), match[2], match[3], match[4]

@@ -20,7 +20,8 @@ from data_prepare.structure.topology import Topology
 HBBB: Final = 1 << PAIR_CHANNELS["hbbb"]
 HBSB: Final = 1 << PAIR_CHANNELS["hbsb"]
 HBSS: Final = 1 << PAIR_CHANNELS["hbss"]
-BACKBONE: Final = ("N", "O")  # terminal oxygens with other names count as side chain
+# terminal oxygens with other names count as side chain; those of phosphates are in residues such as SEP, too
+BACKBONE: Final = ("N", "O", "OP1", "OP2", "O1P", "O2P", "O2'", "O3'", "O4'", "O5'")
 NOT_POLAR: Final = ("C", "S")
 
 

@@ -23,9 +23,12 @@ from data_prepare.molecular_dynamics.contacts.rings import planes
 from data_prepare.molecular_dynamics.contacts.salt_bridge import SB, SaltBridge, is_salt_bridge
 from data_prepare.molecular_dynamics.contacts.stacking import (
     PS,
+    PS_SOFT_CUTOFF,
     TS,
+    TS_SOFT_CUTOFF,
     PiStacking,
     TStacking,
+    closest,
     is_pi_stacking,
     is_t_stacking,
     pair_geometry,
@@ -41,12 +44,11 @@ Index = int | np.int64
 ATOM: Final = np.dtype(
     [
         ("radius", np.float64),  # Angstrom
-        ("chain", np.int64),  # code of the chain id
+        ("chain", np.int64),  # see `Chains`
         ("number", np.int64),  # residue number
-        ("residue", np.int64),  # residue index
-        ("disulfide", np.int64),  # residue at the other end of a disulfide, or -1
+        ("cysteine", np.int64),  # index of the cysteine, or -1
         ("charge", np.int64),  # +1, -1, 0
-        ("backbone", np.int64),  # 1 if named N or O
+        ("backbone", np.int64),  # 1 if in the backbone
         ("hydrophobic", np.bool_),
         ("polar", np.bool_),  # neither carbon nor sulfur
     ],
@@ -64,6 +66,14 @@ class SearchAtoms(NamedTuple):
     rings: NDArray[np.int64]  # (rings, 3) atoms
     ring_atom: NDArray[np.int64]  # (rings,) atom that stands for the ring
     rank: NDArray[np.int64]  # (atoms,) lexicographic rank of the atom's label
+    disulfides: NDArray[np.bool_]  # (cysteines, cysteines)
+
+
+class Chains(NamedTuple):
+    """What one chain is where residues near in sequence are skipped."""
+
+    chains_by_letter: bool = False
+    """Take chains with the same letter for one, as GetContacts does; by default the topology tells them apart."""
 
 
 class Criteria(NamedTuple):
@@ -75,6 +85,7 @@ class Criteria(NamedTuple):
     pi_cation: PiCation = PiCation()
     pi_stacking: PiStacking = PiStacking()
     t_stacking: TStacking = TStacking()
+    chains: Chains = Chains()
 
 
 @njit(nogil=True)
@@ -84,7 +95,7 @@ def _interactions_of_atoms(
     """Interactions of two heavy atoms, as bits."""
     found = 0
     p, q = atoms.heavy[a], atoms.heavy[b]
-    if is_van_der_waals(p, q, distance, criteria.van_der_waals):
+    if is_van_der_waals(p, q, distance, atoms.disulfides, criteria.van_der_waals):
         found |= VDW
         if is_hydrophobic(p, q):
             found |= HP
@@ -100,14 +111,16 @@ def _interactions_of_atoms(
 
 
 @njit(nogil=True)
-def _interactions_of_rings(r: int, s: int, centroids: NDArray, normals: NDArray, criteria: Criteria) -> int:
+def _interactions_of_rings(
+    r: int, s: int, centroids: NDArray, normals: NDArray, xyz: NDArray, rings: NDArray, criteria: Criteria
+) -> int:
     """Interactions of two rings, as bits."""
     found = 0
     distance, normal_angle, psi = pair_geometry(centroids[r], normals[r], centroids[s], normals[s])
     if is_pi_stacking(distance, normal_angle, psi, criteria.pi_stacking):
-        found |= PS
+        found |= PS if closest(xyz, rings[r], rings[s]) <= PS_SOFT_CUTOFF else 0
     if is_t_stacking(distance, normal_angle, psi, criteria.t_stacking):
-        found |= TS
+        found |= TS if closest(xyz, rings[r], rings[s]) <= TS_SOFT_CUTOFF else 0
     return found
 
 
@@ -165,10 +178,10 @@ def _compiled_search(digest: int) -> Callable[..., int]:
             centroids, normals = planes(xyz, atoms.rings)
             for r in range(len(centroids)):
                 for a in atoms.cations:
-                    if is_pi_cation(centroids[r], normals[r], xyz[a], criteria.pi_cation):
+                    if is_pi_cation(xyz, atoms.rings[r], centroids[r], normals[r], xyz[a], criteria.pi_cation):
                         count = _put(found, count, wanted & PC, a, atoms.ring_atom[r], atoms.rank)
                 for s in range(r + 1, len(centroids)):
-                    interactions = wanted & _interactions_of_rings(r, s, centroids, normals, criteria)
+                    interactions = _interactions_of_rings(r, s, centroids, normals, xyz, atoms.rings, criteria) & wanted
                     if interactions:
                         count = _put(found, count, interactions, atoms.ring_atom[r], atoms.ring_atom[s], atoms.rank)
         return count

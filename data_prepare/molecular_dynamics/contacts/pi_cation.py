@@ -11,6 +11,7 @@ from data_prepare.molecular_dynamics.contacts.geometry import distance, tilt
 from data_prepare.properties import PAIR_CHANNELS
 
 PC: Final = 1 << PAIR_CHANNELS["pc"]
+SOFT_CUTOFF: Final = 10.0  # Angstrom, from the cation to each ring atom; bounds a raised threshold
 
 
 class PiCation(NamedTuple):
@@ -23,7 +24,13 @@ class PiCation(NamedTuple):
 
 
 @njit(nogil=True)
-def is_pi_cation(centroid: NDArray, normal: NDArray, cation: NDArray, limits: PiCation) -> bool:
-    """Whether a cation (3,) lies above a ring."""
-    near = distance(centroid, cation) <= limits.pc_cutoff_dist
-    return near and tilt(normal, centroid, cation) <= limits.pc_cutoff_ang
+def is_pi_cation(
+    xyz: NDArray, ring: NDArray, centroid: NDArray, normal: NDArray, cation: NDArray, limits: PiCation
+) -> bool:
+    """Whether a cation (3,) lies above a ring of atoms (3,)."""
+    if distance(centroid, cation) > limits.pc_cutoff_dist or tilt(normal, centroid, cation) > limits.pc_cutoff_ang:
+        return False
+    reach = 0.0
+    for atom in ring:
+        reach = max(reach, distance(xyz[atom], cation))
+    return reach <= SOFT_CUTOFF

@@ -14,7 +14,7 @@ from data_prepare.molecular_dynamics.contacts.hydrophobic import hydrophobic_car
 from data_prepare.molecular_dynamics.contacts.kernels import ATOM, Criteria, SearchAtoms, find_contacts
 from data_prepare.molecular_dynamics.contacts.rings import atoms_of_rings
 from data_prepare.molecular_dynamics.contacts.salt_bridge import charges
-from data_prepare.molecular_dynamics.contacts.van_der_waals import disulfide_partners, radii
+from data_prepare.molecular_dynamics.contacts.van_der_waals import disulfides, radii
 from data_prepare.molecular_dynamics.frames.cell_list import Neighbours, neighbour_lists
 from data_prepare.properties import INTERACTIONS
 from data_prepare.structure.topology import Topology, label_of_residue
@@ -75,10 +75,12 @@ class ContactSearch:
         ring_atoms, ring_atom = atoms_of_rings(topology)
         records = np.empty(self.num_heavy, ATOM)
         records["radius"] = radii(topology.subset(heavy))
-        records["chain"] = np.unique(topology.chain_ids, return_inverse=True)[1][topology.chain_of_residue[residue]]
+        records["chain"] = topology.chain_of_residue[residue]
+        if criteria.chains.chains_by_letter:
+            records["chain"] = np.unique(topology.chain_ids, return_inverse=True)[1][records["chain"]]
         records["number"] = topology.residue_numbers[residue]
-        records["residue"] = residue
-        records["disulfide"] = disulfide_partners(topology, xyz)[residue]
+        cysteine, bonded = disulfides(topology, xyz)
+        records["cysteine"] = cysteine[residue]
         records["charge"] = charge[heavy]
         records["backbone"] = np.isin(np.array(topology.atom_names)[heavy], BACKBONE)
         records["hydrophobic"] = hydrophobic_carbons(topology, xyz)[heavy]
@@ -91,6 +93,7 @@ class ContactSearch:
             rings=index[ring_atoms],
             ring_atom=index[ring_atom],
             rank=np.unique(atom_labels(topology), return_inverse=True)[1][self.atoms].astype(np.int64),
+            disulfides=bonded,
         )
         self._cutoff = 1e-6 + max(
             2 * records["radius"].max() + criteria.van_der_waals.vdw_epsilon,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
@@ -15,6 +16,8 @@ from data_prepare.properties import PAIR_CHANNELS
 
 PS: Final = 1 << PAIR_CHANNELS["ps"]
 TS: Final = 1 << PAIR_CHANNELS["ts"]
+PS_SOFT_CUTOFF: Final = 10.0  # Angstrom, an atom of a ring is so near one of the other; bounds a raised threshold
+TS_SOFT_CUTOFF: Final = 6.0
 
 
 class PiStacking(NamedTuple):
@@ -37,6 +40,16 @@ class TStacking(NamedTuple):
     """ts: deviation of the normals from a right angle, degrees."""
     ts_psi_ang: float = 45.0
     """ts: psi, degrees."""
+
+
+@njit(nogil=True)
+def closest(xyz: NDArray, ring_1: NDArray, ring_2: NDArray) -> float:
+    """Smallest distance between the atoms (3,) of two rings."""
+    result = np.inf
+    for i in ring_1:
+        for j in ring_2:
+            result = min(result, distance(xyz[i], xyz[j]))
+    return result
 
 
 @njit(nogil=True)

@@ -1,4 +1,7 @@
-"""Van der Waals contact (vdw): two heavy atoms closer than the sum of their radii plus a margin."""
+"""Van der Waals contact (vdw): two heavy atoms closer than the sum of their radii plus a margin.
+
+Pairs near in sequence are skipped, and so are cysteines (CYS) whose residue numbers are those of a disulfide.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,10 @@ class VanDerWaals(NamedTuple):
 
 
 @njit(nogil=True)
-def is_van_der_waals(p: Any, q: Any, distance: float, limits: VanDerWaals) -> bool:
+def is_van_der_waals(p: Any, q: Any, distance: float, disulfides: NDArray, limits: VanDerWaals) -> bool:
     """Whether two heavy atoms (`kernels.ATOM`) touch and are neither near in sequence nor in a disulfide."""
     near_in_sequence = p.chain == q.chain and abs(p.number - q.number) < limits.vdw_res_diff
-    bonded = near_in_sequence or p.disulfide == q.residue
+    bonded = near_in_sequence or (p.cysteine >= 0 and q.cysteine >= 0 and disulfides[p.cysteine, q.cysteine])
     return not bonded and distance < p.radius + q.radius + limits.vdw_epsilon
 
 
@@ -48,20 +51,30 @@ def radii(topology: Topology) -> NDArray[np.float64]:
     return np.array([RADII.get(element, UNKNOWN_RADIUS) for element in topology.elements])
 
 
-def disulfide_partners(topology: Topology, xyz: NDArray) -> NDArray[np.int32]:
-    """Residue (residues,) at the other end of a disulfide in the first frame (atoms, 3), or -1.
+def disulfides(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Number n of each residue (residues,) among the cysteines, or -1, and whether two of them are bonded (n, n).
 
-    Such pairs of residues have no contacts.
+    Bonds are those of GetContacts: in the first frame (atoms, 3) the sulfurs SG near a sulfur of a CYS have exactly two
+    residue numbers, whatever their chains; all CYS with these two numbers count as bonded. Force fields that name
+    bonded cysteines otherwise (CYX) have none.
     """
-    partner = np.full(topology.num_residues, -1, np.int32)
-    sulfur = [
-        (residue, atoms["SG"])
-        for residue, (name, atoms) in enumerate(zip(topology.residue_names, topology.atoms_by_name, strict=True))
-        if name.startswith("CY") and "SG" in atoms and topology.is_protein[residue]
-    ]
+    numbers = topology.residue_numbers
+    is_cysteine = np.array([name == "CYS" for name in topology.residue_names], bool)
+    known, index = np.unique(numbers[is_cysteine], return_inverse=True)
+    cysteine = np.full(topology.num_residues, -1, np.int64)
+    cysteine[is_cysteine] = index
+    bonded = np.zeros((len(known), len(known)), np.bool_)
+    sulfur = np.flatnonzero(np.array(topology.atom_names) == "SG")
     if len(sulfur) > 1:
-        residues, atoms = np.array(sulfur).T
-        for i, j in cKDTree(xyz[atoms]).query_pairs(DISULFIDE_DISTANCE):
-            if np.linalg.norm(xyz[atoms[i]] - xyz[atoms[j]]) < DISULFIDE_DISTANCE:
-                partner[residues[i]], partner[residues[j]] = residues[j], residues[i]
-    return partner
+        number_of = numbers[topology.residue_of_atom[sulfur]]
+        near: dict[int, set[int]] = {number: {number} for number in number_of.tolist()}
+        for i, j in cKDTree(xyz[sulfur]).query_pairs(DISULFIDE_DISTANCE):
+            if np.linalg.norm(xyz[sulfur[i]] - xyz[sulfur[j]]) < DISULFIDE_DISTANCE:
+                near[number_of[i]].add(number_of[j])
+                near[number_of[j]].add(number_of[i])
+        for number in known.tolist():
+            pair = sorted(near.get(number, ()))
+            if len(pair) == 2 and np.isin(pair, known).all():
+                i, j = np.searchsorted(known, pair)
+                bonded[i, j] = bonded[j, i] = True
+    return cysteine, bonded

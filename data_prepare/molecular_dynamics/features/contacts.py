@@ -13,6 +13,7 @@ from data_prepare.molecular_dynamics.contacts.file_format import read_contacts, 
 from data_prepare.molecular_dynamics.contacts.search import ContactSearch, single_interactions
 from data_prepare.molecular_dynamics.frames.cell_list import Neighbours
 from data_prepare.properties import INTERACTIONS, MD_PAIR_WIDTH
+from data_prepare.structure.sequence import ONE_LETTER
 from data_prepare.structure.topology import Topology, label_of_residue
 
 
@@ -41,8 +42,10 @@ class ContactCounts:
 def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArray[np.float64]:
     """Contacts per frame (N, N, 10), as in `ContactCounts`, of a contact file.
 
-    The file may cover some of the `frames` of the trajectory. InputError if it lacks an interaction, if a residue is
-    unknown or ambiguous, or if its frames do not match its header or the trajectory.
+    The file may cover some of the `frames` of the trajectory. Interactions outside `INTERACTIONS`, such as those with
+    ligands and water, and lines with residues outside the protein are not counted. InputError if the file lacks an
+    interaction, if a residue of the protein is unknown or ambiguous, or if its frames do not match its header or the
+    trajectory.
     """
     header = read_header(path)
     used = range(header.beg, header.end + 1, max(header.stride, 1))
@@ -60,8 +63,17 @@ def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArr
     index = {label: row for row, label in enumerate(labels)}
     ambiguous = {label for label, number in Counter(labels).items() if number > 1}
     counts = np.zeros((len(labels), len(labels), MD_PAIR_WIDTH), np.int32)
+    others = set(label_of_residue(topology)) - index.keys()
+    names = {*ONE_LETTER, *topology.protein.residue_names}
+
+    def outside(label: str) -> bool:
+        """Whether a residue is a ligand, water or ion: one of the system, or of a name that the protein lacks."""
+        return label not in index and (label in others or (label.count(":") > 1 and label.split(":")[1] not in names))
+
     for frame, interaction, *atoms in read_contacts(path):
         pair = [atom.rsplit(":", 1)[0] for atom in atoms]
+        if interaction not in INTERACTIONS or any(map(outside, pair)):
+            continue
         for label in pair:
             require(label in index, f"{path}: residue {label} is not in the protein of {topology.path}; {again}")
             require(label not in ambiguous, f"{path}: residue {label} is ambiguous in {topology.path}; omit -i")

@@ -82,14 +82,16 @@ def check(folder, atoms, frames, limits, itypes, **style):
     assert atom_labels(topology) == [atom.label for atom in atoms]
     found = fast_lines(topology, frames, limits, itypes)
     kinds = kinds_of(itypes)
-    expected = contact_oracle.contact_lines(atoms, frames, limits, kinds=kinds)
+    by_letter = (limits or {}).get("chains_by_letter", False)
+    chains = None if by_letter else topology.chain_of_residue[topology.residue_of_atom].tolist()
+    expected = contact_oracle.contact_lines(atoms, frames, limits, kinds=kinds, chains=chains)
     if found != expected:
-        certain = contact_oracle.contact_lines(atoms, frames, limits, (-1e-6, -1e-6), kinds)
-        possible = contact_oracle.contact_lines(atoms, frames, limits, (1e-6, 1e-6), kinds)
+        certain = contact_oracle.contact_lines(atoms, frames, limits, (-1e-6, -1e-6), kinds, chains)
+        possible = contact_oracle.contact_lines(atoms, frames, limits, (1e-6, 1e-6), kinds, chains)
         assert certain <= found <= possible
     elif limits is None and itypes == ("all",) and topology.is_protein.sum() >= 3:
         pair = md_features(topology, [angstrom_chunk(frames)]).pair[..., :9] * len(frames)
-        by_hand = contact_oracle.contact_counts(atoms, frames)
+        by_hand = contact_oracle.contact_counts(atoms, frames, chains=chains)
         if len(set(atom_labels(topology))) < topology.num_atoms:  # the two atoms of a line have no order then
             pair, by_hand = pair + pair.swapaxes(0, 1), by_hand + by_hand.swapaxes(0, 1)
         np.testing.assert_allclose(pair, by_hand, atol=1e-5)
@@ -124,6 +126,7 @@ OTHER_NAMES = {
     "LYS": ("LYS", "LYS", "LYN"),
     "MET": ("MET", "MSE"),
     "ALA": ("ALA", "ALA", "SEP"),
+    "SER": ("SER", "SEP"),
 }
 residues = st.tuples(
     st.sampled_from(
@@ -142,7 +145,8 @@ limits_drawn = st.none() | st.fixed_dictionaries(
     optional={
         name: st.integers(0, 4) if isinstance(value, int) else st.floats(value / 2, 1.6 * value)
         for name, value in contact_oracle.LIMITS.items()
-    },
+    }
+    | {"chains_by_letter": st.booleans()},
 )
 
 
@@ -168,7 +172,7 @@ def random_system(drawn, solvent, lose, rng):
                 if resname == "MSE" and name_ == "SD":
                     name_, element = "SE", "SE"
                 elif variant == 5:
-                    name_ = {"O": "OT1", "H": "HN", "HB2": "1HB", "HB3": "2HB"}.get(name_, name_)
+                    name_ = {"O": "OT1", "H": "HN", "HB2": "1HB", "HB3": "2HB", "OG": "O1P"}.get(name_, name_)
                 if kept:
                     atoms.append(Atom(chain, resname, number, code, name_, element, molecule))
                     points.append(point)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
-from pathlib import Path
 
 import contact_oracle
 import numpy as np
 import pytest
-from contact_systems import fast_lines
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from contact_systems import fast_lines, residue, two
 
-import data_prepare
-from data_prepare.molecular_dynamics.contacts import kernels
 from data_prepare.molecular_dynamics.contacts.file_format import contact_lines
 from data_prepare.molecular_dynamics.contacts.search import ContactSearch, atom_labels
-from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
-from data_prepare.properties import INTERACTIONS
 from data_prepare.structure.readers import read_structure, read_topology
 
 HISTIDINES = ("HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP")
@@ -52,22 +41,6 @@ def test_oracle_on_trajectories(shared, topology, trajectory):
 
 
 # ---- truth table ----------------------------------------------------------------------------------------------------
-
-
-def residue(name, chain, number, origin, extra=(), **options):
-    """Backbone N, CA, C, far below `origin` so that it takes part in nothing, and extra atoms relative to origin."""
-    origin = np.asarray(origin, float)
-    backbone = [(atom, origin + np.array((1.5 * k, 0, -40)), {}) for k, atom in enumerate(("N", "CA", "C"))]
-    atoms = backbone + [(atom, origin + position, dict(*more)) for atom, position, *more in extra]
-    return [(atom, name, chain, number, position, options | more) for atom, position, more in atoms]
-
-
-def two(first, second, distance, number=9, chain="A", element=None):
-    """Two residues, each given as (name, atom), whose atoms are at a distance along x."""
-    options = [{"element": element}] if element else []
-    return residue(first[0], "A", 1, (0, 0, 0), [(first[1], (0, 0, 0), *options)]) + residue(
-        second[0], chain, number, (20, 0, 0), [(second[1], (distance - 20, 0, 0), *options)]
-    )
 
 
 def greasy(*neighbour):
@@ -121,6 +94,12 @@ def cation(position, exact=False):
     return ring("PHE", "A", (0, 0, 0), exact=exact) + residue("LYS", "C", 9, (20, 0, 0), [nitrogen])
 
 
+def homodimer():
+    """Two chains of the same letter, whose residues have the same number."""
+    (name, *rest), *others = two(SER, SER, 3.5, number=1)[4:]
+    return [*two(SER, SER, 3.5)[:4], (name, *rest[:-1], {"ter_before": True}), *others]
+
+
 SER, ASP, LYS, CYS = ("SER", "CB"), ("ASP", "OD1"), ("LYS", "NZ"), ("CYS", "SG")
 GREASY = ("ALA", "PHE", "GLY", "ILE", "LEU", "PRO", "VAL", "TRP")
 UP = np.array((0, 0, 1.0))
@@ -153,7 +132,15 @@ TRUTH = [
     ("vdw", 1, two(SER, SER, 3.5, number=3), {"vdw_res_diff": 2}),
     ("vdw", 0, two(SER, SER, 3.5, number=3), {"vdw_res_diff": 3}),
     ("vdw", 0, two(SER, SER, 3.5), {"vdw_epsilon": 0.1}),
-    *(("vdw", 0, two((name, "SG"), CYS, 2.099)) for name in ("CYS", "CYX", "CYM")),
+    # disulfides: only of CYS, by the residue numbers of exactly two sulfurs in any chains
+    *(("vdw", int(name != "CYS"), two((name, "SG"), CYS, 2.099)) for name in ("CYS", "CYX", "CYM")),
+    ("vdw", 1, two(CYS, CYS, 2.05, number=1, chain="B")),  # one number, not two
+    *(
+        ("vdw", number, [*two(CYS, CYS, 2.05), *residue(name, "B", resid, (0, 60, 0), [("SG", (x, -59.0, 0))])])
+        for name, resid, x, number in (("CYS", 9, -2.5, 0), ("CYX", 9, -2.5, 1), ("CYS", 8, -2.5, 1), ("CYS", 8, 1, 3))
+    ),
+    # a chain is that of the topology
+    *(("vdw", int(not by_letter), homodimer(), {"chains_by_letter": by_letter}) for by_letter in (False, True)),
     ("vdw", 1, two(CYS, CYS, 2.1)),
     # hydrophobic: residues, and what the carbon is bonded to
     *(
@@ -177,6 +164,7 @@ TRUTH = [
     *(("hbss", 1, bond(donor=LYS, acceptor=("ASN", name))) for name in ("OT1", "OT2", "OXT")),
     ("hbsb", 1, bond(donor=LYS, acceptor=("ASN", "O"))),
     ("hbbb", 1, bond(donor=("SER", "O"), acceptor=("ASN", "O"))),
+    ("hbsb", 1, bond(donor=LYS, acceptor=("SEP", "O1P"), element="O")),
     ("hb", 0, bond(donor=CYS)),
     ("hb", 0, bond(acceptor=("MET", "SD"))),
     ("hb", 0, bond(number=1, icode="A")),
@@ -225,6 +213,17 @@ TRUTH = [
     ),
     *(("ps", int(limit == 90), rings((5, 0, 0), exact=True), {"ps_psi_ang": limit}) for limit in (90.0, 89.999)),
     *(("pc", int(limit == 90), cation((5, 0, 0), exact=True), {"pc_cutoff_ang": limit}) for limit in (90.0, 89.999)),
+    # atoms so far apart are no contact, whatever the thresholds
+    *(("ps", int(z < 10), rings(z * UP), {"ps_cutoff_dist": 15.0}) for z in (9.9, 10.1)),
+    *(
+        (kind, int(near), atoms, {f"{kind}_cutoff_dist": 15.0})
+        for kind, near, atoms in (
+            ("ts", True, rings(6.9 * UP, (0, 1, 0), exact=True)),
+            ("ts", False, rings(6.93 * UP, (0, 1, 0), exact=True)),
+            ("pc", True, cation(9.8 * UP)),
+            ("pc", False, cation(9.95 * UP)),
+        )
+    ),
     # ions, water, and residues without N, CA and C
     *((name, 0, NO_RESIDUE) for name in ("sb", "vdw", "hp", "pc", "ps", "ts")),
 ]
@@ -290,105 +289,3 @@ def test_unknown_element_warns(write_pdb):
     topology, xyz = read_structure(write_pdb(two(SER, ("SER", "XX"), 9.0, element="XE")))
     with pytest.warns(UserWarning, match="XE"):
         ContactSearch(topology, xyz, ("vdw",))
-
-
-# ---- the search -----------------------------------------------------------------------------------------------------
-
-
-def test_more_contacts_than_expected_are_all_found(write_pdb):
-    """A dense box of atoms exceeds the initial room of the search."""
-    rng = np.random.default_rng(0)
-    topology, _ = read_structure(write_pdb([a for i in range(40) for a in residue("SER", "A", 3 * i, (0, 0, 0))]))
-    xyz = rng.uniform(0, 4, (topology.num_atoms, 3))
-    found = ContactSearch(topology, xyz, ["vdw"]).contacts(xyz)
-    radius = np.array([{"C": 1.7, "N": 1.55}[element] for element in topology.elements])
-    touch = np.linalg.norm(xyz[:, None] - xyz, axis=-1) < radius + radius[:, None] + 0.5
-    touch &= topology.residue_of_atom != topology.residue_of_atom[:, None]
-    pairs = np.stack([found.atom_1, found.atom_2], axis=1)
-    assert sorted(map(tuple, np.sort(pairs).tolist())) == list(map(tuple, np.argwhere(np.triu(touch)).tolist()))
-    assert len(pairs) > 8 * topology.num_atoms
-
-
-def test_threads_search_frames_at_the_same_time(examples):
-    """Frames share no state of the search."""
-    path = examples / "trajectories" / "5pti.pdb"
-    topology = read_topology(path)
-    frames = next(read_chunks(topology, path.with_suffix(".xtc"))).angstrom
-    search = ContactSearch(topology, frames[0])
-    alone = [search.contacts(frame) for frame in frames]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(search.contacts, np.tile(frames, (3, 1, 1))))
-    for number, found in enumerate(together):
-        np.testing.assert_array_equal(found, alone[number % len(frames)])
-
-
-EDITED = """
-import sys
-import numpy as np
-from data_prepare.molecular_dynamics.contacts.search import ContactSearch
-from data_prepare.structure.readers import read_structure
-topology, xyz = read_structure(sys.argv[1])
-print(len(ContactSearch(topology, xyz, ["sb"]).contacts(xyz).channel))
-"""
-
-
-@pytest.mark.slow
-def test_an_edited_rule_is_compiled_again(write_pdb, tmp_path):
-    """Numba checks only the file of the called function; the rule is in another one."""
-    package = tmp_path / "data_prepare"
-    shutil.copytree(Path(data_prepare.__file__).parent, package, ignore=shutil.ignore_patterns("examples"))
-    command = [sys.executable, "-c", EDITED, str(write_pdb(two(ASP, LYS, 3.5)))]
-
-    def found():
-        run = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=True)
-        return int(run.stdout)
-
-    assert found() == 1
-    rule = package / "molecular_dynamics" / "contacts" / "salt_bridge.py"
-    rule.write_text(rule.read_text().replace("distance <= limits", "distance + 1 <= limits"))
-    assert found() == 0
-
-
-def test_the_key_of_compiled_code_holds_all_rules(tmp_path, monkeypatch):
-    folder = Path(kernels.__file__).parent
-    (digest,) = [cell.cell_contents for cell in kernels.find_contacts.py_func.__closure__]
-    copy = tmp_path / "contacts"
-    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(kernels, "__file__", str(copy / "kernels.py"))
-    assert kernels._digest_of_rules() == digest
-    for file in sorted(copy.glob("*.py")):
-        text = file.read_text()
-        file.write_text(text + "# edited\n")
-        assert kernels._digest_of_rules() != digest
-        file.write_text(text)
-    assert INTERACTIONS == ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
-
-
-def near_pairs(points, radii):
-    """Pairs of `neighbour_lists`, in both orders, with the required and the allowed pairs."""
-    found = neighbour_lists(points, radii)
-    pairs = [(i, int(j)) for i in range(len(points)) for j in found.points[found.start[i] : found.stop[i]]]
-    excess = np.linalg.norm(points[:, None] - points[None], axis=-1) - radii[:, None] - radii[None]
-    np.fill_diagonal(excess, np.inf)
-    rounding = 1e-5 * np.ptp(points, axis=0).max(initial=0.0) if len(points) else 0.0
-    needed, allowed = (set(map(tuple, np.argwhere(excess <= slack).tolist())) for slack in (0.0, rounding))
-    return pairs, needed, allowed
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 80), st.floats(0.5, 6.0), st.floats(0.1, 300.0), st.integers(0, 2**32 - 1))
-def test_neighbour_lists_hold_all_near_pairs(number, widest, box, seed):
-    rng = np.random.default_rng(seed)
-    points = rng.uniform(-box, box, (number, 3))
-    pairs, needed, allowed = near_pairs(points, rng.uniform(0.2, widest / 2, number))
-    assert len(pairs) == len(set(pairs))
-    assert needed <= set(pairs) <= allowed
-
-
-def test_neighbour_lists_of_a_crowd():
-    """More neighbours than the initial room holds, far from the origin; an atom very far away."""
-    points = np.random.default_rng(0).uniform(0, 2, (120, 3)) + 1e5
-    pairs, needed, _ = near_pairs(points, np.full(120, 2.0))
-    assert len(pairs) == len(needed) == 120 * 119
-    points = np.array([[0.0, 0, 0], [1.0, 0, 0], [1e7, 1e7, 1e7]])
-    assert near_pairs(points, np.full(3, 2.0))[0] == [(0, 1), (1, 0)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import mdtraj
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from refusals import command_refused
 
+from data_prepare.errors import InputWarning
 from data_prepare.molecular_dynamics import MD_features, get_dynamic_contacts
 from data_prepare.normal_mode_analysis import NMA_features
 
@@ -90,8 +92,6 @@ def test_chains_that_the_box_has_broken(helix, here):
     [
         (["--itypes", "wb"], "wb"),
         (["--cores", 0], "--cores"),
-        (["--begin", 1000], "no frame 1000"),
-        (["--beg", 5, "--end", 4], "5"),
         (["--sb_cutoff_dist", "nan"], "sb_cutoff_dist"),
         (["--vdw_res_diff", -1], "vdw_res_diff"),
     ],
@@ -101,6 +101,25 @@ def test_options_that_are_refused(helix, here, capsys, options, named):
     paths = ["--topology", pdb, "--trajectory", xtc, "--output", "c.tsv"]
     command_refused(get_dynamic_contacts.main, [*paths, *options], capsys, named)
     assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "used", "warning"),
+    [
+        (["--end", 0], "80 beg:0 end:79 stride:1", None),
+        (["--end", 1000, "--stride", 13], "7 beg:0 end:79 stride:13", None),
+        (["--begin", 1000], "1 beg:79 end:79 stride:1", "--begin 79"),
+        (["--beg", 5, "--end", 4], "1 beg:5 end:5 stride:1", "--end 5"),
+        (["--beg", -3, "--end", 4, "--stride", 0], "5 beg:0 end:4 stride:1", "--stride 1"),
+    ],
+)
+def test_frames_are_chosen_as_in_getcontacts(helix, here, options, used, warning):
+    """Numbers outside the trajectory are moved into it, with a warning."""
+    with pytest.warns(InputWarning, match=warning) if warning else nullcontext():
+        header, lines = contacts(*helix, "c.tsv", "--itypes", "hbbb", *options)
+    assert header == f"# total_frames:{used} interaction_types:hbbb"
+    first, last = (int(part.split(":")[1]) for part in used.split()[1:3])
+    assert {int(line.split("\t")[0]) for line in lines} <= set(range(first, last + 1))
 
 
 def test_files_that_are_refused(helix, here, capsys):

@@ -208,20 +208,27 @@ def test_memory_is_checked_before_a_frame_is_read(helix, monkeypatch):
 # ---- contact files --------------------------------------------------------------------------------------------------
 
 
-def contact_system(write_pdb, residues):
+def contact_system(write_pdb, residues, others=()):
     atoms = [(n, "ALA", "A", r, (i, r, 0), {"icode": c}) for r, c in residues for i, n in enumerate(("N", "CA", "C"))]
-    return read_topology(write_pdb(atoms))
+    return read_topology(write_pdb([*atoms, *others]))
 
 
 def test_contacts_of_a_file_are_one_sided(write_pdb, tmp_path):
     path = tmp_path / "c.tsv"
-    water = "1\twb\tA:ALA:1:N\tA:ALA:1A:N\tW:HOH:9:O\n"  # not an interaction of ours
+    others = (  # ligands and water, and interactions of other programs
+        "1\twb\tA:ALA:1:N\tA:ALA:1A:N\tW:HOH:9:O",
+        "1\tlwb2\tA:ALA:1:N\tA:LIG:7:O1\tW:HOH:9:O\tW:HOH:8:O\t3.021",
+        *(f"0\t{kind}\tA:ALA:1:CB\tA:LIG:7:C1" for kind in ("hblb", "hbls", "sbpl", "hplp", "water", "vdw", "sb")),
+        *(f"0\t{kind}\tA:LIG:7:C2\tA:LIG:7:C1" for kind in ("hbll", "sblp", "hpll", "vdw")),
+        "0\tvdw\tA:ALA:1:CB\tX:GLY:500:N",  # a free amino acid
+    )
     lines = ("0\tvdw\tA:ALA:1:CA\tA:ALA:1A:CA", "1\tvdw\tA:ALA:1:C\tA:ALA:1A:CA", "1\thbbb\tA:ALA:1A:N\tA:ALA:1:N")
-    path.write_text(HEADER + "# Columns\n" + water + "\n".join(lines) + "\n")
+    path.write_text(HEADER + "# Columns\n" + "\n".join(others + lines) + "\n")
     expected = np.zeros((2, 2, 10))
     expected[0, 1, 0] = 1.0
     expected[1, 0, 1] = 0.5
-    np.testing.assert_array_equal(contacts_of_file(contact_system(write_pdb, ((1, " "), (1, "A"))), path, 2), expected)
+    topology = contact_system(write_pdb, ((1, " "), (1, "A")), [("N", "GLY", " ", 500, (0, 50, 0))])
+    np.testing.assert_array_equal(contacts_of_file(topology, path, 2), expected)
 
 
 LINE = "0\tvdw\tA:ALA:1:CA\tA:ALA:2:CA\n"
@@ -243,10 +250,7 @@ LINE = "0\tvdw\tA:ALA:1:CA\tA:ALA:2:CA\n"
         (HEADER + LINE.replace("A:ALA:2", "A:ALA:3"), "A:ALA:3"),  # twice in the topology
         (HEADER + LINE.replace("0\t", "2\t"), "frame 2"),
         (HEADER.replace("end:1 stride:1", "end:2 stride:2") + LINE.replace("0\t", "1\t"), "frame 1"),
-        *(
-            (HEADER + line, "line 2")
-            for line in ("0\tsb\ta", "x\tsb\ta\tb", "0\twater\ta\tb", "\u00b2\tsb\ta\tb", "0 sb")
-        ),
+        *((HEADER + line, "line 2") for line in ("0\tsb\ta", "x\tsb\ta\tb", "0\t\ta\tb", "\u00b2\tsb\ta\tb", "0 sb")),
     ],
 )
 def test_contact_files_that_would_be_misread(write_pdb, tmp_path, text, named):
