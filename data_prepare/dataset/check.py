@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from data_prepare.dataset.store import SUFFIXES, Array, FeatureStore, row_blocks, shape_problem
 from data_prepare.dataset.table import read_table
+from data_prepare.errors import require
 from data_prepare.properties import (
     GROUPS,
     INTERACTIONS,
@@ -34,16 +35,18 @@ SPECIAL_TOKEN: Final = re.compile(r"<[a-z]+>")
 def check_store(path: str | Path, table: str | Path | None = None) -> list[str]:
     """Check every entry of a store or published file, in bounded memory.
 
-    With a training table, entries, features of the group, lengths and special tokens must agree too. Returns one line
-    per problem, which begins with the name of the entry.
+    With a training table, with or without labels, entries, features of the group, lengths and special tokens must agree
+    too. Returns one line per problem, which begins with the name of the entry. InputError if it has no features at all.
     """
     rows: dict[str, tuple[str, str]] = {}  # name -> modify_seq, group
     if table is not None:
-        frame = read_table(table)
+        frame = read_table(table, labelled=False)
         rows = dict(zip(frame["name"], zip(frame["modify_seq"], frame["group"], strict=True), strict=True))
     problems = []
     with FeatureStore(path) as store:
         keys = store.keys()
+        own = any(key.endswith(SUFFIXES) for key in keys)
+        require(own, f"{path}: not a feature store; its entries have names that end in {' and '.join(SUFFIXES)}")
         whole = {name for name in store.names() if name in store}
         for key in keys:
             name = next((key.removesuffix(suffix) for suffix in SUFFIXES if key.endswith(suffix)), None)

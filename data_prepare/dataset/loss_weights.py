@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.errors import require
-from data_prepare.files import read_text_table, whole_file
+from data_prepare.files import read_numbers, read_text_table, whole_file
 from data_prepare.properties import (
     GROUPS,
     INTERACTIONS,
@@ -108,15 +108,23 @@ def write_loss_weights(path: str | Path, weights: Mapping[str, Mapping[str, floa
 
 
 def read_loss_weights(path: str | Path) -> Weights:
-    """Read the CSV; InputError unless each group and property has one finite weight >= 0."""
+    """Read the CSV; InputError unless each group and property has one finite weight >= 0.
+
+    Cells of properties that a group does not have may be empty, as in published tables.
+    """
     table = read_text_table(path, GROUPS)
-    table = table.set_index(table.columns[0])
+    numbers = {group: read_numbers(path, table[group]).to_numpy() for group in GROUPS}
+    table = pd.DataFrame(numbers, index=table[table.columns[0]].str.strip())
     absent = [name for name in PROPERTIES if name not in table.index]
     require(not absent, f"{path}: no weights for {', '.join(absent)}; rows are properties, columns are groups")
     require(not table.index.has_duplicates, f"{path}: two rows of one property; remove one")
     weights: Weights = {}
     for group in GROUPS:
-        column = pd.to_numeric(table.loc[list(PROPERTIES), group], errors="coerce").to_numpy(float)
-        require(np.isfinite(column).all() and (column >= 0).all(), f"{path}: a weight of {group} is not a number >= 0")
-        weights[group] = dict(zip(PROPERTIES, column.tolist(), strict=True))
+        weights[group] = {name: float(table[group][name]) for name in PROPERTIES}
+        for name, weight in weights[group].items():
+            if np.isnan(weight) and name not in properties_of_group(group):
+                weights[group][name] = 0.0
+            require(
+                weights[group][name] >= 0, f"{path}: the weight of {name} in {group} is missing or below 0; correct it"
+            )
     return weights

@@ -16,7 +16,8 @@ from data_prepare.resume import digest
 def merge(paths: Sequence[Path], out: Path, split: Split | None, dtype: StoreDtype | None = None) -> None:
     """Merge stores to `out`, and their tables if each has one, unless this was done before; see `merge_stores`.
 
-    `split` None keeps the labels of the tables.
+    `split` None keeps the labels of the tables. Otherwise they are dropped, also if no new split can be made: a test
+    entry may resemble a training entry of another table.
     """
     folders = {path.parent.resolve() for path in paths}
     require(
@@ -30,7 +31,7 @@ def merge(paths: Sequence[Path], out: Path, split: Split | None, dtype: StoreDty
     tables = [path.with_name(TABLE) for path in paths]
     without = [str(table) for table in tables if not table.is_file()]
     texts = [] if without else [table.read_text() for table in tables]
-    result = TrainingSet(out, digest(stats, dtype), digest(stats, dtype, texts, split.digest() if split else None))
+    result = TrainingSet(out, digest(stats, dtype), digest(stats, dtype, texts, split and ("anew", split.digest())))
     if result.is_finished():
         return
     table = None if without else join_tables(tables)
@@ -38,4 +39,9 @@ def merge(paths: Sequence[Path], out: Path, split: Split | None, dtype: StoreDty
         merge_stores(paths, out, dtype, {MADE_OF: result.store_of})
     if table is None:
         print(f"note: no table and no loss weights: no {', '.join(without)}", file=sys.stderr)
-    result.write(table if table is None or split is None else split.label(table, threads=1))
+    elif split is not None:
+        labelled = (table["label"] != "").any()
+        table = split.label(table.assign(label=""), threads=1)
+        if labelled and (table["label"] == "").all():
+            print("note: the labels of the tables are left out; --keep-labels keeps them", file=sys.stderr)
+    result.write(table)

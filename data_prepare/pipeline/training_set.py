@@ -105,7 +105,8 @@ class TrainingSet:
         trained = set(table["group"][table["label"] == "train"])
         if absent := [group for group in GROUPS if group not in trained]:
             path.unlink(missing_ok=True)
-            print(f"note: no loss weights: no training entry of {', '.join(absent)}; merge stores", file=sys.stderr)
+            remedy = "merge stores" if trained else "split the entries first"
+            print(f"note: no loss weights: no training entry of {', '.join(absent)}; {remedy}", file=sys.stderr)
             return
         with FeatureStore(self.store) as opened:
             write_loss_weights(path, loss_weights(baselines(opened, table)))

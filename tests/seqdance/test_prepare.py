@@ -245,8 +245,18 @@ def test_split_merge_and_check(manifest, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "kept" / "table.csv").read_text() == out.with_name("table.csv").read_text()
 
     capsys.readouterr()
+    parts = tmp_path / "parts" / "p.h5"  # labels of the tables are not kept without being asked for
+    assert run(merge, out, "--out", parts) == 0
+    assert "--keep-labels" in capsys.readouterr().err
+    assert (pd.read_csv(parts.with_name("table.csv"), keep_default_na=False)["label"] == "").all()
+    assert not parts.with_name("loss_weights.csv").exists()
+    assert run(check, parts) == 0
     assert run(check, out) == 0
     assert "8 entries, no problems" in capsys.readouterr().out
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["names"] = [1, 2]
+    for path in (tmp_path / "other.h5", clusters, tmp_path):
+        command_refused(check.main, [path], capsys, path)
     with h5py.File(out, "r+") as file:
         file["1ubi_A_res_feature"][3, 1] = np.nan
     assert run(check, out) == 1

@@ -15,7 +15,15 @@ from data_prepare.dataset.loss_weights import (
     write_loss_weights,
 )
 from data_prepare.dataset.store import FeatureStore, StoreWriter
-from data_prepare.properties import GROUPS, INTERACTIONS, MD_PROPERTIES, NMA_PROPERTIES, PROPERTIES, RESIDUE_COLUMNS
+from data_prepare.properties import (
+    GROUPS,
+    INTERACTIONS,
+    MD_PROPERTIES,
+    NMA_PROPERTIES,
+    PROPERTIES,
+    RESIDUE_COLUMNS,
+    properties_of_group,
+)
 
 
 @pytest.fixture
@@ -106,10 +114,24 @@ def test_round_trip_and_errors(world, tmp_path):
         (pd.concat([frame, frame.loc[["corr"]]]), "two rows"),
         (frame.assign(IDRome=-1), "IDRome"),
         (frame.assign(IDRome="x"), "IDRome"),
+        (frame.assign(IDRome=""), "IDRome"),
     ):
         spoiled.to_csv(path)
         refused(lambda: read_loss_weights(path), path, named)
     refused(lambda: read_loss_weights(tmp_path / "none.csv"), tmp_path / "none.csv")
+
+
+def test_empty_cells_of_properties_that_a_group_lacks(world, tmp_path):
+    path = tmp_path / "w.csv"
+    weights = loss_weights(baselines(*world))
+    write_loss_weights(path, weights)
+    frame = pd.read_csv(path, index_col=0)
+    for group in GROUPS:
+        frame.loc[[name for name in PROPERTIES if name not in properties_of_group(group)], group] = np.nan
+    frame.to_csv(path)
+    assert ",\n" in path.read_text()
+    found = read_loss_weights(path)
+    assert all(found[group] == pytest.approx(weights[group]) for group in GROUPS)
 
 
 def test_published_file_is_read(shared):
