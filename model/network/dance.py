@@ -119,13 +119,14 @@ def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
     """Load a trained model in evaluation mode; `device` "auto" uses a GPU if one is available.
 
     `path_or_hub_id` is a folder with `model.safetensors` and `config.json`, a .safetensors file, a .pt state dict, or a
-    Hub repository such as `ChaoHou/ESMDance`. Without a `config.json` beside the weights, sizes are inferred from the
-    tensors, with default dropout and nothing frozen. InputError if it does not exist or its content does not fit.
+    Hub repository such as `ChaoHou/ESMDance`. Without a `config.json` of ours or of the published form beside the
+    weights, sizes are inferred from the tensors, with default dropout and nothing frozen. InputError if it does not
+    exist or its content does not fit.
     """
     weights, config = find_weights(path_or_hub_id, (WEIGHTS_NAME,))
     state = read_weights(weights)
     with named(weights):
-        model = DanceModel(read_config(config) if config else infer_config(state))
+        model = DanceModel(read_config(config) if config and is_config(config) else infer_config(state))
         model.load_state_dict(state)
     return model.to(choose_device(device)).eval()
 
@@ -141,6 +142,11 @@ def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str])
     require(heads == ours, f"{path_or_hub_id}: {heads} attention heads, the model has {ours}; adapt heads")
     state = {name: value for name, value in state.items() if not UNUSED_ESM2_ENTRIES.fullmatch(name)}
     load_entries(model.esm2, state, path_or_hub_id)
+
+
+def is_config(path: Path) -> bool:
+    """Whether a config.json is in our or the published form, not that of another program."""
+    return bool(read_json(path).keys() & {"model_select", *ModelConfig().to_dict()})
 
 
 def read_config(path: Path) -> ModelConfig:

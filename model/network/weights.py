@@ -7,6 +7,7 @@ import json
 import os
 import re
 import zipfile
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,8 @@ from data_prepare.files import whole_file, write_text
 WEIGHTS_NAME: Final = "model.safetensors"
 CONFIG_NAME: Final = "config.json"
 TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin")
+STATE_NAMES: Final = ("model_state_dict", "state_dict", "model")  # of the weights inside a checkpoint
+DISTRIBUTED: Final = "module."
 HUB_ID: Final = re.compile(r"([\w.-]+/[\w.-]+)(?:/([\w.-]+))?")
 
 _UNUSED: Final = r"pooler\..*|contact_head\..*|embeddings\.position_embeddings\.weight|embeddings\.position_ids"
@@ -29,6 +32,24 @@ UNUSED_ENTRIES: Final = re.compile(rf"esm2\.({_UNUSED})|.*\.inv_freq")
 # entries that the encoder alone does not use, named without a prefix
 UNUSED_ESM2_ENTRIES: Final = re.compile(
     rf"{_UNUSED}|.*\.inv_freq|(lm_head|res_pred_nn|res_transform_nn|pair_middle_linear|pair_pred_linear)\..*"
+)
+
+
+# names of fair-esm -> those of Hugging Face
+FAIR_ESM_NAMES: Final = (
+    (r"^encoder\.(sentence_encoder\.)?", ""),
+    (r"^embed_tokens\.", "embeddings.word_embeddings."),
+    (r"^layers\.", "encoder.layer."),
+    (r"\.self_attn\.q_proj\.", ".attention.self.query."),
+    (r"\.self_attn\.k_proj\.", ".attention.self.key."),
+    (r"\.self_attn\.v_proj\.", ".attention.self.value."),
+    (r"\.self_attn\.out_proj\.", ".attention.output.dense."),
+    (r"\.self_attn_layer_norm\.", ".attention.LayerNorm."),
+    (r"\.fc1\.", ".intermediate.dense."),
+    (r"\.fc2\.", ".output.dense."),
+    (r"\.final_layer_norm\.", ".LayerNorm."),
+    (r"^emb_layer_norm_after\.", "encoder.emb_layer_norm_after."),
+    (r"^lm_head\.weight$", "lm_head.decoder.weight"),
 )
 
 
@@ -84,23 +105,38 @@ def _download(hub_id: str, names: Sequence[str]) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file or a PyTorch state dict (.pt, .pth, .bin), also in `model_state_dict`.
+    """Tensors by name from a .safetensors file or a PyTorch state dict (.pt, .pth, .bin), also one in a checkpoint.
 
-    Unpickles only tensors and maps PyTorch files into memory: those of Dyna-1 may contain a language model of 6 GB.
-    Raises InputError if the file is damaged or holds anything else.
+    Names lose the prefix `module.` of DistributedDataParallel. Raises InputError if the file is damaged or holds
+    anything else.
+    """
+    return _tensors(path, _read(path))
+
+
+def _read(path: Path) -> Mapping[Any, Any]:
+    """Content of a weight file.
+
+    Unpickles only tensors, plain values and argparse.Namespace (in files of fair-esm), and maps PyTorch files into
+    memory: those of Dyna-1 may contain a language model of 6 GB.
     """
     from safetensors.torch import load_file
 
     known = (".safetensors", *TORCH_SUFFIXES)
     require(path.suffix in known, f"{path}: not a weight file; its name must end in {', '.join(known)}")
-    with reading(path, "a weight file"):
+    with reading(path, "a weight file"), torch.serialization.safe_globals([Namespace]):
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        state = state.get("model_state_dict", state)  # of checkpoints of the published training of Dyna-1
-        plain = all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
-        require(plain, f"{path}: not a plain state dict (name -> tensor); give the weights alone")
-        return dict(state)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        require(isinstance(content, Mapping), f"{path}: not a state dict (name -> tensor); give the weights alone")
+        return content
+
+
+def _tensors(path: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    state = next((content[name] for name in STATE_NAMES if isinstance(content.get(name), Mapping)), content)
+    plain = all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+    require(plain, f"{path}: not a plain state dict (name -> tensor); give the weights alone")
+    prefix = DISTRIBUTED if all(name.startswith(DISTRIBUTED) for name in state) else ""
+    return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -140,7 +176,8 @@ def read_esm2(path_or_hub_id: str | os.PathLike[str]) -> tuple[dict[str, Tensor]
     """Weights of ESM2, SeqDance or ESMDance by name, without the prefix `esm.` or `esm2.`, and config.json (or empty).
 
     `path_or_hub_id` is a folder written by Hugging Face `EsmModel` or `EsmForMaskedLM` (one weight file, or several
-    with an index) or by `DanceModel.save_pretrained`, a weight file, or a Hub id such as `facebook/esm2_t12_35M_UR50D`.
+    with an index) or by `DanceModel.save_pretrained`, a weight file, also one of fair-esm (esm2_t12_35M_UR50D.pt), or a
+    Hub id such as `facebook/esm2_t12_35M_UR50D`.
     """
     names = (WEIGHTS_NAME, "pytorch_model.bin")
     indices = (Path(path_or_hub_id) / f"{name}.index.json" for name in names)
@@ -152,6 +189,8 @@ def read_esm2(path_or_hub_id: str | os.PathLike[str]) -> tuple[dict[str, Tensor]
         config: Path | None = index.parent / CONFIG_NAME
     else:
         weights, config = find_weights(path_or_hub_id, names)
+        if _is_fair_esm(content := _read(weights)):
+            return _from_fair_esm(weights, content)
         files = {weights}
     state = {}
     for path in sorted(files):
@@ -160,6 +199,36 @@ def read_esm2(path_or_hub_id: str | os.PathLike[str]) -> tuple[dict[str, Tensor]
             name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
             state[name.removeprefix("esm2.").removeprefix("esm.")] = value
     return state, read_json(config) if config and config.is_file() else {}
+
+
+def _is_fair_esm(content: Mapping[Any, Any]) -> bool:
+    model = content.get("model")
+    return isinstance(model, Mapping) and any(str(name).startswith("encoder.sentence_encoder.") for name in model)
+
+
+def _from_fair_esm(path: Path, content: Mapping[Any, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and settings under the names of Hugging Face from a file of fair-esm such as esm2_t12_35M_UR50D.pt."""
+    state = {}
+    for name, value in _tensors(path, content).items():
+        for pattern, replacement in FAIR_ESM_NAMES:
+            name = re.sub(pattern, replacement, name)
+        state[name] = value
+    configuration = content.get("cfg") or {}
+    given: dict[str, Any] = {}
+    for part in (content.get("args"), configuration.get("model") if isinstance(configuration, Mapping) else None):
+        given |= vars(part) if isinstance(part, Namespace) else part or {}
+    names = ("encoder_attention_heads", "attention_heads")
+    wide = [value for name, value in state.items() if name.endswith(".intermediate.dense.weight")]  # of each layer
+    require(wide, f"{path}: not weights of ESM2; give a file such as esm2_t12_35M_UR50D.pt")
+    settings = {
+        "hidden_size": wide[0].shape[1],
+        "intermediate_size": wide[0].shape[0],
+        "num_hidden_layers": len(wide),
+        "position_embedding_type": "absolute" if "embed_positions.weight" in state else "rotary",
+        "token_dropout": given.get("token_dropout", True),
+    }
+    heads = next((given[name] for name in names if name in given), None)
+    return state, settings if heads is None else settings | {"num_attention_heads": heads}
 
 
 def weights_digest(module: nn.Module, *more: object) -> str:

@@ -1,6 +1,7 @@
 """ESM2 as a language model: parity with Hugging Face, forms of its files."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from hugging_face import esm2_settings
 from refusals import refused
 from safetensors.torch import load_file, save_file
 
+from model.config import ModelConfig
+from model.network.dance import DanceModel, load_esm2_encoder
 from model.network.language_model import LanguageModel, load_language_model
 from model.network.tokenizer import tokenize
 
@@ -47,6 +50,59 @@ def copy(folder: Path, target: Path, settings: dict | None = None, **weights: to
     state = load_file(folder / "model.safetensors") | weights
     save_file({name: value for name, value in state.items() if value is not None}, target / "model.safetensors")
     return target
+
+
+def fair_esm(state: dict[str, torch.Tensor], **settings: object) -> dict:
+    """A file of fair-esm with the weights of `EsmForMaskedLM`, its names written out one by one."""
+    top, layer = "encoder.sentence_encoder.", "encoder.sentence_encoder.layers."
+    names = {
+        "embed_tokens.weight": "esm.embeddings.word_embeddings.weight",
+        **{f"emb_layer_norm_after.{p}": f"esm.encoder.emb_layer_norm_after.{p}" for p in ("weight", "bias")},
+    }
+    model = {f"{top}{name}": state[other] for name, other in names.items()}
+    parts = {
+        "self_attn.q_proj": "attention.self.query",
+        "self_attn.k_proj": "attention.self.key",
+        "self_attn.v_proj": "attention.self.value",
+        "self_attn.out_proj": "attention.output.dense",
+        "self_attn_layer_norm": "attention.LayerNorm",
+        "fc1": "intermediate.dense",
+        "fc2": "output.dense",
+        "final_layer_norm": "LayerNorm",
+    }
+    for number in range(3):
+        for part, other in parts.items():
+            for p in ("weight", "bias"):
+                model[f"{layer}{number}.{part}.{p}"] = state[f"esm.encoder.layer.{number}.{other}.{p}"]
+        model[f"{layer}{number}.self_attn.rot_emb.inv_freq"] = torch.ones(6)
+    model["encoder.lm_head.weight"] = model[f"{top}embed_tokens.weight"]
+    model["encoder.lm_head.bias"] = state["lm_head.bias"]
+    for p in ("weight", "bias"):
+        model[f"encoder.lm_head.dense.{p}"] = state[f"lm_head.dense.{p}"]
+        model[f"encoder.lm_head.layer_norm.{p}"] = state[f"lm_head.layer_norm.{p}"]
+    return {"cfg": {"_name": None, "model": Namespace(**settings)}, "args": None, "model": model}
+
+
+def test_files_of_fair_esm(reference, network: LanguageModel, tmp_path: Path) -> None:
+    path = tmp_path / "esm2_t3_UR50D.pt"
+    (tmp_path / "config.json").write_text("{}")
+    content = fair_esm(reference.state_dict(), encoder_attention_heads=4, encoder_layers=3, token_dropout=True)
+    torch.save(content, path)
+    loaded = load_language_model(path, "cpu")
+    assert loaded.config == network.config
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    dance = DanceModel(ModelConfig(hidden=48, layers=3, heads=4, feed_forward=80))
+    load_esm2_encoder(dance, path)
+    for name, value in network.esm.state_dict().items():
+        assert torch.equal(dance.esm2.state_dict()[name], value), name
+    refused(lambda: load_esm2_encoder(DanceModel(ModelConfig(48, 3, 2, 80)), path), path, "heads")
+    content["cfg"]["model"] = Namespace()
+    torch.save(content, path)
+    refused(lambda: load_language_model(path), path, "num_attention_heads")
+    content["model"]["encoder.sentence_encoder.embed_positions.weight"] = torch.ones(2, 48)  # ESM-1b
+    torch.save(content | {"args": Namespace(attention_heads=4)}, path)
+    refused(lambda: load_language_model(path), path, "absolute")
 
 
 def test_equals_hugging_face(reference, network: LanguageModel) -> None:

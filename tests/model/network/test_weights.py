@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_save_and_load(tmp_path: Path, config: ModelConfig | Dyna1Config) -> Non
         assert weights_digest(loaded, 1) == weights_digest(model, 1) != weights_digest(model, 2)
     next(model.parameters()).data[0] += 1
     assert weights_digest(loaded) != weights_digest(model)
+
+
+def test_other_forms_of_weights(tmp_path: Path) -> None:
+    """State dicts inside checkpoints and of DistributedDataParallel, beside the config.json of another program."""
+    model, path = network(TINY), tmp_path / "update_0.pt"
+    (tmp_path / "config.json").write_text('{"model_type": "esm", "hidden_size": 3}')
+    state = dict(model.state_dict())
+    parallel = {f"module.{name}": value for name, value in state.items()}
+    for content in (state, {"state_dict": state, "epoch": 3}, {"model": parallel, "args": Namespace(lr=1)}, parallel):
+        torch.save(content, path)
+        loaded = load_model(path, "cpu")
+        assert loaded.config == TINY
+        assert same_weights(loaded, model)
 
 
 @BOTH
