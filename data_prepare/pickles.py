@@ -90,14 +90,14 @@ class _RestrictedUnpickler(pickle.Unpickler):
         return np.frombuffer(content, standin.dtype)[0]
 
 
-def load_restricted(path: str | Path) -> object:
-    """Object in a pickle of containers, strings, numbers and NumPy arrays.
+def load_restricted(path: str | Path, content: bytes | None = None) -> object:
+    """Object in a pickle of containers, strings, numbers and NumPy arrays; `content` is that of a file in an archive.
 
     InputError if the file is missing, damaged, or names any other class or function.
     """
     try:
         with reading(path, "a readable pickle"):
-            content = Path(path).read_bytes()
+            content = Path(path).read_bytes() if content is None else content
             # the memo is a table as long as its largest index, which no pickle needs to exceed its length
             for opcode, index, _ in pickletools.genops(content):
                 if opcode.name in MEMO_OPCODES and int(index or 0) > len(content):

@@ -32,12 +32,15 @@ def chains_of(name: str, modify_seq: str) -> dict[str, str]:
 def read_clusters(path: str | Path) -> dict[str, str]:
     """Member -> representative of a TSV of MMseqs2 (`*_cluster.tsv`: representative, member, no header).
 
+    The published clusters of Dyna-1 are of the same form after a header `cluster`, `entry_ID`.
     InputError if the file is missing, a line does not have two fields, or a member is in two clusters.
     """
     with reading(path, "a TSV of representative and member", "give the *_cluster.tsv of MMseqs2"):
         lines = Path(path).read_text().splitlines()
     clusters: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
+        if (number, line) == (1, "cluster\tentry_ID"):
+            continue
         representative, _, member = line.partition("\t")
         where = f"{path}, line {number}"
         require(representative and member and "\t" not in member, f"{where}: not representative TAB member: {line!r}")

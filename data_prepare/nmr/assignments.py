@@ -17,11 +17,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from data_prepare.errors import require
-from data_prepare.files import read_text_table, whole_file
+from data_prepare.files import read_numbers, read_text_table, whole_file
 
 Form = Literal["missing", "relaxdb", "cpmg"]
 COLUMNS: Final = ("entry_ID", "sequence", "label", "source", "cluster")
-DSSP: Final = "dssp"  # optional last column, for naive baselines
+DSSP: Final = "dssp"  # optional column, for naive baselines
+FIELD_STRENGTH: Final = "field_strength"  # optional column: 1H frequency of the relaxation measurement, MHz
 FORM_OF_SOURCE: Final[dict[str, Form]] = {"mbmrb": "missing", "refdb": "missing", "relaxdb": "relaxdb", "cpmg": "cpmg"}
 NOT_EVALUATED: Final = -1
 AMINO_ACIDS: Final = frozenset("ACDEFGHIKLMNPQRSTVWYX")  # X: any other residue
@@ -112,10 +113,12 @@ def read_assignments(path: str | Path) -> pd.DataFrame:
     """Read and check a table of assignment codes (CSV).
 
     Columns: entry_ID, sequence, label (the codes), source (mbmrb, refdb, relaxdb or cpmg, which defines the form of the
-    codes), cluster (may be empty) and optionally dssp; others are dropped. InputError if the file or a column is
-    missing, or a row is invalid.
+    codes), cluster (may be empty) and optionally dssp and field_strength; others are dropped. InputError if the file or
+    a column is missing, or a row is invalid.
     """
     table = _known_columns(read_text_table(path, COLUMNS))
+    if FIELD_STRENGTH in table:
+        read_numbers(path, table[FIELD_STRENGTH])
     check_assignments(table, path)
     return table
 
@@ -150,4 +153,4 @@ def check_assignments(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def _known_columns(table: pd.DataFrame) -> pd.DataFrame:
-    return table[[*COLUMNS, DSSP] if DSSP in table else list(COLUMNS)]
+    return table[[*COLUMNS, *(column for column in (DSSP, FIELD_STRENGTH) if column in table)]]

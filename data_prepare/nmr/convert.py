@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
+from data_prepare.dataset.splits import read_clusters
 from data_prepare.errors import require
 from data_prepare.files import check_output, whole_file, write_text
 from data_prepare.nmr.assignments import (
+    FIELD_STRENGTH,
     MIN_COVERAGE,
     NOT_EVALUATED,
     read_assignments,
@@ -21,7 +23,7 @@ from data_prepare.nmr.assignments import (
 from data_prepare.nmr.nmr_star import STAR_SUFFIXES, read_star
 from data_prepare.nmr.refdb import missing_rates, rates_text, read_refdb, refdb_codes
 from data_prepare.nmr.relaxation import read_relaxation
-from data_prepare.nmr.relaxdb import PICKLES, read_relaxdb, read_split_list, select_entries
+from data_prepare.nmr.relaxdb import PICKLES, Source, add_dssp, read_relaxdb, read_split_list, select_entries
 from data_prepare.nmr.splits import (
     MIN_IDENTITY,
     VALIDATION_FRACTION,
@@ -48,17 +50,39 @@ def convert_refdb(output: Path, file: Path | None = None, min_coverage: float = 
     return [*rates_text(rates).splitlines(), f"{output}: {summary(table)}"]
 
 
-def convert_relaxdb(
-    file: Path, output: Path, source: Literal["relaxdb", "cpmg"] = "relaxdb", split_list: Path | None = None
+def convert_published(
+    file: Path,
+    output: Path,
+    source: Source = "relaxdb",
+    split_list: Path | None = None,
+    dssp: Path | None = None,
+    clusters: Path | None = None,
+    field_strengths: Sequence[float] = (),
 ) -> list[str]:
-    """Write the codes of RelaxDB or RelaxDB-CPMG, or of the entries that a split list names."""
-    _check_outputs([output], [file, split_list])
-    table, lines = read_relaxdb(file, source), []
-    if split_list is not None:
-        table, absent = select_entries(table, read_split_list(split_list))
+    """Write the codes of RelaxDB, RelaxDB-CPMG or mBMRB, or of the entries that a split list names.
+
+    `clusters` is a TSV of cluster and entry, which is taken as it is; entries that it lacks stay without cluster.
+    """
+    _check_outputs([output], [file, split_list, dssp, clusters])
+    names = read_split_list(split_list) if split_list else None
+    table, lines = read_relaxdb(file, source, names), []
+    if names is not None:
+        table, absent = select_entries(table, names)
         require(len(table), f"{split_list}: none of its entries is in {file}")
         if absent:
             lines.append(f"{split_list}: {file} lacks {len(absent)} entries: {', '.join(absent)}")
+    if field_strengths:
+        held = pd.to_numeric(table[FIELD_STRENGTH]) if FIELD_STRENGTH in table else pd.Series(dtype=float)
+        chosen = held.isin(field_strengths)
+        known = ", ".join(f"{value:g}" for value in sorted(held.dropna().unique())) or "none"
+        require(chosen.any(), f"{file}: no entry at these field strengths; it has {known} (MHz)")
+        table = table[chosen].reset_index(drop=True)
+    if dssp:
+        table = add_dssp(table, dssp)
+    if clusters:
+        members = read_clusters(clusters)
+        table["cluster"] = table["entry_ID"].map(members).fillna("")
+        require((table["cluster"] != "").any(), f"{clusters}: has none of the entries; name them as in {file}")
     write_assignments(output, table)
     return [*lines, f"{output}: {summary(table)}"]
 

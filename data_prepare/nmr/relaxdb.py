@@ -1,57 +1,167 @@
-"""RelaxDB and RelaxDB-CPMG as published: a JSON by columns, or a folder with one pickle per protein."""
+"""RelaxDB, RelaxDB-CPMG and mBMRB as published: a JSON by columns, or one pickle per protein; zipped or not.
+
+Archives hold several sets, told apart by the names of their entries: `15000_0` (BMRB id and entity) is of mBMRB,
+NAME_CPMG of RelaxDB-CPMG, all others are of RelaxDB.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 
-from data_prepare.errors import reading, require
-from data_prepare.nmr.assignments import assignment_table, check_assignments
+from data_prepare.errors import InputWarning, reading, require
+from data_prepare.files import csv_pieces
+from data_prepare.nmr.assignments import DSSP, FIELD_STRENGTH, assignment_table, check_assignments
 from data_prepare.pickles import load_restricted
 
+Source = Literal["relaxdb", "cpmg", "mbmrb"]
 FIELDS: Final = ("entry_ID", "sequence", "label")
 PICKLES: Final = (".pkl", ".pickle")
+BY_COLUMNS: Final = f"a JSON of the form {{column: {{row: value}}}} with the columns {', '.join(FIELDS)}"
+AT_FIELD_STRENGTH: Final = r"_[\d.]+MHz$"  # of the name of an entry
+Columns = dict[str, dict[str, Any]]  # column -> row -> value
 
 
-def read_relaxdb(path: str | Path, source: Literal["relaxdb", "cpmg"] = "relaxdb") -> pd.DataFrame:
-    """Table of assignment codes of RelaxDB or RelaxDB-CPMG, in the order of the file or of the file names.
+def read_relaxdb(path: str | Path, source: Source = "relaxdb", names: list[str] | None = None) -> pd.DataFrame:
+    """Table of assignment codes of a published set, in the order of the file or of the file names.
 
-    `path` is a JSON `{column: {row: value}}`, or a folder of pickled mappings, with entry_ID, sequence and label.
-    InputError if a file cannot be read, a field is missing, or codes do not fit their sequence or source.
+    `path` is a JSON `{column: {row: value}}`, a folder of pickled mappings with entry_ID, sequence and label, or a zip
+    of either. Only the entries in `names` are read, possibly none; without names, those of the set (a warning counts
+    the others). A column DSSP becomes `dssp`, and field_strength (MHz) is kept. A protein measured at several is one
+    entry for each, named `<entry>_<strength>MHz`. InputError if a file cannot be read, a field is missing, or codes do
+    not fit their sequence or source.
     """
     path = Path(path)
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in PICKLES)
-        require(files, f"{path}: no file *{' or *'.join(PICKLES)}")
-        rows = []
-        for file in files:
-            with reading(file, f"a pickled mapping with {', '.join(FIELDS)}"):
-                protein: Any = load_restricted(file)
-                rows.append(_row(protein))
-    else:
-        with reading(path, f"a JSON of the form {{column: {{row: value}}}} with the columns {', '.join(FIELDS)}"):
-            columns = json.loads(path.read_text())
-            names = columns["entry_ID"]
-            rows = [_row({field: columns[field][row] for field in FIELDS}) for row in names]
-            if any(columns[field].keys() != names.keys() for field in FIELDS):
-                raise ValueError("the columns have different rows")
-    table = assignment_table(rows, source)
+    proteins = [_plain(protein, where) for where, protein in _proteins(path)]
+    if names is not None:
+        proteins = [protein for protein in proteins if protein["entry_ID"] in set(names)]
+        if not proteins:
+            return assignment_table([], source)
+    elif any(set_of(protein["entry_ID"]) == source for protein in proteins):
+        own = [protein for protein in proteins if set_of(protein["entry_ID"]) == source]
+        if others := len(proteins) - len(own):
+            line = f"{path}: {others} entries of other sets left out (by their names); name entries with --split-list"
+            warnings.warn(line, InputWarning, stacklevel=2)
+        proteins = own
+    table = assignment_table([(p["entry_ID"], p["sequence"], p["label"]) for p in proteins], source)
+    for column in (DSSP, FIELD_STRENGTH):
+        if any(protein[column] for protein in proteins):
+            table[column] = [protein[column] for protein in proteins]
+    if FIELD_STRENGTH in table:
+        several = table["entry_ID"].duplicated(keep=False) & (table[FIELD_STRENGTH] != "")
+        table.loc[several, "entry_ID"] += "_" + table[FIELD_STRENGTH] + "MHz"
     check_assignments(table, path)
     return table
 
 
-def _row(protein: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Entry, sequence and codes as strings, from a name or number and lists of characters."""
-    name, *texts = (protein[field] for field in FIELDS)
-    if isinstance(name, bool) or not isinstance(name, str | int | np.integer):
-        raise TypeError(f"entry_ID is {name!r}")
-    sequence, codes = ("".join(text) for text in texts)
-    return str(name), sequence, codes
+def set_of(name: str) -> Source:
+    """Published set of an entry, by its name."""
+    return "cpmg" if name.endswith("_CPMG") else "mbmrb" if re.fullmatch(r"\d+_\d+", name) else "relaxdb"
+
+
+def _proteins(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """File or row, and mapping, of each protein."""
+    pickles = f"a pickled mapping with {', '.join(FIELDS)}"
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix in PICKLES and not file.name.startswith("._"))
+        require(files, f"{path}: no file *{' or *'.join(PICKLES)}")
+        for file in files:
+            with reading(file, pickles):
+                yield str(file), load_restricted(file)  # type: ignore[misc]
+    elif members := [name for name in _members(path) if name.endswith(PICKLES)]:
+        with zipfile.ZipFile(path) as archive:
+            for name in members:
+                with reading(f"{path}, {name}", pickles):
+                    yield f"{path}, {name}", load_restricted(f"{path}, {name}", archive.read(name))  # type: ignore[misc]
+    else:
+        with reading(path, BY_COLUMNS):
+            columns = read_columns(path)
+            rows = columns["entry_ID"].keys()
+            if any(columns[field].keys() != rows for field in FIELDS):
+                raise ValueError("the columns have different rows")
+            for row in rows:
+                yield str(path), {name: column[row] for name, column in columns.items() if row in column}
+
+
+def read_columns(path: Path) -> Columns:
+    """Columns of a JSON `{column: {row: value}}`, also zipped; InputError if it is another file."""
+    with reading(path, BY_COLUMNS):
+        if not zipfile.is_zipfile(path):
+            columns = json.loads(path.read_text())
+        else:
+            names = [name for name in _members(path) if name.endswith(".json")]
+            require(len(names) == 1, f"{path}: an archive without pickles that has {len(names)} JSON files, not one")
+            with zipfile.ZipFile(path) as archive:
+                columns = json.loads(archive.read(names[0]))
+        if not all(isinstance(column, dict) for column in [columns, *columns.values()]):
+            raise TypeError("not {column: {row: value}}")
+    return columns
+
+
+def has_columns(path: Path) -> bool:
+    """Whether a file is a JSON of columns, by its name and, of an archive, by what it holds."""
+    return path.suffix == ".json" or any(name.endswith(".json") for name in _members(path))
+
+
+def _members(path: Path) -> list[str]:
+    """Names of the files in an archive, without the notes of macOS; none of another file."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return []
+    with reading(path, "a zip archive"), zipfile.ZipFile(path) as archive:
+        return sorted(name for name in archive.namelist() if "__MACOSX" not in name and not name.endswith("/"))
+
+
+def _plain(protein: Any, where: str) -> dict[str, str]:
+    """Fields as strings, from a name or number and lists of characters; dssp and field_strength may be empty."""
+    with reading(where, f"a protein with {', '.join(FIELDS)}"):
+        name, *texts = (protein[field] for field in FIELDS)
+        if isinstance(name, bool) or not isinstance(name, str | int | np.integer):
+            raise TypeError(f"entry_ID is {name!r}")
+        sequence, codes = ("".join(text) for text in texts)
+        sequence = "".join("X" if letter in "BJOUZ" else letter for letter in sequence)
+        strength = protein.get(FIELD_STRENGTH)
+        known = isinstance(strength, int | float | np.number) and strength == strength
+        dssp = protein.get("DSSP", protein.get(DSSP))
+        dssp = "".join(dssp) if isinstance(dssp, str | list) else ""
+    plain = {"entry_ID": str(name), "sequence": sequence, "label": codes, DSSP: dssp}
+    return plain | {FIELD_STRENGTH: f"{strength:g}" if known else ""}
+
+
+def read_dssp_strings(path: Path) -> list[tuple[str, Any]]:
+    """Entry and DSSP string of each row of a file; empty if it has no column dssp or DSSP.
+
+    The file is a CSV (.gz too) with the entry in the column entry_ID or PDB, or a JSON of columns, also zipped.
+    """
+    if has_columns(path):
+        table = pd.DataFrame(read_columns(path))
+    else:
+        (table,) = csv_pieces(path)
+    name = next((column for column in ("entry_ID", "PDB") if column in table), None)
+    require(name, f"{path}: missing columns: entry_ID; expected entry_ID (or PDB) and dssp")
+    column = next((column for column in (DSSP, "DSSP") if column in table), None)
+    if column is None:
+        return []
+    require(table[name].notna().all(), f"{path}: dssp has rows that {name} lacks; write both for each entry")
+    return list(zip(table[name].astype(str), table[column], strict=True))
+
+
+def add_dssp(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Fill the column dssp of a table of codes; of several strings of an entry the last one of its length counts."""
+    texts: dict[tuple[str, int], str] = {}
+    for name, text in read_dssp_strings(path):
+        texts[name, len(text)] = text
+    entries = zip(table["entry_ID"], table["sequence"], strict=True)
+    found = [texts.get((name, len(sequence)), "") for name, sequence in entries]
+    require(any(found), f"{path}: no DSSP string of these entries with the length of its sequence; give another file")
+    return table.assign(**{DSSP: found})
 
 
 def read_split_list(path: str | Path) -> list[str]:
@@ -64,6 +174,11 @@ def read_split_list(path: str | Path) -> list[str]:
 
 
 def select_entries(table: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Rows of the named entries, in the order of the table, and the names that it lacks."""
-    held = set(table["entry_ID"])
-    return table[table["entry_ID"].isin(names)].reset_index(drop=True), [name for name in names if name not in held]
+    """Rows of the named entries, in the order of the table, and the names that it lacks.
+
+    The name of a protein measured at several field strengths stands for all of them.
+    """
+    held = table["entry_ID"]
+    proteins = held.str.replace(AT_FIELD_STRENGTH, "", regex=True)
+    absent = [name for name in names if name not in {*held, *proteins}]
+    return table[held.isin(names) | proteins.isin(names)].reset_index(drop=True), absent

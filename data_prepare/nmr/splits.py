@@ -33,8 +33,8 @@ def join_tests(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def bmrb_id(name: str) -> str | None:
-    """BMRB id of an entry named `15000`, `bmr15000` or `15000_1` (with its entity); else None."""
-    found = re.fullmatch(r"(?:bmr)?([0-9]+)(?:_[0-9]+)?", name, re.IGNORECASE)
+    """BMRB id of an entry named `15000`, `bmr15000`, `15000_1` (with its entity) or `15000_600MHz`; else None."""
+    found = re.fullmatch(r"(?:bmr)?([0-9]+)(?:_[0-9]+(?:\.[0-9]+)?(?:MHz)?)?", name, re.IGNORECASE)
     return found[1] if found else None
 
 

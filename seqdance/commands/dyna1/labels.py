@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import tyro
 from pydantic import Field
@@ -12,7 +12,8 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.nmr.assignments import MIN_COVERAGE
-from data_prepare.nmr.convert import convert_refdb, convert_relaxation, convert_relaxdb, convert_star
+from data_prepare.nmr.convert import convert_published, convert_refdb, convert_relaxation, convert_star
+from data_prepare.nmr.relaxdb import Source
 from seqdance.commands.dyna1.split import SplitOptions
 from seqdance.options import CommandOptions
 
@@ -59,30 +60,55 @@ class RefdbOptions(StarOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelaxdbOptions(TableOptions):
-    """Published RelaxDB -> table."""
+class CpmgOptions(TableOptions):
+    """Published RelaxDB-CPMG -> table."""
 
     file: Path
-    """JSON by columns, or folder with one pickle per protein."""
+    """JSON by columns, or folder with one pickle per protein; also zipped, as downloaded."""
     split_list: Path | None = None
-    """Use only the entries named in this file, one per line."""
-    source: ClassVar[Literal["relaxdb", "cpmg"]] = "relaxdb"
+    """Use only the entries named in this file, one per line. Default: all of this set, by their names."""
+    dssp: Path | None = None
+    """Secondary structures for the column dssp: dssp.csv (.gz too; columns PDB and DSSP). Default: those of --file."""
+    source: ClassVar[Source] = "cpmg"
 
     def convert(self) -> list[str]:
         """Write the table."""
-        return convert_relaxdb(self.file, self.output, self.source, self.split_list)
+        return convert_published(self.file, self.output, self.source, self.split_list, self.dssp)
 
 
-class CpmgOptions(RelaxdbOptions):
-    """Published RelaxDB-CPMG -> table."""
+@dataclass(frozen=True, kw_only=True)
+class RelaxdbOptions(CpmgOptions):
+    """Published RelaxDB -> table."""
 
-    source = "cpmg"
+    field_strength: tuple[float, ...] = ()
+    """Use only the entries measured at these 1H frequencies (MHz). Default: all."""
+    source = "relaxdb"
+
+    def convert(self) -> list[str]:
+        """Write the table."""
+        return convert_published(
+            self.file, self.output, self.source, self.split_list, self.dssp, field_strengths=self.field_strength
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MbmrbOptions(CpmgOptions):
+    """Published mBMRB (mBMRB_data.zip) -> table."""
+
+    clusters: Path | None = None
+    """TSV of cluster and entry (cluster_80pc.tsv), of which each epoch of a training sees one member. Default: none."""
+    source = "mbmrb"
+
+    def convert(self) -> list[str]:
+        """Write the table."""
+        return convert_published(self.file, self.output, self.source, self.split_list, self.dssp, self.clusters)
 
 
 Options = (
     Annotated[RefdbOptions, tyro.conf.subcommand("refdb")]
     | Annotated[RelaxdbOptions, tyro.conf.subcommand("relaxdb")]
     | Annotated[CpmgOptions, tyro.conf.subcommand("cpmg")]
+    | Annotated[MbmrbOptions, tyro.conf.subcommand("mbmrb")]
     | Annotated[StarOptions, tyro.conf.subcommand("star")]
     | Annotated[TableOptions, tyro.conf.subcommand("relaxation")]
     | Annotated[SplitOptions, tyro.conf.subcommand("split")]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pickle
 import random
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 from refusals import command_refused
 
+from data_prepare.errors import InputWarning
 from data_prepare.nmr.assignments import assignment_table, read_assignments, write_assignments
 from seqdance.commands.dyna1.labels import main
 
@@ -80,6 +83,53 @@ def test_published_sets(tmp_path, shared, capsys, command, file, split, told):
     assert set(read_assignments(output)["source"]) == {command}
     printed = capsys.readouterr().out
     assert all(part in printed for part in told)
+
+
+def mbmrb_archive(path):
+    """Pickles in the published form of mBMRB_data.zip, with an entry each of RelaxDB and RelaxDB-CPMG."""
+    labels = {f"{k}_0": "." + "A.vp"[k % 4] + "AxAA" for k in range(8)} | {"BPTI": "AA^bAA", "CHEY_CPMG": "ANXYAA"}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, label in labels.items():
+            protein = {"entry_ID": name, "sequence": "MGPGKU", "label": label}
+            archive.writestr(f"mBMRB_data/{name}.pkl", pickle.dumps(protein))
+    return labels
+
+
+def test_mbmrb_with_published_splits_and_clusters(tmp_path, capsys):
+    labels = mbmrb_archive(tmp_path / "mBMRB_data.zip")
+    clusters = {"0_0": "0_0", "1_0": "0_0", "2_0": "2_0", "BPTI": "2_0"}
+    rows = "".join(f"{cluster}\t{member}\n" for member, cluster in clusters.items())
+    (tmp_path / "cluster_80pc.tsv").write_text(f"cluster\tentry_ID\n{rows}")
+    (tmp_path / "train_80pc.txt").write_text("0_0\n1_0\n2_0\n3_0\n9_0\n")
+    (tmp_path / "val.txt").write_text("4_0\n")
+    (tmp_path / "dssp.csv").write_text("PDB,DSSP\n0_0,HHHHHE\n0_0,H\n1_0,CCCCCC\n")
+    given = ["mbmrb", "--file", tmp_path / "mBMRB_data.zip"]
+    clustered = [*given, "--clusters", tmp_path / "cluster_80pc.tsv", "--dssp", tmp_path / "dssp.csv"]
+    run(*clustered, "--split-list", tmp_path / "train_80pc.txt", "--output", tmp_path / "train.csv")
+    assert "lacks 1 entries: 9_0" in capsys.readouterr().out
+    found = read_assignments(tmp_path / "train.csv")
+    expected = [[f"{k}_0", "MGPGKX", labels[f"{k}_0"], "mbmrb"] for k in range(4)]
+    assert found[["entry_ID", "sequence", "label", "source"]].to_numpy().tolist() == expected
+    assert found["cluster"].tolist() == ["0_0", "0_0", "2_0", ""]  # as published
+    assert found["dssp"].tolist() == ["HHHHHE", "CCCCCC", "", ""]
+    run(*given, "--split-list", tmp_path / "val.txt", "--output", tmp_path / "val.csv")
+    assert read_assignments(tmp_path / "val.csv")["entry_ID"].tolist() == ["4_0"]
+    with pytest.warns(InputWarning, match="2 entries of other sets"):
+        run(*given, "--output", tmp_path / "all.csv")
+    assert len(read_assignments(tmp_path / "all.csv")) == 8
+    (tmp_path / "cluster_80pc.tsv").write_text("cluster\tentry_ID\n7\t7\n")
+    words = [*clustered, "--split-list", tmp_path / "val.txt", "--output", tmp_path / "o.csv"]
+    command_refused(main, words, capsys, tmp_path / "dssp.csv")  # none of its entries
+    command_refused(main, [*words[:5], *words[7:]], capsys, tmp_path / "cluster_80pc.tsv")
+
+
+def test_field_strengths_are_chosen(tmp_path, shared, capsys):
+    words = ["relaxdb", "--file", shared / "golden/relaxdb/RelaxDB_133x_22jan2025.json", "--output", tmp_path / "o.csv"]
+    run(*words, "--field-strength", "900", "950")
+    assert read_assignments(tmp_path / "o.csv")["field_strength"].tolist() == ["950", "900", "900"]
+    command_refused(
+        main, [*words, "--field-strength", "60"], capsys, "400, 500, 600, 700, 750, 800, 850, 900, 950 (MHz)"
+    )
 
 
 def test_split(tmp_path, monkeypatch, capsys):

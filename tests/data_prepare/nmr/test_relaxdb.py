@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from collections import Counter
 
 import numpy as np
@@ -11,8 +12,10 @@ import pandas as pd
 import pytest
 from refusals import refused
 
-from data_prepare.nmr.assignments import table_targets
-from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list
+from data_prepare.errors import InputWarning
+from data_prepare.nmr.assignments import read_assignments, table_targets, write_assignments
+from data_prepare.nmr.relaxdb import add_dssp, read_relaxdb, read_split_list, select_entries
+from data_prepare.nmr.splits import bmrb_id
 
 RELAXDB = "golden/relaxdb/RelaxDB_133x_22jan2025.json"
 CPMG = "golden/relaxdb/RelaxDB_CPMG_22jan2025.json"
@@ -56,6 +59,90 @@ def test_json_and_pickles_give_the_same_table(tmp_path):
     (tmp_path / "folder/1.pkl").write_bytes(pickle.dumps(PROTEIN | {"entry_ID": np.int64(15451), "R1": np.ones(3)}))
     (tmp_path / "folder/2.pickle").write_bytes(pickle.dumps(other | {"label": np.array(["A", "."])}))
     pd.testing.assert_frame_equal(read_relaxdb(tmp_path / "folder"), expected)
+
+
+DOWNLOADED = "golden/relaxdb/as_downloaded"
+
+
+@pytest.mark.parametrize(("source", "file"), [("relaxdb", RELAXDB), ("cpmg", CPMG)])
+def test_files_as_downloaded(shared, tmp_path, source, file):
+    """The zipped JSON, and the pickles that hold both sets, zipped and in a folder, are the JSON."""
+    pickles = shared / DOWNLOADED / "RelaxDB_pkls_22jan2025.zip"
+    with zipfile.ZipFile(pickles) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    (tmp_path / "unpacked/__MACOSX").mkdir()
+    (tmp_path / "unpacked/__MACOSX/._1.pkl").write_bytes(b"notes of macOS")
+    expected = read_relaxdb(shared / file, source)
+    zipped = read_relaxdb(shared / DOWNLOADED / f"{file.rpartition('/')[2]}.zip", source)
+    pd.testing.assert_frame_equal(zipped, expected)
+    columns = ["entry_ID", "sequence", "label", "source"]
+
+    def comparable(table):
+        """Prolines of one protein are `p` in the JSON, `P` in its pickle."""
+        return (
+            table[columns]
+            .replace({"label": "P"}, {"label": "p"}, regex=True)
+            .sort_values("entry_ID")
+            .to_numpy()
+            .tolist()
+        )
+
+    names = sorted(expected["entry_ID"])
+    for path in (pickles, tmp_path / "unpacked"):
+        with pytest.warns(InputWarning, match="entries of other sets left out"):
+            found = read_relaxdb(path, source)
+        assert comparable(found) == comparable(expected)
+        assert set(read_relaxdb(path, source, names[:3])["entry_ID"]) == set(names[:3])  # no label of others is checked
+
+
+def by_columns(path, *proteins, zipped=False):
+    columns = {name: {str(k): protein.get(name) for k, protein in enumerate(proteins)} for name in proteins[0]}
+    if zipped:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("r.json", json.dumps(columns))
+    else:
+        path.write_text(json.dumps(columns))
+    return path
+
+
+def test_all_field_strengths_are_entries(tmp_path):
+    protein = {"entry_ID": 15451, "sequence": "GGP", "field_strength": 600}
+    other = {"entry_ID": "ACBP", "sequence": "GOA", "label": "A.A", "field_strength": None}
+    rows = [protein | {"label": "A^p"}, protein | {"label": "AAp", "field_strength": 800.5}, other]
+    table = read_relaxdb(by_columns(tmp_path / "r.json", *rows))
+    assert table["entry_ID"].tolist() == ["15451_600MHz", "15451_800.5MHz", "ACBP"]
+    assert table["field_strength"].tolist() == ["600", "800.5", ""]
+    assert table["sequence"].tolist() == ["GGP", "GGP", "GXA"]  # O is none of the twenty
+    assert [bmrb_id(name) for name in table["entry_ID"]] == ["15451", "15451", None]
+    chosen, absent = select_entries(table, ["15451", "BPTI"])
+    assert (chosen["label"].tolist(), absent) == (["A^p", "AAp"], ["BPTI"])
+    write_assignments(tmp_path / "t.csv", table)
+    pd.testing.assert_frame_equal(read_assignments(tmp_path / "t.csv"), table)
+    refused(
+        lambda: read_relaxdb(by_columns(tmp_path / "r.json", *rows[:1], rows[0])), tmp_path / "r.json", "15451_600MHz"
+    )
+
+
+def test_field_strengths_of_relaxdb(shared):
+    strengths = Counter(read_relaxdb(shared / RELAXDB)["field_strength"])
+    assert strengths == {"600": 53, "500": 35, "800": 22, "700": 10, "750": 8, "900": 2, "950": 1, "850": 1, "400": 1}
+
+
+def test_dssp_as_downloaded(shared):
+    """The last string of the right length of dssp.csv is the column DSSP of RelaxDB."""
+    table = read_relaxdb(shared / DOWNLOADED / "RelaxDB_with_other_metrics_22jan2025.json.zip")
+    assert set("".join(table["dssp"])) == {"C", "E", "H"}
+    filled = add_dssp(table.drop(columns="dssp"), shared / DOWNLOADED / "dssp.csv.gz")
+    assert filled["dssp"].tolist() == table["dssp"].tolist()
+
+
+@pytest.mark.parametrize("members", [{}, {"a.json": "{}", "b.json": "{}"}, {"a.pkl": "no pickle"}, {"a.json": "["}])
+def test_bad_archives(tmp_path, members):
+    path = tmp_path / "r.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    refused(lambda: read_relaxdb(path), path)
 
 
 @pytest.mark.parametrize(
