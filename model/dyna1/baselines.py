@@ -1,20 +1,23 @@
-"""Naive baselines: how often an amino acid, a DSSP class, or both together exchange in the training annotations."""
+"""Naive baselines: how often an amino acid, a DSSP class, or both together exchange in the training annotations.
+
+Also properties of residues that RelaxDB lists: conservation, pLDDT, SASA.
+"""
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from data_prepare.errors import reading, require
 from data_prepare.files import read_text_table
+from data_prepare.nmr.relaxdb import AT_FIELD_STRENGTH, has_columns, read_columns, read_dssp_strings
 from model.dyna1.data import AnnotatedProtein
 from model.network.tokenizer import TOKEN_ID
 
@@ -25,6 +28,13 @@ BASELINES: Final = {
     "amino acid": ("probs_aa.csv", ("token",)),
     "DSSP": ("probs_dssp.csv", ("dssp",)),
     "amino acid + DSSP": ("probs_aa_dssp.csv", ("token", "dssp")),
+}
+
+# baseline -> (column of RelaxDB_with_other_metrics, sign): which end of the column the baseline ranks first
+PROPERTIES: Final = {
+    "high conservation": ("cons_BLOSUM62", 1),
+    "low pLDDT": ("pLDDT", -1),
+    "low SASA": ("SASA", -1),
 }
 
 Dssp = Mapping[str, NDArray[np.int64]]  # entry -> (L,) class
@@ -102,29 +112,63 @@ def read_baselines(folder: Path) -> list[ExchangeRates]:
 
 
 def read_dssp(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, NDArray[np.int64]]:
-    """DSSP class of each residue of the proteins, from the column `dssp` of a CSV table or a column-oriented JSON.
+    """DSSP class of each residue of the proteins, from the column `dssp` or `DSSP` of a file of `read_dssp_strings`.
 
-    `dssp` has one letter per residue (E, B strand; H, G, I helix; C, T, S, P, - coil; ? unknown) and is empty, null or
-    NaN if unknown for the whole entry `entry_ID`; InputError otherwise. Returns entry -> (L,) classes, -1 where
-    unknown; empty if the file has no such column.
+    It has one letter per residue (E, B strand; H, G, I helix; C, T, S, P, - coil; ? unknown) and is empty, null or NaN
+    if unknown for the whole entry; InputError otherwise. Of several rows of an entry the last one of its length counts.
+    Returns entry -> (L,) classes, -1 where unknown; empty if the file has no such column.
     """
-    if path.suffix == ".json":
-        with reading(path, "a JSON table of columns"):
-            table = pd.DataFrame(json.loads(path.read_text()))
-    else:
-        table = read_text_table(path, ["entry_ID"])
-    if "dssp" not in table:
-        return {}
-    require(table["entry_ID"].notna().all(), f"{path}: dssp has rows that entry_ID lacks; write both for each entry")
-    texts = {str(name): text for name, text in zip(table["entry_ID"], table["dssp"], strict=True)}
+    texts: dict[str, list[object]] = {}
+    for name, text in read_dssp_strings(path):
+        if text is not None and text != "" and text == text:  # NaN differs from itself
+            texts.setdefault(name, []).append(text)
     classes = {}
     for protein in proteins:
-        text = texts.get(protein.name)
-        if text is None or text == "" or text != text:  # NaN differs from itself
+        n = len(protein.sequence)
+        given = texts.get(protein.name) or texts.get(_without_field_strength(protein.name)) or []
+        text = next(
+            (text for text in reversed(given) if isinstance(text, str) and len(text) == n), *given[-1:] or [None]
+        )
+        if text is None:
             continue
-        where, n = f"{path}: entry {protein.name}: DSSP is {text!r}", len(protein.sequence)
+        where = f"{path}: entry {protein.name}: DSSP is {text!r}"
         known = isinstance(text, str) and set(text) <= set(CLASS_OF_DSSP)
         require(known, f"{where}; expected one letter of {' '.join(CLASS_OF_DSSP)} per residue")
         require(len(text) == n, f"{where}, {len(text)} letters for {n} residues; write one letter per residue")
         classes[protein.name] = np.array([CLASS_OF_DSSP[letter] for letter in text])
     return classes
+
+
+def read_properties(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Baseline -> entry -> scores (L,) of the `PROPERTIES` that a JSON of columns has; empty for other files.
+
+    A residue without a value gets the mean of its protein, which ranks it neither high nor low (0 without any value).
+    """
+    columns = read_columns(path) if has_columns(path) else {}
+    scores: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for baseline, (column, sign) in PROPERTIES.items():
+        if column not in columns:
+            continue
+        rows = {str(name): columns[column].get(row) for row, name in columns["entry_ID"].items()}
+        scores[baseline] = {}
+        for protein in proteins:
+            where = f"{path}: entry {protein.name}: {column}"
+            with reading(where, "a list of numbers"):
+                found: Any = rows.get(protein.name, rows.get(_without_field_strength(protein.name)))
+                values = np.array([np.nan if value is None else value for value in found], np.float64)
+            n = len(protein.sequence)
+            require(values.shape == (n,), f"{where} has {len(values)} values for {n} residues; write one per residue")
+            known = np.isfinite(values)
+            values[~known] = values[known].mean() if known.any() else 0.0
+            scores[baseline][protein.name] = sign * values
+    return scores
+
+
+def sampled(scores: Mapping[str, NDArray[np.float64]], seed: int) -> dict[str, NDArray[np.float64]]:
+    """Entry -> (L,) of 0 and 1, drawn with these probabilities, as the published evaluation of the baselines does."""
+    random = np.random.default_rng(seed)
+    return {name: (random.random(len(p)) < p).astype(np.float64) for name, p in scores.items()}
+
+
+def _without_field_strength(name: str) -> str:
+    return re.sub(AT_FIELD_STRENGTH, "", name)

@@ -22,15 +22,20 @@ from typing import Final
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from data_prepare.command_line import Settings
 from data_prepare.errors import InputError, named, require
 from model.config import STRICT, Count, Fraction
 from model.network.device import choose_device
+from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, find_weights, load_entries, read_json, read_weights
 
 LAYER_NORM_EPS: Final = 1e-12  # of the two around the encoder; those inside keep PyTorch's default
 PRIOR_LOGIT: Final = math.log(0.05 / 0.95)  # 5 %: assumed fraction of exchanging residues
+ONE_HOT_WIDTH: Final = 24  # token ids of the one-hot baseline
+PADDED_RESIDUES: Final = 367  # of the published one-hot baseline, padding included
+PADDED_PARTNERS: Final = 400  # of the published baseline on AlphaFold2 pairs
 PUBLISHED_NAMES: Final = ("dyna1.pt", "dyna1-esm2.pt")
 
 
@@ -50,12 +55,16 @@ class Dyna1Config(Settings):
     """Dropout in the transformer layers while training."""
     pair_channels: Count | None = None
     """Channels of the pair representation, for a classifier of pairs (L, L, channels), not embeddings (L, width)."""
+    published_padding: bool = False
+    """Attend to padding as the published baselines do: on letters up to 367 residues, on pairs to 400 partners."""
     embedder: str | None = None
     """Fingerprint of the embedder that the classifier was trained on; None if unknown."""
 
     def __post_init__(self) -> None:
         for name, parts in (("heads", self.heads), ("pair channels", self.pair_channels or 1)):
             require(self.width % parts == 0, f"width {self.width} is not a multiple of {parts} {name}")
+        fits = self.pair_channels or self.width == ONE_HOT_WIDTH or not self.published_padding
+        require(fits, "published padding is for classifiers on letters (onehot) or AlphaFold2 pairs (af2) only")
 
 
 # the published classifiers, and one on embeddings of SeqDance or ESMDance
@@ -129,16 +138,39 @@ class Classifier(nn.Module):
         """
         if self.config.pair_channels:
             embedding = self.gather_pairs(embedding, padding)  # (B, L, width)
+        elif self.config.published_padding:
+            length = padding.shape[1]
+            return self.classifier(*with_pad_tokens(embedding, padding))[:, :length]
         return self.classifier(embedding, padding)
 
     def gather_pairs(self, pairs: Tensor, padding: Tensor) -> Tensor:
         """Softmax attention of each residue over its partners, without padding, once per learned vector.
 
-        (B, L, L, channels) and (B, L) -> (B, L, vectors * channels).
+        (B, L, L, channels) and (B, L) -> (B, L, vectors * channels). With published padding the partners are those of
+        a crop of 400 residues, of which those that a protein lacks are zeros.
         """
+        if self.config.published_padding:
+            absent = max(PADDED_PARTNERS - padding.shape[1], 0)
+            pairs = F.pad(pairs, (0, 0, 0, absent))  # (B, L, partners, channels)
+            padding = F.pad(padding, (0, absent), value=True)
+            padding = padding & (torch.arange(padding.shape[1], device=padding.device) >= PADDED_PARTNERS)
         pairs = self.layernorm(pairs)
         weights = (pairs @ self.sel_v).masked_fill(padding[:, None, :, None], -torch.inf)  # (B, L, partners, vectors)
         return (weights.softmax(dim=2).mT @ pairs).flatten(2)  # (B, L, vectors, channels) -> (B, L, width)
+
+
+def with_pad_tokens(letters: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+    """Letters (B, L, 24) of proteins that are filled to 367 residues with the letter of padding, and their padding.
+
+    The published one-hot baseline masks token 0, while padding is token 1. Its length here depends on the protein
+    alone: longer proteins have none.
+    """
+    length = max(PADDED_RESIDUES, padding.shape[1])
+    absent = length - padding.shape[1]
+    pad_letter = F.one_hot(torch.tensor(PAD_ID), ONE_HOT_WIDTH).to(letters)
+    padding = F.pad(padding, (0, absent), value=True)  # (B, length)
+    letters = torch.where(padding[..., None], pad_letter, F.pad(letters, (0, 0, 0, absent)))
+    return letters, padding & (torch.arange(length, device=padding.device) >= PADDED_RESIDUES)
 
 
 def p_exchange(logits: Tensor) -> Tensor:
@@ -146,21 +178,28 @@ def p_exchange(logits: Tensor) -> Tensor:
     return (logits - PRIOR_LOGIT).sigmoid()
 
 
-def load_dyna1(path_or_hub_id: str | os.PathLike[str], device: str | torch.device = "auto") -> Classifier:
+def load_dyna1(
+    path_or_hub_id: str | os.PathLike[str], device: str | torch.device = "auto", published_padding: bool = False
+) -> Classifier:
     """Load a classifier in evaluation mode; `device` "auto" uses a GPU if one is available. Check the weights' terms.
 
     `path_or_hub_id` is a folder with model.safetensors and config.json, a weight file (.safetensors, .pt), a Hub id
     such as `gelnesr/Dyna-1`, or a file of a Hub repository such as `gelnesr/Dyna-1/dyna1-esm2.pt`. Sizes are read from
-    config.json beside the weights. Without it they are read from the tensors, and the number of heads is that of the
-    preset of this width. Entries of the language model (`model.`) are ignored. InputError if the file or repository
-    does not exist, names are missing or unknown, or shapes differ.
+    config.json beside the weights. Without it, and for a .pt file beside that of another program, they are read from
+    the tensors, and the number of heads is that of the preset of this width. Entries of the language model (`model.`)
+    are ignored. `published_padding` turns this field of the configuration on. InputError if the file or repository does
+    not exist, names are missing or unknown, or shapes differ.
     """
     both = all((Path(path_or_hub_id) / name).is_file() for name in PUBLISHED_NAMES)
     require(not both, f"{path_or_hub_id}: contains {' and '.join(PUBLISHED_NAMES)}; give the path of one of them")
     weights, config = find_weights(path_or_hub_id, (WEIGHTS_NAME, *PUBLISHED_NAMES))
     state = {name: value.float() for name, value in read_weights(weights).items() if not name.startswith("model.")}
+    fields = read_json(config) if config else {}
+    if weights.suffix != ".safetensors" and not fields.keys() >= {"width", "heads"}:
+        config = None  # of another program
     with named(f"{weights} with its {CONFIG_NAME}" if config else weights):
-        model = Classifier(Dyna1Config(**read_json(config)) if config else infer_config(state))
+        sizes = Dyna1Config(**fields) if config else infer_config(state)
+        model = Classifier(replace(sizes, published_padding=True) if published_padding else sizes)
         load_entries(model, state, "weights of Dyna-1")
     return model.to(choose_device(device)).eval()
 

@@ -16,8 +16,16 @@ from numpy.typing import NDArray
 from data_prepare.errors import require
 from data_prepare.files import whole_file, write_text
 from data_prepare.nmr.assignments import read_assignments
-from data_prepare.nmr.relaxdb import read_relaxdb, read_split_list, select_entries
-from model.dyna1.baselines import Dssp, ExchangeRates, fit_baselines, read_baselines, read_dssp
+from data_prepare.nmr.relaxdb import has_columns, read_relaxdb, read_split_list, select_entries
+from model.dyna1.baselines import (
+    Dssp,
+    ExchangeRates,
+    fit_baselines,
+    read_baselines,
+    read_dssp,
+    read_properties,
+    sampled,
+)
 from model.dyna1.classifier import Classifier, load_dyna1, p_exchange
 from model.dyna1.data import AnnotatedProtein, ReadEmbedding, first_names, read_proteins, whole_batches
 from model.dyna1.embeddings.embedders import make_embedder
@@ -38,11 +46,12 @@ Scores = Mapping[str, NDArray[np.floating]]  # entry -> (L,), higher = exchange 
 
 def read_evaluated(data: str, path: Path, split: Path | None) -> tuple[pd.DataFrame, list[str]]:
     """Table of the entries to evaluate, and the names on the split list that `path` lacks; `data`: see `PUBLISHED`."""
+    names = read_split_list(split) if split else None
     published = data in PUBLISHED and path.suffix != ".csv"
-    table = read_relaxdb(path, data) if published else read_assignments(path)  # type: ignore[arg-type]
-    if split is None:
+    table = read_relaxdb(path, data, names) if published else read_assignments(path)  # type: ignore[arg-type]
+    if names is None:
         return table, []
-    table, absent = select_entries(table, read_split_list(split))
+    table, absent = select_entries(table, names)
     if absent:
         LOGGER.warning("warning: %s lacks, of %s, %s", path, split, first_names(absent))
     require(len(table), f"{split}: {path} has none of its entries")
@@ -58,14 +67,19 @@ def scores_of(
     batch_size: int,
     train: Path | None,
     baselines: Path | None,
+    dssp_file: Path | None = None,
+    sample_seed: int | None = None,
+    published_padding: bool = False,
 ) -> dict[str, Scores]:
-    """Predictor -> entry -> probabilities (L,): of the classifier, if there are weights, and of the baselines.
+    """Predictor -> entry -> scores (L,): of the classifier, if there are weights, and of the baselines.
 
-    The baselines are fitted on the table `train` or read from the folder `baselines`; the proteins are from `path`.
+    The naive baselines are fitted on the table `train` or read from the folder `baselines`; their DSSP classes are
+    from `dssp_file`, or from `path`, the file of the proteins. With a seed they are also sampled (`baselines.sampled`).
+    Properties of residues in `path` are baselines too.
     """
     scores: dict[str, Scores] = {}
     if weights is not None:
-        model = load_dyna1(weights, device)
+        model = load_dyna1(weights, device, published_padding)
         source = make_embedder(embedder or default_embedder(model.config), device)
         check_source(model.config, source)
         logits = logits_of(model, proteins, source.read, batch_size)
@@ -78,9 +92,15 @@ def scores_of(
     if train:
         training = read_proteins(train)
         rates = fit_baselines(training, read_dssp(train, training))
-    dssp = {} if path.is_dir() else read_dssp(path, proteins)
-    scores |= baseline_scores(rates, proteins, dssp, path)
-    require(scores, f"{path}: no DSSP for the baselines; add a column dssp, or give --weights")
+    where = dssp_file or path
+    dssp = read_dssp(where, proteins) if where.suffix in (".csv", ".gz") or has_columns(where) else {}
+    naive = baseline_scores(rates, proteins, dssp, where)
+    scores |= naive
+    if sample_seed is not None:
+        scores |= {f"{name}, sampled": sampled(values, sample_seed) for name, values in naive.items()}
+    scores |= read_properties(path, proteins)
+    remedy = "give --weights, --train or --baselines (those by DSSP require a column dssp, or --dssp)"
+    require(scores, f"{path}: nothing to evaluate; {remedy}")
     return scores
 
 

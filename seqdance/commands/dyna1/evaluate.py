@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
+from data_prepare.nmr.assignments import FIELD_STRENGTH
 from model.dyna1.data import annotated_proteins
 from model.dyna1.evaluate import CLASSIFIER, PUBLISHED, evaluate, read_evaluated, scores_of, write_evaluation
 from model.figures.dyna1 import draw_metrics
@@ -29,9 +30,12 @@ class EvaluateOptions(DeviceOptions):
     """Output folder, not that of the weights. It gets metrics.json, summary.txt, per_protein.csv, residues.csv and
     distribution.png."""
     file: Path | None = None
-    """File of relaxdb or cpmg: the published JSON, a folder of pickles, or a label table."""
+    """File of relaxdb or cpmg: the published JSON, a folder of pickles, either zipped, or a label table. Conservation,
+    pLDDT and SASA in RelaxDB_with_other_metrics are baselines too."""
     split: Path | None = None
     """List of the entries to evaluate, one per line. Default: all."""
+    dssp: Path | None = None
+    """Secondary structures for the naive baselines: dssp.csv (.gz too). Default: column dssp or DSSP of the file."""
     weights: str | None = None
     """Classifier: folder (best/ of a training), published weight file, or Hub id. Default: only baselines."""
     embedder: str | None = None
@@ -40,6 +44,10 @@ class EvaluateOptions(DeviceOptions):
     """Label table to fit the naive baselines on."""
     baselines: Path | None = None
     """Instead of --train: folder with probs_aa.csv, probs_dssp.csv, probs_aa_dssp.csv."""
+    sample_baselines: bool = False
+    """Also the published form of the naive baselines: 0 or 1, drawn with their probability (--seed)."""
+    published_padding: bool = False
+    """Attend to padding as the published baselines on letters and AlphaFold2 pairs do."""
     missing_only: bool = False
     """Only missing signals are positive."""
     rex_only: bool = False
@@ -47,14 +55,13 @@ class EvaluateOptions(DeviceOptions):
     unsuppressed: bool = False
     """cpmg: exchange that is only seen without its suppression (Y) is positive too."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the bootstrap over proteins."""
+    """Seed of the bootstrap over proteins, and of --sample-baselines."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Proteins per batch; does not change the results."""
 
     def __post_init__(self) -> None:
         require(self.weights or not self.embedder, f"--embedder {self.embedder} requires --weights")
         require(not (self.train and self.baselines), "give only one of --train and --baselines")
-        require(self.weights or self.train or self.baselines, "give --weights, --train or --baselines to evaluate")
         if self.data in PUBLISHED:
             require(self.file, f"--data {self.data} requires --file")
         else:
@@ -73,8 +80,12 @@ def evaluate_dyna1(options: EvaluateOptions) -> list[str]:
     flags = {name: getattr(options, name) for name in ("missing_only", "rex_only", "unsuppressed")}
     proteins = annotated_proteins(table, str(path), **flags)
     classifier = (options.weights, options.embedder, options.device, options.batch_size)
-    scores = scores_of(proteins, path, *classifier, options.train, options.baselines)
+    naive = (options.train, options.baselines, options.dssp, options.seed if options.sample_baselines else None)
+    scores = scores_of(proteins, path, *classifier, *naive, options.published_padding)
     found, per_protein = evaluate(proteins, scores, options.seed)
+    if FIELD_STRENGTH in table:
+        strengths = table.set_index("entry_ID")[FIELD_STRENGTH]
+        per_protein[FIELD_STRENGTH] = per_protein["entry_ID"].map(strengths)
     metrics = {"settings": asdict(options), "absent": absent, **found}
     chosen = ", ".join(name.replace("_", "-") for name, value in flags.items() if value)
     title = f"{options.data} ({chosen})" if chosen else options.data

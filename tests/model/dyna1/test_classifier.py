@@ -1,4 +1,6 @@
+import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +8,12 @@ import pytest
 import torch
 from dyna1_inputs import random_classifier
 from refusals import refused
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.dyna1 import classifier
-from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, p_exchange
+from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, load_dyna1, p_exchange
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "model"
 SIZES = {"width": 32, "layers": 3, "heads": 4, "feed_forward": 64}
@@ -123,6 +125,47 @@ def test_padding_changes_nothing(model: Classifier, embedding: Tensor) -> None:
         torch.testing.assert_close(padded[:, :6], alone, rtol=0, atol=1e-5)
 
 
+def test_published_padding_of_letters() -> None:
+    """The published baseline on letters masks token 0, but pads with token 1: it attends to padding up to 367."""
+    ours = random_classifier(width=24, layers=2, heads=3, feed_forward=8)
+    published = Classifier(replace(ours.config, published_padding=True)).eval()
+    published.load_state_dict(ours.state_dict())
+    ids = torch.tensor([[5, 20, 20, 7, 9, 4], [6, 11, 23, 1, 1, 1]])
+    filled = F.one_hot(F.pad(ids, (0, 367 - 6), value=1), 24).float()  # (2, 367, 24)
+    letters = F.one_hot(ids, 24).float() * (ids != 1)[..., None]
+    with torch.no_grad():
+        expected = ours(filled, torch.zeros(2, 367, dtype=torch.bool))[:, :6]
+        found = published(letters, ids == 1)
+        masked = ours(letters, ids == 1)
+        torch.testing.assert_close(published(letters[1:, :3], NO_PADDING[:, :3])[0], found[1, :3], rtol=0, atol=1e-5)
+        long = F.one_hot(torch.randint(4, 24, (1, 400)), 24).float()
+        torch.testing.assert_close(published(long, torch.zeros(1, 400, dtype=torch.bool)),
+                                   ours(long, torch.zeros(1, 400, dtype=torch.bool)), rtol=0, atol=1e-5)  # fmt: skip
+        ends = F.pad(long, (0, 0, 0, 9)), F.pad(torch.zeros(1, 400, dtype=torch.bool), (0, 9), value=True)
+        torch.testing.assert_close(published(*ends)[:, :400], ours(*ends)[:, :400], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[1, :3], expected[1, :3], rtol=0, atol=1e-5)
+    assert (found[0] - masked[0]).abs().max() > 0.01
+    refused(lambda: Dyna1Config(**SIZES, published_padding=True), "published padding")
+
+
+def test_published_padding_of_pairs() -> None:
+    """The published baseline on pairs gathers from 400 partners, which are zeros behind the end of the protein."""
+    ours = random_classifier(width=5 * 6, heads=2, feed_forward=8, pair_channels=6)
+    published = Classifier(replace(ours.config, published_padding=True)).eval()
+    published.load_state_dict(ours.state_dict())
+    pairs = torch.randn(1, 6, 6, 6)
+    filled = F.pad(pairs, (0, 0, 0, 394, 0, 394))
+    with torch.no_grad():
+        gathered = ours.gather_pairs(filled, torch.zeros(1, 400, dtype=torch.bool))[:, :6]
+        expected = ours.classifier(gathered, NO_PADDING)
+        found = published(pairs, NO_PADDING)
+        longer = published(F.pad(pairs, (0, 0, 0, 5, 0, 5)), F.pad(NO_PADDING, (0, 5), value=True))[:, :6]
+        assert (found - ours(pairs, NO_PADDING)).abs().max() > 0.01
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(longer, found, rtol=0, atol=1e-5)
+
+
 def test_layer_norms_see_the_smallest_embeddings(model: Classifier, embedding: Tensor) -> None:
     """With the eps 1e-5 of PyTorch, embeddings of 1e-4 would vanish."""
     with torch.no_grad():
@@ -173,6 +216,22 @@ def test_pairs_are_gathered_by_attention_over_partners() -> None:
             weights = np.exp([float(normed[i, j] @ vectors[:, n]) for j in range(3)])
             expected = sum(w * normed[i, j] for j, w in enumerate(weights / weights.sum()))
             torch.testing.assert_close(found[i, 6 * n : 6 * n + 6].double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dyna1.pt", "model.safetensors"])
+def test_a_config_of_another_program_beside_the_weights(tmp_path: Path, name: str) -> None:
+    """Published .pt files hold no configuration: the sizes are those of the tensors. Ours need theirs."""
+    model = random_classifier(width=24, layers=2, heads=6, feed_forward=8)
+    save = torch.save if name.endswith(".pt") else save_file
+    save(model.state_dict(), tmp_path / name)
+    (tmp_path / "config.json").write_text('{"model_type": "esm", "hidden_size": 3}')
+    if name == "model.safetensors":
+        refused(lambda: load_dyna1(tmp_path / name, "cpu"), tmp_path / name, "config.json")
+        return
+    loaded = load_dyna1(tmp_path / name, "cpu")
+    assert (loaded.config.layers, loaded.config.heads) == (2, 6)
+    (tmp_path / "config.json").write_text(json.dumps({"width": 24, "layers": 2, "heads": 3, "feed_forward": 8}))
+    assert load_dyna1(tmp_path / name, "cpu").config.heads == 3
 
 
 @pytest.mark.parametrize(

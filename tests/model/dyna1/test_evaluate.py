@@ -247,6 +247,37 @@ def test_relaxdb_beside_the_published_probabilities(shared, folder: Path, tmp_pa
     assert found["positives"] > 453
 
 
+def test_the_archive_of_both_sets_with_dssp_and_published_forms(shared, folder: Path, tmp_path: Path) -> None:
+    """The split list chooses among RelaxDB and RelaxDB-CPMG before labels are checked."""
+    golden = shared / "golden/relaxdb"
+    options = {"data": "cpmg", "file": golden / "as_downloaded/RelaxDB_pkls_22jan2025.zip", "train": None}
+    options |= {"split": golden / "relaxdb-cpmg.txt", "baselines": golden, "sample_baselines": True}
+    options |= {"dssp": golden / "as_downloaded/dssp.csv.gz"}
+    metrics = evaluate(folder, tmp_path / "a", **options)
+    assert metrics["absent"] == ["GRB2SH2_CPMG"]
+    names = ["amino acid", "DSSP", "amino acid + DSSP"]
+    assert list(metrics["predictors"]) == [CLASSIFIER, *names, *(f"{name}, sampled" for name in names)]
+    assert metrics["predictors"]["amino acid"]["positives"] == 453
+    published = evaluate(folder, tmp_path / "b", **options, published_padding=True)["predictors"]
+    assert published[CLASSIFIER]["auroc"] != metrics["predictors"][CLASSIFIER]["auroc"]
+    assert published["amino acid"] == metrics["predictors"]["amino acid"]
+
+
+def test_properties_and_field_strengths(folder: Path, tmp_path: Path) -> None:
+    columns = {
+        "entry_ID": {"0": "a", "1": "a"},
+        "sequence": {"0": "GAVL", "1": "GAVL"},
+        "label": {"0": "A^^A", "1": "A^bA"},
+    }
+    columns |= {"field_strength": {"0": 500, "1": 800}, "pLDDT": {"0": [90, 50, 60, 80], "1": [90, 50, 60, 80]}}
+    (tmp_path / "r.json").write_text(json.dumps(columns))
+    options = {"data": "relaxdb", "file": tmp_path / "r.json", "weights": None, "embedder": None, "train": None}
+    metrics = evaluate(folder, tmp_path / "out", **options)
+    assert metrics["predictors"]["low pLDDT"]["auroc"]["mean"] == 1
+    table = pd.read_csv(tmp_path / "out/per_protein.csv")
+    assert table[["entry_ID", "field_strength"]].to_numpy().tolist() == [["a_500MHz", 500], ["a_800MHz", 800]]
+
+
 # wrong input
 
 
