@@ -8,7 +8,7 @@ by the periodic box are made whole; contact files of such trajectories need `--w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,8 @@ from tqdm import tqdm
 from data_prepare.command_line import Settings, run
 from data_prepare.files import whole_file
 from data_prepare.molecular_dynamics.features.md_features import md_features
-from data_prepare.molecular_dynamics.frames.trajectory import Chunk, count_frames, read_chunks
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.molecular_dynamics.frames.trajectory import ALL_FRAMES, frame_numbers
 from data_prepare.structure.readers import read_topology
 
 
@@ -36,6 +37,8 @@ class Options(Settings):
     """Prefix of the two files to write."""
     interactions: Annotated[Path | None, tyro.conf.arg(aliases=["-i"])] = None
     """Contact file of get_dynamic_contacts.py; by default contacts are computed."""
+    frames: tyro.conf.OmitArgPrefixes[FrameRange] = ALL_FRAMES
+    """Frames to use."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -43,14 +46,11 @@ class Options(Settings):
 def write_features(options: Options) -> list[Path]:
     """Compute the features and write residue table and pair array to the returned paths."""
     topology = read_topology(options.pdb)
-    with tqdm(total=count_frames(options.trajectory), desc="features", unit="frame") as bar:
-
-        def chunks() -> Iterator[Chunk]:
-            for chunk in read_chunks(topology, options.trajectory, whole=True):
-                yield chunk
-                bar.update(len(chunk.numbers))
-
-        features = md_features(topology, chunks(), options.interactions)
+    numbers = frame_numbers(options.trajectory, options.frames)
+    with tqdm(total=len(numbers), desc="features", unit="frame") as bar:
+        features = md_features(
+            topology, options.trajectory, options.interactions, frames=options.frames, progress=bar.update
+        )
     table = options.output.with_name(f"{options.output.name}_res_feature.csv")
     array = options.output.with_name(f"{options.output.name}_pair_feature.npz")
     with whole_file(table) as temporary:

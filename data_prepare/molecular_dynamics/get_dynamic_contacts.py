@@ -41,7 +41,7 @@ class Frames(Settings):
 
     def of(self, trajectory: Path) -> tuple[FrameRange, range]:
         """The range in a trajectory, and its frame numbers."""
-        total = count_frames(trajectory)
+        total = count_frames(trajectory, self.end or None)
         begin = min(max(self.begin, 0), total - 1)
         last = self.end or total - 1
         used = FrameRange(begin=begin, end=min(max(last, begin), total - 1), stride=max(self.stride, 1))

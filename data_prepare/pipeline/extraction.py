@@ -105,7 +105,7 @@ def make_entry(task: Task) -> str | None:
         attributes = {
             "fingerprint": task.fingerprint(),
             "modify_seq": features.modify_seq,
-            "notes": "; ".join(str(note.message) for note in noticed if note.category is InputWarning),
+            "notes": "; ".join(dict.fromkeys(str(note.message) for note in noticed if note.category is InputWarning)),
         }
         with StoreWriter(task.result, task.dtype, attributes) as store:
             store.add(task.entry.name, features.residue, features.pair)

@@ -39,13 +39,13 @@ class ContactCounts:
         return self._counts / frames
 
 
-def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArray[np.float64]:
+def contacts_of_file(topology: Topology, path: str | Path, frames: range) -> NDArray[np.float64]:
     """Contacts per frame (N, N, 10), as in `ContactCounts`, of a contact file.
 
-    The file may cover some of the `frames` of the trajectory. Interactions outside `INTERACTIONS`, such as those with
-    ligands and water, and lines with residues outside the protein are not counted. InputError if the file lacks an
-    interaction, if a residue of the protein is unknown or ambiguous, or if its frames do not match its header or the
-    trajectory.
+    The file may cover some of the `frames` (their numbers in the trajectory). Interactions outside `INTERACTIONS`, such
+    as those with ligands and water, and lines with residues outside the protein are not counted. InputError if the file
+    lacks an interaction, if a residue of the protein is unknown or ambiguous, or if its frames do not match its header
+    or `frames`.
     """
     header = read_header(path)
     used = range(header.beg, header.end + 1, max(header.stride, 1))
@@ -55,7 +55,9 @@ def contacts_of_file(topology: Topology, path: str | Path, frames: int) -> NDArr
         f"{path}: {header.total_frames} frames from {header.beg} to {header.end} with stride {header.stride} are "
         f"impossible; {again}",
     )
-    require(header.end < frames, f"{path}: frames up to {header.end}, but the trajectory has {frames}; {again}")
+    other = next((frame for frame in used if frame not in frames), None)
+    of = f"the frames {frames.start} to {frames[-1]} with stride {frames.step}"
+    require(other is None, f"{path}: frame {other} is none of {of}; {again}")
     missing = set(INTERACTIONS) - single_interactions(header.interaction_types)
     require(not missing, f"{path}: lacks the interactions {', '.join(sorted(missing))}; {again}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,8 +18,15 @@ from data_prepare.molecular_dynamics.features.conformation import ANGLES, Dihedr
 from data_prepare.molecular_dynamics.features.contacts import ContactCounts, contacts_of_file
 from data_prepare.molecular_dynamics.features.sasa import SurfaceAreas, surface_radii
 from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
+from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.superpose import superposed
-from data_prepare.molecular_dynamics.frames.trajectory import ANGSTROM_PER_NM, Chunk, read_chunks
+from data_prepare.molecular_dynamics.frames.trajectory import (
+    ALL_FRAMES,
+    ANGSTROM_PER_NM,
+    Chunk,
+    frame_numbers,
+    read_chunks,
+)
 from data_prepare.properties import (
     DSSP_STATES,
     FEATURES,
@@ -130,11 +137,16 @@ def md_features(
     contact_file: str | Path | None = None,
     features: Collection[str] = FEATURES,
     available: int | None = None,
+    frames: FrameRange = ALL_FRAMES,
+    progress: Callable[[int], object] = int,
 ) -> MDFeatures:
-    """Features of the protein residues in a trajectory: a file, or chunks of frames with all atoms of the topology.
+    """Features of the protein residues in a trajectory.
 
-    Contacts are read from `contact_file`, by default computed. `features` are some of `properties.FEATURES`; values of
-    the others are 0, or NaN for angles. `available` are the bytes of memory that may be used, see `require_memory`.
+    `trajectory` is a file, of which `frames` are read and made whole as in `read_chunks`, or chunks of frames with all
+    atoms of the topology; `progress` is called with the number of frames of each chunk that is done. Contacts are read
+    from a `contact_file` of the trajectory file, by default computed. `features` are some of `properties.FEATURES`;
+    values of the others are 0, or NaN for angles. `available` are the bytes of memory that may be used, see
+    `require_memory`.
 
     InputError if the system has no all-atom protein of at least 3 residues, fewer than 2 frames or, for contacts, no
     hydrogens; if it needs too much memory; or if the trajectory or contact file cannot be used.
@@ -146,20 +158,23 @@ def md_features(
         "(cg2all back-maps C-alpha models)",
     )
     require_memory(BYTES_PER_PAIR * n**2, f"{topology.path}: features of {n} residues", available)
+    of_file = None
     if isinstance(trajectory, str | Path):
-        trajectory = read_chunks(topology, trajectory)
-    computed = set(features) - ({"contacts"} if contact_file else set())
+        if contact_file and "contacts" in features:
+            of_file = contacts_of_file(topology, contact_file, frame_numbers(trajectory, frames))
+        trajectory = read_chunks(topology, trajectory, frames, whole=True)
+    else:
+        require(contact_file is None, f"{contact_file}: requires the trajectory as a file; omit the contact file")
+    computed = set(features) - (set() if of_file is None else {"contacts"})
     accumulators = None
     for chunk in trajectory:
         accumulators = accumulators or _Accumulators(topology, chunk, computed)
         accumulators.add(chunk)
+        progress(len(chunk.numbers))
     if accumulators is None or accumulators.frames < 2:
         raise InputError(f"{topology.path}: fluctuations require at least 2 frames; choose other frames")
 
-    if contact_file and "contacts" in features:
-        pair = contacts_of_file(topology, contact_file, accumulators.frames)
-    else:
-        pair = accumulators.pair()
+    pair = accumulators.pair() if of_file is None else of_file
     residue = np.zeros((n, MD_RESIDUE_WIDTH))
     residue[:, entry_residue_columns("chi").start :] = np.nan  # angles, if not computed
     values = accumulators.values()

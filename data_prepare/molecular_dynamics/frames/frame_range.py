@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated
 
 import tyro
@@ -9,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import Settings
-from data_prepare.errors import require
+from data_prepare.errors import InputWarning, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,12 @@ class FrameRange(Settings):
         require(not reversed_range, f"frames {self.begin} to {self.end}: expected begin <= end")
 
     def numbers(self, total: int, source: object) -> range:
-        """Indices of the frames among `total`; InputError, naming the `source`, if none is left."""
+        """Indices of the frames among `total`, with a warning if `end` is beyond them as in GetContacts.
+
+        InputError, naming the `source`, if none is left.
+        """
         numbers = range(self.begin, total if self.end is None else min(total, self.end + 1), self.stride)
         require(numbers, f"{source}: no frame {self.begin} among its {total}; choose a smaller begin")
+        if self.end is not None and self.end >= total:
+            warnings.warn(f"{source}: no frame {self.end}; its last one is {total - 1}", InputWarning, stacklevel=1)
         return numbers

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import struct
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from mdtraj.formats.registry import FormatRegistry
 from mdtraj.utils import lengths_and_angles_to_box_vectors
 from numpy.typing import NDArray
 
-from data_prepare.errors import reading, require
+from data_prepare.errors import InputWarning, reading, require
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.molecular_dynamics.frames.layout import layout_of
+from data_prepare.molecular_dynamics.frames.netcdf import NetCDFTrajectory
 from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
 from data_prepare.structure.readers import is_structure_file, read_models
 from data_prepare.structure.topology import Topology
@@ -26,7 +28,8 @@ ANGSTROM_PER_NM: Final = np.float32(10.0)
 NM_PER_ANGSTROM: Final = np.float32(0.1)
 CHUNK_FRAMES: Final = 100
 CHUNK_ATOMS: Final = 1_000_000  # frames x atoms: 12 MB of coordinates, a few times over
-TRAJECTORY_SUFFIXES: Final = (".xtc", ".trr", ".dcd", ".nc", ".netcdf", ".ncdf", ".h5", ".hdf5")
+NETCDF_SUFFIXES: Final = (".nc", ".netcdf", ".ncdf")
+TRAJECTORY_SUFFIXES: Final = (".xtc", ".trr", ".dcd", *NETCDF_SUFFIXES)
 ALL_FRAMES: Final = FrameRange()
 
 Unit = Literal["angstrom", "nm"]
@@ -69,57 +72,86 @@ def is_trajectory_file(path: str | Path) -> bool:
     return Path(path).suffix.lower() in TRAJECTORY_SUFFIXES
 
 
+class _TrajectoryFile(NamedTuple):
+    path: Path
+    reader: Any  # of MDTraj, or one with its interface
+    frames: int  # whole ones
+    cut: bool  # the file ends inside the next one
+
+    def count(self, end: int | None) -> int:
+        """Number of whole frames; InputError if the file is truncated and a frame beyond them may be wanted."""
+        offer = f", or read its {self.frames} whole frames with --end {self.frames - 1}" if self.frames > 1 else ""
+        problem = f"{self.path}: cut short or damaged in frame {self.frames}; copy it again{offer}"
+        require(not self.cut or (end is not None and end < self.frames), problem)
+        return self.frames
+
+    def read(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+        """Evenly spaced frames (frames, atoms, 3) in the unit of the file, and their boxes (frames, 3, 3)."""
+        # a TRR may have frames without positions in between
+        one_by_one = numbers[-1] - numbers[0] >= len(numbers) or self.path.suffix.lower() == ".trr"
+        parts = []
+        for some in numbers[:, None] if one_by_one else [numbers]:
+            self.reader.seek(int(some[0]))
+            data = self.reader.read(n_frames=len(some))
+            require(len(data[0]) == len(some), f"{self.path}: damaged at frame {some[0] + len(data[0])}; copy it again")
+            parts.append((np.asarray(data[0], np.float32), _box_vectors(data)))
+        xyz, boxes = zip(*parts, strict=True)
+        return np.concatenate(xyz), None if any(box is None for box in boxes) else np.concatenate(boxes)
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file, opened by MDTraj's reader for its suffix."""
+def _opened(path: Path) -> Iterator[_TrajectoryFile]:
+    """The file; InputWarning if its header counts other frames than it has."""
+    suffix = path.suffix.lower()
     require(is_trajectory_file(path), f"{path}: unknown trajectory format; expected {', '.join(TRAJECTORY_SUFFIXES)}")
-    with reading(path, "a readable trajectory"):
-        path.stat()
-        with FormatRegistry.fileobjects[path.suffix.lower()](str(path)) as file:
-            _check_end(path, file)
-            yield file
-
-
-def _check_end(path: Path, file: Any) -> None:
-    """Refuse a truncated file, which MDTraj's readers would take for a shorter one."""
-    frames = len(file)
-    if path.suffix.lower() == ".dcd":
-        with open(path, "rb") as opened:
-            head = opened.read(12)
-        order = "<" if head[:4] == struct.pack("<i", 84) else ">"
-        (claimed,) = struct.unpack(f"{order}i", head[8:])
-        require(claimed <= frames, f"{path}: truncated, it has {frames} of {claimed} frames; copy it again")
-    elif path.suffix.lower() in (".xtc", ".trr"):
-        file.seek(max(frames - 1, 0))
-        file.read(n_frames=2)  # fails if an incomplete frame follows the last one
-        file.seek(0)
+    with reading(path, "a readable trajectory"), ExitStack() as stack:
+        if suffix in NETCDF_SUFFIXES:
+            reader: Any = stack.enter_context(NetCDFTrajectory(path))
+            frames, counted, room = reader.frames, reader.counted, reader.room
+            cut = frames < counted
+        else:
+            starts, cut, counted = layout_of(path)
+            frames = room = len(starts)
+        require(frames, f"{path}: no whole frame with positions; copy or download it again")
+        if suffix not in NETCDF_SUFFIXES:
+            reader = stack.enter_context(FormatRegistry.fileobjects[suffix](str(path)))
+        if suffix in (".xtc", ".trr"):
+            reader.offsets = starts
+        if not cut and counted not in (None, room):
+            message = f"{path}: its header counts {counted} frames, but it has {room}; reading {frames}"
+            warnings.warn(message, InputWarning, stacklevel=1)
+        yield _TrajectoryFile(path, reader, frames, cut)
 
 
 def _stored_frames(path: Path, frames: FrameRange, size: int) -> Iterator[tuple[Chunk, NDArray[np.float64] | None]]:
     """Frames in a range as stored, up to `size` at once, with their boxes (frames, 3, 3); skips the others unread."""
     if is_structure_file(path):
-        stop = None if frames.end is None else frames.end + 1
-        models = zip(count(frames.begin, frames.stride), islice(read_models(path), frames.begin, stop, frames.stride))
+        models = _models(path, frames)
         while models_read := list(islice(models, size)):
             taken, positions = zip(*models_read, strict=True)
             yield Chunk(np.array(taken), np.array(positions, np.float32), "angstrom"), None
         return
     with _opened(path) as file:
-        unit: Unit = "nm" if file.distance_unit == "nanometers" else "angstrom"
-        numbers = np.array(frames.numbers(len(file), path))
-        if frames.begin:
-            file.seek(frames.begin)
+        unit: Unit = "nm" if file.reader.distance_unit == "nanometers" else "angstrom"
+        numbers = np.array(frames.numbers(file.count(frames.end), path))
         for some in np.split(numbers, range(size, len(numbers), size)):
-            data = file.read(n_frames=len(some), stride=frames.stride)
-            xyz = np.asarray(data[0] if isinstance(data, tuple) else data, np.float32)
-            require(len(xyz) == len(some), f"{path}: truncated at frame {some[0] + len(xyz)}; copy it again")
-            yield Chunk(some, xyz, unit), _box_vectors(data)
+            xyz, boxes = file.read(some)
+            yield Chunk(some, xyz, unit), boxes
 
 
-def _box_vectors(data: object) -> NDArray[np.float64] | None:
+def _models(path: Path, frames: FrameRange) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Models of a structure file in a range, with their indices; their number is known when all are read."""
+    number = -1
+    for number, model in enumerate(read_models(path)):
+        if number >= frames.begin and (number - frames.begin) % frames.stride == 0:
+            yield number, model
+        if number == frames.end:
+            return
+    frames.numbers(number + 1, path)  # begin or end may be beyond the last one
+
+
+def _box_vectors(data: tuple[Any, ...]) -> NDArray[np.float64] | None:
     """Box vectors (frames, 3, 3), in rows, from the tuple of an MDTraj reader: vectors, or lengths and angles."""
-    if not isinstance(data, tuple):
-        return None
     frames = len(data[0])
     arrays = [np.asarray(item) for item in data[1:] if item is not None]
     for array in arrays:
@@ -143,19 +175,18 @@ def read_chunks(
     `path` is a file of MDTraj's formats, or a PDB or mmCIF file whose models are the frames. `topology` is that of the
     system or a part of it. `whole` makes protein chains whole that the periodic box has broken.
 
-    InputError if the file is missing, unreadable, truncated or empty, its number of atoms differs from that of the
-    topology, a coordinate is not finite, or the range contains no frame.
+    InputError if the file is missing, unreadable or empty, or truncated before the end of the range; if its number of
+    atoms differs from that of the topology, a coordinate is not finite, or the range contains no frame. InputWarning if
+    its header counts other frames than it has, or the range ends beyond them.
     """
     path = Path(path)
     make_whole = None
-    chunk = None
     for chunk, box in _stored_frames(path, frames, size or chunk_size(topology.atoms_in_file)):
         xyz = _atoms_of_topology(topology, path, chunk.xyz)
         if whole and box is not None:
             make_whole = make_whole or _whole_chains(topology, path)
             xyz = make_whole(xyz, box)
         yield checked_chunk(chunk.numbers, xyz, chunk.unit, path)
-    require(chunk is not None, f"{path}: no frame from {frames.begin} on; choose a smaller begin")
 
 
 def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -179,10 +210,15 @@ def first_frame(topology: Topology, path: str | Path, whole: bool = False) -> ND
     return next(read_chunks(topology, path, FrameRange(end=0), whole=whole)).angstrom[0]
 
 
-def count_frames(path: str | Path) -> int:
-    """Number of frames of a trajectory."""
+def count_frames(path: str | Path, end: int | None = None) -> int:
+    """Number of frames of a trajectory, by its headers; InputError if it is truncated before the frame `end`."""
     path = Path(path)
     if is_structure_file(path):
         return sum(1 for _ in read_models(path))
     with _opened(path) as file:
-        return len(file)
+        return file.count(end)
+
+
+def frame_numbers(path: str | Path, frames: FrameRange = ALL_FRAMES) -> range:
+    """Indices of the frames of a trajectory in a range; errors and warnings as in `read_chunks`."""
+    return frames.numbers(count_frames(path, frames.end), path)

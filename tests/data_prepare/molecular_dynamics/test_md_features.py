@@ -228,7 +228,7 @@ def test_contacts_of_a_file_are_one_sided(write_pdb, tmp_path):
     expected[0, 1, 0] = 1.0
     expected[1, 0, 1] = 0.5
     topology = contact_system(write_pdb, ((1, " "), (1, "A")), [("N", "GLY", " ", 500, (0, 50, 0))])
-    np.testing.assert_array_equal(contacts_of_file(topology, path, 2), expected)
+    np.testing.assert_array_equal(contacts_of_file(topology, path, range(2)), expected)
 
 
 LINE = "0\tvdw\tA:ALA:1:CA\tA:ALA:2:CA\n"
@@ -257,4 +257,4 @@ def test_contact_files_that_would_be_misread(write_pdb, tmp_path, text, named):
     path = tmp_path / "c.tsv"
     path.write_text(text)
     topology = contact_system(write_pdb, ((1, " "), (2, " "), (3, " "), (1, "B"), (3, " ")))
-    refused(lambda: contacts_of_file(topology, path, 3), path, named)
+    refused(lambda: contacts_of_file(topology, path, range(3)), path, named)

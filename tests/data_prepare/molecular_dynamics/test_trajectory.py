@@ -8,11 +8,11 @@ import pytest
 from refusals import refused
 
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
-from data_prepare.molecular_dynamics.frames.trajectory import count_frames, first_frame, read_chunks
+from data_prepare.molecular_dynamics.frames.trajectory import first_frame, frame_numbers, read_chunks
 from data_prepare.structure.readers import read_topology
 
 FRAMES = 11
-FORMATS = ("xtc", "trr", "dcd", "nc", "pdb")
+FORMATS = ("xtc", "trr", "dcd", "nc", "ncdf", "netcdf", "pdb")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_formats(tmp_path, system, xyz, suffix):
     chunks = list(read_chunks(system, path, size=4))
     np.testing.assert_allclose(np.concatenate([chunk.nm for chunk in chunks]), xyz, atol=6e-4)
     np.testing.assert_allclose(np.concatenate([chunk.angstrom for chunk in chunks]), 10 * xyz, atol=6e-3)
-    assert count_frames(path) == FRAMES
+    assert frame_numbers(path) == range(FRAMES)
     np.testing.assert_array_equal(first_frame(system, path), chunks[0].angstrom[0])
 
 
