@@ -49,7 +49,8 @@ class EvaluateOptions(Settings):
     checkpoint: str | None = None
     """Folder with model.safetensors and config.json, weight file, or Hub id."""
     run_folder: Path | None = None
-    """Instead: folder of a training run. Evaluates its checkpoints without current metrics for these settings."""
+    """Instead: folder of a training run, also of the published script. Evaluates its checkpoints without current
+    metrics for these settings."""
     table: Path = Path("data/table.csv")
     """Training table: name, modify_seq, source, label."""
     store: Path = Path("data/features.h5")

@@ -21,13 +21,15 @@ from data_prepare.files import read_numbers, read_text_table, whole_file
 from data_prepare.resume import Results
 from model.evaluation.metrics import pearson
 from model.inference.embed import mean_embeddings
-from model.inference.inputs import check_sequence
+from model.inference.inputs import check_sequence, parse_sequence
 from model.network.dance import load_model
 
 Matrix = NDArray[np.float64]
 
+SEQUENCE_COLUMNS: Final = ("sequence", "seq")  # the second in the published tables
 SPLIT_PREFIX: Final = "split_"
 TEST_FRACTION: Final = 0.2  # of the splits by cluster
+STATISTICS: Final = ("pearson", "mse", "r2")
 OWN_NAME: Final = "model"  # of the embeddings of the chosen model
 
 
@@ -92,7 +94,8 @@ def regress(
     second regression uses only the first principal components of the training rows.
 
     Returns one row for each embedding, target, features (`all` or `pc200`) and split: `train` and `test` (numbers of
-    rows), `pearson` and `r2` (1 - residual / total sum of squares) on the test rows; NaN if undefined.
+    rows), `pearson`, `mse` (mean square error, in the squared unit of the target) and `r2` (1 - residual / total sum of
+    squares) on the test rows; NaN if undefined.
     """
     rows = []
     features = {"all": 0, f"pc{components}": components}
@@ -107,16 +110,16 @@ def regress(
                 for kind, predicted in zip(features, found, strict=True):
                     residual, total = ((y[held] - other) ** 2 for other in (predicted, y[held].mean()))
                     r2 = 1 - residual.sum() / total.sum() if total.any() else np.nan
-                    rows.append((name, target, kind, split, *counts, pearson(predicted, y[held]), r2))
-    return pd.DataFrame(rows, columns=["embedding", "target", "features", "split", "train", "test", "pearson", "r2"])
+                    found_here = pearson(predicted, y[held]), residual.mean(), r2
+                    rows.append((name, target, kind, split, *counts, *found_here))
+    keys = ["embedding", "target", "features", "split", "train", "test"]
+    return pd.DataFrame(rows, columns=[*keys, *STATISTICS])
 
 
 def summarise_splits(results: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over the splits of the results of `regress`."""
     groups = results.groupby(["embedding", "target", "features"], sort=False)
-    columns = {
-        f"{name}_{sd}": (name, how) for name in ("pearson", "r2") for sd, how in (("mean", "mean"), ("sd", "std"))
-    }
+    columns = {f"{name}_{sd}": (name, how) for name in STATISTICS for sd, how in (("mean", "mean"), ("sd", "std"))}
     return groups.agg(splits=("split", "size"), **columns).reset_index()
 
 
@@ -134,17 +137,19 @@ def regress_table(
 ) -> tuple[pd.DataFrame, list[Path]]:
     """Write the results of `regress` for a table of sequences and their summary; an interrupted run resumes.
 
-    The table is a CSV with the columns sequence, `targets`, and split_0, split_1, ... or cluster. `sources` maps the
-    name of an embedding to a network as in `load_model` or an .npy file with a row per row of the table. The other
-    options are those of `regress`, `read_splits` and `embed`. Returns the summary and both paths.
+    The table is a CSV with the columns sequence (or seq), `targets`, and split_0, split_1, ... or cluster. `sources`
+    maps the name of an embedding to a network as in `load_model` or an .npy file with a row per row of the table. The
+    other options are those of `regress`, `read_splits` and `embed`. Returns the summary and both paths.
     """
-    table = read_text_table(path, ["sequence", *targets])
+    table = read_text_table(path, targets)
+    column = next((name for name in SEQUENCE_COLUMNS if name in table), "")
+    require(column, f"{path}: missing column: {' or '.join(SEQUENCE_COLUMNS)}; add the sequences")
     values = pd.DataFrame({name: read_numbers(path, table[name]) for name in targets})
     with named(path):
         splits = read_splits(table, repeats, seed)
-    sequences = table["sequence"].tolist()
+    sequences = [parse_sequence(text) for text in table[column]]
     for line, sequence in enumerate(sequences, start=2):
-        check_sequence(sequence, f"{path}, line {line}: sequence")
+        check_sequence(sequence, f"{path}, line {line}: {column}")
     kept, rows = Results(output), len(table)
     given = {name: read_embeddings(Path(source), rows) for name, source in sources.items() if source.endswith(".npy")}
     embeddings = {

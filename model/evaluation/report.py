@@ -17,7 +17,7 @@ from data_prepare.resume import digest
 from model.evaluation.elastic_networks import NETWORKS, NUM_MODES
 from model.evaluation.test_set import KINDS, LEARNT
 from model.network.dance import DanceModel, load_model
-from model.training.checkpoint import PREFIX, checkpoints
+from model.training.checkpoint import CHECKPOINTS, PREFIX, checkpoints
 
 LOGGER: Final = logging.getLogger("seqdance")
 
@@ -26,7 +26,14 @@ Rows = dict[tuple[str, str], dict[Any, Any]]  # (group, property) -> column -> n
 
 def metrics_path(run: Path, checkpoint: Path) -> Path:
     """File for the metrics of a checkpoint of a run."""
-    return run / "metrics" / f"{checkpoint.name}.json"
+    return run / "metrics" / f"{checkpoint.stem}.json"
+
+
+def checkpoints_of_run(run: Path) -> list[Path]:
+    """Checkpoints of a run, oldest update first: folders, or the files update_N.pt of the published training."""
+    folder = run / CHECKPOINTS
+    files = [path for path in folder.glob(f"{PREFIX}*.pt") if path.stem.removeprefix(PREFIX).isdecimal()]
+    return checkpoints(folder) or sorted(files, key=lambda path: int(path.stem.removeprefix(PREFIX)))
 
 
 def made_from(checkpoint: str, settings: Mapping[str, Any]) -> str:
@@ -44,7 +51,7 @@ def write_metrics(path: Path, checkpoint: str, settings: Mapping[str, Any], metr
 
 def unmeasured_checkpoints(run: Path, settings: Mapping[str, Any]) -> dict[str, Path]:
     """Checkpoints of a run without current metrics for these settings -> file for their metrics."""
-    found = checkpoints(run / "checkpoints")
+    found = checkpoints_of_run(run)
     require(found, f"{run}: no checkpoints in it; give the --output of a training run")
     wanted = {}
     for checkpoint in found:
@@ -60,7 +67,7 @@ def unmeasured_checkpoints(run: Path, settings: Mapping[str, Any]) -> dict[str, 
 
 def load_checkpoint(checkpoint: str, of_run: bool) -> DanceModel | None:
     """Network of a checkpoint; None if a running training has removed it."""
-    if of_run and not Path(checkpoint).is_dir():
+    if of_run and not Path(checkpoint).exists():
         LOGGER.warning("warning: %s has been removed", checkpoint)
         return None
     return load_model(checkpoint, "cpu")
@@ -69,12 +76,12 @@ def load_checkpoint(checkpoint: str, of_run: bool) -> DanceModel | None:
 def checkpoints_text(run: Path) -> str:
     """Weighted test losses of the checkpoints of a run, from the files of their metrics."""
     rows, groups = {}, {}
-    for checkpoint in checkpoints(run / "checkpoints"):
+    for checkpoint in checkpoints_of_run(run):
         path = metrics_path(run, checkpoint)
         if path.is_file():
             with reading(path, "the metrics of a checkpoint", "remove it and evaluate again"):
                 groups = json.loads(path.read_text())["groups"]
-                rows[checkpoint.name.removeprefix(PREFIX)] = [values["model"]["loss"] for values in groups.values()]
+                rows[checkpoint.stem.removeprefix(PREFIX)] = [values["model"]["loss"] for values in groups.values()]
     for baseline in LEARNT[1:]:
         rows[baseline] = [values[baseline]["loss"] for values in groups.values()]
     frame = pd.DataFrame(list(rows.values()), index=list(rows), columns=list(groups))

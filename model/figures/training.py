@@ -83,6 +83,8 @@ def _dots(axes: Axes, values: Mapping[int, float | None], colour: str, size: flo
 
 def _mark_lengths(axes: Axes, log: pd.DataFrame) -> None:
     """Draw a line where the crop length changes."""
+    if "Max_len" not in log:
+        return
     lengths, updates = log["Max_len"].to_numpy(), log.index.to_numpy()
     for row in np.flatnonzero(lengths[1:] != lengths[:-1]):
         axes.axvline(updates[row], color="#999999", linewidth=1, linestyle="--")

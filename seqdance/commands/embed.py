@@ -31,7 +31,7 @@ class EmbedOptions(ModelOptions, ProteinOptions):
     per_residue: bool = False
     """One row per residue (.h5, one dataset per protein) instead of the mean over the tokens."""
     regress: Path | None = None
-    """CSV with sequence, the targets, and either split_0, split_1, ... (train or test) or cluster."""
+    """CSV with sequence (or seq), the targets, and either split_0, split_1, ... (train or test) or cluster."""
     target: tuple[str, ...] = ()
     """Columns to predict. Rows without a number in a column are left out for it."""
     compare: tuple[str, ...] = ()

@@ -67,6 +67,10 @@ def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, caps
     summary = summarise_splits(expected)
     for name, frame in (("results.csv", expected), ("results_summary.csv", summary)):
         pd.testing.assert_frame_equal(pd.read_csv(name), frame, atol=1e-4, rtol=1e-3, check_dtype=False)
+    table.rename(columns={"sequence": "seq"}).to_csv("published.csv", index=False)
+    run(options.replace("table.csv", "published.csv").replace("results", "again"))
+    own_rows = pd.read_csv("results.csv").query("embedding == 'model'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv("again.csv"), own_rows)
     assert expected.query("target == 'other'")[["train", "test"]].sum(axis=1).eq(39).all()
     assert not list(folder.glob(".*"))
 
@@ -83,6 +87,7 @@ def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, caps
         ("--target length --fasta in.fasta --output e.h5", ["--target", "--regress"]),
         ("--regress table.csv --target length --output e.h5", ["--output e.h5", ".csv"]),
         ("REGRESS size", ["table.csv", "size"]),
+        ("--regress unnamed.csv --target y --output r.csv", ["unnamed.csv", "sequence or seq"]),
         ("REGRESS name", ["table.csv", "line 2", "name", "p0"]),
         ("REGRESS length --fasta in.fasta", ["--regress", "fasta"]),
         ("REGRESS length --per-residue", ["--regress", "per-residue"]),
@@ -99,6 +104,7 @@ def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, caps
 def test_options_that_cannot_be_used(tiny_model_folder: Path, folder: Path, capsys, options: str, named: list) -> None:
     np.save("x.npy", np.zeros((3, 2)))
     Path("bad.csv").write_text("sequence,y,z,cluster\nMKV,1,1,a\nM-V,2,inf,b\n")
+    Path("unnamed.csv").write_text("fasta,y,split_0\nMKV,1,train\n")
     Path("split.csv").write_text("sequence,y,split_0\nMKV,1,train\nMAV,2,valid\n")
     Path("slash.fasta").write_text(">a/b\nMKV\n")
     Path("folder.h5").mkdir()

@@ -12,7 +12,7 @@ from refusals import command_refused
 from data_prepare.properties import GROUPS, PROPERTIES, properties_of_group
 from model.figures import dyna1, training
 from model.training.run_log import GRADIENT_NORM, TOKENS_PER_SECOND
-from seqdance.commands.plot import main, read_metrics
+from seqdance.commands.plot import main, read_metrics, read_run_log
 
 MD, IDR, NMA = GROUPS
 
@@ -91,6 +91,32 @@ def test_every_curve_is_that_of_the_log(tmp_path: Path) -> None:
     assert list(total[2].get_xdata()) == [200, 200]  # where the length changes; no test entry of this group
     assert [text.get_text() for text in panels["IDRome"].texts] == ["length 256 | 1024"]
     assert np.isnan(panels["gradient norm"].lines[0].get_ydata()[4])
+
+
+@pytest.mark.parametrize("form", ["lines", "list", "indented list"])
+def test_published_log(tmp_path: Path, form: str) -> None:
+    """training_log.json, the lines of two processes; without our columns."""
+    lines = [
+        {"rank": rank, "n_epoch": 0, "n_update": update, "Learning Rate": 1e-4, f"{MD}_loss": update + 100 * rank}
+        for update in (20, 40, 60, 40)
+        for rank in (1, 0)
+    ]
+    texts = {
+        "lines": "".join(json.dumps(line) + "\n" for line in lines),
+        "list": json.dumps(lines),
+        "indented list": json.dumps(lines, indent=1),
+    }
+    (tmp_path / "training_log.json").write_text(texts[form])
+    main([str(tmp_path)])
+    assert (tmp_path / "curves.png").is_file()
+    log = read_run_log(tmp_path)
+    assert log[["n_update", f"{MD}_loss"]].to_numpy().tolist() == [[20, 20], [60, 60], [40, 40]]
+
+
+@pytest.mark.parametrize("content", ["{", '[{"x": 1}]', "[1, 2]", '{"n_update": [1, 2], "loss": 2}\n{"loss": 1}'])
+def test_unusable_published_log(tmp_path: Path, capsys, content: str) -> None:
+    (tmp_path / "training_log.json").write_text(content)
+    command_refused(main, [tmp_path], capsys, tmp_path / "training_log.json")
 
 
 @pytest.mark.parametrize("content", [None, "", '{"n_upd'])

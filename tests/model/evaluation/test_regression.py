@@ -76,6 +76,7 @@ def test_quality_on_the_test_rows_and_its_summary(problem) -> None:
         fit = LinearRegression().fit(x[train], y[train])
         row = rows.loc[("x", target, "all", "split_1")]
         assert (row["train"], row["test"]) == (train.sum(), held.sum())
+        assert row["mse"] == pytest.approx(((fit.predict(x[held]) - y[held]) ** 2).mean())
         assert row["pearson"] == pytest.approx(np.corrcoef(fit.predict(x[held]), y[held])[0, 1])
         assert row["r2"] == pytest.approx(fit.score(x[held], y[held]))
     assert results.query("embedding == 'x' and target == 'a' and features == 'all'")["pearson"].min() > 0.9

@@ -322,6 +322,22 @@ def test_command(small_data, model: DanceModel, structures: Path, tmp_path: Path
         main(["--checkpoint", str(tmp_path / "absent"), *options, "--debug"])
 
 
+def test_published_run_folder(small_data, model: DanceModel, tmp_path: Path, capsys) -> None:
+    """Files update_N.pt, in the order of N, beside other files; the metrics are those of the same weights."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for update in (0, 1000, 200):
+        torch.save(model.state_dict(), folder / f"update_{update}.pt")
+    (folder / "update_last.pt").write_bytes(b"")
+    main(words(small_data, "--run-folder", tmp_path))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows[:3]] == ["0", "200", "1000"]
+    assert rows[0][1:] == rows[1][1:] == rows[2][1:]
+    assert sorted(path.name for path in (tmp_path / "metrics").iterdir()) == [
+        f"update_{update}.json" for update in (0, 1000, 200)
+    ]
+
+
 def test_checkpoints_are_measured_once(small_data, model: DanceModel, tmp_path: Path, capsys, monkeypatch) -> None:
     """Baselines once; files of the same settings, checkpoint and data stay."""
     fits, fit = [], MeanBaselines.fit
