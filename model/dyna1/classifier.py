@@ -71,6 +71,7 @@ class Dyna1Config(Settings):
 PRESETS: Final[Mapping[str, Dyna1Config]] = {
     "esm3": Dyna1Config(width=1536, heads=6),
     "esm2": Dyna1Config(width=640, heads=8),
+    "esmc": Dyna1Config(width=960, heads=8),
     "onehot": Dyna1Config(width=24, layers=10, heads=6),
     "seqdance": Dyna1Config(width=480, heads=8),
     "af2": Dyna1Config(width=32 * 128, heads=8, pair_channels=128),

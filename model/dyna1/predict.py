@@ -15,7 +15,7 @@ from model.dyna1.embeddings.source import ChainInput, EmbeddingSource
 from model.network.device import enough_memory
 
 # width of published weights -> embedder that they were trained on
-EMBEDDER_OF_WIDTH: Final = {1536: "esm3", 640: "esm2", 24: "onehot"}
+EMBEDDER_OF_WIDTH: Final = {1536: "esm3", 640: "esm2", 960: "esmc", 24: "onehot"}
 
 
 def default_embedder(config: Dyna1Config) -> str:

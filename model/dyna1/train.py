@@ -58,7 +58,7 @@ from model.training.run_log import PEAK_MEMORY, RunLog, peak_memory
 
 LOGGER: Final = logging.getLogger("seqdance")
 Proteins = list[AnnotatedProtein]
-Preset = Literal["esm3", "esm2", "onehot", "seqdance", "af2"]
+Preset = Literal["esm3", "esm2", "esmc", "onehot", "seqdance", "af2"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -74,7 +74,8 @@ class Dyna1TrainConfig(TrainingOptions):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
     """Without --validation: fraction of the proteins to hold out, as whole clusters."""
     embedder: str = "onehot"
-    """Frozen model: onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER or cache:FILE.h5."""
+    """Frozen model: onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], esmc[:NAME][:LAYER], af2:FOLDER or
+    cache:FILE.h5."""
     cache: File | None = None
     """File for the embeddings of a language model, computed once. Default: embeddings.h5 in --output."""
     output: File = Path("runs/dyna1_onehot")
@@ -92,6 +93,8 @@ class Dyna1TrainConfig(TrainingOptions):
     """Longer proteins are cut to a random window of this length."""
     learning_rate: Positive = 1e-6
     """Constant."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Train on the targets 1 - s/2 and s/2 instead of 1 and 0. The validation loss keeps 1 and 0."""
     betas: Betas = (0.9, 0.999)
     """AdamW: decay of the running means of gradient and squared gradient."""
     patience: Count | None = None
@@ -113,6 +116,7 @@ TRAIN_PRESETS: Final[dict[str, Dyna1TrainConfig]] = {
     "onehot": Dyna1TrainConfig(),
     "esm3": _preset("esm3", "esm3"),
     "esm2": _preset("esm2", "esm2"),
+    "esmc": _preset("esmc", "esmc"),
     "seqdance": _preset("seqdance", "dance:ChaoHou/SeqDance"),
     "af2": _preset("af2", "af2:data/af2_pairs", crop=400, learning_rate=1e-5, accumulation=4),
 }
@@ -191,7 +195,7 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
         batch = batch.to(self.process.device)
         with autocast(self.process.device, self.precision):
             logits = self.network(batch.embedding, batch.padding)  # (B, L)
-        loss = sum_of_losses(logits, batch.target)
+        loss = sum_of_losses(logits, batch.target, self.config.label_smoothing)
         self.losses.add(loss, (batch.target != NOT_EVALUATED).sum())
         return loss * self.process.processes / self.evaluated  # gradients are averaged over processes
 
@@ -242,10 +246,14 @@ def train(config: Dyna1TrainConfig, process: Process) -> None:
     trainer.fit(config.epochs * trainer.sampler.updates)
 
 
-def sum_of_losses(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy summed over the residues whose target is 1 or 0, not -1; both (B, L), logits unshifted."""
+def sum_of_losses(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Binary cross-entropy summed over the residues whose target is 1 or 0, not -1; both (B, L), logits unshifted.
+
+    With `smoothing` s the targets are 1 - s/2 and s/2.
+    """
     weight = (target != NOT_EVALUATED).float()
-    return binary_cross_entropy_with_logits(logits.float(), target.clamp(min=0).float(), weight, reduction="sum")
+    smooth = target.clamp(min=0).float() * (1 - smoothing) + smoothing / 2
+    return binary_cross_entropy_with_logits(logits.float(), smooth, weight, reduction="sum")
 
 
 def open_labels(config: Dyna1TrainConfig) -> tuple[Proteins, Proteins]:

@@ -6,6 +6,7 @@
     esm2[:PATH][:LAYER]  ESM2, by default facebook/esm2_t30_150M_UR50D and its last layer
     dance:PATH           last hidden state of SeqDance or ESMDance
     esm3[:LAYER]         esm3-sm-open-v1 of the package `esm`, by default layer 22; reads structures too
+    esmc[:NAME][:LAYER]  ESM C of the package `esm`, by default esmc_300m and the output of its last block
     af2:FOLDER           AlphaFold2 pair representations, NAME.npy of (L, L, 128) for each protein
     cache:FILE.h5        embeddings written by `seqdance dyna1 embed`
 
@@ -26,7 +27,7 @@ from torch.nn import functional as F
 
 from data_prepare.errors import InputError, reading, require
 from model.dyna1.embeddings.cache import EmbeddingCache
-from model.dyna1.embeddings.esm3 import DEFAULT_LAYER, DEFAULT_MODEL, Esm3
+from model.dyna1.embeddings.esm3 import DEFAULT_ESMC, DEFAULT_LAYER, DEFAULT_MODEL, Esm3, EsmC
 from model.dyna1.embeddings.source import Backbone, Embedder, EmbeddingSource, output_of, residue_tokens
 from model.inference.embed import embed as embed_with_dance
 from model.network.dance import load_model
@@ -36,7 +37,7 @@ from model.network.language_model import esm2_config
 from model.network.weights import UNUSED_ESM2_ENTRIES, load_entries, read_esm2, weights_digest
 
 ESM2_DEFAULT: Final = "facebook/esm2_t30_150M_UR50D"
-LINES: Final = "onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER, cache:FILE.h5"
+LINES: Final = "onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], esmc[:NAME][:LAYER], af2:FOLDER, cache:FILE.h5"
 
 
 class OneHot(Embedder):
@@ -132,6 +133,8 @@ def make_embedder(line: str, device: str | torch.device = "auto") -> EmbeddingSo
         return Dance(rest, device)
     if kind == "esm3":
         return Esm3(path or DEFAULT_MODEL, DEFAULT_LAYER if layer is None else layer, device)
+    if kind == "esmc":
+        return EsmC(path or DEFAULT_ESMC, layer, device)
     if kind == "af2" and rest:
         return Af2Pairs(rest)
     if kind == "cache" and rest:

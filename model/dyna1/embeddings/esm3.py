@@ -1,14 +1,15 @@
-"""Embeddings of ESM-3.
+"""Embeddings of ESM-3 and ESM C, of the package `esm`.
 
-ESM-3 pins old libraries. Install requirements-esm3.txt in a separate environment, where `seqdance dyna1 embed` writes
-the cache that other environments read. All assumptions about the package `esm` (3.1 to 3.4) are inside `_assumed`.
+The package pins old libraries. Install requirements-esm3.txt in a separate environment, where `seqdance dyna1 embed`
+writes the cache that other environments read. All assumptions about it (3.1 to 3.4) are inside `_assumed`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +21,40 @@ from model.network.weights import weights_digest
 
 DEFAULT_MODEL: Final = "esm3-sm-open-v1"
 DEFAULT_LAYER: Final = 22
+DEFAULT_ESMC: Final = "esmc_300m"
+
+
+class EsmC(Embedder):
+    """ESM C in float32: a hidden state of the sequence tokens without their begin and end tokens.
+
+    `name` is that of `ESMC.from_pretrained` (esmc_300m, width 960; esmc_600m, width 1152). Hidden state 0 is the output
+    of the first transformer block, that of the last block, before the final norm, is the default.
+    """
+
+    def __init__(self, name: str = DEFAULT_ESMC, layer: int | None = None, device: str | torch.device = "auto") -> None:
+        self.device = choose_device(device)
+        self.model, _ = _load(name, "ESMC")
+        with _assumed("ESMC.transformer.blocks"):
+            blocks = list(self.model.transformer.blocks)
+        layer = len(blocks) - 1 if layer is None else layer
+        require(0 <= layer < len(blocks), f"{name}: no hidden state {layer}; it has 0 to {len(blocks) - 1}")
+        self.block = blocks[layer]
+        with _assumed("ESMC.embed"):
+            self.width = int(self.model.embed.weight.shape[1])
+        self.fingerprint = f"esmc layer {layer} {weights_digest(self.model)}"
+        self.model.to(self.device)
+
+    def embed(self, sequences: Sequence[str], structures: Sequence[Backbone | None] | None = None) -> list[Tensor]:
+        """See `Embedder.embed`. The model reads one chain at a time."""
+        embeddings = []
+        with torch.no_grad():  # not inference_mode: the classifier may be trained on these
+            for sequence in sequences:
+                ids = residue_tokens([sequence])[0].to(self.device)  # (1, L); ESM C has the token ids of ESM2
+                with _assumed("ESMC.forward(sequence_tokens)"):
+                    hidden = output_of(self.block, partial(self.model, sequence_tokens=ids))
+                    hidden = hidden.reshape(ids.shape[1], self.width)  # with flash attention it has no batch axis
+                embeddings.append(hidden.float().cpu())
+        return embeddings
 
 
 class Esm3(Embedder):
@@ -34,7 +69,7 @@ class Esm3(Embedder):
         self, name: str = DEFAULT_MODEL, layer: int = DEFAULT_LAYER, device: str | torch.device = "auto"
     ) -> None:
         self.device = choose_device(device)
-        self.model, self.esm_protein = _load(name)
+        self.model, self.esm_protein = _load(name, "ESM3")
         with _assumed("ESM3.transformer.blocks"):
             blocks = list(self.model.transformer.blocks)
         require(0 <= layer < len(blocks), f"{name}: no hidden state {layer}; it has 0 to {len(blocks) - 1}")
@@ -71,18 +106,22 @@ class Esm3(Embedder):
             return output_of(self.block, lambda: self.model(**tokens))[0]
 
 
-def _load(name: str) -> tuple[Any, Any]:
+def _load(name: str, kind: Literal["ESM3", "ESMC"]) -> tuple[Any, Any]:
     """Model in float32 on the CPU, and the class ESMProtein."""
     try:
-        from esm.models.esm3 import ESM3
         from esm.sdk.api import ESMProtein
+
+        if kind == "ESM3":
+            from esm.models.esm3 import ESM3 as Model
+        else:
+            from esm.models.esmc import ESMC as Model
     except ImportError as error:
         raise InputError(
-            f"ESM-3 requires the package esm, which cannot be imported ({error}); install requirements-esm3.txt in "
+            f"{name} requires the package esm, which cannot be imported ({error}); install requirements-esm3.txt in "
             "another environment, write a cache there (seqdance dyna1 embed) and give cache:FILE.h5 here"
         ) from None
     try:
-        model = ESM3.from_pretrained(name, device=torch.device("cpu"))  # on a GPU it would be bf16
+        model = Model.from_pretrained(name, device=torch.device("cpu"))  # on a GPU it would be bf16
     except Exception as error:  # the Hub client raises errors of several libraries
         raise InputError(
             f"{name}: the package esm cannot load it ({first_line(error)}); accept its terms on the Hub, log in, "

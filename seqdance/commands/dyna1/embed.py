@@ -26,7 +26,7 @@ class EmbedOptions(ChainOptions):
     """
 
     embedder: str
-    """onehot, esm2[:PATH][:LAYER], dance:PATH, or esm3[:LAYER]."""
+    """onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], or esmc[:NAME][:LAYER]."""
     output: Path
     """The .h5 file. Proteins that it already contains are skipped."""
     table: Path | None = None

@@ -39,7 +39,8 @@ class EvaluateOptions(DeviceOptions):
     weights: str | None = None
     """Classifier: folder (best/ of a training), published weight file, or Hub id. Default: only baselines."""
     embedder: str | None = None
-    """onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], af2:FOLDER, cache:FILE.h5. Default: by the weights."""
+    """onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], esmc[:NAME][:LAYER], af2:FOLDER, cache:FILE.h5.
+    Default: by the weights."""
     train: Path | None = None
     """Label table to fit the naive baselines on."""
     baselines: Path | None = None

@@ -39,7 +39,8 @@ class PredictOptions(ChainOptions):
     weights: str
     """Classifier: folder, weight file (dyna1.pt), Hub id such as gelnesr/Dyna-1, or a file of a Hub repository."""
     embedder: str | None = None
-    """onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER] or af2:FOLDER. Default: by the weights."""
+    """onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], esmc[:NAME][:LAYER] or af2:FOLDER. Default: by
+    the weights."""
     cache: Path | None = None
     """Instead of --embedder: file of seqdance dyna1 embed; proteins are found by name."""
     save_dir: Path = Path(".")

@@ -174,9 +174,9 @@ def provide(monkeypatch):
     """Install a stand-in as the package `esm`."""
 
     def provide_esm(model):
-        names = ("esm", "esm.models", "esm.models.esm3", "esm.sdk", "esm.sdk.api")
+        names = ("esm", "esm.models", "esm.models.esm3", "esm.models.esmc", "esm.sdk", "esm.sdk.api")
         modules = {name: ModuleType(name) for name in names}
-        modules["esm.models.esm3"].ESM3 = model
+        modules["esm.models.esm3"].ESM3 = modules["esm.models.esmc"].ESMC = model
         modules["esm.sdk.api"].ESMProtein = SimpleNamespace
         for name, module in modules.items():
             monkeypatch.setitem(sys.modules, name, module)
@@ -237,6 +237,50 @@ def test_esm3_that_cannot_be_loaded(monkeypatch, provide):
 def test_another_release_of_the_package_is_one_line(provide, methods, structure, named):
     provide(type("Other", (StandIn,), methods))
     refused(lambda: Esm3(layer=2, device="cpu").embed(["MKTAYI"], [structure]), named)
+
+
+class StandInC(StandIn):
+    """What Dyna-1 calls of ESMC."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(64, 12)
+        self.transformer.blocks = nn.ModuleList(Block(12, False) for _ in range(3))
+
+    @classmethod
+    def from_pretrained(cls, model_name, device=None):
+        assert (model_name, device) == ("esmc_300m", torch.device("cpu"))
+        return cls().half()
+
+    def forward(self, sequence_tokens=None, sequence_id=None):
+        x = self.embed(sequence_tokens)
+        for block in self.transformer.blocks:
+            x = block(x)
+            self.reached += 1
+        return x
+
+
+def test_esmc(monkeypatch, provide):
+    provide(StandInC)
+    last, first = make_embedder("esmc", "cpu"), make_embedder("esmc:esmc_300m:0", "cpu")
+    assert (last.width, last.reads_structure) == (12, False)
+    assert (last.fingerprint[:13], first.fingerprint[:13]) == ("esmc layer 2 ", "esmc layer 0 ")
+    found = last.embed(SEQUENCES)
+    assert [rows.dtype for rows in found] == [torch.float32] * 3
+    for sequence, rows, early in zip(SEQUENCES, found, first.embed(SEQUENCES), strict=True):
+        x = last.model.embed(tokenize([sequence])["input_ids"][:, 1:-1])  # without begin and end tokens
+        with torch.no_grad():
+            torch.testing.assert_close(early, first.model.transformer.blocks[0](x)[0], rtol=0, atol=1e-6)
+            for block in last.model.transformer.blocks:
+                x = block(x)
+        torch.testing.assert_close(rows, x[0], rtol=0, atol=1e-6)
+    assert first.model.reached == 0  # later blocks are not run
+    refused(lambda: make_embedder("esmc:3", "cpu"), "3", "0 to 2")
+    provide(type("Other", (StandInC,), {"forward": lambda self, tokens: tokens}))
+    refused(lambda: make_embedder("esmc", "cpu").embed(["MKTAYI"]), "ESMC.forward(sequence_tokens)")
+    monkeypatch.setitem(sys.modules, "esm", None)
+    monkeypatch.delitem(sys.modules, "esm.sdk.api")
+    refused(lambda: make_embedder("esmc", "cpu"), "requirements-esm3.txt", "cache:FILE.h5")
 
 
 # --- AlphaFold2 and lines

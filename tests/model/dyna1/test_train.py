@@ -112,7 +112,7 @@ def test_patience_ends_the_training(labels: Path, tmp_path: Path, monkeypatch) -
 
 
 def test_loss_that_is_not_finite_ends_the_training(labels: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "sum_of_losses", lambda logits, target: logits.sum() * torch.nan)
+    monkeypatch.setattr(module, "sum_of_losses", lambda logits, *_: logits.sum() * torch.nan)
     refused(lambda: train(small(labels, tmp_path), CPU), "--learning-rate")
     assert checkpoints(tmp_path / "checkpoints") == []
 
@@ -247,6 +247,20 @@ def test_loss_of_the_golden_batch(shared) -> None:
     labels = torch.from_numpy(np.where(golden["eval_mask"], golden["labels"], -1))
     mean = module.sum_of_losses(torch.from_numpy(golden["logits"]), labels) / (labels != -1).sum()
     assert float(mean) == pytest.approx(float(golden["loss"]), rel=1e-5)
+
+
+def test_label_smoothing() -> None:
+    logits, target = torch.tensor([[2.0, -1.0, 0.5, 9.0]]), torch.tensor([[1, 0, 1, -1]], dtype=torch.int8)
+    p = logits[0, :3].double().sigmoid()
+    smooth = torch.tensor([0.9, 0.1, 0.9], dtype=torch.float64)  # of 0.2
+    expected = -(smooth * p.log() + (1 - smooth) * (1 - p).log()).sum()
+    assert float(module.sum_of_losses(logits, target, 0.2)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_label_smoothing_reaches_the_training(labels: Path, whole: Path, tmp_path: Path) -> None:
+    main(arguments(labels, tmp_path, **{"label-smoothing": 0.5, "epochs": 1}))
+    (smooth,), plain = without_time(tmp_path), without_time(whole)[0]
+    assert abs(smooth["loss"] - plain["loss"]) > 0.02
 
 
 @pytest.mark.slow
