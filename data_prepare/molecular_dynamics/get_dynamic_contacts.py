@@ -47,7 +47,7 @@ class Frames(Settings):
         used = FrameRange(begin=begin, end=min(max(last, begin), total - 1), stride=max(self.stride, 1))
         moved = (
             ("begin", self.begin, used.begin),
-            ("end", min(last, total - 1), used.end),
+            ("end", last, used.end),
             ("stride", self.stride, used.stride),
         )
         for name, given, value in moved:

@@ -62,6 +62,10 @@ class Task:
         files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
         return digest(FEATURES_VERSION, self.dtype, asdict(self.selection), sorted(self.features), files)
 
+    def key(self) -> str:
+        """Name of the task on a Dask scheduler, which would take another task of this name for the same one."""
+        return f"entry-{self.entry.name}-{digest(self.result, self.fingerprint())}"
+
 
 def entry_features(
     entry: Entry, selection: Selection, features: Sequence[str] = FEATURES, available: int | None = None
@@ -165,7 +169,7 @@ def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iter
             except (OSError, ValueError) as error:
                 raise InputError(f"--scheduler {scheduler}: no connection ({error}); start `dask scheduler`") from None
         futures = {
-            client.submit(make_entry, task, key=f"entry-{task.entry.name}", priority=-rank, pure=False): task
+            client.submit(make_entry, task, key=task.key(), priority=-rank, pure=False): task
             for rank, task in enumerate(tasks)
         }
         for future, reason in as_completed(futures, with_results=True, raise_errors=False):

@@ -1,6 +1,7 @@
 """ATLAS: `<pdb>_<chain>.pdb` with `<pdb>_<chain>_R1.xtc` to `_R3.xtc`, zipped per protein or unpacked.
 
-Missing replicas are skipped. Zips are preferred to unpacked files, because their checksums reveal broken downloads.
+Missing replicas are skipped. Zips are preferred to unpacked files, because their checksums reveal broken downloads,
+except `_analysis.zip` with a tenth of the frames, which is the last choice.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 SOURCE: Final = "ATLAS"
 WANTED: Final = "zips <pdb>_<chain>*.zip, or <pdb>_<chain>.pdb with <pdb>_<chain>_R1.xtc and so on"
 PROTEIN: Final = re.compile(r"\d[0-9a-zA-Z]{3}_[0-9a-zA-Z]+")
-ARCHIVE_NAME: Final = re.compile(rf"({PROTEIN.pattern})(?:_protein|_total)?\.zip")  # _analysis.zip has no frames
+ARCHIVE_NAME: Final = re.compile(rf"({PROTEIN.pattern})(_protein|_total|_analysis)?\.zip")
 REPLICA_NAME: Final = re.compile(rf"({PROTEIN.pattern}?)(?:_prod)?_R(\d+)(?:_fit)?\.xtc")
 
 
@@ -34,9 +35,11 @@ def entries(raw: Path) -> Iterator[Entry]:
     """One entry per protein, named `<pdb>_<chain>`."""
     folders = list(walk(raw))
     archives: dict[str, Path] = {}
+    analyses: dict[str, Path] = {}
     for path in (path for _, files in folders for path in files):
         if match := ARCHIVE_NAME.fullmatch(path.name):
-            archives.setdefault(match[1], path)  # sorted by name: _protein.zip before _total.zip
+            # sorted by name: _protein.zip before _total.zip
+            (analyses if match[2] == "_analysis" else archives).setdefault(match[1], path)
     for name, archive in archives.items():
         yield ArchiveEntry(name=name, source=SOURCE, path=archive)
     for folder, files in folders:
@@ -45,11 +48,14 @@ def entries(raw: Path) -> Iterator[Entry]:
         for name in (topologies.keys() | replicas.keys()) - archives.keys():
             trajectories = tuple(folder / file for file in replicas.get(name, ()))
             if name in topologies and trajectories:
+                analyses.pop(name, None)
                 yield FileEntry(name=name, source=SOURCE, path=topologies[name], trajectories=trajectories)
-            else:
+            elif name not in analyses:
                 missing = f"{name}.pdb" if trajectories else f"{name}_R1.xtc or other replicas"
                 path = trajectories[0] if trajectories else topologies[name]
                 yield UnusableEntry(name=name, source=SOURCE, path=path, reason=f"has no {missing}; download it again")
+    for name in analyses.keys() - archives.keys():
+        yield ArchiveEntry(name=name, source=SOURCE, path=analyses[name])
 
 
 def _replicas(names: Iterable[str]) -> dict[str, list[str]]:

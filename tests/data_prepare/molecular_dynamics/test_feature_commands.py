@@ -107,7 +107,7 @@ def test_options_that_are_refused(helix, here, capsys, options, named):
     ("options", "used", "warning"),
     [
         (["--end", 0], "80 beg:0 end:79 stride:1", None),
-        (["--end", 1000, "--stride", 13], "7 beg:0 end:79 stride:13", None),
+        (["--end", 1000, "--stride", 13], "7 beg:0 end:79 stride:13", "--end 79"),
         (["--begin", 1000], "1 beg:79 end:79 stride:1", "--begin 79"),
         (["--beg", 5, "--end", 4], "1 beg:5 end:5 stride:1", "--end 5"),
         (["--beg", -3, "--end", 4, "--stride", 0], "5 beg:0 end:4 stride:1", "--stride 1"),
@@ -139,3 +139,63 @@ def test_files_that_are_refused(helix, here, capsys):
         command_refused(get_dynamic_contacts.main, paths, capsys, *named)
     command_refused(NMA_features.main, ["-i", "none.pdb", "-o", "x"], capsys, "none.pdb")
     assert sorted(here.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", ["xtc", "trr", "dcd", "nc"])
+def test_the_range_that_a_cut_trajectory_offers(helix, here, capsys, suffix):
+    """Each command refuses the file in one line; with its `--end` the whole frames give what a file of them gives."""
+    pdb, xtc = helix
+    frames = mdtraj.load(str(xtc), top=str(pdb))[:6]
+    path, sound = here / f"cut.{suffix}", here / f"sound.{suffix}"
+    frames.save(str(path))
+    path.write_bytes(path.read_bytes()[:-100])
+    frames[:5].save(str(sound))
+    for main, arguments in (
+        (MD_features.main, ["-p", pdb, "-t", path, "-o", "x"]),
+        (get_dynamic_contacts.main, ["--topology", pdb, "--trajectory", path, "--output", "c.tsv"]),
+    ):
+        command_refused(main, arguments, capsys, path, "5 whole frames", "--end 4")
+        assert not list(here.glob("[cx]*.[tn]*v"))
+    assert contacts(pdb, path, "c.tsv", "--end", 4) == contacts(pdb, sound, "s.tsv")
+    expected_table, expected_pair = features(pdb, sound, "s")
+    for more in ([], ["-i", "c.tsv"]):
+        table, pair = features(pdb, path, "x", "--end", "4", *more)
+        pd.testing.assert_frame_equal(table, expected_table)
+        np.testing.assert_array_equal(pair, expected_pair)
+
+
+def test_features_of_a_range_of_frames(helix, here, capsys):
+    """Contacts may cover some frames of the range, but no others."""
+    pdb, xtc = helix
+    frames = mdtraj.load(str(xtc), top=str(pdb))
+    frames[10:41:5].save("some.xtc")
+    chosen = ["--begin", "10", "--end", "40", "--stride", "5"]
+    contacts(pdb, xtc, "c.tsv", *chosen)
+    (table, pair), (expected_table, expected_pair) = features(pdb, xtc, "x", *chosen), features(pdb, "some.xtc", "y")
+    pd.testing.assert_frame_equal(table, expected_table)
+    np.testing.assert_array_equal(pair, expected_pair)
+    np.testing.assert_array_equal(features(pdb, xtc, "x", *chosen, "-i", "c.tsv")[1], expected_pair)
+    np.testing.assert_array_equal(features(pdb, xtc, "x", "-i", "c.tsv")[1][..., :9], expected_pair[..., :9])
+    command = ["-p", pdb, "-t", xtc, "-o", "z", "-i", "c.tsv", "--begin", 15, "--stride", 5]
+    command_refused(MD_features.main, command, capsys, "c.tsv", "frame 10")
+    with pytest.warns(InputWarning, match=f"{xtc}: no frame 99"):
+        features(pdb, xtc, "z", "--begin", "70", "--end", "99")
+
+
+def test_contact_files_are_checked_before_frames_are_read(helix, here, capsys):
+    pdb, xtc = helix
+    frames = mdtraj.load(str(xtc), top=str(pdb))[:10]
+    frames.save("whole.dcd")
+    header, lines = contacts(pdb, "whole.dcd", "c.tsv")
+    frames.xyz[0, 3, 0] = np.nan
+    frames.save("nan.dcd")
+    for text, named in (
+        ("foreign", "total_frames"),
+        ("\n".join([header, *lines]).replace("A:GLU", "B:GLU"), "B:GLU"),
+        ("\n".join([header, *lines])[:-9].rsplit("\t", 1)[0], f"line {len(lines) + 1}"),
+        (header.replace("total_frames:10", "total_frames:11").replace("end:9", "end:10"), "frame 10"),
+    ):
+        Path("bad.tsv").write_text(text)
+        command_refused(
+            MD_features.main, ["-p", pdb, "-t", "nan.dcd", "-i", "bad.tsv", "-o", "x"], capsys, "bad.tsv", named
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -154,3 +155,25 @@ def test_the_largest_entries_come_first(tmp_path, monkeypatch, dask):
     else:
         assert run_tasks(tasks, 0, 1) == {}
     assert (tmp_path / "log").read_text() == "bdcfae"
+
+
+def slow_name(task):
+    """Replaces `make_entry`: takes as long as it needs for another run to submit its tasks."""
+    time.sleep(1)
+    return f"{task.folder.name} {task.features} {task.selection.stride}"
+
+
+def test_runs_on_one_scheduler_do_not_meet(source, tmp_path, monkeypatch):
+    """Each gets its own results, though the entries have the same names."""
+    from distributed import LocalCluster
+
+    entry = FileEntry(name="s", source="Proteinflow", path=source)
+    runs = [("a", 1, FEATURES), ("a", 2, FEATURES), ("a", 1, ("sasa",)), ("b", 1, FEATURES)]
+    tasks = [Task(entry, Selection(stride=stride), kept, "float32", tmp_path / name) for name, stride, kept in runs]
+    monkeypatch.setattr(extraction, "make_entry", slow_name)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=":0") as cluster,
+        ThreadPoolExecutor(len(tasks)) as threads,
+    ):
+        found = threads.map(lambda task: run_tasks([task], 0, 1, cluster.scheduler_address), tasks)
+        assert list(found) == [{"s": f"{name} {kept} {stride}"} for name, stride, kept in runs]

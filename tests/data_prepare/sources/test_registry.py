@@ -31,7 +31,9 @@ mdcath 1a0aA00_348 mdcath_dataset_1a0aA00.h5
 mdcath 2a0aA00_348 data/mdcath_dataset_2a0aA00.h5
 atlas 16pk_A b/16pk_A.pdb b/16pk_A_prod_R1_fit.xtc b/16pk_A_R2.xtc
 atlas 1a62_A 1a62_A_protein.zip
-atlas - 3abc_A_analysis.zip 1a62_A_total.zip 1a62_A.pdb b/16pk_A_prod_R2_fit.xtc
+atlas 3abc_A 3abc_A_analysis.zip
+atlas 4abc_A 4abc_A_analysis.zip
+atlas - 1a62_A_analysis.zip 1a62_A_total.zip 1a62_A.pdb 16pk_A_analysis.zip b/16pk_A_prod_R2_fit.xtc 4abc_A.pdb
 gpcrmd 67 10_dyn_67.pdb 11_trj_67.xtc 12_trj_67.dcd
 gpcrmd 68 68_a.psf 68_b.dcd
 gpcrmd b b/x.psf b/x.dcd b/y.dcd
@@ -122,6 +124,21 @@ def test_chains_are_made_whole(tmp_path, helix, suffix):
     helix.save(tmp_path / f"x_2{suffix}", xyz=broken, box=6.0)
     _, xyz = frames(only(list_source("trajectories", tmp_path)))
     np.testing.assert_allclose(xyz, np.concatenate([helix.angstrom, helix.angstrom]), atol=0.011)
+
+
+@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc"])
+def test_cut_replicas(tmp_path, helix, suffix):
+    """The failure names the file and the range that can be read; a range beyond a shorter replica is noted."""
+    (tmp_path / "x.pdb").write_text(helix.pdb)
+    path = helix.save(tmp_path / f"x_1{suffix}", box=6.0)
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    entry = only(list_source("trajectories", tmp_path))
+    failure(entry, path, "8 whole frames", "--end 7")
+    np.testing.assert_allclose(frames(entry, Selection(end=7))[1], helix.angstrom[:8], atol=0.011)
+    path.write_bytes(content)
+    with pytest.warns(InputWarning, match=f"{path}: no frame 9; its last one is 8"):
+        assert frames(entry, Selection(begin=7, end=9))[0] == [7, 8]
 
 
 def test_trajectories_that_are_unclear(tmp_path):
