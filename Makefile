@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 BIN := .venv/bin
 OUT ?= runs/demo
 
-.PHONY: install demo notebooks images test test-fast lint format clean
+.PHONY: install demo notebooks images test test-fast test-corpus lint format clean
 
 install: .venv/installed
 
@@ -31,6 +31,10 @@ test: install
 
 test-fast: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-corpus: install
+	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[dev,corpus]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/data_prepare/corpus.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,4 +1,7 @@
-"""PDB files. Other readers rename atoms or merge residues that share a number."""
+"""PDB files. Other readers rename atoms or merge residues that share a number.
+
+Residue names have up to four letters, as in CHARMM and GROMACS, or chain ids two, as in very large structures.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.structure.atom_records import AtomRecord, Position, topology_of
-from data_prepare.structure.sequence import CAPS, align_to_sequence, one_letter_sequence
+from data_prepare.structure.sequence import CAPS, ONE_LETTER, align_to_sequence, one_letter_sequence
 from data_prepare.structure.topology import Structure, Topology
 
 ATOM_RECORDS = ("ATOM  ", "HETATM")
 
 
 def open_text(path: Path) -> TextIO:
-    """Open a text file, also gzipped; undecodable bytes are replaced."""
-    return gzip.open(path, "rt", errors="replace") if path.suffix.lower() == ".gz" else open(path, errors="replace")
+    """Open a text file, gzipped or not, whatever its name; undecodable bytes are replaced."""
+    with open(path, "rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rt", errors="replace") if gzipped else open(path, errors="replace")
 
 
 def first_model(path: Path, lines: Iterable[str]) -> Structure:
@@ -42,8 +47,9 @@ def first_model(path: Path, lines: Iterable[str]) -> Structure:
         elif _ends_model(record) and atoms:
             break
     xyz = _positions(atoms)
+    two_letters = any(map(_has_two_letters, atoms))
     records = (
-        _record(line, index in after_ter, (x, y, z))
+        _record(line, index in after_ter, (x, y, z), two_letters)
         for index, (line, (x, y, z)) in enumerate(zip(atoms, xyz.tolist(), strict=True))
     )
     topology = topology_of(path, records, num_declared={key: len(several) for key, several in declared.items()})
@@ -75,17 +81,23 @@ def _positions(atoms: list[str]) -> NDArray[np.float64]:
     return np.frombuffer(columns.encode("ascii"), "S8").astype(np.float64).reshape(-1, 3)
 
 
-def _record(line: str, after_ter: bool, position: Position) -> AtomRecord:
+def _has_two_letters(line: str) -> bool:
+    """Whether the chain id of an atom has two letters: the residue name is that of an amino acid without the first."""
+    two = line[20] != " " and line[21] != " "
+    return two and line[17:20] in ONE_LETTER and line[17:21] not in ONE_LETTER
+
+
+def _record(line: str, after_ter: bool, position: Position, two_letters: bool) -> AtomRecord:
     number, code = line[22:26].strip(), line[26].strip()
     if code.isdigit() and len(number) == 4:  # five digits
         number, code = number + code, ""
     return AtomRecord(
         atom_name=line[12:16].strip(),
         element=line[76:78].strip(),
-        residue_name=line[17:21].strip(),  # four letters in CHARMM
+        residue_name=line[17 : 20 if two_letters else 21].strip(),
         number=number,
         insertion_code=code,
-        chain_id=line[21].strip(),
+        chain_id=line[20 if two_letters else 21 : 22].strip(),
         segment=line[72:76].strip(),
         after_ter=after_ter,
         position=position,

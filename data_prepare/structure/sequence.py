@@ -16,7 +16,11 @@ ONE_LETTER: Final[dict[str, str]] = {
     **STANDARD,
     # names that force fields give to protonation states and bonded cysteines
     **dict.fromkeys(("HSD", "HSE", "HSP", "HID", "HIE", "HIP"), "H"),
-    **{"CYX": "C", "CYM": "C", "ASH": "D", "GLH": "E", "LYN": "K"},
+    **dict.fromkeys(("HISA", "HISB", "HISD", "HISE", "HISH", "HISP", "HIS1", "HIS2"), "H"),
+    **dict.fromkeys(("CYX", "CYM", "CYSH", "CYS1", "CYS2"), "C"),
+    **dict.fromkeys(("ASH", "ASPH", "ASPP"), "D"),
+    **dict.fromkeys(("GLH", "GLUH", "GLUP"), "E"),
+    **{"LYN": "K", "LYSH": "K", "LYSN": "K", "ARGN": "R"},
     # modified residues
     **{"MSE": "M", "SEP": "S", "TPO": "T", "PTR": "Y"},
 }

@@ -28,16 +28,20 @@ def capped(pdb_text):
     return result, np.array(kept)
 
 
-def residue_table(pdb, trajectory):
-    """Published residue table of a single-chain protein with all residues and standard names, with MDTraj alone.
+def residue_table(pdb, trajectory, number=None):
+    """Published residue table of what MDTraj takes for protein in the first frames, with MDTraj alone.
 
-    Only residues with a C-alpha atom have a row, caps have none.
+    Only residues with N, CA and C have a row, caps have none.
     """
-    frames = mdtraj.load(str(trajectory), top=str(pdb))
-    ca = frames.topology.select("name CA")
+    reader = mdtraj.iterload(str(trajectory), top=str(pdb), chunk=number or 10**6)
+    frames = next(reader)
+    protein = frames.topology.select("protein")
+    frames = frames.atom_slice(protein)
+    names = [{atom.name: atom.index for atom in residue.atoms} for residue in frames.topology.residues]
+    rows = [index for index, atoms in enumerate(names) if {"N", "CA", "C"} <= atoms.keys()]
+    ca = np.array([names[row]["CA"] for row in rows])
     frames.superpose(frames, 0, atom_indices=ca)
-    rows = [frames.topology.atom(index).residue.index for index in ca]
-    table = {"ca_atom": ca}
+    table = {"ca_atom": protein[ca]}
     dssp = mdtraj.compute_dssp(frames, simplified=False)
     table |= {f"dssp_{state}": (dssp == state).mean(axis=0)[rows] for state in STATES}
     # one call a frame: within a call some area of each frame leaks into the next

@@ -303,6 +303,17 @@ def test_names_are_those_of_the_file(write_pdb):
     np.testing.assert_allclose(xyz[4], 9)
 
 
+def test_four_letters_of_a_residue_or_two_of_a_chain(write_pdb):
+    """Column 21 belongs to one of them."""
+    path = write_pdb(backbone("LYS", "A", 1) + backbone("SER", "A", 2, 4) + backbone("ZAE", "A", 3, 8))
+    text = path.read_text()
+    path.write_text(text.replace("LYS A", "LYSHA"))
+    assert (read_topology(path).chain_ids, read_topology(path).chain_sequences()) == (("A",), ["KSX"])
+    path.write_text(text.replace(" A  ", "BA  "))
+    topology = read_topology(path)
+    assert (topology.chain_ids, topology.residue_names) == (("BA",), ("LYS", "SER", "ZAE"))
+
+
 def test_first_alternate_location(write_pdb):
     atoms = backbone("SER", "A", 1)
     atoms += [("CB", "SER", "A", 1, (1, 0, 0), {"altloc": "B"}), ("CB", "SER", "A", 1, (2, 0, 0), {"altloc": "A"})]
@@ -325,10 +336,11 @@ def test_mmcif_pdb_and_gzip_agree(write_pdb, tmp_path):
     structure.setup_entities()
     structure.make_mmcif_document().write_file(str(tmp_path / "x.cif"))
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "plain.pdb.gz").write_bytes(path.read_bytes())
     (tmp_path / "x.cif.gz").write_bytes(gzip.compress((tmp_path / "x.cif").read_bytes()))
     reference, xyz = read_structure(path)
     assert reference.num_atoms == 13
-    for name in ("x.cif", "x.pdb.gz", "x.cif.gz"):
+    for name in ("x.pdb.gz", "plain.pdb.gz", "x.cif.gz", "x.cif"):
         topology, positions = read_structure(tmp_path / name)
         for field in ("atom_names", "elements", "residue_names", "insertion_codes", "chain_ids", "residue_of_atom"):
             assert list(getattr(topology, field)) == list(getattr(reference, field)), (name, field)
