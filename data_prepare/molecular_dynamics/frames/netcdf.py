@@ -60,10 +60,10 @@ class NetCDFTrajectory:
         """Read from a frame on."""
         self._next = frame
 
-    def read(self, n_frames: int) -> tuple[NDArray[np.float32] | None, ...]:
+    def read(self, n_frames: int) -> tuple[NDArray | None, ...]:
         """Positions (frames, atoms, 3), lengths of the cells (frames, 3) in Angstrom and angles in degrees, or None."""
         first, self._next = self._next, self._next + n_frames
-        arrays: list[NDArray[np.float32] | None] = []
+        arrays: list[NDArray | None] = []
         for name in USED:
             if (variable := self._variables.get(name)) is None:
                 arrays.append(None)
@@ -71,7 +71,7 @@ class NetCDFTrajectory:
             begin, step, shape, dtype = variable
             inner = np.empty(shape, dtype).strides
             strided = np.ndarray((self.frames, *shape), dtype, self._bytes, begin, (step, *inner))
-            arrays.append(strided[first : self._next].astype(np.float32))
+            arrays.append(strided[first : self._next].astype(dtype.newbyteorder("=")))
         return tuple(arrays)
 
 

@@ -10,6 +10,7 @@ import mdtraj
 import numpy as np
 import pytest
 from refusals import refused
+from scipy.io import netcdf_file
 
 from data_prepare.errors import InputError, InputWarning
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
@@ -104,6 +105,33 @@ def test_a_netcdf_header_that_counts_fewer_frames(tmp_path, system):
     content[4:8] = b"\xff" * 4  # not counted
     path.write_bytes(content)
     np.testing.assert_array_equal(everything(topology, path), whole)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("unlimited", [True, False])
+@pytest.mark.parametrize("double", [True, False])
+def test_other_forms_of_netcdf(tmp_path, system, version, unlimited, double):
+    """Both widths of offsets, a frame dimension of fixed length, more variables, some padded, positions in float64."""
+    topology, trajectory = system
+    path = tmp_path / "t.nc"
+    positions, kind = trajectory.xyz * 10, "d" if double else "f"
+    with netcdf_file(str(path), "w", version=version) as file:
+        file.title = "odd"
+        sizes = {"frame": None if unlimited else FRAMES, "atom": topology.num_atoms, "spatial": 3, "label": 5}
+        for name, size in sizes.items():
+            file.createDimension(name, size)
+        velocities = file.createVariable("velocities", kind, ("frame", "atom", "spatial"))
+        velocities.scale_factor = 20.455
+        velocities[:] = -positions
+        file.createVariable("label", "c", ("label",))[:] = list(b"abcde")
+        file.createVariable("note", "h", ("frame", "spatial"))[:] = np.ones((FRAMES, 3))
+        file.createVariable("coordinates", kind, ("frame", "atom", "spatial"))[:] = positions
+        file.createVariable("cell_lengths", "d", ("frame", "spatial"))[:] = np.full((FRAMES, 3), 60.0)
+        file.createVariable("cell_angles", "d", ("frame", "spatial"))[:] = np.full((FRAMES, 3), 90.0)
+    np.testing.assert_array_equal(everything(topology, path), positions)
+    np.testing.assert_array_equal(everything(topology, path, begin=1, stride=2), positions[1::2])
+    with netcdf_file(str(path), mmap=False) as file:
+        np.testing.assert_array_equal(file.variables["coordinates"][:], positions)  # the file is what it should be
 
 
 def trr_frame(xyz, width, velocities=False):
