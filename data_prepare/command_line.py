@@ -25,7 +25,8 @@ from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 from data_prepare.errors import InputError, exit_with, run_command
 
 C = TypeVar("C")
-BOX = re.compile(r"[\s\u2500-\u257f]+")  # white space and the frames of tyro
+BOX = re.compile(r"(?:[\s\u2500-\u257f]|-{5,})+")  # white space and the frames of tyro, also in ASCII
+CHOICES = re.compile(r"(?<=Expected one of )\(([^)]*)\)")
 
 
 class Settings:
@@ -62,8 +63,14 @@ def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) ->
         exit_with(f"{whole[0]}: {problem}" if whole else error)
     except SystemExit as leaving:
         if leaving.code:
-            exit_with(BOX.sub(" ", shown.getvalue()))
+            exit_with(_one_line(shown.getvalue()))
         raise
+
+
+def _one_line(shown: str) -> str:
+    """Message of tyro without its frame and its first line, a title that the next one repeats; choices in order."""
+    text = BOX.sub(" ", shown.strip().partition("\n")[2] or shown)
+    return CHOICES.sub(lambda found: ", ".join(sorted({*re.findall(r"'(.*?)'", found[1])} - {"None"})), text)
 
 
 def run(

@@ -49,7 +49,10 @@ def check_output(path: Path) -> None:
 def _reading_csv(path: str | os.PathLike[str]) -> Iterator[None]:
     with reading(str(path), "a CSV table", "correct or replace the file"), warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops extra fields with a warning
-        yield
+        try:
+            yield
+        except pd.errors.EmptyDataError:
+            raise InputError(f"{path}: an empty file; expected a CSV table with a header") from None
 
 
 def csv_pieces(path: str | os.PathLike[str], **options: Any) -> Iterator[pd.DataFrame]:

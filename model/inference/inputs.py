@@ -209,5 +209,6 @@ def proteins_of(
     if fasta:
         return read_fasta(fasta)
     protein = Protein("sequence", parse_sequence(str(sequence)))
+    require(protein.sequence, "--sequence is empty; give the letters of a protein")
     check_sequence(protein.sequence)
     return [protein]

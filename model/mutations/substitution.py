@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.errors import InputError
+from data_prepare.errors import InputError, require
 from data_prepare.structure.sequence import STANDARD
 from model.config import MAX_TOKENS
 from model.inference.inputs import RESIDUE_LETTERS
@@ -90,9 +90,10 @@ class WildType:
         return changes
 
     def _read_sequence(self, sequence: str) -> dict[int, str]:
+        require(sequence, "a mutant is empty; give a label such as A12G, a sequence, or wt")
         tokens = ["<cls>", *split_tokens(sequence), "<eos>"]
         changes = {index: new for index, (old, new) in enumerate(zip(self.tokens, tokens, strict=False)) if old != new}
-        if not sequence or not TOKEN_ID.keys() >= set(changes.values()):
+        if not TOKEN_ID.keys() >= set(changes.values()):
             tokenize([sequence])  # names the letter
         ends = any(_CHAIN_ENDS & {self.tokens[index], new} for index, new in changes.items())
         if len(tokens) != len(self.tokens) or ends:

@@ -29,6 +29,8 @@ class Options(Settings):
     """A number."""
     dtype: Literal["float32", "float16"] = "float32"
     """A choice."""
+    source: Literal["c", "a", "b"] | None = None
+    """Another choice."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -57,7 +59,12 @@ def test_a_command_prints_what_it_returns(tmp_path, capsys):
         ([], "--path"),
         (["--path", "a", "--number", "0"], "--number 0"),
         (["--path", "a", "--number", "9"], "--number 9"),
-        (["--path", "a", "--dtype", "int"], "int"),
+        (
+            ["--path", "a", "--dtype", "int"],
+            "error: invalid choice 'int' for argument '--dtype'. Expected one of float16,",
+        ),
+        (["--path", "a", "--source", "x"], "Expected one of a, b, c."),
+        (["--path"], "error: Missing value for argument '--path'"),
         (["--path", "a", "--other", "1"], "--other"),
         (["--path", "none.txt"], "none.txt: no such file"),
         (["--path", "."], "not a text"),
