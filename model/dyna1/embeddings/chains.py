@@ -1,17 +1,56 @@
-"""Chains from user input: text, FASTA, tables and structure files."""
+"""Chains from user input: text, FASTA, tables, structure files and PDB codes."""
 
 from __future__ import annotations
 
+import http.client
+import re
+import urllib.error
+import urllib.request
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from data_prepare.errors import require
-from data_prepare.files import read_text_table
+from data_prepare.errors import InputError, InputWarning, require
+from data_prepare.files import read_text_table, whole_file
 from data_prepare.structure.sequence import CHAIN_LINKER
 from model.dyna1.embeddings.source import ChainInput
 from model.inference.inputs import check_sequence, proteins_of
+
+PDB_CODE: Final = re.compile(r"[1-9][A-Za-z0-9]{3}")
+PDB_URL: Final = "https://files.rcsb.org/download/{}.cif.gz"
+TIMEOUT: Final = 60  # seconds without an answer
+
+
+def fetch_structure(structure: Path, folder: Path) -> Path:
+    """The structure file or, for the code of a PDB entry that is no file here, its mmCIF file, downloaded to `folder`.
+
+    A file that an earlier call has downloaded is used again. InputError if there is no such entry or no network.
+    """
+    code = structure.name.upper()
+    if str(structure) != structure.name or not PDB_CODE.fullmatch(code) or structure.exists():
+        return structure
+    path = folder / f"{code}.cif.gz"
+    if path.is_file():
+        return path
+    url = PDB_URL.format(code)
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+            content = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code == 404:
+            raise InputError(
+                f"{structure}: no such file, and the PDB has no entry {code}; give a file or code"
+            ) from None
+        raise InputError(
+            f"{structure}: no such file, and the PDB entry cannot be downloaded from {url} ({error}); download it on a "
+            "machine with network access and give the path of the file"
+        ) from None
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+    return path
 
 
 def chain_inputs(
@@ -59,11 +98,12 @@ def read_table(path: Path) -> list[ChainInput]:
     return chains
 
 
-def read_structure_chain(path: str | Path, chain: str | None = None) -> ChainInput:
+def read_structure_chain(path: str | Path, chain: str | None = None, only: bool = False) -> ChainInput:
     """One chain of a PDB or mmCIF file, gzipped or not; the model sees both its sequence and its structure.
 
-    `chain` defaults to the only chain; pieces of a chain (TER inside it) are joined. The protein is named after the
-    file and the chosen chain. InputError if the file has no such chain, or several of them and `chain` is None.
+    `chain` defaults to the first protein chain, with a warning if there are others; pieces of a chain (TER inside it)
+    are joined. The protein is named after the file and, if the file has several, the chain. InputError if the file has
+    no such chain, or with `only` several and `chain` is None.
     """
     from data_prepare.structure.readers import read_structure  # imports gemmi, which training nodes may lack
     from data_prepare.structure.topology import label_of_residue
@@ -74,9 +114,12 @@ def read_structure_chain(path: str | Path, chain: str | None = None) -> ChainInp
     chain_ids = list(dict.fromkeys(structure.topology.chain_ids))
     require(chain_ids, f"{path}: no protein (residues with atoms N, CA and C); use another file")
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    if chain is None:
-        require(len(chain_ids) == 1, f"{path}: has chains {', '.join(chain_ids)}; choose one with --chain")
-    else:
+    if chain is None and len(chain_ids) > 1:
+        listed = f"{path}: has chains {', '.join(chain_ids)}"
+        require(not only, f"{listed}; keep only the one of the entry")
+        chain = chain_ids[0]
+        warnings.warn(f"{listed}; {chain} is used, choose another with --chain", InputWarning, stacklevel=2)
+    if chain is not None:
         structure = structure.select_chains([chain])
         name = f"{name}_{chain}"
     topology, xyz = structure
@@ -86,7 +129,7 @@ def read_structure_chain(path: str | Path, chain: str | None = None) -> ChainInp
     residues = np.full(len(sequence), "", object)
     backbone[index] = [xyz[[atoms["N"], atoms["CA"], atoms["C"]]] for atoms in topology.atoms_by_name]
     residues[index] = label_of_residue(topology)
-    return ChainInput(name, sequence, backbone, structure_residues=tuple(residues))
+    return ChainInput(name, sequence, backbone, structure_residues=tuple(residues), chain=chain)
 
 
 def add_structure(chain: ChainInput, folder: Path) -> ChainInput:
@@ -96,7 +139,8 @@ def add_structure(chain: ChainInput, folder: Path) -> ChainInput:
     paths = [folder / f"{chain.name}{suffix}{gz}" for suffix in STRUCTURE_SUFFIXES for gz in ("", ".gz")]
     found = [path for path in paths if path.is_file()]
     require(found, f"{folder}: no structure of {chain.name} ({chain.name}.pdb, .cif, ...); add it")
-    return put_sequence(replace(read_structure_chain(found[0]), name=chain.name), chain.sequence, str(found[0]))
+    structure = read_structure_chain(found[0], only=True)
+    return put_sequence(replace(structure, name=chain.name), chain.sequence, str(found[0]))
 
 
 def put_sequence(chain: ChainInput, sequence: str, where: str) -> ChainInput:

@@ -32,6 +32,8 @@ class ChainInput:
     """Whether the language model sees the sequence; False for predictions from the structure alone."""
     structure_residues: tuple[str, ...] | None = None
     """With a structure: its residue at each position, chain:name:number[code]; "" if unresolved."""
+    chain: str | None = None
+    """With a structure: the chosen chain; None if it has only one."""
 
     @property
     def visible_sequence(self) -> str:

@@ -45,6 +45,7 @@ class EmbedOptions(ChainOptions):
 
 def embed(options: EmbedOptions) -> Iterator[object]:
     """Write the cache; yields notes and its path."""
+    options = options.with_structure(options.output.parent)
     chains = read_table(options.table) if options.table else options.chains()
     embedder = make_embedder(options.embedder, options.device)
     if not isinstance(embedder, Embedder):

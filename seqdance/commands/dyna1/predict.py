@@ -55,6 +55,7 @@ class PredictOptions(ChainOptions):
 
 def predict(options: PredictOptions) -> Iterator[object]:
     """Predict chain by chain; yields notes and paths."""
+    options = options.with_structure(options.save_dir)
     chains = options.chains()
     bases = [options.save_dir / f"{name}{SUFFIX}" for name in file_names([chain.name for chain in chains])]
     classifier = load_dyna1(options.weights, options.device)
@@ -74,7 +75,7 @@ def predict(options: PredictOptions) -> Iterator[object]:
         if options.write_pdb and options.structure:
             ending = Path(options.structure.name.lower().removesuffix(".gz")).suffix
             copy, script = (base.with_name(f"{base.name}{suffix}") for suffix in (ending, ".pml"))
-            write_b_factors(options.structure, p, copy, options.chain)
+            write_b_factors(options.structure, p, copy, chain.chain)
             write_text(script, pymol_script(copy.name, chain))
             yield from (copy, script)
 

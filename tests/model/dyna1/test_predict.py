@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import http.client
+import urllib.error
 from unittest.mock import Mock
 
 import gemmi
@@ -15,8 +17,10 @@ from dyna1_inputs import logits_of_chain, random_classifier
 from refusals import command_refused, refused
 from torch import nn
 
+from data_prepare.errors import InputWarning
 from data_prepare.structure.readers import read_topology
 from model.dyna1.classifier import Dyna1Config, p_exchange
+from model.dyna1.embeddings import chains
 from model.dyna1.embeddings.cache import write_cache
 from model.dyna1.embeddings.chains import read_structure_chain
 from model.dyna1.embeddings.embedders import Af2Pairs, OneHot
@@ -190,11 +194,50 @@ def test_cached_embeddings(structural, weights, gapped, tmp_path, run, capsys, m
     command_refused(command.main, words, capsys, 24, "structural")
 
 
+def test_the_first_chain_is_the_default(structural, gapped, tmp_path, run):
+    words = ["--pdb", gapped, "--write-pdb", "--use-pdb-seq"]
+    with pytest.warns(InputWarning, match="has chains A, B; A is used"):
+        table = run(structural, *words, name="gapped_A")
+    pd.testing.assert_frame_equal(table, run(structural, *words, "--chain", "A", name="gapped_A"))
+    with pytest.warns(InputWarning, match="A is used"):
+        run(structural, *words, name="gapped_A")
+    structure = gemmi.read_structure(str(tmp_path / "out" / "gapped_A-Dyna1.pdb"))
+    assert {atom.b_iso for residue in structure[0]["B"] for atom in residue} == {0}
+    assert min(atom.b_iso for residue in structure[0]["A"] for atom in residue) > 0
+    refused(lambda: read_structure_chain(gapped, only=True), gapped, "A, B")
+
+
+def test_code_of_a_pdb_entry(structural, gapped, tmp_path, run, monkeypatch, capsys):
+    """The file of the entry is downloaded once, to the folder of the results."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chains, "PDB_URL", f"file://{tmp_path}/pdb/{{}}.cif.gz")
+    (tmp_path / "pdb").mkdir()
+    document = gemmi.read_structure(str(gapped)).make_mmcif_document()
+    (tmp_path / "pdb/1ABC.cif.gz").write_bytes(gzip.compress(document.as_string().encode()))
+    words = ["--chain", "A", "--use-pdb-seq"]
+    expected = run(structural, "--cif", tmp_path / "pdb/1ABC.cif.gz", *words, name="1ABC_A")
+    table = run(structural, "--pdb", "1abc", *words, "--write-pdb", name="1ABC_A")
+    pd.testing.assert_frame_equal(table, expected)
+    assert (tmp_path / "out/1ABC_A-Dyna1.cif").is_file()
+    monkeypatch.setattr(chains.urllib.request, "urlopen", Mock(side_effect=AssertionError))
+    pd.testing.assert_frame_equal(run(structural, "--pdb", "1abc", *words, name="1ABC_A"), expected)
+    given = ["--weights", structural, "--save-dir", tmp_path / "out", "--pdb"]
+    absent = urllib.error.HTTPError("u", 404, "Not Found", {}, None)
+    for error, named in (
+        (absent, "no entry 2XYZ"),
+        (http.client.IncompleteRead(b""), "network"),
+        (OSError(), "network"),
+    ):
+        monkeypatch.setattr(chains.urllib.request, "urlopen", Mock(side_effect=error))
+        command_refused(command.main, [*given, "2xyz"], capsys, "2xyz", named)
+    monkeypatch.setattr(chains.urllib.request, "urlopen", Mock(side_effect=AssertionError))
+    command_refused(command.main, [*given, "folder/2xyz"], capsys, "folder/2xyz")  # a path is no code
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
         ([], "--sequence"),
-        (["--pdb", "GAPPED"], "A, B"),
         (["--pdb", "GAPPED", "--chain", "C"], "chain C"),
         (["--pdb", "GAPPED", "--fasta", "x.fasta"], "--fasta"),
         (["--pdb", "GAPPED", "--chain", "A", "--use-pdb-seq", "--sequence", "MK"], "--use-pdb-seq"),
@@ -212,6 +255,7 @@ def test_cached_embeddings(structural, weights, gapped, tmp_path, run, capsys, m
 )
 def test_wrong_options(weights, gapped, tmp_path, monkeypatch, capsys, words, named):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chains, "PDB_URL", f"file://{tmp_path}/pdb/{{}}.cif.gz")  # stands for no network
     given = [gapped if word == "GAPPED" else word for word in words]
     command_refused(command.main, ["--weights", weights, *given], capsys, named)
     assert not list(tmp_path.glob("*Dyna1*"))
