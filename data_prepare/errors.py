@@ -96,4 +96,6 @@ def run_command(command: Callable[[], T], debug: bool = False) -> T:
     except (InputError, OSError) as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.filename is not None:
+            exit_with(f"{error.filename}: {error.strerror}; check this path, its permissions and the free space")
         exit_with(error)

@@ -91,7 +91,7 @@ def read_star(source: str | Path, min_coverage: float = MIN_COVERAGE) -> tuple[p
     require(files, f"{source}: no NMR-STAR files (*{', *'.join(STAR_SUFFIXES)}) in this folder")
     rows: dict[str, Row] = {}
     left_out: list[LeftOut] = []
-    for path in tqdm(files, desc="NMR-STAR", unit="file"):
+    for path in tqdm(files, desc="NMR-STAR", unit="file", disable=len(files) == 1):
         try:
             codes, without = codes_of_deposition(path, min_coverage)
         except InputError as error:

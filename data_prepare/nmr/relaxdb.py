@@ -72,7 +72,7 @@ def _proteins(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     pickles = f"a pickled mapping with {', '.join(FIELDS)}"
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix in PICKLES and not file.name.startswith("._"))
-        require(files, f"{path}: no file *{' or *'.join(PICKLES)}")
+        require(files, f"{path}: no file *{' or *'.join(PICKLES)}; give the folder of the pickles")
         for file in files:
             with reading(file, pickles):
                 yield str(file), load_restricted(file)  # type: ignore[misc]

@@ -93,7 +93,8 @@ def scores_of(
         training = read_proteins(train)
         rates = fit_baselines(training, read_dssp(train, training))
     where = dssp_file or path
-    dssp = read_dssp(where, proteins) if where.suffix in (".csv", ".gz") or has_columns(where) else {}
+    dssp = read_dssp(where, proteins) if dssp_file or where.suffix == ".csv" or has_columns(where) else {}
+    require(dssp or not dssp_file, f"{where}: has no DSSP of these entries; give a file with columns PDB and DSSP")
     naive = baseline_scores(rates, proteins, dssp, where)
     scores |= naive
     if sample_seed is not None:

@@ -122,6 +122,12 @@ def test_an_error_names_its_entry_once():
     assert refused(lambda: fail("entry x: no atoms")) == "entry x: no atoms"
 
 
+def test_a_path_that_cannot_be_written_is_named(tmp_path, capsys):
+    (tmp_path / "a").write_text("text")
+    write = lambda options: (options.path / "folder").mkdir()  # noqa: E731
+    command_refused(lambda args: run(Options, write, args), ["--path", tmp_path / "a"], capsys, tmp_path / "a", "check")
+
+
 def test_output_that_nobody_reads_is_no_error():
     code = "from data_prepare.errors import run_command; run_command(lambda: [print('x' * 9999) for _ in range(99)])"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -109,6 +109,7 @@ def read_structure_chain(path: str | Path, chain: str | None = None, only: bool 
     from data_prepare.structure.topology import label_of_residue
 
     path = Path(path)
+    require(path.is_file(), f"{path}: no such file; give a PDB or mmCIF file, or the code of a PDB entry such as 1UBQ")
     structure = read_structure(path)
     structure = structure.subset(structure.topology.protein_atoms)
     chain_ids = list(dict.fromkeys(structure.topology.chain_ids))

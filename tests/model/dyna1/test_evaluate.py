@@ -218,6 +218,13 @@ def test_dssp_baselines_need_the_column_in_both_tables(folder: Path, tmp_path: P
     assert "baseline DSSP left out" in caplog.text
 
 
+def test_dssp_of_a_file_of_its_own(folder: Path, tmp_path: Path, capsys) -> None:
+    words_of = {"weights": None, "embedder": None, "dssp": tmp_path / "dssp.csv"}
+    command_refused(main, words(folder, tmp_path / "out", **words_of), capsys, tmp_path / "dssp.csv", "no such file")
+    (tmp_path / "dssp.csv").write_text("PDB,DSSP\nother,HHH\n")
+    command_refused(main, words(folder, tmp_path / "out", **words_of), capsys, tmp_path / "dssp.csv", "DSSP")
+
+
 def test_protein_without_two_positives_has_empty_numbers(folder: Path, tmp_path: Path) -> None:
     rows = [("a", "ACDEF", "A.AAA", "refdb", ""), ("b", "ACDEF", "AAAAA", "refdb", "")]
     few = write_codes(tmp_path / "few.csv", rows)

@@ -250,6 +250,7 @@ def test_code_of_a_pdb_entry(structural, gapped, tmp_path, run, monkeypatch, cap
         (["--sequence", "MK", "--cache", "x.h5", "--embedder", "onehot"], "--embedder"),
         (["--sequence", "MK", "--cache", "x.h5"], "x.h5"),
         (["--pdb", "1abc"], "1abc"),
+        (["--pdb", "/proc/nope"], "/proc/nope: no such file"),
         (["--sequence", "MK", "--weights", "nowhere.pt"], "nowhere.pt"),
     ],
 )
