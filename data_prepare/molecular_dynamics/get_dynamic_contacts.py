@@ -1,18 +1,23 @@
 """Non-covalent contacts of the protein in each frame of a trajectory, with the options of GetContacts.
 
 get_dynamic_contacts.py --itypes hb sb pc ps ts hp vdw --cores 2 --topology T --trajectory X --output O
+
+With --sele and --sele2, contacts are between two selections, as of a chain or a ligand:
+
+get_dynamic_contacts.py --topology T --trajectory X --output O --sele "chain A" --sele2 "chain B or ligand"
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
@@ -20,12 +25,20 @@ from tqdm import tqdm
 from data_prepare.command_line import Settings, run
 from data_prepare.errors import InputWarning, require
 from data_prepare.files import whole_file
-from data_prepare.molecular_dynamics.contacts.file_format import COLUMNS_LINE, ContactHeader, contact_lines
+from data_prepare.molecular_dynamics.contacts.file_format import (
+    COLUMNS_LINE,
+    DISTANCE_COLUMN,
+    ContactHeader,
+    contact_lines,
+)
 from data_prepare.molecular_dynamics.contacts.kernels import Criteria
 from data_prepare.molecular_dynamics.contacts.search import ALL, PUBLISHED, ContactSearch, atom_labels
+from data_prepare.molecular_dynamics.contacts.selection import selections_of
+from data_prepare.molecular_dynamics.contacts.water_bridge import WaterBridges
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
-from data_prepare.molecular_dynamics.frames.trajectory import count_frames, first_frame, read_chunks
+from data_prepare.molecular_dynamics.frames.trajectory import Chunk, count_frames, first_frame, read_chunks
 from data_prepare.structure.readers import read_topology
+from data_prepare.structure.topology import Topology
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +74,9 @@ class Frames(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Settings):
-    """Contacts of a trajectory."""
+class ContactOptions(Settings):
+    """What to find and where to write it."""
 
-    topology: Path
-    """PDB, mmCIF, GRO, PSF or PRMTOP file of the system, with hydrogens."""
-    trajectory: Path
-    """XTC, TRR, DCD, NetCDF or multi-model PDB with the same atoms."""
     output: Path
     """Contact file to write (tab-separated)."""
     itypes: Annotated[
@@ -75,12 +84,19 @@ class Options(Settings):
         Field(min_length=1),
     ] = ("all",)
     """Interactions to find."""
-    cores: Annotated[int, Field(ge=1)] = 1
-    """Number of threads."""
-    frames: tyro.conf.OmitArgPrefixes[Frames] = Frames()
-    """Frames to use."""
-    whole: bool = False
-    """Make chains whole that the periodic box has broken; GetContacts does not."""
+    sele: str | None = None
+    """Atoms among which to find contacts, by default `protein`. Words: and, or, not, ( ), all, protein, nucleic, solv,
+    lipid, ligand, backbone, sidechain, noh; chain A, resname LIG, resid 10 to 20 25, name CA, element C, index 0."""
+    sele2: str | None = None
+    """Find contacts between --sele and these atoms."""
+    ligand: str | None = None
+    """What the word ligand means; by default what is no protein, nucleic acid, solvent or lipid."""
+    solv: str | None = None
+    """Find water bridges (with hb) by these atoms, as `--solv water`; also what the word solv means."""
+    lipid: str | None = None
+    """What the word lipid means."""
+    distout: bool = False
+    """Add a column with the distance of atom 1 and atom 2, Angstrom."""
     criteria: tyro.conf.OmitArgPrefixes[Criteria] = PUBLISHED
     """Thresholds."""
     debug: bool = False
@@ -93,32 +109,64 @@ class Options(Settings):
                 require(0 <= value < inf, f"--{name} {value}: expected a number >= 0")
 
 
-def write_contacts(options: Options) -> None:
-    """Write the contact file."""
+@dataclass(frozen=True, kw_only=True)
+class Options(ContactOptions):
+    """Contacts of a trajectory."""
+
+    topology: Path
+    """PDB, mmCIF, GRO, PSF or PRMTOP file of the system, with hydrogens."""
+    trajectory: Path
+    """XTC, TRR, DCD, NetCDF or multi-model PDB with the same atoms."""
+    cores: Annotated[int, Field(ge=1)] = 1
+    """Number of threads."""
+    frames: tyro.conf.OmitArgPrefixes[Frames] = Frames()
+    """Frames to use."""
+    whole: bool = False
+    """Make chains whole that the periodic box has broken; GetContacts does not."""
+
+
+def write_contacts(
+    options: ContactOptions, topology: Topology, first: NDArray, frames: range, chunks: Iterable[Chunk], cores: int = 1
+) -> None:
+    """Write the contact file of frames; `first` (atoms, 3) is that of the trajectory, Angstrom."""
     itypes = ALL if "all" in options.itypes else tuple(dict.fromkeys(options.itypes))
-    topology = read_topology(options.topology)
-    first = first_frame(topology, options.trajectory, options.whole)
-    search = ContactSearch(topology, first, itypes, options.criteria)
+    selections = selections_of(topology, options.sele, options.sele2, options.ligand, options.solv, options.lipid)
+    search = ContactSearch(topology, first, itypes, options.criteria, selections)
+    water = None
+    if selections is not None and options.solv is not None and "hb" in itypes:
+        water = WaterBridges(topology, first, options.criteria, selections)
     labels = atom_labels(topology)
-    chosen, frames = options.frames.of(options.trajectory)
     header = ContactHeader(len(frames), frames.start, frames.stop - 1, frames.step, itypes)
+
+    def lines(number: int, frame: NDArray) -> list[str]:
+        bridges = water.bridges(frame) if water else ()
+        return contact_lines(number, search.contacts(frame), labels, bridges, frame if options.distout else None)
+
     with (
         whole_file(options.output) as temporary,
         open(temporary, "w") as file,
-        ThreadPoolExecutor(options.cores) as pool,
+        ThreadPoolExecutor(cores) as pool,
         tqdm(total=len(frames), desc="contacts", unit="frame") as bar,
     ):
-        file.write(f"{header}\n{COLUMNS_LINE}\n")
-        for chunk in read_chunks(topology, options.trajectory, chosen, whole=options.whole):
-            found = pool.map(search.contacts, chunk.angstrom)
-            for number, contacts in zip(chunk.numbers.tolist(), found, strict=True):
-                file.writelines(contact_lines(number, contacts, labels))
+        file.write(f"{header}\n{COLUMNS_LINE}{DISTANCE_COLUMN if options.distout else ''}\n")
+        for chunk in chunks:
+            for text in pool.map(lines, chunk.numbers.tolist(), chunk.angstrom):
+                file.writelines(text)
                 bar.update()
+
+
+def contacts_of_trajectory(options: Options) -> None:
+    """Write the contact file of a trajectory."""
+    topology = read_topology(options.topology)
+    first = first_frame(topology, options.trajectory, options.whole)
+    chosen, frames = options.frames.of(options.trajectory)
+    chunks = read_chunks(topology, options.trajectory, chosen, whole=options.whole)
+    write_contacts(options, topology, first, frames, chunks, options.cores)
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
-    run(Options, write_contacts, args, use_underscores=True, description=__doc__)
+    run(Options, contacts_of_trajectory, args, use_underscores=True, description=__doc__)
 
 
 if __name__ == "__main__":

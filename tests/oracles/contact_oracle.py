@@ -14,7 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RADIUS = {"H": 1.2, "C": 1.7, "N": 1.55, "O": 1.52, "S": 1.8, "SE": 1.9, "P": 1.8, "F": 1.47, "CL": 1.75}
+RADIUS = {
+    "H": 1.2,
+    "C": 1.7,
+    "N": 1.55,
+    "O": 1.52,
+    "S": 1.8,
+    "SE": 1.9,
+    "P": 1.8,
+    "F": 1.47,
+    "CL": 1.75,
+    "ZN": 1.39,
+    "CA": 2.31,
+}
 UNKNOWN_RADIUS = 1.7
 HIS = {"HIS", "HSD", "HSE", "HSP", "HID", "HIE", "HIP"}
 BACKBONE = {"N", "O", "OP1", "OP2", "O1P", "O2P", "O2'", "O3'", "O4'", "O5'"}
@@ -28,8 +40,23 @@ LIMITS |= {"ps_cutoff_dist": 7.0, "ps_cutoff_ang": 30.0, "ps_psi_ang": 45.0}
 LIMITS |= {"ts_cutoff_dist": 5.0, "ts_cutoff_ang": 30.0, "ts_psi_ang": 45.0}
 LIMITS |= {"hbond_cutoff_dist": 3.5, "hbond_cutoff_ang": 70.0, "hbond_res_diff": 1}
 LIMITS |= {"vdw_epsilon": 0.5, "vdw_res_diff": 2}
+METALS = {"MG", "MN", "RH", "ZN", "FE", "BI", "AS", "AG"}
 SOFT = {"pc": 10.0, "ps": 10.0, "ts": 6.0}  # Angstrom, from atom to atom, whatever the limits
 KINDS = ("vdw", "hbbb", "hbsb", "hbss", "hp", "sb", "pc", "ps", "ts")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Sets of atoms: contacts are between the first two; ligands and solvent have rules of their own."""
+
+    sele: frozenset
+    sele2: frozenset | None = None
+    ligand: frozenset = frozenset()
+    solvent: frozenset = frozenset()
+
+    def between(self, i, j):
+        other = self.sele if self.sele2 is None else self.sele2
+        return (i in self.sele and j in other) or (j in self.sele and i in other)
 
 
 @dataclass(frozen=True)
@@ -116,11 +143,36 @@ def _disulfides(atoms, first, longest):
     return found
 
 
-def contacts(atoms, frames, limits=None, slack=(0.0, 0.0), chains=None):
+def _carboxylates(atoms, first, ligand):
+    """Oxygens of the carboxylates of ligands."""
+    found = set()
+    for i in ligand:
+        near = [j for j in range(len(atoms)) if j != i and math.dist(first[i], first[j]) <= 1.95]
+        if atoms[i].element != "C" or sorted(atoms[j].element for j in near) != ["C", "O", "O"]:
+            continue
+        if abs(_angle(_minus(first[near[0]], first[i]), _minus(first[near[1]], first[i])) - 120) < 5:
+            found |= {j for j in near if atoms[j].element == "O" and j in ligand}
+    return found
+
+
+def _with_ligands(kind, i, j, atoms, anions, ligand):
+    """Types of a contact, of which one or both atoms may be of ligands."""
+    both, one = i in ligand and j in ligand, (i in ligand) != (j in ligand)
+    if kind[:2] == "hb" and one:
+        return ["hblb" if atoms[j if i in ligand else i].name in BACKBONE else "hbls"]
+    if kind == "hp" and one:
+        return ["hplp"]
+    if kind == "sb" and one:
+        return ["sb", "sblp" if (i if i in anions else j) in ligand else "sbpl"]
+    return [{"hb": "hbll", "hp": "hpll", "sb": "sbll"}.get(kind[:2], kind)] if both else [kind]
+
+
+def contacts(atoms, frames, limits=None, slack=(0.0, 0.0), chains=None, chosen=None):
     """Set of contacts (frame, kind, i, j) of all kinds, with atoms i and j in the order of their labels.
 
     `atoms` are those of the whole system; `frames` (frames, atoms, 3) Angstrom begin with the first of the trajectory;
-    `limits` replace some `LIMITS`. `chains` holds the chain of each atom, by default its letter.
+    `limits` replace some `LIMITS`. `chains` holds the chain of each atom, by default its letter. `chosen` replaces the
+    atoms of the protein.
     """
     chains = [atom.chain for atom in atoms] if chains is None else chains
     limit = LIMITS | (limits or {})
@@ -129,17 +181,21 @@ def contacts(atoms, frames, limits=None, slack=(0.0, 0.0), chains=None):
     first = frames[0]
 
     residues = [group for group in residues_of(atoms) if {"N", "CA", "C"} <= {atoms[i].name for i in group}]
-    residue_of = {i: r for r, group in enumerate(residues) for i in group}
-    protein = sorted(residue_of)
-    heavy = [i for i in protein if atoms[i].element != "H"]
+    protein = sorted(i for group in residues for i in group)
+    chosen = chosen or Chosen(frozenset(protein))
+    heavy = sorted(i for i in chosen.sele | (chosen.sele2 or set()) if atoms[i].element != "H")
+    inside = set(protein)
+    of_protein = [i for i in protein if atoms[i].element != "H"]
+    groups = {i: group for group in residues_of(atoms) for i in group}
 
     # the first frame: owners of hydrogens, disulfides, carbons that touch only carbon and hydrogen
-    hydrogens_of = {i: [] for i in heavy}
-    for h in protein:
-        if atoms[h].element == "H":
-            away = {i: math.dist(first[i], first[h]) for i in heavy}
+    hydrogens_of = {i: [] for i in range(len(atoms))}
+    for h in range(len(atoms)):
+        owners = of_protein if h in inside else [i for i in groups[h] if atoms[i].element != "H"]
+        if atoms[h].element == "H" and owners:
+            away = {i: math.dist(first[i], first[h]) for i in owners}
             nearest = min(away, key=away.get)
-            close = [i for i in heavy if away[i] <= away[nearest] + abs(more)]
+            close = [i for i in owners if away[i] <= away[nearest] + abs(more)]
             if more == 0:
                 hydrogens_of[nearest].append(h)
             elif more > 0 or len(close) == 1:  # outwards any of those that tie, inwards none of them
@@ -147,22 +203,37 @@ def contacts(atoms, frames, limits=None, slack=(0.0, 0.0), chains=None):
                     hydrogens_of[i].append(h)
     shorter, longer = (_disulfides(atoms, first, 2.1 + by) for by in (-abs(more), abs(more)))
     disulfides = shorter | longer if more < 0 else shorter & longer
-    greasy = set()
-    for i in protein:
-        if atoms[i].element == "C" and atoms[i].resname in GREASY:
+    greasy, bonded_to_h = set(), set()
+    for i in heavy:
+        if atoms[i].element == "C" and (atoms[i].resname in GREASY or i in chosen.ligand):
             near = [j for j in range(len(atoms)) if j != i and math.dist(first[i], first[j]) <= 1.7 - more]
             if all(atoms[j].element in ("C", "H") for j in near):
                 greasy.add(i)
+            if any(atoms[j].element == "H" and math.dist(first[i], first[j]) <= 1.7 + more for j in range(len(atoms))):
+                bonded_to_h.add(i)
 
-    charge = {i: -1 for i in protein if (atoms[i].resname, atoms[i].name) in ACID}
-    charge |= {i: 1 for i in protein if (atoms[i].resname, atoms[i].name) in BASE}
+    def touch(i, j):
+        """Whether two carbons may be a hydrophobic contact; with a second selection it is not alike on both sides."""
+        if not {i, j} <= greasy or chosen.sele2 is None:
+            return {i, j} <= greasy
+        return any(a in chosen.sele and b in chosen.sele2 & bonded_to_h for a, b in ((i, j), (j, i)))
+
+    charge = {i: -1 for i in heavy if (atoms[i].resname, atoms[i].name) in ACID}
+    bases = [i for i in heavy if (atoms[i].resname, atoms[i].name) in BASE]
+    charge |= dict.fromkeys(bases, 1)
+    charge |= dict.fromkeys(_carboxylates(atoms, first, chosen.ligand), -1)
+    charge |= {i: 1 for i in chosen.ligand if atoms[i].element in METALS}
     rings = []
-    for group in residues:
+    for group in residues_of(atoms):
         index = {atoms[i].name: i for i in group}
         ring = RING.get(atoms[group[0]].resname, ())
         if ring and all(name in index for name in ring):
-            rings.append(([index[name] for name in ring], index[min(ring)]))
+            whole = {index[name] for name in ring}
+            sides = [side for side in (chosen.sele, chosen.sele2 or chosen.sele) if whole <= side]
+            if sides:
+                rings.append(([index[name] for name in ring], index[min(ring)]))
 
+    anions = {i for i, q in charge.items() if q == -1}
     radius = {i: RADIUS.get(atoms[i].element, UNKNOWN_RADIUS) for i in heavy}
     # no pair of atoms farther apart is a contact
     furthest = max(2 * max(radius.values()) + limit["vdw_epsilon"], limit["sb_cutoff_dist"], limit["hbond_cutoff_dist"])
@@ -171,7 +242,9 @@ def contacts(atoms, frames, limits=None, slack=(0.0, 0.0), chains=None):
     for f, xyz in enumerate(frames):
 
         def add(kind, i, j, f=f):
-            found.add((f, kind, *sorted((i, j), key=order.__getitem__)))
+            if chosen.between(i, j):
+                for name in _with_ligands(kind, i, j, atoms, anions, chosen.ligand):
+                    found.add((f, name, *sorted((i, j), key=order.__getitem__)))
 
         for x, i in enumerate(heavy):
             for j in heavy[x + 1 :]:
@@ -187,12 +260,13 @@ def contacts(atoms, frames, limits=None, slack=(0.0, 0.0), chains=None):
                     and not bonded
                 ):
                     add("vdw", i, j)
-                    if i in greasy and j in greasy:
+                    if touch(i, j):
                         add("hp", i, j)
                 if charge.get(i, 0) * charge.get(j, 0) == -1 and d <= limit["sb_cutoff_dist"] + more:
                     add("sb", i, j)
                 if (
                     not {a.element, b.element} & {"C", "S"}
+                    and not {i, j} & chosen.solvent
                     and d <= limit["hbond_cutoff_dist"] + more
                     and apart >= limit["hbond_res_diff"]
                 ):
@@ -210,7 +284,7 @@ def contacts(atoms, frames, limits=None, slack=(0.0, 0.0), chains=None):
             centre = tuple((xyz[p][k] + xyz[q][k] + xyz[r][k]) / 3 for k in range(3))
             planes.append((centre, _cross(_minus(xyz[q], xyz[p]), _minus(xyz[r], xyz[p])), name, (p, q, r)))
         for x, (centre, normal, name, ring) in enumerate(planes):
-            for i in (i for i, q in charge.items() if q == 1):
+            for i in bases:
                 if (
                     math.dist(centre, xyz[i]) <= limit["pc_cutoff_dist"] + more
                     and _fold(_angle(normal, _minus(xyz[i], centre))) <= limit["pc_cutoff_ang"] + turn
@@ -233,12 +307,38 @@ def contacts(atoms, frames, limits=None, slack=(0.0, 0.0), chains=None):
     return found
 
 
-def contact_lines(atoms, frames, limits=None, slack=(0.0, 0.0), kinds=KINDS, chains=None):
+def water_bridges(atoms, frames, chosen, limits=None, chains=None):
+    """Set of contacts (frame, kind, atoms) by one or two waters; the two ends are not ordered, nor are the waters."""
+    limit = LIMITS | (limits or {})
+    chains = [atom.chain for atom in atoms] if chains is None else chains
+    union = chosen.sele | (chosen.sele2 or set())
+    everything = Chosen(frozenset(union | chosen.solvent))
+    found = set()
+    for f, kind, i, j in contacts(atoms, frames, limit | {"hbond_res_diff": 1}, chains=chains, chosen=everything):
+        if kind[:2] == "hb":
+            found |= {(f, i, j), (f, j, i)}
+    water, ends = chosen.solvent, union - chosen.solvent
+    result = set()
+    for f, a, w in found:
+        for g, x, b in found if a in ends and w in water else ():
+            same_chain = chains[a] == chains[b]
+            near = same_chain and abs(atoms[a].resid - atoms[b].resid) < limit["hbond_res_diff"]
+            if f != g or b not in ends or a == b or near or not chosen.between(a, b):
+                continue
+            kind = "l" * bool({a, b} & chosen.ligand)
+            if x == w:
+                result.add((f, f"{kind}wb", frozenset((a, b)), frozenset((w,))))
+            elif x in water and (f, w, x) in found:
+                result.add((f, f"{kind}wb2", frozenset((a, b)), frozenset((w, x))))
+    return result
+
+
+def contact_lines(atoms, frames, limits=None, slack=(0.0, 0.0), kinds=KINDS, chains=None, chosen=None):
     """Set of contact lines `frame type atom1 atom2` (tab-separated); parameters as those of `contacts`."""
     return {
         f"{frame}\t{kind}\t{atoms[i].label}\t{atoms[j].label}"
-        for frame, kind, i, j in contacts(atoms, frames, limits, slack, chains)
-        if kind in kinds
+        for frame, kind, i, j in contacts(atoms, frames, limits, slack, chains, chosen)
+        if kinds is None or kind in kinds
     }
 
 

@@ -20,9 +20,9 @@ def criteria_of(**limits):
     return result
 
 
-def fast_lines(topology, frames, limits=None, itypes=("all",)):
+def fast_lines(topology, frames, limits=None, itypes=("all",), selections=None):
     """Contact lines of frames that begin with the first one of the trajectory."""
-    search = ContactSearch(topology, frames[0], itypes, criteria_of(**(limits or {})))
+    search = ContactSearch(topology, frames[0], itypes, criteria_of(**(limits or {})), selections)
     labels = atom_labels(topology)
     return {
         line.rstrip("\n")

@@ -1,7 +1,8 @@
 """Contact files of GetContacts, read and written.
 
 Line 1 is `# total_frames:10 beg:0 end:9 stride:1 interaction_types:hb,sb,...`, line 2 names the columns. Each further
-line is a contact, tab-separated: `frame type atom_1 atom_2` with atoms as `chain:resname:resid[icode]:name`.
+line is a contact, tab-separated: `frame type atom_1 atom_2` with atoms as `chain:resname:resid[icode]:name`. Lines of
+water bridges have the waters as atom_3 and atom_4. The last column may be the distance of atom_1 and atom_2, Angstrom.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data_prepare.errors import InputError, reading
+from data_prepare.molecular_dynamics.contacts.ligand import LINE_TYPES
 from data_prepare.molecular_dynamics.contacts.search import Contacts
-from data_prepare.properties import INTERACTIONS
+from data_prepare.molecular_dynamics.contacts.water_bridge import Bridge
 
 COLUMNS_LINE: Final = "# Columns: frame, interaction_type, atom_1, atom_2[, atom_3[, atom_4]]"
+DISTANCE_COLUMN: Final = ", distance_1-2"
 HEADER: Final = re.compile(r"# ?total_frames:(\d+) beg:(\d+) end:(\d+) stride:(\d+) interaction_types:(\S*)\s*")
 LINE: Final = re.compile(r"([0-9]+)\t([A-Za-z][A-Za-z0-9]*)\t([^\t\n]+)\t([^\t\n]+)(\t.*)?\n?")
 
@@ -36,11 +42,26 @@ class ContactHeader(NamedTuple):
         )
 
 
-def contact_lines(frame: int, contacts: Contacts, labels: Sequence[str]) -> list[str]:
-    """Unique lines of a frame, which is numbered as in the trajectory; see `atom_labels` for the labels."""
+def contact_lines(
+    frame: int,
+    contacts: Contacts,
+    labels: Sequence[str],
+    bridges: Sequence[Bridge] = (),
+    xyz: NDArray | None = None,
+) -> list[str]:
+    """Unique lines of a frame, which is numbered as in the trajectory; see `atom_labels` for the labels.
+
+    With the coordinates (atoms, 3) of the frame in Angstrom, each line ends in a distance.
+    """
+    kinds = [LINE_TYPES[channel] for channel in contacts.channel.tolist()] + [bridge.kind for bridge in bridges]
+    atoms = [*zip(contacts.atom_1.tolist(), contacts.atom_2.tolist(), strict=True), *(b.atoms for b in bridges)]
+    ends = [""] * len(kinds)
+    if xyz is not None and atoms:
+        first, second = np.array([each[:2] for each in atoms]).T
+        ends = [f"\t{d:.3f}" for d in np.linalg.norm(xyz[first].astype(np.float64) - xyz[second], axis=1)]
     lines = (
-        f"{frame}\t{INTERACTIONS[channel]}\t{labels[a]}\t{labels[b]}\n"
-        for channel, a, b in zip(*(array.tolist() for array in contacts), strict=True)
+        "\t".join((str(frame), kind, *(labels[atom] for atom in each))) + f"{end}\n"
+        for kind, each, end in zip(kinds, atoms, ends, strict=True)
     )
     return list(dict.fromkeys(lines))
 

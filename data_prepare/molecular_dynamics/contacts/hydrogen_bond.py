@@ -23,6 +23,7 @@ HBSS: Final = 1 << PAIR_CHANNELS["hbss"]
 # terminal oxygens with other names count as side chain; those of phosphates are in residues such as SEP, too
 BACKBONE: Final = ("N", "O", "OP1", "OP2", "O1P", "O2P", "O2'", "O3'", "O4'", "O5'")
 NOT_POLAR: Final = ("C", "S")
+APART: Final = 1e5  # Angstrom, more than any system measures
 
 
 class HydrogenBond(NamedTuple):
@@ -58,19 +59,28 @@ def donates(donor: Any, acceptor: Any, start: NDArray, hydrogens: NDArray, xyz: 
     return False
 
 
-def hydrogens_of_atoms(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`start`, `hydrogens`: atom a carries `hydrogens[start[a]:start[a + 1]]`.
+def hydrogens_of_atoms(
+    topology: Topology, xyz: NDArray, heavy: NDArray[np.intp]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`start`, `hydrogens`: the i-th of the ascending atoms `heavy` carries `hydrogens[start[i]:start[i + 1]]`.
 
-    A hydrogen belongs to the nearest heavy atom of the protein in the first frame (atoms, 3). InputError if the protein
-    has no hydrogens.
+    In the first frame (atoms, 3), a hydrogen of the protein belongs to the nearest heavy atom of the protein, another
+    one to the nearest of its residue. InputError if the residues of `heavy` have no hydrogens.
     """
-    protein = topology.protein_atoms
-    is_hydrogen = np.array(topology.elements)[protein] == "H"
-    hydrogens, heavy = protein[is_hydrogen], protein[~is_hydrogen]
+    is_hydrogen = np.array(topology.elements) == "H"
+    own = np.zeros(topology.num_residues, np.bool_)
+    own[topology.residue_of_atom[heavy]] = True
+    own |= topology.is_protein & (own & topology.is_protein).any()
+    place = np.where(topology.is_protein, 0, np.arange(1, topology.num_residues + 1))[topology.residue_of_atom]
+    points = np.column_stack([xyz, APART * place])  # in four dimensions: those of other places are far away
+    system = own[topology.residue_of_atom]
+    hydrogens, candidates = np.flatnonzero(system & is_hydrogen), np.flatnonzero(system & ~is_hydrogen)
     problem = "no hydrogens in the protein, which hydrogen bonds require; add them or omit hb"
     require(len(hydrogens), f"{topology.path}: {problem}")
-    _, nearest = cKDTree(xyz[heavy]).query(xyz[hydrogens])
-    owner = heavy[nearest]
+    distance, nearest = cKDTree(points[candidates]).query(points[hydrogens])
+    owner = np.where(distance < APART, candidates[nearest], -1)  # -1: no heavy atom in its place
     order = np.argsort(owner, kind="stable")
-    start = np.searchsorted(owner[order], np.arange(topology.num_atoms + 1))
-    return start, hydrogens[order]
+    owner, hydrogens = owner[order], hydrogens[order]
+    kept = np.isin(owner, heavy)
+    owner, hydrogens = owner[kept], hydrogens[kept]
+    return np.append(np.searchsorted(owner, heavy), len(owner)).astype(np.int64), hydrogens

@@ -23,14 +23,26 @@ def is_hydrophobic(p: Any, q: Any) -> bool:
     return p.hydrophobic and q.hydrophobic
 
 
-def hydrophobic_carbons(topology: Topology, xyz: NDArray) -> NDArray[np.bool_]:
-    """Mask (atoms,) of the hydrophobic carbons in the first frame (atoms, 3); water and ligands count as bonded too."""
+def hydrophobic_carbons(
+    topology: Topology, xyz: NDArray, ligand: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Masks (atoms,) of the hydrophobic carbons, and of those bonded to a hydrogen, in the first frame (atoms, 3).
+
+    They are in the residues `HYDROPHOBIC` and in ligands (atoms,). Water and ligands count as bonded too.
+    """
     elements = np.array(topology.elements)
-    residue = np.array([name in HYDROPHOBIC for name in topology.residue_names]) & topology.is_protein
-    eligible = (elements == "C") & residue[topology.residue_of_atom]
-    other = np.flatnonzero(~np.isin(elements, ("C", "H")))
-    carbons = np.flatnonzero(eligible)
-    if len(carbons) and len(other):
-        distance, _ = cKDTree(xyz[other]).query(xyz[carbons])
-        eligible[carbons[distance <= BONDED_DISTANCE]] = False
-    return eligible
+    eligible = np.isin(topology.residue_names, list(HYDROPHOBIC))[topology.residue_of_atom]
+    if ligand is not None:
+        eligible = eligible | ligand
+    carbons = np.flatnonzero(eligible & (elements == "C"))
+
+    def touch(others: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which of the carbons are bonded to one of other atoms."""
+        if not others.any():
+            return np.zeros(len(carbons), np.bool_)
+        return cKDTree(xyz[others]).query(xyz[carbons])[0] <= BONDED_DISTANCE
+
+    hydrophobic, with_hydrogen = np.zeros((2, len(elements)), np.bool_)
+    hydrophobic[carbons] = ~touch(~np.isin(elements, ("C", "H")))
+    with_hydrogen[carbons] = touch(elements == "H")
+    return hydrophobic, with_hydrogen

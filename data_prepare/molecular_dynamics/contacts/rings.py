@@ -24,9 +24,9 @@ def atoms_of_rings(topology: Topology) -> tuple[NDArray[np.int64], NDArray[np.in
     Rings with a missing atom are skipped.
     """
     found, named = [], []
-    for name, atoms, protein in zip(topology.residue_names, topology.atoms_by_name, topology.is_protein, strict=True):
+    for name, atoms in zip(topology.residue_names, topology.atoms_by_name, strict=True):
         names = RINGS.get(name, ())
-        if protein and names and all(atom in atoms for atom in names):
+        if names and all(atom in atoms for atom in names):
             found.append([atoms[atom] for atom in names])
             named.append(atoms[min(names)])
     return np.array(found, np.int64).reshape(-1, 3), np.array(named, np.int64)

@@ -18,6 +18,7 @@ CHARGES: Final[dict[tuple[str, str], int]] = (
     | dict.fromkeys((("LYS", "NZ"), ("ARG", "NH1"), ("ARG", "NH2")), 1)
     | {(residue, atom): 1 for residue in HISTIDINES for atom in ("ND1", "NE2")}
 )
+CHARGED: Final = frozenset(residue for residue, _ in CHARGES)
 
 
 class SaltBridge(NamedTuple):
@@ -36,7 +37,7 @@ def is_salt_bridge(p: Any, q: Any, distance: float, limits: SaltBridge) -> bool:
 def charges(topology: Topology) -> NDArray[np.int64]:
     """Charges (atoms,): -1 for acid oxygens, +1 for base nitrogens (also the cations of pi-cation contacts)."""
     result = np.zeros(topology.num_atoms, np.int64)
-    for name, atoms, protein in zip(topology.residue_names, topology.atoms_by_name, topology.is_protein, strict=True):
-        for atom, index in atoms.items() if protein else ():
+    for name, atoms in zip(topology.residue_names, topology.atoms_by_name, strict=True):
+        for atom, index in atoms.items() if name in CHARGED else ():
             result[index] = CHARGES.get((name, atom), 0)
     return result
