@@ -46,7 +46,8 @@ ATOM: Final = np.dtype(
         ("radius", np.float64),  # Angstrom
         ("chain", np.int64),  # see `Chains`
         ("number", np.int64),  # residue number
-        ("cysteine", np.int64),  # index of the cysteine, or -1
+        ("cysteine", np.int64),  # see `disulfides`
+        ("disulfide", np.int64),
         ("charge", np.int64),  # +1, -1, 0
         ("backbone", np.int64),  # 1 if in the backbone
         ("hydrophobic", np.bool_),
@@ -66,7 +67,6 @@ class SearchAtoms(NamedTuple):
     rings: NDArray[np.int64]  # (rings, 3) atoms
     ring_atom: NDArray[np.int64]  # (rings,) atom that stands for the ring
     rank: NDArray[np.int64]  # (atoms,) lexicographic rank of the atom's label
-    disulfides: NDArray[np.bool_]  # (cysteines, cysteines)
 
 
 class Chains(NamedTuple):
@@ -95,7 +95,7 @@ def _interactions_of_atoms(
     """Interactions of two heavy atoms, as bits."""
     found = 0
     p, q = atoms.heavy[a], atoms.heavy[b]
-    if is_van_der_waals(p, q, distance, atoms.disulfides, criteria.van_der_waals):
+    if is_van_der_waals(p, q, distance, criteria.van_der_waals):
         found |= VDW
         if is_hydrophobic(p, q):
             found |= HP

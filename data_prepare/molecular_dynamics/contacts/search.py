@@ -99,8 +99,8 @@ class ContactSearch:
         records["radius"] = radii(topology.subset(heavy))
         records["chain"] = chain_codes(topology, criteria)[residue]
         records["number"] = topology.residue_numbers[residue]
-        cysteine, bonded = disulfides(topology, xyz)
-        records["cysteine"] = cysteine[residue]
+        cysteine, disulfide = disulfides(topology, xyz)
+        records["cysteine"], records["disulfide"] = cysteine[residue], disulfide[residue]
         records["charge"] = charge[heavy]
         records["backbone"] = np.isin(np.array(topology.atom_names)[heavy], BACKBONE)
         records["hydrophobic"] = hydrophobic[heavy]
@@ -113,7 +113,6 @@ class ContactSearch:
             rings=rings,
             ring_atom=ring_atom,
             rank=atom_ranks(topology)[self.atoms],
-            disulfides=bonded,
         )
         self._cutoff = 1e-6 + max(
             2 * records["radius"].max(initial=0.0) + criteria.van_der_waals.vdw_epsilon,

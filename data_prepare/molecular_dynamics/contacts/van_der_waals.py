@@ -36,10 +36,10 @@ class VanDerWaals(NamedTuple):
 
 
 @njit(nogil=True)
-def is_van_der_waals(p: Any, q: Any, distance: float, disulfides: NDArray, limits: VanDerWaals) -> bool:
+def is_van_der_waals(p: Any, q: Any, distance: float, limits: VanDerWaals) -> bool:
     """Whether two heavy atoms (`kernels.ATOM`) touch and are neither near in sequence nor in a disulfide."""
     near_in_sequence = p.chain == q.chain and abs(p.number - q.number) < limits.vdw_res_diff
-    bonded = near_in_sequence or (p.cysteine >= 0 and q.cysteine >= 0 and disulfides[p.cysteine, q.cysteine])
+    bonded = near_in_sequence or p.disulfide == q.cysteine or q.disulfide == p.cysteine
     return not bonded and distance < p.radius + q.radius + limits.vdw_epsilon
 
 
@@ -51,30 +51,29 @@ def radii(topology: Topology) -> NDArray[np.float64]:
     return np.array([RADII.get(element, UNKNOWN_RADIUS) for element in topology.elements])
 
 
-def disulfides(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Number n of each residue (residues,) among the cysteines, or -1, and whether two of them are bonded (n, n).
+def disulfides(topology: Topology, xyz: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`cysteine`, `disulfide` (residues,): residues i and j are bonded if `disulfide[i] == cysteine[j]`, or reversed.
 
-    Bonds are those of GetContacts: in the first frame (atoms, 3) the sulfurs SG near a sulfur of a CYS have exactly two
-    residue numbers, whatever their chains; all CYS with these two numbers count as bonded. Force fields that name
-    bonded cysteines otherwise (CYX) have none.
+    Bonds are those of GetContacts: in the first frame (atoms, 3) the sulfurs SG near those of a residue number have
+    exactly one other number, whatever their chains; all CYS with these two numbers count as bonded. Force fields that
+    name bonded cysteines otherwise (CYX) have none.
     """
     numbers = topology.residue_numbers
     is_cysteine = np.array([name == "CYS" for name in topology.residue_names], bool)
     known, index = np.unique(numbers[is_cysteine], return_inverse=True)
-    cysteine = np.full(topology.num_residues, -1, np.int64)
-    cysteine[is_cysteine] = index
-    bonded = np.zeros((len(known), len(known)), np.bool_)
+    partner = np.full(len(known), -2, np.int64)
     sulfur = np.flatnonzero(np.array(topology.atom_names) == "SG")
     if len(sulfur) > 1:
-        number_of = numbers[topology.residue_of_atom[sulfur]]
-        near: dict[int, set[int]] = {number: {number} for number in number_of.tolist()}
+        number_of = numbers[topology.residue_of_atom[sulfur]].tolist()
+        near: dict[int, set[int]] = {number: set() for number in number_of}
         for i, j in cKDTree(xyz[sulfur]).query_pairs(DISULFIDE_DISTANCE):
             if np.linalg.norm(xyz[sulfur[i]] - xyz[sulfur[j]]) < DISULFIDE_DISTANCE:
                 near[number_of[i]].add(number_of[j])
                 near[number_of[j]].add(number_of[i])
-        for number in known.tolist():
-            pair = sorted(near.get(number, ()))
-            if len(pair) == 2 and np.isin(pair, known).all():
-                i, j = np.searchsorted(known, pair)
-                bonded[i, j] = bonded[j, i] = True
-    return cysteine, bonded
+        for k, number in enumerate(known.tolist()):
+            others = near.get(number, set()) - {number}
+            if len(others) == 1 and np.isin(list(others), known).all():
+                partner[k] = np.searchsorted(known, others.pop())
+    cysteine, disulfide = np.full(topology.num_residues, -1, np.int64), np.full(topology.num_residues, -2, np.int64)
+    cysteine[is_cysteine], disulfide[is_cysteine] = index, partner[index]
+    return cysteine, disulfide
