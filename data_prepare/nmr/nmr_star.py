@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError, reading, require
 from data_prepare.nmr.assignments import MIN_COVERAGE, assignment_table, coverage, missing_codes
-from data_prepare.nmr.wwpdb import is_wwpdb, wwpdb_sequences, wwpdb_shifts
+from data_prepare.nmr.wwpdb import is_wwpdb, stem_of, wwpdb_sequences, wwpdb_shifts
 from data_prepare.structure.sequence import STANDARD, THREE_LETTERS, UNKNOWN
 
 if TYPE_CHECKING:
@@ -152,13 +152,12 @@ def _read_deposition(path: Path) -> Deposition:
         text = content.decode("utf-8-sig")  # skips a byte order mark
     except UnicodeDecodeError:
         text = content.decode("latin-1")  # older depositions
-    name = path.name.split(".")[0]
     no_shifts = f"{path}: no chemical shifts (_Atom_chem_shift); give the file that lists them"
     if is_wwpdb(text):
         shifts = wwpdb_shifts(text, SHIFT_TAGS)
         require(any(shifts), no_shifts)
         proteins = {name: chain for name, chain in wwpdb_sequences(path, shifts).items() if _is_protein(chain)}
-        return Deposition(name.removesuffix("_cs"), proteins, shifts, {}, [])
+        return Deposition(stem_of(path), proteins, shifts, {}, [])
     star = pynmrstar.Entry.from_string(text)  # from_file would also fetch a URL
     entities = star.get_saveframes_by_category("entity")
     loops = star.get_loops_by_category("Entity_assembly")
@@ -179,7 +178,7 @@ def _read_deposition(path: Path) -> Deposition:
             left_out.append(LeftOut(str(path), identifier, "failed", str(error)))
     ids = [_value(frame, "ID") for frame in star.get_saveframes_by_category("entry_information")]
     isotopes = _isotopes(star, entities, proteins)
-    return Deposition(next(filter(None, ids), name), proteins, shifts, entity_of, left_out, isotopes)
+    return Deposition(next(filter(None, ids), stem_of(path)), proteins, shifts, entity_of, left_out, isotopes)
 
 
 def _chains_of_assembly(star: Entry, entity_of: dict[str, str], named: bool) -> dict[str, Residues]:

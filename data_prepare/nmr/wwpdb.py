@@ -19,6 +19,11 @@ from data_prepare.structure.sequence import UNKNOWN
 BARE_TABLE: Final = re.compile(r"\s*(loop_|_(Assigned_chem_shift_list|pdbx_nmr_assigned_chem_shift_list)\.)", re.I)
 
 
+def stem_of(path: Path) -> str:
+    """Name of a file without the endings of NMR-STAR and of the wwPDB: `2abc` of `2abc_cs.str.gz`."""
+    return re.sub(r"\.(str|star|nmrstar)(\.gz)?$", "", path.name, flags=re.IGNORECASE).removesuffix("_cs")
+
+
 def is_wwpdb(text: str) -> bool:
     """Whether a table, not a saveframe, follows the name of the data block."""
     lines = (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
@@ -44,8 +49,10 @@ def wwpdb_sequences(path: Path, tables: list[list[list[str]]]) -> dict[str, dict
     """Entity -> number -> component, of the structure of `path`, or else of its tables (`wwpdb_shifts`)."""
     from gemmi import cif
 
-    code = path.name.split(".")[0].removesuffix("_cs")
-    structures = [path.with_name(f"{code}{suffix}") for suffix in (".cif", ".cif.gz")]
+    code = stem_of(path)
+    structures = [
+        path.with_name(f"{case}.cif{gz}") for case in (code, code.upper(), code.lower()) for gz in ("", ".gz")
+    ]
     sequences: dict[str, dict[str, str]] = {}
     if structure := next((file for file in structures if file.is_file()), None):
         with reading(structure, "an mmCIF file"):

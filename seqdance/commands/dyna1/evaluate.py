@@ -62,6 +62,7 @@ class EvaluateOptions(DeviceOptions):
 
     def __post_init__(self) -> None:
         require(self.weights or not self.embedder, f"--embedder {self.embedder} requires --weights")
+        require(self.weights or not self.published_padding, "--published-padding requires --weights")
         require(not (self.train and self.baselines), "give only one of --train and --baselines")
         if self.data in PUBLISHED:
             require(self.file, f"--data {self.data} requires --file")

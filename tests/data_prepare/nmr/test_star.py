@@ -258,7 +258,7 @@ def test_translated_from_nef(tmp_path):
 def test_a_real_file_translated_from_nef(shared):
     path = shared / "cases/nef_star/nef_translated_v3.2.str"
     ((name, sequence, codes),) = codes_of_deposition(path, 0.01)[0]
-    assert (name, sequence) == ("nef_translated_v3_1", "MTDFLAGIRIVGEDKNGMTNQITGVISKFD")
+    assert (name, sequence) == ("nef_translated_v3.2_1", "MTDFLAGIRIVGEDKNGMTNQITGVISKFD")
     assert codes == "ttA" + "t" * 27  # the amide of residue 3 alone has both shifts
 
 
@@ -304,7 +304,7 @@ def test_chemical_shifts_of_the_wwpdb(tmp_path, year, structure):
         names = enumerate("MET GLY ALA LYS PRO VAL SER HIS".split(), 1)
         listed = "\n".join(f"1 {k} {name}" for k, name in names)
         tags = "\n".join(f"_entity_poly_seq.{tag}" for tag in ("entity_id", "num", "mon_id"))
-        (tmp_path / "2abc.cif").write_text(f"data_2ABC\nloop_\n{tags}\n{listed}\n")
+        (tmp_path / ("2abc.cif" if year == 2017 else "2ABC.cif")).write_text(f"data_2ABC\nloop_\n{tags}\n{listed}\n")
         expected = ("2abc_1", "MGAKPVSH", "tAA.p.At")
     else:
         expected = ("2abc_1", "GAKXXS", "AA.xxA")

@@ -293,6 +293,7 @@ def test_properties_and_field_strengths(folder: Path, tmp_path: Path) -> None:
     [
         ({"weights": None}, ["--embedder onehot", "--weights"]),
         ({"baselines": "x"}, ["--train", "--baselines"]),
+        ({"weights": None, "embedder": None, "published_padding": True}, ["--published-padding", "--weights"]),
         ({"weights": None, "embedder": None, "train": None}, ["--weights", "--train", "--baselines"]),
         ({"data": "relaxdb"}, ["--data relaxdb", "--file"]),
         ({"file": "x"}, ["--file"]),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from model.dyna1.train import Dyna1TrainConfig, Dyna1Trainer, main, open_labels,
 from model.evaluation.metrics import auroc
 from model.training.checkpoint import checkpoints, read_training
 from model.training.processes import Process
+from seqdance.commands.dyna1.labels import main as labels_command
 
 CPU = Process(torch.device("cpu"))
 TINY = Dyna1Config(width=24, layers=2, heads=3, feed_forward=16)
@@ -255,6 +258,28 @@ def test_label_smoothing() -> None:
     smooth = torch.tensor([0.9, 0.1, 0.9], dtype=torch.float64)  # of 0.2
     expected = -(smooth * p.log() + (1 - smooth) * (1 - p).log()).sum()
     assert float(module.sum_of_losses(logits, target, 0.2)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_training_on_mbmrb_with_published_splits_and_clusters(tmp_path: Path) -> None:
+    """From the archive of pickles to weights; an epoch sees one member of each published cluster."""
+    random = np.random.default_rng(0)
+    with zipfile.ZipFile(tmp_path / "mBMRB_data.zip", "w") as archive:
+        for k in range(12):
+            sequence = random_sequence(random, 30)
+            label = "A" + "".join(random.choice(list("AAA.v"), 28)) + "A"
+            protein = {"entry_ID": f"{k}_0", "sequence": sequence, "label": label}
+            archive.writestr(f"mBMRB_data/{k}_0.pkl", pickle.dumps(protein))
+    (tmp_path / "clusters.tsv").write_text("cluster\tentry_ID\n" + "".join(f"{k // 4}_0\t{k}_0\n" for k in range(12)))
+    for name, members in (("train_80pc", range(8)), ("val", range(8, 12))):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{k}_0\n" for k in members))
+        words = ["mbmrb", "--file", "mBMRB_data.zip", "--split-list", f"{name}.txt", "--clusters", "clusters.tsv"]
+        files = [str(tmp_path / word) if "." in word else word for word in words]
+        labels_command([*files, "--output", str(tmp_path / f"{name}.csv")])
+    changes = {"validation": tmp_path / "val.csv", "epochs": 1, "batch": 1, "validation-fraction": 0.5}
+    main(arguments(tmp_path / "train_80pc.csv", tmp_path / "run", **changes))
+    (line,) = without_time(tmp_path / "run")
+    assert line["n_update"] == 2  # clusters
+    assert load_dyna1(tmp_path / "run/best", "cpu").config.embedder == "onehot"
 
 
 def test_label_smoothing_reaches_the_training(labels: Path, whole: Path, tmp_path: Path) -> None:
