@@ -143,12 +143,16 @@ def check_assignments(table: pd.DataFrame, path: str | Path) -> None:
         require(source in FORM_OF_SOURCE, f"{where} unknown source {source!r}; known are {', '.join(FORM_OF_SOURCE)}")
         require(sequence, f"{where} the sequence is empty")
         unknown = "".join(sorted(set(sequence) - AMINO_ACIDS))
-        require(not unknown, f"{where} residue {unknown!r}; write residues other than the 20 as X")
+        remedy = (
+            "write capital letters" if set(unknown.upper()) <= AMINO_ACIDS else "write other residues than the 20 as X"
+        )
+        require(not unknown, f"{where} residue {unknown!r}; {remedy}")
         expected = f"expected {len(sequence)} (one per residue)"
         require(len(codes) == len(sequence), f"{where} label of {len(codes)} characters, {expected}")
         meaning = TARGETS[FORM_OF_SOURCE[source]]
         unknown = "".join(sorted(set(codes) - meaning.keys()))
-        require(not unknown, f"{where} label has {unknown!r}; characters of {source} are {' '.join(meaning)}")
+        known = f"characters of {source} are {' '.join(meaning)}"
+        require(not unknown, f"{where} label has {unknown!r}; {known}; correct it or choose the set that it is of")
         require(len(dssp) in (0, len(sequence)), f"{where} dssp of {len(dssp)} letters, {expected} or none")
 
 

@@ -36,6 +36,7 @@ RATES = (read_relaxation, "entry_ID,residue,assigned,R1,R2,NOE,R2_R1_pred")
         (RATES, "a,G,2,1,1,1,1", "line 2: assigned"),
         (RATES, "a,GG,1,1,1,1,1\na,,1,1,1,1,1", "line 2: residue"),
         (RATES, "a,*,1,1,1,1,1", "entry a: residue '*'"),
+        (RATES, "a,g,1,1,1,1,1", "entry a: residue 'g'; write capital letters"),
         (RATES, "a,G,1,1,1,1,1\n,G,1,1,1,1,1", "line 3: entry_ID"),
         (RATES, "a,G,1,1,1,1,1\nb,G,1,1,1,1,1\na,G,1,1,1,1,1", "line 4"),
         (RATES, "a,G,1,1,inf,1,1", "line 2: R2"),
