@@ -56,7 +56,8 @@ def load_language_model(path_or_hub_id: str | os.PathLike[str], device: str | to
     """Load ESM2 with its language-model head in evaluation mode, float32.
 
     `path_or_hub_id` is a folder written by Hugging Face `EsmForMaskedLM` (weights in one file or in several with an
-    index, and config.json), or a Hub id such as `facebook/esm2_t33_650M_UR50D`; InputError for anything else.
+    index, and config.json), a file of fair-esm such as esm2_t33_650M_UR50D.pt, or a Hub id such as
+    `facebook/esm2_t33_650M_UR50D`; InputError for anything else.
     """
     state, sizes = read_esm2(path_or_hub_id)
     config = esm2_config(path_or_hub_id, sizes)

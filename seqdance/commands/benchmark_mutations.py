@@ -40,7 +40,8 @@ class BenchmarkMutationsConfig(DeviceOptions):
     model: tuple[str, ...] = ()
     """SeqDance or ESMDance, one or more: model folders, weight files or Hub ids."""
     esm2: tuple[str, ...] = ()
-    """ESM2 of any size with its language-model head: folders or Hub ids such as facebook/esm2_t33_650M_UR50D."""
+    """ESM2 of any size with its language-model head: folders, files of fair-esm (.pt), or Hub ids such as
+    facebook/esm2_t33_650M_UR50D."""
     form: Form = "auto"
     """Form of the tables; auto detects it from the columns."""
     structures: Path | None = None

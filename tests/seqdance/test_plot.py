@@ -99,7 +99,7 @@ def test_published_log(tmp_path: Path, form: str) -> None:
     lines = [
         {"rank": rank, "n_epoch": 0, "n_update": update, "Learning Rate": 1e-4, f"{MD}_loss": update + 100 * rank}
         for update in (20, 40, 60, 40)
-        for rank in (1, 0)
+        for rank in (0, 1)
     ]
     texts = {
         "lines": "".join(json.dumps(line) + "\n" for line in lines),
