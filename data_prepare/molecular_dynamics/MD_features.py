@@ -36,7 +36,7 @@ class Options(Settings):
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Prefix of the two files to write."""
     interactions: Annotated[Path | None, tyro.conf.arg(aliases=["-i"])] = None
-    """Contact file of get_dynamic_contacts.py; by default contacts are computed."""
+    """Contact file of get_dynamic_contacts.py, made of the whole protein; by default contacts are computed."""
     frames: tyro.conf.OmitArgPrefixes[FrameRange] = ALL_FRAMES
     """Frames to use."""
     debug: bool = False

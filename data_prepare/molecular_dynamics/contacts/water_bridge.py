@@ -51,9 +51,12 @@ class WaterBridges:
 
     def bridges(self, frame: NDArray) -> list[Bridge]:
         """Bridges of one frame (atoms, 3) of the system in Angstrom."""
-        bonds = self._search.contacts(frame)
+        _, first, second = self._search.contacts(frame)
+        at_end = ~self._solvent
+        at_end[first[~self._solvent[second]]] = at_end[second[~self._solvent[first]]] = True  # waters with an end
+        useful = at_end[first] & at_end[second]  # bulk water needs no loop
         near: dict[int, list[int]] = defaultdict(list)  # what each water is bonded to
-        for a, b in zip(bonds.atom_1.tolist(), bonds.atom_2.tolist(), strict=True):
+        for a, b in zip(first[useful].tolist(), second[useful].tolist(), strict=True):
             for water, other in ((a, b), (b, a)):
                 if self._solvent[water]:
                     near[water].append(other)
