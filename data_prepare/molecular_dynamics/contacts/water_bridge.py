@@ -51,12 +51,12 @@ class WaterBridges:
 
     def bridges(self, frame: NDArray) -> list[Bridge]:
         """Bridges of one frame (atoms, 3) of the system in Angstrom."""
-        _, first, second = self._search.contacts(frame)
+        _, one, two = self._search.contacts(frame)
         at_end = ~self._solvent
-        at_end[first[~self._solvent[second]]] = at_end[second[~self._solvent[first]]] = True  # waters with an end
-        useful = at_end[first] & at_end[second]  # bulk water needs no loop
+        at_end[one[~self._solvent[two]]] = at_end[two[~self._solvent[one]]] = True  # waters with an end
+        useful = at_end[one] & at_end[two]  # bulk water needs no loop
         near: dict[int, list[int]] = defaultdict(list)  # what each water is bonded to
-        for a, b in zip(first[useful].tolist(), second[useful].tolist(), strict=True):
+        for a, b in zip(one[useful].tolist(), two[useful].tolist(), strict=True):
             for water, other in ((a, b), (b, a)):
                 if self._solvent[water]:
                     near[water].append(other)
