@@ -90,7 +90,7 @@ class ContactOptions(Settings):
     sele2: str | None = None
     """Find contacts between --sele and these atoms."""
     ligand: str | None = None
-    """What the word ligand means; by default what is no protein, nucleic acid, solvent or lipid."""
+    """What the word ligand means; by default what is no protein, cap, nucleic acid, solvent or lipid."""
     solv: str | None = None
     """Find water bridges (with hb) by these atoms, as `--solv water`; also what the word solv means."""
     lipid: str | None = None

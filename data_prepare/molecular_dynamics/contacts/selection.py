@@ -74,7 +74,8 @@ def selections_of(
         if text is not None:
             words[name] = select(topology, text, f"--{name}", words)
         if name == "lipid" and ligand is None:
-            words["ligand"] = ~(words["protein"] | words["nucleic"] | words["solv"] | words["lipid"])
+            others = words["protein"] | words["nucleic"] | words["solv"] | words["lipid"]
+            words["ligand"] = ~(others | topology.is_cap[topology.residue_of_atom])
     first = select(topology, "protein" if sele is None else sele, "--sele", words)
     second = None if sele2 is None or sele2 == sele else select(topology, sele2, "--sele2", words)
     result = Selections(first, second, words["ligand"], words["solv"])

@@ -261,3 +261,8 @@ def test_selections_that_are_refused(write_pdb, tmp_path, capsys, text, named):
     options = ["--structure", path, "--output", tmp_path / "c.tsv", "--itypes", "vdw", "--sele", text]
     command_refused(get_static_contacts.main, options, capsys, f"--sele {text}", *named)
     assert not (tmp_path / "c.tsv").exists()
+
+
+def test_caps_are_no_ligand(shared):
+    topology = read_topology(shared / "cases" / "ace_nme" / "cap.pdb")
+    refused(lambda: selections_of(topology, "ligand"), "selects no atom", "ACE")
