@@ -78,12 +78,22 @@ class StoreWriter:
     def __exit__(self, *failure: Any) -> None:
         self._stack.__exit__(*failure)
 
-    def add(self, name: str, residue: NDArray | h5py.Dataset, pair: NDArray | h5py.Dataset) -> None:
-        """Add an entry: residue (L, 47 or 3) and pair (L, L, 10 or 3) features in token space, copied in blocks."""
+    def add(
+        self,
+        name: str,
+        residue: NDArray | h5py.Dataset,
+        pair: NDArray | h5py.Dataset,
+        attributes: Attributes = NO_ATTRIBUTES,
+    ) -> None:
+        """Add an entry: residue (L, 47 or 3) and pair (L, L, 10 or 3) features in token space, copied in blocks.
+
+        `attributes` are those of its residue dataset, see `FeatureStore.attributes_of`.
+        """
         self._check(name, residue, pair)
         tokens = len(residue)
         target = self._create(name, SUFFIXES[0], residue.shape, (min(RESIDUE_CHUNK, tokens), residue.shape[1]))
         target[:] = self._stored(name, residue[:])
+        target.attrs.update(attributes)
         chunk = min(PAIR_CHUNK, tokens)
         target = self._create(name, SUFFIXES[1], pair.shape, (chunk, chunk, pair.shape[2]))
         for rows in row_blocks(pair.shape):
@@ -104,7 +114,7 @@ class StoreWriter:
                         for suffix, dataset in zip(SUFFIXES, (residue, pair), strict=True):
                             self._file.copy(dataset, self._file, name=f"{name}{suffix}")
                     else:
-                        self.add(name, residue, pair)
+                        self.add(name, residue, pair, dict(residue.attrs))
                 except InputError as error:
                     raise InputError(f"{store_path}: {error}") from None
 
@@ -193,6 +203,10 @@ class FeatureStore:
         """Attributes of the file, as given to its writer."""
         attributes = {key: getattr(value, "tolist", lambda v=value: v)() for key, value in self._open().attrs.items()}
         return {key: value for key, value in attributes.items() if key != FORMAT_ATTRIBUTE}
+
+    def attributes_of(self, name: str) -> Attributes:
+        """Attributes of an entry: `left_out_frames` is a JSON list of file, frame and problem of each."""
+        return dict(self._dataset(name, SUFFIXES[0]).attrs)
 
     def names(self) -> list[str]:
         """Names of all entries, sorted."""

@@ -39,6 +39,8 @@ class Options(Settings):
     """Contact file of get_dynamic_contacts.py, made of the whole protein; by default contacts are computed."""
     frames: tyro.conf.OmitArgPrefixes[FrameRange] = ALL_FRAMES
     """Frames to use."""
+    skip_broken_frames: bool = False
+    """Leave out frames that are damaged instead of stopping at them."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -49,7 +51,12 @@ def write_features(options: Options) -> list[Path]:
     numbers = frame_numbers(options.trajectory, options.frames)
     with tqdm(total=len(numbers), desc="features", unit="frame") as bar:
         features = md_features(
-            topology, options.trajectory, options.interactions, frames=options.frames, progress=bar.update
+            topology,
+            options.trajectory,
+            options.interactions,
+            frames=options.frames,
+            skip_broken_frames=options.skip_broken_frames,
+            progress=bar.update,
         )
     table = options.output.with_name(f"{options.output.name}_res_feature.csv")
     array = options.output.with_name(f"{options.output.name}_pair_feature.npz")

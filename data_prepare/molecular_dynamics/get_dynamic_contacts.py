@@ -36,7 +36,7 @@ from data_prepare.molecular_dynamics.contacts.search import ALL, PUBLISHED, Cont
 from data_prepare.molecular_dynamics.contacts.selection import selections_of
 from data_prepare.molecular_dynamics.contacts.water_bridge import WaterBridges
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
-from data_prepare.molecular_dynamics.frames.trajectory import Chunk, count_frames, first_frame, read_chunks
+from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk, count_frames, first_frame, read_chunks
 from data_prepare.structure.readers import read_topology
 from data_prepare.structure.topology import Topology
 
@@ -123,6 +123,8 @@ class Options(ContactOptions):
     """Frames to use."""
     whole: bool = False
     """Make chains whole that the periodic box has broken; GetContacts does not."""
+    skip_broken_frames: bool = False
+    """Leave out frames that are damaged instead of stopping at them."""
 
 
 def write_contacts(
@@ -153,14 +155,18 @@ def write_contacts(
             for text in pool.map(lines, chunk.numbers.tolist(), chunk.angstrom):
                 file.writelines(text)
                 bar.update()
+        if bar.n < len(frames):  # broken ones were left out
+            file.seek(0)
+            file.write(str(header._replace(total_frames=bar.n)).ljust(len(str(header))))
 
 
 def contacts_of_trajectory(options: Options) -> None:
     """Write the contact file of a trajectory."""
     topology = read_topology(options.topology)
-    first = first_frame(topology, options.trajectory, options.whole)
+    left_out: list[BrokenFrame] | None = [] if options.skip_broken_frames else None
     chosen, frames = options.frames.of(options.trajectory)
-    chunks = read_chunks(topology, options.trajectory, chosen, whole=options.whole)
+    first = first_frame(topology, options.trajectory, options.whole, chosen.end, left_out)
+    chunks = read_chunks(topology, options.trajectory, chosen, whole=options.whole, left_out=left_out)
     write_contacts(options, topology, first, frames, chunks, options.cores)
 
 

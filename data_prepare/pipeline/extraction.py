@@ -7,13 +7,14 @@ killed several.
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,17 @@ from tqdm import tqdm
 
 from data_prepare.dataset.store import FeatureStore, StoreDtype, StoreWriter
 from data_prepare.dataset.token_space import md_entry, nma_entry
-from data_prepare.errors import InputError, InputWarning
+from data_prepare.errors import InputError, InputWarning, require
 from data_prepare.properties import FEATURES
 from data_prepare.resume import digest
 from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.structure.sequence import CHAIN_LINKER
 
-FEATURES_VERSION: Final = 2  # increase it when features change, so that no older result is used
+if TYPE_CHECKING:
+    from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk
+
+FEATURES_VERSION: Final = 3  # increase it when features change, so that no older result is used
+MOST_BROKEN: Final = 0.1  # of the frames of an entry that may be left out
 MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker beyond it
 CONNECT_SECONDS: Final = 30
 
@@ -39,6 +44,7 @@ class EntryFeatures(NamedTuple):
     residue: NDArray[np.float32]  # (L, 47 or 3) in token space
     pair: NDArray[np.float32]  # (L, L, 10 or 3)
     modify_seq: str  # chains joined by `<eos><cls>`, unresolved residues included
+    left_out: Sequence[BrokenFrame] = ()  # frames that are not among the features
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ def entry_features(
 ) -> EntryFeatures:
     """Features of one entry (see `Task`): of its frames if it is an ensemble, else of its normal modes.
 
-    They use at most `available` bytes, by default those of the machine. InputError if the entry cannot be read.
+    They use at most `available` bytes, by default those of the machine. InputError if the entry cannot be read or more
+    than a tenth of its frames are broken.
     """
     # seconds of import, needed only here
     from data_prepare.molecular_dynamics.features.md_features import md_features
@@ -80,14 +87,27 @@ def entry_features(
 
     with entry.open(selection) as system:
         if isinstance(system, Ensemble):
-            md = md_features(system.topology, system.chunks, features=features, available=available)
+            md = md_features(system.topology, _mostly_sound(system), features=features, available=available)
             sequences, resolved = system.topology.protein.full_sequences()
             arrays = md_entry(md.residue, md.pair, list(map(len, sequences)), resolved)
         else:
             topology, nma = nma_features_of(system.topology, system.xyz, available)
             sequences, resolved = topology.full_sequences()
             arrays = nma_entry(nma.gnm_msf, nma.anm_cor, list(map(len, sequences)), resolved)
-    return EntryFeatures(*arrays, CHAIN_LINKER.join(sequences))
+    left_out = system.left_out if isinstance(system, Ensemble) else ()
+    return EntryFeatures(*arrays, CHAIN_LINKER.join(sequences), left_out)
+
+
+def _mostly_sound(ensemble: Ensemble) -> Iterator[Chunk]:
+    """The chunks; InputError at the end if too many frames were left out."""
+    sound = 0
+    for chunk in ensemble.chunks:
+        sound += len(chunk.numbers)
+        yield chunk
+    if left_out := ensemble.left_out:
+        total = len(left_out) + sound
+        problem = f"{len(left_out)} of {total} frames are broken, such as {left_out[0]}"
+        require(len(left_out) <= MOST_BROKEN * total, f"{ensemble.topology.path}: {problem}; replace the files")
 
 
 def result_attributes(task: Task) -> Mapping[str, str | int | float] | None:
@@ -112,7 +132,8 @@ def make_entry(task: Task) -> str | None:
             "notes": "; ".join(dict.fromkeys(str(note.message) for note in noticed if note.category is InputWarning)),
         }
         with StoreWriter(task.result, task.dtype, attributes) as store:
-            store.add(task.entry.name, features.residue, features.pair)
+            left_out = {"left_out_frames": json.dumps(features.left_out)} if features.left_out else {}
+            store.add(task.entry.name, features.residue, features.pair, left_out)
     except Exception as error:  # no failure of an entry stops the others
         return _reason(error)
     return None

@@ -1,11 +1,12 @@
 """Entries of a source -> store, training table and loss weights.
 
 Each entry is a task with a result file (`extraction.py`); the results are merged to the store. A rerun makes only what
-is missing. Failed entries and the reasons are in `failures.csv`.
+is missing. Failed entries and the reasons are in `failures.csv`, damaged frames in `left_out_frames.csv`.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from data_prepare.dataset.splits import require_members
-from data_prepare.dataset.store import StoreDtype, StoreWriter
+from data_prepare.dataset.store import FeatureStore, StoreDtype, StoreWriter
 from data_prepare.dataset.table import COLUMNS
 from data_prepare.errors import require
 from data_prepare.files import whole_file
@@ -26,6 +27,7 @@ from data_prepare.resume import digest
 from data_prepare.sources.entry import Entry, Selection
 
 FAILURES: Final = "failures.csv"
+LEFT_OUT: Final = "left_out_frames.csv"
 
 
 def tasks_of(
@@ -70,6 +72,7 @@ def prepare(
         with StoreWriter(store, tasks[0].dtype, {MADE_OF: result.store_of}) as writer:
             for task in tqdm(made, desc="store", unit="entry"):
                 writer.copy_from(task.result)
+        _write_left_out(store)
     if not result.is_finished():
         result.write(table if (table["label"] != "").all() else split.label(table, workers))
     return failures
@@ -92,3 +95,15 @@ def _table(tasks: Sequence[Task], results: Mapping[str, Mapping[str, object]]) -
         if notes := attributes["notes"]:
             print(f"note: {name}: {notes}", file=sys.stderr)
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _write_left_out(path: Path) -> None:
+    """Write the frames that the entries of a store lack, because they were damaged."""
+    with FeatureStore(path) as store:
+        frames = {name: str(store.attributes_of(name).get("left_out_frames", "[]")) for name in store.names()}
+    rows = [(name, *frame) for name, several in frames.items() for frame in json.loads(several)]
+    table = path.with_name(LEFT_OUT)
+    table.unlink(missing_ok=True)
+    if rows:
+        with whole_file(table) as temporary:
+            pd.DataFrame(rows, columns=["name", "file", "frame", "problem"]).to_csv(temporary, index=False)

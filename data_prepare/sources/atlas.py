@@ -22,7 +22,7 @@ from data_prepare.sources.walk import walk
 from data_prepare.structure.readers import read_topology
 
 if TYPE_CHECKING:
-    from data_prepare.molecular_dynamics.frames.trajectory import Chunk
+    from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk
 
 SOURCE: Final = "ATLAS"
 WANTED: Final = "zips <pdb>_<chain>*.zip, or <pdb>_<chain>.pdb with <pdb>_<chain>_R1.xtc and so on"
@@ -87,14 +87,18 @@ class ArchiveEntry(Entry):
                 read = read_topology(_unpack(archive, members[f"{self.name}.pdb"], folder))
             topology = selection.of(replace(read, path=self.path / read.path.name))
 
+            left_out: list[BrokenFrame] = []
+
             def chunks() -> Iterator[Chunk]:
                 for name in replicas:
+                    broken: list[BrokenFrame] = []
                     with self._named(folder):
                         path = _unpack(archive, members[name], folder)
-                        yield from read_replicas(topology, (path,), selection)
+                        yield from read_replicas(topology, (path,), selection, broken)
                         path.unlink()
+                    left_out.extend(frame._replace(source=str(self.path / name)) for frame in broken)
 
-            yield Ensemble(topology, chunks())
+            yield Ensemble(topology, chunks(), left_out)
 
     @contextmanager
     def _named(self, folder: Path) -> Iterator[None]:

@@ -17,7 +17,7 @@ from data_prepare.structure.readers import read_structure, read_topology
 from data_prepare.structure.topology import Structure, Topology
 
 if TYPE_CHECKING:
-    from data_prepare.molecular_dynamics.frames.trajectory import Chunk
+    from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk
 
 GZIP_RATIO: Final = 4  # size of a structure file to its gzipped size, roughly
 System = TypeVar("System", Topology, Structure)
@@ -40,6 +40,7 @@ class Ensemble(NamedTuple):
 
     topology: Topology  # of all atoms
     chunks: Iterator[Chunk]  # with these atoms, read on demand
+    left_out: list[BrokenFrame]  # filled when all chunks are read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +96,18 @@ class FileEntry(Entry):
         """The first model of the structure, or the frames of all trajectories."""
         if self.trajectories:
             topology = selection.of(read_topology(self.path))
-            yield Ensemble(topology, read_replicas(topology, self.trajectories, selection))
+            left_out: list[BrokenFrame] = []
+            yield Ensemble(topology, read_replicas(topology, self.trajectories, selection, left_out), left_out)
         else:
             yield selection.of(read_structure(self.path))
 
 
-def read_replicas(topology: Topology, paths: tuple[Path, ...], selection: Selection) -> Iterator[Chunk]:
-    """Frames of the trajectories of a system, with chains made whole."""
+def read_replicas(
+    topology: Topology, paths: tuple[Path, ...], selection: Selection, left_out: list[BrokenFrame]
+) -> Iterator[Chunk]:
+    """Frames of the trajectories of a system, with chains made whole and without broken frames."""
     # imported late, because the trajectory libraries need seconds
     from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
 
     for path in paths:
-        yield from read_chunks(topology, path, selection, whole=True)
+        yield from read_chunks(topology, path, selection, whole=True, left_out=left_out)

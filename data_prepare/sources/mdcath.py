@@ -23,7 +23,7 @@ from data_prepare.structure import pdb
 from data_prepare.structure.topology import Topology
 
 if TYPE_CHECKING:
-    from data_prepare.molecular_dynamics.frames.trajectory import Chunk
+    from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk
 
 WANTED: Final = "mdcath_dataset_<domain>.h5 files"
 FILE_NAME: Final = re.compile(r"mdcath_dataset_(\w+)\.h5", re.IGNORECASE)
@@ -60,8 +60,9 @@ class MdCathEntry(Entry):
                 lines = domain["pdbProteinAtoms"].asstr()[()].splitlines()
                 topology = selection.of(pdb.first_model(self.path, lines).topology)
                 replicas = self._replicas(domain)
-            chunks = (chunk for replica in replicas for chunk in self._chunks(replica, topology, selection))
-            yield Ensemble(topology, chunks)
+            left_out: list[BrokenFrame] = []
+            chunks = (chunk for replica in replicas for chunk in self._chunks(replica, topology, selection, left_out))
+            yield Ensemble(topology, chunks, left_out)
 
     def _replicas(self, domain: h5py.Group) -> list[h5py.Group]:
         """Groups of the replicas at the temperature."""
@@ -72,10 +73,12 @@ class MdCathEntry(Entry):
         require(numbers, f"{self.path}: no replicas at {self.temperature} K; its temperatures are {known}")
         return [group[number] for number in numbers]
 
-    def _chunks(self, replica: h5py.Group, topology: Topology, selection: Selection) -> Iterator[Chunk]:
-        """The selected frames of a replica."""
+    def _chunks(
+        self, replica: h5py.Group, topology: Topology, selection: Selection, left_out: list[BrokenFrame]
+    ) -> Iterator[Chunk]:
+        """The selected frames of a replica, without broken ones."""
         # imported late, because the trajectory libraries need seconds
-        from data_prepare.molecular_dynamics.frames.trajectory import ANGSTROM_PER_NM, checked_chunk, chunk_size
+        from data_prepare.molecular_dynamics.frames.trajectory import ANGSTROM_PER_NM, Chunk, FrameCheck, chunk_size
         from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
 
         with reading(self.path, FORM):
@@ -86,13 +89,19 @@ class MdCathEntry(Entry):
             require(coords.ndim == 3 and coords.shape[1:] == (atoms, 3), expected)
             numbers = np.array(selection.numbers(len(coords), where))
             box = replica["box"][()] * ANGSTROM_PER_NM if "box" in replica else np.zeros(0)
+            boxed = box.shape == (3, 3)  # in nm; other shapes have an unknown unit
             make_whole = None
-            if box.shape == (3, 3):  # in nm; other shapes have an unknown unit
-                make_whole = WholeChains(topology, coords[0][topology.file_index], box)
+            check = FrameCheck(topology, where, left_out)
             size = chunk_size(atoms)
             for first in range(0, len(numbers), size):
                 some = numbers[first : first + size]
                 xyz = coords[some[0] : some[-1] + 1 : selection.stride].astype(np.float32)[:, topology.file_index]
-                if make_whole is not None:
-                    xyz = make_whole(xyz, np.broadcast_to(box, (len(xyz), 3, 3)))
-                yield checked_chunk(some, xyz, "angstrom", where)
+                boxes = np.broadcast_to(box, (len(xyz), 3, 3)) if boxed else None
+                chunk = check.sound(Chunk(some, xyz, "angstrom"), boxes)
+                if len(chunk.numbers) == 0:
+                    continue
+                if boxes is not None:
+                    make_whole = make_whole or WholeChains(topology, chunk.xyz[0], box)
+                    chunk = Chunk(chunk.numbers, make_whole(chunk.xyz, boxes[: len(chunk.numbers)]), chunk.unit)
+                yield chunk
+            check.end()

@@ -51,7 +51,7 @@ def contacts_of_file(topology: Topology, path: str | Path, frames: range) -> NDA
     used = range(header.beg, header.end + 1, max(header.stride, 1))
     again = "make the file again, or omit -i"
     require(
-        header.total_frames == len(used) > 0 and header.stride > 0,
+        0 < header.total_frames <= len(used) and header.stride > 0,  # fewer if broken frames were left out
         f"{path}: {header.total_frames} frames from {header.beg} to {header.end} with stride {header.stride} are "
         f"impossible; {again}",
     )

@@ -23,6 +23,7 @@ from data_prepare.molecular_dynamics.frames.superpose import superposed
 from data_prepare.molecular_dynamics.frames.trajectory import (
     ALL_FRAMES,
     ANGSTROM_PER_NM,
+    BrokenFrame,
     Chunk,
     frame_numbers,
     read_chunks,
@@ -138,12 +139,14 @@ def md_features(
     features: Collection[str] = FEATURES,
     available: int | None = None,
     frames: FrameRange = ALL_FRAMES,
+    skip_broken_frames: bool = False,
     progress: Callable[[int], object] = int,
 ) -> MDFeatures:
     """Features of the protein residues in a trajectory.
 
     `trajectory` is a file, of which `frames` are read and made whole as in `read_chunks`, or chunks of frames with all
-    atoms of the topology; `progress` is called with the number of frames of each chunk that is done. Contacts are read
+    atoms of the topology; frames that do not fit the topology are refused, or left out with `skip_broken_frames`, see
+    `FrameCheck`. `progress` is called with the number of frames of each chunk that is done. Contacts are read
     from a `contact_file` of the trajectory file, by default computed. `features` are some of `properties.FEATURES`;
     values of the others are 0, or NaN for angles. `available` are the bytes of memory that may be used, see
     `require_memory`.
@@ -162,7 +165,8 @@ def md_features(
     if isinstance(trajectory, str | Path):
         if contact_file and "contacts" in features:
             of_file = contacts_of_file(topology, contact_file, frame_numbers(trajectory, frames))
-        trajectory = read_chunks(topology, trajectory, frames, whole=True)
+        left_out: list[BrokenFrame] | None = [] if skip_broken_frames else None
+        trajectory = read_chunks(topology, trajectory, frames, whole=True, left_out=left_out)
     else:
         require(contact_file is None, f"{contact_file}: requires the trajectory as a file; omit the contact file")
     computed = set(features) - (set() if of_file is None else {"contacts"})

@@ -17,6 +17,7 @@ from mdtraj.utils import lengths_and_angles_to_box_vectors
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputWarning, reading, require
+from data_prepare.molecular_dynamics.frames.covalent import CovalentGeometry
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.layout import layout_of
 from data_prepare.molecular_dynamics.frames.netcdf import NetCDFTrajectory
@@ -54,12 +55,60 @@ class Chunk:
         return self.xyz if self.unit == "nm" else self.xyz * NM_PER_ANGSTROM
 
 
-def checked_chunk(numbers: NDArray[np.int64], xyz: NDArray[np.float32], unit: Unit, source: object) -> Chunk:
-    """Chunk of finite frames; otherwise InputError names the source and the frame."""
-    finite = np.isfinite(xyz).all(axis=(1, 2))
-    bad = numbers[finite.argmin()]
-    require(finite.all(), f"{source}: frame {bad} has coordinates that are not finite; repair or exclude it")
-    return Chunk(numbers, xyz, unit)
+class BrokenFrame(NamedTuple):
+    """A frame that does not fit its topology."""
+
+    source: str  # file
+    frame: int
+    problem: str  # "has only zeros"
+
+    def __str__(self) -> str:
+        return f"{self.source}: frame {self.frame} {self.problem}"
+
+
+class FrameCheck:
+    """Refuses frames that are not finite or do not fit their topology (see `covalent`).
+
+    With a list `left_out`, such frames are appended to it instead, unless no frame is sound. `source` names the frames
+    in messages.
+    """
+
+    def __init__(self, topology: Topology, source: object, left_out: list[BrokenFrame] | None = None) -> None:
+        self._geometry = CovalentGeometry(topology)
+        self._source = str(source)
+        self._left_out = left_out
+        self._broken: list[BrokenFrame] = []
+        self._sound = 0
+
+    def sound(self, chunk: Chunk, box: NDArray[np.float64] | None = None) -> Chunk:
+        """The sound frames of a chunk with boxes (frames, 3, 3) in its unit."""
+        scale = float(ANGSTROM_PER_NM) if chunk.unit == "nm" else 1.0
+        problems = self._geometry.problems(chunk.xyz, scale, box)
+        kept = [k for k, problem in enumerate(problems) if problem is None]
+        if self._sound == 0 and kept:
+            first = slice(kept[0], kept[0] + 1)
+            problem = self._geometry.problem_of_all_atoms(chunk.xyz[first], scale, None if box is None else box[first])
+            broken = BrokenFrame(self._source, int(chunk.numbers[kept[0]]), problem or "")
+            require(problem is None, f"{broken}; give the topology of this trajectory")
+        self._sound += len(kept)
+        if len(kept) == len(problems):
+            return chunk
+        for number, problem in zip(chunk.numbers.tolist(), problems, strict=True):
+            if problem is not None:
+                self._broken.append(BrokenFrame(self._source, number, problem))
+        remedy = "--skip-broken-frames leaves such frames out" if self._sound else "mend or replace the file"
+        hopeless = self._sound == 0 and len(self._broken) >= CHUNK_FRAMES
+        require(self._left_out is not None and not hopeless, f"{self._broken[0]}; {remedy}")
+        return Chunk(chunk.numbers[kept], chunk.xyz[kept], chunk.unit)
+
+    def end(self) -> None:
+        """Tell of the frames that were left out when all are read; InputError if they are too many."""
+        if not self._broken or self._left_out is None:
+            return
+        require(self._sound, f"{self._broken[0]}, and no frame is sound; mend or replace the file")
+        self._left_out += self._broken
+        number, total = len(self._broken), len(self._broken) + self._sound
+        warnings.warn(f"{self._broken[0]}; left out {number} of {total} frames", InputWarning, stacklevel=2)
 
 
 def chunk_size(atoms: int) -> int:
@@ -169,24 +218,31 @@ def read_chunks(
     frames: FrameRange = ALL_FRAMES,
     size: int | None = None,
     whole: bool = False,
+    left_out: list[BrokenFrame] | None = None,
 ) -> Iterator[Chunk]:
     """Frames of a trajectory in chunks of up to `size`, by default `chunk_size`.
 
     `path` is a file of MDTraj's formats, or a PDB or mmCIF file whose models are the frames. `topology` is that of the
-    system or a part of it. `whole` makes protein chains whole that the periodic box has broken.
+    system or a part of it. `whole` makes protein chains whole that the periodic box has broken. Broken frames are
+    refused, or left out and appended to a list `left_out`, see `FrameCheck`.
 
     InputError if the file is missing, unreadable or empty, or truncated before the end of the range; if its number of
-    atoms differs from that of the topology, a coordinate is not finite, or the range contains no frame. InputWarning if
+    atoms differs from that of the topology, a frame does not fit it, or the range contains no frame. InputWarning if
     its header counts other frames than it has, or the range ends beyond them.
     """
     path = Path(path)
     make_whole = None
-    for chunk, box in _stored_frames(path, frames, size or chunk_size(topology.atoms_in_file)):
-        xyz = _atoms_of_topology(topology, path, chunk.xyz)
+    check = FrameCheck(topology, path, left_out)
+    for stored, box in _stored_frames(path, frames, size or chunk_size(topology.atoms_in_file)):
+        chunk = check.sound(Chunk(stored.numbers, _atoms_of_topology(topology, path, stored.xyz), stored.unit), box)
+        if len(chunk.numbers) == 0:
+            continue
         if whole and box is not None:
-            make_whole = make_whole or _whole_chains(topology, path)
-            xyz = make_whole(xyz, box)
-        yield checked_chunk(chunk.numbers, xyz, chunk.unit, path)
+            make_whole = make_whole or _whole_chains(topology, path, frames.end)
+            boxes = box[np.isin(stored.numbers, chunk.numbers)]
+            chunk = Chunk(chunk.numbers, make_whole(chunk.xyz, boxes), chunk.unit)
+        yield chunk
+    check.end()
 
 
 def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -198,16 +254,25 @@ def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32])
     return xyz if n == len(order) and (np.diff(order) == 1).all() else xyz[:, order]
 
 
-def _whole_chains(topology: Topology, path: Path) -> WholeChains:
-    """Unwrapping by the first frame of the file, even if it is not used."""
-    first, box = next(_stored_frames(path, FrameRange(end=0), 1))
-    xyz = _atoms_of_topology(topology, path, first.xyz)
-    return WholeChains(topology, xyz[0], np.zeros((3, 3)) if box is None else box[0])
+def _whole_chains(topology: Topology, path: Path, end: int | None) -> WholeChains:
+    """Unwrapping by the first sound frame of the file, even if it is not used."""
+    check = FrameCheck(topology, path, [])
+    for stored, box in _stored_frames(path, FrameRange(end=end), 1):
+        chunk = check.sound(Chunk(stored.numbers, _atoms_of_topology(topology, path, stored.xyz), stored.unit), box)
+        if len(chunk.numbers):
+            break
+    return WholeChains(topology, chunk.xyz[0], np.zeros((3, 3)) if box is None else box[0])
 
 
-def first_frame(topology: Topology, path: str | Path, whole: bool = False) -> NDArray[np.float32]:
-    """First frame (atoms, 3) of a trajectory in Angstrom."""
-    return next(read_chunks(topology, path, FrameRange(end=0), whole=whole)).angstrom[0]
+def first_frame(
+    topology: Topology,
+    path: str | Path,
+    whole: bool = False,
+    end: int | None = 0,
+    left_out: list[BrokenFrame] | None = None,
+) -> NDArray[np.float32]:
+    """First frame (atoms, 3) of a trajectory in Angstrom; with `left_out` the first sound one up to `end`."""
+    return next(read_chunks(topology, path, FrameRange(end=end), 1, whole, left_out)).angstrom[0]
 
 
 def count_frames(path: str | Path, end: int | None = None) -> int:

@@ -9,6 +9,7 @@ import warnings
 import mdtraj
 import numpy as np
 import pytest
+from backbones import backbone_atoms, backbone_frames
 from refusals import refused
 from scipy.io import netcdf_file
 
@@ -25,12 +26,8 @@ BINARY = ("xtc", "trr", "dcd", "nc")
 def system(request, write_pdb):
     """Topology and frames (5, atoms, 3) in nm; XTC stores 8 atoms uncompressed."""
     residues, boxed = request.param
-    names = ("N", "CA", "C", "O")
-    topology = read_topology(
-        write_pdb([(n, "ALA", "A", r, (r, i, 0)) for r in range(residues) for i, n in enumerate(names)])
-    )
-    xyz = np.random.default_rng(0).normal(0, 2, (FRAMES, topology.num_atoms, 3)).astype(np.float32)
-    trajectory = mdtraj.Trajectory(xyz, topology.to_mdtraj())
+    topology = read_topology(write_pdb(backbone_atoms(residues)))
+    trajectory = mdtraj.Trajectory(backbone_frames(residues, FRAMES), topology.to_mdtraj())
     if boxed:
         trajectory.unitcell_lengths, trajectory.unitcell_angles = np.full((FRAMES, 3), 6.0), np.full((FRAMES, 3), 90.0)
     return topology, trajectory
@@ -181,7 +178,7 @@ def dcd(xyz, order="<", marker="i", fixed=0):
 def test_other_forms_of_dcd(tmp_path, system, order, marker, fixed):
     topology, trajectory = system
     path = tmp_path / "t.dcd"
-    xyz = trajectory.xyz.copy()
+    xyz = 10 * (trajectory.xyz - trajectory.xyz.mean(axis=1, keepdims=True))
     xyz[:, :fixed] = xyz[0, :fixed]
     content = dcd(xyz, order, marker, fixed)
     path.write_bytes(content)

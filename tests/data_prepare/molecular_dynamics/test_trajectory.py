@@ -5,6 +5,7 @@ from __future__ import annotations
 import mdtraj
 import numpy as np
 import pytest
+from backbones import backbone_atoms, backbone_frames
 from refusals import refused
 
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
@@ -17,13 +18,12 @@ FORMATS = ("xtc", "trr", "dcd", "nc", "ncdf", "netcdf", "pdb")
 
 @pytest.fixture
 def system(write_pdb):
-    atoms = [(n, "ALA", "A", r, (r, i, 0)) for r in (1, 2, 3) for i, n in enumerate(("N", "CA", "C", "O"))]
-    return read_topology(write_pdb(atoms))
+    return read_topology(write_pdb(backbone_atoms(3)))
 
 
 @pytest.fixture
 def xyz():
-    return np.random.default_rng(0).normal(0, 2, (FRAMES, 12, 3)).astype(np.float32)  # nm
+    return backbone_frames(3, FRAMES)
 
 
 def save(path, xyz, topology):

@@ -109,7 +109,7 @@ def test_functions_and_commands(tmp_path, helix, wrapped, expected, monkeypatch,
     monkeypatch.chdir(tmp_path)
     path = f"x.{suffix}"
     write_trajectories(helix, wrapped[1], tmp_path, suffix)
-    for trajectory in (path, read_replicas(helix.topology, (tmp_path / path,), Selection())):
+    for trajectory in (path, read_replicas(helix.topology, (tmp_path / path,), Selection(), [])):
         features = md_features(helix.topology, trajectory)
         assert_same(features.residue, features.pair, expected)
     get_dynamic_contacts.main(["--topology", "x.pdb", "--trajectory", path, "--output", "c.tsv", "--whole"])
