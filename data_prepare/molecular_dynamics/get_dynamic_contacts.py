@@ -150,14 +150,16 @@ def write_contacts(
         ThreadPoolExecutor(cores) as pool,
         tqdm(total=len(frames), desc="contacts", unit="frame") as bar,
     ):
+        written = 0
         file.write(f"{header}\n{COLUMNS_LINE}{DISTANCE_COLUMN if options.distout else ''}\n")
         for chunk in chunks:
             for text in pool.map(lines, chunk.numbers.tolist(), chunk.angstrom):
                 file.writelines(text)
+                written += 1
                 bar.update()
-        if bar.n < len(frames):  # broken ones were left out
+        if written < len(frames):  # broken ones were left out
             file.seek(0)
-            file.write(str(header._replace(total_frames=bar.n)).ljust(len(str(header))))
+            file.write(str(header._replace(total_frames=written)).ljust(len(str(header))))
 
 
 def contacts_of_trajectory(options: Options) -> None:

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.molecular_dynamics.contacts.hydrogen_bond import HydrogenBond
 from data_prepare.molecular_dynamics.contacts.kernels import Criteria
-from data_prepare.molecular_dynamics.frames.trajectory import checked_chunk
+from data_prepare.molecular_dynamics.frames.trajectory import Chunk, FrameCheck
 from data_prepare.molecular_dynamics.get_dynamic_contacts import ContactOptions, write_contacts
 from data_prepare.structure.readers import read_structure
 
@@ -37,7 +37,8 @@ class Options(ContactOptions):
 def contacts_of_structure(options: Options) -> None:
     """Write the contact file of a structure, as one frame."""
     topology, xyz = read_structure(options.structure)
-    chunk = checked_chunk(np.array([0]), xyz[None].astype(np.float32), "angstrom", options.structure)
+    chunk = Chunk(np.array([0]), xyz[None].astype(np.float32), "angstrom")
+    FrameCheck(topology, options.structure).sound(chunk)
     write_contacts(options, topology, chunk.angstrom[0], range(1), [chunk])
 
 

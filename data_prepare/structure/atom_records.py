@@ -87,14 +87,16 @@ def residues_of(records: Iterable[AtomRecord]) -> list[_Residue]:
 
     Another residue number, insertion code or name begins a residue, a TER line too, and so does a second atom with the
     name of the residue's first: waters and ions may share a number. Atoms that other ones separate from their residue,
-    such as hydrogens after all heavy atoms, return to it, see `_Residue.is_missing`. An atom of an alternate location
-    is dropped if its residue already has an atom of this name or has another residue name.
+    such as hydrogens after all heavy atoms, return to it, but not across a TER line; see `_Residue.is_missing`. An atom
+    of an alternate location is dropped if its residue already has an atom of this name or has another residue name.
     """
     residues: list[_Residue] = []
     latest: dict[Hashable, _Residue] = {}  # the last residue of a place and name
     place: Hashable = None
     current: _Residue | None = None
     for index, atom in enumerate(records):
+        if atom.after_ter:
+            latest.clear()
         before, place = place, (atom.chain_key, atom.chain_id, atom.segment, atom.number, atom.insertion_code)
         if current and place == before and not atom.after_ter:
             same_name = atom.residue_name == current.first.residue_name

@@ -10,7 +10,7 @@ BACKBONE = {"N": (0, 0, 0), "CA": (1.45, 0, 0), "C": (2, 1.4, 0), "O": (1.2, 2.3
 def backbone_atoms(residues):
     """Atoms for `write_pdb`."""
     return [
-        (name, "ALA", "A", number, np.add(place, (3.3 * number, 0, 0)))
+        (name, "ALA", "A", number, np.add(place, (2.8 * number, 0, 0)))
         for number in range(1, residues + 1)
         for name, place in BACKBONE.items()
     ]

@@ -11,7 +11,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from data_prepare.structure.topology import Topology, label_of_residue
 
@@ -19,8 +18,17 @@ LARGEST: Final = 1e5  # Angstrom; no simulated system is that large, and float32
 AT_ONE_POINT: Final = 0.3  # Angstrom; bonded atoms of any model are farther apart
 SHORTEST: Final = 0.9  # Angstrom, of a bond between heavy atoms: lengths in nm or Bohr are shorter
 LONGEST: Final = 2.2  # Angstrom, of a bond: sulfur and selenium reach 2.1, atoms two bonds apart begin at 2.4
-LONGEST_TO_HYDROGEN: Final = 1.6  # Angstrom: bonds have 1.0, to sulfur 1.3; two bonds apart begin at 1.7
+LONGEST_TO_HYDROGEN: Final = 1.6  # Angstrom: bonds to carbon and nitrogen have 1.1; two bonds apart begin at 1.9
+SHORTEST_TO_HYDROGEN: Final = 0.7  # Angstrom
 C_ALPHA_STEP: Final = (2.0, 5.5)  # Angstrom: 2.9 of cis and 3.8 of trans peptide bonds, and coarse-grained models
+# bonds beside the backbone that show the order of the atoms within a residue
+SAMPLE: Final = [
+    bond.split("-")
+    for bond in (
+        "C-O CA-CB CB-CG CB-CG1 CB-OG CB-OG1 CB-SG CG-CD CG-CD1 CG1-CD1 CG-OD1 CG-SD CD-CE CD-NE CD-OE1 CE-NZ SD-CE "
+        "N-H N-HN CA-HA CA-HA2 CB-HB CB-HB2"
+    ).split()
+]
 MAY_BE_BROKEN: Final = 0.02  # of the bonds within residues: a badly built residue among fifty
 MAY_BE_GAPS: Final = 0.2  # of the peptide bonds: gaps that the residue numbers do not show
 UNIT: Final = (5.0, 20.0)  # ratio of a typical bond to its length that means a factor of ten
@@ -43,6 +51,15 @@ class CovalentGeometry:
                 peptide.append((atoms[i - 1]["C"], own["N"]))
             elif amino_acid[i] and amino_acid[i - 1] and "CA" in own and "CA" in atoms[i - 1]:
                 steps.append((atoms[i - 1]["CA"], own["CA"]))
+        sample = [
+            (own[first], own[second])
+            for own, residue in zip(atoms, protein, strict=True)
+            for first, second in (SAMPLE if residue else ())
+            if first in own and second in own
+        ]
+        self._sample = np.array(sample, np.intp).reshape(-1, 2)
+        hydrogen = np.array(topology.elements)[self._sample[:, 1]] == "H"
+        self._longest_of_sample = np.where(hydrogen, LONGEST_TO_HYDROGEN, LONGEST)
         self._bonds = np.array([*within, *peptide, *steps], np.intp).reshape(-1, 2)
         self._within = len(within)
         bonds = [len(within) + len(peptide), len(steps)]
@@ -69,25 +86,13 @@ class CovalentGeometry:
             problems[k] = "has coordinates that are not finite"
         return problems
 
-    def problem_of_all_atoms(self, xyz: NDArray, scale: float, box: NDArray | None) -> str | None:
-        """What is wrong with a single frame (1, atoms, 3) by all atoms of its protein.
-
-        Each must be bonded to another one of its residue.
-        """
-        topology = self._topology
-        atoms = topology.protein_atoms
-        if len(atoms) == 0:
-            return None
-        residue = topology.residue_of_atom[atoms]
-        centre = np.array([names.get("CA", 0) for names in topology.atoms_by_name])[residue]
-        local = scale * _nearest_image(xyz[:, atoms].astype(np.float64) - xyz[:, centre], box)[0]
-        local[:, 0] += 1e4 * residue  # residues far apart, so that nearest atoms are of the same one
-        nearest = cKDTree(local).query(local, k=2)[0][:, 1]
-        hydrogen = np.array(topology.elements)[atoms] == "H"
-        lost = (nearest > np.where(hydrogen, LONGEST_TO_HYDROGEN, LONGEST)) & (nearest < 5e3)
-        if lost.mean() <= MAY_BE_BROKEN:
-            return None
-        return f"has {lost.mean():.0%} of its atoms without a bond: {self._other_order}"
+    def problem_of_sample(self, xyz: NDArray, scale: float, box: NDArray | None) -> str | None:
+        """What is wrong with a single frame (1, atoms, 3) by other bonds, which show another order within residues."""
+        lengths = scale * np.linalg.norm(
+            _nearest_image(xyz[:, self._sample[:, 1]] - xyz[:, self._sample[:, 0]], box), axis=-1
+        )
+        (share,) = _share((lengths > self._longest_of_sample) | (lengths < SHORTEST_TO_HYDROGEN))
+        return f"has {share:.0%} of its bonds broken: {self._other_order}" if share > MAY_BE_BROKEN else None
 
     @property
     def _other_order(self) -> str:

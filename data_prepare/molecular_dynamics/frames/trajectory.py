@@ -87,7 +87,7 @@ class FrameCheck:
         kept = [k for k, problem in enumerate(problems) if problem is None]
         if self._sound == 0 and kept:
             first = slice(kept[0], kept[0] + 1)
-            problem = self._geometry.problem_of_all_atoms(chunk.xyz[first], scale, None if box is None else box[first])
+            problem = self._geometry.problem_of_sample(chunk.xyz[first], scale, None if box is None else box[first])
             broken = BrokenFrame(self._source, int(chunk.numbers[kept[0]]), problem or "")
             require(problem is None, f"{broken}; give the topology of this trajectory")
         self._sound += len(kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contact_oracle
 import numpy as np
 import pytest
+from backbones import backbone_atoms
 from contact_oracle import Atom, Chosen
 from contact_systems import criteria_of, fast_lines, residue, two
 from hypothesis import given, settings
@@ -256,7 +257,7 @@ def test_words(write_pdb):
     ],
 )
 def test_selections_that_are_refused(write_pdb, tmp_path, capsys, text, named):
-    path = write_pdb([(n, "ALA", "A", r, (i, 3 * r, 0)) for r in (1, 2) for i, n in enumerate(("N", "CA", "C"))])
+    path = write_pdb(backbone_atoms(2))
     refused(lambda: select(read_topology(path), text, "--sele2"), f"--sele2 {text}", *named)
     options = ["--structure", path, "--output", tmp_path / "c.tsv", "--itypes", "vdw", "--sele", text]
     command_refused(get_static_contacts.main, options, capsys, f"--sele {text}", *named)

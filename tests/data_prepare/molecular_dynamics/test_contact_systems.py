@@ -124,8 +124,8 @@ def dense_system():
 def test_command(tmp_path, options):
     """Frames keep their numbers, and the first frame of the trajectory decides, even if it is not used."""
     atoms, xyz = dense_system()
-    frames = shaken(xyz, 7, 0.15, seed=1)
-    frames[0] += np.random.default_rng(5).normal(0, 0.2, xyz.shape)  # carbons touch, hydrogens change owners
+    frames = shaken(xyz, 7, 0.1, seed=1)
+    frames[0] += np.random.default_rng(5).normal(0, 0.15, xyz.shape)  # carbons touch, hydrogens change owners
     (tmp_path / "t.pdb").write_text(pdb_text(atoms, xyz))
     with mdtraj.formats.DCDTrajectoryFile(str(tmp_path / "t.dcd"), "w") as file:
         file.write(frames)

@@ -29,7 +29,8 @@ def structure(write_pdb) -> Path:
     atoms.append(("C", "LYS", "B", 1, (32.5, 1.0, 0.0), {"altloc": "B"}))
     path = write_pdb([*atoms, ("O", "HOH", "A", 99, (50.0, 0.0, 0.0), {"record": "HETATM"})])
     model = path.read_text().removesuffix("END\n")
-    text = "SEQRES   1 A    3  GLY SER ALA\n" + "".join(f"MODEL        {n}\n{model}ENDMDL\n" for n in (1, 2)) + "END\n"
+    declared = "SEQRES   1 A    3  GLY SER ALA\nSEQRES   1 B    1  LYS\n"
+    text = declared + "".join(f"MODEL        {n}\n{model}ENDMDL\n" for n in (1, 2)) + "END\n"
     path.write_bytes(text.replace("\n", "\r\n").encode())
     return path
 
