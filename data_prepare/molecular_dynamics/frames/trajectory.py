@@ -17,11 +17,11 @@ from mdtraj.utils import lengths_and_angles_to_box_vectors
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputWarning, reading, require
-from data_prepare.molecular_dynamics.frames.covalent import CovalentGeometry
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.layout import layout_of
 from data_prepare.molecular_dynamics.frames.netcdf import NetCDFTrajectory
 from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
+from data_prepare.structure.covalent import CovalentGeometry
 from data_prepare.structure.readers import is_structure_file, read_models
 from data_prepare.structure.topology import Topology
 

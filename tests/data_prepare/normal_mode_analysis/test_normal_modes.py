@@ -163,7 +163,9 @@ def test_first_alternate_location_and_no_calcium(write_pdb):
     ("atoms", "named"),
     [
         ([("O", "HOH", "A", 1, (0, 0, 0))], "no C-alpha"),
-        ([("CA", "GLY", "A", r, (r == 2, 1, 1)) for r in (1, 2, 3)], "C-alpha atoms 1 and 3 of 3"),
+        ([("CA", "GLY", "A", r, (3.8 * (r == 2), 1, 1)) for r in (1, 2, 3)], "C-alpha atoms 1 and 3 of 3"),
+        ([("CA", "GLY", "A", r, (38 * r, 1, 1)) for r in (1, 2, 3)], "ten times too large"),
+        ([("CA", "GLY", "A", r, (1, 1, 1)) for r in (1, 2, 3)], "one point"),
     ],
 )
 def test_unusable_structures(write_pdb, atoms, named):

@@ -29,7 +29,8 @@ SAMPLE: Final = [
         "N-H N-HN CA-HA CA-HA2 CB-HB CB-HB2"
     ).split()
 ]
-MAY_BE_BROKEN: Final = 0.02  # of the bonds within residues: a badly built residue among fifty
+MAY_BE_BROKEN: Final = 0.02  # of the bonds N-CA and CA-C: a badly built residue among fifty
+MAY_BE_ODD: Final = 0.1  # of the sample: side chains without density
 MAY_BE_GAPS: Final = 0.2  # of the peptide bonds: gaps that the residue numbers do not show
 UNIT: Final = (5.0, 20.0)  # ratio of a typical bond to its length that means a factor of ten
 
@@ -92,7 +93,7 @@ class CovalentGeometry:
             _nearest_image(xyz[:, self._sample[:, 1]] - xyz[:, self._sample[:, 0]], box), axis=-1
         )
         (share,) = _share((lengths > self._longest_of_sample) | (lengths < SHORTEST_TO_HYDROGEN))
-        return f"has {share:.0%} of its bonds broken: {self._other_order}" if share > MAY_BE_BROKEN else None
+        return f"has {share:.0%} of its bonds broken: {self._other_order}" if share > MAY_BE_ODD else None
 
     @property
     def _other_order(self) -> str:

@@ -12,8 +12,8 @@ from data_prepare.errors import InputWarning
 from data_prepare.molecular_dynamics import MD_features, get_dynamic_contacts
 from data_prepare.molecular_dynamics.contacts.file_format import read_header
 from data_prepare.molecular_dynamics.features.md_features import md_features
-from data_prepare.molecular_dynamics.frames.covalent import CovalentGeometry
 from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
+from data_prepare.structure.covalent import CovalentGeometry
 from data_prepare.structure.readers import read_topology
 
 RESIDUES = 60  # 120 bonds within residues, 59 peptide bonds
