@@ -4,7 +4,8 @@
     python benchmarks/md_features.py --memory-frames 20000
 
 Ours: contacts of all nine types, SASA, DSSP, dihedrals, RMSF, displacement correlation. MDTraj: `shrake_rupley`,
-`compute_dssp`, `compute_chi1/phi/psi`, `rmsf`. The same frames, in memory, one core, both in one run, medians.
+`compute_dssp`, `compute_chi1/phi/psi`, `rmsf`. The same frames, in memory, one core, both in one run, medians. Also the
+time of the check whether the frames fit the topology.
 
 With --memory-frames the trajectory is repeated in a file until it has so many frames, and the peak resident memory of
 a process of its own is measured that reads the file and makes the features; also of a tenth of the frames.
@@ -29,7 +30,7 @@ from threadpoolctl import threadpool_limits
 
 from data_prepare.molecular_dynamics.features.md_features import md_features
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
-from data_prepare.molecular_dynamics.frames.trajectory import read_chunks
+from data_prepare.molecular_dynamics.frames.trajectory import FrameCheck, read_chunks
 from data_prepare.structure.readers import read_topology
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,11 +94,13 @@ def compare(arguments: Arguments) -> None:
         md_features(topology, [chunks[0]])  # compiles
         ours = seconds(lambda: md_features(topology, chunks), arguments.repeats)
         theirs = seconds(lambda: plain(frames), arguments.repeats)
+        check = seconds(lambda: [FrameCheck(topology, "").sound(chunk) for chunk in chunks], arguments.repeats)
     n = len(frames)
     print(f"{trajectory_path.name}: {n} frames, {topology.num_atoms} atoms, {topology.num_residues} residues")
     print(f"ours   {1e3 * ours / n:8.2f} ms/frame (everything)")
     print(f"MDTraj {1e3 * theirs / n:8.2f} ms/frame (SASA, DSSP, dihedrals, RMSF)")
     print(f"ratio  {theirs / ours:8.2f}")
+    print(f"check  {1e3 * check / n:8.3f} ms/frame, {check / ours:.1%} of ours (whether frames fit the topology)")
 
 
 def only_features(arguments: Arguments) -> None:
