@@ -14,8 +14,10 @@ A property with a baseline of 0 (an interaction that no training protein of the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -42,6 +44,7 @@ Weights = dict[str, dict[str, float]]  # group -> property -> number
 
 PAIR_SHARE = 3 / 4  # pair : residue = 3 : 1
 INTERACTION_SHARE = 3 / 4  # of the pair share; the rest is co-movement
+SPREAD: Final = "spread"  # attribute of an entry: its `entry_spread` as JSON, so that its arrays are not read again
 
 
 def _shares(group: str) -> dict[str, float]:
@@ -61,11 +64,11 @@ def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float
     The features are (L, 47 or 3) and (L, L, 10 or 3) in token space, RMSF in nm.
     """
     residue = residue[residue[:, 0] != MISSING].astype(np.float64)
-    pair = pair[pair[..., 0] != MISSING].astype(np.float64)
+    valid = pair[..., 0] != MISSING
     spread = {}
     for name in properties_of_group(group):
         if name in PAIR_CHANNELS:
-            values = pair[:, entry_pair_channel(name)]
+            values = pair[..., entry_pair_channel(name)][valid].astype(np.float64)  # one at a time to save memory
         else:
             values = residue[:, entry_residue_columns(name)]
             if name == "rmsf_nor" and values.size:
@@ -75,15 +78,19 @@ def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float
     return spread
 
 
+def _spread_of(store: FeatureStore, name: str, group: str) -> dict[str, float]:
+    """`entry_spread` of a stored entry: its attribute, or computed if it has none."""
+    known = store.attributes_of(name).get(SPREAD)
+    return json.loads(str(known)) if known else entry_spread(*store.read(name), group)
+
+
 def baselines(store: FeatureStore, table: pd.DataFrame) -> Weights:
     """Mean of `entry_spread` over the training entries of each group."""
     result: Weights = {}
     train = table[table["label"] == "train"]
     for group in GROUPS:
         names: Iterable[str] = train.loc[train["group"] == group, "name"]
-        spreads = [
-            entry_spread(*store.read(name), group) for name in tqdm(names, desc=f"loss weights, {group}", unit="entry")
-        ]
+        spreads = [_spread_of(store, name, group) for name in tqdm(names, desc=f"loss weights, {group}", unit="entry")]
         require(spreads, f"{store.path}: no training entry of the group {group}; merge a store with some")
         means = pd.DataFrame(spreads).mean()  # an entry may lack some properties
         result[group] = {name: float(means.get(name, 0.0)) for name in properties_of_group(group)}

@@ -205,7 +205,10 @@ class FeatureStore:
         return {key: value for key, value in attributes.items() if key != FORMAT_ATTRIBUTE}
 
     def attributes_of(self, name: str) -> Attributes:
-        """Attributes of an entry: `left_out_frames` is a JSON list of file, frame and problem of each."""
+        """Attributes of an entry, if it has them.
+
+        `left_out_frames` is a JSON list of file, frame and problem of each, `spread` the JSON of its `entry_spread`.
+        """
         return dict(self._dataset(name, SUFFIXES[0]).attrs)
 
     def names(self) -> list[str]:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from data_prepare.dataset.loss_weights import SPREAD, entry_spread
 from data_prepare.dataset.store import FeatureStore, StoreDtype, StoreWriter
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.errors import InputError, InputWarning, require
-from data_prepare.properties import FEATURES
+from data_prepare.properties import FEATURES, GROUPS, MD_RESIDUE_WIDTH, NMA_GROUPS
 from data_prepare.resume import digest
 from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.structure.sequence import CHAIN_LINKER
@@ -131,9 +132,12 @@ def make_entry(task: Task) -> str | None:
             "modify_seq": features.modify_seq,
             "notes": "; ".join(dict.fromkeys(str(note.message) for note in noticed if note.category is InputWarning)),
         }
+        group = GROUPS[0] if features.residue.shape[1] == MD_RESIDUE_WIDTH else NMA_GROUPS[0]  # of the same properties
+        own = {SPREAD: json.dumps(entry_spread(features.residue, features.pair, group))}
+        if features.left_out:
+            own["left_out_frames"] = json.dumps(features.left_out)
         with StoreWriter(task.result, task.dtype, attributes) as store:
-            left_out = {"left_out_frames": json.dumps(features.left_out)} if features.left_out else {}
-            store.add(task.entry.name, features.residue, features.pair, left_out)
+            store.add(task.entry.name, features.residue, features.pair, own)
     except Exception as error:  # no failure of an entry stops the others
         return _reason(error)
     return None

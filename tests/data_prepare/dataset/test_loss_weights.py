@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from refusals import refused
 
 from data_prepare.dataset.loss_weights import (
+    SPREAD,
     baselines,
     entry_spread,
     loss_weights,
     read_loss_weights,
     write_loss_weights,
 )
-from data_prepare.dataset.store import FeatureStore, StoreWriter
+from data_prepare.dataset.store import FeatureStore, StoreWriter, merge_stores
 from data_prepare.properties import (
     GROUPS,
     INTERACTIONS,
@@ -63,6 +66,23 @@ def test_baseline_is_the_mean_over_training_entries(world):
     expected = np.mean([entry_spread(*store.read(name), GROUPS[0])["sasa_std"] for name in ("e0", "e1")])
     assert found[GROUPS[0]]["sasa_std"] == pytest.approx(expected)
     assert set(found["Proteinflow"]) == set(NMA_PROPERTIES)
+
+
+def test_a_spread_that_an_entry_brings_is_not_computed_again(world, tmp_path, monkeypatch):
+    """It survives merging, in the same and in another number type, and gives the same baselines."""
+    store, table = world
+    expected = baselines(store, table)
+    groups = dict(zip(table["name"], table["group"], strict=True))
+    with StoreWriter(tmp_path / "own.h5") as writer:
+        for name in store.names():
+            spread = entry_spread(*store.read(name), groups[name])
+            writer.add(name, *store.datasets(name), {SPREAD: json.dumps(spread)})
+    for dtype in ("float32", "float16"):
+        merge_stores([tmp_path / "own.h5"], tmp_path / f"{dtype}.h5", dtype)
+    monkeypatch.setattr(FeatureStore, "read", lambda *_: pytest.fail("read"))
+    for dtype in ("float32", "float16"):
+        found = baselines(FeatureStore(tmp_path / f"{dtype}.h5"), table)
+        assert all(found[group] == pytest.approx(expected[group], rel=1e-12) for group in GROUPS)
 
 
 def test_balance(world):

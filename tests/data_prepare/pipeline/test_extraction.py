@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from data_prepare.dataset.loss_weights import SPREAD, entry_spread
+from data_prepare.dataset.store import FeatureStore
 from data_prepare.pipeline import extraction
 from data_prepare.pipeline.extraction import (
     EntryFeatures,
@@ -94,6 +97,18 @@ def test_stale_results_are_made_again(source, tmp_path):
     result = task(source).result
     result.write_bytes(result.read_bytes()[:100])
     assert result_attributes(task(source)) is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("name", "group"), [("1pdo_A", "Proteinflow"), ("helix_aeaaak", "IDRome")])
+def test_a_result_has_the_spread_of_its_entry(examples, tmp_path, name, group, dtype):
+    """Up to the rounding of the stored numbers."""
+    entry = next(entry for entry in read_manifest(examples / "examples.csv") if entry.name == name)
+    task = Task(entry, Selection(stride=5), FEATURES, dtype, tmp_path)
+    assert make_entry(task) is None
+    with FeatureStore(task.result) as store:
+        kept = json.loads(store.attributes_of(name)[SPREAD])
+        assert kept == pytest.approx(entry_spread(*store.read(name), group), rel=1e-3 if dtype == "float16" else 1e-6)
 
 
 def make_with(monkeypatch, source, tmp_path, features_of):
