@@ -62,16 +62,16 @@ def count_frames_in_contact(path: Path, itypes: set[str], labels: dict[str, str]
     )
     frames = range(header.beg, header.end + 1, max(header.stride, 1))
     numbers = f"{header.total_frames} frames from {header.beg} to {header.end} with stride {header.stride}"
-    require(header.total_frames == len(frames) > 0, f"{path}: {numbers} are impossible; make the file again")
+    require(0 < header.total_frames <= len(frames), f"{path}: {numbers} are impossible; make the file again")
     counts: dict[Pair, int] = {}
     latest: dict[Pair, int] = {}  # last frame that counted
-    now = header.beg
+    now, different = -1, 0  # frames of lines
     for frame, interaction, *atoms in read_contacts(path):
         if frame not in frames:
             raise InputError(f"{path}: frame {frame} is outside the range in the header; make the file again")
         if frame < now:
             raise InputError(f"{path}: frame {frame} stands after frame {now}; sort the lines with sort -s -n -k1,1")
-        now = frame
+        now, different = frame, different + (frame != now)
         residues = [atom.rsplit(":", 1)[0] for atom in atoms]
         if labels is not None:
             residues = [labels[residue] for residue in residues if residue in labels]
@@ -81,6 +81,7 @@ def count_frames_in_contact(path: Path, itypes: set[str], labels: dict[str, str]
         if latest.get(pair) != frame:
             latest[pair] = frame
             counts[pair] = counts.get(pair, 0) + 1
+    require(different <= header.total_frames, f"{path}: {numbers}, but lines of {different}; make the file again")
     return header.total_frames, counts
 
 

@@ -72,7 +72,9 @@ def contacts_of_file(topology: Topology, path: str | Path, frames: range) -> NDA
         """Whether a residue is a ligand, water or ion: one of the system, or of a name that the protein lacks."""
         return label not in index and (label in others or (label.count(":") > 1 and label.split(":")[1] not in names))
 
+    seen = set()
     for frame, interaction, *atoms in read_contacts(path):
+        seen.add(frame)
         pair = [atom.rsplit(":", 1)[0] for atom in atoms]
         if interaction not in INTERACTIONS or any(map(outside, pair)):
             continue
@@ -81,4 +83,7 @@ def contacts_of_file(topology: Topology, path: str | Path, frames: range) -> NDA
             require(label not in ambiguous, f"{path}: residue {label} is ambiguous in {topology.path}; omit -i")
         require(frame in used, f"{path}: frame {frame} is outside the range in the header; {again}")
         counts[index[pair[0]], index[pair[1]], INTERACTIONS.index(interaction)] += 1
+    require(
+        len(seen) <= header.total_frames, f"{path}: has lines of {len(seen)} of {header.total_frames} frames; {again}"
+    )
     return counts / header.total_frames
