@@ -3,8 +3,9 @@
     torchrun --nproc_per_node=4 model/train_ddp.py --preset esmdance --table T.csv --store F.h5 --loss-weights W.csv
     python model/train_ddp.py --preset demo ...      one process, with or without a GPU
 
-Each update uses the same number of proteins from each training group. A micro-step processes the groups in turn;
-the gradient of an update is the mean over its micro-steps of the sum over groups. The loop is `model.training.loop`.
+Each update uses the same number of proteins from each training group that has entries. A micro-step processes the
+groups in turn; the gradient of an update is the mean over its micro-steps of the sum over groups. The loop is
+`model.training.loop`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from data_prepare.dataset.loss_weights import Weights, read_loss_weights
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.errors import named, require
-from data_prepare.properties import GROUPS
 from model.config import TRAIN_PRESETS, Stage, TrainConfig, read_train_config
 from model.network.dance import DanceModel, load_esm2_encoder, read_config
 from model.network.device import autocast, choose_precision
@@ -58,7 +58,8 @@ class DanceTrainer(Trainer[TrainConfig]):
             require(recent, f"--compile: gradients of PyTorch {torch.__version__} may be wrong; install 2.13 or newer")
             model.compile(dynamic=True)  # lengths vary; in place: parameter names stay the same
         precision = choose_precision(config.precision, process.device)
-        super().__init__(config, process, model, precision, LossRecord(process), {"data": data_digest(data)})
+        losses = LossRecord(process, data.groups)
+        super().__init__(config, process, model, precision, losses, {"data": data_digest(data)})
         self.data, self.weights = data, weights
         self.keep_every = config.keep_every
         self.last = min(config.stop_after or config.updates, config.updates)
@@ -67,7 +68,7 @@ class DanceTrainer(Trainer[TrainConfig]):
     def train(self) -> None:
         """Train to the last update, or until a signal asks to stop."""
         process, config = self.process, self.config
-        samples = draws(config, self.update, self.seen, self.last, process.rank, process.processes)
+        samples = draws(config, self.update, self.seen, self.last, process.rank, process.processes, self.data.groups)
         workers = default_workers(process.device) if config.workers is None else config.workers
         with closing(batches(self.data, samples, workers, pin_memory=process.device.type == "cuda")) as self.stream:
             self.fit(config.updates)
@@ -89,7 +90,7 @@ class DanceTrainer(Trainer[TrainConfig]):
     def micro_batches(self) -> Sequence[Callable[[], Batch]]:
         """See `Trainer`; the groups alternate."""
         self.seen += self.process.processes * self.stage.micro_batch * self.stage.accumulation
-        return [partial(next, self.stream)] * (self.stage.accumulation * len(GROUPS))
+        return [partial(next, self.stream)] * (self.stage.accumulation * len(self.data.groups))
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Trainer`; the loss of a property is averaged over the valid proteins of all processes."""
@@ -128,7 +129,7 @@ class DanceTrainer(Trainer[TrainConfig]):
         line["n_batch_in_epoch"] = samples // (process.processes * self.stage.micro_batch)
         line |= {"Batch time": seconds / updates, "Learning Rate": self.learning_rate(), "Max_len": self.stage.length}
         line |= {**means, TOKENS_PER_SECOND: sum(tokens) / seconds, PEAK_MEMORY: max(memory)}
-        log.append(line, {group: f"{means[f'{group}_loss']:.3f}" for group in GROUPS})
+        log.append(line, {group: f"{means[f'{group}_loss']:.3f}" for group in self.data.groups})
 
     def load_weights(self, checkpoint: Path) -> None:
         """See `Trainer`. Dropout and tiles may differ from those of the checkpoint, sizes may not."""
@@ -152,7 +153,7 @@ def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:
         sequences = group_sequences(read_table(config.table), store, "train")
         block = max(config.short.micro_batch, config.long.micro_batch) if config.sort_by_length else None
         data = TrainingSet(store, sequences, config.seed, block)
-    return data, read_loss_weights(config.loss_weights)
+    return data, read_loss_weights(config.loss_weights, data.groups)
 
 
 def train(config: TrainConfig, process: Process) -> None:

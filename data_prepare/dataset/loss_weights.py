@@ -15,7 +15,7 @@ A property with a baseline of 0 (an interaction that no training protein of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -85,13 +85,14 @@ def _spread_of(store: FeatureStore, name: str, group: str) -> dict[str, float]:
 
 
 def baselines(store: FeatureStore, table: pd.DataFrame) -> Weights:
-    """Mean of `entry_spread` over the training entries of each group."""
+    """Mean of `entry_spread` over the training entries of each group that has some."""
     result: Weights = {}
     train = table[table["label"] == "train"]
     for group in GROUPS:
-        names: Iterable[str] = train.loc[train["group"] == group, "name"]
+        names = list(train.loc[train["group"] == group, "name"])
+        if not names:
+            continue
         spreads = [_spread_of(store, name, group) for name in tqdm(names, desc=f"loss weights, {group}", unit="entry")]
-        require(spreads, f"{store.path}: no training entry of the group {group}; merge a store with some")
         means = pd.DataFrame(spreads).mean()  # an entry may lack some properties
         result[group] = {name: float(means.get(name, 0.0)) for name in properties_of_group(group)}
     return result
@@ -109,24 +110,24 @@ def loss_weights(baseline: Mapping[str, Mapping[str, float]]) -> Weights:
 
 
 def write_loss_weights(path: str | Path, weights: Mapping[str, Mapping[str, float]]) -> None:
-    """Write a CSV with a row per property and a column per group."""
+    """Write a CSV with a row per property and a column per group of `weights`."""
     with whole_file(path) as temporary:
-        pd.DataFrame(weights, index=list(PROPERTIES), columns=list(GROUPS)).to_csv(temporary)
+        pd.DataFrame(weights, index=list(PROPERTIES)).to_csv(temporary)
 
 
-def read_loss_weights(path: str | Path) -> Weights:
-    """Read the CSV; InputError unless each group and property has one finite weight >= 0.
+def read_loss_weights(path: str | Path, groups: Sequence[str] = GROUPS) -> Weights:
+    """Read the CSV; InputError unless each of `groups` and each property has one finite weight >= 0.
 
     Cells of properties that a group does not have may be empty, as in published tables.
     """
-    table = read_text_table(path, GROUPS)
-    numbers = {group: read_numbers(path, table[group]).to_numpy() for group in GROUPS}
+    table = read_text_table(path, groups)
+    numbers = {group: read_numbers(path, table[group]).to_numpy() for group in groups}
     table = pd.DataFrame(numbers, index=table[table.columns[0]].str.strip())
     absent = [name for name in PROPERTIES if name not in table.index]
     require(not absent, f"{path}: no weights for {', '.join(absent)}; rows are properties, columns are groups")
     require(not table.index.has_duplicates, f"{path}: two rows of one property; remove one")
     weights: Weights = {}
-    for group in GROUPS:
+    for group in groups:
         weights[group] = {name: float(table[group][name]) for name in PROPERTIES}
         for name, weight in weights[group].items():
             if np.isnan(weight) and name not in properties_of_group(group):

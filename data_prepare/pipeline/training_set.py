@@ -94,7 +94,7 @@ class TrainingSet:
         return finished
 
     def write(self, table: pd.DataFrame | None) -> None:
-        """Write the table, if any, and the loss weights if every group has training entries."""
+        """Write the table, if any, and the loss weights if it has training entries."""
         if table is not None:
             write_table(self.store.with_name(TABLE), table)
             self._write_loss_weights(table)
@@ -103,11 +103,13 @@ class TrainingSet:
     def _write_loss_weights(self, table: pd.DataFrame) -> None:
         path = self.store.with_name(LOSS_WEIGHTS)
         trained = set(table["group"][table["label"] == "train"])
-        if absent := [group for group in GROUPS if group not in trained]:
+        if not trained:
             path.unlink(missing_ok=True)
-            remedy = "merge stores" if trained else "split the entries first"
-            print(f"note: no loss weights: no training entry of {', '.join(absent)}; {remedy}", file=sys.stderr)
+            print("note: no loss weights: no training entry; split the entries first", file=sys.stderr)
             return
+        if absent := [group for group in GROUPS if group not in trained]:
+            remedy = "train on the others alone, or merge stores"
+            print(f"note: no loss weights of {', '.join(absent)}: no training entry; {remedy}", file=sys.stderr)
         with FeatureStore(self.store) as opened:
             write_loss_weights(path, loss_weights(baselines(opened, table)))
 

@@ -130,18 +130,21 @@ def collate(group: str, entries: Sequence[Entry]) -> Batch:
 class TrainingSet(Dataset):
     """Samples of the endless stream of each group: in each epoch every entry once, in a new order.
 
-    `sequences` is that of `group_sequences`; InputError if a group has no entry. `seed` determines orders and crops.
+    `sequences` is that of `group_sequences`. Groups without entries are left out, which is logged; InputError if no
+    group has any. `seed` determines orders and crops.
     With `block`, each epoch is ordered by `blocks_of_similar_length` of this size; default: purely random.
     """
 
     def __init__(self, store: FeatureStore, sequences: Sequences, seed: int, block: int | None = None) -> None:
-        empty = [group for group in GROUPS if not sequences[group]]
-        remedy = "the table needs train entries of every group that are in the store"
-        require(not empty, f"{store.path}: no training entry of {', '.join(empty)}; {remedy}")
+        self.groups = tuple(group for group in GROUPS if sequences[group])
+        require(self.groups, f"{store.path}: no training entry; the table needs train entries that are in the store")
+        if absent := [group for group in GROUPS if group not in self.groups]:
+            trained = ", ".join(self.groups)
+            LOGGER.warning("warning: no training entry of %s; training on %s alone", ", ".join(absent), trained)
         self.store, self.sequences, self.seed, self.block = store, sequences, seed, block
         self._lengths: dict[str, NDArray[np.int64]] = {}  # group -> tokens of its entries, without the outer two
         if block is not None:
-            for group in GROUPS:
+            for group in self.groups:
                 self._lengths[group] = np.array([len(split_tokens(sequence)) for _, sequence in sequences[group]])
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}  # group -> most recent epoch and its order
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from data_prepare.errors import require
-from data_prepare.properties import GROUPS, properties_of_group
+from data_prepare.properties import properties_of_group
 from model.training.data import Batch
 from model.training.processes import Process
 from model.training.run_log import GRADIENT_NORM
@@ -19,15 +19,15 @@ from model.training.run_log import GRADIENT_NORM
 class LossRecord:
     """Sums since the last log line, kept on the device until the next one."""
 
-    def __init__(self, process: Process) -> None:
-        self.process = process
+    def __init__(self, process: Process, groups: Sequence[str]) -> None:
+        self.process, self.groups = process, groups
         self.tokens = 0  # of this process
         self._unchecked: list[tuple[Tensor, str, tuple[str, ...]]] = []  # loss, group, names of each backward pass
         self._clear()
 
     def _clear(self) -> None:
         device = self.process.device
-        self.sums = {group: torch.zeros(len(properties_of_group(group)) + 1, device=device) for group in GROUPS}
+        self.sums = {group: torch.zeros(len(properties_of_group(group)) + 1, device=device) for group in self.groups}
         self.backwards = 0  # backward passes of all groups
         self.norms = torch.zeros(2, device=device)  # sum and number of finite gradient norms
 
@@ -61,11 +61,11 @@ class LossRecord:
         """Means since the last call: `<group>_<property>` and `<group>_loss` over backward passes and ranks, gradient
         norm over updates (None without a finite one).
         """
-        sums = torch.cat([*(self.sums[group] for group in GROUPS), self.norms]).cpu()
+        sums = torch.cat([*(self.sums[group] for group in self.groups), self.norms]).cpu()
         if self.process.processes > 1:
             dist.all_reduce(sums)
-        names = [f"{group}_{name}" for group in GROUPS for name in (*properties_of_group(group), "loss")]
-        values = (sums[:-2] * len(GROUPS) / self.backwards / self.process.processes).tolist()
+        names = [f"{group}_{name}" for group in self.groups for name in (*properties_of_group(group), "loss")]
+        values = (sums[:-2] * len(self.groups) / self.backwards / self.process.processes).tolist()
         total, number = sums[-2:].tolist()
         self._clear()
         return dict(zip(names, values, strict=True)) | {GRADIENT_NORM: total / number if number else None}
@@ -77,6 +77,6 @@ class LossRecord:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
-        self.sums = {group: state["sums"][group].to(self.process.device) for group in GROUPS}
+        self.sums = {group: state["sums"][group].to(self.process.device) for group in self.groups}
         self.backwards = state["backwards"]
         self.norms = state["norms"].to(self.process.device)

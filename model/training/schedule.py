@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_prepare.properties import GROUPS
@@ -35,9 +35,15 @@ class Draw(NamedTuple):
 
 
 def draws(
-    config: TrainConfig, update: int, seen: int, last: int, rank: int = 0, processes: int = 1
+    config: TrainConfig,
+    update: int,
+    seen: int,
+    last: int,
+    rank: int = 0,
+    processes: int = 1,
+    groups: Sequence[str] = GROUPS,
 ) -> Iterator[list[Draw]]:
-    """Micro-batches of a process for updates `update` + 1 to `last`: for each accumulation step, for each group.
+    """Micro-batches of a process for updates `update` + 1 to `last`: for each accumulation step, for each of `groups`.
 
     The samples of a group form one stream, the same for any number of processes, of which `seen` are used. A micro-step
     uses the next ``processes * micro_batch`` samples, process r the r-th part of them.
@@ -46,6 +52,6 @@ def draws(
         stage = stage_of(number, config)
         for _ in range(stage.accumulation):
             first = seen + rank * stage.micro_batch
-            for group in GROUPS:
+            for group in groups:
                 yield [Draw(group, first + k, stage.length) for k in range(stage.micro_batch)]
             seen += processes * stage.micro_batch

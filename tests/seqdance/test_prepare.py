@@ -169,6 +169,8 @@ def test_wrong_sources(tmp_path, given, capsys):
 def test_one_store_a_folder(manifest, tmp_path, capsys):
     path = manifest(["1ubi_A"])
     assert run(prepare, "--manifest", path, "--out", tmp_path / "a.h5") == 0
+    assert pd.read_csv(tmp_path / "loss_weights.csv", index_col=0).columns.tolist() == ["Proteinflow"]
+    assert "no loss weights of ATLAS_GPCRmd_PED_mdCATH, IDRome" in capsys.readouterr().err
     command_refused(prepare.main, ["--manifest", path, "--out", tmp_path / "b.h5"], capsys, "a", "b.h5")
 
 

@@ -114,7 +114,8 @@ def test_properties_entries_and_groups_without_values(world):
     assert weights[GROUPS[0]]["ts"] == 0 < weights[GROUPS[0]]["ps"]
     assert entry_spread(np.full((4, 47), -1.0), np.full((4, 4, 10), -1.0), GROUPS[0]) == {}
     store, table = world
-    refused(lambda: baselines(store, table[table["group"] != "IDRome"]), store.path, "IDRome")
+    whole, some = baselines(store, table), baselines(store, table[table["group"] != "IDRome"])
+    assert some == {group: whole[group] for group in (GROUPS[0], "Proteinflow")}
 
 
 def test_round_trip_and_errors(world, tmp_path):
@@ -125,6 +126,10 @@ def test_round_trip_and_errors(world, tmp_path):
     assert list(found) == list(GROUPS)
     for group in GROUPS:
         assert found[group] == pytest.approx(weights[group])
+    write_loss_weights(path, {"IDRome": weights["IDRome"]})
+    assert read_loss_weights(path, ["IDRome"]) == {"IDRome": found["IDRome"]}
+    refused(lambda: read_loss_weights(path), path, GROUPS[0])
+    write_loss_weights(path, weights)
     frame = pd.read_csv(path, index_col=0)
     assert list(frame.index) == list(PROPERTIES)
     assert list(frame.columns) == list(GROUPS)

@@ -189,13 +189,19 @@ def test_wrong_token_count_names_the_entry(small_data, tmp_path: Path, workers: 
         refused(lambda: list(stream), f"entry {name}:", small_data.store)
 
 
-def test_wrong_entries_and_empty_groups_are_named(small_data) -> None:
+def test_wrong_entries_and_empty_groups_are_named(small_data, caplog) -> None:
     table, store = read_table(small_data.table), FeatureStore(small_data.store)
     name, sequence = group_sequences(table, store, "train")[IDR][0]
     refused(lambda: load_entry(store, name, "j" + sequence[1:], IDR), f"entry {name}:", "'j'")
     refused(lambda: load_entry(store, name, sequence, NMA), f"entry {name}:", "47 residue columns")
     without = group_sequences(table[table["group"] != "IDRome"], store, "train")
-    refused(lambda: TrainingSet(store, without, 0), small_data.store, "IDRome")
+    some = TrainingSet(store, without, 0, block=2)
+    assert some.groups == (MD, NMA)
+    assert f"no training entry of {IDR}" in caplog.records[-1].message
+    whole = training_set(small_data, block=2)  # the samples of a group do not depend on the others
+    for draw in (Draw(group, counter, 10) for group in some.groups for counter in range(20)):
+        assert torch.equal(some[draw].input_ids, whole[draw].input_ids)
+    refused(lambda: TrainingSet(store, {group: [] for group in GROUPS}, 0), small_data.store)
 
 
 def test_unexpected_error_of_a_worker_leaves_none_behind(small_data, tmp_path: Path, monkeypatch) -> None:

@@ -25,11 +25,14 @@ from safetensors.torch import load_file
 from torch.distributed.run import get_args_parser
 from torch.nn.parallel import DistributedDataParallel
 
-from data_prepare.dataset.loss_weights import read_loss_weights
+from data_prepare.dataset.loss_weights import read_loss_weights, write_loss_weights
 from data_prepare.dataset.store import FeatureStore, StoreWriter
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS, properties_of_group
 from model.config import ModelConfig, Stage, TrainConfig
+from model.evaluate import EvaluateOptions, read_data
+from model.evaluation.test_set import Evaluation
+from model.network.dance import DanceModel
 from model.network.device import choose_precision
 from model.train_ddp import DanceTrainer, data_digest, main, open_data, parse, train
 from model.training.checkpoint import checkpoints, read_training
@@ -155,6 +158,28 @@ def test_stop_and_resume_equals_the_uninterrupted_run(small_data, whole: Path, t
     torch.manual_seed(99)
     train(replace(config, workers=workers), CPU)
     assert_same_run(tmp_path, whole)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_one_group_is_enough(small_data, tmp_path: Path, group: str) -> None:
+    """Of the table and of the loss weights; the log has this group alone, and resuming is exact."""
+    data = replace(small_data, table=tmp_path / "table.csv", weights=tmp_path / "weights.csv")
+    table = read_table(small_data.table)
+    table[table["group"] == group].to_csv(data.table, index=False)
+    write_loss_weights(data.weights, {group: read_loss_weights(small_data.weights)[group]})
+    train(data.config(tmp_path / "whole"), CPU)
+    train(data.config(tmp_path / "parts", stop_after=5), CPU)
+    train(data.config(tmp_path / "parts"), CPU)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    first, *_, last = log_lines(tmp_path / "whole")
+    assert [other for other in GROUPS if f"{other}_loss" in first] == [group]
+    assert last[f"{group}_loss"] < first[f"{group}_loss"]
+    with FeatureStore(data.store) as store:
+        files = {"table": data.table, "store": data.store, "loss_weights": data.weights}
+        table, weights = read_data(EvaluateOptions(checkpoint="x", **files))
+        evaluation = Evaluation(table, store, weights, CPU)
+    assert list(evaluation.metrics(evaluation.measure(DanceModel(NO_DROPOUT)))) == [group]
+    refused(lambda: train(data.config(tmp_path / "x", table=small_data.table), CPU), data.weights, "missing columns")
 
 
 @pytest.mark.parametrize("damage", ["killed", "truncated"])
@@ -550,8 +575,8 @@ def test_no_option_is_an_abbreviation_of_one_of_torchrun(capsys) -> None:
 def test_data_that_cannot_be_used_are_one_line(small_data, tmp_path: Path) -> None:
     config, path = small_data.config(tmp_path), tmp_path / "table.csv"
     table = read_table(small_data.table)
-    table[table["group"] != "Proteinflow"].to_csv(path, index=False)
-    refused(lambda: train(replace(config, table=path), CPU), config.store, "Proteinflow")
+    table.assign(label="test").to_csv(path, index=False)
+    refused(lambda: train(replace(config, table=path), CPU), config.store, "no training entry")
     refused(lambda: train(replace(config, store=path), CPU), path)
 
 
