@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ FEATURES_VERSION: Final = 3  # increase it when features change, so that no olde
 MOST_BROKEN: Final = 0.1  # of the frames of an entry that may be left out
 MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker beyond it
 CONNECT_SECONDS: Final = 30
+POLL_SECONDS: Final = 0.1
 
 
 class EntryFeatures(NamedTuple):
@@ -179,13 +181,14 @@ def run_tasks(tasks: Sequence[Task], done: int, workers: int, scheduler: str | N
 
 
 def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iterator[tuple[Task, str | None]]:
-    """Tasks, as Dask finishes them, with the reason of a failure."""
+    """Tasks, as Dask finishes them, with the reason of a failure; InputError if the scheduler is lost."""
     from distributed import Client, KilledWorker, LocalCluster, as_completed
 
+    lost = f"the Dask scheduler {scheduler or 'of this run'} is lost; the same command goes on with what is left"
     with ExitStack() as stack:
         if scheduler is None:
             cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+                n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         else:
@@ -197,10 +200,23 @@ def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iter
             client.submit(make_entry, task, key=task.key(), priority=-rank, pure=False): task
             for rank, task in enumerate(tasks)
         }
-        for future, reason in as_completed(futures, with_results=True, raise_errors=False):
-            if future.status != "finished":
-                exception = future.exception()
-                killed = "workers were killed on this entry (out of memory?); run again with fewer workers"
-                reason = killed if isinstance(exception, KilledWorker) else _reason(exception)
-            yield futures[future], reason
-            future.release()
+        finished = as_completed(futures, raise_errors=False)
+        while not finished.is_empty():
+            done = finished.next_batch(block=False)
+            require(client.status == "running", lost)
+            for future in done:
+                require(future.status in ("finished", "error"), lost)
+                task = futures[future]
+                try:
+                    exception = future.exception()
+                    reason = future.result() if exception is None else _reason(exception)
+                except OSError:
+                    raise InputError(lost) from None
+                if isinstance(exception, KilledWorker):
+                    reason = "workers were killed on this entry (out of memory?); run again with fewer workers"
+                there = reason is not None or task.result.exists()
+                require(there, f"{task.result}: not here, but on a worker; its folders must be those of this machine")
+                yield task, reason
+                future.release()
+            if not done:
+                sleep(POLL_SECONDS)

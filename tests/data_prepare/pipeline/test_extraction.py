@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from data_prepare.dataset.loss_weights import SPREAD, entry_spread
 from data_prepare.dataset.store import FeatureStore
@@ -149,6 +154,7 @@ def note(task):
     time.sleep(0.1)
     with open(os.environ[LOG], "a") as file:
         file.write(task.entry.name)
+    task.result.touch()
 
 
 @pytest.mark.parametrize("dask", [False, True])
@@ -170,6 +176,67 @@ def test_the_largest_entries_come_first(tmp_path, monkeypatch, dask):
     else:
         assert run_tasks(tasks, 0, 1) == {}
     assert (tmp_path / "log").read_text() == "bdcfae"
+
+
+def other_folder(task):
+    """Replaces `make_entry`: the result is where only the worker sees it."""
+
+
+def test_workers_that_see_other_folders(source, tmp_path, monkeypatch):
+    from distributed import LocalCluster
+
+    task = Task(FileEntry(name="s", source="Proteinflow", path=source), Selection(), FEATURES, "float32", tmp_path)
+    monkeypatch.setattr(extraction, "make_entry", other_folder)
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        refused(lambda: run_tasks([task], 0, 1, cluster.scheduler_address), task.result)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies(examples, tmp_path):
+    """The run ends in one line; the next one goes on with what is left."""
+    with ExitStack() as stack:
+
+        def start(*arguments):
+            command = [sys.executable, "-m", "distributed.cli.dask_spec", *arguments]
+            return stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+
+        def cluster(name):
+            file = tmp_path / name
+            spec = {
+                "cls": "dask.distributed.Scheduler",
+                "opts": {"port": 0, "dashboard": False, "scheduler_file": str(file)},
+            }
+            scheduler = start("--spec", json.dumps(spec))
+            while not (file.is_file() and file.read_text()):
+                time.sleep(0.1)
+            address = json.loads(file.read_text())["address"]
+            spec = {"cls": "dask.distributed.Worker", "opts": {"nthreads": 1, "dashboard": False, "death_timeout": 5}}
+            stack.callback(start(address, "--spec", json.dumps(spec)).kill)
+            stack.callback(scheduler.kill)
+            return scheduler, address
+
+        structures = sorted((examples / "structures").glob("*.pdb.gz"))
+        entries = [FileEntry(name=f"e{k}", source="Proteinflow", path=structures[k % 24]) for k in range(40)]
+        tasks = [Task(entry, Selection(), FEATURES, "float32", tmp_path) for entry in entries]
+
+        def made():
+            return [task for task in tasks if task.result.exists()]
+
+        scheduler, address = cluster("first")
+        killer = Thread(target=lambda: (until(lambda: len(made()) > 10), scheduler.kill()))
+        killer.start()
+        refused(lambda: run_tasks(tasks, 0, 1, address), "scheduler", address)
+        killer.join()
+        rest = [task for task in tasks if task not in made()]
+        assert 0 < len(rest) < 30
+        assert run_tasks(rest, 40 - len(rest), 1, cluster("second")[1]) == {}
+        assert len(made()) == 40
+
+
+def until(holds):
+    """Wait for a condition."""
+    while not holds():
+        time.sleep(0.02)
 
 
 def slow_name(task):
