@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -161,11 +161,18 @@ def _memory_of_worker() -> int | None:
     return int(MEMORY_SHARE * limit) if limit else None
 
 
-def run_tasks(tasks: Sequence[Task], done: int, workers: int, scheduler: str | None = None) -> dict[str, str]:
+def run_tasks(
+    tasks: Sequence[Task],
+    done: int,
+    workers: int,
+    scheduler: str | None = None,
+    failed: Callable[[str, str], object] = lambda name, reason: None,
+) -> dict[str, str]:
     """Make results, the largest entries first, and show the progress; returns name -> reason of failed entries.
 
     `done` entries exist already. `workers` are processes on this machine, unless the workers of a Dask `scheduler`
-    (`tcp://host:8786`), which must see the same folders, do the work.
+    (`tcp://host:8786`), which must see the same folders, do the work. `failed` is called with the name and the reason
+    of an entry when it fails.
     """
     tasks = sorted(tasks, key=lambda task: (-task.entry.size, task.entry.name))
     in_process = workers == 1 and scheduler is None
@@ -175,6 +182,7 @@ def run_tasks(tasks: Sequence[Task], done: int, workers: int, scheduler: str | N
         for task, reason in results:
             if reason:
                 failures[task.entry.name] = reason
+                failed(task.entry.name, reason)
                 bar.set_postfix(failed=len(failures))
             bar.update()
     return failures

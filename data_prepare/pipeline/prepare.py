@@ -57,15 +57,18 @@ def prepare(
         return {}
     results = {task.entry.name: found for task in tasks if (found := result_attributes(task))}
     todo = [task for task in tasks if task.entry.name not in results]
-    failures = run_tasks(todo, len(results), workers, scheduler) if todo else {}
+    path = store.with_name(FAILURES)
+    path.unlink(missing_ok=True)
+
+    def note_failure(*row: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame([row], columns=["name", "reason"]).to_csv(path, mode="a", header=not path.exists(), index=False)
+
+    failures = run_tasks(todo, len(results), workers, scheduler, note_failure) if todo else {}
     for leftover in tasks[0].folder.glob(".*.tmp.h5"):  # of workers that were killed
         leftover.unlink()
-    store.with_name(FAILURES).unlink(missing_ok=True)
-    if failures:
-        with whole_file(store.with_name(FAILURES)) as temporary:
-            pd.DataFrame(sorted(failures.items()), columns=["name", "reason"]).to_csv(temporary, index=False)
     made = [task for task in tasks if task.entry.name not in failures]
-    require(made, f"{store}: every entry failed; see {store.with_name(FAILURES)}")
+    require(made, f"{store}: every entry failed; see {path}")
     table = _table(made, results)
     result = _training_set(made, store, split)
     if not result.has_store():
