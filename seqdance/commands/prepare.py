@@ -62,11 +62,12 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
         require(self.temperatures is None or self.source == "mdcath", "--temperatures requires --source mdcath")
 
     def entries(self) -> list[Entry]:
-        """Entries of the source, sorted by name."""
+        """Entries of the source, sorted by name, with absolute paths: workers may run in another folder."""
         if self.manifest is not None:
-            entries = read_manifest(self.manifest)
+            entries = read_manifest(self.manifest.absolute())
         else:
-            entries = list_source(str(self.source), str(self.raw), self.temperatures or DEFAULT_TEMPERATURES)
+            raw = Path(str(self.raw)).absolute()
+            entries = list_source(str(self.source), raw, self.temperatures or DEFAULT_TEMPERATURES)
         return sorted(entries, key=lambda entry: entry.name)[: self.limit]
 
 
