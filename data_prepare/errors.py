@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
@@ -24,6 +24,11 @@ class InputError(Exception):
 def first_line(error: BaseException) -> str:
     """First line of the message of an error, or its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def some_of(names: Collection[object], most: int = 5) -> str:
+    """The first names for a message, with dots if there are more."""
+    return ", ".join(map(str, list(names)[:most])) + (", ..." if len(names) > most else "")
 
 
 class InputWarning(UserWarning):

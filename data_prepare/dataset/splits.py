@@ -6,6 +6,7 @@ Entries that share a cluster by any chain are one cluster: no test chain has a s
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import tempfile
 from collections import Counter
@@ -130,6 +131,48 @@ def run_mmseqs(command: str, inputs: Sequence[Sequence[str]], options: Sequence[
         return [line.split("\t") for line in table.read_text().splitlines()]
 
 
+def draw(sequences: Iterable[str], seed: int = 0) -> float:
+    """Number from 0 to 1 of a cluster of entries, uniform over clusters: whatever their names and their order.
+
+    It is a hash of the seed and of that chain of the cluster which has the smallest hash. (The smallest hash itself
+    would be smaller, the larger the cluster.)
+    """
+    chains = {chain for sequence in sequences for chain in sequence.split(CHAIN_LINKER)}
+    smallest = min(hashlib.sha256(chain.encode()).hexdigest() for chain in chains)
+    return int(hashlib.sha256(f"{seed} {smallest}".encode()).hexdigest()[:13], 16) / 16**13  # exact in a float
+
+
+def label_clusters(
+    sequences: Mapping[str, str],
+    clusters: Mapping[str, str],
+    known: Mapping[str, str],
+    test_share: float = 0.05,
+    seed: int = 0,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Label entries train or test, whole clusters, and keep the labels that are known.
+
+    A cluster with a training entry is train, else one with a test entry is test. Other clusters are test if their
+    `draw` is below `test_share`, which is the expected fraction. So entries that are added change no label, unless they
+    join a test with a training entry: the test entry becomes train, since a relative of it was trained on.
+
+    `sequences` maps an entry to its `modify_seq`, `clusters` to its representative (others are singletons), `known` to
+    its label. Returns entry -> "train" or "test"; and for test entries that became train a training entry of their
+    cluster.
+    """
+    members: dict[str, list[str]] = {}
+    for name in sorted(sequences):
+        members.setdefault(clusters.get(name, name), []).append(name)
+    labels: dict[str, str] = {}
+    moved: dict[str, str] = {}
+    for cluster in members.values():
+        tested, trained = ([name for name in cluster if known.get(name) == label] for label in ("test", "train"))
+        test = bool(tested) or draw((sequences[name] for name in cluster), seed) < test_share
+        labels |= dict.fromkeys(cluster, "test" if test and not trained else "train")
+        if trained:
+            moved |= dict.fromkeys(tested, trained[0])
+    return labels, moved
+
+
 def split_by_cluster(
     names: Collection[str],
     clusters: Mapping[str, str],
@@ -137,7 +180,9 @@ def split_by_cluster(
     test_share: float = 0.05,
     seed: int = 0,
 ) -> dict[str, str]:
-    """Label entries train or test: whole clusters, about the fraction `test_share` (0 to 1) of each group.
+    """Label a fixed set of entries train or test: whole clusters, about the fraction `test_share` of each group.
+
+    One more entry may change all labels; `label_clusters` keeps them.
 
     In a random order, each cluster becomes test if no group then has too many test entries. After that, the cluster
     that most improves the fractions of all groups is added until none improves them. A group without a test entry gets

@@ -9,6 +9,7 @@ stored as -1 where that means missing, it writes the next larger number.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data_prepare.errors import InputError, reading, require
+from data_prepare.errors import InputError, reading, require, some_of
 from data_prepare.files import whole_file
 from data_prepare.properties import MD_PAIR_WIDTH, MD_RESIDUE_WIDTH, MISSING, NMA_PAIR_WIDTH, NMA_RESIDUE_WIDTH
 
@@ -35,6 +36,7 @@ BLOCK_BYTES: Final = 16 * 2**20  # of a pair array in memory at once when it is 
 SUFFIXES: Final = ("_res_feature", "_pair_feature")
 
 StoreDtype = Literal["float32", "float16"]
+OnDuplicate = Literal["error", "keep-first", "keep-last"]  # what `store_of_each` does
 Attributes = Mapping[str, str | int | float]
 NO_ATTRIBUTES: Final[Attributes] = MappingProxyType({})
 Array = NDArray[np.float32]
@@ -241,31 +243,54 @@ class FeatureStore:
         return self.read_residue(name, start, stop), pair
 
 
+def store_of_each(paths: Sequence[str | Path], on_duplicate: OnDuplicate = "error") -> dict[str, int]:
+    """Entry -> index of the store from which `merge_stores` takes it."""
+    origin: dict[str, int] = {}
+    duplicates: set[str] = set()
+    for number, path in enumerate(paths):
+        with FeatureStore(path) as store:
+            for name in store.names():
+                first = origin.setdefault(name, number)
+                if first == number:
+                    continue
+                remedy = "remove one, or choose with --on-duplicate keep-first or keep-last"
+                require(on_duplicate != "error", f"{path}: duplicate entry {name}, also in {paths[first]}; {remedy}")
+                duplicates.add(name)
+                if on_duplicate == "keep-last":
+                    origin[name] = number
+    require(origin, f"{', '.join(map(str, paths))}: no entries to merge")
+    if duplicates:
+        problem = f"{len(duplicates)} entries are in several stores and taken from the {on_duplicate[5:]} of them"
+        print(f"note: {problem}: {some_of(sorted(duplicates))}", file=sys.stderr)
+    return origin
+
+
 def merge_stores(
     paths: Sequence[str | Path],
     out: str | Path,
     dtype: StoreDtype | None = None,
     attributes: Attributes = NO_ATTRIBUTES,
+    origin: Mapping[str, int] | None = None,
 ) -> None:
     """Merge stores or published files into one, sorted by entry name, in bounded memory.
 
-    `dtype` None means float16 if all entries are float16, else float32; `attributes` are those of the new file.
-    InputError if there are no entries, or an entry is a duplicate or cannot be stored.
+    `dtype` None means float16 if all entries are float16, else float32; `attributes` are those of the new file;
+    `origin` is by default `store_of_each`. InputError if there are no entries, or an entry is a duplicate or cannot be
+    stored.
     """
-    origin: dict[str, str | Path] = {}
-    half = True
-    for path in paths:
-        with FeatureStore(path) as store:
-            for name in store.names():
-                require(name not in origin, f"{path}: duplicate entry {name}, also in {origin.get(name)}; remove one")
-                origin[name] = path
-                half = half and dtype is None and all(dataset.dtype == np.float16 for dataset in store.datasets(name))
-    require(origin, f"{', '.join(map(str, paths))}: no entries to merge")
-    with (
-        StoreWriter(out, dtype or ("float16" if half else "float32"), attributes) as writer,
-        tqdm(total=len(origin), desc="merge", unit="entry") as bar,
-    ):
-        for path, group in groupby(sorted(origin), key=origin.__getitem__):
+    origin = store_of_each(paths) if origin is None else origin
+    dtype = dtype or (
+        "float16" if all(_is_half(path, number, origin) for number, path in enumerate(paths)) else "float32"
+    )
+    with StoreWriter(out, dtype, attributes) as writer, tqdm(total=len(origin), desc="merge", unit="entry") as bar:
+        for number, group in groupby(sorted(origin), key=origin.__getitem__):
             names = list(group)
-            writer.copy_from(path, names)
+            writer.copy_from(paths[number], names)
             bar.update(len(names))
+
+
+def _is_half(path: str | Path, number: int, origin: Mapping[str, int]) -> bool:
+    """Whether all entries that are taken from a store are float16."""
+    with FeatureStore(path) as store:
+        taken = (name for name in store.names() if origin[name] == number)
+        return all(dataset.dtype == np.float16 for name in taken for dataset in store.datasets(name))

@@ -6,7 +6,7 @@ training group, `label` is train or test. Published tables have no column `group
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -55,14 +55,18 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
         _with_groups(table).to_csv(temporary, index=False)
 
 
-def join_tables(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Concatenate training tables; labels may be empty, names must be unique."""
-    origin: dict[str, str | Path] = {}
+def join_tables(paths: Sequence[str | Path], origin: Mapping[str, int]) -> pd.DataFrame:
+    """Concatenate training tables; labels may be empty, names must be unique.
+
+    `origin` maps an entry to the index of its table (see `store_of_each`): its rows in the others are left out.
+    """
+    seen: dict[str, str | Path] = {}
     tables = []
-    for path in paths:
+    for number, path in enumerate(paths):
         table = read_table(path, labelled=False)
+        table = table[[origin.get(name, number) == number for name in table["name"]]]
         for name in table["name"]:
-            require(name not in origin, f"{path}: duplicate entry {name}, also in {origin.get(name)}; rename one")
-            origin[name] = path
+            require(name not in seen, f"{path}: duplicate entry {name}, also in {seen.get(name)}; rename one")
+            seen[name] = path
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

@@ -6,18 +6,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prepare.dataset.store import StoreDtype, merge_stores
+from data_prepare.dataset.store import OnDuplicate, StoreDtype, merge_stores, store_of_each
 from data_prepare.dataset.table import join_tables
-from data_prepare.errors import reading, require
+from data_prepare.errors import reading, require, some_of
 from data_prepare.pipeline.training_set import MADE_OF, TABLE, Split, TrainingSet
 from data_prepare.resume import digest
 
 
-def merge(paths: Sequence[Path], out: Path, split: Split | None, dtype: StoreDtype | None = None) -> None:
+def merge(
+    paths: Sequence[Path],
+    out: Path,
+    split: Split,
+    dtype: StoreDtype | None = None,
+    keep_labels: bool = False,
+    on_duplicate: OnDuplicate = "error",
+) -> None:
     """Merge stores to `out`, and their tables if each has one, unless this was done before; see `merge_stores`.
 
-    `split` None keeps the labels of the tables. Otherwise they are dropped, also if no new split can be made: a test
-    entry may resemble a training entry of another table.
+    Labels in a table beside `out` are kept unless `split.new_split`, and after these, with `keep_labels`, those of the
+    tables. Otherwise the labels of the tables are dropped, also if no new split can be made: a test entry may resemble
+    a training entry of another table.
     """
     folders = {path.parent.resolve() for path in paths}
     require(
@@ -31,17 +39,26 @@ def merge(paths: Sequence[Path], out: Path, split: Split | None, dtype: StoreDty
     tables = [path.with_name(TABLE) for path in paths]
     without = [str(table) for table in tables if not table.is_file()]
     texts = [] if without else [table.read_text() for table in tables]
-    result = TrainingSet(out, digest(stats, dtype), digest(stats, dtype, texts, split and ("anew", split.digest())))
+    made_of = digest(stats, dtype, *([] if on_duplicate == "error" else [on_duplicate]))
+    result = TrainingSet(out, made_of, digest(made_of, texts, keep_labels, split.digest()), split.new_split)
     if result.is_finished():
         return
-    table = None if without else join_tables(tables)
+    known = result.labels()
+    origin = store_of_each(paths, on_duplicate)
+    table = None if without else join_tables(tables, origin)
     if not result.has_store():
-        merge_stores(paths, out, dtype, {MADE_OF: result.store_of})
+        merge_stores(paths, out, dtype, {MADE_OF: result.store_of}, origin)
     if table is None:
         print(f"note: no table and no loss weights: no {', '.join(without)}", file=sys.stderr)
-    elif split is not None:
-        labelled = (table["label"] != "").any()
-        table = split.label(table.assign(label=""), threads=1)
-        if labelled and (table["label"] == "").all():
-            print("note: the labels of the tables are left out; --keep-labels keeps them", file=sys.stderr)
-    result.write(table)
+        result.write(None)
+        return
+    given = {name: label for name, label in zip(table["name"], table["label"], strict=True) if label}
+    if keep_labels:
+        other = [name for name, label in given.items() if known.setdefault(name, label) != label]
+        if other:
+            problem = f"{len(other)} labels of the merged tables differ from those beside {out}, which are kept"
+            print(f"warning: {problem}: {some_of(other)}; --new-split takes those of the tables", file=sys.stderr)
+    table, moved = split.label(table, known, threads=1)
+    if given and (table["label"] == "").all():
+        print("note: the labels of the tables are left out; --keep-labels keeps them", file=sys.stderr)
+    result.write(table, moved)

@@ -49,12 +49,14 @@ def prepare(
 ) -> dict[str, str]:
     """Make a store of tasks (`tasks_of`), its table, loss weights and failures.csv; keep what is up to date.
 
-    Entries without labels are split; for `workers` and `scheduler` see `run_tasks`. Returns name -> reason of failed
-    entries; InputError if all fail.
+    Entries without labels are split, and keep those of an earlier run; for `workers` and `scheduler` see `run_tasks`.
+    Returns name -> reason of failed entries; InputError if all fail.
     """
     require_members([task.entry.name for task in tasks], split.members)
     if _training_set(tasks, store, split).is_finished():
         return {}
+    labelled = all(task.entry.label for task in tasks)  # by a manifest
+    known = {} if labelled else _training_set(tasks, store, split).labels()
     results = {task.entry.name: found for task in tasks if (found := result_attributes(task))}
     todo = [task for task in tasks if task.entry.name not in results]
     path = store.with_name(FAILURES)
@@ -77,14 +79,14 @@ def prepare(
                 writer.copy_from(task.result)
         _write_left_out(store)
     if not result.is_finished():
-        result.write(table if (table["label"] != "").all() else split.label(table, workers))
+        result.write(*((table, {}) if labelled else split.label(table, known, workers)))
     return failures
 
 
 def _training_set(tasks: Sequence[Task], store: Path, split: Split) -> TrainingSet:
     results = digest([(task.entry.name, task.fingerprint()) for task in tasks])
     rows = [(task.entry.source, task.entry.group, task.entry.label) for task in tasks]
-    return TrainingSet(store, results, digest(results, rows, split.digest()))
+    return TrainingSet(store, results, digest(results, rows, split.digest()), split.new_split)
 
 
 def _table(tasks: Sequence[Task], results: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:

@@ -12,13 +12,16 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.pipeline.merge import merge
-from data_prepare.pipeline.training_set import LOSS_WEIGHTS, TABLE, Split
+from data_prepare.pipeline.training_set import LABEL_CHANGES, LOSS_WEIGHTS, TABLE, Split
 from seqdance.options import CommandOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergeOptions(CommandOptions, Split):
-    """Merge stores and their tables, and split all entries again into train and test."""
+    """Merge stores and their tables, and split the entries into train and test.
+
+    Entries that were merged to --out before keep their labels.
+    """
 
     stores: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Stores to merge."""
@@ -27,19 +30,20 @@ class MergeOptions(CommandOptions, Split):
     dtype: Literal["float32", "float16"] | None = None
     """Number type of the store. Default: float16 if all stores are float16, else float32."""
     keep_labels: bool = False
-    """Keep the labels of the tables."""
+    """Keep the labels of the tables; a test entry in a cluster with training entries becomes train."""
+    on_duplicate: Literal["error", "keep-first", "keep-last"] = "error"
+    """Which entry to take if several stores have one of the same name, in the order given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.stores, "no stores; name the stores to merge")
         require(self.out.suffix in (".h5", ".hdf5"), f"--out {self.out}: expected FOLDER/NAME.h5")
-        require(not (self.keep_labels and self.clusters), "--keep-labels does not use --clusters; remove one of them")
 
 
 def merge_all(options: MergeOptions) -> list[Path]:
     """Merge; returns the output files."""
-    merge(options.stores, options.out, None if options.keep_labels else options, options.dtype)
-    made = map(options.out.with_name, (options.out.name, TABLE, LOSS_WEIGHTS))
+    merge(options.stores, options.out, options, options.dtype, options.keep_labels, options.on_duplicate)
+    made = map(options.out.with_name, (options.out.name, TABLE, LOSS_WEIGHTS, LABEL_CHANGES))
     return [path for path in made if path.is_file()]
 
 

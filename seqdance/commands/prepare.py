@@ -15,7 +15,7 @@ from data_prepare.errors import require
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.pipeline.extraction import result_attributes
 from data_prepare.pipeline.prepare import FAILURES, prepare, tasks_of
-from data_prepare.pipeline.training_set import LOSS_WEIGHTS, TABLE, Split
+from data_prepare.pipeline.training_set import LABEL_CHANGES, LOSS_WEIGHTS, TABLE, Split
 from data_prepare.properties import FEATURES
 from data_prepare.sources.entry import Entry, Selection
 from data_prepare.sources.manifest import read_manifest
@@ -83,7 +83,7 @@ def prepare_source(options: PrepareOptions) -> None:
         print(f"{len(tasks)} entries, {len(made)} made already, {len(tasks) - len(made)} to make in {store}")
         return
     failures = prepare(tasks, store, options, options.workers, options.scheduler)
-    files = map(store.with_name, (store.name, TABLE, LOSS_WEIGHTS, FAILURES))
+    files = map(store.with_name, (store.name, TABLE, LOSS_WEIGHTS, LABEL_CHANGES, FAILURES))
     print(*(file for file in files if file.is_file()), sep="\n")
     if failures:
         print(f"error: {len(failures)} entries failed, see {store.with_name(FAILURES)}", file=sys.stderr)

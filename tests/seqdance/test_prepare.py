@@ -93,7 +93,7 @@ def test_prepare_continues_after_a_failure_and_resumes(manifest, raw, tmp_path, 
     assert results.items() <= times(tmp_path / "out").items()
 
 
-def test_a_rerun_does_nothing_unless_something_changed(manifest, raw, tmp_path, monkeypatch):
+def test_a_rerun_does_nothing_unless_something_changed(manifest, raw, tmp_path, monkeypatch, capsys):
     names = ["helix_aeaaak", "helix_eeeekkkk", "histatin5", "p53_tad", "1ubi_A", "1pdo_A"]
     clusters, store = tmp_path / "clusters.tsv", tmp_path / "out" / "s.h5"
     clusters.write_text("".join(f"{name}\t{name}\n" for name in names))
@@ -110,11 +110,17 @@ def test_a_rerun_does_nothing_unless_something_changed(manifest, raw, tmp_path, 
     labels = read_table(store.with_name("table.csv"))["label"]
     assert changed_by() == set()
     assert changed_by("--seed", "3") == {"table.csv", "loss_weights.csv"}
+    assert read_table(store.with_name("table.csv"))["label"].tolist() == labels.tolist()
+    assert changed_by("--new-split", "--seed", "3") == {"table.csv", "loss_weights.csv"}
     assert read_table(store.with_name("table.csv"))["label"].tolist() != labels.tolist()
-    assert changed_by() == {"table.csv", "loss_weights.csv"}
-    for spoil in (store.with_name("table.csv"), store.with_name("loss_weights.csv")):
-        spoil.write_text(spoil.read_text()[:-30])  # not as the run left it
-        assert spoil.name in changed_by()
+    assert changed_by("--new-split", "--seed", "3") == set()
+    table, weights = store.with_name("table.csv"), store.with_name("loss_weights.csv")
+    weights.write_text(weights.read_text()[:-30])  # not as the run left it
+    assert "loss_weights.csv" in changed_by()
+    table.write_text(table.read_text()[:-30])  # its labels are not known any more
+    command_refused(prepare.main, words, capsys, table, "--new-split")
+    assert "table.csv" in changed_by("--new-split")
+    assert read_table(table)["label"].tolist() == labels.tolist()
     clusters.write_text("".join(f"{names[0]}\t{name}\n" for name in names))
     assert "table.csv" in changed_by()
     store.write_bytes(store.read_bytes()[:-100])
@@ -223,12 +229,12 @@ def test_split_merge_and_check(manifest, tmp_path, monkeypatch, capsys):
         assert (pd.read_csv(store.with_name("table.csv"), keep_default_na=False)["label"] == "").all()
     clusters, out = tmp_path / "clusters.tsv", tmp_path / "all" / "all.h5"
     clusters.write_text("".join(f"{name}\t{name}\n" for names in groups.values() for name in names))
-    words = [*stores, "--out", out, "--clusters", clusters, "--test-share", "0.4"]
+    words = [*stores, "--out", out, "--clusters", clusters, "--test-share", "0.4", "--seed", "3"]
     for wrong, named in (
         (["--out", tmp_path / "md" / "all.h5"], "md"),
         (["--stride", "10"], "--stride"),
         (["--seed", "-1"], "--seed -1"),
-        (["--keep-labels"], "--keep-labels"),
+        (["--on-duplicate", "both"], "--on-duplicate"),
     ):
         command_refused(merge.main, [*words, *wrong], capsys, named)
     assert not out.parent.exists()

@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
 
-from data_prepare.dataset.splits import chains_of, entry_clusters, mmseqs_clusters, read_clusters, split_by_cluster
+from data_prepare.dataset.splits import (
+    chains_of,
+    connected,
+    entry_clusters,
+    label_clusters,
+    mmseqs_clusters,
+    read_clusters,
+    split_by_cluster,
+)
 
 needs_mmseqs = pytest.mark.skipif(shutil.which("mmseqs") is None, reason="mmseqs is not on the PATH")
 
@@ -140,6 +148,66 @@ def test_mmseqs_itself():
         **dict.fromkeys(["complex", "part"], "complex"),
         **dict.fromkeys(["peptide", "peptide again"], "peptide"),
     }
+
+
+@st.composite
+def related(draw):
+    """Entries of one to three chains, pairs of similar ones, and an order."""
+    chains = st.text("ACD", min_size=1, max_size=4)
+    sequences = draw(st.lists(st.lists(chains, min_size=1, max_size=3), min_size=1, max_size=15))
+    entries = {f"e{k}": "<eos><cls>".join(own) for k, own in enumerate(sequences)}
+    names = st.sampled_from(list(entries))
+    return entries, draw(st.lists(st.tuples(names, names), max_size=15)), draw(st.permutations(list(entries)))
+
+
+def labelled(entries, pairs, known, seed):
+    """Clusters and the result of `label_clusters` for the entries there are."""
+    members = connected(entries, [pair for pair in pairs if {*pair} <= {*entries}])
+    clusters = entry_clusters(entries, members)
+    return clusters, *label_clusters(entries, clusters, known, 0.4, seed)
+
+
+@settings(max_examples=150, deadline=None)
+@given(related(), st.integers(0, 3))
+def test_labels_do_not_depend_on_names_and_order(drawn, seed):
+    entries, pairs, order = drawn
+    _, labels, moved = labelled(entries, pairs, {}, seed)
+    assert moved == {}
+    other = {name: f"x{k}" for k, name in enumerate(order)}
+    renamed = {other[name]: "<eos><cls>".join(entries[name].split("<eos><cls>")[::-1]) for name in order}
+    found = labelled(renamed, [(other[a], other[b]) for a, b in pairs], {}, seed)[1]
+    assert {name: found[other[name]] for name in entries} == labels
+
+
+@settings(max_examples=150, deadline=None)
+@given(related(), st.integers(0, 3))
+def test_labels_stay_when_entries_are_added(drawn, seed):
+    """One by one in any order, also where the new one joins clusters; each entry keeps the label of its first run."""
+    entries, pairs, order = drawn
+    labels: dict[str, str] = {}
+    for number in range(1, len(order) + 1):
+        before = labels
+        clusters, labels, moved = labelled({name: entries[name] for name in order[:number]}, pairs, before, seed)
+        assert len({(clusters[name], labels[name]) for name in labels}) == len(set(clusters.values()))
+        assert {name for name, label in before.items() if label != labels[name]} == set(moved)
+        for name, other in moved.items():
+            assert (before[name], labels[name], before[other]) == ("test", "train", "train")
+            assert clusters[name] == clusters[other]
+        assert labelled({name: entries[name] for name in order[:number]}, pairs, labels, seed + 1)[1:] == (labels, {})
+    if not moved and len(set(clusters.values())) == len(set(entries.values())):  # no relatives: as in one run
+        assert labels == labelled(entries, pairs, {}, seed)[1]
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_the_test_share_is_expected(size):
+    """Whatever the size of the clusters; another seed draws others."""
+    clusters = {f"{k} {m}": f"{k}" for k in range(4000) for m in range(size)}
+    sequences = {name: f"{'ACDEFGH'[k % 7]}{name}" for k, name in enumerate(clusters)}
+    first, other = (label_clusters(sequences, clusters, {}, 0.2, seed)[0] for seed in (0, 1))
+    for labels in (first, other):
+        assert abs(labels_of(labels, sequences) / len(sequences) - 0.2) < 5 * (0.2 * 0.8 / 4000) ** 0.5
+    both = sum(first[name] == other[name] == "test" for name in sequences) / len(sequences)
+    assert abs(both - 0.04) < 5 * (0.04 * 0.96 / 4000) ** 0.5
 
 
 def labels_of(split, names):

@@ -60,12 +60,21 @@ def test_bad_rows_are_named(tmp_path, column, value, named):
 def test_join_tables(tmp_path):
     for name, rows in (("a", ROWS), ("b", [("x", "GW", "IDRome", "")]), ("c", [("1e10", "GW", "IDRome", "train")])):
         write_table(tmp_path / f"{name}.csv", frame(rows))
-    joined = join_tables([tmp_path / "b.csv", tmp_path / "a.csv"])
+    joined = join_tables([tmp_path / "b.csv", tmp_path / "a.csv"], {})
     assert joined["name"].tolist() == ["x", "NA", "1e10"]
     assert joined.index.tolist() == [0, 1, 2]
     assert joined["group"].tolist() == ["IDRome", *GROUPS]
     paths = [tmp_path / f"{name}.csv" for name in "bac"]
-    refused(lambda: join_tables(paths), paths[2], paths[1], "entry 1e10")
+    refused(lambda: join_tables(paths, {}), paths[2], paths[1], "entry 1e10")
+
+
+def test_rows_of_a_duplicate_come_from_the_table_of_its_store(tmp_path):
+    for name, label in (("a", "train"), ("b", "test")):
+        write_table(tmp_path / f"{name}.csv", frame([("x", "GW", "IDRome", label), (name, "GW", "IDRome", label)]))
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for origin, label in ((0, "train"), (1, "test")):
+        joined = join_tables(paths, {"x": origin, "a": 0, "b": 1})
+        assert dict(zip(joined["name"], joined["label"], strict=True)) == {"x": label, "a": "train", "b": "test"}
 
 
 def test_columns_of_properties_cover_the_outputs_once():
