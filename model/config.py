@@ -180,7 +180,7 @@ class TrainConfig(TrainingOptions):
     log_every: Count = 20
     """Updates between log lines."""
     keep_every: Count = 1_000
-    """Also keep checkpoints whose update is a multiple of this."""
+    """Also keep the weights of checkpoints whose update is a multiple of this; only the newest can be resumed."""
 
     def __post_init__(self) -> None:
         shorter = self.warmup_updates < 0.9 * self.updates

@@ -86,9 +86,11 @@ def test_killed_while_writing_leaves_no_checkpoint(tmp_path: Path, monkeypatch) 
 def test_old_checkpoints_go_except_every_nth(tmp_path: Path) -> None:
     for update in (500, 1000, 1500, 2000, 2500, 3000, 3500):
         (tmp_path / f"update_{update}").mkdir()
+        (tmp_path / f"update_{update}" / "training.pt").touch()
     (tmp_path / "update_notes").mkdir()  # not ours
     remove_old(tmp_path, keep_last=2, keep_every=1000)
     assert [path.name for path in checkpoints(tmp_path)] == [f"update_{u}" for u in (1000, 2000, 3000, 3500)]
+    assert sorted(path.parent.name for path in tmp_path.glob("*/training.pt")) == ["update_3000", "update_3500"]
     assert (tmp_path / "update_notes").exists()
 
 
