@@ -74,6 +74,12 @@ class UnusableEntry(Entry):
     """An entry with missing files, which fails when it is processed; `path` is a file that exists."""
 
     reason: str  # "has no ...; download it again"
+    others: tuple[Path, ...] = ()  # more of its files
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that exist."""
+        return (self.path, *self.others)
 
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
         """Raise InputError with the reason."""

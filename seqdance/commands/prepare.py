@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +21,7 @@ from data_prepare.properties import FEATURES
 from data_prepare.sources.entry import Entry, Selection
 from data_prepare.sources.manifest import read_manifest
 from data_prepare.sources.mdcath import DEFAULT_TEMPERATURES
-from data_prepare.sources.registry import SOURCES, list_source
+from data_prepare.sources.registry import SOURCES, list_source, unused_files
 from seqdance.options import CommandOptions
 
 
@@ -31,7 +32,7 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
     out: Path
     """Output store, FOLDER/NAME.h5; table.csv, loss_weights.csv and failures.csv are written to the same folder."""
     source: Literal[tuple(SOURCES)] | None = None  # type: ignore[valid-type]
-    """Kind of raw data: a published source, or a folder of structures or of trajectories."""
+    """Kind of raw data: a published source, or a folder of structures, of trajectories or of generated ensembles."""
     raw: Path | None = None
     """Folder of the raw data."""
     manifest: Path | None = None
@@ -68,14 +69,23 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
         else:
             raw = Path(str(self.raw)).absolute()
             entries = list_source(str(self.source), raw, self.temperatures or DEFAULT_TEMPERATURES)
-        return sorted(entries, key=lambda entry: entry.name)[: self.limit]
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def prepare_source(options: PrepareOptions) -> None:
-    """Run the command; exit code 1 if entries failed."""
+    """Run the command and name the unused files of the folder; exit code 1 if entries failed."""
+    entries = options.entries()
+    try:
+        _prepare(options, entries[: options.limit])
+    finally:
+        if options.raw is not None and (unused := unused_files(options.raw.absolute(), entries)):
+            print(f"note: {options.raw}: {unused}", file=sys.stderr)
+
+
+def _prepare(options: PrepareOptions, entries: Sequence[Entry]) -> None:
     store = options.out
     selection = Selection(begin=options.begin, end=options.end, stride=options.stride, chains=options.select)
-    tasks = tasks_of(options.entries(), store, selection, options.properties, options.dtype)
+    tasks = tasks_of(entries, store, selection, options.properties, options.dtype)
     if options.dry_run:
         made = {task.entry.name for task in tasks if result_attributes(task)}
         for entry in (task.entry for task in tasks):

@@ -128,6 +128,26 @@ def test_a_rerun_does_nothing_unless_something_changed(manifest, raw, tmp_path, 
     assert changed_by() == set()
 
 
+def test_a_folder_of_strangers(examples, tmp_path, capsys):
+    """A trajectory without a topology and two files of one name fail alone; unused files are named at the end."""
+    folder, store = tmp_path / "raw", tmp_path / "out" / "s.h5"
+    for place in "a/good.pdb a/good.xtc a/zzz_notopology.xtc b.c/x.pdb b.c/x.xtc b.c_x.pdb b.c_x.xtc".split():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        os.symlink((examples / "trajectories" / "helix_aeaaak").with_suffix(place[-4:]), folder / place)
+    os.symlink(examples / "trajectories" / "2juy.pdb", folder / "a" / "good_2.pdb")
+    (folder / "a" / "md.log").write_text("a log")
+    words = ("--source", "trajectories", "--raw", folder, "--out", store, "--stride", "20")
+    assert run(prepare, *words) == 1
+    assert f"{folder}: 2 of 9 files are not used: 1 .pdb (a/good_2.pdb), 1 .log (a/md.log)" in capsys.readouterr().err
+    assert FeatureStore(store).names() == ["a_good"]
+    failures = pd.read_csv(store.with_name("failures.csv"), index_col="name")["reason"]
+    assert sorted(failures.index) == ["a_zzz_notopology", "b.c_x"]
+    assert "zzz_notopology.xtc" in failures["a_zzz_notopology"]
+    assert str(folder / "b.c_x.pdb") in failures["b.c_x"]
+    assert run(prepare, *words, "--dry-run") == 0
+    assert "a/md.log" in capsys.readouterr().err
+
+
 def test_entries_that_cannot_be_made_at_all(manifest, tmp_path, capsys):
     path = manifest([], ("a", "IDRome", "train", "none.pdb", "none.xtc"), ("b", "Proteinflow", "train", "none.pdb", ""))
     store = tmp_path / "out" / "s.h5"

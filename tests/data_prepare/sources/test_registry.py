@@ -14,7 +14,7 @@ from data_prepare.errors import InputWarning
 from data_prepare.properties import GROUPS, group_of
 from data_prepare.sources.entry import Selection
 from data_prepare.sources.manifest import read_manifest
-from data_prepare.sources.registry import SOURCES, list_source
+from data_prepare.sources.registry import SOURCES, list_source, unused_files
 from data_prepare.structure.topology import Structure
 
 
@@ -106,12 +106,13 @@ def test_links_are_followed_once(tmp_path):
     assert only(list_source("structures", raw)).name == "a_x"
 
 
-def test_two_entries_of_one_name(tmp_path):
-    touch(tmp_path, "b_c.pdb b/c.pdb b/c.cif")
+def test_two_entries_of_one_name_fail(tmp_path):
+    touch(tmp_path, "a.pdb b_c.pdb b/c.pdb b/c.cif")
     for twin in ("b_c.pdb", "b/c.pdb"):
-        refused(lambda: list_source("structures", tmp_path), "b_c", tmp_path / "b/c.cif")
+        _, entry = list_source("structures", tmp_path)
+        failure(entry, "entry b_c", tmp_path / "b/c.cif", tmp_path / twin)
         (tmp_path / twin).unlink()
-    assert only(list_source("structures", tmp_path)).name == "b_c"
+    assert list_source("structures", tmp_path)[1].paths == (tmp_path / "b/c.cif",)
 
 
 @pytest.mark.parametrize("suffix", [".xtc", ".dcd"])
@@ -142,13 +143,28 @@ def test_cut_replicas(tmp_path, helix, suffix):
 
 
 def test_trajectories_that_are_unclear(tmp_path):
-    touch(tmp_path, "x.pdb y.pdb x.xtc")
-    with pytest.warns(InputWarning, match=rf"{tmp_path}: .*: y\.pdb$"):
-        assert only(list_source("trajectories", tmp_path)).name == "x"
-    for name in ("xy.xtc", "alone/z.xtc"):  # x is not followed by a separator; no topology
-        touch(tmp_path, name)
-        refused(lambda: list_source("trajectories", tmp_path), tmp_path / name, "manifest")
-        (tmp_path / name).unlink()
+    touch(tmp_path, "x.pdb y.pdb x.xtc xy.xtc alone/z.xtc b/topology.pdb b/x.pdb b/samples.xtc")
+    touch(tmp_path, "c/x.pdb c/run1.xtc c/run2.xtc d/x.pdb d/x.xtc d/run.xtc")  # the only one, unless it has its own
+    z, b, c, run, own, x, xy = list_source("trajectories", tmp_path)
+    for entry, name in ((z, "alone_z"), (xy, "xy"), (run, "d_run")):  # no topology; x is not followed by a separator
+        assert entry.name == name
+        failure(entry, entry.path.parent, f"entry {name} has no topology", entry.path.name, "manifest")
+    assert x.paths == (tmp_path / "x.pdb", tmp_path / "x.xtc")
+    assert [len(entry.paths) for entry in (c, own)] == [3, 2]
+    assert b.paths == (tmp_path / "b/topology.pdb", tmp_path / "b/samples.xtc")
+
+
+def test_files_that_no_entry_uses(tmp_path):
+    touch(tmp_path, "x.pdb x.xtc y.pdb b/run.log b/a.log b/c.LOG b/d.xtc.gz README .hidden.pdb")
+    assert unused_files(tmp_path, list_source("trajectories", tmp_path)) == (
+        "6 of 8 files are not used: 3 .log (b/a.log, b/c.LOG, ...), 1 without suffix (README), 1 .pdb (y.pdb), "
+        "1 .xtc.gz (b/d.xtc.gz)"
+    )
+    assert unused_files(tmp_path / "b", ()).count(".log") == 2
+    (tmp_path / "empty").mkdir()
+    assert unused_files(tmp_path / "empty", ()) is None
+    touch(tmp_path, " ".join(f"a.{k}" for k in range(9)))
+    assert unused_files(tmp_path, ()).endswith("9 other kinds")
 
 
 HEAD = "name,source,label,topology,trajectory\n"
