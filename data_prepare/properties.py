@@ -9,6 +9,7 @@ Three column layouts exist:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 # property -> (first column, number of columns) in the network's residue output
@@ -112,3 +113,10 @@ def entry_residue_columns(name: str) -> slice:
 def entry_pair_channel(name: str) -> int:
     """Channel of a pair property in an entry's own pair array (MD: 10 channels, NMA: 3 channels)."""
     return PAIR_CHANNELS[name] - (MD_PAIR_WIDTH if name in NMA_PROPERTIES else 0)
+
+
+def entry_columns(names: Collection[str]) -> tuple[list[int], list[int]]:
+    """Columns and channels of properties in an entry's own residue and pair array."""
+    slices = [entry_residue_columns(name) for name in RESIDUE_PROPERTIES if name in names]
+    columns = [column for own in slices for column in range(own.start, own.stop)]
+    return columns, [entry_pair_channel(name) for name in PAIR_PROPERTIES if name in names]

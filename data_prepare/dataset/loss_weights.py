@@ -61,7 +61,7 @@ def _shares(group: str) -> dict[str, float]:
 def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float]:
     """Standard deviation of each property of a group over the valid positions of an entry, if it has any.
 
-    The features are (L, 47 or 3) and (L, L, 10 or 3) in token space, RMSF in nm.
+    The features are (L, 47 or 3) and (L, L, 10 or 3) in token space, RMSF in nm; missing properties are NaN.
     """
     residue = residue[residue[:, 0] != MISSING].astype(np.float64)
     valid = pair[..., 0] != MISSING
@@ -73,7 +73,7 @@ def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float
             values = residue[:, entry_residue_columns(name)]
             if name == "rmsf_nor" and values.size:
                 values = values / max(values.max(), np.finfo(np.float32).tiny)
-        if len(values):
+        if len(values) and not np.isnan(values).any():
             spread[name] = float(np.sqrt(values.var(axis=0).mean()))
     return spread
 

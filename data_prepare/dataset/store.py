@@ -4,10 +4,15 @@ Each entry has two datasets in token space, `{name}_res_feature` (L, 47 or 3) an
 They are chunked and compressed, so that a crop reads only its chunks. Published files with the same names (contiguous,
 without format attribute) are also read. The writer refuses NaN and infinite values. If a correlation of normal modes is
 stored as -1 where that means missing, it writes the next larger number.
+
+An entry may lack properties, named in the attribute `missing_properties` of its residue dataset: their columns and
+channels are -1 in the file. A reader that takes -1 in column or channel 0 for a missing token reads such an entry as
+empty if `sasa_mean` or `vdw` is missing; `FeatureStore` returns NaN in those columns of the tokens with features.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +30,18 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError, reading, require, some_of
 from data_prepare.files import whole_file
-from data_prepare.properties import MD_PAIR_WIDTH, MD_RESIDUE_WIDTH, MISSING, NMA_PAIR_WIDTH, NMA_RESIDUE_WIDTH
+from data_prepare.properties import (
+    MD_PAIR_WIDTH,
+    MD_RESIDUE_WIDTH,
+    MISSING,
+    NMA_PAIR_WIDTH,
+    NMA_RESIDUE_WIDTH,
+    entry_columns,
+)
 
 FORMAT_ATTRIBUTE: Final = "seqdance_format"
 FORMAT_VERSION: Final = 1
+MISSING_ATTRIBUTE: Final = "missing_properties"  # of a residue dataset: JSON list of names
 PAIR_CHUNK: Final = 64  # tokens on each side of a chunk of the pair array: 64 x 64 x 10 x 4 bytes = 160 KB
 RESIDUE_CHUNK: Final = 256
 COMPRESSION_LEVEL: Final = 1  # higher levels take three times as long for 1 % of the size
@@ -50,6 +63,11 @@ def shape_problem(residue: tuple[int, ...], pair: tuple[int, ...]) -> str | None
     if len(residue) != 2 or pair[:-1] != (residue[0], residue[0]):
         return f"residue features {residue} and pair features {pair} differ in length"
     return None
+
+
+def missing_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the properties that the entry with these attributes lacks."""
+    return tuple(json.loads(attributes.get(MISSING_ATTRIBUTE, "[]")))
 
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -89,17 +107,19 @@ class StoreWriter:
     ) -> None:
         """Add an entry: residue (L, 47 or 3) and pair (L, L, 10 or 3) features in token space, copied in blocks.
 
-        `attributes` are those of its residue dataset, see `FeatureStore.attributes_of`.
+        `attributes` are those of its residue dataset, see `FeatureStore.attributes_of`. Values of missing properties
+        are ignored.
         """
         self._check(name, residue, pair)
+        columns, channels = entry_columns(missing_of(attributes))
         tokens = len(residue)
         target = self._create(name, SUFFIXES[0], residue.shape, (min(RESIDUE_CHUNK, tokens), residue.shape[1]))
-        target[:] = self._stored(name, residue[:])
+        target[:] = self._stored(name, residue[:], columns)
         target.attrs.update(attributes)
         chunk = min(PAIR_CHUNK, tokens)
         target = self._create(name, SUFFIXES[1], pair.shape, (chunk, chunk, pair.shape[2]))
         for rows in row_blocks(pair.shape):
-            target[rows] = self._stored(name, pair[rows])
+            target[rows] = self._stored(name, pair[rows], channels)
 
     def copy_from(self, store_path: str | Path, names: Sequence[str] | None = None) -> None:
         """Add entries of another store or published file in this order (default: all), in bounded memory.
@@ -139,16 +159,18 @@ class StoreWriter:
             **hdf5plugin.Blosc2(cname="zstd", clevel=COMPRESSION_LEVEL, filters=filters),
         )
 
-    def _stored(self, name: str, data: NDArray) -> NDArray:
-        """The values in the dtype of the store; no value becomes `MISSING` by rounding."""
+    def _stored(self, name: str, data: NDArray, missing: list[int]) -> NDArray:
+        """The values in the dtype of the store, `MISSING` in some columns; no other becomes `MISSING` by rounding."""
         with np.errstate(over="ignore"):  # refused below
             values = data.astype(self.dtype)
+        values[..., missing] = MISSING
         require(
             np.isfinite(values).all(),
             f"entry {name}: features are NaN, infinite or too large for {self.dtype}; recompute or remove it",
         )
-        hidden = (values[..., 0] == MISSING) & (data != MISSING).any(axis=-1)
-        values[hidden, 0] = np.nextafter(self.dtype.type(MISSING), self.dtype.type(0))
+        if 0 not in missing:
+            hidden = (values[..., 0] == MISSING) & (data != MISSING).any(axis=-1)
+            values[hidden, 0] = np.nextafter(self.dtype.type(MISSING), self.dtype.type(0))
         return values
 
 
@@ -209,9 +231,14 @@ class FeatureStore:
     def attributes_of(self, name: str) -> Attributes:
         """Attributes of an entry, if it has them.
 
-        `left_out_frames` is a JSON list of file, frame and problem of each, `spread` the JSON of its `entry_spread`.
+        `left_out_frames` is a JSON list of file, frame and problem of each, `missing_properties` one of names, `spread`
+        the JSON of its `entry_spread`.
         """
         return dict(self._dataset(name, SUFFIXES[0]).attrs)
+
+    def missing(self, name: str) -> tuple[str, ...]:
+        """Names of the properties that an entry lacks."""
+        return missing_of(self._dataset(name, SUFFIXES[0]).attrs)
 
     def names(self) -> list[str]:
         """Names of all entries, sorted."""
@@ -234,12 +261,22 @@ class FeatureStore:
         return self._dataset(name, SUFFIXES[0]).shape[0]
 
     def read_residue(self, name: str, start: int = 0, stop: int | None = None) -> Array:
-        """Residue features (n, 47 or 3) float32 of tokens `start` to `stop`."""
-        return self._dataset(name, SUFFIXES[0])[start:stop].astype(np.float32, copy=False)
+        """Residue features (n, 47 or 3) float32 of tokens `start` to `stop`; NaN for missing properties."""
+        residue = self._dataset(name, SUFFIXES[0])[start:stop].astype(np.float32, copy=False)
+        if missing := self.missing(name):
+            held = (residue != MISSING).any(axis=1)
+            residue[np.ix_(held, entry_columns(missing)[0])] = np.nan
+        return residue
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> tuple[Array, Array]:
-        """Residue (n, 47 or 3) and pair (n, n, 10 or 3) features, float32, of tokens `start` to `stop`."""
+        """Residue (n, 47 or 3) and pair (n, n, 10 or 3) features, float32, of tokens `start` to `stop`.
+
+        Missing properties are NaN, tokens and pairs without features `MISSING`.
+        """
         pair = self._dataset(name, SUFFIXES[1])[start:stop, start:stop].astype(np.float32, copy=False)
+        if missing := self.missing(name):
+            held = (np.diagonal(pair) != MISSING).any(axis=0)  # the diagonal of (n, n, K) is (K, n)
+            pair[np.ix_(held, held, entry_columns(missing)[1])] = np.nan
         return self.read_residue(name, start, stop), pair
 
 

@@ -5,13 +5,13 @@ Rows and pairs of special tokens and of residues without coordinates are -1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.properties import INTERACTIONS, MISSING, RESIDUE_COLUMNS
+from data_prepare.properties import INTERACTIONS, MISSING, RESIDUE_COLUMNS, entry_columns
 
 Array = NDArray[np.float32]
 ANGLE_COLUMNS: Final = np.r_[tuple(slice(f, f + w) for f, w in (RESIDUE_COLUMNS[a] for a in ("chi", "phi", "psi")))]
@@ -50,18 +50,23 @@ def to_token_space(
 
 
 def md_entry(
-    residue: NDArray, pair: NDArray, chain_lengths: Sequence[int], resolved: NDArray[np.integer] | None = None
+    residue: NDArray,
+    pair: NDArray,
+    chain_lengths: Sequence[int],
+    resolved: NDArray[np.integer] | None = None,
+    missing: Collection[str] = (),
 ) -> tuple[Array, Array]:
     """Stored arrays of a molecular dynamics entry; see `to_token_space`.
 
     The residue features (N, 47) are in the order of `properties.py`: SASA mean and SD (nm^2), RMSF (nm; the loader
     divides it by its maximum in the protein), 8 DSSP fractions, chi1, phi and psi histograms. NaN, an angle that does
     not exist, becomes 0. The pair features (N, N, 10) are interaction frequencies (contact lines per frame, one-sided),
-    which become their cube root, and displacement correlation.
+    which become their cube root, and displacement correlation. Missing properties stay NaN.
     """
     residue = residue.astype(np.float64)
     angles = residue[:, ANGLE_COLUMNS]
     residue[:, ANGLE_COLUMNS] = np.where(np.isnan(angles), 0.0, angles)
+    residue[:, entry_columns(missing)[0]] = np.nan
     return to_token_space(residue, pair, chain_lengths, resolved, cube_roots=len(INTERACTIONS))
 
 

@@ -3,25 +3,29 @@
     python data_prepare/molecular_dynamics/MD_features.py -p PDB -t TRAJ [-i CONTACTS] -o PREFIX
 
 writes PREFIX_res_feature.csv (a row per residue) and PREFIX_pair_feature.npz (key `array`, (N, N, 10)). Chains broken
-by the periodic box are made whole; contact files of such trajectories need `--whole`.
+by the periodic box are made whole; contact files of such trajectories need `--whole`. Models without hydrogens, with
+backbones or with C-alpha atoms only have fewer properties; the others are empty cells, and NaN in the array.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from data_prepare.command_line import Settings, run
+from data_prepare.errors import require
 from data_prepare.files import whole_file
 from data_prepare.molecular_dynamics.features.md_features import md_features
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.trajectory import ALL_FRAMES, frame_numbers
+from data_prepare.properties import FEATURES
 from data_prepare.structure.readers import read_topology
 
 
@@ -30,7 +34,7 @@ class Options(Settings):
     """Features of a trajectory."""
 
     pdb: Annotated[Path, tyro.conf.arg(aliases=["-p"])]
-    """Topology with hydrogens: PDB, mmCIF, GRO, PSF or PRMTOP."""
+    """Topology: PDB, mmCIF, GRO, PSF or PRMTOP."""
     trajectory: Annotated[Path, tyro.conf.arg(aliases=["-t"])]
     """XTC, TRR, DCD, NetCDF or multi-model PDB with the same atoms."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -39,10 +43,16 @@ class Options(Settings):
     """Contact file of get_dynamic_contacts.py, made of the whole protein; by default contacts are computed."""
     frames: tyro.conf.OmitArgPrefixes[FrameRange] = ALL_FRAMES
     """Frames to use."""
+    properties: Annotated[tuple[Literal[FEATURES], ...], Field(min_length=1)] = FEATURES  # type: ignore[valid-type]
+    """Features to compute."""
     skip_broken_frames: bool = False
     """Leave out frames that are damaged instead of stopping at them."""
     debug: bool = False
     """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        wanted = self.interactions is None or "contacts" in self.properties
+        require(wanted, "--interactions requires contacts in --properties")
 
 
 def write_features(options: Options) -> list[Path]:
@@ -54,6 +64,7 @@ def write_features(options: Options) -> list[Path]:
             topology,
             options.trajectory,
             options.interactions,
+            options.properties,
             frames=options.frames,
             skip_broken_frames=options.skip_broken_frames,
             progress=bar.update,

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from data_prepare.dataset.loss_weights import SPREAD, entry_spread
-from data_prepare.dataset.store import FeatureStore, StoreDtype, StoreWriter
+from data_prepare.dataset.store import MISSING_ATTRIBUTE, FeatureStore, StoreDtype, StoreWriter
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.errors import InputError, InputWarning, require
 from data_prepare.properties import FEATURES, GROUPS, MD_RESIDUE_WIDTH, NMA_GROUPS
@@ -34,7 +34,7 @@ from data_prepare.structure.sequence import CHAIN_LINKER
 if TYPE_CHECKING:
     from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk
 
-FEATURES_VERSION: Final = 3  # increase it when features change, so that no older result is used
+FEATURES_VERSION: Final = 4  # increase it when features change, so that no older result is used
 MOST_BROKEN: Final = 0.1  # of the frames of an entry that may be left out
 MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker beyond it
 CONNECT_SECONDS: Final = 30
@@ -47,6 +47,7 @@ class EntryFeatures(NamedTuple):
     residue: NDArray[np.float32]  # (L, 47 or 3) in token space
     pair: NDArray[np.float32]  # (L, L, 10 or 3)
     modify_seq: str  # chains joined by `<eos><cls>`, unresolved residues included
+    missing: Sequence[str] = ()  # properties that the entry lacks
     left_out: Sequence[BrokenFrame] = ()  # frames that are not among the features
 
 
@@ -56,7 +57,7 @@ class Task:
 
     entry: Entry
     selection: Selection
-    features: tuple[str, ...]  # of `properties.FEATURES`, for a trajectory; the others are 0
+    features: tuple[str, ...]  # of `properties.FEATURES`, for a trajectory; the properties of the others are missing
     dtype: StoreDtype
     folder: Path  # of the results
 
@@ -91,14 +92,13 @@ def entry_features(
     with entry.open(selection) as system:
         if isinstance(system, Ensemble):
             md = md_features(system.topology, _mostly_sound(system), features=features, available=available)
-            sequences, resolved = system.topology.protein.full_sequences()
-            arrays = md_entry(md.residue, md.pair, list(map(len, sequences)), resolved)
-        else:
-            topology, nma = nma_features_of(system.topology, system.xyz, available)
-            sequences, resolved = topology.full_sequences()
-            arrays = nma_entry(nma.gnm_msf, nma.anm_cor, list(map(len, sequences)), resolved)
-    left_out = system.left_out if isinstance(system, Ensemble) else ()
-    return EntryFeatures(*arrays, CHAIN_LINKER.join(sequences), left_out)
+            sequences, resolved = system.topology.traced.full_sequences()
+            arrays = md_entry(md.residue, md.pair, list(map(len, sequences)), resolved, md.missing)
+            return EntryFeatures(*arrays, CHAIN_LINKER.join(sequences), md.missing, system.left_out)
+        topology, nma = nma_features_of(system.topology, system.xyz, available)
+        sequences, resolved = topology.full_sequences()
+        arrays = nma_entry(nma.gnm_msf, nma.anm_cor, list(map(len, sequences)), resolved)
+        return EntryFeatures(*arrays, CHAIN_LINKER.join(sequences))
 
 
 def _mostly_sound(ensemble: Ensemble) -> Iterator[Chunk]:
@@ -138,6 +138,8 @@ def make_entry(task: Task) -> str | None:
         own = {SPREAD: json.dumps(entry_spread(features.residue, features.pair, group))}
         if features.left_out:
             own["left_out_frames"] = json.dumps(features.left_out)
+        if features.missing:
+            own[MISSING_ATTRIBUTE] = json.dumps(features.missing)
         with StoreWriter(task.result, task.dtype, attributes) as store:
             store.add(task.entry.name, features.residue, features.pair, own)
     except Exception as error:  # no failure of an entry stops the others

@@ -1,6 +1,6 @@
 """PED: ensembles of disordered proteins, a multi-model file each (`PED00001e001.pdb` or .cif, also gzipped).
 
-Many ensembles fail for lack of hydrogens, which contacts require.
+Many ensembles have no hydrogens and therefore no hydrogen bonds; some have only backbones or C-alpha atoms.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from data_prepare.structure.sequence import ONE_LETTER, one_letter_sequence
 
 if TYPE_CHECKING:
     import mdtraj
+
+CARBONYL_OXYGENS: Final = ("O", "OT1", "OC1", "O1")  # the others at the end of a chain
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,29 @@ class Topology:
         return self.subset(self.protein_atoms)
 
     @cached_property
+    def is_traced(self) -> NDArray[np.bool_]:
+        """(residues,) whether its C-alpha atom shows the motion of a residue: protein, or those of a C-alpha model.
+
+        Such a model has only amino acids without N or C.
+        """
+        if self.is_protein.any():
+            return self.is_protein
+        return self.is_amino_acid & np.array(["CA" in atoms for atoms in self.atoms_by_name])
+
+    @cached_property
+    def traced_atoms(self) -> NDArray[np.intp]:
+        """Indices of the atoms of traced residues, ascending."""
+        return np.flatnonzero(self.is_traced[self.residue_of_atom])
+
+    @cached_property
+    def traced(self) -> Topology:
+        """Topology of the traced residues."""
+        return self.subset(self.traced_atoms)
+
+    @cached_property
     def molecule_atoms(self) -> NDArray[np.intp]:
-        """Indices of the atoms of protein residues and caps, ascending."""
-        return np.flatnonzero((self.is_protein | self.is_cap)[self.residue_of_atom])
+        """Indices of the atoms of traced residues and caps, ascending."""
+        return np.flatnonzero((self.is_traced | self.is_cap)[self.residue_of_atom])
 
     @property
     def chain_lengths(self) -> list[int]:
@@ -170,7 +192,7 @@ class Topology:
         ]
         carbonyl = {}
         for atoms in self.atoms_by_name:
-            if "O" not in atoms and (other := next((n for n in ("OT1", "OC1", "O1") if n in atoms), None)):
+            if "O" not in atoms and (other := next((n for n in CARBONYL_OXYGENS if n in atoms), None)):
                 carbonyl[atoms[other]] = "O"
         for index, (name, element) in enumerate(zip(self.atom_names, self.elements, strict=True)):
             symbol = mdtraj.element.Element.getBySymbol(element) if element != "X" else mdtraj.element.virtual

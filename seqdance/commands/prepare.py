@@ -44,7 +44,7 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
     select: tuple[str, ...] = ()
     """Ids of the chains to use. Default: all."""
     properties: Annotated[tuple[Literal[FEATURES], ...], Field(min_length=1)] = FEATURES  # type: ignore[valid-type]
-    """Features of trajectories to compute. The others are 0 in the store and get the loss weight 0."""
+    """Features of trajectories to compute. The entries lack the others."""
     temperatures: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     """Temperatures of mdCATH in K, one entry each. Default: 348."""
     dtype: Literal["float32", "float16"] = "float32"

@@ -19,7 +19,7 @@ from stores import stored_bytes
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.pipeline import extraction
-from data_prepare.properties import GROUPS
+from data_prepare.properties import GROUPS, RESIDUE_PROPERTIES
 from seqdance.commands import check, merge, prepare
 
 GOOD = "structures/1ubi_A.pdb.gz"
@@ -222,7 +222,8 @@ def test_frames_chains_features_and_dtype(manifest, tmp_path):
     assert run(prepare, "--manifest", path, "--out", store, *words) == 0
     with FeatureStore(store) as opened:
         residue, pair = opened.read("helix_aeaaak")
-    assert not residue[1:-1].any()
+        assert opened.missing("helix_aeaaak") == RESIDUE_PROPERTIES[:7]
+    assert (residue == -1).all()
     assert pair[1:-1, 1:-1, 0].any()
     assert pair[1:-1, 1:-1, 9].any()
     with h5py.File(store) as file:

@@ -75,7 +75,7 @@ def hydrogens_of_atoms(
     points = np.column_stack([xyz, APART * place])  # in four dimensions: those of other places are far away
     system = own[topology.residue_of_atom]
     hydrogens, candidates = np.flatnonzero(system & is_hydrogen), np.flatnonzero(system & ~is_hydrogen)
-    problem = "no hydrogens in the protein, which hydrogen bonds require; add them or omit hb"
+    problem = "no hydrogens, which hydrogen bonds require; add them, or find others with --itypes sb pc ps ts hp vdw"
     require(len(hydrogens), f"{topology.path}: {problem}")
     distance, nearest = cKDTree(points[candidates]).query(points[hydrogens])
     owner = np.where(distance < APART, candidates[nearest], -1)  # -1: no heavy atom in its place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,15 @@ class ContactCounts:
         return self._counts / frames
 
 
-def contacts_of_file(topology: Topology, path: str | Path, frames: range) -> NDArray[np.float64]:
+def contacts_of_file(
+    topology: Topology, path: str | Path, frames: range, may_lack: Collection[str] = ()
+) -> NDArray[np.float64]:
     """Contacts per frame (N, N, 10), as in `ContactCounts`, of a contact file.
 
     The file may cover some of the `frames` (their numbers in the trajectory). Interactions outside `INTERACTIONS`, such
-    as those with ligands and water, and lines with residues outside the protein are not counted. InputError if the file
-    lacks an interaction, if a residue of the protein is unknown or ambiguous, or if its frames do not match its header
-    or `frames`.
+    as those with ligands and water, and lines with residues outside the protein are not counted. Interactions that the
+    file may lack and lacks are NaN. InputError if it lacks another one, if a residue of the protein is unknown or
+    ambiguous, or if its frames do not match its header or `frames`.
     """
     header = read_header(path)
     used = range(header.beg, header.end + 1, max(header.stride, 1))
@@ -59,14 +62,15 @@ def contacts_of_file(topology: Topology, path: str | Path, frames: range) -> NDA
     of = f"the frames {frames.start} to {frames[-1]} with stride {frames.step}"
     require(other is None, f"{path}: frame {other} is none of {of}; {again}")
     missing = set(INTERACTIONS) - single_interactions(header.interaction_types)
-    require(not missing, f"{path}: lacks the interactions {', '.join(sorted(missing))}; {again}")
+    wanted = missing - set(may_lack)
+    require(not wanted, f"{path}: lacks the interactions {', '.join(sorted(wanted))}; {again}")
 
-    labels = label_of_residue(topology.protein)
+    labels = label_of_residue(topology.traced)
     index = {label: row for row, label in enumerate(labels)}
     ambiguous = {label for label, number in Counter(labels).items() if number > 1}
     counts = np.zeros((len(labels), len(labels), MD_PAIR_WIDTH), np.int32)
     others = set(label_of_residue(topology)) - index.keys()
-    names = {*ONE_LETTER, *topology.protein.residue_names}
+    names = {*ONE_LETTER, *topology.traced.residue_names}
 
     def outside(label: str) -> bool:
         """Whether a residue is a ligand, water or ion: one of the system, or of a name that the protein lacks."""
@@ -86,4 +90,6 @@ def contacts_of_file(topology: Topology, path: str | Path, frames: range) -> NDA
     require(
         len(seen) <= header.total_frames, f"{path}: has lines of {len(seen)} of {header.total_frames} frames; {again}"
     )
-    return counts / header.total_frames
+    result = counts / header.total_frames
+    result[..., [INTERACTIONS.index(name) for name in missing]] = np.nan
+    return result

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,9 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_prepare.errors import InputError, require
+from data_prepare.errors import InputError, InputWarning, require
 from data_prepare.memory import require_memory
 from data_prepare.molecular_dynamics.contacts.search import ContactSearch, heavy_atoms_first
+from data_prepare.molecular_dynamics.features.carried import missing_properties
 from data_prepare.molecular_dynamics.features.conformation import ANGLES, Dihedrals, Fluctuations, SecondaryStructure
 from data_prepare.molecular_dynamics.features.contacts import ContactCounts, contacts_of_file
 from data_prepare.molecular_dynamics.features.sasa import SurfaceAreas, surface_radii
@@ -31,11 +33,14 @@ from data_prepare.molecular_dynamics.frames.trajectory import (
 from data_prepare.properties import (
     DSSP_STATES,
     FEATURES,
+    INTERACTIONS,
     MD_PAIR_WIDTH,
+    MD_PROPERTIES,
     MD_RESIDUE_WIDTH,
     NUM_ANGLE_BINS,
     PROPERTIES_OF_FEATURE,
     RESIDUE_COLUMNS,
+    entry_columns,
     entry_pair_channel,
     entry_residue_columns,
 )
@@ -53,11 +58,12 @@ TABLE_COLUMNS: Final = {
 
 
 class MDFeatures(NamedTuple):
-    """Features of N residues; columns and channels as in `properties`."""
+    """Features of N residues; columns and channels as in `properties`, NaN in those of missing properties."""
 
     ca_atom: NDArray[np.intp]  # (N,) index of the C-alpha atom in the file, without alternate locations
     residue: NDArray[np.float64]  # (N, 47), the RMSF in nm
     pair: NDArray[np.float64]  # (N, N, 10)
+    missing: tuple[str, ...]  # properties that were not chosen or that the atoms do not carry
 
     def table(self) -> pd.DataFrame:
         """The published residue table."""
@@ -67,22 +73,22 @@ class MDFeatures(NamedTuple):
 
 
 class _Accumulators:
-    """The chosen features of a system. Each chunk is superposed and searched for neighbours once for all of them."""
+    """Properties of a system. Each chunk is superposed and searched for neighbours once for all of them."""
 
-    def __init__(self, topology: Topology, first: Chunk, features: Collection[str]) -> None:
+    def __init__(self, topology: Topology, first: Chunk, properties: Collection[str]) -> None:
         self.atoms = topology.molecule_atoms
         molecule = topology.subset(self.atoms)
-        protein = molecule.is_protein
+        protein = molecule.is_traced
         self._molecule = molecule.to_mdtraj()
         self.ca = np.array([molecule.atoms_by_name[residue]["CA"] for residue in np.flatnonzero(protein)])
         self._reference = first.nm[0, self.atoms[self.ca]].astype(np.float64)  # (N, 3) nm
         self.frames = 0
         self._of_chunks: list[SecondaryStructure | Dihedrals | Fluctuations] = []
-        if "ss" in features:
+        if "ss" in properties:
             self._of_chunks.append(SecondaryStructure(molecule))
-        if "dihedrals" in features:
+        if not {*ANGLES}.isdisjoint(properties):
             self._of_chunks.append(Dihedrals(molecule))
-        if "rmsf" in features or "corr" in features:
+        if not {"rmsf_nor", "corr"}.isdisjoint(properties):
             self._of_chunks.append(Fluctuations(self.ca, self._reference))
 
         # areas and contacts share a neighbour search of the protein atoms, heavy atoms first; caps shield residues and
@@ -92,12 +98,12 @@ class _Accumulators:
         residue = np.where(protein, np.cumsum(protein) - 1, len(self.ca))[molecule.residue_of_atom[self._order]]
         self._areas = self._contacts = None
         search_radii = np.zeros(len(residue))  # Angstrom
-        if "sasa" in features:
+        if not {"sasa_mean", "sasa_std"}.isdisjoint(properties):
             radii = surface_radii(molecule.elements)[self._order]
             self._areas = SurfaceAreas(radii, residue)
             search_radii[:] = radii * ANGSTROM_PER_NM
-        if "contacts" in features:
-            search = ContactSearch(topology, first.angstrom[0])
+        if interactions := [name for name in INTERACTIONS if name in properties]:
+            search = ContactSearch(topology, first.angstrom[0], interactions)
             self._contacts = ContactCounts(search, residue[: len(search.atoms)])
             heavy = search_radii[: search.num_heavy]
             np.maximum(heavy, search.radii, out=heavy)
@@ -127,9 +133,9 @@ class _Accumulators:
         return {name: values for each in accumulators for name, values in each.result(self.frames).items()}
 
     def pair(self) -> NDArray[np.float64]:
-        """Pair array (N, N, 10) with the contacts, if chosen."""
+        """Pair array (N, N, 10) with the contacts, if any."""
         n = len(self.ca)
-        return self._contacts.result(self.frames) if self._contacts else np.zeros((n, n, MD_PAIR_WIDTH))
+        return self._contacts.result(self.frames) if self._contacts else np.full((n, n, MD_PAIR_WIDTH), np.nan)
 
 
 def md_features(
@@ -142,34 +148,40 @@ def md_features(
     skip_broken_frames: bool = False,
     progress: Callable[[int], object] = int,
 ) -> MDFeatures:
-    """Features of the protein residues in a trajectory.
+    """Features of the protein residues, or of the residues of a C-alpha model, in a trajectory.
 
     `trajectory` is a file, of which `frames` are read and made whole as in `read_chunks`, or chunks of frames with all
     atoms of the topology; frames that do not fit the topology are refused, or left out with `skip_broken_frames`, see
     `FrameCheck`. `progress` is called with the number of frames of each chunk that is done. Contacts are read
     from a `contact_file` of the trajectory file, by default computed. `features` are some of `properties.FEATURES`;
-    values of the others are 0, or NaN for angles. `available` are the bytes of memory that may be used, see
-    `require_memory`.
+    the properties of the others are missing, and so are, with an InputWarning, those that the atoms do not carry, see
+    `missing_properties`. `available` are the bytes of memory that may be used, see `require_memory`.
 
-    InputError if the system has no all-atom protein of at least 3 residues, fewer than 2 frames or, for contacts, no
-    hydrogens; if it needs too much memory; or if the trajectory or contact file cannot be used.
+    InputError if the system has no protein of at least 3 residues, fewer than 2 frames or no atoms for any of the
+    features; if it needs too much memory; or if the trajectory or contact file cannot be used.
     """
-    n = int(topology.is_protein.sum())
+    n = int(topology.is_traced.sum())
     require(
         n >= 3,
-        f"{topology.path}: {n} residues with atoms N, CA and C; features require an all-atom protein of at least 3 "
-        "(cg2all back-maps C-alpha models)",
+        f"{topology.path}: {n} residues with atoms N, CA and C, or CA alone; features require a protein of at least 3",
     )
     require_memory(BYTES_PER_PAIR * n**2, f"{topology.path}: features of {n} residues", available)
+    not_carried = missing_properties(topology)
     of_file = None
     if isinstance(trajectory, str | Path):
         if contact_file and "contacts" in features:
-            of_file = contacts_of_file(topology, contact_file, frame_numbers(trajectory, frames))
+            of_file = contacts_of_file(topology, contact_file, frame_numbers(trajectory, frames), not_carried)
+            for name in INTERACTIONS:
+                if not np.isnan(of_file[0, 0, entry_pair_channel(name)]):
+                    not_carried.pop(name, None)
         left_out: list[BrokenFrame] | None = [] if skip_broken_frames else None
         trajectory = read_chunks(topology, trajectory, frames, whole=True, left_out=left_out)
     else:
         require(contact_file is None, f"{contact_file}: requires the trajectory as a file; omit the contact file")
-    computed = set(features) - (set() if of_file is None else {"contacts"})
+    wanted = {name for feature in features for name in PROPERTIES_OF_FEATURE[feature]}
+    found = wanted - not_carried.keys()
+    _tell_missing(topology, {name: why for name, why in not_carried.items() if name in wanted}, found)
+    computed = found - (set() if of_file is None else set(INTERACTIONS))
     accumulators = None
     for chunk in trajectory:
         accumulators = accumulators or _Accumulators(topology, chunk, computed)
@@ -178,14 +190,26 @@ def md_features(
     if accumulators is None or accumulators.frames < 2:
         raise InputError(f"{topology.path}: fluctuations require at least 2 frames; choose other frames")
 
+    values, residue = accumulators.values(), np.full((n, MD_RESIDUE_WIDTH), np.nan)
     pair = accumulators.pair() if of_file is None else of_file
-    residue = np.zeros((n, MD_RESIDUE_WIDTH))
-    residue[:, entry_residue_columns("chi").start :] = np.nan  # angles, if not computed
-    values = accumulators.values()
-    for name in (name for feature in features if feature != "contacts" for name in PROPERTIES_OF_FEATURE[feature]):
+    missing = tuple(name for name in MD_PROPERTIES if name not in found)
+    pair[..., entry_columns(missing)[1]] = np.nan
+    for name in found.difference(INTERACTIONS):
         if name == "corr":
             pair[..., entry_pair_channel(name)] = values[name]
         else:
             residue[:, entry_residue_columns(name)] = values[name][:n].reshape(n, -1)  # without the area of caps
     place = topology.file_index.argsort().argsort()  # of each atom in the file, where residues may be interleaved
-    return MDFeatures(place[accumulators.atoms[accumulators.ca]], residue, pair)
+    return MDFeatures(place[accumulators.atoms[accumulators.ca]], residue, pair, missing)
+
+
+def _tell_missing(topology: Topology, not_carried: Mapping[str, str], found: Collection[str]) -> None:
+    """Warn of wanted properties that the atoms do not carry; InputError if none are left."""
+    parts = [
+        f"{', '.join(names)} (needs {atoms})"
+        for atoms in dict.fromkeys(not_carried.values())
+        if (names := [name for name in MD_PROPERTIES if not_carried.get(name) == atoms])
+    ]
+    require(found or not parts, f"{topology.path}: has no atoms for {'; '.join(parts)}; choose other properties")
+    if parts:
+        warnings.warn(f"{topology.path}: left out {'; '.join(parts)}", InputWarning, stacklevel=3)

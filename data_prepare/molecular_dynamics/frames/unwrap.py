@@ -22,12 +22,12 @@ class WholeChains:
     def __init__(self, topology: Topology, first_frame: NDArray, first_box: NDArray) -> None:
         self._atoms = topology.molecule_atoms
         molecule = topology.subset(self._atoms)
-        rank = np.cumsum(molecule.is_protein) - 1
+        rank = np.cumsum(molecule.is_traced) - 1
         begins = np.diff(molecule.chain_of_residue, prepend=-1) > 0
         rank[molecule.is_cap & begins] += 1  # a cap moves with the residue that it is bonded to
         self._residue = rank[molecule.residue_of_atom]  # among those of the protein
-        protein = topology.protein
-        self._ca = topology.protein_atoms[[atoms["CA"] for atoms in protein.atoms_by_name]]
+        protein = topology.traced
+        self._ca = topology.traced_atoms[[atoms["CA"] for atoms in protein.atoms_by_name]]
         self._starts = np.flatnonzero(np.diff(protein.chain_of_residue, prepend=-1))  # first residue of each chain
         self._chain = protein.chain_of_residue
         self._joints: list[tuple[int, int]] = []  # residue of a chain, nearest residue of an earlier one

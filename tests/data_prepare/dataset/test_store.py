@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import pickle
 
@@ -14,6 +15,7 @@ from stores import publish, random_entry, real_entry, stored_bytes, write_store
 from data_prepare.dataset.check import check_store
 from data_prepare.dataset.store import BLOCK_BYTES, FeatureStore, StoreWriter, merge_stores, row_blocks
 from data_prepare.dataset.token_space import nma_entry
+from data_prepare.properties import RESIDUE_PROPERTIES, entry_columns
 
 
 @pytest.fixture
@@ -198,3 +200,37 @@ def test_merges_that_are_refused(tmp_path):
     ):
         refused(lambda paths=paths: merge_stores(paths, tmp_path / "m.h5"), *named)
     assert not (tmp_path / "m.h5").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    "missing", [["hbbb"], ["sasa_mean", "sasa_std", "chi", "vdw", "sb"], list(RESIDUE_PROPERTIES[:7]), ["corr"]]
+)
+def test_missing_properties(tmp_path, dtype, missing):
+    """-1 in the file, NaN in what is read of tokens with features; crops, merges and other dtypes keep the list."""
+    residue, pair = real_entry(90, chains=[40, 50])
+    columns, channels = entry_columns(missing)
+    expected_residue, expected_pair = residue.copy(), pair.copy()
+    expected_residue[:, columns] = expected_pair[..., channels] = np.nan
+    expected_residue[(residue == -1).all(axis=1)] = -1
+    expected_pair[(pair == -1).all(axis=2)] = -1
+    path = tmp_path / "s.h5"
+    with StoreWriter(path, dtype) as writer:
+        writer.add("a", expected_residue, expected_pair, {"missing_properties": json.dumps(missing)})
+        writer.add("b", residue, pair)
+    with h5py.File(path) as file:
+        assert (file["a_res_feature"][:, columns] == -1).all()
+        assert (file["a_pair_feature"][..., channels] == -1).all()
+        assert json.loads(file["a_res_feature"].attrs["missing_properties"]) == list(missing)
+    if len(columns) == 47:
+        expected_residue[:] = -1
+    merge_stores([path], tmp_path / "m.h5", "float32")
+    for store in map(FeatureStore, (path, tmp_path / "m.h5")):
+        assert store.missing("a") == tuple(missing)
+        assert store.missing("b") == ()
+        np.testing.assert_allclose(store.read("b")[1], pair, rtol=1e-3, atol=1e-6)
+        for start, stop in ((0, 92), (35, 60)):
+            for found in (store.read("a", start, stop)[0], store.read_residue("a", start, stop)):
+                np.testing.assert_allclose(found, expected_residue[start:stop], rtol=1e-3, atol=1e-6)
+            found = store.read("a", start, stop)[1]
+            np.testing.assert_allclose(found, expected_pair[start:stop, start:stop], rtol=1e-3, atol=1e-6)

@@ -37,7 +37,7 @@ from data_prepare.sources.manifest import read_manifest
 )
 def test_features_of_an_example(examples, name, tokens, widths):
     entry = next(entry for entry in read_manifest(examples / "examples.csv") if entry.name == name)
-    residue, pair, modify_seq, _ = entry_features(entry, Selection())
+    residue, pair, modify_seq, *_ = entry_features(entry, Selection())
     assert residue.shape == (tokens, widths[0])
     assert pair.shape == (tokens, tokens, widths[1])
     assert np.isfinite(residue).all()
@@ -67,7 +67,7 @@ def test_unresolved_residues_are_rows_of_minus_one(tmp_path):
     write_trace(path, residues)
     plain_residue, plain_pair, *_ = entry_features(entry, Selection())
     write_trace(path, residues, "SEQRES   1 A    6  SER ALA GLY GLY GLY TRP\n")
-    residue, pair, modify_seq, _ = entry_features(entry, Selection())
+    residue, pair, modify_seq, *_ = entry_features(entry, Selection())
     assert modify_seq == "SAGGGW"
     resolved = [2, 3, 6]  # <cls> and SER come first
     missing = (residue == -1).all(axis=1)
