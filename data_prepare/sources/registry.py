@@ -12,11 +12,11 @@ from types import ModuleType
 from typing import Final
 
 from data_prepare.errors import require
-from data_prepare.sources import atlas, gpcrmd, idrome, mdcath, ped, proteinflow, structures, trajectories
+from data_prepare.sources import atlas, ensembles, gpcrmd, idrome, mdcath, ped, proteinflow, structures, trajectories
 from data_prepare.sources.entry import Entry, UnusableEntry
 from data_prepare.sources.walk import files_under
 
-_MODULES = (mdcath, atlas, gpcrmd, ped, idrome, proteinflow, structures, trajectories)
+_MODULES = (mdcath, atlas, gpcrmd, ped, idrome, proteinflow, structures, trajectories, ensembles)
 KINDS: Final = 5  # of unused files that are named
 EXAMPLES: Final = 2  # of each kind
 SOURCES: Final[dict[str, ModuleType]] = {module.__name__.rpartition(".")[2]: module for module in _MODULES}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,12 +70,19 @@ class FrameCheck:
     """Refuses frames that are not finite or do not fit their topology (see `covalent`).
 
     With a list `left_out`, such frames are appended to it instead, unless no frame is sound. `source` names the frames
-    in messages.
+    in messages, or `files`, if each frame has its own.
     """
 
-    def __init__(self, topology: Topology, source: object, left_out: list[BrokenFrame] | None = None) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        source: object,
+        left_out: list[BrokenFrame] | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
         self._geometry = CovalentGeometry(topology)
         self._source = str(source)
+        self._files = files
         self._left_out = left_out
         self._broken: list[BrokenFrame] = []
         self._sound = 0
@@ -88,18 +95,25 @@ class FrameCheck:
         if self._sound == 0 and kept:
             first = slice(kept[0], kept[0] + 1)
             problem = self._geometry.problem_of_sample(chunk.xyz[first], scale, None if box is None else box[first])
-            broken = BrokenFrame(self._source, int(chunk.numbers[kept[0]]), problem or "")
+            broken = self._broken_frame(int(chunk.numbers[kept[0]]), problem or "")
             require(problem is None, f"{broken}; give the topology of this trajectory")
         self._sound += len(kept)
         if len(kept) == len(problems):
             return chunk
         for number, problem in zip(chunk.numbers.tolist(), problems, strict=True):
             if problem is not None:
-                self._broken.append(BrokenFrame(self._source, number, problem))
+                self._broken.append(self._broken_frame(number, problem))
         remedy = "--skip-broken-frames leaves such frames out" if self._sound else "mend or replace the file"
         hopeless = self._sound == 0 and len(self._broken) >= CHUNK_FRAMES
         require(self._left_out is not None and not hopeless, f"{self._broken[0]}; {remedy}")
         return Chunk(chunk.numbers[kept], chunk.xyz[kept], chunk.unit)
+
+    def _broken_frame(self, number: int, problem: str) -> BrokenFrame:
+        return (
+            BrokenFrame(str(self._files[number]), 0, problem)
+            if self._files
+            else BrokenFrame(self._source, number, problem)
+        )
 
     def end(self) -> None:
         """Tell of the frames that were left out when all are read; InputError if they are too many."""

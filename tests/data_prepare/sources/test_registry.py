@@ -56,6 +56,21 @@ trajectories a a.pdb long-name.nc
 trajectories b_x b/x.pdb b/x-b.xtc b/x.c.trr b/x.xtc
 trajectories b_x_1 b/x_1.gro b/x_1.dcd b/x_1_a.xtc
 trajectories - a.psf b/x.psf
+ensembles a_b a/b/topology.pdb a/b/samples.xtc
+ensembles a_c a/c/samples_md_equil.pdb a/c/samples_md_equil.xtc
+ensembles a_d a/d/d_model_2.cif a/d/d_model_10.pdb
+ensembles a_d_e a/d/e_model_0.cif.gz a/d/e_model_1.cif
+ensembles a_x_samples a/x_samples.pdb
+ensembles f f/seed-1_sample-0/model.cif f/seed-1_sample-10/model.cif f/seed-2_sample-1/model.cif
+ensembles g g/pred.model_idx_0.cif g/pred.model_idx_1.cif
+ensembles h h_relaxed_rank_001_x.pdb h_relaxed_rank_002_x.pdb
+ensembles i i_unrelaxed_rank_001_x.pdb i_unrelaxed_rank_002_x.pdb
+ensembles j j/seed-1_sample-0/j_seed-1_sample-0_model.cif
+ensembles k_x k/x.pdb k/x.xtc
+ensembles k_y k/y.pdb
+ensembles - a/c/topology.pdb a/c/samples.xtc a/c/samples_sidechain_rec.pdb a/c/samples_sidechain_rec.xtc
+ensembles - a/d/d_model_2.pdb f/f_model.cif j/j_model.cif h_unrelaxed_rank_001_x.pdb h_unrelaxed_rank_002_x.pdb
+ensembles - i_relaxed_rank_001_x.pdb k/x.cif
 """
 
 
