@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from threading import current_thread, main_thread
 from typing import Any, Self, TypeVar
 
 from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
@@ -83,4 +85,18 @@ def run(
         for line in action(chosen) or ():  # a generator works inside this loop
             print(line)
 
-    run_command(work, getattr(chosen, "debug", False))
+    with _terminable():
+        run_command(work, getattr(chosen, "debug", False))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises SystemExit, so that temporary files are removed."""
+    ours = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

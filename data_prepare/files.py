@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from data_prepare.errors import InputError, reading, require
 
+TEMPORARY: Final = re.compile(r"\..+\.\d+\.tmp(\..*)?")  # .NAME.PROCESS.tmp.SUFFIX
+
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path that is renamed to `path` when the block ends without an exception.
 
-    A killed run leaves at most a hidden `.tmp` file. The suffix is that of `path`, which selects the format of some
-    writers.
+    A killed run leaves at most a hidden `.tmp` file, which `remove_leftovers` removes. The suffix is that of `path`,
+    which selects the format of some writers. The file exists and is locked: open HDF5 with `locking=False`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield temporary
-        temporary.replace(path)
+        with _locked(temporary):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Create a file and hold a lock on it, which ends with the process; without one if the file system has none."""
+    while True:
+        with open(path, "wb") as file:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_SH)
+            if path.exists():  # not removed before it was locked
+                yield
+                return
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed runs from a folder; those that a process is writing are locked and stay."""
+    for path in folder.glob(".*.tmp*"):
+        if TEMPORARY.fullmatch(path.name):
+            with suppress(OSError), open(path, "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.files import whole_file, write_text
+from data_prepare.files import remove_leftovers, whole_file, write_text
 
 
 def digest(*parts: Any) -> str:
@@ -30,11 +30,14 @@ def digest(*parts: Any) -> str:
 class Results:
     """Partial results of an output NAME (file or folder), one `.npz` each in the hidden folder `.NAME.parts`.
 
-    The key of a part is the `digest` of what it was made from, so that a stale part is never used.
+    The key of a part is the `digest` of what it was made from, so that a stale part is never used. What a killed run
+    was writing, there and beside the output, is removed.
     """
 
     def __init__(self, output: Path) -> None:
         self.folder = output.with_name(f".{output.name}.parts")
+        for folder in (output.parent, self.folder):
+            remove_leftovers(folder)
 
     def path(self, key: str) -> Path:
         """File of a part."""

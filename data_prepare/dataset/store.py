@@ -90,7 +90,7 @@ class StoreWriter:
     def __enter__(self) -> StoreWriter:
         self._stack = ExitStack()
         temporary = self._stack.enter_context(whole_file(self.path))
-        self._file = self._stack.enter_context(h5py.File(temporary, "w", libver="v110"))
+        self._file = self._stack.enter_context(h5py.File(temporary, "w", libver="v110", locking=False))
         self._file.attrs.update(self.attributes)
         self._file.attrs[FORMAT_ATTRIBUTE] = FORMAT_VERSION
         return self

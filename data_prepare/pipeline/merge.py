@@ -9,6 +9,7 @@ from pathlib import Path
 from data_prepare.dataset.store import OnDuplicate, StoreDtype, merge_stores, store_of_each
 from data_prepare.dataset.table import join_tables
 from data_prepare.errors import reading, require, some_of
+from data_prepare.files import remove_leftovers
 from data_prepare.pipeline.training_set import MADE_OF, TABLE, Split, TrainingSet
 from data_prepare.resume import digest
 
@@ -41,6 +42,7 @@ def merge(
     texts = [] if without else [table.read_text() for table in tables]
     made_of = digest(stats, dtype, *([] if on_duplicate == "error" else [on_duplicate]))
     result = TrainingSet(out, made_of, digest(made_of, texts, keep_labels, split.digest()), split.new_split)
+    remove_leftovers(out.parent)
     if result.is_finished():
         return
     known = result.labels()

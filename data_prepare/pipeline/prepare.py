@@ -19,7 +19,7 @@ from data_prepare.dataset.splits import require_members
 from data_prepare.dataset.store import FeatureStore, StoreDtype, StoreWriter
 from data_prepare.dataset.table import COLUMNS
 from data_prepare.errors import require
-from data_prepare.files import whole_file
+from data_prepare.files import remove_leftovers, whole_file
 from data_prepare.pipeline.extraction import Task, result_attributes, run_tasks
 from data_prepare.pipeline.training_set import MADE_OF, Split, TrainingSet
 from data_prepare.properties import FEATURES, group_of
@@ -53,6 +53,7 @@ def prepare(
     Returns name -> reason of failed entries; InputError if all fail.
     """
     require_members([task.entry.name for task in tasks], split.members)
+    remove_leftovers(store.parent)
     if _training_set(tasks, store, split).is_finished():
         return {}
     labelled = all(task.entry.label for task in tasks)  # by a manifest
@@ -67,8 +68,7 @@ def prepare(
         pd.DataFrame([row], columns=["name", "reason"]).to_csv(path, mode="a", header=not path.exists(), index=False)
 
     failures = run_tasks(todo, len(results), workers, scheduler, note_failure) if todo else {}
-    for leftover in tasks[0].folder.glob(".*.tmp.h5"):  # of workers that were killed
-        leftover.unlink()
+    remove_leftovers(tasks[0].folder)  # of workers that were killed
     made = [task for task in tasks if task.entry.name not in failures]
     require(made, f"{store}: every entry failed; see {path}")
     table = _table(made, results)

@@ -79,7 +79,7 @@ def write_maps(
     An npz file has one array per protein, an HDF5 file one dataset with the attribute `sequence`.
     """
     npz = path.suffix.lower() == ".npz"
-    opened: Any = partial(zipfile.ZipFile, mode="w") if npz else partial(h5py.File, mode="w")
+    opened: Any = partial(zipfile.ZipFile, mode="w") if npz else partial(h5py.File, mode="w", locking=False)
     with whole_file(path) as temporary, opened(temporary) as file:
         for name, protein in zip(tqdm(names, unit="sequence", disable=len(names) == 1), proteins, strict=True):
             maps = attention_maps(model, protein.sequence, special_tokens, dtype)

@@ -91,7 +91,7 @@ def write_embeddings(
             written.append(output.with_suffix(".txt"))
             write_text(written[1], "".join(f"{name}\n" for name in names))
         else:
-            with h5py.File(temporary, "w") as file:
+            with h5py.File(temporary, "w", locking=False) as file:
                 file.attrs["model"] = weights_digest(model, model.config.heads)
                 if per_residue:
                     for index, rows in _resumed_embeddings(model, sequences, results, True, batch_size):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import reading, require
-from data_prepare.files import whole_file
+from data_prepare.files import remove_leftovers, whole_file
 from data_prepare.properties import PROPERTIES
 from data_prepare.resume import Results, digest
 from model.inference.inputs import Protein, file_name
@@ -55,6 +55,7 @@ class PredictionFolder:
 
     def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
         self.output, self.model, self.properties = output, model, properties
+        remove_leftovers(output)
 
     def part(self, protein: Protein) -> Path:
         """The npz file to which a new prediction is written."""
@@ -124,7 +125,7 @@ class PredictionFile(PredictionFolder):
             with whole_file(self.output) as temporary:
                 if self.groups:
                     shutil.copyfile(self.output, temporary)
-                with h5py.File(temporary, "a") as file:
+                with h5py.File(temporary, "a" if self.groups else "w", locking=False) as file:
                     for protein in new:
                         file.create_group(file_name(protein.name)).update(read_prediction(self.part(protein)).arrays)
         for protein in proteins:

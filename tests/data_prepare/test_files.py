@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -10,7 +13,14 @@ import pytest
 from refusals import refused
 
 from data_prepare.errors import InputError
-from data_prepare.files import check_output, csv_pieces, read_numbers, read_text_table, whole_file
+from data_prepare.files import (
+    check_output,
+    csv_pieces,
+    read_numbers,
+    read_text_table,
+    remove_leftovers,
+    whole_file,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +80,48 @@ def test_a_file_is_whole_or_stays_as_it_was(tmp_path):
     refused(fail)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from typing import Annotated
+from pydantic.dataclasses import dataclass
+from data_prepare.command_line import Settings, run
+from data_prepare.files import whole_file
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Settings):
+    output: Path
+
+def write(options):
+    with whole_file(options.output) as temporary:
+        temporary.write_text("half")
+        print("at work", flush=True)
+        time.sleep(60)
+
+run(Options, write)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+def test_a_temporary_stays_until_its_process_ends(tmp_path, number, code):
+    """Another run spares it; SIGTERM removes it, and after SIGKILL the next run."""
+    for name in (".x.csv", ".x.tmp", "x.1.tmp.csv", ".x.csv.parts"):  # not ours
+        (tmp_path / name).touch()
+    before = set(tmp_path.iterdir())
+    words = [sys.executable, "-c", WRITER, "--output", str(tmp_path / "out.csv")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "at work\n"
+        (temporary,) = set(tmp_path.iterdir()) - before
+        remove_leftovers(tmp_path)
+        with whole_file(tmp_path / "out.csv") as own:  # two runs at once
+            remove_leftovers(tmp_path)
+            assert {own, temporary} <= set(tmp_path.iterdir())
+        process.send_signal(number)
+    assert process.returncode == code
+    assert temporary.exists() == (number == signal.SIGKILL)
+    remove_leftovers(tmp_path)
+    assert set(tmp_path.iterdir()) == before | {tmp_path / "out.csv"}

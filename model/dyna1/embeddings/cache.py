@@ -112,7 +112,7 @@ def write_cache(
                 bar.update(len(stored))
     rows = [(name, *seen) for name, seen in old.proteins.items()] if old else []
     rows += [(chain.name, *chain.seen) for chain in added]
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with whole_file(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         file.attrs.update(format=FORMAT, fingerprint=embedder.fingerprint, reads_structure=embedder.reads_structure)
         for name, column in zip(TEXTS, zip(*rows, strict=True), strict=True):
             file.create_dataset(name, data=list(column), dtype=h5py.string_dtype())
