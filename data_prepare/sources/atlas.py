@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -94,19 +95,28 @@ class ArchiveEntry(Entry):
                     broken: list[BrokenFrame] = []
                     with self._named(folder):
                         path = _unpack(archive, members[name], folder)
-                        yield from read_replicas(topology, (path,), selection, broken)
-                        path.unlink()
+                    replica = read_replicas(topology, (path,), selection, broken)
+                    while (chunk := self._next(replica, folder)) is not None:
+                        yield chunk
+                    path.unlink()
                     left_out.extend(frame._replace(source=str(self.path / name)) for frame in broken)
 
             yield Ensemble(topology, chunks(), left_out)
 
+    def _next(self, chunks: Iterator[Chunk], folder: Path) -> Chunk | None:
+        with self._named(folder):
+            return next(chunks, None)
+
     @contextmanager
     def _named(self, folder: Path) -> Iterator[None]:
-        """Name the archive in messages instead of the temporary folder."""
+        """Name the archive in messages and warnings instead of the temporary folder."""
         try:
-            yield
+            with warnings.catch_warnings(record=True) as noticed:
+                yield
         except InputError as error:
             raise InputError(str(error).replace(str(folder), str(self.path))) from None
+        for note in noticed:
+            warnings.warn(str(note.message).replace(str(folder), str(self.path)), note.category, stacklevel=2)
 
 
 def _unpack(archive: ZipFile, member: ZipInfo, folder: Path) -> Path:
