@@ -85,6 +85,19 @@ GROUP_OF_SOURCE: Final[dict[str, str]] = {
     source: group for group, sources in SOURCES_OF_GROUP.items() for source in sources
 }
 
+# unit of each property by name, as `token_space.named_properties` gives them; rmsf is the RMSF before normalisation
+UNITS: Final[dict[str, str]] = {
+    "sasa_mean": "nm^2",
+    "sasa_std": "nm^2",
+    "rmsf": "nm",
+    "rmsf_nor": "fraction of the maximum",
+    **dict.fromkeys(("ss", "chi", "phi", "psi"), "fraction of frames"),
+    **dict.fromkeys(INTERACTIONS, "contacts per frame"),
+    "corr": "correlation",
+    **dict.fromkeys(("nma_res1", "nma_res2", "nma_res3"), "arbitrary"),
+    **dict.fromkeys(("nma_pair1", "nma_pair2", "nma_pair3"), "correlation"),
+}
+
 MISSING: Final = -1.0  # value of rows and pairs without data: <cls>, <eos>, linkers, unresolved residues
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from data_prepare.dataset.store import FeatureStore as FeatureStore
     from model.config import ModelConfig as ModelConfig
     from model.evaluation.attention import attention_metrics as attention_metrics
+    from model.evaluation.compare import compare as compare
     from model.inference.attention import attention_maps as attention_maps
     from model.inference.embed import embed as embed
     from model.inference.predict import predict_properties as predict_properties
@@ -33,6 +34,7 @@ _NAMES = {
     "data_prepare.dataset.store": ("FeatureStore",),
     "model.config": ("ModelConfig",),
     "model.evaluation.attention": ("attention_metrics",),
+    "model.evaluation.compare": ("compare",),
     "model.inference.attention": ("attention_maps",),
     "model.inference.embed": ("embed",),
     "model.inference.predict": ("predict_properties",),

@@ -21,6 +21,8 @@ COMMANDS: Final[Commands] = {
     "prepare": ("seqdance.commands.prepare", "structures and trajectories -> feature store, table, loss weights"),
     "prepare-on-slurm": ("seqdance.commands.prepare_on_slurm", "prepare with SLURM jobs as workers"),
     "merge": ("seqdance.commands.merge", "several feature stores -> one, split into train and test"),
+    "show": ("seqdance.commands.show", "picture of an entry of a feature store, also beside its prediction"),
+    "compare": ("seqdance.commands.compare", "two simulations, ensembles or predictions of a protein side by side"),
     "check": ("seqdance.commands.check", "verify a feature store and its training table"),
     "train": ("model.train_ddp", "train a network (with several processes: torchrun model/train_ddp.py)"),
     "evaluate": ("model.evaluate", "losses and correlations of a network and of baselines on the test entries"),

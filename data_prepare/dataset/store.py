@@ -2,8 +2,9 @@
 
 Each entry has two datasets in token space, `{name}_res_feature` (L, 47 or 3) and `{name}_pair_feature` (L, L, 10 or 3).
 They are chunked and compressed, so that a crop reads only its chunks. Published files with the same names (contiguous,
-without format attribute) are also read. The writer refuses NaN and infinite values. If a correlation of normal modes is
-stored as -1 where that means missing, it writes the next larger number.
+without format attribute) are also read. Blosc2 chunks require the package hdf5plugin, as the attribute `read_with`
+says; gzip ones are read by any HDF5 library. The writer refuses NaN and infinite values. If a correlation of normal
+modes is stored as -1 where that means missing, it writes the next larger number.
 
 An entry may lack properties, named in the attribute `missing_properties` of its residue dataset: their columns and
 channels are -1 in the file. A reader that takes -1 in column or channel 0 for a missing token reads such an entry as
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import InputError, reading, require, some_of
 from data_prepare.files import whole_file
 from data_prepare.properties import (
@@ -42,6 +44,7 @@ from data_prepare.properties import (
 FORMAT_ATTRIBUTE: Final = "seqdance_format"
 FORMAT_VERSION: Final = 1
 MISSING_ATTRIBUTE: Final = "missing_properties"  # of a residue dataset: JSON list of names
+READ_WITH_ATTRIBUTE: Final = "read_with"
 PAIR_CHUNK: Final = 64  # tokens on each side of a chunk of the pair array: 64 x 64 x 10 x 4 bytes = 160 KB
 RESIDUE_CHUNK: Final = 256
 COMPRESSION_LEVEL: Final = 1  # higher levels take three times as long for 1 % of the size
@@ -50,6 +53,11 @@ SUFFIXES: Final = ("_res_feature", "_pair_feature")
 
 StoreDtype = Literal["float32", "float16"]
 OnDuplicate = Literal["error", "keep-first", "keep-last"]  # what `store_of_each` does
+Compression = Literal["blosc2", "gzip"]
+READ_WITH: Final[Mapping[Compression, str]] = {
+    "blosc2": "import hdf5plugin before h5py reads this file (pip install hdf5plugin), or use seqdance.FeatureStore",
+    "gzip": "any HDF5 library, or seqdance.FeatureStore",
+}
 Attributes = Mapping[str, str | int | float]
 NO_ATTRIBUTES: Final[Attributes] = MappingProxyType({})
 Array = NDArray[np.float32]
@@ -79,13 +87,21 @@ def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 class StoreWriter:
     """Write a store (HDF5) atomically: an existing file is replaced when writing ends without an exception.
 
-    float16 halves the size (relative rounding 5e-4). For `attributes` see `FeatureStore.attributes`.
+    float16 halves the size (relative rounding 5e-4). For `attributes` see `FeatureStore.attributes`. A store with the
+    `compression` gzip is read without hdf5plugin, but random crops about ten times more slowly.
     """
 
-    def __init__(self, path: str | Path, dtype: StoreDtype = "float32", attributes: Attributes = NO_ATTRIBUTES) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        dtype: StoreDtype = "float32",
+        attributes: Attributes = NO_ATTRIBUTES,
+        compression: Compression = "blosc2",
+    ) -> None:
         self.path = Path(path)
         self.dtype = np.dtype(dtype)
         self.attributes = attributes
+        self.compression = compression
 
     def __enter__(self) -> StoreWriter:
         self._stack = ExitStack()
@@ -93,6 +109,7 @@ class StoreWriter:
         self._file = self._stack.enter_context(h5py.File(temporary, "w", libver="v110", locking=False))
         self._file.attrs.update(self.attributes)
         self._file.attrs[FORMAT_ATTRIBUTE] = FORMAT_VERSION
+        self._file.attrs[READ_WITH_ATTRIBUTE] = READ_WITH[self.compression]
         return self
 
     def __exit__(self, *failure: Any) -> None:
@@ -124,14 +141,16 @@ class StoreWriter:
     def copy_from(self, store_path: str | Path, names: Sequence[str] | None = None) -> None:
         """Add entries of another store or published file in this order (default: all), in bounded memory.
 
-        Entries of this format and dtype are copied without decompression. InputError if an entry is absent, incomplete,
-        a duplicate or cannot be stored.
+        Entries of this format, dtype and compression are copied without decompression. InputError if an entry is
+        absent, incomplete, a duplicate or cannot be stored.
         """
         with FeatureStore(store_path) as store:
             for name in store.names() if names is None else names:
                 residue, pair = store.datasets(name)
                 try:
-                    if store.version is not None and residue.dtype == pair.dtype == self.dtype:
+                    gzip = pair.compression == "gzip"  # None for Blosc2
+                    same = residue.dtype == pair.dtype == self.dtype and gzip == (self.compression == "gzip")
+                    if store.version is not None and same:
                         self._check(name, residue, pair)
                         for suffix, dataset in zip(SUFFIXES, (residue, pair), strict=True):
                             self._file.copy(dataset, self._file, name=f"{name}{suffix}")
@@ -149,14 +168,17 @@ class StoreWriter:
     def _create(self, name: str, suffix: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> h5py.Dataset:
         # Contacts are mostly zeros: without byte shuffling zstd decodes them three times faster. Dense values need it.
         sparse = shape[-1] == MD_PAIR_WIDTH
-        filters = hdf5plugin.Blosc2.NOFILTER if sparse else hdf5plugin.Blosc2.SHUFFLE
+        filters: Mapping[str, Any] = {"compression": "gzip", "shuffle": not sparse}
+        if self.compression == "blosc2":
+            shuffle = hdf5plugin.Blosc2.NOFILTER if sparse else hdf5plugin.Blosc2.SHUFFLE
+            filters = hdf5plugin.Blosc2(cname="zstd", clevel=COMPRESSION_LEVEL, filters=shuffle)
         return self._file.create_dataset(
             f"{name}{suffix}",
             shape,
             self.dtype,
             chunks=chunks,
             track_times=False,  # equal input gives equal bytes
-            **hdf5plugin.Blosc2(cname="zstd", clevel=COMPRESSION_LEVEL, filters=filters),
+            **filters,
         )
 
     def _stored(self, name: str, data: NDArray, missing: list[int]) -> NDArray:
@@ -226,13 +248,13 @@ class FeatureStore:
     def attributes(self) -> Attributes:
         """Attributes of the file, as given to its writer."""
         attributes = {key: getattr(value, "tolist", lambda v=value: v)() for key, value in self._open().attrs.items()}
-        return {key: value for key, value in attributes.items() if key != FORMAT_ATTRIBUTE}
+        return {key: value for key, value in attributes.items() if key not in (FORMAT_ATTRIBUTE, READ_WITH_ATTRIBUTE)}
 
     def attributes_of(self, name: str) -> Attributes:
         """Attributes of an entry, if it has them.
 
-        `left_out_frames` is a JSON list of file, frame and problem of each, `missing_properties` one of names, `spread`
-        the JSON of its `entry_spread`.
+        `modify_seq` is its sequence as in the training table, `left_out_frames` a JSON list of file, frame and problem
+        of each, `missing_properties` one of names, `spread` the JSON of its `entry_spread`.
         """
         return dict(self._dataset(name, SUFFIXES[0]).attrs)
 
@@ -279,6 +301,17 @@ class FeatureStore:
             pair[np.ix_(held, held, entry_columns(missing)[1])] = np.nan
         return self.read_residue(name, start, stop), pair
 
+    def as_properties(self, name: str) -> dict[str, NDArray[Any]]:
+        """Properties of the N residues of an entry that have data, by name, in the units of `properties.UNITS`.
+
+        Interactions are contacts per frame, not their stored cube roots; `rmsf` is in nm and `rmsf_nor` divided by its
+        maximum; see `token_space.named_properties`. Missing properties are left out. `token` (N,) is the index of each
+        residue among the tokens of the sequence.
+        """
+        residue, pair = self.read(name)
+        token = np.flatnonzero((residue != MISSING).any(axis=1))
+        return {"token": token, **named_properties(residue[token], pair[np.ix_(token, token)], cube_roots=True)}
+
 
 def store_of_each(paths: Sequence[str | Path], on_duplicate: OnDuplicate = "error") -> dict[str, int]:
     """Entry -> index of the store from which `merge_stores` takes it."""
@@ -308,6 +341,7 @@ def merge_stores(
     dtype: StoreDtype | None = None,
     attributes: Attributes = NO_ATTRIBUTES,
     origin: Mapping[str, int] | None = None,
+    compression: Compression = "blosc2",
 ) -> None:
     """Merge stores or published files into one, sorted by entry name, in bounded memory.
 
@@ -319,7 +353,10 @@ def merge_stores(
     dtype = dtype or (
         "float16" if all(_is_half(path, number, origin) for number, path in enumerate(paths)) else "float32"
     )
-    with StoreWriter(out, dtype, attributes) as writer, tqdm(total=len(origin), desc="merge", unit="entry") as bar:
+    with (
+        StoreWriter(out, dtype, attributes, compression) as writer,
+        tqdm(total=len(origin), desc="merge", unit="entry") as bar,
+    ):
         for number, group in groupby(sorted(origin), key=origin.__getitem__):
             names = list(group)
             writer.copy_from(paths[number], names)

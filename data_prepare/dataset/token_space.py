@@ -11,7 +11,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.properties import INTERACTIONS, MISSING, RESIDUE_COLUMNS, entry_columns
+from data_prepare.properties import (
+    INTERACTIONS,
+    MD_PROPERTIES,
+    MD_RESIDUE_WIDTH,
+    MISSING,
+    NMA_PROPERTIES,
+    RESIDUE_COLUMNS,
+    entry_columns,
+    entry_pair_channel,
+    entry_residue_columns,
+)
 
 Array = NDArray[np.float32]
 ANGLE_COLUMNS: Final = np.r_[tuple(slice(f, f + w) for f, w in (RESIDUE_COLUMNS[a] for a in ("chi", "phi", "psi")))]
@@ -78,3 +88,30 @@ def nma_entry(
     The features are (3, N) mean square fluctuations and (3, N, N) displacement correlations of three groups of modes.
     """
     return to_token_space(gnm_msf.T, np.moveaxis(anm_cor, 0, -1), chain_lengths, resolved)
+
+
+def named_properties(residue: NDArray, pair: NDArray, cube_roots: bool = False) -> dict[str, Array]:
+    """Properties by name of N residues with data, in the units of `properties.UNITS`.
+
+    `residue` (N, 47 or 3) and `pair` (N, N, 10 or 3) are features as in `md_entry` or `nma_entry`. With `cube_roots`
+    the interactions are those of a store and are cubed. Returns float32 arrays: (N,), (N, bins), NaN where an angle
+    does not exist, or (N, N); `rmsf` in nm beside `rmsf_nor`. Properties that are missing (NaN; in older stores 0) are
+    not returned.
+    """
+    md = residue.shape[-1] == MD_RESIDUE_WIDTH
+    found: dict[str, Array] = {}
+    for name in MD_PROPERTIES if md else NMA_PROPERTIES:
+        of_residue = name in RESIDUE_COLUMNS
+        values = residue[:, entry_residue_columns(name)] if of_residue else pair[..., entry_pair_channel(name)]
+        zero = () if name in INTERACTIONS else (0,)  # a protein may lack an interaction
+        if (~np.isnan(values) & ~np.isin(values, (MISSING, *zero))).any():
+            found[name] = (values[:, 0] if of_residue and values.shape[1] == 1 else values).astype(np.float32)
+    if not any(found[name].any() for name in INTERACTIONS if name in found):
+        found = {name: values for name, values in found.items() if name not in INTERACTIONS}
+    for name in found.keys() & {"chi", "phi", "psi"}:
+        found[name][~found[name].any(axis=1)] = np.nan
+    if cube_roots:
+        found |= {name: found[name] ** 3 for name in INTERACTIONS if name in found}
+    if "rmsf_nor" in found:
+        found = {"rmsf": found["rmsf_nor"], **found, "rmsf_nor": found["rmsf_nor"] / found["rmsf_nor"].max()}
+    return found

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prepare.dataset.store import OnDuplicate, StoreDtype, merge_stores, store_of_each
+from data_prepare.dataset.store import Compression, OnDuplicate, StoreDtype, merge_stores, store_of_each
 from data_prepare.dataset.table import join_tables
 from data_prepare.errors import reading, require, some_of
 from data_prepare.files import remove_leftovers
@@ -21,6 +21,7 @@ def merge(
     dtype: StoreDtype | None = None,
     keep_labels: bool = False,
     on_duplicate: OnDuplicate = "error",
+    compression: Compression = "blosc2",
 ) -> None:
     """Merge stores to `out`, and their tables if each has one, unless this was done before; see `merge_stores`.
 
@@ -40,7 +41,8 @@ def merge(
     tables = [path.with_name(TABLE) for path in paths]
     without = [str(table) for table in tables if not table.is_file()]
     texts = [] if without else [table.read_text() for table in tables]
-    made_of = digest(stats, dtype, *([] if on_duplicate == "error" else [on_duplicate]))
+    others = [choice for choice, usual in ((on_duplicate, "error"), (compression, "blosc2")) if choice != usual]
+    made_of = digest(stats, dtype, *others)
     result = TrainingSet(out, made_of, digest(made_of, texts, keep_labels, split.digest()), split.new_split)
     remove_leftovers(out.parent)
     if result.is_finished():
@@ -49,7 +51,7 @@ def merge(
     origin = store_of_each(paths, on_duplicate)
     table = None if without else join_tables(tables, origin)
     if not result.has_store():
-        merge_stores(paths, out, dtype, {MADE_OF: result.store_of}, origin)
+        merge_stores(paths, out, dtype, {MADE_OF: result.store_of}, origin, compression)
     if table is None:
         print(f"note: no table and no loss weights: no {', '.join(without)}", file=sys.stderr)
         result.write(None)

@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from data_prepare.dataset.splits import require_members
-from data_prepare.dataset.store import FeatureStore, StoreDtype, StoreWriter
+from data_prepare.dataset.store import Compression, FeatureStore, StoreDtype, StoreWriter
 from data_prepare.dataset.table import COLUMNS
 from data_prepare.errors import require
 from data_prepare.files import remove_leftovers, whole_file
@@ -45,7 +45,12 @@ def tasks_of(
 
 
 def prepare(
-    tasks: Sequence[Task], store: Path, split: Split, workers: int = 1, scheduler: str | None = None
+    tasks: Sequence[Task],
+    store: Path,
+    split: Split,
+    workers: int = 1,
+    scheduler: str | None = None,
+    compression: Compression = "blosc2",
 ) -> dict[str, str]:
     """Make a store of tasks (`tasks_of`), its table, loss weights and failures.csv; keep what is up to date.
 
@@ -54,10 +59,11 @@ def prepare(
     """
     require_members([task.entry.name for task in tasks], split.members)
     remove_leftovers(store.parent)
-    if _training_set(tasks, store, split).is_finished():
+    wanted = _training_set(tasks, store, split, compression)
+    if wanted.is_finished():
         return {}
     labelled = all(task.entry.label for task in tasks)  # by a manifest
-    known = {} if labelled else _training_set(tasks, store, split).labels()
+    known = {} if labelled else wanted.labels()
     results = {task.entry.name: found for task in tasks if (found := result_attributes(task))}
     todo = [task for task in tasks if task.entry.name not in results]
     path = store.with_name(FAILURES)
@@ -72,9 +78,9 @@ def prepare(
     made = [task for task in tasks if task.entry.name not in failures]
     require(made, f"{store}: every entry failed; see {path}")
     table = _table(made, results)
-    result = _training_set(made, store, split)
+    result = _training_set(made, store, split, compression)
     if not result.has_store():
-        with StoreWriter(store, tasks[0].dtype, {MADE_OF: result.store_of}) as writer:
+        with StoreWriter(store, tasks[0].dtype, {MADE_OF: result.store_of}, compression) as writer:
             for task in tqdm(made, desc="store", unit="entry"):
                 writer.copy_from(task.result)
         _write_left_out(store)
@@ -83,8 +89,9 @@ def prepare(
     return failures
 
 
-def _training_set(tasks: Sequence[Task], store: Path, split: Split) -> TrainingSet:
-    results = digest([(task.entry.name, task.fingerprint()) for task in tasks])
+def _training_set(tasks: Sequence[Task], store: Path, split: Split, compression: Compression) -> TrainingSet:
+    form = () if compression == "blosc2" else (compression,)
+    results = digest([(task.entry.name, task.fingerprint()) for task in tasks], *form)
     rows = [(task.entry.source, task.entry.group, task.entry.label) for task in tasks]
     return TrainingSet(store, results, digest(results, rows, split.digest()), split.new_split)
 

@@ -1,15 +1,15 @@
-"""Figure of the predicted properties of one protein."""
+"""Figure of the predicted or measured properties of one protein."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
@@ -36,24 +36,54 @@ ANGLES: Final = {"chi": "χ1", "phi": "φ", "psi": "ψ"}
 
 def draw_prediction(prediction: Prediction) -> Figure:
     """Draw profiles along the sequence and maps of residue pairs, as far as the prediction has their properties."""
-    properties, residues = prediction.properties, len(prediction.chain)
+    properties = dict(prediction.properties)
+    properties |= {name: properties[name] ** 3 for name in INTERACTIONS if name in properties}  # from cube roots
+    title = f"{prediction.name} ({len(prediction.chain)} residues): predicted dynamics"
+    return draw_properties([(title, prediction.chain, properties)])
+
+
+def draw_properties(pictures: Sequence[tuple[str, NDArray[np.int32], Properties]]) -> Figure:
+    """Draw the properties of one or more proteins below each other: title, chain of each residue (N,), properties.
+
+    Interactions are contacts per frame. Values that are NaN are left blank.
+    """
+    sizes = [_size(title, properties) for title, _, properties in pictures]
+    widths, heights = [size[0] for size in sizes], [size[1] for size in sizes]
+    figure = Figure(figsize=(max(map(sum, widths)), sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(pictures), 1, height_ratios=heights, squeeze=False).flat
+    for part, picture, width in zip(parts, pictures, widths, strict=True):
+        _draw(part, *picture, width)
+    return figure
+
+
+def _size(title: str, properties: Properties) -> tuple[list[float], float]:
+    """Widths of profiles and maps, as far as there are any, and height, in inches."""
+    profiles = sum(any(name in properties for name in any_of) for any_of, _ in PROFILES)
+    maps = len(pair_maps(properties))
+    require(profiles or maps, f"{title}: nothing to draw; choose more properties")
+    columns = 1 if maps < 3 else 2
+    rows = -(-maps // columns)
+    height = max(PROFILE_HEIGHT * profiles, 3.2 * rows) + 0.6
+    widths = [PROFILE_WIDTH] if profiles else []
+    return widths + ([columns * min(1.1 * height / rows, MAP_WIDTH)] if maps else []), height
+
+
+def _draw(
+    figure: SubFigure, title: str, chain: NDArray[np.int32], properties: Properties, widths: Sequence[float]
+) -> None:
+    residues = len(chain)
     profiles = [draw for any_of, draw in PROFILES if any(name in properties for name in any_of)]
     maps = pair_maps(properties)
-    require(profiles or maps, f"{prediction.name}: nothing to draw; predict more properties")
-    rows, columns = -(-len(maps) // 2), min(len(maps), 2)
-    height = max(PROFILE_HEIGHT * len(profiles), 3.2 * rows) + 0.6
-    widths = [PROFILE_WIDTH] if profiles else []
-    if maps:
-        widths.append(columns * min(1.1 * height / rows, MAP_WIDTH))
-    figure = Figure(figsize=(sum(widths), height), layout="constrained")
+    columns = 1 if len(maps) < 3 else 2
+    rows = -(-len(maps) // columns)
     parts = list(figure.subfigures(1, len(widths), width_ratios=widths, squeeze=False).flat)
-    figure.suptitle(f"{prediction.name} ({residues} residues): predicted dynamics", fontsize=13)
+    figure.suptitle(title, fontsize=13)
     if profiles:
         panels = np.atleast_1d(parts.pop(0).subplots(len(profiles), 1, sharex=True))
         for axes, draw in zip(panels, profiles, strict=True):
             draw(axes, properties)
             axes.set_xlim(0.5, residues + 0.5)
-            _mark_chains(axes, prediction.chain, pairs=False)
+            mark_chains(axes, chain, pairs=False)
         panels[-1].set_xlabel("residue")
     if maps:
         cells = parts.pop(0).subplots(rows, columns, squeeze=False).flat
@@ -63,21 +93,21 @@ def draw_prediction(prediction: Prediction) -> Figure:
             axes.set_title(title, fontsize=10)
             axes.set(xlabel="residue", ylabel="residue")
             axes.figure.colorbar(image, ax=axes, shrink=0.8)
-            _mark_chains(axes, prediction.chain, pairs=True)
+            mark_chains(axes, chain, pairs=True)
         for axes in cells[len(maps) :]:
             axes.set_axis_off()
-    return figure
 
 
 def pair_maps(properties: Properties) -> list[tuple[str, NDArray[np.float32], dict[str, Any]]]:
-    """Title, values (N, N) and image options of each map."""
+    """Title, values (N, N) and image options of each map; interactions are contacts per frame."""
     maps: list[tuple[str, NDArray[np.float32], dict[str, Any]]] = []
-    predicted = [name for name in INTERACTIONS if name in properties]
-    if predicted:
-        complete = len(predicted) == len(INTERACTIONS)
-        title = "contacts per frame" if complete else f"contacts per frame: {', '.join(predicted)}"
-        contacts = np.sum([properties[name] ** 3 for name in predicted], axis=0)  # predicted as cube roots
-        maps.append((title, contacts, {"cmap": "magma_r", "norm": PowerNorm(0.5, 0, max(contacts.max(), 1e-6))}))
+    shown = [name for name in INTERACTIONS if name in properties]
+    if shown:
+        complete = len(shown) == len(INTERACTIONS)
+        title = "contacts per frame" if complete else f"contacts per frame: {', '.join(shown)}"
+        contacts = np.sum([properties[name] for name in shown], axis=0)
+        norm = PowerNorm(0.5, 0, max(np.nanmax(contacts), 1e-6))
+        maps.append((title, contacts, {"cmap": "magma_r", "norm": norm}))
     titles = {"corr": "co-movement (correlation)"}
     titles |= {f"nma_pair{n}": f"normal modes, {mode} frequencies" for n, mode in enumerate(MODE_COLOURS, 1)}
     for name, title in titles.items():
@@ -86,7 +116,7 @@ def pair_maps(properties: Properties) -> list[tuple[str, NDArray[np.float32], di
     return maps
 
 
-def _mark_chains(axes: Axes, chain: NDArray[np.int32], pairs: bool) -> None:
+def mark_chains(axes: Axes, chain: NDArray[np.int32], pairs: bool) -> None:
     """Draw a line at the start of each chain."""
     for edge in np.flatnonzero(np.diff(chain)) + 1.5:
         for line in (axes.axvline, axes.axhline)[: 1 + pairs]:
@@ -115,7 +145,8 @@ def _rmsf(axes: Axes, properties: Properties) -> None:
     axes.set_ylabel("RMSF / max")
 
 
-def _secondary_structure(axes: Axes, properties: Properties) -> None:
+def draw_states(axes: Axes, properties: Properties) -> None:
+    """Stacked fractions of the DSSP states."""
     fractions = properties["ss"].T  # (8, N)
     order = [DSSP_STATES.index(state) for state in STATE_COLOURS]
     names, colours = zip(*STATE_COLOURS.values(), strict=True)
@@ -151,7 +182,7 @@ def _modes(axes: Axes, properties: Properties) -> None:
 PROFILES: Final[tuple[tuple[tuple[str, ...], Callable[[Axes, Properties], None]], ...]] = (
     (("sasa_mean",), _sasa),
     (("rmsf_nor",), _rmsf),
-    (("ss",), _secondary_structure),
+    (("ss",), draw_states),
     *(((name,), partial(_angle, name)) for name in ANGLES),
     (("nma_res1", "nma_res2", "nma_res3"), _modes),
 )

@@ -29,6 +29,8 @@ class MergeOptions(CommandOptions, Split):
     """Output store, FOLDER/NAME.h5; table.csv and loss_weights.csv are written to the same folder."""
     dtype: Literal["float32", "float16"] | None = None
     """Number type of the store. Default: float16 if all stores are float16, else float32."""
+    compression: Literal["blosc2", "gzip"] = "blosc2"
+    """gzip makes a file to pass on, which is read without the package hdf5plugin, but more slowly."""
     keep_labels: bool = False
     """Keep the labels of the tables; a test entry in a cluster with training entries becomes train."""
     on_duplicate: Literal["error", "keep-first", "keep-last"] = "error"
@@ -42,7 +44,8 @@ class MergeOptions(CommandOptions, Split):
 
 def merge_all(options: MergeOptions) -> list[Path]:
     """Merge; returns the output files."""
-    merge(options.stores, options.out, options, options.dtype, options.keep_labels, options.on_duplicate)
+    choices = (options.dtype, options.keep_labels, options.on_duplicate, options.compression)
+    merge(options.stores, options.out, options, *choices)
     made = map(options.out.with_name, (options.out.name, TABLE, LOSS_WEIGHTS, LABEL_CHANGES))
     return [path for path in made if path.is_file()]
 

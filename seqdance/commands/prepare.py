@@ -49,6 +49,8 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
     """Temperatures of mdCATH in K, one entry each. Default: 348."""
     dtype: Literal["float32", "float16"] = "float32"
     """Number type of the store; float16 halves its size."""
+    compression: Literal["blosc2", "gzip"] = "blosc2"
+    """gzip makes a file to pass on, which is read without the package hdf5plugin, but more slowly."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use only the first entries by name."""
     dry_run: bool = False
@@ -92,7 +94,7 @@ def _prepare(options: PrepareOptions, entries: Sequence[Entry]) -> None:
             print(f"{entry.name}\t{entry.source}\t{'made' if entry.name in made else f'{entry.size / 1e6:.1f} MB'}")
         print(f"{len(tasks)} entries, {len(made)} made already, {len(tasks) - len(made)} to make in {store}")
         return
-    failures = prepare(tasks, store, options, options.workers, options.scheduler)
+    failures = prepare(tasks, store, options, options.workers, options.scheduler, options.compression)
     files = map(store.with_name, (store.name, TABLE, LOSS_WEIGHTS, LABEL_CHANGES, FAILURES))
     print(*(file for file in files if file.is_file()), sep="\n")
     if failures:
