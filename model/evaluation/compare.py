@@ -42,6 +42,7 @@ FEWEST_RESIDUES: Final = 3
 SAME_PROTEIN: Final = 0.9  # identity of the matched residues, below which a warning names it
 LEAST_IDENTITY: Final = 0.5
 CONTACTS: Final = "contacts"  # sum of the interactions
+SIGNIFICANT_DIGITS: Final = 5  # of contacts per frame
 DISTRIBUTIONS: Final = ("ss", "chi", "phi", "psi")
 SCALARS: Final = ("sasa_mean", "sasa_std", "rmsf", "rmsf_nor", "nma_res1", "nma_res2", "nma_res3")
 ORDER: Final = (*SCALARS, *DISTRIBUTIONS, CONTACTS, *PAIR_CHANNELS)  # of the rows
@@ -171,10 +172,16 @@ def _align(first: str, second: str) -> tuple[int, NDArray[np.intp]]:
 
 def pair_values(properties: Properties, name: str) -> NDArray[np.float64]:
     """Symmetric values (N, N) of pairs: contacts per frame in both directions, or the mean correlation."""
-    if name == CONTACTS:
-        return np.sum([pair_values(properties, each) for each in INTERACTIONS if each in properties], axis=0)
-    values = properties[name].astype(np.float64)
-    return values + values.T if name in INTERACTIONS else (values + values.T) / 2
+    if name != CONTACTS and name not in INTERACTIONS:
+        values = properties[name].astype(np.float64)
+        return (values + values.T) / 2
+    names = [each for each in INTERACTIONS if each in properties and name in (each, CONTACTS)]
+    total = np.sum([properties[each] for each in names], axis=0, dtype=np.float64)
+    total += total.T
+    # equal frequencies differ in the last digits when they are cubes of stored cube roots: they would not be ties
+    digits = np.floor(np.log10(total, where=total > 0, out=np.zeros_like(total)))
+    scale = 10 ** (SIGNIFICANT_DIGITS - 1 - digits)
+    return np.round(total * scale) / scale
 
 
 def divergence(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -15,7 +17,7 @@ from stores import publish, random_entry, real_entry, stored_bytes, write_store
 from data_prepare.dataset.check import check_store
 from data_prepare.dataset.store import BLOCK_BYTES, FeatureStore, StoreWriter, merge_stores, row_blocks
 from data_prepare.dataset.token_space import nma_entry
-from data_prepare.properties import RESIDUE_PROPERTIES, entry_columns
+from data_prepare.properties import MD_PROPERTIES, NMA_PROPERTIES, RESIDUE_PROPERTIES, UNITS, entry_columns
 
 
 @pytest.fixture
@@ -234,3 +236,42 @@ def test_missing_properties(tmp_path, dtype, missing):
                 np.testing.assert_allclose(found, expected_residue[start:stop], rtol=1e-3, atol=1e-6)
             found = store.read("a", start, stop)[1]
             np.testing.assert_allclose(found, expected_pair[start:stop, start:stop], rtol=1e-3, atol=1e-6)
+
+
+def test_gzip_needs_no_plugin_and_says_so(tmp_path):
+    entries = {"a": real_entry(90), "b": real_entry(20, "nma")}
+    usual = write_store(tmp_path / "s.h5", **entries)
+    merge_stores([usual], tmp_path / "g.h5", compression="gzip")
+    merge_stores([tmp_path / "g.h5"], tmp_path / "back.h5")
+    assert stored_bytes(tmp_path / "back.h5") == stored_bytes(usual)
+    code = (
+        "import h5py, sys; f = h5py.File(sys.argv[1]); print(f.attrs['read_with']); print(f['a_pair_feature'][:].sum())"
+    )
+    for path, readable in ((usual, False), (tmp_path / "g.h5", True)):
+        found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+        assert (found.returncode == 0) == readable, found.stderr
+        assert ("import hdf5plugin" in found.stdout) != readable
+    for name in entries:
+        for one, other in zip(FeatureStore(usual).read(name), FeatureStore(tmp_path / "g.h5").read(name), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_properties_by_name(tmp_path):
+    residue, pair = real_entry(12, chains=[5, 7])
+    residue[3], pair[3], pair[:, 3] = -1, -1, -1  # unresolved
+    path = write_store(tmp_path / "s.h5", a=(residue, pair), b=real_entry(9, "nma"))
+    found = FeatureStore(path).as_properties("a")
+    token = [1, 2, 4, 5, *range(8, 15)]
+    np.testing.assert_array_equal(found["token"], token)
+    np.testing.assert_array_equal(found["rmsf"], residue[token, 2])
+    np.testing.assert_allclose(found["rmsf_nor"], residue[token, 2] / residue[token, 2].max())
+    np.testing.assert_allclose(found["sb"], pair[np.ix_(token, token)][..., 5].astype(float) ** 3, rtol=1e-5)
+    assert np.isnan(found["phi"][0]).all()  # does not exist
+    np.testing.assert_array_equal(found["ss"], residue[token, 3:11])
+    assert set(found) == {"token", "rmsf", *MD_PROPERTIES}
+    assert set(found) - {"token"} <= set(UNITS)
+    assert set(FeatureStore(path).as_properties("b")) == {"token", *NMA_PROPERTIES}
+    residue[:, 0] = np.where(residue[:, 3] == -1, -1, np.nan)
+    with StoreWriter(path) as writer:
+        writer.add("a", residue, pair, {"missing_properties": '["sasa_mean"]'})
+    assert set(FeatureStore(path).as_properties("a")) == {"token", "rmsf", *MD_PROPERTIES} - {"sasa_mean"}

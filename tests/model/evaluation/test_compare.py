@@ -55,7 +55,10 @@ def test_numbers_of_a_table(store: Path) -> None:
     from data_prepare.dataset.store import FeatureStore
 
     table = seqdance.compare(f"{store}:a", f"{store}:b").set_index("property")
-    arrays = [[residue[1:-1].astype(float), pair[1:-1, 1:-1].astype(float)] for residue, pair in (FeatureStore(store).read(name) for name in "ab")]
+    arrays = [
+        [residue[1:-1].astype(float), pair[1:-1, 1:-1].astype(float)]
+        for residue, pair in (FeatureStore(store).read(name) for name in "ab")
+    ]
     pairs = [(i, j) for i in range(32) for j in range(32) if j - i >= 3]
     i, j = np.transpose(pairs)
 
@@ -70,9 +73,9 @@ def test_numbers_of_a_table(store: Path) -> None:
     agree("rmsf", *(residue[:, 2] for residue, _ in arrays))
     agree("rmsf_nor", *(residue[:, 2] / residue[:, 2].max() for residue, _ in arrays))
     agree("corr", *(pair[i, j, 9] for _, pair in arrays))
-    of_type = [[(pair[i, j, k] ** 3 + pair[j, i, k] ** 3) for k in range(9)] for _, pair in arrays]
+    of_type = [[np.round(pair[i, j, k] ** 3 + pair[j, i, k] ** 3, 5) for k in range(9)] for _, pair in arrays]
     agree("sb", of_type[0][INTERACTIONS.index("sb")], of_type[1][INTERACTIONS.index("sb")])
-    contacts = [np.sum(each, axis=0) for each in of_type]
+    contacts = [np.round(np.sum(each, axis=0), 5) for each in of_type]
     agree("contacts", *contacts)
     often = [each >= 0.5 for each in contacts]
     row = table.loc["contacts"]
