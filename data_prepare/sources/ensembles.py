@@ -16,14 +16,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from data_prepare.sources.entry import Entry, FileEntry
+from data_prepare.errors import require
+from data_prepare.sources.entry import Ensemble, Entry, FileEntry, Selection
 from data_prepare.sources.pooled import PooledEntry
 from data_prepare.sources.trajectories import GROUP, OWNER_OF_OTHERS, paired, without_topology
 from data_prepare.sources.walk import joined_name, stem, walk
-from data_prepare.structure.readers import is_structure_file
+from data_prepare.structure.readers import is_structure_file, read_models
+from data_prepare.structure.topology import Structure
 
 SOURCE: Final = "ensembles"
 WANTED: Final = (
@@ -73,7 +78,20 @@ def entries(raw: Path) -> Iterator[Entry]:
         yield PooledEntry(name=_name(raw, folder, name), source=SOURCE, group=GROUP, path=samples[0], samples=samples)
     for path in others:
         if path.parent not in above_samples or not stem(path).endswith(BEST):
-            yield FileEntry(name=joined_name(raw, path), source=SOURCE, group=GROUP, path=path, trajectories=(path,))
+            yield ModelsEntry(name=joined_name(raw, path), source=SOURCE, group=GROUP, path=path, trajectories=(path,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsEntry(FileEntry):
+    """The models of a file."""
+
+    @contextmanager
+    def open(self, selection: Selection) -> Iterator[Ensemble | Structure]:
+        """Models as frames; InputError if there is one."""
+        several = len(list(islice(read_models(self.path), 2))) > 1
+        require(several, f"{self.path}: one model is no ensemble; move it, or read structures with --source structures")
+        with super().open(selection) as system:
+            yield system
 
 
 def _sample(raw: Path, path: Path) -> tuple[tuple[Path, str] | None, str]:

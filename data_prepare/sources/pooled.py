@@ -82,6 +82,7 @@ class PooledEntry(Entry):
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble]:
         """The atoms that all samples have, as named and ordered in the first; a sample is a frame."""
+        require(len(self.samples) > 1, f"{self.path}: one sample is no ensemble; add the other ones")
         whole = read_topology(self.path)
         places = self._common(whole)
         if selection.chains:

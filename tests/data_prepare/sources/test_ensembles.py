@@ -183,8 +183,7 @@ def test_a_single_structure_is_no_ensemble(tmp_path, helix):
     (tmp_path / "x.pdb").write_text(helix.pdb)
     write_samples(helix, tmp_path, ["y_model_0.pdb"])
     for entry in list_source("ensembles", tmp_path):
-        with pytest.raises(Exception, match="at least 2 frames"):
-            entry_features(entry, Selection())
+        failure(entry, entry.path, "is no ensemble")
 
 
 @pytest.mark.parametrize("form", ["backbone", "heavy"])
