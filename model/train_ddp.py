@@ -96,7 +96,7 @@ class DanceTrainer(Trainer[TrainConfig]):
         """See `Trainer`; the loss of a property is averaged over the valid proteins of all processes."""
         self.losses.tokens += int(batch.attention_mask.sum())
         batch = batch.to(self.process.device)
-        counts = valid_counts(batch.residue, batch.pair, batch.group)
+        counts = valid_counts(batch.residue, batch.pair, batch.group, batch.present)
         processes = self.process.processes
         exchange = dist.all_reduce(counts, async_op=True) if processes > 1 else None  # during the forward pass
         with autocast(self.process.device, self.precision):
@@ -104,8 +104,9 @@ class DanceTrainer(Trainer[TrainConfig]):
         if exchange is not None:
             exchange.wait()
         weights = self.weights[batch.group]
-        losses = dance_loss(outputs, batch.residue, batch.pair, batch.group, weights, counts / processes)
-        self.losses.add(batch, losses)
+        targets = batch.residue, batch.pair, batch.group
+        losses = dance_loss(outputs, *targets, weights, counts / processes, batch.present)
+        self.losses.add(batch, losses, counts)
         return losses["loss"] / self.stage.accumulation
 
     def change_gradients(self) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data_prepare.dataset.store import SUFFIXES, Array, FeatureStore, row_blocks, shape_problem
+from data_prepare.dataset.store import SUFFIXES, Array, FeatureStore, missing_of, row_blocks, shape_problem
 from data_prepare.dataset.table import read_table
-from data_prepare.errors import require
+from data_prepare.errors import InputError, require
 from data_prepare.properties import (
     GROUPS,
     INTERACTIONS,
@@ -22,7 +25,9 @@ from data_prepare.properties import (
     MISSING,
     NMA_GROUPS,
     PAIR_PROPERTIES,
+    PROPERTIES,
     RESIDUE_COLUMNS,
+    RESIDUE_PROPERTIES,
     entry_residue_columns,
     properties_of_group,
 )
@@ -60,9 +65,22 @@ def check_store(path: str | Path, table: str | Path | None = None) -> list[str]:
         for name in tqdm(sorted(whole), desc="check", unit="entry"):
             try:
                 problems += [f"{name}: {line}" for line in _entry_problems(*store.datasets(name), rows.get(name))]
+            except InputError as error:
+                problems.append(f"{name}: {error}")
             except OSError as error:
                 problems.append(f"{name}: cannot be read ({error})")
     return problems
+
+
+def missing_lines(store: FeatureStore) -> list[str]:
+    """Which properties how many entries lack: a line per number of entries."""
+    counts: Counter[str] = Counter()
+    entries = store.names()
+    for name in entries:
+        with suppress(InputError):  # a problem that `check_store` tells
+            counts.update(store.missing(name))
+    names = {number: [name for name in PROPERTIES if counts[name] == number] for number in sorted(set(counts.values()))}
+    return [f"{number} of {len(entries)} entries lack {', '.join(several)}" for number, several in names.items()]
 
 
 class _Findings:
@@ -101,26 +119,42 @@ def _entry_problems(residue: h5py.Dataset, pair: h5py.Dataset, row: tuple[str, s
         if tokens != len(letters) + 2:
             return [f"{tokens} tokens, its sequence in the table has {len(letters) + 2}"]
         special[1:-1] = np.array(list(letters)) == "<"
+    lacking = missing_of(residue.attrs)
+    names = properties_of_group(GROUPS[0] if md else NMA_GROUPS[0])
+    if set(lacking) >= set(names) or not set(lacking) <= set(names):
+        return [f"the missing properties are {', '.join(lacking)}; expected some of {', '.join(names)}"]
     findings = _Findings()
-    missing = _check_residue(residue[:].astype(np.float32), md, SHARE_TOLERANCE[residue.dtype], special, findings)
+    values = residue[:].astype(np.float32)
+    missing = (values == MISSING).all(axis=1)
+    if set(lacking) >= set(RESIDUE_PROPERTIES).intersection(names):  # the pairs tell which tokens have features
+        missing = np.array([(pair[token, token] == MISSING).all() for token in range(tokens)])
+    _check_residue(values, md, SHARE_TOLERANCE[residue.dtype], special, missing, lacking, findings)
     for rows in row_blocks(pair.shape):
-        _check_pairs(pair, rows, missing, findings)
+        _check_pairs(pair, rows, missing, lacking, findings)
     return findings.lines()
 
 
 def _check_residue(
-    residue: Array, md: bool, tolerance: float, special: NDArray[np.bool_], findings: _Findings
-) -> NDArray[np.bool_]:
-    """Check (L, 47 or 3) features; returns (L,) whether a token has none."""
-    missing = (residue == MISSING).all(axis=1)
+    residue: Array,
+    md: bool,
+    tolerance: float,
+    special: NDArray[np.bool_],
+    missing: NDArray[np.bool_],
+    lacking: Sequence[str],
+    findings: _Findings,
+) -> None:
+    """Check (L, 47 or 3) features of an entry that lacks some properties; `missing` (L,): tokens without any."""
     present = ~missing[:, None]
-    findings.add("residue features of a special token are not -1", special & ~missing)
-    findings.add("all tokens are missing", missing.all(keepdims=True))
+    findings.add("residue features of a special token are not -1", special & ~(residue == MISSING).all(axis=1))
+    findings.add("all tokens are missing", np.atleast_1d(missing.all()))
     findings.add("residue features are NaN or infinite", ~np.isfinite(residue))
     for name in properties_of_group(GROUPS[0] if md else NMA_GROUPS[0]):
         if name not in RESIDUE_COLUMNS:
             continue
         values = residue[:, entry_residue_columns(name)]
+        if name in lacking:
+            findings.add(f"{name} is missing, but not -1", values != MISSING)
+            continue
         findings.add(f"{name} is negative", present & (values < 0))
         if values.shape[1] == 1:
             continue
@@ -129,11 +163,12 @@ def _check_residue(
             wrong &= (values != 0).any(axis=1)  # an angle that the residue does not have
         findings.add(f"{name} is greater than 1", present & (values > 1 + tolerance))
         findings.add(f"shares of {name} do not sum to 1", present[:, 0] & wrong)
-    return missing
 
 
-def _check_pairs(pair: h5py.Dataset, rows: slice, missing: NDArray[np.bool_], findings: _Findings) -> None:
-    """Check a block of rows of (L, L, 10 or 3) features."""
+def _check_pairs(
+    pair: h5py.Dataset, rows: slice, missing: NDArray[np.bool_], lacking: Sequence[str], findings: _Findings
+) -> None:
+    """Check a block of rows of (L, L, 10 or 3) features; for `missing` and `lacking` see `_check_residue`."""
     block = pair[rows].astype(np.float32, copy=False)  # (B, L, K)
     first = rows.start
     md = pair.shape[2] == MD_PAIR_WIDTH
@@ -142,11 +177,15 @@ def _check_pairs(pair: h5py.Dataset, rows: slice, missing: NDArray[np.bool_], fi
     expected = missing[rows, None] | missing[None]  # (B, L)
     findings.add("pair features are NaN or infinite", ~np.isfinite(block), first)
     findings.add("pairs with a missing token are not -1", expected & (block != MISSING).any(axis=2), first)
-    findings.add("pairs of two residues read as missing", ~expected & (block[..., 0] == MISSING), first)
+    if names[0] not in lacking:
+        findings.add("pairs of two residues read as missing", ~expected & (block[..., 0] == MISSING), first)
     # the columns that mirror the rows; another read unless the block is the whole array
     mirror = block if len(block) == len(pair) else pair[:, rows].astype(np.float32, copy=False)  # (L, B, K)
     for channel, name in enumerate(names):
         values = block[..., channel]
+        if name in lacking:
+            findings.add(f"{name} is missing, but not -1", values != MISSING, first)
+            continue
         if channel < interactions:
             findings.add(f"{name} is negative", ~expected & (values < 0), first)
             continue

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.dataset.token_space import named_properties
-from data_prepare.errors import InputError, reading, require, some_of
+from data_prepare.errors import InputError, named, reading, require, some_of
 from data_prepare.files import whole_file
 from data_prepare.properties import (
     MD_PAIR_WIDTH,
@@ -38,6 +38,7 @@ from data_prepare.properties import (
     MISSING,
     NMA_PAIR_WIDTH,
     NMA_RESIDUE_WIDTH,
+    PROPERTIES,
     entry_columns,
 )
 
@@ -74,8 +75,12 @@ def shape_problem(residue: tuple[int, ...], pair: tuple[int, ...]) -> str | None
 
 
 def missing_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the properties that the entry with these attributes lacks."""
-    return tuple(json.loads(attributes.get(MISSING_ATTRIBUTE, "[]")))
+    """Names of the properties that the entry with these attributes lacks; InputError if they are none."""
+    text = str(attributes.get(MISSING_ATTRIBUTE, "[]"))
+    with reading(f"{MISSING_ATTRIBUTE} {text}", f"a JSON list of {', '.join(PROPERTIES)}", "recreate the entry"):
+        names = tuple(json.loads(text))
+        require(set(names) <= set(PROPERTIES), f"{MISSING_ATTRIBUTE} {text}: unknown properties; update seqdance")
+    return names
 
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -260,7 +265,11 @@ class FeatureStore:
 
     def missing(self, name: str) -> tuple[str, ...]:
         """Names of the properties that an entry lacks."""
-        return missing_of(self._dataset(name, SUFFIXES[0]).attrs)
+        attributes = self._dataset(name, SUFFIXES[0]).attrs
+        if MISSING_ATTRIBUTE not in attributes:
+            return ()
+        with named(f"{self.path}: entry {name}"):
+            return missing_of(attributes)
 
     def names(self) -> list[str]:
         """Names of all entries, sorted."""

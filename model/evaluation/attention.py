@@ -107,8 +107,9 @@ def attention_metrics(maps: NDArray, pair_feature: NDArray, form: Form = "notebo
     co-movements.
 
     Returns one row per map, columns `METRICS[form, channels]`, float64. NaN if undefined: fewer than 3 pairs or a
-    constant for a correlation; no other pairs, or all of them 0, for a ratio; only one class for AUROC. InputError if
-    the shapes do not match, the form is unknown, or attention is not a finite number.
+    constant for a correlation; no other pairs, or all of them 0, for a ratio; only one class for AUROC; a property that
+    the protein lacks (NaN; those of interactions need all nine). InputError if the shapes do not match, the form is
+    unknown, or attention is not a finite number.
     """
     tokens, channels = len(maps), pair_feature.shape[-1]
     require(
@@ -159,7 +160,7 @@ def _metrics(pair_feature: NDArray, used: NDArray[np.bool_], form: Form) -> dict
     metrics = both_signs("co_move", correlation)
     if form == "paper":
         either_way = (frequency + frequencies.T[used]) / 2
-        return metrics | {"inter_spearman": _spearman_with(either_way, np.ones(len(either_way), bool))}
+        return metrics | {"inter_spearman": _spearman_with(either_way, ~np.isnan(either_way))}
     frequent = frequency >= FREQUENT
     return metrics | {
         "co_move_topL_ratio": partial(_top_ratio, values=np.abs(correlation), top=len(used)),

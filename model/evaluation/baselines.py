@@ -41,33 +41,38 @@ Names = Sequence[tuple[str, str]]  # name and modify_seq of entries
 def training_sums(group: str, entries: Iterable[Entry], pair_classes: int) -> tuple[Array, Array]:
     """Sums over the valid positions of whole proteins, one at a time.
 
-    Returns sums by token (V, C + 1) and by `distance_class` (pair_classes, K + 1); the last column counts positions.
+    Returns them by token (2, V, C) and by `distance_class` (2, pair_classes, K): sums of the values and their numbers.
+    Missing properties of a protein do not count.
     """
     nma = group in NMA_GROUPS
-    residue = np.zeros((len(VOCABULARY), (NMA_RESIDUE_WIDTH if nma else MD_RESIDUE_WIDTH) + 1))
-    pair = np.zeros((pair_classes, (NMA_PAIR_WIDTH if nma else MD_PAIR_WIDTH) + 1))
+    residue = np.zeros((2, len(VOCABULARY), NMA_RESIDUE_WIDTH if nma else MD_RESIDUE_WIDTH))
+    pair = np.zeros((2, pair_classes, NMA_PAIR_WIDTH if nma else MD_PAIR_WIDTH))
     for entry in entries:
         ids = entry.input_ids.numpy()
         for sums, classes, features in ((residue, ids, entry.residue), (pair, distance_class(ids), entry.pair)):
             valid = features[..., 0].numpy() != MISSING
-            columns = (*features.numpy()[valid].T, np.ones(valid.sum()))
-            sums += np.stack([np.bincount(classes[valid], column, minlength=len(sums)) for column in columns], axis=1)
+            present = ~np.isnan(features.numpy()[valid]).any(axis=0)  # (C,)
+            number = np.bincount(classes[valid], minlength=sums.shape[1])
+            sums[1, :, present] += number
+            for column in np.flatnonzero(present):
+                values = features.numpy()[..., column][valid]
+                sums[0, :, column] += np.bincount(classes[valid], values, minlength=sums.shape[1])
     return residue, pair
 
 
 def class_means(sums: Array, nearest: bool = False) -> tuple[Array, Array]:
-    """Means by class (classes, C) and over all positions (C,).
+    """Means by class (classes, C) and over all positions (C,) of `training_sums` (2, classes, C).
 
     A class without positions gets the mean of the nearest non-empty class > 0 if `nearest`, else the overall mean.
     """
-    counts = sums[:, -1]
-    overall = sums[:, :-1].sum(0) / max(counts.sum(), 1.0)
-    means = np.tile(overall, (len(sums), 1))
-    seen = np.flatnonzero(counts)
-    means[seen] = sums[seen, :-1] / counts[seen, None]
-    if nearest and len(filled := seen[seen > 0]):
-        for empty in np.setdiff1d(np.arange(1, len(sums)), seen):
-            means[empty] = means[filled[np.abs(filled - empty).argmin()]]
+    values, counts = sums
+    overall = values.sum(0) / np.maximum(counts.sum(0), 1.0)
+    means = np.where(counts > 0, values / np.maximum(counts, 1.0), overall)
+    for column in range(counts.shape[1] if nearest else 0):
+        seen = counts[1:, column] > 0
+        filled, empty = np.flatnonzero(seen) + 1, np.flatnonzero(~seen) + 1
+        if len(filled):
+            means[empty, column] = means[filled[np.abs(filled - empty[:, None]).argmin(axis=1)], column]
     return means, overall
 
 

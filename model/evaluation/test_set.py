@@ -75,8 +75,9 @@ def protein_metrics(
     losses = dict.fromkeys(outputs, math.nan)
     if predictor in LEARNT:
         names = properties_of_group(batch.group)
-        found = dance_loss(outputs, residue, pair, batch.group, weights)
-        counts = valid_counts(residue, pair, batch.group)  # 1, or 0 where no position is valid
+        present = None if batch.present is None else batch.present[own]
+        found = dance_loss(outputs, residue, pair, batch.group, weights, present=present)
+        counts = valid_counts(residue, pair, batch.group, present)  # 1, or 0 if missing or no position is valid
         values = torch.stack([found[name] for name in names]).masked_fill(counts == 0, math.nan)
         losses = dict(zip(names, values.tolist(), strict=True))
     for name, loss in losses.items():
@@ -87,6 +88,7 @@ def protein_metrics(
             else:
                 target, valid = pair[0, ..., entry_pair_channel(name)], pair[0, ..., 0] != MISSING  # (T, T)
                 valid = valid & ~torch.eye(n, dtype=torch.bool, device=valid.device)
+            valid = valid & ~target.isnan()  # of a missing property
             prediction = outputs[name][0]
             if predictor in LEARNT:
                 everywhere = _correlations(prediction[valid], target[valid])

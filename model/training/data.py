@@ -29,6 +29,7 @@ from data_prepare.properties import (
     NMA_GROUPS,
     NMA_RESIDUE_WIDTH,
     entry_residue_columns,
+    properties_of_group,
 )
 from model.network.tokenizer import PAD_ID, split_tokens, tokenize
 from model.training.processes import StopSignal
@@ -49,10 +50,11 @@ class Entry(NamedTuple):
     input_ids: Tensor  # (T,) int64
     residue: Tensor  # (T, 47) or (T, 3) float32, RMSF divided by its maximum in the whole protein
     pair: Tensor  # (T, T, 10) or (T, T, 3) float32
+    missing: tuple[str, ...] = ()  # properties that the entry lacks; they are NaN
 
 
 class Batch(NamedTuple):
-    """Padded entries of one group; targets of padding are -1."""
+    """Padded entries of one group; targets of padding are -1, those of missing properties NaN."""
 
     group: str
     names: tuple[str, ...]
@@ -60,10 +62,13 @@ class Batch(NamedTuple):
     attention_mask: Tensor  # (B, L) int64
     residue: Tensor  # (B, L, 47) or (B, L, 3) float32
     pair: Tensor  # (B, L, L, 10) or (B, L, L, 3) float32
+    present: Tensor | None = None  # (B, properties of the group) bool, whether an entry has it; None: all have all
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; copies from pinned memory are asynchronous."""
-        return Batch(self.group, self.names, *(tensor.to(device, non_blocking=True) for tensor in self[2:]))
+        ids, mask, residue, pair = (tensor.to(device, non_blocking=True) for tensor in self[2:6])
+        present = None if self.present is None else self.present.to(device, non_blocking=True)
+        return Batch(self.group, self.names, ids, mask, residue, pair, present)
 
 
 def require_files(**paths: Path) -> None:
@@ -110,7 +115,7 @@ def load_entry(
         whole = residue if stop - start == tokens else store.read_residue(name)
         largest = whole[whole[:, 0] != MISSING, RMSF_COLUMN].max(initial=np.finfo(np.float32).tiny)
         residue[:, RMSF_COLUMN] = np.where(residue[:, 0] != MISSING, residue[:, RMSF_COLUMN] / largest, MISSING)
-    return Entry(name, input_ids[start:stop], torch.from_numpy(residue), torch.from_numpy(pair))
+    return Entry(name, input_ids[start:stop], torch.from_numpy(residue), torch.from_numpy(pair), store.missing(name))
 
 
 def collate(group: str, entries: Sequence[Entry]) -> Batch:
@@ -124,7 +129,11 @@ def collate(group: str, entries: Sequence[Entry]) -> Batch:
         n = len(entry.input_ids)
         input_ids[row, :n], mask[row, :n] = entry.input_ids, 1
         residue[row, :n], pair[row, :n, :n] = entry.residue, entry.pair
-    return Batch(group, tuple(entry.name for entry in entries), input_ids, mask, residue, pair)
+    present = None
+    if any(entry.missing for entry in entries):
+        names = properties_of_group(group)
+        present = torch.tensor([[name not in entry.missing for name in names] for entry in entries])
+    return Batch(group, tuple(entry.name for entry in entries), input_ids, mask, residue, pair, present)
 
 
 class TrainingSet(Dataset):

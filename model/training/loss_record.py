@@ -28,14 +28,15 @@ class LossRecord:
     def _clear(self) -> None:
         device = self.process.device
         self.sums = {group: torch.zeros(len(properties_of_group(group)) + 1, device=device) for group in self.groups}
-        self.backwards = 0  # backward passes of all groups
+        # backward passes with a protein that has the property
+        self.passes = {group: torch.zeros_like(total) for group, total in self.sums.items()}
         self.norms = torch.zeros(2, device=device)  # sum and number of finite gradient norms
 
-    def add(self, batch: Batch, losses: Mapping[str, Tensor]) -> None:
-        """Add the losses of one backward pass."""
+    def add(self, batch: Batch, losses: Mapping[str, Tensor], counts: Tensor) -> None:
+        """Add the losses of one backward pass; for `counts` see `dance_loss`, here of all ranks."""
         names = (*properties_of_group(batch.group), "loss")
         self.sums[batch.group] += torch.stack([losses[name].detach() for name in names])
-        self.backwards += 1
+        self.passes[batch.group] += torch.nn.functional.pad((counts > 0).float(), (0, 1), value=1.0)
         self._unchecked.append((losses["loss"].detach(), batch.group, batch.names))
 
     def add_norm(self, norm: Tensor) -> None:
@@ -58,25 +59,29 @@ class LossRecord:
             self.process.first(lambda: require(False, message))
 
     def means(self) -> dict[str, float | None]:
-        """Means since the last call: `<group>_<property>` and `<group>_loss` over backward passes and ranks, gradient
-        norm over updates (None without a finite one).
+        """Means since the last call: `<group>_<property>` and `<group>_loss` over ranks and the backward passes with
+        the property, gradient norm over updates with a finite one; None without any.
         """
         sums = torch.cat([*(self.sums[group] for group in self.groups), self.norms]).cpu()
         if self.process.processes > 1:
             dist.all_reduce(sums)
         names = [f"{group}_{name}" for group in self.groups for name in (*properties_of_group(group), "loss")]
-        values = (sums[:-2] * len(self.groups) / self.backwards / self.process.processes).tolist()
+        passes = torch.cat([self.passes[group] for group in self.groups]).cpu()  # equal on all ranks
+        values = (sums[:-2] / passes / self.process.processes).tolist()
         total, number = sums[-2:].tolist()
         self._clear()
-        return dict(zip(names, values, strict=True)) | {GRADIENT_NORM: total / number if number else None}
+        means = {name: value if seen else None for name, value, seen in zip(names, values, passes, strict=True)}
+        return means | {GRADIENT_NORM: total / number if number else None}
 
     def state(self) -> dict[str, Any]:
         """State for a checkpoint."""
-        sums = {group: total.cpu() for group, total in self.sums.items()}
-        return {"sums": sums, "backwards": self.backwards, "norms": self.norms.cpu()}
+        sums, passes = ({group: v.cpu() for group, v in found.items()} for found in (self.sums, self.passes))
+        return {"sums": sums, "passes": passes, "norms": self.norms.cpu()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
-        self.sums = {group: state["sums"][group].to(self.process.device) for group in self.groups}
-        self.backwards = state["backwards"]
+        device = self.process.device
+        self.sums, self.passes = (
+            {group: state[key][group].to(device) for group in self.groups} for key in ("sums", "passes")
+        )
         self.norms = state["norms"].to(self.process.device)

@@ -10,7 +10,7 @@ import tyro
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
-from data_prepare.dataset.check import check_store
+from data_prepare.dataset.check import check_store, missing_lines
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.pipeline.training_set import TABLE
 from seqdance.options import CommandOptions
@@ -25,11 +25,13 @@ class CheckOptions(CommandOptions):
 
 
 def check(options: CheckOptions) -> None:
-    """Print the problems; exit code 1 if there are any."""
+    """Print the problems and which properties entries lack; exit code 1 if there are any."""
     table = options.store.with_name(TABLE)
     problems = check_store(options.store, table if table.is_file() else None)
     print(*problems, sep="\n", end="\n" if problems else "")
     with FeatureStore(options.store) as store:
+        for line in missing_lines(store):
+            print(f"{options.store}: {line}")
         print(f"{options.store}: {len(store.names())} entries, {len(problems) or 'no'} problems")
     if problems:
         raise SystemExit(1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import h5py
 import numpy as np
 
-from data_prepare.dataset.store import StoreWriter
+from data_prepare.dataset.store import FeatureStore, StoreWriter
 from data_prepare.dataset.token_space import md_entry, nma_entry
 
 
@@ -58,3 +60,12 @@ def stored_bytes(path):
             chunks = [dataset.id.read_direct_chunk(place)[1] for place in places]
             found[name] = (dataset.dtype, dataset.chunks, dataset.id.get_create_plist().get_filter(0), places, chunks)
         return found
+
+
+def without_properties(path, target, **missing):
+    """A copy of a store in which some entries lack properties: name -> properties."""
+    with FeatureStore(path) as store, StoreWriter(target) as writer:
+        for name in store.names():
+            attributes = {"missing_properties": json.dumps(missing[name])} if name in missing else {}
+            writer.add(name, *store.read(name), attributes)
+    return target

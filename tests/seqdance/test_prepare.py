@@ -9,6 +9,7 @@ import sys
 import time
 
 import h5py
+import mdtraj
 import numpy as np
 import pandas as pd
 import psutil
@@ -19,7 +20,7 @@ from stores import stored_bytes
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.pipeline import extraction
-from data_prepare.properties import GROUPS, RESIDUE_PROPERTIES
+from data_prepare.properties import GROUPS, INTERACTIONS, RESIDUE_PROPERTIES, entry_columns
 from seqdance.commands import check, merge, prepare
 
 GOOD = "structures/1ubi_A.pdb.gz"
@@ -345,3 +346,29 @@ def test_a_killed_worker_and_a_killed_command_cost_nothing(undisturbed, tmp_path
     assert made.items() <= times(results).items()
     assert not list(results.glob(".*"))
     assert stored_bytes(store) == expected
+
+
+def test_models_without_side_chains(examples, tmp_path, capsys):
+    """A backbone beside a complete entry: a note names what is missing, the check counts it."""
+    path = examples / "trajectories" / "helix_aeaaak.pdb"
+    frames = mdtraj.load(str(path.with_suffix(".xtc")), top=str(path))[:5]
+    (tmp_path / "raw").mkdir()
+    for name, atoms in (("whole", "all"), ("backbone", "name N CA C O CB")):
+        part = frames.atom_slice(frames.topology.select(atoms))
+        part[0].save(str(tmp_path / "raw" / f"{name}.pdb"))
+        part.save(str(tmp_path / "raw" / f"{name}.xtc"))
+    store = tmp_path / "out" / "s.h5"
+    assert run(prepare, "--source", "trajectories", "--raw", tmp_path / "raw", "--out", store) == 0
+    assert "note: backbone: " in capsys.readouterr().err
+    with FeatureStore(store) as opened:
+        assert opened.missing("whole") == ()
+        missing = opened.missing("backbone")
+        assert missing == ("sasa_mean", "sasa_std", "chi", *INTERACTIONS)
+        (residue, pair), (expected_residue, expected_pair) = (opened.read(name) for name in ("backbone", "whole"))
+    columns, channels = entry_columns(missing)
+    assert np.isnan(residue[1:-1, columns]).all()
+    assert np.isnan(pair[1:-1, 1:-1, channels]).all()
+    np.testing.assert_array_equal(np.delete(residue, columns, 1), np.delete(expected_residue, columns, 1))
+    np.testing.assert_array_equal(np.delete(pair, channels, 2), np.delete(expected_pair, channels, 2))
+    assert run(check, store) == 0
+    assert f"1 of 2 entries lack {', '.join(missing)}" in capsys.readouterr().out

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from stores import publish, real_entry, write_store
+from stores import publish, real_entry, without_properties, write_store
 
-from data_prepare.dataset.check import check_store
+from data_prepare.dataset.check import check_store, missing_lines
+from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import write_table
+from data_prepare.properties import (
+    INTERACTIONS,
+    PAIR_PROPERTIES,
+    PROPERTIES,
+    RESIDUE_PROPERTIES,
+    entry_pair_channel,
+    entry_residue_columns,
+)
 
 
 def table_of(path, **rows):
@@ -130,3 +141,25 @@ def test_check_of_a_damaged_chunk(tmp_path):
         file["a_pair_feature"].id.write_direct_chunk((0, 0, 0), b"rubbish")
     (line,) = check_store(path)
     assert line.startswith("a: cannot be read (")
+
+
+@pytest.mark.parametrize(
+    "missing", [["hbbb"], ["sasa_mean", "sasa_std", "chi", *INTERACTIONS], RESIDUE_PROPERTIES[:7], PAIR_PROPERTIES[:10]]
+)
+def test_entries_that_lack_properties(tmp_path, monkeypatch, missing):
+    """They are sound unless a missing property has values, or the list cannot be read; lines tell their number."""
+    monkeypatch.setattr("data_prepare.dataset.store.BLOCK_BYTES", 1)
+    path = write_store(tmp_path / "s.h5", a=real_entry(70), b=real_entry(70, chains=[30, 40]), c=real_entry(9))
+    lists = {"a": missing, "b": [*missing, "rmsf_nor"] if "rmsf_nor" not in missing else missing}
+    path = without_properties(path, tmp_path / "m.h5", **lists)
+    assert check_store(path) == []
+    (*_, line) = missing_lines(FeatureStore(path))
+    assert line == f"2 of 3 entries lack {', '.join(name for name in PROPERTIES if name in missing)}"
+    suffix, columns = ("pair", entry_pair_channel) if missing[0] in PAIR_PROPERTIES else ("res", entry_residue_columns)
+    with h5py.File(path, "a") as file:
+        file[f"a_{suffix}_feature"][..., 5, columns(missing[0])] = 0.5
+    assert any(problem.startswith(f"a: {missing[0]} is missing, but not -1") for problem in check_store(path))
+    for text in ("[", '["mass"]', json.dumps([*RESIDUE_PROPERTIES[:7], *PAIR_PROPERTIES[:10]]), '["nma_res1"]'):
+        with h5py.File(path, "a") as file:
+            file["b_res_feature"].attrs["missing_properties"] = text
+        assert any(problem.startswith("b: ") and "missing" in problem for problem in check_store(path))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from refusals import refused
+from stores import without_properties
 
 from data_prepare.dataset.loss_weights import (
     SPREAD,
@@ -162,3 +163,16 @@ def test_empty_cells_of_properties_that_a_group_lacks(world, tmp_path):
 def test_published_file_is_read(shared):
     weights = read_loss_weights(shared / "golden" / "model" / "loss_weight.csv")
     assert weights["Proteinflow"]["nma_pair3"] == pytest.approx(3.3)
+
+
+def test_entries_that_lack_properties_do_not_count(world, tmp_path):
+    store, table = world
+    missing = {"e0": ["sasa_mean", "vdw", "chi"], "e1": ["chi"]}  # both training entries of the group
+    found = baselines(FeatureStore(without_properties(store.path, tmp_path / "m.h5", **missing)), table)[GROUPS[0]]
+    complete = baselines(store, table)[GROUPS[0]]
+    other = entry_spread(*store.read("e1"), GROUPS[0])
+    expected = complete | {"sasa_mean": other["sasa_mean"], "vdw": other["vdw"], "chi": 0.0}
+    assert found == pytest.approx(expected, rel=1e-12)
+    weights = loss_weights({GROUPS[0]: found})[GROUPS[0]]
+    assert weights["chi"] == 0
+    assert all(weights[name] > 0 for name in MD_PROPERTIES if name != "chi")

@@ -153,3 +153,24 @@ def test_invalid_arrays(maps, pair, form, named) -> None:
     broken = np.ones((9, 9, 2), np.float32)
     broken[8, 0, 1] = np.nan
     refused(lambda: attention_metrics(broken, np.ones((9, 9, 10))), "map 1", "weights")
+
+
+@pytest.mark.parametrize("form", ["notebook", "paper"])
+@pytest.mark.parametrize(("missing", "undefined"), [([0], "inter"), ([1, 2, 3], "inter"), ([9], "co_move")])
+def test_properties_that_the_protein_lacks(form, missing, undefined):
+    """Metrics that need them are NaN, the others unchanged."""
+    rng = np.random.default_rng(2)
+    pair = np.full((22, 22, 10), -1.0)
+    pair[1:-1, 1:-1, :9] = rng.random((20, 20, 9)) * (rng.random((20, 20, 9)) < 0.1)
+    pair[1:-1, 1:-1, 9] = np.corrcoef(rng.normal(size=(20, 6)))
+    maps = rng.random((22, 22, 2))
+    complete = attention_metrics(maps, pair, form)
+    assert complete.notna().all(axis=None)
+    lacking = pair.copy()
+    lacking[1:-1, 1:-1, missing] = np.nan
+    found = attention_metrics(maps, lacking, form)
+    for name in complete:
+        if name.startswith(undefined):
+            assert found[name].isna().all()
+        else:
+            np.testing.assert_array_equal(found[name], complete[name])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import torch
 from refusals import command_refused, refused
 from scipy.stats import pearsonr, spearmanr
+from stores import without_properties
 from torch.distributed.run import get_args_parser
 
 from data_prepare.dataset.loss_weights import read_loss_weights
@@ -437,3 +439,25 @@ def test_no_option_is_taken_for_one_of_torchrun(capsys) -> None:
 )
 def test_invalid_options(arguments: list[str], named: list[str], capsys) -> None:
     command_refused(main, arguments, capsys, *named)
+
+
+def test_entries_that_lack_properties(small_data, model: DanceModel, tmp_path: Path) -> None:
+    """Test and training entries: a missing property counts for this entry neither in losses nor in baselines."""
+    lacking = ["sasa_mean", "chi", "vdw", "corr"]
+    names = dict.fromkeys(("PED_test_0", "mdCATH_train_1"), lacking)
+    names["IDRome_test_0"] = ["sasa_mean", "hbbb"]  # the only one
+    data = replace(small_data, store=without_properties(small_data.store, tmp_path / "s.h5", **names))
+    metrics, complete = run(data, model), run(small_data, model)
+    left = {"PED_test_0", "mdCATH_train_1"}
+    others = run(small_data, model, lambda table: ~table["name"].isin(left))
+    for predictor in PREDICTORS:
+        found = metrics[MD][predictor]["properties"]
+        for name in properties_of_group(MD):
+            expected = (others if name in lacking else complete)[MD][predictor]["properties"][name]
+            assert found[name] == pytest.approx(expected, rel=1e-6), name
+        single = metrics[IDR][predictor]["properties"]
+        assert {name for name, value in single.items() if value is None} == {"sasa_mean", "hbbb"}
+    assert metrics[MD]["model"]["correlations"]["corr"] == others[MD]["model"]["correlations"]["corr"]
+    assert metrics[MD]["model"]["correlations"]["rmsf_nor"] == complete[MD]["model"]["correlations"]["rmsf_nor"]
+    assert metrics[IDR]["model"]["correlations"]["sasa_mean"] == {"pearson": None, "spearman": None, "proteins": 0}
+    assert metrics_text(metrics)

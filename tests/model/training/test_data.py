@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 import multiprocessing
 from contextlib import closing
 from pathlib import Path
@@ -9,11 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from refusals import refused
+from stores import without_properties
 
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
-from data_prepare.properties import GROUPS
+from data_prepare.properties import GROUPS, entry_columns, properties_of_group
 from model.network.tokenizer import tokenize
+from model.train_ddp import main
 from model.training.data import (
     BLOCKS_SORTED,
     Batch,
@@ -35,7 +39,8 @@ def training_set(data, seed: int = 0, block: int | None = None) -> TrainingSet:
 
 
 def equal(first: Batch, second: Batch) -> bool:
-    return first[:2] == second[:2] and all(torch.equal(a, b) for a, b in zip(first[2:], second[2:], strict=True))
+    assert first.present is second.present is None
+    return first[:2] == second[:2] and all(torch.equal(a, b) for a, b in zip(first[2:6], second[2:6], strict=True))
 
 
 @pytest.mark.parametrize("block", [None, 3])
@@ -217,3 +222,38 @@ def test_unexpected_error_of_a_worker_leaves_none_behind(small_data, tmp_path: P
         list(stream)
     assert caught.tb is not None  # the traceback keeps the frames and their objects alive
     assert multiprocessing.active_children() == []
+
+
+def test_entries_that_lack_properties(small_data, tmp_path: Path) -> None:
+    """Column and channel 0 tell special tokens as before; what is there keeps its values, the rest is NaN."""
+    table, complete = read_table(small_data.table), FeatureStore(small_data.store)
+    entries = group_sequences(table, complete, "train")[IDR][:3]
+    missing = {entries[0][0]: ["sasa_mean", "sasa_std", "chi", "vdw"], entries[1][0]: ["rmsf_nor", "corr"]}
+    store = FeatureStore(without_properties(small_data.store, tmp_path / "s.h5", **missing))
+    for start, length in ((0, None), (2, 5)):
+        found = [load_entry(store, *entry, IDR, start, length) for entry in entries]
+        expected = [load_entry(complete, *entry, IDR, start, length) for entry in entries]
+        for own, other in zip(found, expected, strict=True):
+            columns, channels = entry_columns(missing.get(own.name, []))
+            assert own.missing == tuple(missing.get(own.name, ()))
+            for values, whole, which in ((own.residue, other.residue, columns), (own.pair, other.pair, channels)):
+                assert torch.equal(values[..., 0] != -1, whole[..., 0] != -1)
+                whole[..., which] = torch.where(whole[..., :1] != -1, torch.nan, -1)
+                torch.testing.assert_close(values, whole, rtol=0, atol=0, equal_nan=True)
+        batch = collate(IDR, found).to(torch.device("cpu"))
+        names = properties_of_group(IDR)
+        lacking = [[name in missing.get(entry.name, []) for name in names] for entry in found]
+        assert (~batch.present).tolist() == lacking
+    assert collate(IDR, found[2:]).present is None
+
+
+def test_training_on_entries_that_lack_properties(small_data, tmp_path: Path) -> None:
+    """Losses of properties that every entry lacks are absent from the log, the others finite."""
+    names = [name for name in FeatureStore(small_data.store).names() if name.startswith("IDRome")]
+    store = without_properties(small_data.store, tmp_path / "s.h5", **{name: ["vdw", "chi"] for name in names})
+    main(small_data.arguments(tmp_path / "run", store=store))
+    lines = [json.loads(text) for text in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert len(lines) == 4
+    for line in lines:
+        assert {name for name, value in line.items() if value is None} == {"IDRome_vdw", "IDRome_chi"}
+        assert all(math.isfinite(value) for value in line.values() if value is not None)

@@ -7,7 +7,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from data_prepare.properties import GROUPS, NMA_GROUPS, PAIR_CHANNELS, RESIDUE_COLUMNS, properties_of_group
+from data_prepare.properties import (
+    GROUPS,
+    NMA_GROUPS,
+    PAIR_CHANNELS,
+    RESIDUE_COLUMNS,
+    entry_pair_channel,
+    entry_residue_columns,
+    properties_of_group,
+)
 from model.config import ModelConfig
 from model.network.dance import DanceModel
 from model.training.loss import dance_loss, valid_counts
@@ -150,3 +158,40 @@ def test_low_precision_predictions_are_widened() -> None:
     exact = {name: value.float() for name, value in half.items()}
     ours = dance_loss(half, residue, pair, "IDRome", WEIGHTS["IDRome"])
     assert ours["loss"] == dance_loss(exact, residue, pair, "IDRome", WEIGHTS["IDRome"])["loss"]
+
+
+@pytest.mark.parametrize("group", ["IDRome", "Proteinflow"])
+def test_missing_properties_of_some_proteins(group: str) -> None:
+    """They are left out for these proteins: no gradient, not in the mean; other properties keep every bit."""
+    names = properties_of_group(group)
+    outputs, residue, pair = random_batch(group)
+    complete = dance_loss(outputs, residue, pair, group, WEIGHTS[group])
+    everything = torch.ones(4, len(names), dtype=torch.bool)
+    for name, value in dance_loss(outputs, residue, pair, group, WEIGHTS[group], present=everything).items():
+        assert torch.equal(value, complete[name])
+    lacking = {names[0]: [0], names[2]: [0, 1, 2, 3], names[-1]: [1, 2]}
+    present, targets = everything.clone(), {True: residue.clone(), False: pair.clone()}
+    for name, proteins in lacking.items():
+        present[proteins, names.index(name)] = False
+        target = targets[name in RESIDUE_COLUMNS]
+        columns = entry_residue_columns(name) if name in RESIDUE_COLUMNS else entry_pair_channel(name)
+        for protein in proteins:  # as the loader marks them
+            target[protein, ..., columns][target[protein, ..., 0] != -1] = torch.nan
+    losses = dance_loss(outputs, targets[True], targets[False], group, WEIGHTS[group], present=present)
+    losses["loss"].backward()
+    counts = dict(zip(names, valid_counts(targets[True], targets[False], group, present).tolist(), strict=True))
+    for name in names:
+        gradient = outputs[name].grad
+        proteins = lacking.get(name, [])
+        assert gradient.isfinite().all()
+        assert not gradient[proteins].any()
+        if not proteins:
+            assert torch.equal(losses[name], complete[name])
+            continue
+        others = [k for k in range(4) if k not in proteins]
+        part = {key: value[others] for key, value in outputs.items()}
+        expected = dance_loss(part, residue[others], pair[others], group, WEIGHTS[group])[name]
+        assert losses[name].item() == pytest.approx(expected.item(), rel=1e-6)
+        assert counts[name] == len([k for k in others if k != (2 if name in RESIDUE_COLUMNS else 3)])
+        assert gradient[others].any() == bool(counts[name])
+    assert losses["loss"].item() == pytest.approx(sum(WEIGHTS[group][n] * losses[n].item() for n in names), rel=1e-5)
