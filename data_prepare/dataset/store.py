@@ -318,7 +318,8 @@ class FeatureStore:
         residue among the tokens of the sequence.
         """
         residue, pair = self.read(name)
-        token = np.flatnonzero((residue != MISSING).any(axis=1))
+        held = (residue != MISSING).any(axis=1) | (np.diagonal(pair) != MISSING).any(axis=0)
+        token = np.flatnonzero(held)  # an entry may have properties of residues only, or of pairs
         return {"token": token, **named_properties(residue[token], pair[np.ix_(token, token)], cube_roots=True)}
 
 

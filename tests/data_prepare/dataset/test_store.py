@@ -230,6 +230,8 @@ def test_missing_properties(tmp_path, dtype, missing):
     for store in map(FeatureStore, (path, tmp_path / "m.h5")):
         assert store.missing("a") == tuple(missing)
         assert store.missing("b") == ()
+        assert store.as_properties("a")["token"].tolist() == store.as_properties("b")["token"].tolist()
+        assert not store.as_properties("a").keys() & set(missing)
         np.testing.assert_allclose(store.read("b")[1], pair, rtol=1e-3, atol=1e-6)
         for start, stop in ((0, 92), (35, 60)):
             for found in (store.read("a", start, stop)[0], store.read_residue("a", start, stop)):
