@@ -1,4 +1,4 @@
-"""Draw results of a network for the README: predicted dynamics and the mutation map of ubiquitin.
+"""Draw results of a network for the README: predicted dynamics and mutation map of ubiquitin, comparison of BPTI.
 
     python image/draw_results.py [--model notebook/checkpoint] [--output image]
 
@@ -14,7 +14,8 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
-from seqdance.commands.demo import UBIQUITIN
+from seqdance.commands.compare import CompareOptions, Side, compare
+from seqdance.commands.demo import EXAMPLES, UBIQUITIN
 from seqdance.commands.predict import PredictOptions, predict
 from seqdance.commands.score import ScoreConfig, score
 
@@ -33,7 +34,7 @@ class ResultsConfig:
 
 
 def draw(config: ResultsConfig) -> list[Path]:
-    """Draw both figures; returns their paths."""
+    """Draw the figures; returns their paths."""
     config.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -41,8 +42,13 @@ def draw(config: ResultsConfig) -> list[Path]:
         fasta.write_text(f">ubiquitin\n{UBIQUITIN}\n")
         score(ScoreConfig(model=config.model, output=folder / "mutations.csv", fasta=fasta))
         predict(PredictOptions(model=config.model, output=folder / "predictions", fasta=fasta, plot=True))
-        paths = [config.output / f"ubiquitin_{name}.png" for name in ("mutations", "prediction")]
-        for path, source in zip(paths, ("mutations.png", "predictions/ubiquitin.png"), strict=True):
+        bpti = ":".join(str(EXAMPLES / "trajectories" / f"5pti.{suffix}") for suffix in ("pdb", "xtc"))
+        labels = {"a": Side(label="simulation, 60 frames"), "b": Side(label="small network")}
+        compare(CompareOptions(sources=(bpti,), model=config.model, output=folder / "bpti", **labels))
+        names = ("ubiquitin_mutations", "ubiquitin_prediction", "5pti_comparison")
+        paths = [config.output / f"{name}.png" for name in names]
+        sources = ("mutations.png", "predictions/ubiquitin.png", "bpti/comparison.png")
+        for path, source in zip(paths, sources, strict=True):
             picture = Image.open(folder / source).convert("RGB")
             picture.thumbnail((WIDTH, WIDTH))
             picture.save(path, optimize=True)

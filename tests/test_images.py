@@ -41,7 +41,8 @@ def test_figures_are_up_to_date(drawing, tmp_path: Path) -> None:
 def test_results_are_up_to_date(load_script, tmp_path: Path) -> None:
     script = load_script("image/draw_results.py")
     paths = script.draw(script.ResultsConfig(output=tmp_path))
-    assert paths == [tmp_path / f"ubiquitin_{name}.png" for name in ("mutations", "prediction")]
+    names = ("ubiquitin_mutations", "ubiquitin_prediction", "5pti_comparison")
+    assert paths == [tmp_path / f"{name}.png" for name in names]
     check_against_the_folder(paths)
 
 

@@ -13,8 +13,9 @@ correlation averaged.
   of the first when all pairs are ranked by the second (`metrics.average_precision`); the overlap is the Jaccard index
   of the frequent pairs of both.
 - Convergence: the same metrics between the replicas of one side or the two halves of its trajectory (mean over pairs of
-  replicas), in the columns `within_a_` and `within_b_`. A second simulation can hardly agree better, nor a prediction
-  (Grossfield and Zuckerman, Annu. Rep. Comput. Chem. 5:23, 2009, on block comparisons).
+  replicas), in the columns `within_a_` and `within_b_`. Where the sides agree as well as each does within itself,
+  sampling limits the agreement (Grossfield and Zuckerman, Annu. Rep. Comput. Chem. 5:23, 2009). Halves have half of the
+  frames and understate it.
 """
 
 from __future__ import annotations

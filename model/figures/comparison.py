@@ -126,11 +126,17 @@ def _title(axes: Axes, text: str) -> None:
 
 def _draw_profile(comparison: Comparison, name: str, row: Row, axes: Axes) -> None:
     x = np.arange(1, len(comparison.first.residue) + 1)
+    chains = np.split(x - 1, np.flatnonzero(np.diff(comparison.first.chain)) + 1)
     for side, colour in zip(sides(comparison), COLOURS, strict=True):
-        if parts := [part[name] for part in side.parts if name in part]:
-            low, high = np.min(parts, axis=0), np.max(parts, axis=0)
-            axes.fill_between(x, low, high, color=colour, alpha=0.22, linewidth=0)
-        axes.plot(x, side.properties[name], color=colour, linewidth=1.2)
+        parts = [part[name] for part in side.parts if name in part]
+        if name == "rmsf_nor" and parts:  # all by the maximum of the whole, not by their own
+            scale = (side.properties["rmsf_nor"] / side.properties["rmsf"])[0]
+            parts = [part["rmsf"] * scale for part in side.parts]
+        for rows in chains:
+            if parts:
+                low, high = np.min(parts, axis=0)[rows], np.max(parts, axis=0)[rows]
+                axes.fill_between(x[rows], low, high, color=colour, alpha=0.22, linewidth=0)
+            axes.plot(x[rows], side.properties[name][rows], color=colour, linewidth=1.2)
     axes.set_ylim(bottom=0)
     axes.set_ylabel(TITLES[name], fontsize=9)
     _title(axes, f"Pearson {_with_ceiling(row, 'pearson')}, Spearman {_with_ceiling(row, 'spearman')}")

@@ -53,7 +53,7 @@ class CompareOptions(DeviceOptions):
     table: Path | None = None
     """Training table with the sequences of store entries. Default: those in the store, or table.csv beside it."""
     convergence: bool = True
-    """Compute the features of replicas or halves of trajectories, too; the agreement within a side is a ceiling."""
+    """Compute the features of replicas or halves of trajectories, too: how far each side agrees with itself."""
     skip_broken_frames: bool = False
     """Leave out frames that are damaged instead of stopping at them."""
     separation: Annotated[int, Field(ge=1)] = SEPARATION

@@ -1,0 +1,52 @@
+"""The figure of a comparison shows the numbers of both sides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stores import real_entry, write_store
+
+from model.evaluation.compare import Comparison, compare_measurements, pair_values
+from model.evaluation.measurement import of_entry
+from model.figures.comparison import draw_comparison
+
+
+@pytest.fixture(params=["md", "nma"])
+def comparison(tmp_path: Path, request) -> Comparison:
+    """Two entries of 30 residues; the first has two parts."""
+    path = write_store(
+        tmp_path / "f.h5", **{name: real_entry(30, request.param, seed) for seed, name in enumerate("abc")}
+    )
+    a, b, c = (replace(of_entry(path, name), sequences=("A" * 30,)) for name in "abc")
+    return compare_measurements(replace(a, parts=(b.properties, c.properties)), b)
+
+
+def test_profiles_bands_and_triangles(comparison: Comparison) -> None:
+    figure = draw_comparison(comparison)
+    sides = (comparison.first, comparison.second)
+    md = "rmsf" in comparison.first.properties
+    profile, title = ("rmsf", "RMSF (nm)") if md else ("nma_res1", "GNM, low freq.")
+    axes = next(axes for axes in figure.axes if axes.get_ylabel() == title)
+    for line, side in zip(axes.lines, sides, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), side.properties[profile])
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == max(part[profile].max() for part in comparison.first.parts)
+    pearson = comparison.table.set_index("property").loc[profile, "pearson"]
+    assert f"Pearson {pearson:.2f} (A " in axes.get_title(loc="right")
+    for name, heading in (
+        (("contacts", "contacts"), ("corr", "co-movement")) if md else (("nma_pair2", "normal modes, middle"),)
+    ):
+        image = next(axes for axes in figure.axes if axes.get_title().startswith(heading)).images[0].get_array()
+        above, below = np.triu_indices(30, 1), np.tril_indices(30, -1)
+        for where, side in zip((above, below), sides, strict=True):
+            np.testing.assert_allclose(image[where], pair_values(side.properties, name)[where])
+
+
+def test_panels_of_missing_properties_are_left_out(comparison: Comparison) -> None:
+    kept = comparison.table[comparison.table["property"].isin(["corr", "nma_res2"])]
+    figure = draw_comparison(replace(comparison, table=kept))
+    drawn = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    assert len(drawn) == 1
