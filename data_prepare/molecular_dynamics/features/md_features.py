@@ -206,7 +206,7 @@ def md_features(
 def _tell_missing(topology: Topology, not_carried: Mapping[str, str], found: Collection[str]) -> None:
     """Warn of wanted properties that the atoms do not carry; InputError if none are left."""
     parts = [
-        f"{', '.join(names)} (needs {atoms})"
+        f"{', '.join(names)}, which need {atoms}"
         for atoms in dict.fromkeys(not_carried.values())
         if (names := [name for name in MD_PROPERTIES if not_carried.get(name) == atoms])
     ]
