@@ -216,6 +216,9 @@ def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iter
             done = finished.next_batch(block=False)
             require(client.status == "running", lost)
             for future in done:
+                if future.status in ("lost", "pending"):  # its worker died with the result; another one repeats it
+                    finished.add(future)
+                    continue
                 require(future.status in ("finished", "error"), lost)
                 task = futures[future]
                 try:
