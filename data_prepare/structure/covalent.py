@@ -19,7 +19,6 @@ AT_ONE_POINT: Final = 0.3  # Angstrom; bonded atoms of any model are farther apa
 SHORTEST: Final = 0.9  # Angstrom, of a bond between heavy atoms: lengths in nm or Bohr are shorter
 LONGEST: Final = 2.2  # Angstrom, of a bond: sulfur and selenium reach 2.1, atoms two bonds apart begin at 2.4
 LONGEST_TO_HYDROGEN: Final = 1.6  # Angstrom: bonds to carbon and nitrogen have 1.1; two bonds apart begin at 1.9
-SHORTEST_TO_HYDROGEN: Final = 0.7  # Angstrom
 C_ALPHA_STEP: Final = (2.0, 5.5)  # Angstrom: 2.9 of cis and 3.8 of trans peptide bonds, and coarse-grained models
 # bonds beside the backbone that show the order of the atoms within a residue
 SAMPLE: Final = [
@@ -92,7 +91,7 @@ class CovalentGeometry:
         lengths = scale * np.linalg.norm(
             _nearest_image(xyz[:, self._sample[:, 1]] - xyz[:, self._sample[:, 0]], box), axis=-1
         )
-        (share,) = _share((lengths > self._longest_of_sample) | (lengths < SHORTEST_TO_HYDROGEN))
+        (share,) = _share(lengths > self._longest_of_sample)
         return f"has {share:.0%} of its bonds broken: {self._other_order}" if share > MAY_BE_ODD else None
 
     @property

@@ -79,9 +79,12 @@ class LossRecord:
         return {"sums": sums, "passes": passes, "norms": self.norms.cpu()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`."""
+        """Continue from `state`; that of former checkpoints has one number of passes for all properties."""
         device = self.process.device
-        self.sums, self.passes = (
-            {group: state[key][group].to(device) for group in self.groups} for key in ("sums", "passes")
-        )
+        self.sums = {group: state["sums"][group].to(device) for group in self.groups}
+        if "backwards" in state:
+            passes = state["backwards"] / len(self.groups)
+            self.passes = {group: torch.full_like(total, passes) for group, total in self.sums.items()}
+        else:
+            self.passes = {group: state["passes"][group].to(device) for group in self.groups}
         self.norms = state["norms"].to(self.process.device)

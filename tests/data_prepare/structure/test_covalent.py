@@ -94,6 +94,14 @@ def save(path, frames, xyz, box=None):
     return path
 
 
+@pytest.mark.parametrize(("carbons", "sound"), [(1, True), (8, False)])
+def test_badly_built_side_chains(helix, carbons, sound):
+    topology, frames = helix
+    xyz = 10 * frames.xyz[:1]
+    xyz[:, [atoms["CB"] for atoms in topology.atoms_by_name if "CB" in atoms][:carbons]] += 4
+    assert (CovalentGeometry(topology).problem_of_sample(xyz, 1.0, None) is None) == sound
+
+
 def swapped(topology):
     """Order of atoms in which each side chain is reversed; the backbone keeps its place."""
     order = np.arange(topology.num_atoms)
