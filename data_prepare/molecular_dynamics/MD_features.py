@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -47,6 +47,8 @@ class Options(Settings):
     """Features to compute."""
     skip_broken_frames: bool = False
     """Leave out frames that are damaged instead of stopping at them."""
+    hbond_of_heavy_atoms: bool = False
+    """Find hydrogen bonds by another definition, without hydrogens; the npz says so (key `hydrogen_bonds`)."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -67,6 +69,7 @@ def write_features(options: Options) -> list[Path]:
             options.properties,
             frames=options.frames,
             skip_broken_frames=options.skip_broken_frames,
+            hbond_of_heavy_atoms=options.hbond_of_heavy_atoms,
             progress=bar.update,
         )
     table = options.output.with_name(f"{options.output.name}_res_feature.csv")
@@ -74,7 +77,8 @@ def write_features(options: Options) -> list[Path]:
     with whole_file(table) as temporary:
         features.table().to_csv(temporary, index=False)
     with whole_file(array) as temporary:
-        np.savez_compressed(temporary, array=features.pair)
+        definition: dict[str, Any] = {"hydrogen_bonds": "of heavy atoms"} if options.hbond_of_heavy_atoms else {}
+        np.savez_compressed(temporary, array=features.pair, **definition)
     return [table, array]
 
 

@@ -152,6 +152,8 @@ def write_contacts(
     ):
         written = 0
         file.write(f"{header}\n{COLUMNS_LINE}{DISTANCE_COLUMN if options.distout else ''}\n")
+        if options.criteria.hydrogen_bond.hbond_of_heavy_atoms:
+            file.write("# hydrogen bonds are those of heavy atoms (hbond_of_heavy_atoms)\n")
         for chunk in chunks:
             for text in pool.map(lines, chunk.numbers.tolist(), chunk.angstrom):
                 file.writelines(text)

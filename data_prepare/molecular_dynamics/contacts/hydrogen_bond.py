@@ -35,6 +35,8 @@ class HydrogenBond(NamedTuple):
     """hb: donor->H to H->acceptor, degrees."""
     hbond_res_diff: int = 1
     """hb: smallest difference of residue numbers within a chain."""
+    hbond_of_heavy_atoms: bool = False
+    """hb: find bonds by distance and angles of heavy atoms, another definition, for models without hydrogens."""
 
 
 @njit(nogil=True)

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from data_prepare.molecular_dynamics.contacts.heavy_hydrogen_bond import bonds_by_heavy_atoms
 from data_prepare.molecular_dynamics.contacts.hydrogen_bond import HydrogenBond, bond_type, donates, may_bond
 from data_prepare.molecular_dynamics.contacts.hydrophobic import HP, is_hydrophobic
 from data_prepare.molecular_dynamics.contacts.pi_cation import PC, PiCation, is_pi_cation
@@ -52,6 +53,7 @@ ATOM: Final = np.dtype(
         ("backbone", np.int64),  # 1 if in the backbone
         ("hydrophobic", np.bool_),
         ("polar", np.bool_),  # neither carbon nor sulfur
+        ("role", np.int64),  # see `heavy_hydrogen_bond.roles`
     ],
     align=True,
 )
@@ -62,7 +64,7 @@ class SearchAtoms(NamedTuple):
 
     heavy: NDArray[np.void]  # (h,) of ATOM
     hydrogen_start: NDArray[np.int64]  # (h + 1,)
-    hydrogens: NDArray[np.int64]  # atoms
+    hydrogens: NDArray[np.int64]  # atoms; for bonds of heavy atoms, the heavy atoms bonded to each
     cations: NDArray[np.int64]  # atoms
     rings: NDArray[np.int64]  # (rings, 3) atoms
     ring_atom: NDArray[np.int64]  # (rings,) atom that stands for the ring
@@ -105,7 +107,10 @@ def _interactions_of_atoms(
     bond = bond_type(p, q)
     if wanted & bond and may_bond(p, q, distance, limits):
         start, hydrogens = atoms.hydrogen_start, atoms.hydrogens
-        if donates(a, b, start, hydrogens, xyz, limits) or donates(b, a, start, hydrogens, xyz, limits):
+        if limits.hbond_of_heavy_atoms:
+            if bonds_by_heavy_atoms(a, b, p, q, start, hydrogens, xyz):
+                found |= bond
+        elif donates(a, b, start, hydrogens, xyz, limits) or donates(b, a, start, hydrogens, xyz, limits):
             found |= bond
     return found & wanted
 

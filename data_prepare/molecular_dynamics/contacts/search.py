@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
+from data_prepare.molecular_dynamics.contacts.heavy_hydrogen_bond import bonded_atoms, roles
 from data_prepare.molecular_dynamics.contacts.hydrogen_bond import BACKBONE, NOT_POLAR, hydrogens_of_atoms
 from data_prepare.molecular_dynamics.contacts.hydrophobic import hydrophobic_carbons
 from data_prepare.molecular_dynamics.contacts.kernels import ATOM, Criteria, SearchAtoms, find_contacts
@@ -74,10 +75,17 @@ class ContactSearch:
         hydrogen_start, hydrogens = np.zeros(len(heavy) + 1, np.int64), np.empty(0, np.int64)
         bonds = {INTERACTIONS[channel] for channel in HYDROGEN_BONDS}
         self._all_bonds = bonds <= interactions  # bonds of ligands are neither hbbb, hbsb nor hbss
-        if interactions & bonds:
+        by_heavy_atoms = criteria.hydrogen_bond.hbond_of_heavy_atoms
+        if by_heavy_atoms:
+            hydrogen_start, hydrogens = bonded_atoms(xyz, heavy)
+        elif interactions & bonds:
             hydrogen_start, hydrogens = hydrogens_of_atoms(topology, xyz, heavy)
         # hydrogens of the protein are present in any case: features share the atoms and their neighbours
-        light = np.flatnonzero(protein & (elements == "H")) if selections is None else np.sort(hydrogens)
+        light = (
+            np.flatnonzero(protein & (elements == "H"))
+            if selections is None
+            else np.sort(hydrogens[elements[hydrogens] == "H"])
+        )
         self.atoms = np.concatenate([heavy, light])
         self.num_heavy = len(heavy)
         index = np.full(topology.num_atoms, -1, np.int64)  # of each atom of the system in `self.atoms`
@@ -104,6 +112,7 @@ class ContactSearch:
         records["charge"] = charge[heavy]
         records["backbone"] = np.isin(np.array(topology.atom_names)[heavy], BACKBONE)
         records["hydrophobic"] = hydrophobic[heavy]
+        records["role"] = roles(topology)[heavy]
         records["polar"] = ~np.isin(elements[heavy], NOT_POLAR)
         self._search_atoms = SearchAtoms(
             heavy=records,

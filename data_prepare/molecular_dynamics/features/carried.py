@@ -14,6 +14,7 @@ from data_prepare.structure.topology import CARBONYL_OXYGENS, Topology
 
 OF_C_ALPHA: Final = ("rmsf_nor", "corr")
 OF_SIDE_CHAINS: Final = ("sasa_mean", "sasa_std", *INTERACTIONS)
+HYDROGENS: Final = "hydrogens"
 HYDROGEN_BONDS: Final = ("hbbb", "hbsb", "hbss")
 HEAVY_ATOMS: Final = dict(
     zip("GACSTPVNDILMEQKHRFYW", (0, 1, 2, 2, 3, 3, 3, *[4] * 5, *[5] * 3, 6, 7, 7, 8, 10), strict=True)
@@ -47,7 +48,7 @@ def missing_properties(topology: Topology) -> dict[str, str]:
     if (side_chain < complete).mean() > MAY_LACK:
         missing |= dict.fromkeys(OF_SIDE_CHAINS, "side chains")
     elif without_hydrogen.mean() > MAY_LACK:
-        missing |= dict.fromkeys(HYDROGEN_BONDS, "hydrogens")
+        missing |= dict.fromkeys(HYDROGEN_BONDS, HYDROGENS)
     if (complete > 1).any() and (angle_atoms(protein)["chi"] < 0).all():
         missing["chi"] = "side chains"
     return missing

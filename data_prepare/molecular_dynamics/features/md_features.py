@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import InputError, InputWarning, require
 from data_prepare.memory import require_memory
+from data_prepare.molecular_dynamics.contacts.hydrogen_bond import HydrogenBond
+from data_prepare.molecular_dynamics.contacts.kernels import Criteria
 from data_prepare.molecular_dynamics.contacts.search import ContactSearch, heavy_atoms_first
-from data_prepare.molecular_dynamics.features.carried import missing_properties
+from data_prepare.molecular_dynamics.features.carried import HYDROGENS, missing_properties
 from data_prepare.molecular_dynamics.features.conformation import ANGLES, Dihedrals, Fluctuations, SecondaryStructure
 from data_prepare.molecular_dynamics.features.contacts import ContactCounts, contacts_of_file
 from data_prepare.molecular_dynamics.features.sasa import SurfaceAreas, surface_radii
@@ -75,7 +77,9 @@ class MDFeatures(NamedTuple):
 class _Accumulators:
     """Properties of a system. Each chunk is superposed and searched for neighbours once for all of them."""
 
-    def __init__(self, topology: Topology, first: Chunk, properties: Collection[str]) -> None:
+    def __init__(
+        self, topology: Topology, first: Chunk, properties: Collection[str], hbond_of_heavy_atoms: bool
+    ) -> None:
         self.atoms = topology.molecule_atoms
         molecule = topology.subset(self.atoms)
         protein = molecule.is_traced
@@ -103,7 +107,8 @@ class _Accumulators:
             self._areas = SurfaceAreas(radii, residue)
             search_radii[:] = radii * ANGSTROM_PER_NM
         if interactions := [name for name in INTERACTIONS if name in properties]:
-            search = ContactSearch(topology, first.angstrom[0], interactions)
+            bonds = HydrogenBond(hbond_of_heavy_atoms=hbond_of_heavy_atoms)
+            search = ContactSearch(topology, first.angstrom[0], interactions, Criteria(hydrogen_bond=bonds))
             self._contacts = ContactCounts(search, residue[: len(search.atoms)])
             heavy = search_radii[: search.num_heavy]
             np.maximum(heavy, search.radii, out=heavy)
@@ -146,6 +151,7 @@ def md_features(
     available: int | None = None,
     frames: FrameRange = ALL_FRAMES,
     skip_broken_frames: bool = False,
+    hbond_of_heavy_atoms: bool = False,
     progress: Callable[[int], object] = int,
 ) -> MDFeatures:
     """Features of the protein residues, or of the residues of a C-alpha model, in a trajectory.
@@ -155,7 +161,8 @@ def md_features(
     `FrameCheck`. `progress` is called with the number of frames of each chunk that is done. Contacts are read
     from a `contact_file` of the trajectory file, by default computed. `features` are some of `properties.FEATURES`;
     the properties of the others are missing, and so are, with an InputWarning, those that the atoms do not carry, see
-    `missing_properties`. `available` are the bytes of memory that may be used, see `require_memory`.
+    `missing_properties`; `hbond_of_heavy_atoms` finds hydrogen bonds by another definition, without hydrogens, see
+    `heavy_hydrogen_bond`. `available` are the bytes of memory that may be used, see `require_memory`.
 
     InputError if the system has no protein of at least 3 residues, fewer than 2 frames or no atoms for any of the
     features; if it needs too much memory; or if the trajectory or contact file cannot be used.
@@ -167,6 +174,8 @@ def md_features(
     )
     require_memory(BYTES_PER_PAIR * n**2, f"{topology.path}: features of {n} residues", available)
     not_carried = missing_properties(topology)
+    if hbond_of_heavy_atoms:
+        not_carried = {name: atoms for name, atoms in not_carried.items() if atoms != HYDROGENS}
     of_file = None
     if isinstance(trajectory, str | Path):
         if contact_file and "contacts" in features:
@@ -184,7 +193,7 @@ def md_features(
     computed = found - (set() if of_file is None else set(INTERACTIONS))
     accumulators = None
     for chunk in trajectory:
-        accumulators = accumulators or _Accumulators(topology, chunk, computed)
+        accumulators = accumulators or _Accumulators(topology, chunk, computed, hbond_of_heavy_atoms)
         accumulators.add(chunk)
         progress(len(chunk.numbers))
     if accumulators is None or accumulators.frames < 2:
