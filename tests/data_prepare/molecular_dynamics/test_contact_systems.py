@@ -18,6 +18,7 @@ from refusals import refused
 
 from data_prepare.molecular_dynamics import get_dynamic_contacts
 from data_prepare.molecular_dynamics.contacts.search import atom_labels
+from data_prepare.molecular_dynamics.features.carried import missing_properties
 from data_prepare.molecular_dynamics.features.md_features import md_features
 from data_prepare.structure.readers import read_topology
 
@@ -43,7 +44,7 @@ def check(folder, atoms, frames, limits, itypes, **style):
         certain = contact_oracle.contact_lines(atoms, frames, limits, (-1e-6, -1e-6), kinds, chains)
         possible = contact_oracle.contact_lines(atoms, frames, limits, (1e-6, 1e-6), kinds, chains)
         assert certain <= found <= possible
-    elif limits is None and itypes == ("all",) and topology.is_protein.sum() >= 3:
+    elif limits is None and itypes == ("all",) and topology.is_protein.sum() >= 3 and not missing_properties(topology):
         pair = md_features(topology, [angstrom_chunk(frames)]).pair[..., :9] * len(frames)
         by_hand = contact_oracle.contact_counts(atoms, frames, chains=chains)
         if len(set(atom_labels(topology))) < topology.num_atoms:  # the two atoms of a line have no order then
