@@ -19,12 +19,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any, Self, TypeVar
 
 from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 
-from data_prepare.errors import InputError, exit_with, run_command
+from data_prepare.errors import LONGEST, InputError, exit_with, run_command, shown
 
 C = TypeVar("C")
 BOX = re.compile(r"(?:[\s\u2500-\u257f]|-{5,})+")  # white space and the frames of tyro, also in ASCII
@@ -44,7 +45,12 @@ class Settings:
             name, message = ".".join(str(part) for part in problem["loc"]), problem["msg"].lower()
             if problem["type"] in ("missing", "unexpected_keyword_argument"):  # of a file; tyro checks the options
                 raise InputError(f"{name}: {message} by {cls.__name__}; give a configuration of this kind") from None
-            raise InputError(f"--{name.replace('_', '-')} {problem['input']}: {message}") from None
+            raise InputError(f"--{name.replace('_', '-')} {_value(problem['input'])}: {message}") from None
+
+
+def _value(value: object) -> str:
+    """A value of an option: words as they were typed, unless they are long."""
+    return str(value) if isinstance(value, str | Path) and len(str(value)) < LONGEST else shown(value)
 
 
 def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) -> C:

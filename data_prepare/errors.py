@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import reprlib
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -15,15 +17,37 @@ T = TypeVar("T")
 _FORMAT: Final = warnings.formatwarning
 # numbers of an OSError that can be due to the content of a file: libraries give none
 OF_CONTENT: Final = (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)
+OF_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # full, or broken
+LONGEST_LINE: Final = 1000  # characters of a message
+LONGEST: Final = 200  # of one of a library
+_VALUES: Final = reprlib.Repr()
+_VALUES.maxlevel, _VALUES.maxstring, _VALUES.maxother, _VALUES.maxlong = 2, 60, 60, 60
+INTERRUPTED: Final = 130  # exit code of a command that was interrupted with Ctrl-C, as shells give it
 
 
 class InputError(Exception):
-    """Input that cannot be used. The message is one line: the file, the entry, the problem and the remedy."""
+    """Input that cannot be used. The message is one line: the file, the entry, the problem and the remedy.
+
+    A message that quotes very long names or values loses its middle.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_shortened(message, LONGEST_LINE))
+
+
+def _shortened(text: str, longest: int) -> str:
+    kept = (longest - 5) // 2  # at each end
+    return text if len(text) <= longest else f"{text[:kept]} ... {text[-kept:]}"
 
 
 def first_line(error: BaseException) -> str:
-    """First line of the message of an error, or its type if the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """First line of the message of an error, shortened, or its type if the message is empty."""
+    return _shortened((str(error).strip().splitlines() or [type(error).__name__])[0], LONGEST)
+
+
+def shown(value: object) -> str:
+    """A foreign value for a message: its `repr` without the middle of long strings, numbers and containers."""
+    return _VALUES.repr(value)
 
 
 def some_of(names: Collection[object], most: int = 5) -> str:
@@ -59,8 +83,10 @@ def reading(path: str | Path, what: str, remedy: str = "copy or download it agai
     """
     try:
         yield
-    except (InputError, MemoryError):
+    except InputError:
         raise
+    except MemoryError:
+        raise InputError(f"{path}: asks for more memory than there is; if it is not that large, {remedy}") from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected {what}") from None
     except Exception as error:  # libraries raise many types
@@ -69,6 +95,18 @@ def reading(path: str | Path, what: str, remedy: str = "copy or download it agai
             problem, remedy = "cannot be read here", "fix that first, the file may be intact"
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(f"{path}: {problem} ({reason}); {remedy}") from error  # the traceback of --debug shows both
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn an error of a full or broken disk inside the block into an InputError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OF_DISK:
+            raise
+        remedy = "free space, then run the same command again; finished files stay"
+        raise InputError(f"{path}: cannot be written ({os.strerror(error.errno)}); {remedy}") from error
 
 
 @contextmanager
@@ -88,19 +126,37 @@ def exit_with(message: object) -> NoReturn:
 
 
 def run_command(command: Callable[[], T], debug: bool = False) -> T:
-    """Run `command`; an InputError or OSError ends in one line and exit code 2, with `debug` in a traceback.
+    """Run `command`; wrong input or an error of the system is one line and exit code 2, with `debug` in a traceback.
 
-    An InputWarning is shown in one line, too.
+    An InputWarning is shown in one line, too. Ctrl-C ends without a traceback.
     """
     warnings.formatwarning = _format_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names and paths on a terminal that lacks their letters
     try:
         return command()
     except BrokenPipeError:  # the reader of our output has closed it (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        exit_interrupted()
+    except MemoryError:
+        if debug:
+            raise
+        exit_with("not enough memory; provide more, or give fewer or smaller inputs (--debug shows where)")
     except (InputError, OSError) as error:
         if debug:
             raise
-        if isinstance(error, OSError) and error.filename is not None:
-            exit_with(f"{error.filename}: {error.strerror}; check this path, its permissions and the free space")
+        if isinstance(error, OSError):
+            where = f"{error.filename}: " if error.filename is not None else ""
+            line = f"{where}{error.strerror or first_line(error)}; check "
+            exit_with(line + ("this path, its" if where else "paths, their") + " permissions and the free space")
         exit_with(error)
+
+
+def exit_interrupted() -> NoReturn:
+    """Exit as after Ctrl-C, without a traceback."""
+    print("interrupted; run the same command again to resume", file=sys.stderr)
+    raise SystemExit(INTERRUPTED) from None

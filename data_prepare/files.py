@@ -1,20 +1,32 @@
-"""Atomic writing of files, and CSV tables as text."""
+"""Atomic writing of files; texts, arrays and CSV tables that are read within the limits of their size."""
 
 from __future__ import annotations
 
 import fcntl
+import gzip
+import io
+import math
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from data_prepare.errors import InputError, reading, require
+from data_prepare.errors import InputError, reading, require, shown, writing
+
+if TYPE_CHECKING:
+    import h5py
+
+MOST_TEXT: Final = 2**30  # bytes of a text that is read at once; a small .gz can unpack to any number
+DEFLATE: Final = 1032  # at most, size of a member of a zip archive to its compressed size
+HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 TEMPORARY: Final = re.compile(r"\..+\.\d+\.tmp(\..*)?")  # .NAME.PROCESS.tmp.SUFFIX
 
@@ -24,17 +36,58 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path that is renamed to `path` when the block ends without an exception.
 
     A killed run leaves at most a hidden `.tmp` file, which `remove_leftovers` removes. The suffix is that of `path`,
-    which selects the format of some writers. The file exists and is locked: open HDF5 with `locking=False`.
+    which selects the format of some writers. The file exists and is locked: open HDF5 with `new_hdf5` or
+    `locking=False`. InputError if the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        with _locked(temporary):
-            yield temporary
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _locked(temporary):
+                yield temporary
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+class _Disk(io.FileIO):
+    """A file that keeps the first error of writing: HDF5 crashes the process if a write fails."""
+
+    error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content).cast("B")
+        done = 0
+        try:
+            while self.error is None and done < len(view):
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first error."""
+        if self.error is not None:
+            raise self.error
+
+
+@contextmanager
+def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """A new HDF5 file, and a function that raises the OSError of a full disk, as the end of the block does."""
+    import h5py
+
+    with _Disk(path, "w+") as disk:
+        with h5py.File(disk, "w") as file:
+            yield file, disk.check
+        disk.check()
 
 
 @contextmanager
@@ -61,7 +114,50 @@ def remove_leftovers(folder: Path) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
     with whole_file(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: str | Path, what: str, encodings: Sequence[str] = ("utf-8-sig",), errors: str = "strict") -> str:
+    """Text of a file, gzipped or not, in the first of the encodings that fits; `what` as in `reading`.
+
+    InputError if it is damaged or unpacks to more than a GB.
+    """
+    with reading(path, what), open(path, "rb") as raw:
+        gzipped = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        content = (gzip.GzipFile(fileobj=raw) if gzipped else raw).read(MOST_TEXT + 1)
+        require(len(content) <= MOST_TEXT, f"{path}: more than {MOST_TEXT / 1e9:.1f} GB of text; split it into several")
+        for encoding in encodings[:-1]:
+            with suppress(UnicodeDecodeError):
+                return content.decode(encoding, errors)
+        return content.decode(encodings[-1], errors)
+
+
+def read_npy(path: str | Path) -> NDArray[Any]:
+    """Array of an .npy file, mapped into memory; ValueError or OSError if the file is shorter than its header says."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("not a file of numpy.save")
+    return array
+
+
+@contextmanager
+def open_npz(path: str | Path) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Arrays of an npz file by name, read on access; ValueError if the size of one is not that of its content.
+
+    Sizes are compared before any memory is allocated.
+    """
+    if Path(path).exists() and not zipfile.is_zipfile(path):
+        raise ValueError("not an archive of arrays")
+    with np.load(path, allow_pickle=False) as arrays:
+        for member in arrays.zip.infolist():
+            with arrays.zip.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                shape, _, dtype = HEADERS[version](file)
+                size = file.tell() + math.prod(shape) * dtype.itemsize
+            if size != member.file_size or size > DEFLATE * member.compress_size:
+                raise ValueError(f"{member.filename} of shape {shown(shape)} is damaged")
+        yield arrays
 
 
 def check_output(path: Path) -> None:
@@ -118,5 +214,7 @@ def read_numbers(path: str | Path, column: pd.Series) -> pd.Series:
     wrong = text[values.isna() & ~text.str.lower().isin(("", "-", "nan", "na"))]
     if len(wrong):
         where = f"{path}, line {wrong.index[0] + 2}"
-        raise InputError(f"{where}: {column.name} is {wrong.iloc[0]!r}, not a number; correct it or leave it empty")
+        raise InputError(
+            f"{where}: {column.name} is {shown(wrong.iloc[0])}, not a number; correct it or leave it empty"
+        )
     return values

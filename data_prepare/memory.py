@@ -15,11 +15,14 @@ VERSION_1: Final = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", 
 VERSION_2: Final = ("", "memory.max", "memory.current", "")
 
 
-def require_memory(needed: int, what: str, available: int | None = None) -> None:
+WORKERS: Final = "provide more memory or use fewer workers"
+
+
+def require_memory(needed: int, what: str, available: int | None = None, remedy: str = WORKERS) -> None:
     """InputError if `what`, a plural, needs more than the available bytes, by default `available_memory()`."""
     available = available_memory() if available is None else available
     amounts = f"{needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available"
-    require(needed <= available, f"{what} need {amounts}; provide more memory or use fewer workers")
+    require(needed <= available, f"{what} need {amounts}; {remedy}")
 
 
 def available_memory(

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from data_prepare.errors import InputError, reading, require
+from data_prepare.errors import reading, require, shown
 
 TYPES: Final = (bool, bytearray, bytes, complex, dict, float, frozenset, int, list, set, slice, tuple)
 CONTAINERS: Final[dict[str, Any]] = {
@@ -65,7 +65,9 @@ class _RestrictedUnpickler(pickle.Unpickler):
             "numpy.ndarray": "numpy.ndarray",  # an argument of `reconstruct`
         }
         allowed = CONTAINERS | builders
-        require(named in allowed, f"{self.path}: names {named}, which could run code; convert it where you trust it")
+        require(
+            named in allowed, f"{self.path}: names {shown(named)}, which could run code; convert it where you trust it"
+        )
         return allowed[named]
 
     def encode(self, text: str, _: str) -> bytes:
@@ -74,7 +76,8 @@ class _RestrictedUnpickler(pickle.Unpickler):
     def dtype(self, code: str, *_: object) -> _Dtype:
         plain = PLAIN_DTYPE.fullmatch(code)
         require(
-            plain, f"{self.path}: has an array of dtype {code}; convert it to arrays of numbers, strings or objects"
+            plain,
+            f"{self.path}: has an array of dtype {shown(code)}; convert it to arrays of numbers, strings or objects",
         )
         return _Dtype(code)
 
@@ -95,13 +98,10 @@ def load_restricted(path: str | Path, content: bytes | None = None) -> object:
 
     InputError if the file is missing, damaged, or names any other class or function.
     """
-    try:
-        with reading(path, "a readable pickle"):
-            content = Path(path).read_bytes() if content is None else content
-            # the memo is a table as long as its largest index, which no pickle needs to exceed its length
-            for opcode, index, _ in pickletools.genops(content):
-                if opcode.name in MEMO_OPCODES and int(index or 0) > len(content):
-                    raise ValueError(f"memo of {index} entries")
-            return _RestrictedUnpickler(path, content).load()
-    except MemoryError:
-        raise InputError(f"{path}: damaged, it requests more memory than available; copy it again") from None
+    with reading(path, "a readable pickle"):
+        content = Path(path).read_bytes() if content is None else content
+        # the memo is a table as long as its largest index, which no pickle needs to exceed its length
+        for opcode, index, _ in pickletools.genops(content):
+            if opcode.name in MEMO_OPCODES and int(index or 0) > len(content):
+                raise ValueError(f"memo of {index} entries")
+        return _RestrictedUnpickler(path, content).load()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.files import remove_leftovers, whole_file, write_text
+from data_prepare.files import open_npz, remove_leftovers, whole_file, write_text
 
 
 def digest(*parts: Any) -> str:
@@ -46,9 +45,9 @@ class Results:
     def read(self, key: str) -> dict[str, NDArray[Any]] | None:
         """Arrays of a part; None if it is absent or damaged."""
         try:
-            with np.load(self.path(key), allow_pickle=False) as arrays:
+            with open_npz(self.path(key)) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        except Exception:  # of zip and numpy, many types
             return None
 
     def write(self, key: str, **arrays: Any) -> None:
@@ -71,7 +70,7 @@ class Results:
     def is_finished(self, key: str, outputs: Sequence[Path]) -> bool:
         """Whether `finish` recorded this key and these files, unchanged since; says so."""
         try:
-            finished = self._record.read_text() == _state(key, outputs)
+            finished = self._record.read_text(encoding="utf-8") == _state(key, outputs)
         except OSError:  # no record, or a file is missing
             return False
         if finished:

@@ -13,11 +13,19 @@ from pydantic import ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import Settings
-from data_prepare.errors import named, reading, require
+from data_prepare.errors import named, reading, require, shown
+from data_prepare.files import read_text
 
 STRICT: Final = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # strict: "10" and true are not numbers
-Number = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+MOST: Final = 10**9  # of counts that are no sizes: more updates, tokens or proteins than any run has
+Number = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # int64 of PyTorch
+# ten times the largest published language models of proteins: a damaged file must not ask for terabytes or days
+Layers = Annotated[int, Field(ge=1, le=1_000)]
+Width = Annotated[int, Field(ge=1, le=2**17)]
+Channels = Annotated[int, Field(ge=1, le=2**20)]  # inside the feed-forward sublayers
+MAX_PARAMETERS: Final = 2**37  # 550 GB of float32
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Betas = Annotated[tuple[Fraction, Fraction], Strict(False)]  # a list in JSON and YAML
@@ -27,17 +35,22 @@ MAX_TOKENS: Final = 1024  # most tokens seen in training; model/README.md lists 
 PUBLISHED_SIZE: Final = "model_35M"  # esm2_select in the config.json of the published models
 
 
+def encoder_parameters(width: int, layers: int, feed_forward: int) -> int:
+    """Parameters of a transformer encoder, without biases and norms."""
+    return layers * width * (4 * width + 2 * feed_forward)
+
+
 @dataclass(frozen=True, config=STRICT)
 class ModelConfig(Settings):
     """Sizes and behaviour of a SeqDance or ESMDance network. The defaults are SeqDance on the ESM2-35M architecture."""
 
-    hidden: Count = 480
+    hidden: Width = 480
     """Width of the residue embeddings."""
-    layers: Count = 12
+    layers: Layers = 12
     """Transformer layers of the encoder."""
-    heads: Count = 20
+    heads: Width = 20
     """Attention heads per layer; hidden / heads must be even (rotary positions rotate pairs of channels)."""
-    feed_forward: Count = 1920
+    feed_forward: Channels = 1920
     """Width inside the feed-forward sublayers of the encoder."""
     freeze_encoder: bool = False
     """ESMDance: the encoder is not trained and runs without gradients and dropout; only the heads are trained."""
@@ -53,6 +66,9 @@ class ModelConfig(Settings):
     def __post_init__(self) -> None:
         even = not self.hidden % self.heads and not (self.hidden // self.heads) % 2
         require(even, f"hidden ({self.hidden}) / heads ({self.heads}) must be an even whole number")
+        number = encoder_parameters(self.hidden, self.layers, self.feed_forward) + 2 * self.hidden * self.maps
+        sizes = f"hidden {self.hidden}, layers {self.layers}, feed_forward {self.feed_forward}, heads {self.heads}"
+        require(number <= MAX_PARAMETERS, f"{sizes}: {number:.1e} parameters, at most {MAX_PARAMETERS:.1e}")
 
     @property
     def head_dim(self) -> int:
@@ -79,7 +95,7 @@ class ModelConfig(Settings):
         preset, size = values["model_select"], values.get("esm2_select", PUBLISHED_SIZE)
         known = preset in ("seqdance", "esmdance") and size == PUBLISHED_SIZE
         remedy = f"use seqdance or esmdance with {PUBLISHED_SIZE}"
-        require(known, f"no preset for model_select {preset!r} with esm2_select {size!r}; {remedy}")
+        require(known, f"no preset for model_select {shown(preset)} with esm2_select {shown(size)}; {remedy}")
         return cls(**PRESETS[preset].to_dict())
 
 
@@ -110,7 +126,7 @@ class TrainingOptions(Settings):
     """Source of the defaults of the other options."""
     output: File = Path("runs/seqdance")
     """Folder of this run: config.json, log.jsonl, tensorboard, checkpoints."""
-    seed: Number = 0
+    seed: Seed = 0
     """Seed of initial weights, dropout, sample order and crops."""
 
     learning_rate: Positive = 1e-4
@@ -175,7 +191,7 @@ class TrainConfig(TrainingOptions):
     """Compile the network before the first update; requires a C++ compiler. Results differ by rounding."""
     sort_by_length: bool = False
     """Batch proteins of similar length, in random order: less padding. Default: random batches, as published."""
-    workers: Number | None = None
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """Processes that read the store. Default: 0 on a CPU, up to 4 on a GPU."""
     log_every: Count = 20
     """Updates between log lines."""
@@ -230,20 +246,22 @@ def read_train_config(path: Path) -> TrainConfig:
         "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
     )
     with reading(path, "a JSON or YAML file of training options", "give config.json of a run, or fields and values"):
-        values = yaml.load(path.read_text(), Loader)
+        values = yaml.load(read_text(path, "a YAML file"), Loader)
         values = values["config"] if isinstance(values.get("config"), dict) else values  # config.json of a run
     once = ("config", "resume", "stop_after", "debug")  # belong to a single call
     values = {name: value for name, value in values.items() if name not in once}
     if "weights" in values:  # former name
         values["loss_weights"] = values.pop("weights")
     preset = values.get("preset", "seqdance")
-    require(preset in TRAIN_PRESETS, f"{path}: unknown preset {preset!r}; use {', '.join(TRAIN_PRESETS)}")
+    known = isinstance(preset, str) and preset in TRAIN_PRESETS
+    require(known, f"{path}: unknown preset {shown(preset)}; use {', '.join(TRAIN_PRESETS)}")
     return _changed(TRAIN_PRESETS[preset], values, str(path))
 
 
 def _changed(start: T, values: Any, where: str) -> T:
     """`start` with the fields in `values` replaced, also those of nested configurations."""
-    require(isinstance(values, dict), f"{where}: expected fields and values, found {values!r}")
+    fields = isinstance(values, dict) and all(isinstance(name, str) for name in values)
+    require(fields, f"{where}: expected fields and values, found {shown(values)}")
     parts = {
         name: _changed(getattr(start, name), value, f"{where}: {name}")
         for name, value in values.items()

@@ -64,7 +64,12 @@ def dispatch(program: str, commands: Commands, args: Sequence[str]) -> None:
         raise SystemExit(2) from None
     sys.argv[0] = f"{program} {args[0]}"  # shown in usage lines
     module, _, function = commands[args[0]][0].partition(":")
-    getattr(importlib.import_module(module), function or "main")(args[1:])
+    try:
+        getattr(importlib.import_module(module), function or "main")(args[1:])
+    except KeyboardInterrupt:  # while modules are imported, or options read
+        from data_prepare.errors import exit_interrupted
+
+        exit_interrupted()
 
 
 def dyna1(args: Sequence[str]) -> None:

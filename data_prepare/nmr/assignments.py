@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from data_prepare.errors import require
+from data_prepare.errors import require, shown
 from data_prepare.files import read_numbers, read_text_table, whole_file
 
 Form = Literal["missing", "relaxdb", "cpmg"]
@@ -140,19 +140,21 @@ def check_assignments(table: pd.DataFrame, path: str | Path) -> None:
         where = f"{path}: entry {name}:"
         require(name not in seen, f"{where} duplicate; rename or remove one")
         seen.add(name)
-        require(source in FORM_OF_SOURCE, f"{where} unknown source {source!r}; known are {', '.join(FORM_OF_SOURCE)}")
+        require(
+            source in FORM_OF_SOURCE, f"{where} unknown source {shown(source)}; known are {', '.join(FORM_OF_SOURCE)}"
+        )
         require(sequence, f"{where} the sequence is empty")
         unknown = "".join(sorted(set(sequence) - AMINO_ACIDS))
         remedy = (
             "write capital letters" if set(unknown.upper()) <= AMINO_ACIDS else "write other residues than the 20 as X"
         )
-        require(not unknown, f"{where} residue {unknown!r}; {remedy}")
+        require(not unknown, f"{where} residue {shown(unknown)}; {remedy}")
         expected = f"expected {len(sequence)} (one per residue)"
         require(len(codes) == len(sequence), f"{where} label of {len(codes)} characters, {expected}")
         meaning = TARGETS[FORM_OF_SOURCE[source]]
         unknown = "".join(sorted(set(codes) - meaning.keys()))
         known = f"characters of {source} are {' '.join(meaning)}"
-        require(not unknown, f"{where} label has {unknown!r}; {known}; correct it or choose the set that it is of")
+        require(not unknown, f"{where} label has {shown(unknown)}; {known}; correct it or choose the set that it is of")
         require(len(dssp) in (0, len(sequence)), f"{where} dssp of {len(dssp)} letters, {expected} or none")
 
 

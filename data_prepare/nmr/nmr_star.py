@@ -19,7 +19,6 @@ without a sequence (`data_prepare.nmr.wwpdb`). All may be gzipped. Rules, in ord
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, reading, require
+from data_prepare.files import read_text
 from data_prepare.nmr.assignments import MIN_COVERAGE, assignment_table, coverage, missing_codes
 from data_prepare.nmr.wwpdb import is_wwpdb, stem_of, wwpdb_sequences, wwpdb_shifts
 from data_prepare.structure.sequence import STANDARD, THREE_LETTERS, UNKNOWN
@@ -145,13 +145,7 @@ def codes_of_deposition(path: str | Path, min_coverage: float = MIN_COVERAGE) ->
 def _read_deposition(path: Path) -> Deposition:
     import pynmrstar
 
-    content = path.read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
-    try:
-        text = content.decode("utf-8-sig")  # skips a byte order mark
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")  # older depositions
+    text = read_text(path, "an NMR-STAR file", encodings=("utf-8-sig", "latin-1"))  # latin-1 in older depositions
     no_shifts = f"{path}: no chemical shifts (_Atom_chem_shift); give the file that lists them"
     if is_wwpdb(text):
         shifts = wwpdb_shifts(text, SHIFT_TAGS)

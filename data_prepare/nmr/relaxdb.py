@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
-from data_prepare.errors import InputWarning, reading, require
-from data_prepare.files import csv_pieces
+from data_prepare.errors import InputWarning, reading, require, shown
+from data_prepare.files import csv_pieces, read_text
 from data_prepare.nmr.assignments import DSSP, FIELD_STRENGTH, assignment_table, check_assignments
 from data_prepare.pickles import load_restricted
 
@@ -95,7 +95,7 @@ def read_columns(path: Path) -> Columns:
     """Columns of a JSON `{column: {row: value}}`, also zipped; InputError if it is another file."""
     with reading(path, BY_COLUMNS):
         if not zipfile.is_zipfile(path):
-            columns = json.loads(path.read_text())
+            columns = json.loads(read_text(path, BY_COLUMNS))
         else:
             names = [name for name in _members(path) if name.endswith(".json")]
             require(len(names) == 1, f"{path}: an archive without pickles that has {len(names)} JSON files, not one")
@@ -124,7 +124,7 @@ def _plain(protein: Any, where: str) -> dict[str, str]:
     with reading(where, f"a protein with {', '.join(FIELDS)}"):
         name, *texts = (protein[field] for field in FIELDS)
         if isinstance(name, bool) or not isinstance(name, str | int | np.integer):
-            raise TypeError(f"entry_ID is {name!r}")
+            raise TypeError(f"entry_ID is {shown(name)}")
         sequence, codes = ("".join(text) for text in texts)
         sequence = "".join("X" if letter in "BJOUZ" else letter for letter in sequence)
         strength = protein.get(FIELD_STRENGTH)
@@ -166,8 +166,7 @@ def add_dssp(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def read_split_list(path: str | Path) -> list[str]:
     """Distinct names of a split list, one per line; InputError if there are none."""
-    with reading(path, "a split list with one entry per line"):
-        lines = Path(path).read_text().splitlines()
+    lines = read_text(path, "a split list with one entry per line").splitlines()
     names = list(dict.fromkeys(name for line in lines if (name := line.strip())))
     require(names, f"{path}: no entries; write one name per line")
     return names

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.errors import reading, require
+from data_prepare.errors import reading, require, shown
 from data_prepare.files import read_text_table
 from data_prepare.nmr.relaxdb import AT_FIELD_STRENGTH, has_columns, read_columns, read_dssp_strings
 from model.dyna1.data import AnnotatedProtein
@@ -131,7 +131,7 @@ def read_dssp(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, NDA
         )
         if text is None:
             continue
-        where = f"{path}: entry {protein.name}: DSSP is {text!r}"
+        where = f"{path}: entry {protein.name}: DSSP is {shown(text)}"
         known = isinstance(text, str) and set(text) <= set(CLASS_OF_DSSP)
         require(known, f"{where}; expected one letter of {' '.join(CLASS_OF_DSSP)} per residue")
         require(len(text) == n, f"{where}, {len(text)} letters for {n} residues; write one letter per residue")

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from data_prepare.command_line import Settings
 from data_prepare.errors import InputError, named, require
-from model.config import STRICT, Count, Fraction
+from model.config import MAX_PARAMETERS, STRICT, Channels, Fraction, Layers, Width, encoder_parameters
 from model.network.device import choose_device
 from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, find_weights, load_entries, read_json, read_weights
@@ -43,17 +43,17 @@ PUBLISHED_NAMES: Final = ("dyna1.pt", "dyna1-esm2.pt")
 class Dyna1Config(Settings):
     """Sizes and behaviour of a classifier."""
 
-    width: Count
+    width: Width
     """Width of the residue embeddings; with pair channels, of the embeddings that the front gathers from pairs."""
-    layers: Count = 12
+    layers: Layers = 12
     """Transformer layers."""
-    heads: Count
+    heads: Width
     """Attention heads per layer; no tensor shows their number."""
-    feed_forward: Count = 2048
+    feed_forward: Channels = 2048
     """Width inside the feed-forward sublayers."""
     dropout: Fraction = 0.1
     """Dropout in the transformer layers while training."""
-    pair_channels: Count | None = None
+    pair_channels: Width | None = None
     """Channels of the pair representation, for a classifier of pairs (L, L, channels), not embeddings (L, width)."""
     published_padding: bool = False
     """Attend to padding as the published baselines do: on letters up to 367 residues, on pairs to 400 partners."""
@@ -63,6 +63,8 @@ class Dyna1Config(Settings):
     def __post_init__(self) -> None:
         for name, parts in (("heads", self.heads), ("pair channels", self.pair_channels or 1)):
             require(self.width % parts == 0, f"width {self.width} is not a multiple of {parts} {name}")
+        number = encoder_parameters(self.width, self.layers, self.feed_forward)
+        require(number <= MAX_PARAMETERS, f"width, layers, feed_forward: {number:.1e} parameters; lower them")
         fits = self.pair_channels or self.width == ONE_HOT_WIDTH or not self.published_padding
         require(fits, "published padding is for classifiers on letters (onehot) or AlphaFold2 pairs (af2) only")
 
@@ -200,7 +202,10 @@ def load_dyna1(
         config = None  # of another program
     with named(f"{weights} with its {CONFIG_NAME}" if config else weights):
         sizes = Dyna1Config(**fields) if config else infer_config(state)
-        model = Classifier(replace(sizes, published_padding=True) if published_padding else sizes)
+        sizes = replace(sizes, published_padding=True) if published_padding else sizes
+        with torch.device("meta"):  # sizes that are not those of the weights need no memory
+            load_entries(Classifier(sizes), state, "weights of Dyna-1", assign=True)
+        model = Classifier(sizes)
         load_entries(model, state, "weights of Dyna-1")
     return model.to(choose_device(device)).eval()
 

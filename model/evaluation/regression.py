@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data_prepare.dataset.splits import split_by_cluster
 from data_prepare.dataset.table import LABELS
 from data_prepare.errors import named, reading, require
-from data_prepare.files import read_numbers, read_text_table, whole_file
+from data_prepare.files import read_npy, read_numbers, read_text_table, whole_file
 from data_prepare.resume import Results
 from model.evaluation.metrics import pearson
 from model.inference.embed import mean_embeddings
@@ -76,7 +76,7 @@ def read_splits(table: pd.DataFrame, repeats: int = 20, seed: int = 0) -> dict[s
 def read_embeddings(path: Path, rows: int) -> NDArray[np.floating]:
     """Read (rows, d) finite numbers from an .npy file."""
     with reading(path, "a file written by numpy.save"):
-        values = np.load(path)
+        values = read_npy(path)
         fits = values.dtype.kind in "fiu" and values.shape[:-1] == (rows,) and np.isfinite(values).all()
     require(fits, f"{path}: shape {values.shape}; expected finite numbers, one row for each of the {rows} proteins")
     return values

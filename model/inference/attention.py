@@ -8,19 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from data_prepare.files import whole_file
+from data_prepare.files import new_hdf5, whole_file
+from data_prepare.memory import require_memory
 from model.inference.batches import residue_rows
 from model.inference.inputs import Protein
 from model.network.dance import DanceModel
 from model.network.device import device_of, evaluating
-from model.network.tokenizer import tokenize
+from model.network.tokenizer import split_tokens, tokenize
 
 
 @overload
@@ -78,8 +78,13 @@ def write_maps(
 
     An npz file has one array per protein, an HDF5 file one dataset with the attribute `sequence`.
     """
+    tokens = max(len(split_tokens(protein.sequence)) + 2 for protein in proteins)
+    size = tokens**2 * np.dtype(dtype).itemsize * model.config.maps
+    needed = size + max(size, 12 * model.config.heads * tokens**2)  # maps, and their copy in the order of the file
+    what = f"attention maps of {tokens} tokens"
+    require_memory(needed, what, remedy="use --dtype float16, embed for values per residue, or provide more memory")
     npz = path.suffix.lower() == ".npz"
-    opened: Any = partial(zipfile.ZipFile, mode="w") if npz else partial(h5py.File, mode="w", locking=False)
+    opened: Any = partial(zipfile.ZipFile, mode="w") if npz else new_hdf5
     with whole_file(path) as temporary, opened(temporary) as file:
         for name, protein in zip(tqdm(names, unit="sequence", disable=len(names) == 1), proteins, strict=True):
             maps = attention_maps(model, protein.sequence, special_tokens, dtype)
@@ -87,7 +92,9 @@ def write_maps(
                 with file.open(f"{name}.npy", "w", force_zip64=True) as array:
                     np.lib.format.write_array(array, np.ascontiguousarray(maps))
             else:
-                file.create_dataset(name, data=maps, track_times=False).attrs["sequence"] = protein.sequence
+                hdf5, check = file
+                hdf5.create_dataset(name, data=maps, track_times=False).attrs["sequence"] = protein.sequence
+                check()
             yield name, protein, maps
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.errors import require
-from data_prepare.files import whole_file, write_text
+from data_prepare.files import new_hdf5, whole_file, write_text
 from data_prepare.resume import Results, digest
 from model.inference.batches import length_batches, residue_rows, run_batches
 from model.inference.inputs import Protein
@@ -91,11 +91,12 @@ def write_embeddings(
             written.append(output.with_suffix(".txt"))
             write_text(written[1], "".join(f"{name}\n" for name in names))
         else:
-            with h5py.File(temporary, "w", locking=False) as file:
+            with new_hdf5(temporary) as (file, check):
                 file.attrs["model"] = weights_digest(model, model.config.heads)
                 if per_residue:
                     for index, rows in _resumed_embeddings(model, sequences, results, True, batch_size):
                         file[names[index]] = rows
+                        check()
                 else:
                     file["embedding"] = mean_embeddings(model, sequences, results, batch_size)
                     file.create_dataset("names", data=names, dtype=h5py.string_dtype())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import warnings
@@ -12,7 +11,8 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from data_prepare.errors import InputError, InputWarning, reading, require
+from data_prepare.errors import InputError, InputWarning, require, shown
+from data_prepare.files import read_text
 from data_prepare.structure.sequence import CHAIN_LINKER
 from model.network.tokenizer import VOCABULARY, split_tokens
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RESIDUE_LETTERS: Final = frozenset(token for token in VOCABULARY if token.isalpha())  # the 20, and X B U Z O
 RESIDUE_TOKENS: Final = RESIDUE_LETTERS | {"<mask>", "<unk>"}
+LONGEST_NAME: Final = 200  # bytes; file systems allow 255, suffix and temporary names included
 GAP: Final = re.compile("[-.]")
 _TYPES: Final = "(protein|dna|rna|ligand|smiles|ccd|glycan)"
 ENTITY_TYPE: Final = re.compile(rf"[^|]*\|\s*{_TYPES}\s*(?:\||$)|{_TYPES}\s*\|")  # headers of Boltz or Chai
@@ -48,6 +49,8 @@ def file_names(names: Sequence[str]) -> list[str]:
     """`file_name` of each name; InputError if two names share a file."""
     name_of: dict[str, str] = {}
     for name in names:
+        long = len(name.encode()) > LONGEST_NAME
+        require(not long, f"name {shown(name)}: {len(name)} letters are too many for a file; shorten it")
         other = name_of.setdefault(file_name(name), name)
         require(other == name, f"{other} and {name} would both be written as {file_name(name)}; rename one")
     return [file_name(name) for name in names]
@@ -68,9 +71,7 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Protein]:
     InputError if the file is missing, damaged or empty, a name is missing or not unique, or a sequence is invalid.
     """
     path = Path(path)
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with reading(path, "a FASTA file"), opened(path, "rt", encoding="utf-8-sig") as file:  # Windows writes a mark first
-        text = re.sub(r"^;.*\n?", "", file.read(), flags=re.MULTILINE)
+    text = re.sub(r"^;.*\n?", "", read_text(path, "a FASTA file").replace("\r\n", "\n"), flags=re.MULTILINE)
     require(text.strip(), f"{path}: an empty FASTA file; write a line '>name' and the sequence of each protein")
     plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     stem, a3m = plain.stem, plain.suffix.lower() == ".a3m"

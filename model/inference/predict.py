@@ -9,11 +9,14 @@ import torch
 from tqdm import tqdm
 
 from data_prepare.errors import require
+from data_prepare.memory import require_memory
 from data_prepare.properties import PAIR_CHANNELS, PROPERTIES, RESIDUE_COLUMNS, RESIDUE_PROPERTIES
 from model.inference.batches import residue_rows, run_batches
 from model.inference.inputs import Protein
 from model.inference.prediction_files import PredictionFolder, Properties
 from model.network.dance import DanceModel
+from model.network.device import device_of, memory_of
+from model.network.tokenizer import split_tokens
 
 Names = str | Sequence[str]
 
@@ -74,6 +77,8 @@ def iterate_predictions(
 ) -> Iterator[tuple[int, Properties]]:
     """Yield index in `sequences` and properties as soon as a batch is done, shortest sequences first."""
     names = property_names(properties)
+    if any(name in PAIR_CHANNELS for name in names):
+        _require_pair_memory(model, sequences, batch_size)
     residue, pair = (any(name in group for name in names) for group in (RESIDUE_COLUMNS, PAIR_CHANNELS))
     for batch in run_batches(
         model, sequences, batch_size, lambda tokens: MAX_PAIRS // tokens**2, residue=residue, pair=pair
@@ -86,6 +91,16 @@ def iterate_predictions(
                 values = values[rows[:, None], rows] if name in PAIR_CHANNELS else values[rows]
                 found[name] = values.cpu().numpy()
             yield index, found
+
+
+def _require_pair_memory(model: DanceModel, sequences: Sequence[str], batch_size: int | None) -> None:
+    """InputError if the largest batch needs more memory than its device has."""
+    tokens = max((len(split_tokens(sequence)) + 2 for sequence in sequences), default=0)
+    batch = min(batch_size or MAX_PAIRS // max(tokens, 1) ** 2 or 1, len(sequences))
+    maps = max(58, 2 * model.config.heads + 39)  # float32 (L, L), measured: attention of a layer, logits, results
+    what = f"residue pairs of a batch of {batch} sequence(s) of up to {tokens} tokens"
+    remedy = "predict residue properties only (--properties residue), or provide more memory"
+    require_memory(4 * maps * batch * tokens**2, what, memory_of(device_of(model)), remedy)
 
 
 def predict_missing(

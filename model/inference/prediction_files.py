@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import reading, require
-from data_prepare.files import remove_leftovers, whole_file
+from data_prepare.files import new_hdf5, open_npz, remove_leftovers, whole_file
 from data_prepare.properties import PROPERTIES
 from data_prepare.resume import Results, digest
 from model.inference.inputs import Protein, file_name
@@ -23,6 +22,9 @@ from model.inference.inputs import Protein, file_name
 Properties = dict[str, NDArray[np.float32]]  # property -> (N,), (N, bins) or (N, N)
 
 HDF5_SUFFIXES: Final = (".h5", ".hdf5")
+COMPRESSED: Final = {"compression": "gzip", "compression_opts": 1, "shuffle": True}  # every HDF5 library reads it
+SMALL: Final = 2**12  # bytes of an array that is not worth compressing
+PART: Final = "prediction"  # group of a file of one prediction
 TEXTS: Final = ("name", "sequence", "model")  # of a stored prediction, beside chain and the properties
 
 
@@ -73,7 +75,11 @@ class PredictionFolder:
         """Write the prediction of a protein; the file is complete or absent."""
         prediction = Prediction(protein.name, protein.sequence, self.model, chain, properties)
         with whole_file(self.part(protein)) as temporary:
-            np.savez(temporary, **prediction.arrays)
+            self.write_part(temporary, prediction.arrays)
+
+    def write_part(self, path: Path, arrays: Mapping[str, Any]) -> None:
+        """Write the arrays of a prediction."""
+        np.savez(path, **arrays)
 
     def finish(self, proteins: Sequence[Protein]) -> None:
         """Call when all proteins are predicted."""
@@ -94,7 +100,11 @@ class PredictionFolder:
 
 
 class PredictionFile(PredictionFolder):
-    """An HDF5 file. Until all predictions are finished they are npz files, from which an interrupted run resumes."""
+    """An HDF5 file with compressed arrays.
+
+    Until all predictions are finished they are files of one group, from which an interrupted run resumes, and whose
+    compressed bytes are copied.
+    """
 
     def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
         super().__init__(output, model, properties)
@@ -108,7 +118,15 @@ class PredictionFile(PredictionFolder):
 
     def part(self, protein: Protein) -> Path:
         """See `PredictionFolder`; the name is a digest of everything that the prediction depends on."""
-        return self.parts.path(digest(self.model, self.properties, protein.name, protein.sequence))
+        key = digest(self.model, self.properties, protein.name, protein.sequence)
+        return self.parts.path(key).with_suffix(".h5")
+
+    def write_part(self, path: Path, arrays: Mapping[str, Any]) -> None:
+        """See `PredictionFolder`."""
+        with new_hdf5(path) as (file, _):
+            for name, values in arrays.items():
+                options = COMPRESSED if np.asarray(values).nbytes >= SMALL and np.ndim(values) else {}
+                file.create_dataset(f"{PART}/{name}", data=values, **options)
 
     def location(self, protein: Protein) -> tuple[Path, str | None]:
         """See `PredictionFolder`."""
@@ -122,12 +140,13 @@ class PredictionFile(PredictionFolder):
         """Add the finished predictions to the file and remove their npz files."""
         new = [protein for protein in proteins if file_name(protein.name) not in self.groups]
         if new:
-            with whole_file(self.output) as temporary:
-                if self.groups:
-                    shutil.copyfile(self.output, temporary)
-                with h5py.File(temporary, "a" if self.groups else "w", locking=False) as file:
-                    for protein in new:
-                        file.create_group(file_name(protein.name)).update(read_prediction(self.part(protein)).arrays)
+            with whole_file(self.output) as temporary, new_hdf5(temporary) as (file, check):
+                sources = [(self.output, group, group) for group in self.groups]
+                sources += [(self.part(protein), PART, file_name(protein.name)) for protein in new]
+                for path, group, name in sources:
+                    with _stored(path, group) as stored:
+                        file.copy(stored, name)
+                    check()
         for protein in proteins:
             self.part(protein).unlink(missing_ok=True)
         with suppress(OSError):  # absent, or it holds parts of another interrupted run
@@ -139,9 +158,10 @@ def _stored(path: Path, group: str | None) -> Iterator[Mapping[str, Any]]:
     """Arrays of an npz file or a group by name; whatever a reader raises becomes one line."""
     with (
         reading(path if group is None else f"{path}, {group}", "a prediction", "remove it and predict again"),
-        np.load(path) if group is None else h5py.File(path) as file,
+        open_npz(path) if group is None else h5py.File(path) as file,
     ):
-        yield file if group is None else file[group]
+        found: Any = file if group is None else file[group]
+        yield found
 
 
 def _text(array: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.errors import InputError, require
+from data_prepare.errors import InputError, require, shown
 from data_prepare.structure.sequence import STANDARD
 from model.config import MAX_TOKENS
 from model.inference.inputs import RESIDUE_LETTERS
@@ -44,12 +44,12 @@ def parse_mutation(label: str) -> list[tuple[str, int, str]]:
         old, new = (_LETTERS_OF.get(match[k].upper(), match[k]) for k in (2, 4)) if match else ("", "")
         if match is None or old == new:
             raise InputError(
-                f"mutation {label!r}: {part!r} is not a substitution such as A12G; use upper-case one-letter codes, "
-                "remove stops, insertions, deletions and unchanged residues"
+                f"mutation {shown(label)}: {shown(part)} is not a substitution such as A12G; use upper-case one-letter "
+                "codes, remove stops, insertions, deletions and unchanged residues"
             )
         found[int(match[3])] = (old, int(match[3]), new)
     if len(found) < len(parts):
-        raise InputError(f"mutation {label!r}: duplicate position; name each position once")
+        raise InputError(f"mutation {shown(label)}: duplicate position; name each position once")
     return list(found.values())
 
 
@@ -83,7 +83,7 @@ class WildType:
             if self.tokens[index] != old:
                 found = f"is {self.tokens[index]}" if index else "does not exist"
                 raise InputError(
-                    f"mutation {text!r}: position {number} of the wild type {found}, not {old} (it has positions "
+                    f"mutation {shown(text)}: position {number} of the wild type {found}, not {old} (it has positions "
                     f"{1 + self.offset} to {len(self.residues) + self.offset}); check the sequence and the offset"
                 )
             changes[index] = new
@@ -137,7 +137,7 @@ class Mutants:
             first, last = min(changes), max(changes)
             if last - first >= self.window:
                 raise InputError(
-                    f"mutation {label!r}: its substitutions span {last - first + 1} tokens, the network sees "
+                    f"mutation {shown(label)}: its substitutions span {last - first + 1} tokens, the network sees "
                     f"{self.window}; remove it or score its parts"
                 )
             start = window_start(first, last, len(self._wild_type_ids), self.window)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from data_prepare.errors import InputError, named, require
+from data_prepare.errors import InputError, named, require, shown
 from data_prepare.files import check_output, csv_pieces, whole_file
 from model.inference.inputs import Protein
 from model.mutations.measured import Form, read_measured
@@ -43,7 +43,7 @@ def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0) -> li
         names = piece["protein"] if several else [only] * len(piece)
         for line, name, mutant in zip(piece.index + 2, names, piece[column], strict=True):
             with named(f"{path}, line {line}"):
-                require(name in mutants, f"unknown protein {name!r}; use one of the {len(proteins)} given")
+                require(name in mutants, f"unknown protein {shown(name)}; use one of the {len(proteins)} given")
                 mutants[name].add(mutant)
     return list(mutants.items())
 

@@ -126,7 +126,10 @@ def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
     weights, config = find_weights(path_or_hub_id, (WEIGHTS_NAME,))
     state = read_weights(weights)
     with named(weights):
-        model = DanceModel(read_config(config) if config and is_config(config) else infer_config(state))
+        sizes = read_config(config) if config and is_config(config) else infer_config(state)
+        with torch.device("meta"):  # sizes that are not those of the weights need no memory
+            DanceModel(sizes).load_state_dict(state, assign=True)
+        model = DanceModel(sizes)
         model.load_state_dict(state)
     return model.to(choose_device(device)).eval()
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from data_prepare.errors import InputError, first_line, require
+from data_prepare.memory import available_memory
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -48,6 +49,11 @@ def choose_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Context of a forward pass in fp32, bf16 or fp16; weights and losses stay fp32."""
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+def memory_of(device: torch.device) -> int:
+    """Free memory (bytes) of a device."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import re
 import zipfile
 from argparse import Namespace
@@ -16,7 +17,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from data_prepare.errors import InputError, first_line, reading, require
+from data_prepare.errors import InputError, first_line, reading, require, shown
 from data_prepare.files import whole_file, write_text
 
 WEIGHTS_NAME: Final = "model.safetensors"
@@ -116,25 +117,52 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _read(path: Path) -> Mapping[Any, Any]:
     """Content of a weight file.
 
-    Unpickles only tensors, plain values and argparse.Namespace (in files of fair-esm), and maps PyTorch files into
-    memory: those of Dyna-1 may contain a language model of 6 GB.
+    PyTorch files may have argparse.Namespace (those of fair-esm), and are mapped into memory: those of Dyna-1 may
+    contain a language model of 6 GB.
     """
     from safetensors.torch import load_file
 
     known = (".safetensors", *TORCH_SUFFIXES)
     require(path.suffix in known, f"{path}: not a weight file; its name must end in {', '.join(known)}")
-    with reading(path, "a weight file"), torch.serialization.safe_globals([Namespace]):
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        with reading(path, "a weight file"):
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        require(isinstance(content, Mapping), f"{path}: not a state dict (name -> tensor); give the weights alone")
-        return content
+    with torch.serialization.safe_globals([Namespace]):
+        content = load_torch(path, "a weight file", mapped=zipfile.is_zipfile(path))
+    require(isinstance(content, Mapping), f"{path}: not a state dict (name -> tensor); give the weights alone")
+    return content
+
+
+def load_torch(path: Path, what: str, remedy: str = "copy or download it again", mapped: bool = False) -> Any:
+    """Content of a file of `torch.save`, on the CPU; InputError (see `reading`) if it is damaged or foreign.
+
+    Only tensors and plain values are unpickled. An archive can be `mapped` into memory.
+    """
+    with reading(path, what, remedy):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as records:  # PyTorch allocates the size that a record declares
+                whole = all(record.file_size == record.compress_size for record in records.infolist())
+            if not whole or sum(record.file_size for record in records.infolist()) > path.stat().st_size:
+                raise ValueError("sizes of its records are not those of torch.save")
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        except pickle.UnpicklingError as error:  # its message recommends to run the code in the file
+            names = re.search(r"GLOBAL ([\w.]+)", str(error))
+            found = f"names {shown(names[1])}, which could run code" if names else "a damaged or foreign pickle"
+            raise ValueError(found) from None
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error):
+                raise MemoryError from None
+            raise
 
 
 def _tensors(path: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
     state = next((content[name] for name in STATE_NAMES if isinstance(content.get(name), Mapping)), content)
     plain = all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
     require(plain, f"{path}: not a plain state dict (name -> tensor); give the weights alone")
+    size = path.stat().st_size
+    absurd = next((name for name, value in state.items() if value.layout != torch.strided or value.nbytes > size), None)
+    require(absurd is None, f"{path}: damaged, {shown(absurd)} is larger than the file; copy or download it again")
     prefix = DISTRIBUTED if all(name.startswith(DISTRIBUTED) for name in state) else ""
     return {name.removeprefix(prefix): value for name, value in state.items()}
 
@@ -142,7 +170,7 @@ def _tensors(path: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
 def read_json(path: Path) -> dict[str, Any]:
     """Content of a JSON configuration."""
     with reading(path, "a JSON configuration"):
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     require(isinstance(values, dict), f"{path}: not a configuration; copy or download it again")
     return values
 

@@ -22,8 +22,8 @@ from typing import Any, Final
 
 import torch
 
-from data_prepare.errors import InputError, reading, require
-from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, write_model
+from data_prepare.errors import InputError, require, writing
+from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, load_torch, write_model
 
 LOGGER: Final = logging.getLogger("seqdance")
 TRAINING_NAME: Final = "training.pt"
@@ -43,15 +43,17 @@ def save_checkpoint(folder: Path, update: int, model: Any, training: Mapping[str
         shutil.rmtree(leftover)
     target = folder / f"{PREFIX}{update}"
     temporary, old = folder / f".{target.name}.tmp", folder / f".{target.name}.old.tmp"
-    write_model(temporary, model)
-    torch.save(dict(training), temporary / TRAINING_NAME)
-    (temporary / MANIFEST_NAME).write_text(json.dumps(_manifest(temporary), indent=2) + "\n")
-    for path in (*temporary.iterdir(), temporary):
-        _flush(path)
-    if target.exists():
-        target.rename(old)
-    temporary.rename(target)
-    _flush(folder)
+    with writing(target):
+        write_model(temporary, model)
+        with open(temporary / TRAINING_NAME, "wb") as file:  # with a path, PyTorch does not name a full disk
+            torch.save(dict(training), file)
+        (temporary / MANIFEST_NAME).write_text(json.dumps(_manifest(temporary), indent=2) + "\n")
+        for path in (*temporary.iterdir(), temporary):
+            _flush(path)
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+        _flush(folder)
     shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -59,8 +61,7 @@ def save_checkpoint(folder: Path, update: int, model: Any, training: Mapping[str
 def read_training(checkpoint: Path) -> dict[str, Any]:
     """Training state of a checkpoint, on the CPU; only plain data and tensors are unpickled."""
     path = checkpoint / TRAINING_NAME
-    with reading(path, f"the training state of a folder {PREFIX}N", "resume from an earlier checkpoint"):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    return load_torch(path, f"the training state of a folder {PREFIX}N", "resume from an earlier checkpoint")
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from data_prepare.errors import require, run_command
+from data_prepare.errors import require, run_command, shown
 from model.network.device import choose_device
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -85,12 +85,18 @@ def start_process(choice: str) -> Process:
     device = choose_device(choice)
     gpu = device.type == "cuda"
     if gpu:
-        local, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        found = os.environ.get("LOCAL_RANK", "0")
+        require(found.isdecimal(), f"environment variable LOCAL_RANK is {shown(found)}, not a number; use torchrun")
+        local, gpus = int(found), torch.cuda.device_count()
         require(local < gpus, f"{local + 1} processes need as many GPUs, found {gpus}; lower --nproc_per_node")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if "RANK" not in os.environ:
         return Process(device)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+        number = os.environ.get(name, "")
+        remedy = f"start with torchrun, or unset RANK and {name} for one process"
+        require(number.isdecimal(), f"environment variable {name} is {shown(number)}, not a number; {remedy}")
     store, rank, processes = next(rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
     dist.init_process_group(backend, store=PrefixStore(attempt(), store), rank=rank, world_size=processes)
@@ -126,7 +132,8 @@ def run_distributed(
 
     `parse` returns options with the fields `device` and `debug`.
     """
-    with nullcontext() if os.environ.get("RANK", "0") == "0" else redirect_stderr(io.StringIO()):
+    rank = os.environ.get("RANK", "0")
+    with nullcontext() if not rank.isdecimal() or int(rank) == 0 else redirect_stderr(io.StringIO()):
         options = run_command(lambda: parse(args))
     run_command(lambda: run_process(options.device, partial(action, options)), options.debug)
 

@@ -8,7 +8,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +18,14 @@ from typing import Any, Final
 import torch
 from tqdm import tqdm
 
-from data_prepare.files import write_text
-from model.config import TrainingOptions
+from data_prepare.errors import InputWarning, writing
+from data_prepare.files import read_text, write_text
+from model.config import MOST, TrainingOptions
 from model.training.processes import Process
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOG_NAME: Final = "log.jsonl"
+LARGEST: Final = 1e300  # number in a log; Python's integers have no limit, those of pandas do
 GRADIENT_NORM: Final = "Gradient norm"  # before clipping
 TOKENS_PER_SECOND: Final = "Tokens per second"  # of all processes, without padding
 PEAK_MEMORY: Final = "Peak memory (GiB)"  # so far, of the process that needs most: on its GPU, or resident without one
@@ -71,7 +74,7 @@ class RunLog:
     def append(self, line: Mapping[str, float | None], shown: Mapping[str, str]) -> None:
         """Add a line, with its `n_update`, to the log and to TensorBoard; the progress bar displays `shown`."""
         if self.process.rank == 0:
-            with self.path.open("a") as file:
+            with writing(self.path), self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             for name, value in line.items():
                 if value is not None:
@@ -84,14 +87,39 @@ class RunLog:
             self._bar.update()
 
 
-def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a log.jsonl, if the file exists."""
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:  # incomplete line of a killed run
-                continue
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Lines of a log.jsonl, none if there is no file; a warning counts damaged lines, as of a killed run."""
+    if not path.is_file():
+        return []
+    texts = [text for text in read_text(path, "a training log", errors="replace").split("\n") if text.strip()]
+    lines = log_lines(map(_parsed, texts))
+    if damaged := len(texts) - len(lines):
+        what = f"{path}: {damaged} of {len(texts)} lines are damaged (as when a run is killed) and left out"
+        warnings.warn(what, InputWarning, stacklevel=2)
+    return lines
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not abs(value) > LARGEST
+
+
+def log_lines(found: Iterable[Any]) -> list[dict[str, Any]]:
+    """Those that are lines of a log: objects with n_update, a whole number, and numbers, texts or nothing."""
+    return [
+        line
+        for line in found
+        if isinstance(line, dict)
+        and isinstance(update := line.get("n_update"), int)
+        and 0 <= update <= MOST
+        and all(value is None or isinstance(value, str) or _is_number(value) for value in line.values())
+    ]
 
 
 def peak_memory(device: torch.device) -> float:

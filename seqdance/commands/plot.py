@@ -15,9 +15,11 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import reading, require
+from data_prepare.files import read_text
+from data_prepare.properties import GROUPS, properties_of_group
 from model.figures import dyna1, training
 from model.figures.save import save_figure
-from model.training.run_log import LOG_NAME, read_log
+from model.training.run_log import LOG_NAME, log_lines, read_log
 from seqdance.options import CommandOptions
 
 PUBLISHED_LOG: Final = "training_log.json"
@@ -57,18 +59,23 @@ def read_run_log(run: Path) -> pd.DataFrame:
     path = run / LOG_NAME
     if not path.is_file() and (run / PUBLISHED_LOG).is_file():
         path = run / PUBLISHED_LOG
-    lines = list(read_log(path))
-    if path.name == PUBLISHED_LOG:
-        with reading(path, "a training log (JSON)"), suppress(json.JSONDecodeError):  # of a whole file of lines
-            whole = json.loads(path.read_text())
-            lines = whole if isinstance(whole, list) else [whole]
-    require(lines, f"{path}: no log, or an empty one; give the folder of a run (its --output) that has logged updates")
-    known = all(isinstance(line, dict) and "n_update" in line for line in lines)
-    require(known, f"{path}: not a training log; each of its entries must be an object with n_update")
+    lines = _whole_json(path) or read_log(path)
+    require(lines, f"{path}: no log with logged updates; give the folder of a run (its --output) that has some")
     log = pd.DataFrame(lines)
+    log = log.apply(pd.to_numeric, errors="coerce")  # a text in place of a number is no value
     if "rank" in log:
         log = log[log["rank"] == log["rank"].min()]
     return log.drop_duplicates("n_update", keep="last").reset_index(drop=True)  # an update again after a resume
+
+
+def _whole_json(path: Path) -> list[dict[str, Any]]:
+    """Lines of a published log that is one JSON; none of any other file."""
+    if path.name != PUBLISHED_LOG:
+        return []
+    with suppress(ValueError, RecursionError):
+        whole = json.loads(read_text(path, "a training log (JSON)", errors="replace"))
+        return log_lines(whole if isinstance(whole, list) else [whole])
+    return []
 
 
 def read_metrics(folder: Path) -> dict[int, Mapping[str, Any]]:
@@ -76,7 +83,14 @@ def read_metrics(folder: Path) -> dict[int, Mapping[str, Any]]:
     metrics = {}
     for path in folder.glob("update_*.json"):
         with reading(path, "the metrics of a checkpoint", "remove it or evaluate the checkpoint again"):
-            metrics[int(path.stem.removeprefix("update_"))] = json.loads(path.read_text())["groups"]
+            update = int(path.stem.removeprefix("update_"))
+            groups = json.loads(path.read_text(encoding="utf-8"))["groups"]
+            for group in groups.keys() & set(GROUPS):
+                model = groups[group]["model"]
+                values = [model["loss"], *(model["properties"][name] for name in properties_of_group(group))]
+                if not all(value is None or isinstance(value, float | int) for value in values):
+                    raise TypeError(f"losses of {group} are not numbers")
+            metrics[update] = groups
     return dict(sorted(metrics.items()))
 
 

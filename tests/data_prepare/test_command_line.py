@@ -113,6 +113,36 @@ def test_only_content_makes_a_damaged_file(error, named):
     assert caught.value.__cause__ is error
 
 
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "named"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 2, "error: not enough memory"),
+        (OSError(errno.EINVAL, "Invalid argument"), 2, "error: Invalid argument; check"),
+        (InputError("x" * 10**6 + ": y"), 2, "x ... x"),
+    ],
+)
+def test_ends_without_a_traceback(error, code, named, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(Options, lambda options: _raise(error), ["--path", "a"])
+    assert caught.value.code == code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert named in line
+    assert len(line) < 1100
+    with pytest.raises(type(error)):
+        run(Options, lambda options: _raise(error), ["--path", "a", "--debug"])
+
+
+def test_letters_that_the_terminal_lacks():
+    code = "from data_prepare.errors import run_command; run_command(lambda: print('\\u03c6.h5'))"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment) == b"\\u03c6.h5\n"
+
+
 def test_an_error_names_its_entry_once():
     def fail(message):
         with named("entry x"):

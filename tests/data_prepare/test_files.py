@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import resource
 import signal
 import subprocess
 import sys
+import zipfile
+from contextlib import contextmanager
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +20,11 @@ from data_prepare.errors import InputError
 from data_prepare.files import (
     check_output,
     csv_pieces,
+    new_hdf5,
+    open_npz,
+    read_npy,
     read_numbers,
+    read_text,
     read_text_table,
     remove_leftovers,
     whole_file,
@@ -125,3 +133,83 @@ def test_a_temporary_stays_until_its_process_ends(tmp_path, number, code):
     assert temporary.exists() == (number == signal.SIGKILL)
     remove_leftovers(tmp_path)
     assert set(tmp_path.iterdir()) == before | {tmp_path / "out.csv"}
+
+
+@contextmanager
+def full_disk(size):
+    """No file can grow beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _write_hdf5(path):
+    with new_hdf5(path) as (file, check):
+        for number in range(20):
+            file.create_dataset(f"x/{number}", data=np.random.default_rng(0).random(10_000), compression="gzip")
+            if number == 10:
+                check()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(bytes(10**6)),
+        lambda path: np.savez(path.with_suffix(".npz"), x=np.zeros(10**6)),
+        lambda path: pd.DataFrame({"x": np.zeros(10**6)}).to_csv(path),
+        _write_hdf5,
+    ],
+)
+def test_a_full_disk_is_named_and_finished_files_stay(tmp_path, write):
+    path = tmp_path / "x.npz"
+    path.write_text("finished")
+
+    def fail():
+        with whole_file(path) as temporary:
+            write(temporary)
+
+    with full_disk(200_000):
+        refused(fail, f"{path}: cannot be written", "large", "free space")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "finished"
+
+
+def test_hdf5_file_is_that_of_h5py(tmp_path):
+    with new_hdf5(tmp_path / "x.h5") as (file, check):
+        file["x"] = np.arange(9)
+        check()
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert file["x"][:].tolist() == list(range(9))
+
+
+def _header(shape):
+    return b"\x93NUMPY\x01\x00v\x00" + (
+        f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(118)
+    )
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000,)", "(100000, 100000)", "(-1,)", "(3,)"])
+def test_arrays_that_declare_another_size(tmp_path, shape):
+    (tmp_path / "x.npy").write_bytes(_header(shape) + bytes(8))
+    with pytest.raises((ValueError, OSError)):
+        read_npy(tmp_path / "x.npy")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x.npy", _header(shape) + bytes(8))
+    with pytest.raises(ValueError, match="damaged"), open_npz(tmp_path / "x.npz"):
+        pass
+
+
+def test_texts(tmp_path, monkeypatch):
+    (tmp_path / "x.txt").write_bytes("\ufeffü\n".encode())
+    (tmp_path / "x.gz").write_bytes(gzip.compress("ü\n".encode()))
+    (tmp_path / "old.txt").write_bytes("ü\n".encode("latin-1"))
+    assert read_text(tmp_path / "x.txt", "a text") == read_text(tmp_path / "x.gz", "a text") == "ü\n"
+    assert read_text(tmp_path / "old.txt", "a text", ("utf-8", "latin-1")) == "ü\n"
+    refused(lambda: read_text(tmp_path / "old.txt", "a text"), "old.txt", "a text")
+    (tmp_path / "x.gz").write_bytes(gzip.compress(bytes(10**6))[:-9])
+    refused(lambda: read_text(tmp_path / "x.gz", "a text"), "x.gz")
+    monkeypatch.setattr("data_prepare.files.MOST_TEXT", 1000)
+    refused(lambda: read_text(tmp_path / "x.gz", "a text"), "x.gz", "split")

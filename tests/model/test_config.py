@@ -91,6 +91,11 @@ def test_command_line_changes_a_former_run(small_data, tmp_path: Path, capsys) -
         ('{"short": {"length": 0}}', ["short", "length 0"]),
         ('{"model": {"hidden": 7}}', ["model", "hidden (7)"]),
         ('{"model": {"layers": true}}', ["model", "layers True"]),
+        ('{"model": {"layers": 1000000000}}', ["model", "layers 1000000000"]),
+        ('{"updates": 1000000000000}', ["updates"]),
+        ('{"preset": [demo]}', ["demo"]),
+        ("1: 2", ["fields"]),
+        ("a: &a [x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a]\nmodel: [*b, *b, *b, *b, *b, *b]", ["model"]),
     ],
 )
 def test_wrong_content_is_one_line_that_names_file_and_field(tmp_path: Path, text: str, named: list[str]) -> None:
@@ -124,6 +129,8 @@ def test_wrong_command_lines(words: list[str], named: str, tmp_path: Path, monke
         ({"hidden": 50, "heads": 20}, "hidden (50)"),
         ({"hidden": 20, "heads": 4}, "hidden (20)"),
         ({"layers": 0}, "layers 0"),
+        ({"hidden": 10**12}, "hidden 1000000000000"),
+        ({"hidden": 2**16, "layers": 1000, "heads": 2}, "parameters"),
         ({"head_dropout": 1.0}, "head-dropout 1.0"),
         ({"freeze_encoder": 1}, "freeze-encoder 1"),
         ({"width": 3}, "width"),

@@ -173,7 +173,7 @@ def test_interrupted_run_resumes(
         measured.clear()
         with monkeypatch.context() as patch:
             patch.setattr(command, "draw_analysis", interrupt)
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(SystemExit, match="130"):
                 main(of_store(tiny_model_folder, data, output, *more))
         return measured.copy()
 

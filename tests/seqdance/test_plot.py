@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from refusals import command_refused
 
+from data_prepare.errors import InputWarning
 from data_prepare.properties import GROUPS, PROPERTIES, properties_of_group
 from model.figures import dyna1, training
 from model.training.run_log import GRADIENT_NORM, TOKENS_PER_SECOND
@@ -43,7 +44,8 @@ def write_metrics(run: Path, update: int, loss: float | None = 2.5) -> None:
 def test_command_draws_a_picture(tmp_path: Path, capsys) -> None:
     run = tmp_path / "run"
     write_log(run)
-    main([str(run)])
+    with pytest.warns(InputWarning, match="1 of 251 lines"):  # the last line is not whole
+        main([str(run)])
     assert capsys.readouterr().out == f"{run / 'curves.png'}\n"
     picture = matplotlib.image.imread(run / "curves.png")
     assert picture.shape[0] > 1000
@@ -117,6 +119,23 @@ def test_published_log(tmp_path: Path, form: str) -> None:
 def test_unusable_published_log(tmp_path: Path, capsys, content: str) -> None:
     (tmp_path / "training_log.json").write_text(content)
     command_refused(main, [tmp_path], capsys, tmp_path / "training_log.json")
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "training_log.json"])
+def test_damaged_lines_are_left_out(tmp_path: Path, name: str) -> None:
+    """Half a line, bytes that are no text, other objects, numbers without limit, texts in place of numbers."""
+    sound = [json.dumps({"rank": 0, "n_update": n, "loss": "x" if n == 3 else n}).encode() for n in range(1, 5)]
+    damaged = [
+        b'{"n_upd',
+        b"\xff\x00" * 9,
+        b"[1]",
+        b'{"n_update": "1"}',
+        b'{"n_update": 9, "loss": 1' + b"0" * 400 + b"}",
+    ]
+    (tmp_path / name).write_bytes(b"\n".join([*damaged[:3], *sound, *damaged[3:]]))
+    with pytest.warns(InputWarning, match=f"{name}: 5 of 9 lines"):
+        log = read_run_log(tmp_path)
+    np.testing.assert_array_equal(log[["n_update", "loss"]], [[1, 1], [2, 2], [3, np.nan], [4, 4]])
 
 
 @pytest.mark.parametrize("content", [None, "", '{"n_upd'])

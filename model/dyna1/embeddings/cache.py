@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prepare.errors import reading, require
-from data_prepare.files import whole_file
+from data_prepare.files import new_hdf5, whole_file
 from data_prepare.resume import Results, digest
 from model.dyna1.embeddings.source import ChainInput, Embedder, EmbeddingSource
 from model.inference.batches import length_batches
@@ -112,7 +112,7 @@ def write_cache(
                 bar.update(len(stored))
     rows = [(name, *seen) for name, seen in old.proteins.items()] if old else []
     rows += [(chain.name, *chain.seen) for chain in added]
-    with whole_file(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
+    with whole_file(path) as temporary, new_hdf5(temporary) as (file, _):
         file.attrs.update(format=FORMAT, fingerprint=embedder.fingerprint, reads_structure=embedder.reads_structure)
         for name, column in zip(TEXTS, zip(*rows, strict=True), strict=True):
             file.create_dataset(name, data=list(column), dtype=h5py.string_dtype())

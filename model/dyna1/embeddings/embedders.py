@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_prepare.errors import InputError, reading, require
+from data_prepare.files import read_npy
 from model.dyna1.embeddings.cache import EmbeddingCache
 from model.dyna1.embeddings.esm3 import DEFAULT_ESMC, DEFAULT_LAYER, DEFAULT_MODEL, Esm3, EsmC
 from model.dyna1.embeddings.source import Backbone, Embedder, EmbeddingSource, output_of, residue_tokens
@@ -113,8 +114,8 @@ class Af2Pairs(EmbeddingSource):
         path = self.folder / f"{name}.npy"
         shape = (len(sequence), len(sequence), self.width)
         with reading(path, f"an array of {shape} floats", "write it with numpy.save"):
-            pairs = np.load(path, allow_pickle=False)
-            if pairs.shape != shape or pairs.dtype.kind not in "fiu":  # an npz has no shape
+            pairs = read_npy(path)
+            if pairs.shape != shape or pairs.dtype.kind not in "fiu":
                 raise ValueError(f"its shape is {pairs.shape}, of {pairs.dtype}")
             return torch.from_numpy(pairs.astype(np.float32))
 

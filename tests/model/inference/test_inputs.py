@@ -92,10 +92,11 @@ def test_files_that_once_went_wrong(shared: Path) -> None:
 def test_damaged_fasta(tmp_path: Path) -> None:
     whole = gzip.compress(b">a\n" + b"MQIFVK" * 1000)
     (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "no.gz").write_bytes(b">a\nMQ\n")
+    (tmp_path / "plain.gz").write_bytes(b">a\nMQ\n")
+    assert read_fasta(tmp_path / "plain.gz") == [Protein("a", "MQ")]
     (tmp_path / "binary.fasta").write_bytes(b">a\n\xff\xfe\x00")
     (tmp_path / "folder").mkdir()
-    for name in ("cut.gz", "no.gz", "binary.fasta", "folder", "absent.fasta"):
+    for name in ("cut.gz", "binary.fasta", "folder", "absent.fasta"):
         refused(lambda path=tmp_path / name: read_fasta(path), tmp_path / name, "FASTA")
 
 

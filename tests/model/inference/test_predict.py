@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from refusals import refused
 
 from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERTIES
+from model.inference.attention import write_maps
 from model.inference.batches import length_batches, residue_rows
 from model.inference.embed import embed
 from model.inference.inputs import Protein
@@ -109,6 +110,20 @@ def test_exhausted_memory(tiny_model: DanceModel, monkeypatch: pytest.MonkeyPatc
         error.args = ("shapes",)
         with pytest.raises(RuntimeError, match="shapes"):
             predict_properties(tiny_model, "MKV")
+
+
+def test_memory_is_planned_before_the_first_batch(tiny_model: DanceModel, tmp_path: Path, monkeypatch) -> None:
+    """Both figures, and the residue-only way, which needs no memory for pairs."""
+    for module in ("model.network.device", "data_prepare.memory"):
+        monkeypatch.setattr(f"{module}.available_memory", lambda: 10**9)
+    long = "A" * 3000
+    refused(lambda: predict_properties(tiny_model, ["MKV", long]), "2.1 GB", "1.0 GB", "3002 tokens", "residue")
+    refused(lambda: predict_properties(tiny_model, ["MKV" * 300] * 9, batch_size=9), "1.7 GB", "902 tokens")
+    assert len(predict_properties(tiny_model, long, "residue")["rmsf_nor"]) == 3000
+    proteins = [Protein("a", "A" * 10_000)]
+    write = write_maps(tiny_model, proteins, ["a"], tmp_path / "x.npz", True, np.float16)
+    refused(lambda: list(write), "6.4 GB", "1.0 GB", "10002 tokens")
+    assert not list(tmp_path.iterdir())
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 400))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict
@@ -174,8 +175,18 @@ def test_unusable_files_are_one_line_and_run_no_code(
     unusable = ({"a": Command()}, [torch.ones(3)], {1: torch.ones(3)}, {"model_state_dict": 3}, {"a": torch.ones(1)})
     for content in unusable:
         torch.save(content, path)
-        refused(lambda: load(path), path)
+        assert "weights_only" not in refused(lambda: load(path), path)  # PyTorch recommends to run the code
+    absurd = {"a": torch.ones(1).expand(10**6, 10**6)}
+    for content in (absurd, network(kind).state_dict() | absurd):
+        torch.save(content, path)
+        refused(lambda: load(path), path, "'a' is larger than the file")
     torch.save(network(kind).state_dict(), path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile("packed.pt", "w", zipfile.ZIP_DEFLATED) as packed, zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+    refused(lambda: load("packed.pt"), "packed.pt", "sizes of its records")
+    path.write_bytes(whole)
     path.write_bytes(path.read_bytes()[:2000])
     refused(lambda: load(path), path)
     assert not Path("executed").exists()
@@ -186,7 +197,13 @@ def test_wrong_configurations_beside_weights_are_named(tmp_path: Path, kind: str
     model, load = network(kind), LOADERS[kind]
     write_model(tmp_path, model)
     values = asdict(model.config)
-    for text in (json.dumps(values | {"layers": 3}), json.dumps(values | {"size": 3}), "{", "[]"):
+    for text in (
+        json.dumps(values | {"layers": 3}),
+        json.dumps(values | {"size": 3}),
+        "{",
+        "[]",
+        json.dumps(values | {"layers": 900}),
+    ):
         (tmp_path / "config.json").write_text(text)
         refused(lambda: load(tmp_path), tmp_path)
 

@@ -586,3 +586,10 @@ def test_digest_depends_on_seed_and_entries(small_data) -> None:
     assert first == data_digest(TrainingSet(store, dict(reversed(sequences.items())), 0))
     assert first != data_digest(TrainingSet(store, sequences, 1))
     assert first != data_digest(TrainingSet(store, {**sequences, "IDRome": sequences["IDRome"][::-1]}, 0))
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", "x"), ("WORLD_SIZE", ""), ("MASTER_PORT", "9x")])
+def test_wrong_variables_of_torchrun_are_one_line(small_data, tmp_path, monkeypatch, capsys, name, value) -> None:
+    for number in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+        monkeypatch.setenv(number, value if number == name else "0")
+    command_refused(main, small_data.arguments(tmp_path), capsys, name, repr(value))
