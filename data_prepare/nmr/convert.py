@@ -130,7 +130,8 @@ def split_tables(
     tests = join_tests({str(path): read_assignments(path) for path in against})
     table = pd.concat([read_assignments(path) for path in tables], ignore_index=True).fillna("")
     duplicate = table["entry_ID"][table["entry_ID"].duplicated()].head(1).to_list()
-    require(not duplicate, f"duplicate entry {''.join(duplicate)} in the tables; rename or remove one")
+    files = ", ".join(map(str, tables))
+    require(not duplicate, f"{files}: duplicate entry {''.join(duplicate)}; rename or remove one")
     removed = pd.DataFrame(columns=["entry_ID", "test_entry", "identity", "reason"])
     if against:
         table, removed = without_tests(table, tests, min_identity, threads)

@@ -95,12 +95,13 @@ def iterate_predictions(
 
 def _require_pair_memory(model: DanceModel, sequences: Sequence[str], batch_size: int | None) -> None:
     """InputError if the largest batch needs more memory than its device has."""
+    device = device_of(model)
     tokens = max((len(split_tokens(sequence)) + 2 for sequence in sequences), default=0)
     batch = min(batch_size or MAX_PAIRS // max(tokens, 1) ** 2 or 1, len(sequences))
     maps = max(58, 2 * model.config.heads + 39)  # float32 (L, L), measured: attention of a layer, logits, results
     what = f"residue pairs of a batch of {batch} sequence(s) of up to {tokens} tokens"
     remedy = "predict residue properties only (--properties residue), or provide more memory"
-    require_memory(4 * maps * batch * tokens**2, what, memory_of(device_of(model)), remedy)
+    require_memory(4 * maps * batch * tokens**2, what, memory_of(device), remedy)
 
 
 def predict_missing(

@@ -145,7 +145,7 @@ def test_an_aborted_training_resumes_from_its_last_checkpoint(labels: Path, whol
 
     with monkeypatch.context() as patch:
         patch.setattr(Dyna1Trainer, "step", aborted_step)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             main(arguments(labels, tmp_path))
     assert checkpoints(tmp_path / "checkpoints")[-1].name == "update_6"
     main(arguments(labels, tmp_path))
