@@ -167,7 +167,7 @@ def labelled(entries, pairs, known, seed):
     return clusters, *label_clusters(entries, clusters, known, 0.4, seed)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(related(), st.integers(0, 3))
 def test_labels_do_not_depend_on_names_and_order(drawn, seed):
     entries, pairs, order = drawn
@@ -179,7 +179,7 @@ def test_labels_do_not_depend_on_names_and_order(drawn, seed):
     assert {name: found[other[name]] for name in entries} == labels
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(related(), st.integers(0, 3))
 def test_labels_stay_when_entries_are_added(drawn, seed):
     """One by one in any order, also where the new one joins clusters; each entry keeps the label of its first run."""
@@ -229,7 +229,7 @@ def entries(draw):
     return clusters, groups
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(entries(), st.integers(0, 5), st.floats(0.01, 0.4), st.randoms())
 def test_split(drawn, seed, share, shuffler):
     clusters, groups = drawn

@@ -56,7 +56,7 @@ def wet_system(drawn, ligands, waters, rng):
     return atoms, np.array(points)
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [10, pytest.param(40, marks=pytest.mark.slow)])
 def test_random_selections(tmp_path, examples):
     @settings(max_examples=examples, deadline=None)
     @given(
