@@ -146,6 +146,10 @@ def run_command(command: Callable[[], T], debug: bool = False) -> T:
         if debug:
             raise
         exit_with("not enough memory; provide more, or give fewer or smaller inputs (--debug shows where)")
+    except UnicodeEncodeError as error:  # a name or a path in a locale that lacks its letters
+        if debug:
+            raise
+        exit_with(f"{shown(error.object)}: this locale ({error.encoding}) has no such letters; set PYTHONUTF8=1")
     except (InputError, OSError) as error:
         if debug:
             raise

@@ -95,7 +95,7 @@ def start_process(choice: str) -> Process:
         return Process(device)
     for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
         number = os.environ.get(name, "")
-        remedy = f"start with torchrun, or unset RANK and {name} for one process"
+        remedy = "start with torchrun, or unset RANK for one process"
         require(number.isdecimal(), f"environment variable {name} is {shown(number)}, not a number; {remedy}")
     store, rank, processes = next(rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"

@@ -122,6 +122,7 @@ def _raise(error):
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 2, "error: not enough memory"),
+        (UnicodeEncodeError("ascii", "é.npz", 0, 1, "ordinal"), 2, "PYTHONUTF8"),
         (OSError(errno.EINVAL, "Invalid argument"), 2, "error: Invalid argument; check"),
         (InputError("x" * 10**6 + ": y"), 2, "x ... x"),
     ],
