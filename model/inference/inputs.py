@@ -118,6 +118,8 @@ def _query(records: Records, comment: str, stem: str, path: Path) -> Protein:
     header, text = sequences[0]
     name, sequence = _name(header), GAP.sub("", text)
     if numbers := re.match(r"#(\d+(?:,\d+)*)\s+(\d+(?:,\d+)*)\s", comment):  # ColabFold: lengths, copies
+        short = all(len(word) < 6 for words in numbers.groups() for word in words.split(","))
+        require(short, f"{path}: its first line has {shown(numbers[0])}, which are no chains; remove it")
         lengths, copies = ([int(word) for word in words.split(",")] for words in numbers.groups())
         fits = len(lengths) == len(copies) and sum(lengths) == len(sequence)
         require(fits, f"{path}: its first line does not fit its first sequence; remove one of them")

@@ -96,6 +96,8 @@ def test_damaged_fasta(tmp_path: Path) -> None:
     assert read_fasta(tmp_path / "plain.gz") == [Protein("a", "MQ")]
     (tmp_path / "binary.fasta").write_bytes(b">a\n\xff\xfe\x00")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "copies.a3m").write_text(f"#2\t{10**9}\n>a\nMQ\n")
+    refused(lambda: read_fasta(tmp_path / "copies.a3m"), "copies.a3m", "chains")
     for name in ("cut.gz", "binary.fasta", "folder", "absent.fasta"):
         refused(lambda path=tmp_path / name: read_fasta(path), tmp_path / name, "FASTA")
 
