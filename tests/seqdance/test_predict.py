@@ -12,7 +12,7 @@ from refusals import command_refused
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.inference.predict import predict_properties
-from model.inference.prediction_files import read_prediction
+from model.inference.prediction_files import PART, read_prediction
 from seqdance.commands.predict import main
 
 FASTA = ">a one\nMKTAYIAKQRQ\n>b|x/y\nGGSLEEKL<eos><cls>MKV\n>c\nMKV\n"
@@ -71,16 +71,16 @@ def test_a_killed_run_resumes(run, tiny_model_folder: Path, tmp_path: Path) -> N
     kept = {path: path.stat().st_mtime_ns for path in kill_at_work(words, parts, 3)}
     assert 3 <= len(kept) < 60
     assert not output.exists()
-    names = {read_prediction(path).name for path in kept}  # all are whole
-    marked = read_prediction(min(kept))
-    marked.properties["rmsf_nor"][:] = 0.125  # a new prediction would not be this
-    np.savez(min(kept), **marked.arrays)
+    names = {read_prediction(path, PART).name for path in kept}  # all are whole
+    with h5py.File(min(kept), "r+") as file:
+        file[PART]["rmsf_nor"][:] = 0.125  # a new prediction would not be this
+    marked = read_prediction(min(kept), PART).name
     run(*options)
     assert not parts.exists()
     with h5py.File(output) as file:
         assert {name: file[name]["sequence"][()].decode() for name in file} == sequences
         resumed = {name for name in file if (file[name]["rmsf_nor"][:] == 0.125).all()}
-    assert resumed == {marked.name} <= names
+    assert resumed == {marked} <= names
 
 
 def test_figures(run, tmp_path: Path, capsys) -> None:
