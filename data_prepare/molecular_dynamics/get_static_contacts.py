@@ -38,7 +38,7 @@ def contacts_of_structure(options: Options) -> None:
     """Write the contact file of a structure, as one frame."""
     topology, xyz = read_structure(options.structure)
     chunk = Chunk(np.array([0]), xyz[None].astype(np.float32), "angstrom")
-    FrameCheck(topology, options.structure).sound(chunk)
+    [(chunk, _)] = FrameCheck(topology, options.structure).sound([(chunk, None)])
     write_contacts(options, topology, chunk.angstrom[0], range(1), [chunk])
 
 

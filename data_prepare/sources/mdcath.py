@@ -23,7 +23,7 @@ from data_prepare.structure import pdb
 from data_prepare.structure.topology import Topology
 
 if TYPE_CHECKING:
-    from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk
+    from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk, StoredChunk
 
 WANTED: Final = "mdcath_dataset_<domain>.h5 files"
 FILE_NAME: Final = re.compile(r"mdcath_dataset_(\w+)\.h5", re.IGNORECASE)
@@ -90,18 +90,16 @@ class MdCathEntry(Entry):
             numbers = np.array(selection.numbers(len(coords), where))
             box = replica["box"][()] * ANGSTROM_PER_NM if "box" in replica else np.zeros(0)
             boxed = box.shape == (3, 3)  # in nm; other shapes have an unknown unit
-            make_whole = None
-            check = FrameCheck(topology, where, left_out)
             size = chunk_size(atoms)
-            for first in range(0, len(numbers), size):
-                some = numbers[first : first + size]
-                xyz = coords[some[0] : some[-1] + 1 : selection.stride].astype(np.float32)[:, topology.file_index]
-                boxes = np.broadcast_to(box, (len(xyz), 3, 3)) if boxed else None
-                chunk = check.sound(Chunk(some, xyz, "angstrom"), boxes)
-                if len(chunk.numbers) == 0:
-                    continue
+
+            def stored() -> Iterator[StoredChunk]:
+                for some in np.split(numbers, range(size, len(numbers), size)):
+                    xyz = coords[some[0] : some[-1] + 1 : selection.stride].astype(np.float32)[:, topology.file_index]
+                    yield Chunk(some, xyz, "angstrom"), np.broadcast_to(box, (len(xyz), 3, 3)) if boxed else None
+
+            make_whole = None
+            for chunk, boxes in FrameCheck(topology, where, left_out).sound(stored()):
                 if boxes is not None:
                     make_whole = make_whole or WholeChains(topology, chunk.xyz[0], box)
-                    chunk = Chunk(chunk.numbers, make_whole(chunk.xyz, boxes[: len(chunk.numbers)]), chunk.unit)
+                    chunk = Chunk(chunk.numbers, make_whole(chunk.xyz, boxes), chunk.unit)
                 yield chunk
-            check.end()

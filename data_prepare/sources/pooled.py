@@ -124,15 +124,14 @@ class PooledEntry(Entry):
         # imported late, because the trajectory libraries need seconds
         from data_prepare.molecular_dynamics.frames.trajectory import Chunk, FrameCheck, chunk_size
 
-        check = FrameCheck(topology, self.path.parent, left_out, self.samples)
         numbers = np.array(selection.numbers(len(self.samples), f"{self.path} and other samples"))
         size = chunk_size(len(places))
-        for some in np.split(numbers, range(size, len(numbers), size)):
-            xyz = np.stack([_positions(self.samples[number], places) for number in some])
-            chunk = check.sound(Chunk(some, xyz, "angstrom"))
-            if len(chunk.numbers):
-                yield chunk
-        check.end()
+        stored = (
+            (Chunk(some, np.stack([_positions(self.samples[number], places) for number in some]), "angstrom"), None)
+            for some in np.split(numbers, range(size, len(numbers), size))
+        )
+        check = FrameCheck(topology, self.path.parent, left_out, self.samples)
+        yield from (chunk for chunk, _ in check.sound(stored))
 
 
 def _positions(path: Path, places: list[Place]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,6 +55,9 @@ class Chunk:
         return self.xyz if self.unit == "nm" else self.xyz * NM_PER_ANGSTROM
 
 
+StoredChunk = tuple[Chunk, NDArray[np.float64] | None]  # with its boxes (frames, 3, 3) in its unit
+
+
 class BrokenFrame(NamedTuple):
     """A frame that does not fit its topology."""
 
@@ -87,8 +90,21 @@ class FrameCheck:
         self._broken: list[BrokenFrame] = []
         self._sound = 0
 
-    def sound(self, chunk: Chunk, box: NDArray[np.float64] | None = None) -> Chunk:
-        """The sound frames of a chunk with boxes (frames, 3, 3) in its unit."""
+    def sound(self, stored: Iterable[StoredChunk]) -> Iterator[StoredChunk]:
+        """The sound frames of chunks; chunks without any are left out.
+
+        Tells of the frames that were left out when all are read; InputError if none is sound.
+        """
+        for chunk, box in stored:
+            kept = self._sound_frames(chunk, box)
+            if len(kept) == len(chunk.numbers):
+                yield chunk, box
+            elif kept:
+                some = Chunk(chunk.numbers[kept], chunk.xyz[kept], chunk.unit)
+                yield some, None if box is None else box[kept]
+        self._end()
+
+    def _sound_frames(self, chunk: Chunk, box: NDArray[np.float64] | None) -> list[int]:
         scale = float(ANGSTROM_PER_NM) if chunk.unit == "nm" else 1.0
         problems = self._geometry.problems(chunk.xyz, scale, box)
         kept = [k for k, problem in enumerate(problems) if problem is None]
@@ -99,14 +115,14 @@ class FrameCheck:
             require(problem is None, f"{broken}; give the topology of this trajectory")
         self._sound += len(kept)
         if len(kept) == len(problems):
-            return chunk
+            return kept
         for number, problem in zip(chunk.numbers.tolist(), problems, strict=True):
             if problem is not None:
                 self._broken.append(self._broken_frame(number, problem))
         remedy = "--skip-broken-frames leaves such frames out" if self._sound else "mend or replace the file"
         hopeless = self._sound == 0 and len(self._broken) >= CHUNK_FRAMES
         require(self._left_out is not None and not hopeless, f"{self._broken[0]}; {remedy}")
-        return Chunk(chunk.numbers[kept], chunk.xyz[kept], chunk.unit)
+        return kept
 
     def _broken_frame(self, number: int, problem: str) -> BrokenFrame:
         return (
@@ -115,8 +131,7 @@ class FrameCheck:
             else BrokenFrame(self._source, number, problem)
         )
 
-    def end(self) -> None:
-        """Tell of the frames that were left out when all are read; InputError if they are too many."""
+    def _end(self) -> None:
         if not self._broken or self._left_out is None:
             return
         require(self._sound, f"{self._broken[0]}, and no frame is sound; mend or replace the file")
@@ -186,20 +201,21 @@ def _opened(path: Path) -> Iterator[_TrajectoryFile]:
         yield _TrajectoryFile(path, reader, frames, cut)
 
 
-def _stored_frames(path: Path, frames: FrameRange, size: int) -> Iterator[tuple[Chunk, NDArray[np.float64] | None]]:
-    """Frames in a range as stored, up to `size` at once, with their boxes (frames, 3, 3); skips the others unread."""
+def _stored_frames(topology: Topology, path: Path, frames: FrameRange, size: int) -> Iterator[StoredChunk]:
+    """Frames in a range as stored, up to `size` at once, with only the atoms of the topology; skips others unread."""
     if is_structure_file(path):
         models = _models(path, frames)
         while models_read := list(islice(models, size)):
             taken, positions = zip(*models_read, strict=True)
-            yield Chunk(np.array(taken), np.array(positions, np.float32), "angstrom"), None
+            xyz = _atoms_of_topology(topology, path, np.array(positions, np.float32))
+            yield Chunk(np.array(taken), xyz, "angstrom"), None
         return
     with _opened(path) as file:
         unit: Unit = "nm" if file.reader.distance_unit == "nanometers" else "angstrom"
         numbers = np.array(frames.numbers(file.count(frames.end), path))
         for some in np.split(numbers, range(size, len(numbers), size)):
             xyz, boxes = file.read(some)
-            yield Chunk(some, xyz, unit), boxes
+            yield Chunk(some, _atoms_of_topology(topology, path, xyz), unit), boxes
 
 
 def _models(path: Path, frames: FrameRange) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -246,17 +262,12 @@ def read_chunks(
     """
     path = Path(path)
     make_whole = None
-    check = FrameCheck(topology, path, left_out)
-    for stored, box in _stored_frames(path, frames, size or chunk_size(topology.atoms_in_file)):
-        chunk = check.sound(Chunk(stored.numbers, _atoms_of_topology(topology, path, stored.xyz), stored.unit), box)
-        if len(chunk.numbers) == 0:
-            continue
+    stored = _stored_frames(topology, path, frames, size or chunk_size(topology.atoms_in_file))
+    for chunk, box in FrameCheck(topology, path, left_out).sound(stored):
         if whole and box is not None:
             make_whole = make_whole or _whole_chains(topology, path, frames.end)
-            boxes = box[np.isin(stored.numbers, chunk.numbers)]
-            chunk = Chunk(chunk.numbers, make_whole(chunk.xyz, boxes), chunk.unit)
+            chunk = Chunk(chunk.numbers, make_whole(chunk.xyz, box), chunk.unit)
         yield chunk
-    check.end()
 
 
 def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -270,11 +281,8 @@ def _atoms_of_topology(topology: Topology, path: Path, xyz: NDArray[np.float32])
 
 def _whole_chains(topology: Topology, path: Path, end: int | None) -> WholeChains:
     """Unwrapping by the first sound frame of the file, even if it is not used."""
-    check = FrameCheck(topology, path, [])
-    for stored, box in _stored_frames(path, FrameRange(end=end), 1):
-        chunk = check.sound(Chunk(stored.numbers, _atoms_of_topology(topology, path, stored.xyz), stored.unit), box)
-        if len(chunk.numbers):
-            break
+    stored = _stored_frames(topology, path, FrameRange(end=end), 1)
+    chunk, box = next(FrameCheck(topology, path, []).sound(stored))
     return WholeChains(topology, chunk.xyz[0], np.zeros((3, 3)) if box is None else box[0])
 
 
