@@ -60,9 +60,9 @@ def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) ->
     """
     import tyro
 
-    shown = io.StringIO()
+    told = io.StringIO()
     try:
-        with redirect_stderr(shown):
+        with redirect_stderr(told):
             return tyro.cli(config, args=args, **options)
     except InputError as error:
         option, _, problem = str(error).partition(": ")  # of a nested configuration: --length 0, not --short.length 0
@@ -71,13 +71,13 @@ def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) ->
         exit_with(f"{whole[0]}: {problem}" if whole else error)
     except SystemExit as leaving:
         if leaving.code:
-            exit_with(_one_line(shown.getvalue()))
+            exit_with(_one_line(told.getvalue()))
         raise
 
 
-def _one_line(shown: str) -> str:
+def _one_line(told: str) -> str:
     """Message of tyro without its frame and its first line, a title that the next one repeats; choices in order."""
-    text = BOX.sub(" ", shown.strip().partition("\n")[2] or shown)
+    text = BOX.sub(" ", told.strip().partition("\n")[2] or told)
     return CHOICES.sub(lambda found: ", ".join(sorted({*re.findall(r"'(.*?)'", found[1])} - {"None"})), text)
 
 

@@ -50,6 +50,7 @@ NUM_RESIDUE_OUTPUTS: Final = 50
 NUM_PAIR_OUTPUTS: Final = 13
 
 INTERACTIONS: Final = PAIR_PROPERTIES[:9]  # contact types, in channel order
+HYDROGEN_BONDS: Final = ("hbbb", "hbsb", "hbss")  # between backbone and side chain atoms
 DSSP_STATES: Final = ("B", "E", "H", "I", "G", "S", "T", " ")
 NUM_ANGLE_BINS: Final = 12  # of 30 degrees, from -pi
 

@@ -18,18 +18,18 @@ from data_prepare.dataset.store import SUFFIXES, Array, FeatureStore, missing_of
 from data_prepare.dataset.table import read_table
 from data_prepare.errors import InputError, require
 from data_prepare.properties import (
-    GROUPS,
     INTERACTIONS,
     MD_PAIR_WIDTH,
+    MD_PROPERTIES,
     MD_RESIDUE_WIDTH,
     MISSING,
     NMA_GROUPS,
+    NMA_PROPERTIES,
     PAIR_PROPERTIES,
     PROPERTIES,
     RESIDUE_COLUMNS,
     RESIDUE_PROPERTIES,
     entry_residue_columns,
-    properties_of_group,
 )
 
 SHARE_TOLERANCE: Final = {np.dtype(np.float32): 1e-3, np.dtype(np.float16): 2e-3}  # of sums of shares
@@ -120,7 +120,7 @@ def _entry_problems(residue: h5py.Dataset, pair: h5py.Dataset, row: tuple[str, s
             return [f"{tokens} tokens, its sequence in the table has {len(letters) + 2}"]
         special[1:-1] = np.array(list(letters)) == "<"
     lacking = missing_of(residue.attrs)
-    names = properties_of_group(GROUPS[0] if md else NMA_GROUPS[0])
+    names = MD_PROPERTIES if md else NMA_PROPERTIES
     if set(lacking) >= set(names) or not set(lacking) <= set(names):
         return [f"the missing properties are {', '.join(lacking)}; expected some of {', '.join(names)}"]
     findings = _Findings()
@@ -148,7 +148,7 @@ def _check_residue(
     findings.add("residue features of a special token are not -1", special & ~(residue == MISSING).all(axis=1))
     findings.add("all tokens are missing", np.atleast_1d(missing.all()))
     findings.add("residue features are NaN or infinite", ~np.isfinite(residue))
-    for name in properties_of_group(GROUPS[0] if md else NMA_GROUPS[0]):
+    for name in MD_PROPERTIES if md else NMA_PROPERTIES:
         if name not in RESIDUE_COLUMNS:
             continue
         values = residue[:, entry_residue_columns(name)]

@@ -265,11 +265,13 @@ class FeatureStore:
 
     def missing(self, name: str) -> tuple[str, ...]:
         """Names of the properties that an entry lacks."""
-        attributes = self._dataset(name, SUFFIXES[0]).attrs
-        if MISSING_ATTRIBUTE not in attributes:
+        return self._missing(name, self._dataset(name, SUFFIXES[0]))
+
+    def _missing(self, name: str, residue: h5py.Dataset) -> tuple[str, ...]:
+        if MISSING_ATTRIBUTE not in residue.attrs:
             return ()
         with named(f"{self.path}: entry {name}"):
-            return missing_of(attributes)
+            return missing_of(residue.attrs)
 
     def names(self) -> list[str]:
         """Names of all entries, sorted."""
@@ -293,22 +295,21 @@ class FeatureStore:
 
     def read_residue(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Residue features (n, 47 or 3) float32 of tokens `start` to `stop`; NaN for missing properties."""
-        residue = self._dataset(name, SUFFIXES[0])[start:stop].astype(np.float32, copy=False)
-        if missing := self.missing(name):
-            held = (residue != MISSING).any(axis=1)
-            residue[np.ix_(held, entry_columns(missing)[0])] = np.nan
-        return residue
+        residue = self._dataset(name, SUFFIXES[0])
+        return _residue_values(residue, self._missing(name, residue), start, stop)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> tuple[Array, Array]:
         """Residue (n, 47 or 3) and pair (n, n, 10 or 3) features, float32, of tokens `start` to `stop`.
 
         Missing properties are NaN, tokens and pairs without features `MISSING`.
         """
-        pair = self._dataset(name, SUFFIXES[1])[start:stop, start:stop].astype(np.float32, copy=False)
-        if missing := self.missing(name):
+        residue, pairs = self.datasets(name)
+        missing = self._missing(name, residue)
+        pair = pairs[start:stop, start:stop].astype(np.float32, copy=False)
+        if missing:
             held = (np.diagonal(pair) != MISSING).any(axis=0)  # the diagonal of (n, n, K) is (K, n)
             pair[np.ix_(held, held, entry_columns(missing)[1])] = np.nan
-        return self.read_residue(name, start, stop), pair
+        return _residue_values(residue, missing, start, stop), pair
 
     def as_properties(self, name: str) -> dict[str, NDArray[Any]]:
         """Properties of the N residues of an entry that have data, by name, in the units of `properties.UNITS`.
@@ -321,6 +322,14 @@ class FeatureStore:
         held = (residue != MISSING).any(axis=1) | (np.diagonal(pair) != MISSING).any(axis=0)
         token = np.flatnonzero(held)  # an entry may have properties of residues only, or of pairs
         return {"token": token, **named_properties(residue[token], pair[np.ix_(token, token)], cube_roots=True)}
+
+
+def _residue_values(residue: h5py.Dataset, missing: Sequence[str], start: int, stop: int | None) -> Array:
+    values = residue[start:stop].astype(np.float32, copy=False)
+    if missing:
+        held = (values != MISSING).any(axis=1)
+        values[np.ix_(held, entry_columns(missing)[0])] = np.nan
+    return values
 
 
 def store_of_each(paths: Sequence[str | Path], on_duplicate: OnDuplicate = "error") -> dict[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from data_prepare.errors import require
+from data_prepare.errors import require, some_of
 from data_prepare.sources import atlas, ensembles, gpcrmd, idrome, mdcath, ped, proteinflow, structures, trajectories
 from data_prepare.sources.entry import Entry, UnusableEntry
 from data_prepare.sources.walk import files_under
@@ -66,8 +66,7 @@ def unused_files(raw: Path, entries: Iterable[Entry]) -> str | None:
             kinds.setdefault(_kind(path), []).append(str(path.relative_to(raw)))
     shown = []
     for kind, names in sorted(kinds.items(), key=lambda item: -len(item[1])):
-        examples = ", ".join(names[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
-        shown.append(f"{len(names)} {kind} ({examples})")
+        shown.append(f"{len(names)} {kind} ({some_of(names, EXAMPLES)})")
     unused = sum(map(len, kinds.values()))
     more = [f"{len(shown) - KINDS} other kinds"] if len(shown) > KINDS else []
     return f"{unused} of {len(every)} files are not used: {', '.join(shown[:KINDS] + more)}" if unused else None

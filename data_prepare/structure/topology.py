@@ -33,9 +33,7 @@ class Topology:
     residue_numbers: NDArray[np.int64]  # (residues,)
     insertion_codes: tuple[str, ...]  # per residue, "" for none
     is_protein: NDArray[np.bool_]  # (residues,) has N, CA and C and is part of a chain, see `atom_records.in_protein`
-    is_cap: NDArray[
-        np.bool_
-    ]  # (residues,) acetyl, amide and the like at the ends of chains, see `atom_records.caps_of`
+    is_cap: NDArray[np.bool_]  # (residues,) acetyl, amide and the like at chain ends, see `atom_records.caps_of`
     chain_of_residue: NDArray[np.int32]  # (residues,) ascending
     chain_ids: tuple[str, ...]  # possibly ""
     chain_labels: tuple[str, ...]  # label_asym_id of mmCIF files, otherwise ""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data_prepare.dataset.store import SUFFIXES, FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.dataset.token_space import named_properties
-from data_prepare.errors import InputWarning, reading, require
+from data_prepare.errors import InputWarning, reading, require, some_of
 from data_prepare.files import csv_pieces
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.properties import INTERACTIONS, MD_PROPERTIES, NMA_PROPERTIES, PAIR_CHANNELS, PROPERTIES
@@ -259,8 +259,7 @@ def _of_hdf5(path: Path, name: str, table: str | Path | None) -> Measurement:
     require(entries, f"{path}: no entries; give {FORMS}")
     if not name and len(entries) == 1:
         return _of_hdf5(path, entries[0], table)
-    some = ", ".join(entries[:5]) + (", ..." if len(entries) > 5 else "")
-    require(name in entries, f"{path}: no entry {name!r}; give {path}:NAME, one of {some}")
+    require(name in entries, f"{path}: no entry {name!r}; give {path}:NAME, one of {some_of(entries)}")
     return of_prediction(read_prediction(path, name)) if is_prediction else of_entry(path, name, table)
 
 

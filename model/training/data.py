@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data_prepare.dataset.store import FeatureStore
-from data_prepare.errors import InputError, named, require
+from data_prepare.errors import InputError, named, require, some_of
 from data_prepare.properties import (
     GROUPS,
     MD_RESIDUE_WIDTH,
@@ -86,8 +86,8 @@ def group_sequences(table: pd.DataFrame, store: FeatureStore, label: str) -> dic
     held = table["name"].isin(store.names())
     if not held.all():
         absent = table.loc[~held, "name"]
-        first = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        LOGGER.warning("warning: %s lacks %d of %d %s entries: %s", store.path, len(absent), len(table), label, first)
+        which = f"{len(absent)} of {len(table)} {label} entries: {some_of(absent)}"
+        LOGGER.warning("warning: %s lacks %s", store.path, which)
     table = table[held]
     return {
         group: list(table.loc[table["group"] == group, ["name", "modify_seq"]].itertuples(index=False, name=None))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from data_prepare.properties import INTERACTIONS, PAIR_CHANNELS
+from data_prepare.properties import HYDROGEN_BONDS, INTERACTIONS, PAIR_CHANNELS
 from data_prepare.structure.topology import Topology
 
 METALS: Final = ("MG", "MN", "RH", "ZN", "FE", "BI", "AS", "AG")
@@ -31,7 +31,7 @@ SP2_TOLERANCE: Final = 5.0
 # types of contact lines between two atoms; the first are the channels of the features
 LINE_TYPES: Final = (*INTERACTIONS, "hbls", "hblb", "hbll", "sblp", "sbpl", "sbll", "hplp", "hpll")
 TYPE: Final = {name: index for index, name in enumerate(LINE_TYPES)}
-HYDROGEN_BONDS: Final = [PAIR_CHANNELS[name] for name in ("hbbb", "hbsb", "hbss")]
+OF_HYDROGEN: Final = [PAIR_CHANNELS[name] for name in HYDROGEN_BONDS]
 
 
 def ligand_charges(topology: Topology, xyz: NDArray, ligand: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -65,8 +65,8 @@ def types_with_ligands(
         kind[:] = np.where(np.isin(channel, channels) & (number == ligands), names, kind)
 
     to_backbone = np.where(ligand[a], backbone[b], backbone[a])
-    rename(HYDROGEN_BONDS, 1, np.where(to_backbone, TYPE["hblb"], TYPE["hbls"]))
-    rename(HYDROGEN_BONDS, 2, TYPE["hbll"])
+    rename(OF_HYDROGEN, 1, np.where(to_backbone, TYPE["hblb"], TYPE["hbls"]))
+    rename(OF_HYDROGEN, 2, TYPE["hbll"])
     rename(TYPE["hp"], 1, TYPE["hplp"])
     rename(TYPE["hp"], 2, TYPE["hpll"])
     anion = np.where(charge[a] < 0, a, b)

@@ -13,13 +13,13 @@ from data_prepare.molecular_dynamics.contacts.heavy_hydrogen_bond import bonded_
 from data_prepare.molecular_dynamics.contacts.hydrogen_bond import BACKBONE, NOT_POLAR, hydrogens_of_atoms
 from data_prepare.molecular_dynamics.contacts.hydrophobic import hydrophobic_carbons
 from data_prepare.molecular_dynamics.contacts.kernels import ATOM, Criteria, SearchAtoms, find_contacts
-from data_prepare.molecular_dynamics.contacts.ligand import HYDROGEN_BONDS, ligand_charges, types_with_ligands
+from data_prepare.molecular_dynamics.contacts.ligand import OF_HYDROGEN, ligand_charges, types_with_ligands
 from data_prepare.molecular_dynamics.contacts.rings import atoms_of_rings
 from data_prepare.molecular_dynamics.contacts.salt_bridge import charges
 from data_prepare.molecular_dynamics.contacts.selection import Selections
 from data_prepare.molecular_dynamics.contacts.van_der_waals import disulfides, radii
 from data_prepare.molecular_dynamics.frames.cell_list import Neighbours, neighbour_lists
-from data_prepare.properties import INTERACTIONS, PAIR_CHANNELS
+from data_prepare.properties import HYDROGEN_BONDS, INTERACTIONS, PAIR_CHANNELS
 from data_prepare.structure.topology import Topology, label_of_residue
 
 ALL: Final = ("hp", "sb", "pc", "ps", "ts", "vdw", "hb")  # in the order of a contact file
@@ -38,8 +38,7 @@ class Contacts(NamedTuple):
 def single_interactions(itypes: Iterable[str]) -> set[str]:
     """Members of `INTERACTIONS` in names among which `all` and `hb` stand for several."""
     named = {name for itype in itypes for name in (ALL if itype == "all" else (itype,))}
-    bonds = [INTERACTIONS[channel] for channel in HYDROGEN_BONDS]
-    return {name for itype in named for name in (bonds if itype == "hb" else (itype,))}
+    return {name for itype in named for name in (HYDROGEN_BONDS if itype == "hb" else (itype,))}
 
 
 class ContactSearch:
@@ -73,13 +72,12 @@ class ContactSearch:
         members = protein if selections is None else selections.members & (protein | (elements != "X"))
         heavy = np.flatnonzero(members & (elements != "H"))
         hydrogen_start, hydrogens = np.zeros(len(heavy) + 1, np.int64), np.empty(0, np.int64)
-        bonds = {INTERACTIONS[channel] for channel in HYDROGEN_BONDS}
-        self._all_bonds = bonds <= interactions  # bonds of ligands are neither hbbb, hbsb nor hbss
+        self._all_bonds = interactions.issuperset(HYDROGEN_BONDS)  # bonds of ligands are neither hbbb, hbsb nor hbss
         by_heavy_atoms = criteria.hydrogen_bond.hbond_of_heavy_atoms
-        if by_heavy_atoms:
-            hydrogen_start, hydrogens = bonded_atoms(xyz, heavy)
-        elif interactions & bonds:
-            hydrogen_start, hydrogens = hydrogens_of_atoms(topology, xyz, heavy)
+        if not interactions.isdisjoint(HYDROGEN_BONDS):
+            hydrogen_start, hydrogens = (
+                bonded_atoms(xyz, heavy) if by_heavy_atoms else hydrogens_of_atoms(topology, xyz, heavy)
+            )
         # hydrogens of the protein are present in any case: features share the atoms and their neighbours
         light = (
             np.flatnonzero(protein & (elements == "H"))
@@ -112,7 +110,7 @@ class ContactSearch:
         records["charge"] = charge[heavy]
         records["backbone"] = np.isin(np.array(topology.atom_names)[heavy], BACKBONE)
         records["hydrophobic"] = hydrophobic[heavy]
-        records["role"] = roles(topology)[heavy]
+        records["role"] = roles(topology)[heavy] if by_heavy_atoms else 0
         records["polar"] = ~np.isin(elements[heavy], NOT_POLAR)
         self._search_atoms = SearchAtoms(
             heavy=records,
@@ -141,9 +139,9 @@ class ContactSearch:
         for mask in selections.sides:
             side = np.tile(mask[heavy], (len(INTERACTIONS), 1))
             if selections.solvent is not None:
-                side[HYDROGEN_BONDS] &= ~selections.solvent[heavy]
+                side[OF_HYDROGEN] &= ~selections.solvent[heavy]
             if selections.ligand is not None and not self._all_bonds:
-                side[HYDROGEN_BONDS] &= ~selections.ligand[heavy]
+                side[OF_HYDROGEN] &= ~selections.ligand[heavy]
             rings = self._search_atoms.rings
             side[np.array(OF_RINGS)[:, None], self._search_atoms.ring_atom] = mask[heavy][rings].all(axis=1)
             sides.append(side)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from data_prepare.molecular_dynamics.features.conformation import angle_atoms
-from data_prepare.properties import INTERACTIONS, MD_PROPERTIES
+from data_prepare.properties import HYDROGEN_BONDS, INTERACTIONS, MD_PROPERTIES
 from data_prepare.structure.atom_records import CARBOXYLATE
 from data_prepare.structure.sequence import one_letter_sequence
 from data_prepare.structure.topology import CARBONYL_OXYGENS, Topology
@@ -15,7 +15,6 @@ from data_prepare.structure.topology import CARBONYL_OXYGENS, Topology
 OF_C_ALPHA: Final = ("rmsf_nor", "corr")
 OF_SIDE_CHAINS: Final = ("sasa_mean", "sasa_std", *INTERACTIONS)
 HYDROGENS: Final = "hydrogens"
-HYDROGEN_BONDS: Final = ("hbbb", "hbsb", "hbss")
 HEAVY_ATOMS: Final = dict(
     zip("GACSTPVNDILMEQKHRFYW", (0, 1, 2, 2, 3, 3, 3, *[4] * 5, *[5] * 3, 6, 7, 7, 8, 10), strict=True)
 )
