@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -117,15 +117,20 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def open_binary(path: str | Path) -> BinaryIO:
+    """Open the content of a file, gzipped or not, whatever its name."""
+    with open(path, "rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path)) if gzipped else open(path, "rb")
+
+
 def read_text(path: str | Path, what: str, encodings: Sequence[str] = ("utf-8-sig",), errors: str = "strict") -> str:
     """Text of a file, gzipped or not, in the first of the encodings that fits; `what` as in `reading`.
 
     InputError if it is damaged or unpacks to more than a GB.
     """
-    with reading(path, what), open(path, "rb") as raw:
-        gzipped = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        content = (gzip.GzipFile(fileobj=raw) if gzipped else raw).read(MOST_TEXT + 1)
+    with reading(path, what), open_binary(path) as file:
+        content = file.read(MOST_TEXT + 1)
         require(len(content) <= MOST_TEXT, f"{path}: more than {MOST_TEXT / 1e9:.1f} GB of text; split it into several")
         for encoding in encodings[:-1]:
             with suppress(UnicodeDecodeError):

@@ -49,6 +49,8 @@ def wwpdb_sequences(path: Path, tables: list[list[list[str]]]) -> dict[str, dict
     """Entity -> number -> component, of the structure of `path`, or else of its tables (`wwpdb_shifts`)."""
     from gemmi import cif
 
+    from data_prepare.structure.mmcif import read_document
+
     code = stem_of(path)
     structures = [
         path.with_name(f"{case}.cif{gz}") for case in (code, code.upper(), code.lower()) for gz in ("", ".gz")
@@ -56,7 +58,7 @@ def wwpdb_sequences(path: Path, tables: list[list[list[str]]]) -> dict[str, dict
     sequences: dict[str, dict[str, str]] = {}
     if structure := next((file for file in structures if file.is_file()), None):
         with reading(structure, "an mmCIF file"):
-            block = cif.read(str(structure)).sole_block()
+            block = read_document(structure).sole_block()
             for entity, number, name in block.find("_entity_poly_seq.", ["entity_id", "num", "mon_id"]):
                 sequences.setdefault(cif.as_string(entity), {})[number] = name.upper()
             if not sequences:

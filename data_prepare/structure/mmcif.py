@@ -10,6 +10,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prepare.files import open_binary
 from data_prepare.structure.atom_records import AtomRecord, topology_of
 from data_prepare.structure.sequence import CAPS, UNKNOWN, one_letter_sequence
 from data_prepare.structure.topology import Topology
@@ -21,6 +22,12 @@ COLUMNS: Final = (
 ).split()
 
 
+def read_document(path: Path) -> gemmi.cif.Document:
+    """The data blocks of an mmCIF file, gzipped or not, whatever its name."""
+    with open_binary(path) as file:
+        return gemmi.cif.read_string(file.read())
+
+
 def read_models(path: Path) -> tuple[Topology, list[NDArray[np.float64]]]:
     """Topology of the first model, and positions (atoms of the file, 3) in Angstrom of all models.
 
@@ -28,7 +35,7 @@ def read_models(path: Path) -> tuple[Topology, list[NDArray[np.float64]]]:
     """
     records: list[AtomRecord] = []
     sequences: dict[Hashable, str] = {}
-    blocks = [_read_block(block, records, sequences) for block in gemmi.cif.read(str(path))]
+    blocks = [_read_block(block, records, sequences) for block in read_document(path)]
     models = [np.concatenate(parts) for parts in zip(*filter(None, blocks), strict=True)]
     return topology_of(path, records, sequences), models
 

@@ -5,15 +5,16 @@ Residue names have up to four letters, as in CHARMM and GROMACS, or chain ids tw
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prepare.files import open_binary
 from data_prepare.structure.atom_records import AtomRecord, Position, topology_of
 from data_prepare.structure.sequence import CAPS, ONE_LETTER, align_to_sequence, one_letter_sequence
 from data_prepare.structure.topology import Structure, Topology
@@ -23,9 +24,7 @@ ATOM_RECORDS = ("ATOM  ", "HETATM")
 
 def open_text(path: Path) -> TextIO:
     """Open a text file, gzipped or not, whatever its name; undecodable bytes are replaced."""
-    with open(path, "rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rt", errors="replace") if gzipped else open(path, errors="replace")
+    return TextIOWrapper(open_binary(path), errors="replace")
 
 
 def first_model(path: Path, lines: Iterable[str]) -> Structure:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data_prepare.errors import require
-from data_prepare.files import whole_file
+from data_prepare.files import open_binary, whole_file
 from model.inference.inputs import select_protein
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _values_of_atoms(topology: Topology, values: NDArray[np.float64], chain: str
 
 
 def _pdb_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
-    with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
+    with open_binary(path) as file:
         lines = file.readlines()
     row = 0
     for number, line in enumerate(lines):
@@ -76,9 +76,9 @@ def _pdb_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
 
 
 def _mmcif_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
-    import gemmi
+    from data_prepare.structure.mmcif import read_document
 
-    document = gemmi.cif.read(str(path))
+    document = read_document(path)
     block = document.sole_block()
     if not block.find_values("_atom_site.B_iso_or_equiv"):
         block.find_loop("_atom_site.id").get_loop().add_columns(["_atom_site.B_iso_or_equiv"], "?")

@@ -57,7 +57,7 @@ def file_names(names: Sequence[str]) -> list[str]:
 
 
 def read_fasta(path: str | os.PathLike[str]) -> list[Protein]:
-    """Read a FASTA file, gzipped if its name ends in .gz.
+    """Read a FASTA file, gzipped or not.
 
     The first word of a header names the protein; see `parse_sequence` for the sequences. Lines that start with `;` are
     comments. With a warning that says so:

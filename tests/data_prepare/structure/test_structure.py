@@ -338,9 +338,11 @@ def test_mmcif_pdb_and_gzip_agree(write_pdb, tmp_path):
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(path.read_bytes()))
     (tmp_path / "plain.pdb.gz").write_bytes(path.read_bytes())
     (tmp_path / "x.cif.gz").write_bytes(gzip.compress((tmp_path / "x.cif").read_bytes()))
+    (tmp_path / "plain.cif.gz").write_bytes((tmp_path / "x.cif").read_bytes())
+    (tmp_path / "packed.cif").write_bytes((tmp_path / "x.cif.gz").read_bytes())
     reference, xyz = read_structure(path)
     assert reference.num_atoms == 13
-    for name in ("x.pdb.gz", "plain.pdb.gz", "x.cif.gz", "x.cif"):
+    for name in ("x.pdb.gz", "plain.pdb.gz", "x.cif.gz", "x.cif", "plain.cif.gz", "packed.cif"):
         topology, positions = read_structure(tmp_path / name)
         for field in ("atom_names", "elements", "residue_names", "insertion_codes", "chain_ids", "residue_of_atom"):
             assert list(getattr(topology, field)) == list(getattr(reference, field)), (name, field)

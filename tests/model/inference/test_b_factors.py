@@ -75,6 +75,17 @@ def test_chosen_chains_gzip_and_short_lines(structure: Path, tmp_path: Path) -> 
     assert output.read_bytes()[3:8] == bytes(5)  # no file name and no time stamp: equal numbers, equal bytes
 
 
+@pytest.mark.parametrize("name", ["plain.pdb.gz", "packed.pdb", "plain.cif.gz", "packed.cif"])
+def test_the_content_says_whether_a_structure_is_gzipped(structure: Path, tmp_path: Path, name: str) -> None:
+    text = structure.read_bytes() if ".pdb" in name else as_mmcif(structure).as_string().encode()
+    path, output = tmp_path / name, tmp_path / ("out.pdb" if ".pdb" in name else "out.cif")
+    path.write_bytes(gzip.compress(text) if "packed" in name else text)
+    write_b_factors(path, [0.5] * len(protein_of_structure(path).sequence.replace("<eos><cls>", "")), output)
+    copy = gemmi.read_structure(str(output))
+    found = [atom.b_iso for model in copy for chain in model for r in chain if r.name != "HOH" for atom in r]
+    assert found == pytest.approx([0.5] * 20)
+
+
 @pytest.mark.parametrize("column", [True, False])
 def test_mmcif(structure: Path, tmp_path: Path, column: bool) -> None:
     """Also a file without the column."""
