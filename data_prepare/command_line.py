@@ -18,7 +18,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any, Self, TypeVar
@@ -84,12 +84,19 @@ def _one_line(told: str) -> str:
 def run(
     config: type[C], action: Callable[[C], Iterable[object] | None], args: Sequence[str] | None = None, **options: Any
 ) -> None:
-    """Parse the options of a command, run it, and print each item that it returns, such as a path, on a line."""
+    """Parse the options of a command, run it, and print each item that it returns, such as a path, on a line.
+
+    No other run may write the same `output` (or `out`) meanwhile.
+    """
     chosen = parse(config, args, **options)
+    output = getattr(chosen, "output", None) or getattr(chosen, "out", None)
 
     def work() -> None:
-        for line in action(chosen) or ():  # a generator works inside this loop
-            print(line)
+        from data_prepare.resume import sole_run  # slow to import
+
+        with nullcontext() if output is None else sole_run(output):
+            for line in action(chosen) or ():  # a generator works inside this loop
+                print(line)
 
     with _terminable():
         run_command(work, getattr(chosen, "debug", False))

@@ -8,6 +8,7 @@ import io
 import math
 import os
 import re
+import secrets
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ MOST_TEXT: Final = 2**30  # bytes of a text that is read at once; a small .gz ca
 DEFLATE: Final = 1032  # at most, size of a member of a zip archive to its compressed size
 HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
-TEMPORARY: Final = re.compile(r"\..+\.\d+\.tmp(\..*)?")  # .NAME.PROCESS.tmp.SUFFIX
+TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp(\..*)?")  # .NAME.RANDOM.tmp.SUFFIX
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     `locking=False`. InputError if the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -94,7 +95,7 @@ def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
 def _locked(path: Path) -> Iterator[None]:
     """Create a file and hold a lock on it, which ends with the process; without one if the file system has none."""
     while True:
-        with open(path, "wb") as file:
+        with open(path, "xb") as file:  # x: never through a link that someone else has put there
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_SH)
             if path.exists():  # not removed before it was locked

@@ -6,14 +6,20 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prepare.errors import InputError
 from data_prepare.files import open_npz, remove_leftovers, whole_file, write_text
+
+LOCK_SECONDS: Final = 8  # in which the processes that a killed run leaves behind end, such as the readers of PyTorch
+SAMPLED_BLOCKS: Final = 256
+SAMPLED_BYTES: Final = 4096
 
 
 def digest(*parts: Any) -> str:
@@ -24,6 +30,42 @@ def digest(*parts: Any) -> str:
     # the str of a large array omits its middle
     text = json.dumps(parts, sort_keys=True, default=lambda x: x.tolist() if isinstance(x, np.ndarray) else str(x))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def sample_digest(path: Path) -> str:
+    """Hash of the size of a file of any size and of evenly spaced blocks, a MB in all: most other contents differ."""
+    size = path.stat().st_size
+    found = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        for block in range(SAMPLED_BLOCKS):
+            file.seek(block * max(size - SAMPLED_BYTES, 0) // (SAMPLED_BLOCKS - 1))
+            found.update(file.read(SAMPLED_BYTES))
+    return found.hexdigest()[:32]
+
+
+@contextmanager
+def sole_run(output: Path) -> Iterator[None]:
+    """Hold the lock of an output NAME, the file `.NAME.lock` beside it; the lock ends with the process.
+
+    InputError if another run holds it. There is no lock where no file can be written.
+    """
+    from filelock import FileLock, Timeout  # 0.1 s of import
+
+    path = output.absolute()
+    path = path.with_name(f".{path.name}.lock")
+    lock = FileLock(path, timeout=LOCK_SECONDS, thread_local=False)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(f"{output}: another run is writing it; wait for its end, or give another one") from None
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            path.unlink(missing_ok=True)  # before the release: it may be the file of the next run after it
+            lock.release()
 
 
 class Results:

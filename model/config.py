@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 import tyro
 from pydantic import ConfigDict, Field, Strict
@@ -148,8 +148,27 @@ class TrainingOptions(Settings):
     """auto: the newest intact checkpoint of the run, if any; none: start from scratch; or a checkpoint folder."""
     stop_after: Count | None = None
     """Save and exit after this update; does not change the schedule."""
+    allow_changes: Annotated[tuple[str, ...], Strict(False)] = ()
+    """Options, by name without --, whose values may differ from those of the checkpoint to resume from."""
     debug: bool = False
     """Show the traceback of an error."""
+
+    # what says where, how fast and how long a training runs; data are compared by content, not by path
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        "preset output device checkpoint_every keep_last resume stop_after allow_changes debug table precision".split()
+    )
+
+    def fixed(self) -> dict[str, Any]:
+        """Options that the weights depend on, by their names on the command line without --."""
+        return {name.replace("_", "-"): value for name, value in _flat(asdict(self)).items() if name not in self.FREE}
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        parts = {f"{name}.{part}": inner for part, inner in _flat(value).items()} if isinstance(value, dict) else None
+        flat |= {name: value} if parts is None else parts
+    return flat
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -198,6 +217,11 @@ class TrainConfig(TrainingOptions):
     keep_every: Count = 1_000
     """Also keep the weights of checkpoints whose update is a multiple of this; only the newest can be resumed."""
 
+    FREE: ClassVar[frozenset[str]] = TrainingOptions.FREE | frozenset(
+        "config store loss_weights encoder tf32 compile workers log_every keep_every model.pair_tile "
+        "model.pair_recompute_above".split()
+    )
+
     def __post_init__(self) -> None:
         shorter = self.warmup_updates < 0.9 * self.updates
         require(shorter, f"--warmup-updates {self.warmup_updates}: must be below 90 % of --updates {self.updates}")
@@ -234,8 +258,8 @@ T = TypeVar("T", bound=Settings)
 def read_train_config(path: Path) -> TrainConfig:
     """Configuration from config.json of a run, or from a YAML or JSON file of fields; the preset supplies the rest.
 
-    Ignores `resume`, `stop_after` and `debug`. Raises InputError if the file cannot be read or holds an unknown field
-    or an invalid value.
+    Ignores `resume`, `stop_after`, `allow_changes` and `debug`. Raises InputError if the file cannot be read or holds
+    an unknown field or an invalid value.
     """
     import yaml  # type: ignore[import-untyped]
 
@@ -248,7 +272,7 @@ def read_train_config(path: Path) -> TrainConfig:
     with reading(path, "a JSON or YAML file of training options", "give config.json of a run, or fields and values"):
         values = yaml.load(read_text(path, "a YAML file"), Loader)
         values = values["config"] if isinstance(values.get("config"), dict) else values  # config.json of a run
-    once = ("config", "resume", "stop_after", "debug")  # belong to a single call
+    once = ("config", "resume", "stop_after", "allow_changes", "debug")  # belong to a single call
     values = {name: value for name, value in values.items() if name not in once}
     if "weights" in values:  # former name
         values["loss_weights"] = values.pop("weights")

@@ -10,8 +10,6 @@ groups in turn; the gradient of an update is the mean over its micro-steps of th
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -26,6 +24,7 @@ from data_prepare.dataset.loss_weights import Weights, read_loss_weights
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.errors import named, require
+from data_prepare.resume import digest, sample_digest
 from model.config import TRAIN_PRESETS, Stage, TrainConfig, read_train_config
 from model.network.dance import DanceModel, load_esm2_encoder, read_config
 from model.network.device import autocast, choose_precision
@@ -59,7 +58,12 @@ class DanceTrainer(Trainer[TrainConfig]):
             model.compile(dynamic=True)  # lengths vary; in place: parameter names stay the same
         precision = choose_precision(config.precision, process.device)
         losses = LossRecord(process, data.groups)
-        super().__init__(config, process, model, precision, losses, {"data": data_digest(data)})
+        contents = {
+            "table": digest(data.sequences),
+            "loss-weights": digest(weights),
+            "store": sample_digest(config.store),
+        }
+        super().__init__(config, process, model, precision, losses, contents)
         self.data, self.weights = data, weights
         self.keep_every = config.keep_every
         self.last = min(config.stop_after or config.updates, config.updates)
@@ -139,12 +143,6 @@ class DanceTrainer(Trainer[TrainConfig]):
         require(same, f"{checkpoint}: made with different heads or freeze_encoder; use its configuration")
         with named(checkpoint):
             self.model.load_state_dict(read_weights(checkpoint / WEIGHTS_NAME))
-
-
-def data_digest(data: TrainingSet) -> str:
-    """Hash of everything that determines the sequence of samples: seed, entries of each group, block size."""
-    names = {group: [name for name, _ in entries] for group, entries in data.sequences.items()}
-    return hashlib.sha256(json.dumps([data.seed, data.block, names], sort_keys=True).encode()).hexdigest()
 
 
 def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:

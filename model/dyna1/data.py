@@ -6,8 +6,6 @@ resumed training therefore continues exactly, and each process takes its share o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from data_prepare.errors import require
 from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments, table_targets
+from data_prepare.resume import digest
 
 LOGGER: Final = logging.getLogger("seqdance")
 
@@ -133,19 +132,10 @@ class ClusterSampler:
             rows.append((protein.name, cut, protein.target[window]))
         return collate(rows)
 
-    def fingerprint(self) -> str:
-        """Hash of everything that determines the sequence of batches."""
-        content = [(name, sequence, target.tolist(), cluster) for name, sequence, target, cluster in self.proteins]
-        return _sha256([self.seed, self.batch, self.crop, content])
-
 
 def fingerprint_of(proteins: Sequence[AnnotatedProtein]) -> str:
-    """Hash of names, sequences and targets."""
-    return _sha256([(protein.name, protein.sequence, protein.target.tolist()) for protein in proteins])
-
-
-def _sha256(content: object) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    """Hash of the content of some proteins."""
+    return digest([(name, sequence, target.tolist(), cluster) for name, sequence, target, cluster in proteins])
 
 
 def embedding_of(protein: AnnotatedProtein, read: ReadEmbedding) -> Tensor:

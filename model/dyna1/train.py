@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
@@ -106,6 +106,10 @@ class Dyna1TrainConfig(TrainingOptions):
     keep_last: Count = 2
     """Number of newest checkpoints to keep."""
 
+    FREE: ClassVar[frozenset[str]] = TrainingOptions.FREE | frozenset(
+        "validation embedder cache epochs accumulation patience".split()
+    )
+
 
 def _preset(preset: Preset, embedder: str, **changes: Any) -> Dyna1TrainConfig:
     output = Path(f"runs/dyna1_{preset}")
@@ -167,8 +171,8 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
         self.sampler = ClusterSampler(proteins, config.seed, config.batch, config.crop)
         torch.manual_seed(config.seed)
         model = Classifier(replace(config.model, embedder=embeddings.fingerprint))
-        digests = {"data": self.sampler.fingerprint(), "validation": fingerprint_of(validation)}
-        super().__init__(config, process, model, config.precision, EpochLoss(process), digests)
+        data = {"table": fingerprint_of(proteins), "validation": fingerprint_of(validation)}
+        super().__init__(config, process, model, config.precision, EpochLoss(process), data)
         self.best_epoch, self.best_auroc = 0, -math.inf  # of the best validation
 
     @property
@@ -307,7 +311,7 @@ def parse(args: Sequence[str] | None = None) -> Dyna1TrainConfig:
 
 def run(config: Dyna1TrainConfig) -> None:
     """Train in this process, alone or with the other processes of torchrun."""
-    run_process(config.device, lambda process: train(config, process))
+    run_process(config, train)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """The training loop of SeqDance and Dyna-1: updates, log, checkpoints, exact resume, one or several processes.
 
 Checkpoints hold everything that the next update depends on, so a resumed run gives the same weights as an
-uninterrupted one. On SIGTERM or SIGUSR1 to any process, the training saves after the current update and exits.
+uninterrupted one. On SIGTERM, SIGUSR1 or Ctrl-C to any process, the training saves after the current update and exits.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Losses(Protocol):
 class Trainer(ABC, Generic[C]):
     """A network, its optimizer and the number of updates done; a subclass defines what an update reads and minimises.
 
-    `model` holds the initial weights, `loss` fills `losses`, and `digests` are hashes of what determines the sequence
-    of updates: a checkpoint with other digests is refused.
+    `model` holds the initial weights, `loss` fills `losses`, and `data` are digests of what it is trained on: a
+    checkpoint of other data or options is refused, see `TrainingOptions.allow_changes`.
     """
 
     model: Any  # the network
@@ -56,10 +56,10 @@ class Trainer(ABC, Generic[C]):
     keep_every: int | None = None  # checkpoints at multiples of this update are never removed
 
     def __init__(
-        self, config: C, process: Process, model: nn.Module, precision: str, losses: Losses, digests: Mapping[str, str]
+        self, config: C, process: Process, model: nn.Module, precision: str, losses: Losses, data: Mapping[str, str]
     ) -> None:
         self.config, self.process, self.precision = config, process, precision
-        self.losses, self.digests = losses, digests
+        self.losses, self.data_of = losses, data
         self.model = self.network = model.to(process.device)
         if process.processes > 1:
             ids = [process.device] if process.device.type == "cuda" else None
@@ -138,7 +138,8 @@ class Trainer(ABC, Generic[C]):
         self.losses.check()
         ranks = self.process.gather(self.process.random_state() | {"losses": self.losses.state()})
         if self.process.rank == 0:
-            state = {name: getattr(self, name) for name in self.progress} | {**self.digests, "ranks": ranks}
+            state = {name: getattr(self, name) for name in self.progress} | {"ranks": ranks}
+            state |= {"options": self.config.fixed(), "data": dict(self.data_of)}
             state |= {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
             folder = self.config.output / CHECKPOINTS
             save_checkpoint(folder, self.update, self.model, state)
@@ -148,17 +149,14 @@ class Trainer(ABC, Generic[C]):
     def resume(self, checkpoint: Path | None) -> None:
         """Continue from a checkpoint, or start with None.
 
-        Learning rate, weight decay, betas and eps come from the options, which may have changed. Raises InputError if
-        the checkpoint is damaged or belongs to a different training.
+        Raises InputError if the checkpoint is damaged or was made with other data or options, except those that
+        `allow_changes` names, which take their new values.
         """
         if checkpoint is None:
             self.process.seed_dropout(self.config.seed, 0)
             return
         state = read_training(checkpoint)
-        state |= state.get("progress", {})  # former checkpoints of Dyna-1
-        for name, digest in self.digests.items():
-            same = state.get(name, digest) == digest
-            require(same, f"{checkpoint}: made with a different seed, batch or {name}; resume with the same ones")
+        self._check_same(checkpoint, state)
         self.load_weights(checkpoint)
         for name in self.progress:
             setattr(self, name, state[name])
@@ -166,7 +164,7 @@ class Trainer(ABC, Generic[C]):
         self.optimizer.load_state_dict(state["optimizer"])
         for parameters in self.optimizer.param_groups:
             parameters |= options
-        if state.get("scaler"):
+        if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         ranks = state["ranks"]
         if len(ranks) == self.process.processes:
@@ -181,6 +179,18 @@ class Trainer(ABC, Generic[C]):
                 len(ranks),
             )
             self.process.seed_dropout(self.config.seed, self.update)
+
+    def _check_same(self, checkpoint: Path, state: Mapping[str, Any]) -> None:
+        """InputError if data or options that are not among `allow_changes` differ from those of a checkpoint."""
+        require("options" in state, f"{checkpoint}: of an earlier version of seqdance; give another --output")
+        options, data = self.config.fixed(), dict(self.data_of)
+        changed = {name: f"--{name} {state['options'].get(name)}" for name in options}
+        changed = {name: old for name, old in changed.items() if state["options"].get(name) != options[name]}
+        changed |= {name: f"another --{name}" for name in data if state["data"].get(name) != data[name]}
+        for name in self.config.allow_changes:
+            changed.pop(name.removeprefix("--").replace("_", "-"), None)
+        allow = f"give the same, or --allow-changes {' '.join(changed)}"
+        require(not changed, f"{checkpoint}: made with {', '.join(changed.values())}; {allow}")
 
 
 def parse_training(

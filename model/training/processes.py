@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, redirect_stderr
+from contextlib import ExitStack, nullcontext, redirect_stderr
 from dataclasses import dataclass
-from functools import partial
 from types import FrameType
 from typing import Any, Final, TypeVar
 
@@ -21,6 +22,7 @@ from torch.distributed import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from data_prepare.errors import require, run_command, shown
+from data_prepare.resume import sole_run
 from model.network.device import choose_device
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -97,12 +99,20 @@ def start_process(choice: str) -> Process:
         number = os.environ.get(name, "")
         remedy = "start with torchrun, or unset RANK for one process"
         require(number.isdecimal(), f"environment variable {name} is {shown(number)}, not a number; {remedy}")
+    _end_with_parent()
     store, rank, processes = next(rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
     dist.init_process_group(backend, store=PrefixStore(attempt(), store), rank=rank, world_size=processes)
     if rank:
         LOGGER.setLevel(logging.ERROR)  # rank 0 prints warnings
     return Process(device, rank, processes)
+
+
+def _end_with_parent() -> None:
+    """Send this process SIGTERM when torchrun ends, also if it is killed and cannot send it (Linux)."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def attempt() -> str:
@@ -115,10 +125,16 @@ def attempt() -> str:
     return f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if single_node else 0}"
 
 
-def run_process(choice: str, action: Callable[[Process], None]) -> None:
-    """Run `action` in this process, alone or connected to the others that torchrun started."""
-    process = start_process(choice)
-    action(process)
+def run_process(options: Options, action: Callable[[Options, Process], None]) -> None:
+    """Run `action` in this process, alone or connected to the others that torchrun started.
+
+    The options have the fields `device` and `output`, whose lock rank 0 holds.
+    """
+    process = start_process(options.device)
+    with ExitStack() as stack:
+        if options.output is not None:
+            process.first(lambda: stack.enter_context(sole_run(options.output)))
+        action(options, process)
     if process.processes > 1:
         dist.destroy_process_group()
 
@@ -130,18 +146,18 @@ def run_distributed(
 ) -> None:
     """Run a command in this process or in each one started by torchrun; rank 0 prints errors in the options.
 
-    `parse` returns options with the fields `device` and `debug`.
+    `parse` returns options with the fields `device`, `output` and `debug`.
     """
     rank = os.environ.get("RANK", "0")
     with nullcontext() if not rank.isdecimal() or int(rank) == 0 else redirect_stderr(io.StringIO()):
         options = run_command(lambda: parse(args))
-    run_command(lambda: run_process(options.device, partial(action, options)), options.debug)
+    run_command(lambda: run_process(options, action), options.debug)
 
 
 class StopSignal:
-    """Context in which SIGTERM and SIGUSR1 only set `caught`."""
+    """Context in which SIGTERM, SIGUSR1 and the first Ctrl-C only set `caught`."""
 
-    SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1)
+    SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
     def __init__(self) -> None:
         self.caught = False
@@ -155,4 +171,8 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
+        if (
+            self.caught and number == signal.SIGINT and "RANK" not in os.environ
+        ):  # torchrun repeats that of the terminal
+            raise KeyboardInterrupt
         self.caught = True

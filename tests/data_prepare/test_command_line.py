@@ -16,9 +16,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from refusals import command_refused, refused
 
+from data_prepare import resume
 from data_prepare.command_line import Settings, run
 from data_prepare.errors import InputError, InputWarning, named, reading, require
-from data_prepare.resume import Results, digest
+from data_prepare.resume import Results, digest, sample_digest, sole_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +175,45 @@ def test_digest_tells_what_differs():
     assert digest(Path("x")) == digest("x")
     assert digest(np.arange(5000)) != digest(np.where(np.arange(5000) == 2500, 0, np.arange(5000)))
     assert len(digest()) == 32
+
+
+def test_one_run_at_a_time_writes_an_output(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "LOCK_SECONDS", 0.1)
+    output = tmp_path / "new" / "out.csv"
+    with sole_run(output):
+        refused(lambda: sole_run(output).__enter__(), output)
+        refused(lambda: sole_run(output.parent / ".." / "new" / "out.csv").__enter__(), "out.csv")
+        with sole_run(output.with_name("other.csv")):
+            pass
+    with pytest.raises(ZeroDivisionError), sole_run(output):
+        raise ZeroDivisionError
+    with sole_run(output):
+        assert [path.name for path in output.parent.iterdir()] == [".out.csv.lock"]
+    assert list(output.parent.iterdir()) == []
+    with sole_run(Path("/dev/null/x")):  # no lock can be held there
+        pass
+
+
+def test_the_lock_of_an_output_ends_with_its_process(tmp_path):
+    code = (
+        f"from data_prepare.resume import *; sole_run(Path({str(tmp_path / 'x')!r})).__enter__(); print(1, flush=True)"
+    )
+    code += "; import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.kill()
+    with sole_run(tmp_path / "x"):
+        pass
+
+
+def test_samples_of_a_file_tell_other_contents(tmp_path):
+    path = tmp_path / "x"
+    contents = [b"", b"a", b"b", bytes(10_000_000), bytes(10_000_001), b"a" + bytes(9_999_999), bytes(9_999_999) + b"a"]
+    digests = set()
+    for content in contents:
+        path.write_bytes(content)
+        digests.add(sample_digest(path))
+    assert len(digests) == len(contents)
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"no", -9])

@@ -100,10 +100,10 @@ from data_prepare.files import whole_file
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Settings):
-    output: Path
+    path: Path
 
 def write(options):
-    with whole_file(options.output) as temporary:
+    with whole_file(options.path) as temporary:
         temporary.write_text("half")
         print("at work", flush=True)
         time.sleep(60)
@@ -120,7 +120,7 @@ def test_a_temporary_stays_until_its_process_ends(tmp_path, number, code):
     for name in (".x.csv", ".x.tmp", "x.1.tmp.csv", ".x.csv.parts"):  # not ours
         (tmp_path / name).touch()
     before = set(tmp_path.iterdir())
-    words = [sys.executable, "-c", WRITER, "--output", str(tmp_path / "out.csv")]
+    words = [sys.executable, "-c", WRITER, "--path", str(tmp_path / "out.csv")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "at work\n"
         (temporary,) = set(tmp_path.iterdir()) - before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -28,7 +27,7 @@ from model.dyna1.embeddings.source import Embedder
 from model.dyna1.evaluate import logits_of, pooled
 from model.dyna1.train import Dyna1TrainConfig, Dyna1Trainer, main, open_labels, parse, train
 from model.evaluation.metrics import auroc
-from model.training.checkpoint import checkpoints, read_training
+from model.training.checkpoint import checkpoints
 from model.training.processes import Process
 from seqdance.commands.dyna1.labels import main as labels_command
 
@@ -164,33 +163,16 @@ def test_killed_between_best_weights_and_checkpoint(labels: Path, whole: Path, t
     assert_same_run(tmp_path, whole)
 
 
-def test_checkpoint_of_a_former_version(labels: Path, whole: Path, tmp_path: Path) -> None:
-    """It had the progress in a separate dictionary, no scaler, and no digest of the validation proteins."""
-    config = small(labels, tmp_path)
-    train(replace(config, stop_after=7), CPU)
-    path = checkpoints(tmp_path / "checkpoints")[-1]
-    state = read_training(path)
-    state["progress"] = {name: state.pop(name) for name in ("update", "best_epoch", "best_auroc")}
-    del state["validation"], state["scaler"]
-    torch.save(state, path / "training.pt")
-    manifest = json.loads((path / "manifest.json").read_text())
-    content = (path / "training.pt").read_bytes()
-    manifest["training.pt"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (path / "manifest.json").write_text(json.dumps(manifest))
-    train(config, CPU)
-    assert_same_run(tmp_path, whole)
-
-
 def test_resume_of_another_training_is_refused(labels: Path, whole: Path, tmp_path: Path) -> None:
     before = without_time(whole)
     other = write_labels(tmp_path / "other.csv", 5, seed=3, name="v")
     for changes, named in (
         ({"resume": "none"}, "--output"),
-        ({"seed": 1}, "data"),
-        ({"batch": 5}, "data"),
-        ({"crop": 31}, "data"),
-        ({"model": replace(TINY, layers=1)}, "classifier"),
-        ({"validation": other}, "data"),  # also changes the proteins to train on
+        ({"seed": 1}, "--seed 0"),
+        ({"batch": 5}, "--batch"),
+        ({"crop": 31}, "--crop"),
+        ({"model": replace(TINY, layers=1)}, "--model.layers"),
+        ({"validation": other}, "another --table, another --validation"),
     ):
         refused(lambda c=changes: train(small(labels, whole, **c), CPU), whole, named)
     train(small(labels, whole), CPU)  # nothing is left to do

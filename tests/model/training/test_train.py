@@ -34,9 +34,9 @@ from model.evaluate import EvaluateOptions, read_data
 from model.evaluation.test_set import Evaluation
 from model.network.dance import DanceModel
 from model.network.device import choose_precision
-from model.train_ddp import DanceTrainer, data_digest, main, open_data, parse, train
+from model.train_ddp import DanceTrainer, main, open_data, parse, train
 from model.training.checkpoint import checkpoints, read_training
-from model.training.data import TrainingSet, batches, group_sequences
+from model.training.data import batches
 from model.training.loss import dance_loss
 from model.training.processes import Process, attempt
 from model.training.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, git_commit
@@ -209,8 +209,23 @@ def test_resume_of_another_training_is_refused(small_data, whole: Path, tmp_path
     config = small_data.config(whole)
     for resume in ("none", str(whole / "checkpoints/update_4")):
         refused(lambda resume=resume: train(replace(config, resume=resume), CPU), whole, "--output")
-    for changes in ({"seed": 1}, {"sort_by_length": True}, {"model": replace(config.model, heads=4)}):
-        refused(lambda changes=changes: train(replace(config, **changes), CPU), whole / "checkpoints/update_8")
+    checkpoint, store, weights, table = whole / "checkpoints/update_8", *(tmp_path / name for name in "swt")
+    store.write_bytes(small_data.store.read_bytes() + b"x")
+    weights.write_text(small_data.weights.read_text().replace("1.0", "1.5", 1))
+    header, _, *rows = small_data.table.read_text().splitlines(keepends=True)
+    table.write_text("".join([header, *rows]))
+    for changes, named in (
+        ({"seed": 1}, ("--seed 0", "--allow-changes seed")),
+        ({"sort_by_length": True}, ("--sort-by-length False",)),
+        ({"learning_rate": 2e-3, "clip": 1.0}, ("--allow-changes learning-rate clip",)),
+        ({"long": replace(config.long, length=9)}, (f"--long.length {config.long.length}",)),
+        ({"model": replace(config.model, head_dropout=0.3)}, ("--model.head-dropout",)),
+        ({"model": replace(config.model, heads=4), "allow_changes": ("model.heads",)}, ("heads",)),
+        ({"store": store}, ("another --store",)),
+        ({"loss_weights": weights}, ("another --loss-weights",)),
+        ({"table": table}, ("another --table",)),
+    ):
+        refused(lambda changes=changes: train(replace(config, **changes), CPU), checkpoint, *named)
     absent = tmp_path / "absent"
     refused(lambda: train(replace(config, output=tmp_path, resume=str(absent)), CPU), absent, "manifest.json")
     before = without_time(whole)
@@ -218,8 +233,9 @@ def test_resume_of_another_training_is_refused(small_data, whole: Path, tmp_path
     assert without_time(whole) == before
 
 
-def test_resume_takes_the_optimizer_of_the_configuration(small_data, whole: Path, tmp_path: Path) -> None:
-    config = small_data.config(tmp_path, weight_decay=0.3, betas=(0.8, 0.9), eps=1e-5)
+def test_resume_takes_allowed_changes_of_the_optimizer(small_data, whole: Path, tmp_path: Path) -> None:
+    allowed = ("weight-decay", "betas", "--eps")
+    config = small_data.config(tmp_path, weight_decay=0.3, betas=(0.8, 0.9), eps=1e-5, allow_changes=allowed)
     with first_update(config) as trainer:
         trainer.resume(whole / "checkpoints/update_4")
     (group,) = trainer.optimizer.param_groups
@@ -299,7 +315,9 @@ def test_compiled_network_trains_as_the_plain_one(small_data, tmp_path: Path, mo
 # signals
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGUSR1, 0), (signal.SIGUSR1, 1)])
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGUSR1, 0), (signal.SIGUSR1, 1)]
+)
 def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monkeypatch, number, workers) -> None:
     """The signal also reaches the processes that read the store, like that of a batch system."""
     config = small_data.config(tmp_path, workers=workers)
@@ -579,17 +597,21 @@ def test_data_that_cannot_be_used_are_one_line(small_data, tmp_path: Path) -> No
     refused(lambda: train(replace(config, store=path), CPU), path)
 
 
-def test_digest_depends_on_seed_and_entries(small_data) -> None:
-    store = FeatureStore(small_data.store)
-    sequences = group_sequences(read_table(small_data.table), store, "train")
-    first = data_digest(TrainingSet(store, sequences, 0))
-    assert first == data_digest(TrainingSet(store, dict(reversed(sequences.items())), 0))
-    assert first != data_digest(TrainingSet(store, sequences, 1))
-    assert first != data_digest(TrainingSet(store, {**sequences, "IDRome": sequences["IDRome"][::-1]}, 0))
-
-
 @pytest.mark.parametrize(("name", "value"), [("RANK", "x"), ("WORLD_SIZE", ""), ("MASTER_PORT", "9x")])
 def test_wrong_variables_of_torchrun_are_one_line(small_data, tmp_path, monkeypatch, capsys, name, value) -> None:
     for number in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
         monkeypatch.setenv(number, value if number == name else "0")
     command_refused(main, small_data.arguments(tmp_path), capsys, name, repr(value))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
+def test_a_rank_ends_with_its_launcher() -> None:
+    rank = "import model.training.processes as p, time; p._end_with_parent(); print(1, flush=True); time.sleep(60)"
+    launcher = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {rank!r}]).pid, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", f"{launcher}; input()"], stdin=-1, stdout=-1, text=True) as process:
+        process.stdout.readline()
+        process.stdout.readline()
+        process.kill()
+        start = time.monotonic()
+        process.stdout.read()  # returns when the rank has ended, too
+        assert time.monotonic() - start < 30
