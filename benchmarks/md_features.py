@@ -2,6 +2,7 @@
 
     python benchmarks/md_features.py [--topology T --trajectory X] [--frames 100] [--repeats 3]
     python benchmarks/md_features.py --memory-frames 20000
+    python benchmarks/md_features.py --memory-residues 3000
 
 Ours: contacts of all nine types, SASA, DSSP, dihedrals, RMSF, displacement correlation. MDTraj: `shrake_rupley`,
 `compute_dssp`, `compute_chi1/phi/psi`, `rmsf`. The same frames, in memory, one core, both in one run, medians. Also the
@@ -9,11 +10,15 @@ time of the check whether the frames fit the topology.
 
 With --memory-frames the trajectory is repeated in a file until it has so many frames, and the peak resident memory of
 a process of its own is measured that reads the file and makes the features; also of a tenth of the frames.
+
+With --memory-residues so many copies of the protein as give that number stand side by side, and the growth of the peak
+is measured while an entry of a store is made of four frames of them; also for half the residues.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import resource
 import statistics
 import subprocess
@@ -25,12 +30,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mdtraj
+import numpy as np
 import tyro
+from measure import in_child, peak_growth
 from threadpoolctl import threadpool_limits
 
 from data_prepare.molecular_dynamics.features.md_features import md_features
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.trajectory import FrameCheck, read_chunks
+from data_prepare.pipeline.extraction import Task, make_entry
+from data_prepare.properties import FEATURES
+from data_prepare.sources.entry import Selection
+from data_prepare.sources.trajectories import entries
 from data_prepare.structure.readers import read_topology
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +63,8 @@ class Arguments:
     """Runs of each; the median counts."""
     memory_frames: int | None = None
     """Measure the peak memory with so many frames, instead of times."""
+    memory_residues: int | None = None
+    """Measure the peak memory of an entry with so many residues, instead of times."""
     only_features: bool = False
     """Make the features of the trajectory once and print the peak memory of this process in MB."""
 
@@ -130,11 +143,46 @@ def memory(arguments: Arguments, number: int) -> None:
         print(f"{trajectory_path.name}, {count} frames: peak {float(run.stdout):.0f} MB", flush=True)
 
 
+def entry_memory(arguments: Arguments, residues: int) -> None:
+    """Print the peak memory of an entry with a number of residues and with half of it."""
+    topology_path, trajectory_path = arguments.files()
+    one = mdtraj.load(str(trajectory_path), top=str(topology_path))[:4]
+    for number in (residues // 2, residues):
+        several, copies = one, math.ceil(number / one.n_residues)
+        for copy in range(1, copies):
+            moved = mdtraj.Trajectory(
+                one.xyz + np.array([8.0 * (copy % 8), 8.0 * (copy // 8), 0.0]), one.topology
+            )  # nm
+            several = several.stack(moved)
+        several.unitcell_lengths = several.unitcell_angles = None
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            several[0].save(str(folder / "x.pdb"))
+            several.save(str(folder / "x.xtc"))
+            grown = in_child(_growth, folder)
+        pairs = (copies * one.n_residues) ** 2
+        print(f"{copies * one.n_residues} residues: peak + {grown:.0f} MB, {grown * 2**20 / pairs:.0f} B per pair")
+
+
+def _growth(folder: Path) -> float:
+    small = next(entry for entry in entries(EXAMPLE.parent) if entry.name == EXAMPLE.stem)
+    reasons = [make_entry(Task(small, Selection(), FEATURES, "float32", folder))]  # a compiler needs memory, too
+    (entry,) = entries(folder)
+    with threadpool_limits(1):
+        task = Task(entry, Selection(), FEATURES, "float32", folder)
+        grown = peak_growth(lambda: reasons.append(make_entry(task)))
+    if any(reasons):
+        raise SystemExit(str(reasons))
+    return grown
+
+
 def main() -> None:
     """Measure and print."""
     arguments = tyro.cli(Arguments, description=__doc__)
     if arguments.only_features:
         only_features(arguments)
+    elif arguments.memory_residues is not None:
+        entry_memory(arguments, arguments.memory_residues)
     elif arguments.memory_frames is not None:
         memory(arguments, arguments.memory_frames)
     else:

@@ -164,6 +164,12 @@ class StoreWriter:
                 except InputError as error:
                     raise InputError(f"{store_path}: {error}") from None
 
+    def link(self, path: str | Path, name: str) -> None:
+        """Add an entry that stays in another store, in a folder beside this one; both must be moved together."""
+        relative = Path(path).resolve().relative_to(self.path.parent.resolve())
+        for suffix in SUFFIXES:
+            self._file[f"{name}{suffix}"] = h5py.ExternalLink(str(relative), f"{name}{suffix}")
+
     def _check(self, name: str, residue: NDArray | h5py.Dataset, pair: NDArray | h5py.Dataset) -> None:
         problem = shape_problem(residue.shape, pair.shape)
         require(problem is None, f"entry {name}: {problem}")

@@ -55,7 +55,9 @@ def to_token_space(
     residue_tokens[rows] = residue
     for channel in range(pair.shape[2]):  # one at a time to save memory
         values = pair[..., channel]
-        pair_tokens[..., channel][np.ix_(rows, rows)] = np.cbrt(values) if channel < cube_roots else values
+        pair_tokens[..., channel][np.ix_(rows, rows)] = (
+            np.cbrt(values, dtype=np.float64) if channel < cube_roots else values
+        )
     return residue_tokens, pair_tokens
 
 

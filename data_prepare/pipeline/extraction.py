@@ -34,7 +34,7 @@ from data_prepare.structure.sequence import CHAIN_LINKER
 if TYPE_CHECKING:
     from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk
 
-FEATURES_VERSION: Final = 4  # increase it when features change, so that no older result is used
+FEATURES_VERSION: Final = 5  # increase it when features change, so that no older result is used
 MOST_BROKEN: Final = 0.1  # of the frames of an entry that may be left out
 MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker beyond it
 CONNECT_SECONDS: Final = 30

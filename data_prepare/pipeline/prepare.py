@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pandas as pd
 from tqdm import tqdm
@@ -50,12 +50,13 @@ def prepare(
     split: Split,
     workers: int = 1,
     scheduler: str | None = None,
-    compression: Compression = "blosc2",
+    compression: Compression | Literal["link"] = "blosc2",
 ) -> dict[str, str]:
     """Make a store of tasks (`tasks_of`), its table, loss weights and failures.csv; keep what is up to date.
 
     Entries without labels are split, and keep those of an earlier run; for `workers` and `scheduler` see `run_tasks`.
-    Returns name -> reason of failed entries; InputError if all fail.
+    With the compression "link" the store consists of links to the results. Returns name -> reason of failed entries;
+    InputError if all fail.
     """
     require_members([task.entry.name for task in tasks], split.members)
     remove_leftovers(store.parent)
@@ -80,16 +81,20 @@ def prepare(
     table = _table(made, results)
     result = _training_set(made, store, split, compression)
     if not result.has_store():
-        with StoreWriter(store, tasks[0].dtype, {MADE_OF: result.store_of}, compression) as writer:
+        form = "blosc2" if compression == "link" else compression
+        with StoreWriter(store, tasks[0].dtype, {MADE_OF: result.store_of}, form) as writer:
             for task in tqdm(made, desc="store", unit="entry"):
-                writer.copy_from(task.result)
+                if compression == "link":
+                    writer.link(task.result, task.entry.name)
+                else:
+                    writer.copy_from(task.result)
         _write_left_out(store)
     if not result.is_finished():
         result.write(*((table, {}) if labelled else split.label(table, known, workers)))
     return failures
 
 
-def _training_set(tasks: Sequence[Task], store: Path, split: Split, compression: Compression) -> TrainingSet:
+def _training_set(tasks: Sequence[Task], store: Path, split: Split, compression: str) -> TrainingSet:
     form = () if compression == "blosc2" else (compression,)
     results = digest([(task.entry.name, task.fingerprint()) for task in tasks], *form)
     rows = [(task.entry.source, task.entry.group, task.entry.label) for task in tasks]

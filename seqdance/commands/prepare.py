@@ -49,8 +49,9 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
     """Temperatures of mdCATH in K, one entry each. Default: 348."""
     dtype: Literal["float32", "float16"] = "float32"
     """Number type of the store; float16 halves its size."""
-    compression: Literal["blosc2", "gzip"] = "blosc2"
-    """gzip makes a file to pass on, which is read without the package hdf5plugin, but more slowly."""
+    compression: Literal["blosc2", "gzip", "link"] = "blosc2"
+    """gzip makes a file to pass on, which is read without the package hdf5plugin, but more slowly. link makes a small
+    file of links to the results in NAME.entries: no second copy, and little to write when entries are added."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use only the first entries by name."""
     dry_run: bool = False

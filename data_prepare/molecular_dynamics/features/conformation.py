@@ -116,7 +116,8 @@ class Fluctuations:
     def result(self, frames: int) -> dict[str, NDArray]:
         """`rmsf_nor` (N,) float32, the RMSF in nm, and `corr` (N, N), 0 for a C-alpha atom that never moves."""
         mean = self._shift / frames
-        covariance = self._product / frames
-        covariance -= mean @ mean.T  # (N, N) nm^2
+        covariance = self._product  # (N, N) nm^2
+        covariance /= frames
+        covariance -= mean @ mean.T
         rmsf = np.sqrt(np.maximum(np.diag(covariance), 0.0))
         return {"rmsf_nor": rmsf.astype(np.float32), "corr": correlation(covariance)}

@@ -35,14 +35,19 @@ class ContactCounts:
         channel, atom_1, atom_2 = self._search.contacts_among(xyz, neighbours)
         np.add.at(self._counts, (self._residue[atom_1], self._residue[atom_2], channel), 1)
 
-    def result(self, frames: int) -> NDArray[np.float64]:
+    def result(self, frames: int) -> NDArray[np.float32]:
         """(N, N, 10)."""
-        return self._counts / frames
+        return per_frame(self._counts, frames)
+
+
+def per_frame(counts: NDArray[np.int32], frames: int) -> NDArray[np.float32]:
+    """Quotients of a large array, computed in float64 without a copy of that size."""
+    return np.divide(counts, frames, out=np.empty(counts.shape, np.float32), casting="same_kind")
 
 
 def contacts_of_file(
     topology: Topology, path: str | Path, frames: range, may_lack: Collection[str] = ()
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """Contacts per frame (N, N, 10), as in `ContactCounts`, of a contact file.
 
     The file may cover some of the `frames` (their numbers in the trajectory). Interactions outside `INTERACTIONS`, such
@@ -90,6 +95,6 @@ def contacts_of_file(
     require(
         len(seen) <= header.total_frames, f"{path}: has lines of {len(seen)} of {header.total_frames} frames; {again}"
     )
-    result = counts / header.total_frames
+    result = per_frame(counts, header.total_frames)
     result[..., [INTERACTIONS.index(name) for name in missing]] = np.nan
     return result

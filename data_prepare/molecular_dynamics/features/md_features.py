@@ -48,7 +48,7 @@ from data_prepare.properties import (
 )
 from data_prepare.structure.topology import Topology
 
-BYTES_PER_PAIR: Final = 145  # of residues: contact counts, frequencies in float64 and covariances, at most
+BYTES_PER_PAIR: Final = 110  # of residues: contact counts, pair array and covariances, at most
 # column of the published table -> column of the residue array
 TABLE_COLUMNS: Final = {
     **{f"dssp_{state}": RESIDUE_COLUMNS["ss"][0] + k for k, state in enumerate(DSSP_STATES)},
@@ -64,7 +64,7 @@ class MDFeatures(NamedTuple):
 
     ca_atom: NDArray[np.intp]  # (N,) index of the C-alpha atom in the file, without alternate locations
     residue: NDArray[np.float64]  # (N, 47), the RMSF in nm
-    pair: NDArray[np.float64]  # (N, N, 10)
+    pair: NDArray[np.float32]  # (N, N, 10)
     missing: tuple[str, ...]  # properties that were not chosen or that the atoms do not carry
 
     def table(self) -> pd.DataFrame:
@@ -137,10 +137,10 @@ class _Accumulators:
         accumulators = [*self._of_chunks, *([self._areas] if self._areas else [])]
         return {name: values for each in accumulators for name, values in each.result(self.frames).items()}
 
-    def pair(self) -> NDArray[np.float64]:
+    def pair(self) -> NDArray[np.float32]:
         """Pair array (N, N, 10) with the contacts, if any."""
-        n = len(self.ca)
-        return self._contacts.result(self.frames) if self._contacts else np.full((n, n, MD_PAIR_WIDTH), np.nan)
+        shape = len(self.ca), len(self.ca), MD_PAIR_WIDTH
+        return self._contacts.result(self.frames) if self._contacts else np.full(shape, np.nan, np.float32)
 
 
 def md_features(
