@@ -64,11 +64,10 @@ def check_store(path: str | Path, table: str | Path | None = None) -> list[str]:
             problems += [f"{name}: is in the store, not in the table" for name in sorted(whole - set(rows))]
         for name in tqdm(sorted(whole), desc="check", unit="entry"):
             try:
-                problems += [f"{name}: {line}" for line in _entry_problems(*store.datasets(name), rows.get(name))]
+                with store.reading(name):
+                    problems += [f"{name}: {line}" for line in _entry_problems(*store.datasets(name), rows.get(name))]
             except InputError as error:
                 problems.append(f"{name}: {error}")
-            except OSError as error:
-                problems.append(f"{name}: cannot be read ({error})")
     return problems
 
 

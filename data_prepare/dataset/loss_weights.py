@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.dataset.store import FeatureStore
-from data_prepare.errors import require
+from data_prepare.errors import reading, require
 from data_prepare.files import read_numbers, read_text_table, whole_file
 from data_prepare.properties import (
     GROUPS,
@@ -81,7 +81,10 @@ def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float
 def _spread_of(store: FeatureStore, name: str, group: str) -> dict[str, float]:
     """`entry_spread` of a stored entry: its attribute, or computed if it has none."""
     known = store.attributes_of(name).get(SPREAD)
-    return json.loads(str(known)) if known else entry_spread(*store.read(name), group)
+    if not known:
+        return entry_spread(*store.read(name), group)
+    with reading(f"{store.path}: entry {name}: {SPREAD}", "JSON of properties and numbers", "recreate the entry"):
+        return {key: float(value) for key, value in json.loads(str(known)).items()}
 
 
 def baselines(store: FeatureStore, table: pd.DataFrame) -> Weights:

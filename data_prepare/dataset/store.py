@@ -17,7 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.dataset.token_space import named_properties
-from data_prepare.errors import InputError, named, reading, require, some_of
+from data_prepare.errors import OF_DISK, InputError, named, reading, require, shown, some_of
 from data_prepare.files import whole_file
 from data_prepare.properties import (
     MD_PAIR_WIDTH,
@@ -51,6 +51,9 @@ RESIDUE_CHUNK: Final = 256
 COMPRESSION_LEVEL: Final = 1  # higher levels take three times as long for 1 % of the size
 BLOCK_BYTES: Final = 16 * 2**20  # of a pair array in memory at once when it is checked or rewritten
 SUFFIXES: Final = ("_res_feature", "_pair_feature")
+MOST_COMPRESSED: Final = 2**14  # size of an array to its size in the file; a chunk of only zeros has 2**9 to 2**13
+KIND: Final = "a feature store (HDF5)"
+REMEDY: Final = "make it with `seqdance prepare`, or copy it again"
 
 StoreDtype = Literal["float32", "float16"]
 OnDuplicate = Literal["error", "keep-first", "keep-last"]  # what `store_of_each` does
@@ -218,18 +221,28 @@ class FeatureStore:
         self.path = Path(path)
         self._file: h5py.File | None = None
         self._pid = -1
+        self._size = 0  # bytes of the file
 
     def _open(self) -> h5py.File:
         if self._file is None or self._pid != os.getpid():
-            with reading(self.path, "a feature store (HDF5)", "make it with `seqdance prepare`, or copy it again"):
+            with reading(self.path, KIND, REMEDY):
                 file = h5py.File(self.path, "r")
-            version = file.attrs.get(FORMAT_ATTRIBUTE, FORMAT_VERSION)
-            require(
-                version == FORMAT_VERSION,
-                f"{self.path}: store format {version}, expected {FORMAT_VERSION}; recreate it or update seqdance",
-            )
+                version = file.attrs.get(FORMAT_ATTRIBUTE, FORMAT_VERSION)
+                require(
+                    bool(version == FORMAT_VERSION),
+                    f"{self.path}: store format {shown(version)}, expected {FORMAT_VERSION}; recreate it or update "
+                    "seqdance",
+                )
+                self._size = self.path.stat().st_size
             self._file, self._pid = file, os.getpid()
         return self._file
+
+    @contextmanager
+    def reading(self, name: str | None = None) -> Iterator[h5py.File]:
+        """The open file: any failure of HDF5 in the block is an InputError that names the file and the entry."""
+        where, what = (self.path, KIND) if name is None else (f"{self.path}: entry {name}", "readable features")
+        with reading(where, what, REMEDY):
+            yield self._open()
 
     def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path]]:
         return FeatureStore, (self.path,)
@@ -248,17 +261,20 @@ class FeatureStore:
 
     def keys(self) -> list[str]:
         """Names of all datasets, sorted."""
-        return sorted(self._open())
+        with self.reading() as file:
+            return sorted(file)
 
     @property
     def version(self) -> int | None:
         """Format version; None for the published form."""
-        return self._open().attrs.get(FORMAT_ATTRIBUTE)
+        with self.reading() as file:
+            return file.attrs.get(FORMAT_ATTRIBUTE)
 
     @property
     def attributes(self) -> Attributes:
         """Attributes of the file, as given to its writer."""
-        attributes = {key: getattr(value, "tolist", lambda v=value: v)() for key, value in self._open().attrs.items()}
+        with self.reading() as file:
+            attributes = {key: getattr(value, "tolist", lambda v=value: v)() for key, value in file.attrs.items()}
         return {key: value for key, value in attributes.items() if key not in (FORMAT_ATTRIBUTE, READ_WITH_ATTRIBUTE)}
 
     def attributes_of(self, name: str) -> Attributes:
@@ -267,11 +283,13 @@ class FeatureStore:
         `modify_seq` is its sequence as in the training table, `left_out_frames` a JSON list of file, frame and problem
         of each, `missing_properties` one of names, `spread` the JSON of its `entry_spread`.
         """
-        return dict(self._dataset(name, SUFFIXES[0]).attrs)
+        with self.reading(name):
+            return dict(self._dataset(name, SUFFIXES[0]).attrs)
 
     def missing(self, name: str) -> tuple[str, ...]:
         """Names of the properties that an entry lacks."""
-        return self._missing(name, self._dataset(name, SUFFIXES[0]))
+        with self.reading(name):
+            return self._missing(name, self._dataset(name, SUFFIXES[0]))
 
     def _missing(self, name: str, residue: h5py.Dataset) -> tuple[str, ...]:
         if MISSING_ATTRIBUTE not in residue.attrs:
@@ -284,38 +302,57 @@ class FeatureStore:
         return sorted(key.removesuffix(SUFFIXES[0]) for key in self.keys() if key.endswith(SUFFIXES[0]))
 
     def __contains__(self, name: object) -> bool:
-        return all(f"{name}{suffix}" in self._open() for suffix in SUFFIXES)
+        with self.reading() as file:
+            return all(f"{name}{suffix}" in file for suffix in SUFFIXES)
 
     def _dataset(self, name: str, suffix: str) -> h5py.Dataset:
+        """A dataset whose values are in this file, which has room for its size."""
         file = self._open()
-        require(f"{name}{suffix}" in file, f"{self.path}: no entry {name}; is it the store of this table?")
-        return file[f"{name}{suffix}"]
+        key = f"{name}{suffix}"
+        where = f"{self.path}: entry {name}"
+        require(key in file, f"{self.path}: no entry {name}; is it the store of this table?")
+        own = file.id.links.get_info(key.encode()).type == h5py.h5l.TYPE_HARD
+        dataset = file[key] if own else None
+        require(isinstance(dataset, h5py.Dataset), f"{where}: {key} is not an array in this file; {REMEDY}")
+        kept = dataset.id.get_create_plist()
+        elsewhere = kept.get_layout() == h5py.h5d.VIRTUAL or kept.get_external_count()
+        require(not elsewhere, f"{where}: {key} has its values in other files; give the store that has them")
+        stored = min(dataset.id.get_storage_size(), self._size)
+        possible = dataset.dtype.kind == "f" and dataset.nbytes <= MOST_COMPRESSED * stored
+        require(possible, f"{where}: {key} is damaged ({dataset.shape}, {dataset.dtype}, {stored} bytes); {REMEDY}")
+        return dataset
 
     def datasets(self, name: str) -> tuple[h5py.Dataset, h5py.Dataset]:
-        """Residue and pair datasets of an entry, not read yet."""
-        return self._dataset(name, SUFFIXES[0]), self._dataset(name, SUFFIXES[1])
+        """Residue and pair datasets of an entry, not read yet; read them in a block of `reading`."""
+        with self.reading(name):
+            return self._dataset(name, SUFFIXES[0]), self._dataset(name, SUFFIXES[1])
 
     def length(self, name: str) -> int:
         """Tokens of an entry."""
-        return self._dataset(name, SUFFIXES[0]).shape[0]
+        with self.reading(name):
+            return self._dataset(name, SUFFIXES[0]).shape[0]
 
     def read_residue(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Residue features (n, 47 or 3) float32 of tokens `start` to `stop`; NaN for missing properties."""
-        residue = self._dataset(name, SUFFIXES[0])
-        return _residue_values(residue, self._missing(name, residue), start, stop)
+        with self.reading(name):
+            residue = self._dataset(name, SUFFIXES[0])
+            return _residue_values(residue, self._missing(name, residue), start, stop)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> tuple[Array, Array]:
         """Residue (n, 47 or 3) and pair (n, n, 10 or 3) features, float32, of tokens `start` to `stop`.
 
         Missing properties are NaN, tokens and pairs without features `MISSING`.
         """
-        residue, pairs = self.datasets(name)
-        missing = self._missing(name, residue)
-        pair = pairs[start:stop, start:stop].astype(np.float32, copy=False)
-        if missing:
-            held = (np.diagonal(pair) != MISSING).any(axis=0)  # the diagonal of (n, n, K) is (K, n)
-            pair[np.ix_(held, held, entry_columns(missing)[1])] = np.nan
-        return _residue_values(residue, missing, start, stop), pair
+        with self.reading(name):
+            residue, pairs = self.datasets(name)
+            problem = shape_problem(residue.shape, pairs.shape)
+            require(problem is None, f"{self.path}: entry {name}: {problem}; {REMEDY}")
+            missing = self._missing(name, residue)
+            pair = pairs[start:stop, start:stop].astype(np.float32, copy=False)
+            if missing:
+                held = (np.diagonal(pair) != MISSING).any(axis=0)  # the diagonal of (n, n, K) is (K, n)
+                pair[np.ix_(held, held, entry_columns(missing)[1])] = np.nan
+            return _residue_values(residue, missing, start, stop), pair
 
     def as_properties(self, name: str) -> dict[str, NDArray[Any]]:
         """Properties of the N residues of an entry that have data, by name, in the units of `properties.UNITS`.
@@ -384,8 +421,22 @@ def merge_stores(
     ):
         for number, group in groupby(sorted(origin), key=origin.__getitem__):
             names = list(group)
-            writer.copy_from(paths[number], names)
+            with _copying(paths[number]):
+                writer.copy_from(paths[number], names)
             bar.update(len(names))
+
+
+@contextmanager
+def _copying(path: str | Path) -> Iterator[None]:
+    """As `FeatureStore.reading`, but an error of the disk is one of the new file."""
+    try:
+        with reading(path, KIND, REMEDY):
+            yield
+    except InputError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in OF_DISK:
+            raise cause from None
+        raise
 
 
 def _is_half(path: str | Path, number: int, origin: Mapping[str, int]) -> bool:

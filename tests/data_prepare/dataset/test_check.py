@@ -140,7 +140,7 @@ def test_check_of_a_damaged_chunk(tmp_path):
     with h5py.File(path, "a") as file:
         file["a_pair_feature"].id.write_direct_chunk((0, 0, 0), b"rubbish")
     (line,) = check_store(path)
-    assert line.startswith("a: cannot be read (")
+    assert line.startswith(f"a: {path}: entry a: not readable features (OSError")
 
 
 @pytest.mark.parametrize(

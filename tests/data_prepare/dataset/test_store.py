@@ -105,8 +105,58 @@ def test_a_crop_reads_its_chunks_only(tmp_path):
             pair.id.write_direct_chunk(place, b"rubbish")
     found = FeatureStore(path).read("a", 150, 406)
     np.testing.assert_array_equal(found[1], random_entry(600)[1][150:406, 150:406])
-    with pytest.raises(OSError):
-        FeatureStore(path).read("a", 100, 356)
+    refused(lambda: FeatureStore(path).read("a", 100, 356), path, "entry a")
+
+
+def _spoil(path, target, spoil):
+    """A copy of a store with another dataset `a_pair_feature`."""
+    target.write_bytes(path.read_bytes())
+    with h5py.File(target, "a") as file:
+        del file["a_pair_feature"]
+        spoil(file)
+    return target
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.__setitem__("a_pair_feature", h5py.ExternalLink("s.h5", "a_pair_feature")),
+        lambda file: file.__setitem__("a_pair_feature", h5py.SoftLink("/b_pair_feature")),
+        lambda file: file.create_group("a_pair_feature"),
+        lambda file: file.create_dataset("a_pair_feature", (9, 9, 10), "f4", external=[("raw", 0, 4000)]),
+        lambda file: file.create_virtual_dataset("a_pair_feature", h5py.VirtualLayout((9, 9, 10), "f4")),
+        lambda file: file.create_dataset("a_pair_feature", (10**5, 10**5, 10), "f4", chunks=(64, 64, 10)),
+        lambda file: file.__setitem__("a_pair_feature", [["text"]]),
+        lambda file: file.__setitem__("a_pair_feature", np.ones((8, 8, 10), np.float32)),
+        lambda file: file.__setitem__("a_pair_feature", np.float32(1)),
+    ],
+    ids=["external link", "soft link", "group", "external", "virtual", "absurd size", "text", "shape", "number"],
+)
+def test_foreign_arrays_are_refused(tmp_path, spoil):
+    path = write_store(tmp_path / "s.h5", a=real_entry(7), b=real_entry(7))
+    foreign = _spoil(path, tmp_path / "foreign.h5", spoil)
+    store = FeatureStore(foreign)
+    refused(lambda: store.read("a"), foreign, "entry a")
+    refused(lambda: store.as_properties("a"), foreign, "entry a")
+    refused(lambda: merge_stores([foreign], tmp_path / "merged.h5"), foreign, "entry a")
+    store.read("b")
+    (line,) = check_store(foreign)
+    assert line.startswith("a: ")
+
+
+@pytest.mark.parametrize("tokens", [3, 64, 200])
+def test_entries_of_zeros_alone_are_read(tmp_path, tokens):
+    """They are the smallest in the file for their size."""
+    path = write_store(tmp_path / "s.h5", a=(np.zeros((tokens, 47)), np.zeros((tokens, tokens, 10))))
+    assert not FeatureStore(path).read("a")[1].any()
+
+
+def test_a_damaged_chunk_ends_a_merge_in_one_line(tmp_path):
+    path = write_store(tmp_path / "s.h5", a=random_entry(20))
+    with h5py.File(path, "a") as file:
+        file["a_pair_feature"].id.write_direct_chunk((0, 0, 0), b"rubbish")
+    refused(lambda: merge_stores([path], tmp_path / "half.h5", "float16"), path)
+    assert not (tmp_path / "half.h5").exists()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
