@@ -37,6 +37,7 @@ TINY = {
         "--preset demo --residues 6 --mutants 3 --repeats 1 --threads 1 --clock cpu",
         ["all     6 residues, batch 16", "residue 6 residues", "published loop", "ratio"],
     ),
+    "scale.py": ("--entries 12 24", ["24 entries", "resume", "x time per entry"]),
     "store.py": ("--entries 2 --crops 2 --repeats 1", ["2 entries", "reads/s"]),
 }
 
