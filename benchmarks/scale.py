@@ -84,7 +84,7 @@ def made_up_table(entries: int) -> pd.DataFrame:
 
 def made_up_features(residues: int, md: bool, rng: np.random.Generator) -> Arrays:
     """An entry of molecular dynamics or of normal modes that passes the check."""
-    correlation = np.corrcoef(rng.normal(size=(residues, 6)))  # (N, N)
+    correlation = np.asarray(np.corrcoef(rng.normal(size=(residues, 6))))  # (N, N)
     if not md:
         return nma_entry(rng.random((3, residues)), np.stack([correlation] * 3), [residues])
     residue = rng.random((residues, 47))
@@ -98,17 +98,18 @@ def write(folder: Path) -> Action:
     """Every other entry in a store, the others in another: names of the two alternate."""
     rng = np.random.default_rng(0)
     drawn = {(residues, md): made_up_features(residues, md, rng) for residues in LENGTHS for md in (True, False)}
-    rows = list(read_table(folder / "table.csv", labelled=False).itertuples(index=False))
+    table = read_table(folder / "table.csv", labelled=False)
+    rows = list(zip(table["name"], table["modify_seq"], table["group"], strict=True))
 
     def action() -> None:
         for half in (0, 1):
             with StoreWriter(folder / f"half{half}.h5") as store:
-                for row in rows[half::2]:
-                    residue, pair = drawn[len(row.modify_seq), row.group not in NMA_GROUPS]
+                for name, sequence, group in rows[half::2]:
+                    residue, pair = drawn[len(sequence), group not in NMA_GROUPS]
                     residue = residue.copy()
                     residue[1:-1, 0] *= 1 + rng.random(dtype=np.float32)
-                    spread = json.dumps(entry_spread(residue, pair, row.group))
-                    store.add(row.name, residue, pair, {"modify_seq": row.modify_seq, SPREAD: spread})
+                    spread = json.dumps(entry_spread(residue, pair, group))
+                    store.add(name, residue, pair, {"modify_seq": sequence, SPREAD: spread})
 
     return action
 
@@ -138,7 +139,7 @@ def split(folder: Path, clusters: Path | None) -> Action:
     return action
 
 
-def weights(folder: Path) -> Action:
+def balance(folder: Path) -> Action:
     """Loss weights of the training entries."""
 
     def action() -> None:
@@ -151,8 +152,8 @@ def weights(folder: Path) -> Action:
 
 def options(folder: Path) -> TrainConfig:
     """The published training, with sorting by length, which reads the length of every sequence."""
-    files = {name: folder / f"{name}.csv" for name in ("table", "loss_weights")}
-    return TrainConfig(**files, store=folder / "features.h5", sort_by_length=True)
+    table, weights = folder / "table.csv", folder / "loss_weights.csv"
+    return TrainConfig(table=table, store=folder / "features.h5", loss_weights=weights, sort_by_length=True)
 
 
 def first_batches(config: TrainConfig, data: TrainingSet, update: int) -> None:
@@ -213,7 +214,7 @@ def costs(folder: Path, entries: int, update: int) -> dict[str, Cost]:
     }
     if which("mmseqs"):
         steps["split, mmseqs"] = (split, folder, None)
-    steps |= {"split, file": (split, folder, clusters), "loss weights": (weights, folder), "start": (start, folder)}
+    steps |= {"split, file": (split, folder, clusters), "loss weights": (balance, folder), "start": (start, folder)}
     steps["resume"] = (resume, folder, update)
     return {name: in_child(cost, *step) for name, step in steps.items()}
 

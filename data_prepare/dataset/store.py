@@ -312,10 +312,10 @@ class FeatureStore:
         where = f"{self.path}: entry {name}"
         require(key in file, f"{self.path}: no entry {name}; is it the store of this table?")
         own = file.id.links.get_info(key.encode()).type == h5py.h5l.TYPE_HARD
-        dataset = file[key] if own else None
-        require(isinstance(dataset, h5py.Dataset), f"{where}: {key} is not an array in this file; {REMEDY}")
-        kept = dataset.id.get_create_plist()
-        elsewhere = kept.get_layout() == h5py.h5d.VIRTUAL or kept.get_external_count()
+        require(own, f"{where}: {key} is a link to another array; {REMEDY}")
+        dataset = file[key]
+        require(isinstance(dataset, h5py.Dataset), f"{where}: {key} is not an array; {REMEDY}")
+        elsewhere = dataset.is_virtual or dataset.external
         require(not elsewhere, f"{where}: {key} has its values in other files; give the store that has them")
         stored = min(dataset.id.get_storage_size(), self._size)
         possible = dataset.dtype.kind == "f" and dataset.nbytes <= MOST_COMPRESSED * stored
