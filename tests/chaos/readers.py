@@ -1,14 +1,15 @@
-"""Readers of files by name: each with a function that writes a small sound file and one that reads a file."""
+"""Readers of files by name: each with a function that writes a small sound file and one that reads a file.
+
+Those of weights, predictions, sequences, mutations and NMR; others are in data_readers.py.
+"""
 
 from __future__ import annotations
 
-import gzip
 import json
 import pickle
-import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import h5py
 import numpy as np
 import pandas as pd
 import torch
+from data_readers import DATA_READERS
+from reader import Reader, text
 from safetensors.torch import save_file
 
 from data_prepare.files import read_text_table
@@ -44,33 +47,6 @@ SIZES = ModelConfig(hidden=8, layers=1, heads=2, feed_forward=8)
 SEQUENCE = "MKTAYIAKQR"
 PREDICTION = {"name": "p", "sequence": SEQUENCE, "model": "0" * 32, "chain": np.zeros(10, np.int32)}
 PREDICTION |= {"rmsf_nor": np.linspace(0, 1, 10, dtype=np.float32), "corr": np.eye(10, dtype=np.float32)}
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Writes a sound file into a folder, and reads a file; `files` lie beside it undamaged."""
-
-    write: Callable[[Path], object]
-    read: Callable[[Path], Any]
-    name: str
-    files: Callable[[Path], object] | None = None
-
-    def make(self, folder: Path) -> Path:
-        """Path of the sound file."""
-        folder.mkdir(parents=True)
-        if self.files:
-            self.files(folder)
-        self.write(folder / self.name)
-        return folder / self.name
-
-    def prepare(self, sound: Path, folder: Path) -> None:
-        """Copy the undamaged files."""
-        shutil.copytree(sound, folder, dirs_exist_ok=True)
-
-
-def text(content: str) -> Callable[[Path], object]:
-    """Writer of a text, gzipped if the name says so."""
-    return lambda path: path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
 
 
 def network(folder: Path) -> None:
@@ -224,4 +200,4 @@ READERS: dict[str, Reader] = {
     "star": Reader(text(STAR), lambda path: codes_of_deposition(path, 0.1), "x.str"),
     "star_gz": Reader(text(STAR), lambda path: codes_of_deposition(path, 0.1), "x.str.gz"),
     "wwpdb": Reader(text(WWPDB), lambda path: codes_of_deposition(path, 0.1), "1abc_cs.str"),
-}
+} | DATA_READERS
