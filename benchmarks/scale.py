@@ -1,9 +1,10 @@
-"""Time per entry and peak memory of the steps of a data set by its number of entries (Linux).
+"""CPU time per entry and peak memory of the steps of a data set by its number of entries (Linux).
 
     python benchmarks/scale.py [--entries 600 6000 60000] [--update 150000]
 
 The entries are made up: proteins of 20 to 40 residues in families of three, the three training groups in turn, random
-features of which each entry has its own small change. Steps, each in a process of its own after the imports:
+features that are drawn once for each length and kind, and a small change of each entry. Steps, each in a process of its
+own after the imports:
 
 - write: both halves with `StoreWriter`, the spread kept with each entry as `seqdance prepare` does;
 - merge, check: `merge_stores` of the halves, `check_store` with the table;
@@ -13,15 +14,15 @@ features of which each entry has its own small change. Steps, each in a process 
 - start: table, store and loss weights opened for training, and the first batch of each group, sorted by length;
 - resume: in a training set that is open, the first batch of each group after `--update` updates.
 
-The growth is the time per entry with the most entries divided by that with the fewest, and the difference of their peak
-memory. A step that takes the same time per entry, or less, and needs no more memory scales.
+The growth is the CPU time per entry with the most entries divided by that with the fewest, and the difference of their
+peak memory. A step that takes the same time per entry, or less, and needs no more memory scales.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,8 @@ def write(folder: Path) -> Action:
     """Every other entry in a store, the others in another: names of the two alternate."""
     rng = np.random.default_rng(0)
     drawn = {(residues, md): made_up_features(residues, md, rng) for residues in LENGTHS for md in (True, False)}
+    kinds = {True: GROUPS[0], False: NMA_GROUPS[0]}
+    spreads = {key: json.dumps(entry_spread(*arrays, kinds[key[1]])) for key, arrays in drawn.items()}
     table = read_table(folder / "table.csv", labelled=False)
     rows = list(zip(table["name"], table["modify_seq"], table["group"], strict=True))
 
@@ -105,11 +108,11 @@ def write(folder: Path) -> Action:
         for half in (0, 1):
             with StoreWriter(folder / f"half{half}.h5") as store:
                 for name, sequence, group in rows[half::2]:
-                    residue, pair = drawn[len(sequence), group not in NMA_GROUPS]
+                    key = len(sequence), group not in NMA_GROUPS
+                    residue, pair = drawn[key]
                     residue = residue.copy()
                     residue[1:-1, 0] *= 1 + rng.random(dtype=np.float32)
-                    spread = json.dumps(entry_spread(residue, pair, group))
-                    store.add(name, residue, pair, {"modify_seq": sequence, SPREAD: spread})
+                    store.add(name, residue, pair, {"modify_seq": sequence, SPREAD: spreads[key]})
 
     return action
 
@@ -181,7 +184,7 @@ def resume(folder: Path, update: int) -> Action:
 class Cost(NamedTuple):
     """What a step takes."""
 
-    seconds: float
+    seconds: float  # CPU time of the process and of the programs that it calls
     megabytes: float  # that the peak of the memory lies above what is resident before
 
 
@@ -192,16 +195,16 @@ def cost(step: Callable[..., Action], *arguments: object) -> Cost:
         action = step(*arguments)
 
         def timed() -> None:
-            begin = time.perf_counter()
+            begin = sum(os.times()[:4])
             action()
-            took.append(time.perf_counter() - begin)
+            took.append(sum(os.times()[:4]) - begin)
 
         grown = peak_growth(timed)
     return Cost(took[0], grown)
 
 
 def costs(folder: Path, entries: int, update: int) -> dict[str, Cost]:
-    """Cost of each step with so many entries, which are made in a folder."""
+    """Cost of each step with so many entries, which are made in a folder; prints each."""
     table = made_up_table(entries)
     write_table(folder / "table.csv", table)
     clusters = folder / "clusters.tsv"
@@ -216,7 +219,13 @@ def costs(folder: Path, entries: int, update: int) -> dict[str, Cost]:
         steps["split, mmseqs"] = (split, folder, None)
     steps |= {"split, file": (split, folder, clusters), "loss weights": (balance, folder), "start": (start, folder)}
     steps["resume"] = (resume, folder, update)
-    return {name: in_child(cost, *step) for name, step in steps.items()}
+    found = {}
+    for name, step in steps.items():
+        found[name] = in_child(cost, *step)
+        seconds, megabytes = found[name]
+        per_entry = f"{1e3 * seconds / entries:9.4f} ms/entry"
+        print(f"  {name:14} {seconds:8.2f} s {per_entry} {megabytes:8.1f} MB", flush=True)
+    return found
 
 
 def main() -> None:
@@ -224,13 +233,9 @@ def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
     found: dict[int, dict[str, Cost]] = {}
     for entries in arguments.entries:
+        print(f"{entries} entries", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             found[entries] = costs(Path(folder), entries, arguments.update)
-        print(f"{entries} entries")
-        for name, (seconds, megabytes) in found[entries].items():
-            print(
-                f"  {name:14} {seconds:8.2f} s {1e3 * seconds / entries:9.4f} ms/entry {megabytes:8.1f} MB", flush=True
-            )
     few, many = arguments.entries[0], arguments.entries[-1]
     print(f"growth from {few} to {many} entries")
     for name in found[many]:
