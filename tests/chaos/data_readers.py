@@ -29,7 +29,7 @@ from data_prepare.molecular_dynamics.get_contact_frequencies import count_frames
 from data_prepare.properties import GROUPS, INTERACTIONS, PROPERTIES
 from data_prepare.sources.manifest import read_manifest
 from data_prepare.structure.readers import read_models, read_structure, read_topology
-from data_prepare.structure.topology import label_of_residue
+from data_prepare.structure.topology import Topology, label_of_residue
 from model.config import ModelConfig
 from model.dyna1.embeddings.cache import EmbeddingCache, write_cache
 from model.dyna1.embeddings.embedders import OneHot
@@ -85,6 +85,16 @@ def _trajectory() -> mdtraj.Trajectory:
     return mdtraj.load(str(EXAMPLE.with_suffix(".xtc")), top=str(EXAMPLE.with_suffix(".pdb")))[:FRAMES]
 
 
+@cache
+def _topology() -> Topology:
+    return read_topology(EXAMPLE.with_suffix(".pdb"))
+
+
+def _known_topology(_: Path) -> None:
+    """Read the topology before the processes of the rounds begin."""
+    _topology()
+
+
 def _saved(path: Path) -> None:
     _trajectory().save(str(path))
 
@@ -115,17 +125,16 @@ def _prmtop(path: Path) -> None:
 
 
 def _beside(folder: Path) -> None:
-    """The topology of a trajectory or of contacts."""
+    """The topology of feature files."""
     (folder / "topology.pdb").write_bytes(EXAMPLE.with_suffix(".pdb").read_bytes())
 
 
 def _frames(path: Path) -> list[Any]:
-    topology = read_topology(path.with_name("topology.pdb"))
-    return [count_frames(path), *read_chunks(topology, path, size=2, whole=True)]
+    return [count_frames(path), *read_chunks(_topology(), path, size=2, whole=True)]
 
 
 def _contacts(path: Path) -> None:
-    labels = label_of_residue(read_topology(EXAMPLE.with_suffix(".pdb")))
+    labels = label_of_residue(_topology())
     lines = [f"# total_frames:{FRAMES} beg:0 end:{FRAMES - 1} stride:1 interaction_types:{','.join(INTERACTIONS)}"]
     for frame in range(FRAMES):
         lines += [f"{frame}\thbbb\t{labels[k]}:N\t{labels[k + 4]}:O\t2.9" for k in range(4, 10)]
@@ -133,12 +142,12 @@ def _contacts(path: Path) -> None:
 
 
 def _contacts_per_frame(path: Path) -> Any:
-    return contacts_of_file(read_topology(path.with_name("topology.pdb")), path, range(FRAMES))
+    return contacts_of_file(_topology(), path, range(FRAMES))
 
 
 @cache
 def _features() -> MDFeatures:
-    return md_features(read_topology(EXAMPLE.with_suffix(".pdb")), EXAMPLE.with_suffix(".xtc"))
+    return md_features(_topology(), EXAMPLE.with_suffix(".xtc"))
 
 
 def _feature_files(path: Path) -> None:
@@ -204,8 +213,8 @@ DATA_READERS: dict[str, Reader] = {
     "mmcif": Reader(_mmcif, read_structure, "p.cif"),
     "mmcif_models": Reader(_mmcif, lambda path: list(read_models(path)), "p.cif"),
     **{kind: Reader(write, read_topology, f"p.{kind}") for kind, write in TOPOLOGIES.items()},
-    **{kind: Reader(_saved, _frames, name, _beside) for kind, name in TRAJECTORIES.items()},
-    "contacts": Reader(_contacts, _contacts_per_frame, "c.tsv", _beside),
+    **{kind: Reader(_saved, _frames, name, _known_topology) for kind, name in TRAJECTORIES.items()},
+    "contacts": Reader(_contacts, _contacts_per_frame, "c.tsv"),
     "contact_frequencies": Reader(_contacts, lambda path: count_frames_in_contact(path, {"all"}, None), "c.tsv"),
     "contact_labels": Reader(text("A:ALA:1\tfirst\nA:ALA:2\tsecond\n"), read_labels, "labels.tsv"),
     "clusters": Reader(text("a\ta\na\tb\nc\tc\n"), read_clusters, "clusters.tsv"),
