@@ -166,10 +166,12 @@ def entry_memory(arguments: Arguments, residues: int) -> None:
 
 def _growth(folder: Path) -> float:
     small = next(entry for entry in entries(EXAMPLE.parent) if entry.name == EXAMPLE.stem)
-    reasons = [make_entry(Task(small, Selection(), FEATURES, "float32", folder))]  # a compiler needs memory, too
+    reasons = [
+        make_entry(Task(small, Selection(), FEATURES, "float32", folder / "x.h5"))
+    ]  # a compiler needs memory, too
     (entry,) = entries(folder)
     with threadpool_limits(1):
-        task = Task(entry, Selection(), FEATURES, "float32", folder)
+        task = Task(entry, Selection(), FEATURES, "float32", folder / "x.h5")
         grown = peak_growth(lambda: reasons.append(make_entry(task)))
     if any(reasons):
         raise SystemExit(str(reasons))

@@ -54,6 +54,7 @@ def sole_run(output: Path) -> Iterator[None]:
     path = output.absolute()
     path = path.with_name(f".{path.name}.lock")
     lock = FileLock(path, timeout=LOCK_SECONDS, thread_local=False)
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -66,6 +67,9 @@ def sole_run(output: Path) -> Iterator[None]:
         if lock.is_locked:
             path.unlink(missing_ok=True)  # before the release: it may be the file of the next run after it
             lock.release()
+        with suppress(OSError):  # unless the run has written something
+            for folder in new_folders:
+                folder.rmdir()
 
 
 class Results:

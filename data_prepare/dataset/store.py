@@ -92,6 +92,11 @@ def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
 
+def entry_file(store: Path, name: str) -> Path:
+    """Store of one entry alone, from which, or of which, `seqdance prepare` makes the store of all."""
+    return store.with_suffix(".entries") / f"{name}.h5"
+
+
 class StoreWriter:
     """Write a store (HDF5) atomically: an existing file is replaced when writing ends without an exception.
 
@@ -167,11 +172,11 @@ class StoreWriter:
                 except InputError as error:
                     raise InputError(f"{store_path}: {error}") from None
 
-    def link(self, path: str | Path, name: str) -> None:
-        """Add an entry that stays in another store, in a folder beside this one; both must be moved together."""
-        relative = Path(path).resolve().relative_to(self.path.parent.resolve())
+    def link(self, name: str) -> None:
+        """Add an entry that stays in its own store, the `entry_file`."""
         for suffix in SUFFIXES:
-            self._file[f"{name}{suffix}"] = h5py.ExternalLink(str(relative), f"{name}{suffix}")
+            path = os.path.relpath(entry_file(self.path, name), self.path.parent)
+            self._file[f"{name}{suffix}"] = h5py.ExternalLink(path, f"{name}{suffix}")
 
     def _check(self, name: str, residue: NDArray | h5py.Dataset, pair: NDArray | h5py.Dataset) -> None:
         problem = shape_problem(residue.shape, pair.shape)
@@ -306,18 +311,24 @@ class FeatureStore:
             return all(f"{name}{suffix}" in file for suffix in SUFFIXES)
 
     def _dataset(self, name: str, suffix: str) -> h5py.Dataset:
-        """A dataset whose values are in this file, which has room for its size."""
+        """A dataset whose values are in this file, or in that of its entry, which has room for its size."""
         file = self._open()
         key = f"{name}{suffix}"
         where = f"{self.path}: entry {name}"
         require(key in file, f"{self.path}: no entry {name}; is it the store of this table?")
-        own = file.id.links.get_info(key.encode()).type == h5py.h5l.TYPE_HARD
-        require(own, f"{where}: {key} is a link to another array; {REMEDY}")
+        size = self._size
+        if file.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
+            link, result = file.get(key, getlink=True), entry_file(self.path, name)
+            own = isinstance(link, h5py.ExternalLink) and link.path == key
+            own = own and link.filename == os.path.relpath(result, self.path.parent)
+            require(own, f"{where}: {key} is a link to another array; {REMEDY}")
+            require(result.is_file(), f"{where}: {result} is missing; move it with the store, or recreate the entry")
+            size = result.stat().st_size
         dataset = file[key]
         require(isinstance(dataset, h5py.Dataset), f"{where}: {key} is not an array; {REMEDY}")
         elsewhere = dataset.is_virtual or dataset.external
         require(not elsewhere, f"{where}: {key} has its values in other files; give the store that has them")
-        stored = min(dataset.id.get_storage_size(), self._size)
+        stored = min(dataset.id.get_storage_size(), size)
         possible = dataset.dtype.kind == "f" and dataset.nbytes <= MOST_COMPRESSED * stored
         require(possible, f"{where}: {key} is damaged ({dataset.shape}, {dataset.dtype}, {stored} bytes); {REMEDY}")
         return dataset

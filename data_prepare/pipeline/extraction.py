@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from data_prepare.dataset.loss_weights import SPREAD, entry_spread
-from data_prepare.dataset.store import MISSING_ATTRIBUTE, FeatureStore, StoreDtype, StoreWriter
+from data_prepare.dataset.store import MISSING_ATTRIBUTE, FeatureStore, StoreDtype, StoreWriter, entry_file
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.errors import InputError, InputWarning, require
 from data_prepare.properties import FEATURES, GROUPS, MD_RESIDUE_WIDTH, NMA_GROUPS
@@ -59,12 +59,12 @@ class Task:
     selection: Selection
     features: tuple[str, ...]  # of `properties.FEATURES`, for a trajectory; the properties of the others are missing
     dtype: StoreDtype
-    folder: Path  # of the results
+    store: Path  # for which the result is made
 
     @property
     def result(self) -> Path:
         """File of the result."""
-        return self.folder / f"{self.entry.name}.h5"
+        return entry_file(self.store, self.entry.name)
 
     def fingerprint(self) -> str:
         """Digest of what the result depends on; of files name, size and time, so that raw data can be moved."""

@@ -41,7 +41,7 @@ def tasks_of(
     folder = store.with_suffix(".entries")
     others = [path.stem for path in store.parent.glob("*.entries") if path != folder]
     require(not others, f"{store.parent}: has the results of {', '.join(others)}; give {store.name} its own folder")
-    return [Task(entry, selection, features, dtype, folder.resolve()) for entry in entries]
+    return [Task(entry, selection, features, dtype, store.absolute()) for entry in entries]
 
 
 def prepare(
@@ -75,7 +75,7 @@ def prepare(
         pd.DataFrame([row], columns=["name", "reason"]).to_csv(path, mode="a", header=not path.exists(), index=False)
 
     failures = run_tasks(todo, len(results), workers, scheduler, note_failure) if todo else {}
-    remove_leftovers(tasks[0].folder)  # of workers that were killed
+    remove_leftovers(tasks[0].result.parent)  # of workers that were killed
     made = [task for task in tasks if task.entry.name not in failures]
     require(made, f"{store}: every entry failed; see {path}")
     table = _table(made, results)
@@ -85,7 +85,7 @@ def prepare(
         with StoreWriter(store, tasks[0].dtype, {MADE_OF: result.store_of}, form) as writer:
             for task in tqdm(made, desc="store", unit="entry"):
                 if compression == "link":
-                    writer.link(task.result, task.entry.name)
+                    writer.link(task.entry.name)
                 else:
                     writer.copy_from(task.result)
         _write_left_out(store)

@@ -34,7 +34,7 @@ def run(tiny_model_folder: Path):
 def test_one_npz_for_each_protein(run, tiny_model, fasta: Path, tmp_path: Path, capsys) -> None:
     output = tmp_path / "out"
     output.mkdir()
-    (output / ".a.1.tmp.npz").touch()  # of a killed run
+    (output / ".a.0123456789abcdef.tmp.npz").touch()  # of a killed run
     run("--fasta", fasta, "--output", output)
     assert capsys.readouterr().out == f"{output}\n"
     assert sorted(path.name for path in output.iterdir()) == ["a.npz", "b_x_y.npz", "c.npz"]
@@ -51,7 +51,7 @@ def test_hdf5_grows_by_new_proteins(run, fasta: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.h5"
     run("--fasta", fasta, "--output", output, "--properties", "residue")
     fasta.write_text(FASTA + ">d\nMKL\n")
-    (tmp_path / ".out.1.tmp.h5").touch()  # of a killed run
+    (tmp_path / ".out.0123456789abcdef.tmp.h5").touch()  # of a killed run
     run("--fasta", fasta, "--output", output, "--properties", "residue")
     with h5py.File(output) as file:
         assert set(file) == {"a", "b_x_y", "c", "d"}

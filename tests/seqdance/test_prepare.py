@@ -235,6 +235,29 @@ def test_frames_chains_features_and_dtype(manifest, tmp_path):
     assert "no chain B; it has" in store.with_name("failures.csv").read_text()
 
 
+def test_a_store_of_links_to_its_results(manifest, tmp_path, capsys):
+    names, one, two = ["helix_aeaaak", "1ubi_A"], tmp_path / "one" / "s.h5", tmp_path / "two" / "s.h5"
+    path = manifest(names)
+    assert run(prepare, "--manifest", path, "--out", one) == 0
+    assert run(prepare, "--manifest", path, "--out", two, "--compression", "link") == 0
+    assert stored_bytes(two) == stored_bytes(one)
+    assert two.stat().st_size < 10_000 < one.stat().st_size
+    results = two.with_suffix(".entries")
+    before = times(results)
+    assert run(prepare, "--manifest", manifest([*names, "1pdo_A"]), "--out", two, "--compression", "link") == 0
+    assert before.items() <= times(results).items()
+    moved = (tmp_path / "two").rename(tmp_path / "moved") / "s.h5"
+    with FeatureStore(moved) as store:
+        assert store.names() == ["1pdo_A", *sorted(names)]
+        np.testing.assert_array_equal(store.read("1ubi_A")[1], FeatureStore(one).read("1ubi_A")[1])
+    assert run(check, moved) == 0
+    assert run(merge, moved, "--out", tmp_path / "merged" / "s.h5") == 0
+    assert stored_bytes(tmp_path / "merged" / "s.h5").items() >= stored_bytes(one).items()
+    gone = moved.with_suffix(".entries") / "1ubi_A.h5"
+    gone.unlink()
+    command_refused(merge.main, [str(moved), "--out", str(tmp_path / "again" / "s.h5")], capsys, gone)
+
+
 def test_split_merge_and_check(manifest, tmp_path, monkeypatch, capsys):
     """Stores of the groups without labels, merged, split by clusters and weighted."""
     monkeypatch.setenv("PATH", str(tmp_path))  # no mmseqs there

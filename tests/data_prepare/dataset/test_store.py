@@ -121,6 +121,8 @@ def _spoil(path, target, spoil):
     "spoil",
     [
         lambda file: file.__setitem__("a_pair_feature", h5py.ExternalLink("s.h5", "a_pair_feature")),
+        lambda file: file.__setitem__("a_pair_feature", h5py.ExternalLink("foreign.entries/b.h5", "a_pair_feature")),
+        lambda file: file.__setitem__("a_pair_feature", h5py.ExternalLink("foreign.entries/a.h5", "b_pair_feature")),
         lambda file: file.__setitem__("a_pair_feature", h5py.SoftLink("/b_pair_feature")),
         lambda file: file.create_group("a_pair_feature"),
         lambda file: file.create_dataset("a_pair_feature", (9, 9, 10), "f4", external=[("raw", 0, 4000)]),
@@ -130,7 +132,19 @@ def _spoil(path, target, spoil):
         lambda file: file.__setitem__("a_pair_feature", np.ones((8, 8, 10), np.float32)),
         lambda file: file.__setitem__("a_pair_feature", np.float32(1)),
     ],
-    ids=["external link", "soft link", "group", "external", "virtual", "absurd size", "text", "shape", "number"],
+    ids=[
+        "external link",
+        "of another entry",
+        "of another array",
+        "soft link",
+        "group",
+        "external",
+        "virtual",
+        "absurd size",
+        "text",
+        "shape",
+        "number",
+    ],
 )
 def test_foreign_arrays_are_refused(tmp_path, spoil):
     path = write_store(tmp_path / "s.h5", a=real_entry(7), b=real_entry(7))

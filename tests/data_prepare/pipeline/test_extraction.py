@@ -81,7 +81,7 @@ def test_stale_results_are_made_again(source, tmp_path):
     """Another file, options, or a damaged result; not another folder of the same file."""
 
     def task(path, **changed):
-        values = {"selection": Selection(), "features": FEATURES, "dtype": "float32", "folder": tmp_path / "o"}
+        values = {"selection": Selection(), "features": FEATURES, "dtype": "float32", "store": tmp_path / "o.h5"}
         return Task(FileEntry(name="s", source="Proteinflow", path=path), **values | changed)
 
     assert result_attributes(task(source)) is None
@@ -109,7 +109,7 @@ def test_stale_results_are_made_again(source, tmp_path):
 def test_a_result_has_the_spread_of_its_entry(examples, tmp_path, name, group, dtype):
     """Up to the rounding of the stored numbers."""
     entry = next(entry for entry in read_manifest(examples / "examples.csv") if entry.name == name)
-    task = Task(entry, Selection(stride=5), FEATURES, dtype, tmp_path)
+    task = Task(entry, Selection(stride=5), FEATURES, dtype, tmp_path / "x.h5")
     assert make_entry(task) is None
     with FeatureStore(task.result) as store:
         kept = json.loads(store.attributes_of(name)[SPREAD])
@@ -120,7 +120,7 @@ def make_with(monkeypatch, source, tmp_path, features_of):
     """`make_entry` with another `entry_features`."""
     monkeypatch.setattr(extraction, "entry_features", features_of)
     entry = FileEntry(name="s", source="Proteinflow", path=source)
-    return make_entry(Task(entry, Selection(), FEATURES, "float32", tmp_path))
+    return make_entry(Task(entry, Selection(), FEATURES, "float32", tmp_path / "x.h5"))
 
 
 def test_an_unexpected_exception_is_a_failure_of_its_entry(source, tmp_path, monkeypatch):
@@ -154,6 +154,7 @@ def note(task):
     time.sleep(0.1)
     with open(os.environ[LOG], "a") as file:
         file.write(task.entry.name)
+    task.result.parent.mkdir(exist_ok=True)
     task.result.touch()
 
 
@@ -166,7 +167,7 @@ def test_the_largest_entries_come_first(tmp_path, monkeypatch, dask):
     for name, size in {"a": 5, "d": 30, "c": 20, "b": 30, "e": 1, "f": 10}.items():
         (tmp_path / f"{name}.pdb").write_text("x" * size)
         entry = FileEntry(name=name, source="Proteinflow", path=tmp_path / f"{name}.pdb")
-        tasks.append(Task(entry, Selection(), FEATURES, "float32", tmp_path))
+        tasks.append(Task(entry, Selection(), FEATURES, "float32", tmp_path / "x.h5"))
     monkeypatch.setenv(LOG, str(tmp_path / "log"))
     monkeypatch.setattr(extraction, "make_entry", note)
     if dask:
@@ -185,7 +186,9 @@ def other_folder(task):
 def test_workers_that_see_other_folders(source, tmp_path, monkeypatch):
     from distributed import LocalCluster
 
-    task = Task(FileEntry(name="s", source="Proteinflow", path=source), Selection(), FEATURES, "float32", tmp_path)
+    task = Task(
+        FileEntry(name="s", source="Proteinflow", path=source), Selection(), FEATURES, "float32", tmp_path / "x.h5"
+    )
     monkeypatch.setattr(extraction, "make_entry", other_folder)
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
         refused(lambda: run_tasks([task], 0, 1, cluster.scheduler_address), task.result)
@@ -217,7 +220,7 @@ def test_a_scheduler_that_dies(examples, tmp_path):
 
         structures = sorted((examples / "structures").glob("*.pdb.gz"))
         entries = [FileEntry(name=f"e{k}", source="Proteinflow", path=structures[k % 24]) for k in range(40)]
-        tasks = [Task(entry, Selection(), FEATURES, "float32", tmp_path) for entry in entries]
+        tasks = [Task(entry, Selection(), FEATURES, "float32", tmp_path / "x.h5") for entry in entries]
 
         def made():
             return [task for task in tasks if task.result.exists()]
@@ -242,7 +245,7 @@ def until(holds):
 def slow_name(task):
     """Replaces `make_entry`: takes as long as it needs for another run to submit its tasks."""
     time.sleep(1)
-    return f"{task.folder.name} {task.features} {task.selection.stride}"
+    return f"{task.store.name} {task.features} {task.selection.stride}"
 
 
 def test_runs_on_one_scheduler_do_not_meet(source, tmp_path, monkeypatch):
