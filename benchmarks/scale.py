@@ -136,7 +136,7 @@ def split(folder: Path, clusters: Path | None) -> Action:
     """Label the entries and write the table."""
 
     def action() -> None:
-        table, _ = Split(clusters=clusters).label(read_table(folder / "table.csv", labelled=False), {}, threads=1)
+        table, _ = Split(clusters=clusters).label(read_table(folder / "table.csv", labelled=False), {})
         write_table(folder / "table.csv", table)
 
     return action

@@ -90,15 +90,15 @@ def entry_clusters(sequences: Mapping[str, str], members: Mapping[str, str]) -> 
     return connected(sequences, pairs)
 
 
-def mmseqs_clusters(sequences: Mapping[str, str], min_identity: float = 0.5, threads: int = 1) -> dict[str, str]:
-    """Cluster entries with `mmseqs easy-cluster`; arguments and result as in `entry_clusters`.
+def mmseqs_clusters(sequences: Mapping[str, str], min_identity: float = 0.5) -> dict[str, str]:
+    """Cluster entries with `mmseqs easy-cluster` on all cores; arguments and result as in `entry_clusters`.
 
     `min_identity` is the smallest fraction of identical residues in an alignment (paper: 0.5), which covers at least
     the fraction `COVERAGE` of both sequences. Chains too short or too simple for k-mers are clustered only if equal.
     """
     chains = {chain: seq for name in sequences for chain, seq in chains_of(name, sequences[name]).items()}
     distinct = sorted(set(chains.values()))
-    options = ["--min-seq-id", f"{min_identity}", "-c", f"{COVERAGE}", "--threads", f"{threads}"]
+    options = ["--min-seq-id", f"{min_identity}", "-c", f"{COVERAGE}"]
     rows = run_mmseqs("easy-cluster", [distinct], options)
     of_sequence = dict(zip(distinct, map(str, range(len(distinct))), strict=True))
     of_sequence |= {distinct[int(member)]: representative for representative, member in rows}

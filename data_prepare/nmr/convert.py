@@ -118,7 +118,6 @@ def split_tables(
     clusters: Path | None = None,
     validation_fraction: float = VALIDATION_FRACTION,
     seed: int = 0,
-    threads: int = 1,
 ) -> list[str]:
     """Split tables of codes into train.csv and validation.csv of the folder `output`.
 
@@ -134,10 +133,10 @@ def split_tables(
     require(not duplicate, f"{files}: duplicate entry {''.join(duplicate)}; rename or remove one")
     removed = pd.DataFrame(columns=["entry_ID", "test_entry", "identity", "reason"])
     if against:
-        table, removed = without_tests(table, tests, min_identity, threads)
+        table, removed = without_tests(table, tests, min_identity)
         names = ", ".join(map(str, tables))
         require(len(table), f"{names}: all entries are (similar to) test entries; give other tables")
-    table = with_clusters(table, min_identity, clusters, threads)
+    table = with_clusters(table, min_identity, clusters)
     train, validation = train_and_validation(table, validation_fraction, seed)
     with whole_file(output / "removed.csv") as temporary:
         removed.to_csv(temporary, index=False, float_format="%.3f")

@@ -39,7 +39,7 @@ def bmrb_id(name: str) -> str | None:
 
 
 def with_clusters(
-    table: pd.DataFrame, min_identity: float = MIN_IDENTITY, clusters: Path | None = None, threads: int = 1
+    table: pd.DataFrame, min_identity: float = MIN_IDENTITY, clusters: Path | None = None
 ) -> pd.DataFrame:
     """Fill the column `cluster` of a table of codes.
 
@@ -49,7 +49,7 @@ def with_clusters(
     """
     sequences = dict(zip(table["entry_ID"], table["sequence"], strict=True))
     if clusters is None:
-        pairs = similar_pairs(sequences, sequences, min_identity, threads)
+        pairs = similar_pairs(sequences, sequences, min_identity)
         found = connected(sequences, [(name, other) for name, other, _ in pairs])
     else:
         found = entry_clusters(sequences, read_clusters(clusters))
@@ -57,7 +57,7 @@ def with_clusters(
 
 
 def similar_pairs(
-    sequences: Mapping[str, str], others: Mapping[str, str], min_identity: float = MIN_IDENTITY, threads: int = 1
+    sequences: Mapping[str, str], others: Mapping[str, str], min_identity: float = MIN_IDENTITY
 ) -> list[tuple[str, str, float]]:
     """Similar entries (entry, other entry, identity), by `mmseqs easy-search`; arguments map entries to sequences.
 
@@ -65,7 +65,7 @@ def similar_pairs(
     at least `min_identity` (a fraction) and an E-value of at most 0.1 against the others (`SEARCH`).
     """
     names, other_names = list(sequences), list(others)
-    options = [*SEARCH, "--format-output", "query,target,fident,qcov,tcov", "--threads", str(threads)]
+    options = [*SEARCH, "--format-output", "query,target,fident,qcov,tcov"]
     rows = run_mmseqs("easy-search", [list(sequences.values()), list(others.values())], options)
     pairs = [
         (name, other, 1.0)
@@ -81,7 +81,7 @@ def similar_pairs(
 
 
 def without_tests(
-    table: pd.DataFrame, tests: Mapping[str, str], min_identity: float = MIN_IDENTITY, threads: int = 1
+    table: pd.DataFrame, tests: Mapping[str, str], min_identity: float = MIN_IDENTITY
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Remove test entries, and entries similar to one (`similar_pairs`), from a table of codes.
 
@@ -89,7 +89,7 @@ def without_tests(
     without similarity) and reason of the removed ones.
     """
     sequences = dict(zip(table["entry_ID"], table["sequence"], strict=True))
-    pairs = similar_pairs(sequences, tests, min_identity, threads)
+    pairs = similar_pairs(sequences, tests, min_identity)
     similar: dict[str, tuple[str, float]] = {}
     for name, test, identity in sorted(pairs, key=lambda pair: -pair[2]):
         similar.setdefault(name, (test, identity))

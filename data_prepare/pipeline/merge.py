@@ -62,7 +62,7 @@ def merge(
         if other:
             problem = f"{len(other)} labels of the merged tables differ from those beside {out}, which are kept"
             print(f"warning: {problem}: {some_of(other)}; --new-split takes those of the tables", file=sys.stderr)
-    table, moved = split.label(table, known, threads=1)
+    table, moved = split.label(table, known)
     if given and (table["label"] == "").all():
         print("note: the labels of the tables are left out; --keep-labels keeps them", file=sys.stderr)
     result.write(table, moved)

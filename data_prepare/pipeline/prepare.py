@@ -90,7 +90,7 @@ def prepare(
                     writer.copy_from(task.result)
         _write_left_out(store)
     if not result.is_finished():
-        result.write(*((table, {}) if labelled else split.label(table, known, workers)))
+        result.write(*((table, {}) if labelled else split.label(table, known)))
     return failures
 
 

@@ -60,7 +60,7 @@ class Split(Settings):
         options = (self.identity, self.test_share, self.seed, bool(self.clusters or which("mmseqs")))
         return digest(self.members, *options, *(["anew"] if self.new_split else []))
 
-    def label(self, table: pd.DataFrame, known: Mapping[str, str], threads: int) -> tuple[pd.DataFrame, dict[str, str]]:
+    def label(self, table: pd.DataFrame, known: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
         """The table with labels by clusters, and the known labels that could not be kept; see `label_clusters`.
 
         Without clusters and mmseqs, entries without a known label have none, with a warning.
@@ -70,7 +70,7 @@ class Split(Settings):
         if self.clusters is not None:
             clusters = entry_clusters(sequences, self.members)
         elif which("mmseqs"):
-            clusters = mmseqs_clusters(sequences, self.identity, threads=threads)
+            clusters = mmseqs_clusters(sequences, self.identity)
         else:
             if without := len(sequences) - len(known):
                 remedy = "install MMseqs2 (Debian: apt install mmseqs2) or give --clusters FILE, and run again"

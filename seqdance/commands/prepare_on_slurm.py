@@ -74,7 +74,9 @@ class SlurmOptions(CommandOptions):
             job_name="seqdance-prepare",
             log_directory=self.logs,
             job_script_prologue=list(self.prologue),
-            worker_extra_args=["--lifetime", f"{self.minutes - LAST_MINUTES}m"],
+            worker_extra_args=["--lifetime", f"{self.minutes - LAST_MINUTES}m", "--no-dashboard"],
+            # without it Dask shows its pages to the whole network
+            scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             python=sys.executable,
         )
 

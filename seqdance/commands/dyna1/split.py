@@ -31,12 +31,8 @@ class SplitOptions(CommandOptions):
     """Fraction of the entries used for validation."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the split."""
-    threads: Annotated[int, Field(ge=1)] = 1
-    """Threads of MMseqs2."""
 
     def convert(self) -> list[str]:
         """Write the three tables."""
         similarity = (self.min_identity, self.clusters)
-        return split_tables(
-            self.table, self.output, self.against, *similarity, self.validation_share, self.seed, self.threads
-        )
+        return split_tables(self.table, self.output, self.against, *similarity, self.validation_share, self.seed)

@@ -101,9 +101,9 @@ def test_mmseqs_call(fake_mmseqs, tmp_path):
         "open(out + '_cluster.tsv', 'w').write('0\\t0\\n0\\t2\\n')",  # AA and MM; KK is absent
     )
     sequences = {"p|1": "MM", "q": "KK<eos><cls>AA", "r": "KK", "s x": "YY"}
-    assert mmseqs_clusters(sequences, 0.3, 2) == {"p|1": "p|1", "q": "p|1", "r": "p|1", "s x": "s x"}
+    assert mmseqs_clusters(sequences, 0.3) == {"p|1": "p|1", "q": "p|1", "r": "p|1", "s x": "s x"}
     command, *fasta = (tmp_path / "seen").read_text().splitlines()
-    assert command == "easy-cluster --min-seq-id 0.3 -c 0.8 --threads 2 -v 1"
+    assert command == "easy-cluster --min-seq-id 0.3 -c 0.8 -v 1"
     assert fasta == [">0", "AA", ">1", "KK", ">2", "MM", ">3", "YY"]  # each sequence once
 
 

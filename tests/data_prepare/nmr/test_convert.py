@@ -163,7 +163,6 @@ def test_split(tmp_path, monkeypatch, capsys):
         ["split", "--min-identity", "nan"],
         ["split", "--seed", "-1"],
         ["split", "--validation-share", "1"],
-        ["split", "--threads", "0"],
         ["split", "--table"],
         ["refdb", "--min-coverage", "80"],
     ],

@@ -79,10 +79,9 @@ def test_without_tests(aligned):
     table = codes({name: protein(30, k) for k, name in enumerate(names)})
     tests = {name: protein(30, 9 + k) for k, name in enumerate(["15001", "T", "15002"])}
     asked = aligned((0, 0, 0.75, 1, 1), (0, 1, 0.8, 1, 1), (0, 2, 0.8, 1, 1), (2, 1, 0.7, 1, 1), (4, 1, 0.69, 1, 1))
-    kept, removed = without_tests(table, tests, 0.7, threads=2)
+    kept, removed = without_tests(table, tests, 0.7)
     (command, inputs, options) = asked[0]
     assert (command, inputs) == ("easy-search", [table["sequence"].tolist(), list(tests.values())])
-    assert options[-2:] == ["--threads", "2"]
     assert " -k 5 --mask 0 --comp-bias-corr 0 " in " ".join(options)  # the README has the rates measured with these
     assert kept["entry_ID"].tolist() == ["ACBP", "15003"]
     assert removed.fillna(-1).to_numpy().tolist() == [
