@@ -30,10 +30,11 @@ def _with_groups(table: pd.DataFrame) -> pd.DataFrame:
 def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
     """Read the five columns of a training table as text.
 
-    InputError if the file or a column is missing, or a row has an unknown source, group or label, no sequence, a
-    duplicate name or, if `labelled`, no label.
+    InputError if the file, a column or any row is missing, or a row has an unknown source, group or label, no sequence,
+    a duplicate name or, if `labelled`, no label.
     """
     table = _with_groups(read_text_table(path, [column for column in COLUMNS if column != "group"]))
+    require(len(table), f"{path}: no rows; expected one per entry")
     label = table["label"]
     for bad, problem in (
         (table["name"].duplicated(), "duplicate name"),

@@ -57,6 +57,11 @@ def test_bad_rows_are_named(tmp_path, column, value, named):
     refused(lambda: read_table(tmp_path / "t.csv"), tmp_path / "t.csv", "label")
 
 
+def test_a_table_without_rows(tmp_path):
+    write_table(tmp_path / "t.csv", frame()[:0])
+    refused(lambda: read_table(tmp_path / "t.csv"), tmp_path / "t.csv", "no rows")
+
+
 def test_join_tables(tmp_path):
     for name, rows in (("a", ROWS), ("b", [("x", "GW", "IDRome", "")]), ("c", [("1e10", "GW", "IDRome", "train")])):
         write_table(tmp_path / f"{name}.csv", frame(rows))
