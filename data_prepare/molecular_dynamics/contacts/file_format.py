@@ -22,8 +22,11 @@ from data_prepare.molecular_dynamics.contacts.water_bridge import Bridge
 
 COLUMNS_LINE: Final = "# Columns: frame, interaction_type, atom_1, atom_2[, atom_3[, atom_4]]"
 DISTANCE_COLUMN: Final = ", distance_1-2"
-HEADER: Final = re.compile(r"# ?total_frames:(\d+) beg:(\d+) end:(\d+) stride:(\d+) interaction_types:(\S*)\s*")
-LINE: Final = re.compile(r"([0-9]+)\t([A-Za-z][A-Za-z0-9]*)\t([^\t\n]+)\t([^\t\n]+)(\t.*)?\n?")
+NUMBER: Final = "[0-9]{1,18}"  # fits an index; a damaged file may have any number of digits
+HEADER: Final = re.compile(
+    rf"# ?total_frames:({NUMBER}) beg:({NUMBER}) end:({NUMBER}) stride:({NUMBER}) interaction_types:(\S*)\s*"
+)
+LINE: Final = re.compile(rf"({NUMBER})\t([A-Za-z][A-Za-z0-9]*)\t([^\t\n]+)\t([^\t\n]+)(\t.*)?\n?")
 
 
 class ContactHeader(NamedTuple):

@@ -91,6 +91,7 @@ def test_of_a_trajectory(run, examples, tmp_path):
         (FIRST + "18\tvdw\tA:ALA:1:CB\tA:GLY:5:CA\n", ["frame 18"]),
         (FIRST.replace("total_frames:4", "total_frames:1"), ["1 frames from 10 to 16"]),
         ("0\tvdw\ta\tb\n", ["total_frames"]),
+        (FIRST.replace("total_frames:4", f"total_frames:{10**400}"), ["total_frames"]),
         (FIRST + "16\tvdw\n", ["line 8"]),
     ],
 )

@@ -238,6 +238,7 @@ LINE = "0\tvdw\tA:ALA:1:CA\tA:ALA:2:CA\n"
         ("", "total_frames"),
         (LINE, "total_frames"),
         (HEADER.replace("frames:2", "frames:x"), "total_frames"),
+        (HEADER.replace("end:1", f"end:{10**400}"), "total_frames"),
         (HEADER.replace("hb,sb,", ""), "hbbb, hbsb, hbss, sb"),
         (HEADER.replace("frames:2", "frames:0"), "0 frames from 0 to 1"),
         (HEADER.replace("frames:2", "frames:3"), "3 frames from 0 to 1"),
