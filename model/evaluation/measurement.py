@@ -18,7 +18,7 @@ from data_prepare.dataset.store import SUFFIXES, FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import InputWarning, reading, require, some_of
-from data_prepare.files import csv_pieces
+from data_prepare.files import csv_pieces, open_npz
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.properties import INTERACTIONS, MD_PROPERTIES, NMA_PROPERTIES, PAIR_CHANNELS, PROPERTIES
 from data_prepare.structure.sequence import CHAIN_LINKER
@@ -208,7 +208,7 @@ def _of_feature_files(prefix: Path, topology_path: Path | None) -> Measurement:
         for name, column in TABLE_COLUMNS.items():
             residue[:, column] = table[name].replace("", "nan").astype(np.float64)
         ca_atom = table["ca_atom"].astype(np.int64).to_numpy()
-    with reading(pair_path, "a pair array of MD_features"), np.load(pair_path) as arrays:
+    with reading(pair_path, "a pair array of MD_features"), open_npz(pair_path) as arrays:
         pair = arrays["array"]
     same = pair.shape[:2] == (len(table), len(table))
     require(same, f"{pair_path}: {pair.shape} for {len(table)} residues of {path}; give the two files of one run")
