@@ -21,6 +21,7 @@ from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.molecular_dynamics.frames.layout import layout_of
 from data_prepare.molecular_dynamics.frames.netcdf import NetCDFTrajectory
 from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
+from data_prepare.molecular_dynamics.frames.xtc import first_damaged
 from data_prepare.structure.covalent import CovalentGeometry
 from data_prepare.structure.readers import is_structure_file, read_models
 from data_prepare.structure.topology import Topology
@@ -169,6 +170,9 @@ class _TrajectoryFile(NamedTuple):
         one_by_one = numbers[-1] - numbers[0] >= len(numbers) or self.path.suffix.lower() == ".trr"
         parts = []
         for some in numbers[:, None] if one_by_one else [numbers]:
+            if self.path.suffix.lower() == ".xtc":
+                damaged = first_damaged(self.path, self.reader.offsets[some])
+                require(damaged is None, f"{self.path}: damaged at frame {some[damaged or 0]}; copy it again")
             self.reader.seek(int(some[0]))
             data = self.reader.read(n_frames=len(some))
             require(len(data[0]) == len(some), f"{self.path}: damaged at frame {some[0] + len(data[0])}; copy it again")
