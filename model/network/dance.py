@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from data_prepare.errors import InputError, first_line, named, require
+from data_prepare.errors import InputError, first_line, named, require, shown
 from data_prepare.properties import NUM_PAIR_OUTPUTS, NUM_RESIDUE_OUTPUTS
 from model.config import ModelConfig
 from model.network.device import choose_device
@@ -142,7 +142,8 @@ def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str])
     state, sizes = read_esm2(path_or_hub_id)
     ours = model.config.heads
     heads = sizes.get("num_attention_heads", sizes.get("heads", ours))  # of ESM2's or our config.json; in no tensor
-    require(heads == ours, f"{path_or_hub_id}: {heads} attention heads, the model has {ours}; adapt heads")
+    where = f"{path_or_hub_id}: {CONFIG_NAME}" if Path(path_or_hub_id).is_dir() else path_or_hub_id
+    require(heads == ours, f"{where}: {shown(heads)} attention heads, the model has {ours}; adapt heads")
     state = {name: value for name, value in state.items() if not UNUSED_ESM2_ENTRIES.fullmatch(name)}
     load_entries(model.esm2, state, path_or_hub_id)
 
