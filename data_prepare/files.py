@@ -91,6 +91,23 @@ def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
         disk.check()
 
 
+def write_attributes(item: h5py.HLObject, attributes: Mapping[str, Any]) -> None:
+    """Set attributes of an HDF5 file or dataset; texts have a fixed length, in which damage cannot hang HDF5."""
+    for name, value in attributes.items():
+        item.attrs[name] = np.bytes_(value.encode() or b" ") if isinstance(value, str) else value
+
+
+def read_attributes(item: h5py.HLObject) -> dict[str, Any]:
+    """Attributes of an HDF5 file or dataset as Python values."""
+    return {name: plain_value(value) for name, value in item.attrs.items()}
+
+
+def plain_value(value: Any) -> Any:
+    """An attribute of HDF5 as a Python value; texts of a fixed length are bytes to h5py."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return value.decode().strip() if isinstance(value, bytes) else value
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Create a file and hold a lock on it, which ends with the process; without one if the file system has none."""

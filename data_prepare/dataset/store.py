@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import OF_DISK, InputError, named, reading, require, shown, some_of
-from data_prepare.files import whole_file
+from data_prepare.files import plain_value, read_attributes, whole_file, write_attributes
 from data_prepare.properties import (
     MD_PAIR_WIDTH,
     MD_RESIDUE_WIDTH,
@@ -79,7 +79,7 @@ def shape_problem(residue: tuple[int, ...], pair: tuple[int, ...]) -> str | None
 
 def missing_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the properties that the entry with these attributes lacks; InputError if they are none."""
-    text = str(attributes.get(MISSING_ATTRIBUTE, "[]"))
+    text = str(plain_value(attributes.get(MISSING_ATTRIBUTE, "[]")))
     with reading(f"{MISSING_ATTRIBUTE} {text}", f"a JSON list of {', '.join(PROPERTIES)}", "recreate the entry"):
         names = tuple(json.loads(text))
         require(set(names) <= set(PROPERTIES), f"{MISSING_ATTRIBUTE} {text}: unknown properties; update seqdance")
@@ -120,9 +120,8 @@ class StoreWriter:
         self._stack = ExitStack()
         temporary = self._stack.enter_context(whole_file(self.path))
         self._file = self._stack.enter_context(h5py.File(temporary, "w", libver="v110", locking=False))
-        self._file.attrs.update(self.attributes)
-        self._file.attrs[FORMAT_ATTRIBUTE] = FORMAT_VERSION
-        self._file.attrs[READ_WITH_ATTRIBUTE] = READ_WITH[self.compression]
+        own = {FORMAT_ATTRIBUTE: FORMAT_VERSION, READ_WITH_ATTRIBUTE: READ_WITH[self.compression]}
+        write_attributes(self._file, {**self.attributes, **own})
         return self
 
     def __exit__(self, *failure: Any) -> None:
@@ -145,7 +144,7 @@ class StoreWriter:
         tokens = len(residue)
         target = self._create(name, SUFFIXES[0], residue.shape, (min(RESIDUE_CHUNK, tokens), residue.shape[1]))
         target[:] = self._stored(name, residue[:], columns)
-        target.attrs.update(attributes)
+        write_attributes(target, attributes)
         chunk = min(PAIR_CHUNK, tokens)
         target = self._create(name, SUFFIXES[1], pair.shape, (chunk, chunk, pair.shape[2]))
         for rows in row_blocks(pair.shape):
@@ -279,7 +278,7 @@ class FeatureStore:
     def attributes(self) -> Attributes:
         """Attributes of the file, as given to its writer."""
         with self.reading() as file:
-            attributes = {key: getattr(value, "tolist", lambda v=value: v)() for key, value in file.attrs.items()}
+            attributes = read_attributes(file)
         return {key: value for key, value in attributes.items() if key not in (FORMAT_ATTRIBUTE, READ_WITH_ATTRIBUTE)}
 
     def attributes_of(self, name: str) -> Attributes:
@@ -289,7 +288,7 @@ class FeatureStore:
         of each, `missing_properties` one of names, `spread` the JSON of its `entry_spread`.
         """
         with self.reading(name):
-            return dict(self._dataset(name, SUFFIXES[0]).attrs)
+            return read_attributes(self._dataset(name, SUFFIXES[0]))
 
     def missing(self, name: str) -> tuple[str, ...]:
         """Names of the properties that an entry lacks."""

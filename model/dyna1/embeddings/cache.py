@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prepare.errors import reading, require
-from data_prepare.files import new_hdf5, whole_file
+from data_prepare.files import new_hdf5, read_attributes, whole_file, write_attributes
 from data_prepare.resume import Results, digest
 from model.dyna1.embeddings.source import ChainInput, Embedder, EmbeddingSource
 from model.inference.batches import length_batches
@@ -39,9 +39,10 @@ class EmbeddingCache(EmbeddingSource):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         with reading(self.path, KIND, REMEDY), h5py.File(self.path) as file:
-            require(file.attrs.get("format") == FORMAT, f"{path}: not {KIND}; {REMEDY}")
-            self.fingerprint = str(file.attrs["fingerprint"])
-            self.reads_structure = bool(file.attrs["reads_structure"])
+            attributes = read_attributes(file)
+            require(attributes.get("format") == FORMAT, f"{path}: not {KIND}; {REMEDY}")
+            self.fingerprint = str(attributes["fingerprint"])
+            self.reads_structure = bool(attributes["reads_structure"])
             self.dtype = file["values"].dtype
             residues, self.width = file["values"].shape
             rows = list(zip(*(file[name].asstr()[:] for name in TEXTS), strict=True))
@@ -113,9 +114,12 @@ def write_cache(
     rows = [(name, *seen) for name, seen in old.proteins.items()] if old else []
     rows += [(chain.name, *chain.seen) for chain in added]
     with whole_file(path) as temporary, new_hdf5(temporary) as (file, _):
-        file.attrs.update(format=FORMAT, fingerprint=embedder.fingerprint, reads_structure=embedder.reads_structure)
+        own = {"format": FORMAT, "fingerprint": embedder.fingerprint, "reads_structure": embedder.reads_structure}
+        write_attributes(file, own)
         for name, column in zip(TEXTS, zip(*rows, strict=True), strict=True):
-            file.create_dataset(name, data=list(column), dtype=h5py.string_dtype())
+            texts = [text.encode() for text in column]
+            fixed = h5py.string_dtype(length=max(1, *map(len, texts)))  # damage to others can hang HDF5
+            file.create_dataset(name, data=np.array(texts, fixed), compression="gzip")
         values = file.create_dataset("values", (sum(len(row[1]) for row in rows), embedder.width), dtype)
         end = 0
         for name, sequence, *_ in rows:
