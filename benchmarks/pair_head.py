@@ -23,15 +23,13 @@ from model.config import ModelConfig
 from model.network.dance import DanceModel
 from model.network.pair_head import attention_logits, pair_logits
 
-FORMS = ("ours", "ours recomputed", "plain")
-
 
 @dataclass(frozen=True)
 class Arguments(Timing):
     """What to measure."""
 
     lengths: tuple[int, ...] = (512,)
-    """Residues. The default form keeps the middle layer up to `pair_recompute_above` of the model's configuration."""
+    """Residues."""
     hidden: int = 480
     """Width of the embeddings."""
     layers: int = 12
@@ -48,7 +46,6 @@ class Case:
         config = ModelConfig(hidden=arguments.hidden, layers=arguments.layers, heads=arguments.heads)
         model = DanceModel(config)
         self.middle, self.pred = model.pair_middle_linear, model.pair_pred_linear
-        self.tile, self.keep_up_to = config.pair_tile, config.pair_recompute_above
         self.q, self.k = (x.requires_grad_() for x in torch.randn(2, 1, length, config.hidden).unbind(0))
         shape = (1, config.heads, length, length)
         self.maps = [torch.rand(shape).softmax(-1).requires_grad_() for _ in range(config.layers)]
@@ -56,11 +53,9 @@ class Case:
         self.leaves = [self.q, self.k, *self.maps, *self.middle.parameters(), *self.pred.parameters()]
         self.plain_pair_head = plain_form().plain_pair_head
 
-    def ours(self, recompute: bool | None = None) -> Tensor:
+    def ours(self) -> Tensor:
         """(1, L, L, 13)."""
-        if recompute is None:
-            recompute = self.q.shape[1] > self.keep_up_to
-        logits = pair_logits(self.q, self.k, self.middle, self.pred, self.tile, recompute)  # (1, 13, L, L)
+        logits = pair_logits(self.q, self.k, self.middle, self.pred)  # (1, 13, L, L)
         attention: Tensor | float = 0.0
         for layer, maps in enumerate(self.maps):
             attention = attention + attention_logits(maps, layer, self.pred)
@@ -73,8 +68,8 @@ class Case:
         return self.plain_pair_head(self.q, self.k, maps, *linears)
 
     def form(self, name: str, backward: bool) -> Callable[[], object]:
-        """One of FORMS, with the backward pass or without gradients."""
-        forward = {"ours": self.ours, "ours recomputed": lambda: self.ours(True), "plain": self.plain}[name]
+        """`ours` or `plain`, with the backward pass or without gradients."""
+        forward = {"ours": self.ours, "plain": self.plain}[name]
 
         def run() -> object:
             with torch.set_grad_enabled(backward):
@@ -99,17 +94,13 @@ def main() -> None:
         with torch.no_grad():
             difference = (case.ours() - case.plain()).abs().max().item()
         print(f"L = {length}, {arguments.threads} threads; largest difference of the logits {difference:.1e}")
-        passes = ((False, "forward", FORMS[:1]), (True, "forward and backward", FORMS[:2]))
-        for backward, what, forms in passes:
-            for ours in forms:
-                result = compare(case.form(ours, backward), case.form("plain", backward), arguments)
-                print(line(f"{what} ({ours})", *result, "s"), flush=True)
-        for backward, what, forms in passes:
-            plain_mb = in_child(peak, arguments, length, "plain", backward)
-            for ours in forms:
-                ours_mb = in_child(peak, arguments, length, ours, backward)
-                ratio = plain_mb / ours_mb
-                print(line(f"extra memory, {what} ({ours})", ours_mb, plain_mb, ratio, "MB"), flush=True)
+        passes = ((False, "forward"), (True, "forward and backward"))
+        for backward, what in passes:
+            result = compare(case.form("ours", backward), case.form("plain", backward), arguments)
+            print(line(what, *result, "s"), flush=True)
+        for backward, what in passes:
+            ours, plain = (in_child(peak, arguments, length, name, backward) for name in ("ours", "plain"))
+            print(line(f"extra memory, {what}", ours, plain, plain / ours, "MB"), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ Betas = Annotated[tuple[Fraction, Fraction], Strict(False)]  # a list in JSON an
 File = Annotated[Path, Strict(False)]  # a string in JSON and YAML
 
 MAX_TOKENS: Final = 1024  # most tokens seen in training; model/README.md lists how each command treats longer proteins
+FORMER: Final = ("pair_tile", "pair_recompute_above")  # in config.json of earlier versions; they changed no results
 PUBLISHED_SIZE: Final = "model_35M"  # esm2_select in the config.json of the published models
 
 
@@ -58,10 +59,6 @@ class ModelConfig(Settings):
     """Dropout on attention probabilities and on both sublayer outputs of the encoder."""
     head_dropout: Fraction = 0.1
     """Dropout in the residue head and in the pair head."""
-    pair_tile: Count = 256
-    """Rows of the pair matrix computed at a time (fewer on a CPU, with its small cache); does not change results."""
-    pair_recompute_above: Number = 512
-    """Training: with more tokens, the backward pass recomputes the pair head's middle layer instead of storing it."""
 
     def __post_init__(self) -> None:
         even = not self.hidden % self.heads and not (self.hidden // self.heads) % 2
@@ -91,7 +88,7 @@ class ModelConfig(Settings):
         Raises InputError for an unknown name or an invalid value.
         """
         if "model_select" not in values:
-            return cls(**values)
+            return cls(**{name: value for name, value in values.items() if name not in FORMER})
         preset, size = values["model_select"], values.get("esm2_select", PUBLISHED_SIZE)
         known = preset in ("seqdance", "esmdance") and size == PUBLISHED_SIZE
         remedy = f"use seqdance or esmdance with {PUBLISHED_SIZE}"
@@ -207,7 +204,10 @@ class TrainConfig(TrainingOptions):
     tf32: bool = False
     """Use TF32 for fp32 matrix products on a GPU. Does not affect bf16 or fp16 forward passes."""
     compile: bool = False
-    """Compile the network before the first update; requires a C++ compiler. Results differ by rounding."""
+    """Compile the encoder layers and the pair head; requires a C++ compiler. Results differ by rounding."""
+    joint_groups: bool | None = None
+    """Pass the proteins of all groups through the network together: fewer and larger operations, more memory.
+    Default: on a GPU."""
     sort_by_length: bool = False
     """Batch proteins of similar length, in random order: less padding. Default: random batches, as published."""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
@@ -218,8 +218,7 @@ class TrainConfig(TrainingOptions):
     """Also keep the weights of checkpoints whose update is a multiple of this; only the newest can be resumed."""
 
     FREE: ClassVar[frozenset[str]] = TrainingOptions.FREE | frozenset(
-        "config store loss_weights encoder tf32 compile workers log_every keep_every model.pair_tile "
-        "model.pair_recompute_above".split()
+        "config store loss_weights encoder tf32 compile joint_groups workers log_every keep_every".split()
     )
 
     def __post_init__(self) -> None:

@@ -4,8 +4,8 @@
     python model/train_ddp.py --preset demo ...      one process, with or without a GPU
 
 Each update uses the same number of proteins from each training group that has entries. A micro-step processes the
-groups in turn; the gradient of an update is the mean over its micro-steps of the sum over groups. The loop is
-`model.training.loop`.
+groups in turn, or on a GPU in one pass; the gradient of an update is the mean over its micro-steps of the sum over
+groups. The loop is `model.training.loop`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from data_prepare.dataset.loss_weights import Weights, read_loss_weights
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.errors import named, require
+from data_prepare.properties import PAIR_CHANNELS, properties_of_group
 from data_prepare.resume import digest, sample_digest
 from model.config import TRAIN_PRESETS, Stage, TrainConfig, read_train_config
 from model.network.dance import DanceModel, load_esm2_encoder, read_config
 from model.network.device import autocast, choose_precision
+from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from model.training.checkpoint import choose_checkpoint
 from model.training.data import Batch, TrainingSet, batches, default_workers, group_sequences, require_files
@@ -37,6 +41,8 @@ from model.training.loss_record import LossRecord
 from model.training.processes import Process, run_distributed
 from model.training.run_log import PEAK_MEMORY, TOKENS_PER_SECOND, RunLog, peak_memory
 from model.training.schedule import draws, learning_rate, stage_of
+
+LENGTHS: Final = 64  # compiled parts see batches padded to multiples of this: few shapes, and whole tiles on a GPU
 
 
 class DanceTrainer(Trainer[TrainConfig]):
@@ -55,9 +61,9 @@ class DanceTrainer(Trainer[TrainConfig]):
         if config.compile:
             recent = torch.torch_version.TorchVersion(torch.__version__) >= "2.13"
             require(recent, f"--compile: gradients of PyTorch {torch.__version__} may be wrong; install 2.13 or newer")
-            model.compile(dynamic=True)  # lengths vary; in place: parameter names stay the same
+            model.compile_parts()
         precision = choose_precision(config.precision, process.device)
-        losses = LossRecord(process, data.groups)
+        losses = LossRecord(process, data.groups, skip_infinite=precision == "fp16")
         contents = {
             "table": digest(data.sequences),
             "loss-weights": digest(weights),
@@ -66,6 +72,8 @@ class DanceTrainer(Trainer[TrainConfig]):
         super().__init__(config, process, model, precision, losses, contents)
         self.data, self.weights = data, weights
         self.keep_every = config.keep_every
+        joint = process.device.type == "cuda" if config.joint_groups is None else config.joint_groups
+        self.together = len(data.groups) if joint else 1  # groups in a pass
         self.last = min(config.stop_after or config.updates, config.updates)
         self.seen = 0  # samples used of each group
 
@@ -91,32 +99,46 @@ class DanceTrainer(Trainer[TrainConfig]):
         config = self.config
         return learning_rate(self.update, config.learning_rate, config.warmup_updates, config.updates)
 
-    def micro_batches(self) -> Sequence[Callable[[], Batch]]:
-        """See `Trainer`; the groups alternate."""
+    def micro_batches(self) -> Sequence[Callable[[], list[Batch]]]:
+        """See `Trainer`; one batch of each group in turn, `together` of them in a pass."""
         self.seen += self.process.processes * self.stage.micro_batch * self.stage.accumulation
-        return [partial(next, self.stream)] * (self.stage.accumulation * len(self.data.groups))
+        passes = self.stage.accumulation * len(self.data.groups) // self.together
+        return [lambda: list(islice(self.stream, self.together))] * passes
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: list[Batch]) -> Tensor:
         """See `Trainer`; the loss of a property is averaged over the valid proteins of all processes."""
-        self.losses.tokens += int(batch.attention_mask.sum())
-        batch = batch.to(self.process.device)
-        counts = valid_counts(batch.residue, batch.pair, batch.group, batch.present)
-        processes = self.process.processes
+        self.losses.tokens += sum(int(own.attention_mask.sum()) for own in batch)
+        batch = [own.to(self.process.device) for own in batch]
+        found = [valid_counts(own.residue, own.pair, own.group, own.present) for own in batch]
+        counts, processes = torch.cat(found), self.process.processes
         exchange = dist.all_reduce(counts, async_op=True) if processes > 1 else None  # during the forward pass
         with autocast(self.process.device, self.precision):
-            outputs = self.network(batch.input_ids, batch.attention_mask)
+            outputs = self.network(*joined(batch, LENGTHS if self.config.compile else 1))
         if exchange is not None:
             exchange.wait()
-        weights = self.weights[batch.group]
-        targets = batch.residue, batch.pair, batch.group
-        losses = dance_loss(outputs, *targets, weights, counts / processes, batch.present)
-        self.losses.add(batch, losses, counts)
-        return losses["loss"] / self.stage.accumulation
+        total = torch.zeros((), device=self.process.device)
+        first = 0
+        for own, count in zip(batch, counts.split([len(own) for own in found]), strict=True):
+            proteins, length = own.input_ids.shape
+            rows = slice(first, first := first + proteins)
+            part = {
+                name: outputs[name][rows, :length, :length] if name in PAIR_CHANNELS else outputs[name][rows, :length]
+                for name in properties_of_group(own.group)
+            }
+            targets = own.residue, own.pair, own.group
+            losses = dance_loss(part, *targets, self.weights[own.group], count / processes, own.present)
+            self.losses.add(own, losses, count)
+            total = total + losses["loss"]
+        return total / self.stage.accumulation
 
     def change_gradients(self) -> None:
-        """Record the norm of the gradients and clip them."""
+        """Record the norm of the gradients and clip them; an update whose norm is not finite changes no weight."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        self.losses.add_norm(nn.utils.get_total_norm(gradients))
+        norm = nn.utils.get_total_norm(gradients)
+        self.losses.add_norm(norm)
+        if not self.scaler.is_enabled():  # it looks at the gradients itself
+            # the fused step reads it, without a synchronisation
+            self.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
         nn.utils.clip_grad_value_(self.model.parameters(), self.config.clip)
 
     def log_update(self, log: RunLog) -> None:
@@ -143,6 +165,15 @@ class DanceTrainer(Trainer[TrainConfig]):
         require(same, f"{checkpoint}: made with different heads or freeze_encoder; use its configuration")
         with named(checkpoint):
             self.model.load_state_dict(read_weights(checkpoint / WEIGHTS_NAME))
+
+
+def joined(batch: Sequence[Batch], multiple: int) -> tuple[Tensor, Tensor]:
+    """Token ids and mask of several batches, padded to the longest one and to a multiple of some length."""
+    length = -(-max(own.input_ids.shape[1] for own in batch) // multiple) * multiple
+    padding = [(0, length - own.input_ids.shape[1]) for own in batch]
+    ids = [pad(own.input_ids, width, value=PAD_ID) for own, width in zip(batch, padding, strict=True)]
+    mask = [pad(own.attention_mask, width) for own, width in zip(batch, padding, strict=True)]
+    return torch.cat(ids), torch.cat(mask)
 
 
 def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:

@@ -19,7 +19,7 @@ from model.config import ModelConfig
 from model.network.device import choose_device
 from model.network.encoder import Esm2Encoder
 from model.network.heads import head, linear, pair_properties, residue_properties
-from model.network.pair_head import attention_logits, pair_logits
+from model.network.pair_head import attention_logits, pair_logits, tile_logits
 from model.network.weights import (
     CONFIG_NAME,
     UNUSED_ENTRIES,
@@ -48,9 +48,19 @@ class DanceModel(nn.Module):
         self.res_transform_nn = head(config.hidden, 2 * config.hidden, config.head_dropout)
         self.pair_middle_linear = linear(2 * config.hidden, config.maps)
         self.pair_pred_linear = linear(2 * config.maps, NUM_PAIR_OUTPUTS)
+        self.tile = tile_logits
         if config.freeze_encoder:
             self.esm2.requires_grad_(False)
         self.train()
+
+    def compile_parts(self) -> None:
+        """Compile each encoder layer and the tiles of the pair head at their first call, for any batch and length.
+
+        Parameter names stay the same; a whole network as one graph would take minutes to compile.
+        """
+        for layer in self.esm2.encoder.layer:
+            layer.compile(dynamic=True)
+        self.tile = torch.compile(tile_logits, dynamic=True)
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; a frozen encoder stays in evaluation mode."""
@@ -95,9 +105,7 @@ class DanceModel(nn.Module):
             outputs |= residue_properties(self.res_pred_nn(hidden).float())
         if pair:
             q, k = self.res_transform_nn(hidden).chunk(2, dim=-1)  # each (B, L, hidden)
-            recompute = input_ids.shape[1] > self.config.pair_recompute_above
-            head_layers = (self.pair_middle_linear, self.pair_pred_linear)
-            logits = pair_logits(q, k, *head_layers, self.config.pair_tile, recompute)  # (B, 13, L, L)
+            logits = pair_logits(q, k, self.pair_middle_linear, self.pair_pred_linear, self.tile)  # (B, 13, L, L)
             outputs |= pair_properties(logits + attention_part)
         if embedding:
             outputs["res_emb"] = hidden

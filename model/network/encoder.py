@@ -67,11 +67,13 @@ class SelfAttention(nn.Module):
         v = self._split(self.value(x))  # (B, heads, L, head_dim)
         attention = None
         if maps:
-            scores = q @ k.mT  # (B, heads, L, L)
-            if keys is not None:
-                scores = scores.masked_fill_(~keys, -torch.inf)
-            attention = drop(scores.softmax(-1), dropout)  # (B, heads, L, L)
-            context = attention @ v  # (B, heads, L, head_dim)
+            # on a GPU autocast would keep all maps in float32; the sums inside the kernels are float32 anyway
+            with torch.autocast(x.device.type, enabled=False):
+                scores = q @ k.mT  # (B, heads, L, L)
+                if keys is not None:
+                    scores = scores.masked_fill_(~keys, -torch.inf)
+                attention = drop(scores.softmax(-1), dropout)  # (B, heads, L, L)
+                context = attention @ v  # (B, heads, L, head_dim)
         else:
             context = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout, scale=1.0)
         return context.transpose(1, 2).flatten(2), attention  # (B, L, hidden)

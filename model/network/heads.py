@@ -42,10 +42,7 @@ def residue_properties(logits: Tensor) -> dict[str, Tensor]:
 
 def pair_properties(logits: Tensor) -> dict[str, Tensor]:
     """(B, 13, L, L) -> pair property -> (B, L, L): correlations in -1 to 1, interaction frequencies >= 0."""
-    outputs = {}
-    for name, channel in zip(PAIR_CHANNELS, logits.unbind(1), strict=True):  # channel (B, L, L)
-        if name in INTERACTIONS:
-            outputs[name] = F.softplus(channel, threshold=SOFTPLUS_THRESHOLD)
-        else:
-            outputs[name] = 2 * channel.sigmoid() - 1
-    return outputs
+    contacts, correlations = logits.split([len(INTERACTIONS), len(PAIR_CHANNELS) - len(INTERACTIONS)], dim=1)
+    contacts = F.softplus(contacts, threshold=SOFTPLUS_THRESHOLD)  # (B, 9, L, L)
+    correlations = 2 * correlations.sigmoid() - 1  # (B, 4, L, L)
+    return dict(zip(PAIR_CHANNELS, (*contacts.unbind(1), *correlations.unbind(1)), strict=True))

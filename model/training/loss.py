@@ -7,13 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from data_prepare.properties import (
-    MISSING,
-    RESIDUE_COLUMNS,
-    entry_pair_channel,
-    entry_residue_columns,
-    properties_of_group,
-)
+from data_prepare.properties import MISSING, RESIDUE_COLUMNS, properties_of_group
 
 
 def dance_loss(
@@ -53,23 +47,24 @@ def dance_loss(
     """
     if counts is None:
         counts = valid_counts(residue_target, pair_target, group, present)
-    counts = counts.where(counts > 0, 1)  # the sum is 0 where no protein is valid
-    valid_residue = residue_target[..., 0] != MISSING  # (B, L)
-    valid_pair = pair_target[..., 0] != MISSING  # (B, L, L)
     names = properties_of_group(group)
-    losses: dict[str, Tensor] = {}
-    for k, (name, count) in enumerate(zip(names, counts, strict=True)):
-        if name in RESIDUE_COLUMNS:
-            target = residue_target[..., entry_residue_columns(name)]  # (B, L, bins)
-            valid = valid_residue[..., None]
-        else:
-            target = pair_target[..., entry_pair_channel(name)]  # (B, L, L)
-            valid = valid_pair
-        if present is not None:
-            valid = valid & present[:, k, None, None]
-        losses[name] = _sum_of_rmse(outputs[name].reshape(target.shape), target, valid) / count
-    losses["loss"] = torch.stack([weights[name] * losses[name] for name in names]).sum()
-    return losses
+    shape = residue_target.shape[:2]
+    # each (B, L, bins)
+    residues = [outputs[name].reshape(*shape, RESIDUE_COLUMNS[name][1]) for name in names if name in RESIDUE_COLUMNS]
+    pairs = [outputs[name][..., None] for name in names if name not in RESIDUE_COLUMNS]  # each (B, L, L, 1)
+    if present is None:
+        present = torch.ones(len(residue_target), len(names), dtype=torch.bool, device=residue_target.device)
+    has = present.split([len(residues), len(pairs)], dim=1)  # each (B, properties)
+    mse = [
+        _errors(predictions, target, own)
+        for predictions, target, own in zip((residues, pairs), (residue_target, pair_target), has, strict=True)
+    ]
+    errors = torch.cat(mse, dim=1)  # (B, properties)
+    positive = errors > 0  # sqrt has no finite derivative at 0
+    rmse = torch.where(positive, torch.where(positive, errors, 1).sqrt(), 0)
+    values = rmse.sum(0) / counts.where(counts > 0, 1)  # the sum is 0 where no protein is valid
+    weight = torch.tensor([weights[name] for name in names]).to(values.device, non_blocking=True)
+    return {**dict(zip(names, values.unbind(), strict=True)), "loss": values @ weight}
 
 
 def valid_counts(residue_target: Tensor, pair_target: Tensor, group: str, present: Tensor | None = None) -> Tensor:
@@ -80,13 +75,16 @@ def valid_counts(residue_target: Tensor, pair_target: Tensor, group: str, presen
     return (valid if present is None else valid & present).sum(0).float()
 
 
-def _sum_of_rmse(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Sum over proteins of sqrt(MSE over valid positions), 0 for a protein without any.
+def _errors(predictions: list[Tensor], target: Tensor, present: Tensor) -> Tensor:
+    """MSE (B, properties) over the valid positions and all bins, 0 without any or if a property is not `present`.
 
-    prediction, target (B, ...) float; valid broadcasts to them. Masked sums keep shapes independent of the data.
+    predictions, each (B, ..., bins), one after the other have the columns of target (B, ..., K). One pass over all
+    properties; masked sums keep shapes independent of the data.
     """
-    error = (prediction.float() - target.float()).masked_fill(~valid, 0)
-    positions = valid.expand_as(error).flatten(1).sum(1).clamp(min=1)  # (B,)
-    mse = error.square().flatten(1).sum(1) / positions  # (B,)
-    positive = mse > 0  # sqrt has no finite derivative at 0
-    return torch.where(positive, torch.where(positive, mse, 1).sqrt(), 0).sum()
+    widths = [prediction.shape[-1] for prediction in predictions]
+    valid = (target[..., :1] != MISSING).flatten(1, -2)  # (B, positions, 1)
+    of_column = torch.cat([present[:, k, None].expand(-1, width) for k, width in enumerate(widths)], dim=1)  # (B, K)
+    error = (torch.cat(predictions, dim=-1).float() - target.float()).flatten(1, -2)  # (B, positions, K)
+    squares = error.where(valid & of_column[:, None], 0.0).square().sum(1)  # (B, K)
+    means = torch.stack([part.mean(-1) for part in squares.split(widths, dim=-1)], dim=1)  # (B, properties)
+    return means / valid.sum(1).clamp(min=1)

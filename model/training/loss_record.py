@@ -17,10 +17,13 @@ from model.training.run_log import GRADIENT_NORM
 
 
 class LossRecord:
-    """Sums since the last log line, kept on the device until the next one."""
+    """Sums since the last log line, kept on the device until the next one.
 
-    def __init__(self, process: Process, groups: Sequence[str]) -> None:
-        self.process, self.groups = process, groups
+    With `skip_infinite` (fp16) an infinite loss is no error and not in the means: the gradient scaler skips it.
+    """
+
+    def __init__(self, process: Process, groups: Sequence[str], skip_infinite: bool = False) -> None:
+        self.process, self.groups, self.skip_infinite = process, groups, skip_infinite
         self.tokens = 0  # of this process
         self._unchecked: list[tuple[Tensor, str, tuple[str, ...]]] = []  # loss, group, names of each backward pass
         self._clear()
@@ -35,8 +38,13 @@ class LossRecord:
     def add(self, batch: Batch, losses: Mapping[str, Tensor], counts: Tensor) -> None:
         """Add the losses of one backward pass; for `counts` see `dance_loss`, here of all ranks."""
         names = (*properties_of_group(batch.group), "loss")
-        self.sums[batch.group] += torch.stack([losses[name].detach() for name in names])
-        self.passes[batch.group] += torch.nn.functional.pad((counts > 0).float(), (0, 1), value=1.0)
+        values = torch.stack([losses[name].detach() for name in names])
+        passes = torch.nn.functional.pad((counts > 0).float(), (0, 1), value=1.0)
+        if self.skip_infinite:
+            finite = ~values[-1].isinf()
+            values, passes = values.where(finite, 0.0), passes.where(finite, 0.0)
+        self.sums[batch.group] += values
+        self.passes[batch.group] += passes
         self._unchecked.append((losses["loss"].detach(), batch.group, batch.names))
 
     def add_norm(self, norm: Tensor) -> None:
@@ -48,7 +56,8 @@ class LossRecord:
         """Raise InputError that names the first batch since the last check whose loss is not finite, if any."""
         if not self._unchecked:  # on all ranks: they check together
             return
-        finite = torch.stack([loss for loss, _, _ in self._unchecked]).isfinite().tolist()
+        losses = torch.stack([loss for loss, _, _ in self._unchecked])
+        finite = (~losses.isnan() if self.skip_infinite else losses.isfinite()).tolist()
         bad = [(number, *self._unchecked[number][1:]) for number, fine in enumerate(finite) if not fine]
         self._unchecked.clear()
         first_of_ranks = [found for own in self.process.gather(bad[:1]) for found in own]
@@ -62,13 +71,12 @@ class LossRecord:
         """Means since the last call: `<group>_<property>` and `<group>_loss` over ranks and the backward passes with
         the property, gradient norm over updates with a finite one; None without any.
         """
-        sums = torch.cat([*(self.sums[group] for group in self.groups), self.norms]).cpu()
+        found = torch.cat([*self.sums.values(), *self.passes.values(), self.norms]).cpu()
         if self.process.processes > 1:
-            dist.all_reduce(sums)
+            dist.all_reduce(found)
         names = [f"{group}_{name}" for group in self.groups for name in (*properties_of_group(group), "loss")]
-        passes = torch.cat([self.passes[group] for group in self.groups]).cpu()  # equal on all ranks
-        values = (sums[:-2] / passes / self.process.processes).tolist()
-        total, number = sums[-2:].tolist()
+        sums, passes, (total, number) = found.split([len(names), len(names), 2])
+        values, total, number = (sums / passes).tolist(), total.item(), number.item()
         self._clear()
         means = {name: value if seen else None for name, value, seen in zip(names, values, passes, strict=True)}
         return means | {GRADIENT_NORM: total / number if number else None}
@@ -79,12 +87,9 @@ class LossRecord:
         return {"sums": sums, "passes": passes, "norms": self.norms.cpu()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`; that of former checkpoints has one number of passes for all properties."""
+        """Continue from `state`."""
         device = self.process.device
-        self.sums = {group: state["sums"][group].to(device) for group in self.groups}
-        if "backwards" in state:
-            passes = state["backwards"] / len(self.groups)
-            self.passes = {group: torch.full_like(total, passes) for group, total in self.sums.items()}
-        else:
-            self.passes = {group: state["passes"][group].to(device) for group in self.groups}
-        self.norms = state["norms"].to(self.process.device)
+        self.sums, self.passes = (
+            {group: state[name][group].to(device) for group in self.groups} for name in ("sums", "passes")
+        )
+        self.norms = state["norms"].to(device)

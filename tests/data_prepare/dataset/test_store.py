@@ -310,9 +310,8 @@ def test_gzip_needs_no_plugin_and_says_so(tmp_path):
     merge_stores([usual], tmp_path / "g.h5", compression="gzip")
     merge_stores([tmp_path / "g.h5"], tmp_path / "back.h5")
     assert stored_bytes(tmp_path / "back.h5") == stored_bytes(usual)
-    code = (
-        "import h5py, sys; f = h5py.File(sys.argv[1]); print(f.attrs['read_with'].decode()); print(f['a_pair_feature'][:].sum())"
-    )
+    code = "import h5py, sys; f = h5py.File(sys.argv[1]); print(f.attrs['read_with'].decode())"
+    code += "; print(f['a_pair_feature'][:].sum())"
     for path, readable in ((usual, False), (tmp_path / "g.h5", True)):
         found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
         assert (found.returncode == 0) == readable, found.stderr

@@ -1,6 +1,5 @@
 import copy
 import dataclasses
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 
 from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERTIES
 from model.config import PRESETS, ModelConfig
+from model.network import pair_head
 from model.network.dance import DanceModel, load_esm2_encoder
 from model.network.encoder import rotary_angles
 from model.network.heads import pair_properties, residue_properties
@@ -43,28 +43,16 @@ def test_golden_outputs(form: str, config: ModelConfig, grad: bool) -> None:
         np.testing.assert_allclose(value.detach(), golden[f"out.{name}"], rtol=0, atol=1e-5, err_msg=name)
 
 
-def test_when_the_middle_layer_is_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
-    import model.network.dance
-
-    used: list[tuple[int, bool]] = []
-    plain = model.network.dance.pair_logits
-    monkeypatch.setattr(model.network.dance, "pair_logits", lambda *args: used.append(args[-2:]) or plain(*args))
-    network = tiny(dataclasses.replace(TINY, pair_tile=5, pair_recompute_above=10))
-    network(tokenize(["A" * 8])["input_ids"])  # 10 tokens
-    network(tokenize(["A" * 9])["input_ids"])
-    assert used == [(5, False), (5, True)]
-    assert ModelConfig().pair_recompute_above == 512
-
-
-@pytest.mark.parametrize("recompute_above", [0, 512])
+@pytest.mark.parametrize("tile", [1, 2**23])
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize(
     "sequences",
     [["M"], SEQUENCES, ["MKTAYIAKQRQISF" * 5 + "<eos><cls>" + "ACDEFGHIKL" * 4, "ACD"], ["MKTAYIAKQR" * 29]],
 )
-def test_equals_plain_form(sequences: list[str], frozen: bool, recompute_above: int) -> None:
+def test_equals_plain_form(sequences: list[str], frozen: bool, tile: int, monkeypatch) -> None:
     """All outputs to 1e-5 and all gradients to 1e-4: 3 to 292 tokens, one and two chains, padding, <mask>."""
-    model = tiny(dataclasses.replace(FROZEN if frozen else TINY, pair_recompute_above=recompute_above))
+    monkeypatch.setattr(pair_head, "CPU_TILE", tile)  # one row at a time, or all
+    model = tiny(FROZEN if frozen else TINY)
     batch = tokenize(sequences)
     real = batch["attention_mask"].bool()
     names = [name for name, value in model.named_parameters() if value.requires_grad]
@@ -108,19 +96,6 @@ def test_compiled_attention_equals_eager() -> None:
         results.append((*outputs, *torch.autograd.grad(total, [x, *layer.parameters()])))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_compiled_graphs_do_not_grow_with_the_tiles_of_the_pair_head() -> None:
-    sizes: dict[int, list[int]] = {}
-    for tile in (16, 1):
-        torch.compiler.reset()
-        nodes = sizes.setdefault(tile, [])
-        network = tiny(replace(TINY, pair_tile=tile))
-        compiled = torch.compile(network, backend=lambda graph, _, n=nodes: n.append(len(graph.graph.nodes)) or graph)
-        batch = tokenize(SEQUENCES)
-        torch.testing.assert_close(compiled(**batch), network(**batch), rtol=0, atol=1e-6)
-    assert sizes[16] == sizes[1]
 
 
 def test_only_what_is_asked_for() -> None:

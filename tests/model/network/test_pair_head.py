@@ -10,7 +10,13 @@ from model.network.pair_head import attention_logits, pair_logits
 
 LAYERS, HEADS, HIDDEN, OUTPUTS = 3, 4, 20, 13
 MAPS = LAYERS * HEADS
-BOTH = pytest.mark.parametrize("recompute", [False, True])
+
+
+@pytest.fixture(params=[1, 2_000, 2**23], ids=["one row", "some rows", "all rows"])
+def tile(request, monkeypatch) -> int:
+    """Most numbers of a tile."""
+    monkeypatch.setattr(pair_head, "CPU_TILE", request.param)
+    return request.param
 
 
 def plain(q: Tensor, k: Tensor, layers: list[Tensor], middle: nn.Linear, pred: nn.Linear) -> Tensor:
@@ -19,10 +25,8 @@ def plain(q: Tensor, k: Tensor, layers: list[Tensor], middle: nn.Linear, pred: n
     return plain_pair_head(q, k, maps, *parameters).permute(0, 3, 1, 2)
 
 
-def fast(
-    q: Tensor, k: Tensor, layers: list[Tensor], middle: nn.Linear, pred: nn.Linear, tile: int, recompute: bool
-) -> Tensor:
-    logits = pair_logits(q, k, middle, pred, tile, recompute)
+def fast(q: Tensor, k: Tensor, layers: list[Tensor], middle: nn.Linear, pred: nn.Linear) -> Tensor:
+    logits = pair_logits(q, k, middle, pred)
     for number, maps in enumerate(layers):
         logits = logits + attention_logits(maps, number, pred)
     return logits
@@ -34,12 +38,8 @@ def linears() -> tuple[nn.Linear, nn.Linear]:
     return nn.Linear(2 * HIDDEN, MAPS), nn.Linear(2 * MAPS, OUTPUTS)
 
 
-@BOTH
-@pytest.mark.parametrize("tile", [1, 4, 32, 1000])
 @pytest.mark.parametrize(("length", "padding"), [(1, 0), (2, 0), (7, 3), (23, 0), (65, 3), (130, 0)])
-def test_equals_plain_form(
-    linears: tuple[nn.Linear, nn.Linear], length: int, padding: int, tile: int, recompute: bool
-) -> None:
+def test_equals_plain_form(linears: tuple[nn.Linear, nn.Linear], length: int, padding: int, tile: int) -> None:
     """Forward to 1e-5, gradients to 1e-4."""
     q, k = torch.randn(2, 2, length + padding, HIDDEN).unbind(0)
     layers = [torch.rand(2, HEADS, length + padding, length + padding).softmax(-1) for _ in range(LAYERS)]
@@ -51,35 +51,33 @@ def test_equals_plain_form(
     wanted = plain(q, k, layers, *linears)
     upstream = torch.randn_like(wanted)
     wanted_gradients = torch.autograd.grad(wanted, leaves, upstream)
-    got = fast(q, k, layers, *linears, tile, recompute)
+    got = fast(q, k, layers, *linears)
     gradients = torch.autograd.grad(got, leaves, upstream)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
     for ours, theirs in zip(gradients, wanted_gradients, strict=True):
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
     with torch.no_grad():
-        torch.testing.assert_close(fast(q, k, layers, *linears, tile, recompute), wanted, rtol=0, atol=1e-5)
+        torch.testing.assert_close(fast(q, k, layers, *linears), wanted, rtol=0, atol=1e-5)
 
 
-@BOTH
-def test_gradients_are_those_of_differences(recompute: bool) -> None:
+def test_gradients_are_those_of_differences(monkeypatch) -> None:
+    """First and second derivatives."""
+    monkeypatch.setattr(pair_head, "CPU_TILE", 2 * 2 * 4 * (5 + 3))  # two rows
     torch.manual_seed(0)
     middle, pred = nn.Linear(6, 4).double(), nn.Linear(8, 2).double()
     q, k = torch.randn(2, 2, 5, 3, dtype=torch.float64).requires_grad_().unbind(0)
-    assert torch.autograd.gradcheck(
-        lambda q, k, *_: pair_logits(q, k, middle, pred, 2, recompute),
-        (q, k, *middle.parameters(), *pred.parameters()),
-    )
+    inputs = (q, k, *middle.parameters(), *pred.parameters())
+    assert torch.autograd.gradcheck(lambda q, k, *_: pair_logits(q, k, middle, pred), inputs)
+    assert torch.autograd.gradgradcheck(lambda q, k: pair_logits(q, k, middle, pred), (q, k))
 
 
-@BOTH
-def test_large_intermediates_are_not_kept(linears: tuple[nn.Linear, nn.Linear], recompute: bool) -> None:
-    """Saved for the backward pass: the middle layer at most once, or nothing of the size L^2."""
+def test_large_intermediates_are_not_kept(linears: tuple[nn.Linear, nn.Linear], tile: int) -> None:
+    """Saved for the backward pass: nothing of the size L^2."""
     length, sizes = 64, []
     q, k = (x.requires_grad_() for x in torch.randn(2, 1, length, HIDDEN).unbind(0))
     with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
-        pair_logits(q, k, *linears, 8, recompute)
-    large = [size for size in sizes if size >= length * length]
-    assert large == ([] if recompute else [length * length * MAPS])
+        pair_logits(q, k, *linears)
+    assert max(sizes, default=0) < length * length
 
 
 def test_attention_term_keeps_only_the_maps(linears: tuple[nn.Linear, nn.Linear]) -> None:
@@ -90,19 +88,8 @@ def test_attention_term_keeps_only_the_maps(linears: tuple[nn.Linear, nn.Linear]
     assert sizes == [maps.data_ptr()]
 
 
-def test_rows_on_a_cpu(linears: tuple[nn.Linear, nn.Linear], monkeypatch: pytest.MonkeyPatch) -> None:
-    rows: list[int] = []
-    weight = pair_head._weight
-    monkeypatch.setattr(pair_head, "_weight", lambda k, *rest: rows.append(len(k)) or weight(k, *rest))
-    q, k = torch.randn(2, 1, 70, HIDDEN).unbind(0)
-    for tile in (1000, 40, 30):
-        pair_logits(q, k, *linears, tile)
-    assert rows == [32, 32, 6, 32, 32, 6, 30, 30, 10]
-
-
-@BOTH
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision(linears: tuple[nn.Linear, nn.Linear], dtype: torch.dtype, recompute: bool) -> None:
+def test_low_precision(linears: tuple[nn.Linear, nn.Linear], dtype: torch.dtype, tile: int) -> None:
     """q and k come in the type of autocast; logits are float32, gradients have the type of what they belong to."""
     q, k = (x.to(dtype).requires_grad_() for x in torch.randn(2, 2, 37, HIDDEN).unbind(0))
     parameters = [*linears[0].parameters(), *linears[1].parameters()]
@@ -111,7 +98,7 @@ def test_low_precision(linears: tuple[nn.Linear, nn.Linear], dtype: torch.dtype,
     wanted = plain(*exact, zero, *linears)
     upstream = torch.randn_like(wanted)
     with torch.autocast("cpu", dtype):
-        got = pair_logits(q, k, *linears, 8, recompute)
+        got = pair_logits(q, k, *linears)
     assert got.dtype == torch.float32
     step = torch.finfo(dtype).eps
     assert (got - wanted).norm() <= step * wanted.norm()

@@ -7,7 +7,6 @@ import pytest
 import torch
 from refusals import refused
 
-from data_prepare.properties import GROUPS, properties_of_group
 from model.config import ModelConfig
 from model.network.dance import DanceModel, load_model
 from model.training.checkpoint import (
@@ -18,8 +17,6 @@ from model.training.checkpoint import (
     save_checkpoint,
     verify,
 )
-from model.training.loss_record import LossRecord
-from model.training.processes import Process
 
 TINY = ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16)
 STATE = {"update": 5, "optimizer": {"state": {0: {"exp_avg": torch.arange(3.0)}}}, "ranks": [{"cpu": torch.zeros(2)}]}
@@ -106,11 +103,3 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     torch.save({"update": Code()}, path / "training.pt")
     refused(lambda: read_training(path), path / "training.pt")
     assert not (tmp_path / "ran").exists()
-
-
-def test_loss_record_of_former_checkpoints() -> None:
-    """They have one number of backward passes, which the groups share equally."""
-    record = LossRecord(Process(torch.device("cpu")), GROUPS)
-    sums = {group: torch.full((len(properties_of_group(group)) + 1,), 4.0) for group in GROUPS}
-    record.load({"sums": sums, "backwards": 2 * len(GROUPS), "norms": torch.zeros(2)})
-    assert record.means()[f"{GROUPS[0]}_loss"] == 2.0
