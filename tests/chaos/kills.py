@@ -1,0 +1,165 @@
+"""Kill commands at random moments, run them again, and compare what they write with undisturbed runs.
+
+    python tests/chaos/kills.py [COMMAND or SCENARIO ...] --rounds 20 --seed 0
+
+A round starts a command on a fresh output and sends SIGKILL, SIGTERM or SIGINT, between its start and the end of an
+undisturbed run, to its first process, to its process group, to all its processes (as a batch system does) or to a
+child. The same command then runs undisturbed; its output must be that of the reference. Each fault is printed with the
+seed that repeats it. Scenarios (tests/chaos/scenarios.py) run once each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from commands import COMMANDS, LONGEST, TRAININGS, Lab, Run, send
+from scenarios import SCENARIOS
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+TARGETS = ("process", "group", "all", "child")
+GRACE = 10.0  # seconds until all processes of a killed run must have ended
+RERUNS = 3
+COLUMNS = ("kills", "before", "during", "after", "equal", "leftovers", "tracebacks", "orphans", "other")
+
+
+@dataclass
+class Round:
+    """Where a kill hit a command, whether its results are those of the reference, and faults of each kind."""
+
+    name: str
+    seed: int
+    kill: str
+    hit: str = "after"  # before the first file, during the run, after its end
+    equal: bool = False
+    faults: list[tuple[str, str]] = field(default_factory=list)  # kind, a column of the table, and what happened
+
+
+def kill_round(lab: Lab, name: str, seed: int) -> Round:
+    """Kill a command and run it again."""
+    reference, choose = lab.reference(name), random.Random(f"{name} {seed}")
+    number, target, moment = choose.choice(SIGNALS), choose.choice(TARGETS), choose.random() * reference.seconds
+    found = Round(name, seed, f"{number.name} to {target} at {moment:.1f} of {reference.seconds:.1f} s")
+    with tempfile.TemporaryDirectory(dir=lab.folder) as folder:
+        output = Path(folder) / "output"
+        run = lab.start(name, output)
+        if run.wait(moment) is None:
+            files = output.exists() and any(path.is_file() for path in output.rglob("*"))
+            found.hit = "during" if files else "before"
+            goes_on = strike(run, number, target, choose)
+            if goes_on and run.wait(LONGEST) is None:
+                found.faults.append(("other", "hangs"))
+        if left := run.gone(GRACE):
+            found.faults.append(("orphans", f"{left} processes alive after {GRACE:.0f} s"))
+        run.end()
+        if run.process.returncode == 0 and name not in TRAININGS:
+            found.faults += (("other", f"exit code 0, but {line}") for line in reference.differences(output))
+        if number != signal.SIGKILL:
+            found.faults += (("tracebacks", f"traceback: {line}") for line in run.tracebacks()[:1])
+        for count in range(1, RERUNS + 1):
+            run = lab.start(name, output)
+            code = run.wait()
+            run.end()
+            if code == 0:
+                break
+            found.faults.append(("other", f"rerun {count}: exit code {code}: {(run.lines or [''])[-1][-200:]}"))
+        found.faults += (("leftovers", path.name) for path in output.rglob(".*.tmp*"))
+        unequal = reference.differences(output)
+        found.equal = not unequal
+        found.faults += (("other", line) for line in unequal)
+    return found
+
+
+def strike(run: Run, number: int, target: str, choose: random.Random) -> bool:
+    """Send a signal; whether the first process was spared."""
+    processes = {process.pid: process for process in run.alive()}
+    first = processes.pop(run.process.pid, None)
+    if first is None:  # it ended in between
+        return False
+    if target == "group":
+        os.killpg(first.pid, number)
+    elif target == "child" and processes:
+        send(processes[choose.choice(sorted(processes))], number)
+        return True
+    else:
+        for process in (first, *processes.values()) if target == "all" else (first,):
+            send(process, number)
+    return False
+
+
+def kill_rounds(lab: Lab, names: list[str], seeds: range, jobs: int, stop: float) -> Iterator[Round]:
+    """Rounds of all commands, seed by seed, until a time."""
+
+    def one(job: tuple[int, str]) -> Round | None:
+        return kill_round(lab, job[1], job[0]) if time.monotonic() < stop else None
+
+    lab.prepare()
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lab.reference, names))
+        started = [pool.submit(one, (seed, name)) for seed in seeds for name in names]
+        yield from (found for future in as_completed(started) if (found := future.result()))
+
+
+def main() -> None:
+    """Print a table of all rounds and scenarios; exit code 1 if there are faults."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*COMMANDS, *SCENARIOS]))
+    parser.add_argument("--rounds", type=int, default=20, help="kills of each command")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first round")
+    parser.add_argument("--minutes", type=float, default=1e9, help="no new round after this time")
+    parser.add_argument("--jobs", type=int, default=1, help="rounds at the same time")
+    parser.add_argument("--entries", type=int, default=60, help="of the scenarios with Dask")
+    options = parser.parse_args()
+    stop = time.monotonic() + 60 * options.minutes
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs, and by what they start
+    names = options.names or [*SCENARIOS, *COMMANDS]
+    if unknown := {*names} - {*COMMANDS, *SCENARIOS}:
+        parser.error(f"unknown: {', '.join(unknown)}")
+    faults, done = 0, []
+    folder = Path(tempfile.mkdtemp(prefix="kills_"))
+    try:
+        lab = Lab(folder)
+        for name in (name for name in names if name in SCENARIOS):
+            problems = SCENARIOS[name](lab, folder / name, random.Random(options.seed), options.entries)
+            faults += len(problems)
+            print(f"{name}: {'fault' if problems else 'ok'}", *problems, sep="\n    ", flush=True)
+        killed = [name for name in names if name in COMMANDS]
+        seeds = range(options.seed, options.seed + options.rounds)
+        for found in kill_rounds(lab, killed, seeds, options.jobs, stop) if killed else ():
+            done.append(found)
+            faults += len(found.faults)
+            for what in [what for _, what in found.faults] or ["ok"]:
+                print(f"{found.name} --seed {found.seed}: {found.kill} ({found.hit}): {what}", flush=True)
+    finally:
+        if done:
+            print(table(done))
+        shutil.rmtree(folder)
+    sys.exit(faults > 0)
+
+
+def table(done: list[Round]) -> str:
+    """A line per command: kills, where they hit, equal results, and rounds with faults of each kind."""
+    lines = [f"{'command':<20}" + "".join(f"{column:>11}" for column in COLUMNS)]
+    for name in dict.fromkeys(found.name for found in done):
+        own = [found for found in done if found.name == name]
+        count = Counter(found.hit for found in own) + Counter(
+            kind for found in own for kind in {k for k, _ in found.faults}
+        )
+        count.update(kills=len(own), equal=sum(found.equal for found in own))
+        lines.append(f"{name:<20}" + "".join(f"{count[column]:>11}" for column in COLUMNS))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
