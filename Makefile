@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 BIN := .venv/bin
 OUT ?= runs/demo
 
-.PHONY: install demo notebooks images test test-fast test-corpus lint format clean
+.PHONY: install demo notebooks images test test-fast test-corpus chaos lint format clean
 
 install: .venv/installed
 
@@ -35,6 +35,10 @@ test-fast: install
 test-corpus: install
 	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[dev,corpus]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/data_prepare/corpus.py
+
+chaos: install  # about half an hour
+	export OMP_NUM_THREADS=1; $(BIN)/python tests/chaos/fuzz.py --rounds 40; fuzzed=$$?; \
+		$(BIN)/python tests/chaos/kills.py --minutes 20 --jobs 2 && exit $$fuzzed
 
 lint: install
 	$(BIN)/ruff check .

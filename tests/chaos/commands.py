@@ -11,9 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -150,14 +153,12 @@ def _mark(process: psutil.Process) -> str | None:
 
 def send(process: psutil.Process, number: int) -> None:
     """Send a signal to a process that may have ended."""
-    try:
+    with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-    except psutil.NoSuchProcess:
-        pass
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Content of each file without what differs between equal runs: times and versions, and all but the last weights."""
+    """Content of each file without what differs between equal runs: times, versions, weights before the last."""
     newest = max((int(path.name.removeprefix("update_")) for path in folder.glob("checkpoints/update_*")), default=0)
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -217,40 +218,40 @@ class Reference:
 
 
 class Lab:
-    """A folder with inputs, and references made once."""
+    """A folder with inputs, and references made once; several threads may use it."""
 
     def __init__(self, folder: Path, inputs: Path | None = None) -> None:
         self.folder, self.inputs = folder, inputs or folder / "inputs"
         self._references: dict[str, Reference] = {}
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
         if inputs is None:
             write_inputs(self.inputs)
-
-    def prepare(self) -> None:
-        """Make the stores `a` and `b` of the inputs."""
-        runs = [
-            Run(
-                self._words(COMMANDS["prepare"].replace("a.csv", f"{name}.csv"), self.inputs / name), self.folder / name
-            )
-            for name in "ab"
-        ]
-        assert [run.wait() for run in runs] == [0, 0], [run.lines[-3:] for run in runs]
 
     def start(self, name: str, output: Path, before: Sequence[str] = ()) -> Run:
         """Start a command."""
         return Run(self._words(COMMANDS[name], output), output.parent / "stderr" / uuid4().hex, before)
 
-    def _words(self, line: str, output: Path) -> list[str]:
-        return line.format(inputs=self.inputs, output=output).split()
-
     def reference(self, name: str) -> Reference:
         """The reference of a command."""
-        if name not in self._references:
-            if "/a/" in COMMANDS[name] and not (self.inputs / "a").exists():
-                self.prepare()
-            output, start = self.folder / "reference" / name, time.monotonic()
-            run = self.start(name, output)
-            assert run.wait() == 0, run.lines[-5:]
-            seconds = time.monotonic() - start
-            size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-            self._references[name] = Reference(seconds, size, content(output))
-        return self._references[name]
+        if "/a/" in COMMANDS[name]:
+            self._make_stores()
+        with self._locks[name]:
+            if name not in self._references:
+                output, start = self.folder / "reference" / name, time.monotonic()
+                run = self.start(name, output)
+                assert run.wait() == 0, run.lines[-5:]
+                seconds = time.monotonic() - start
+                size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+                self._references[name] = Reference(seconds, size, content(output))
+            return self._references[name]
+
+    def _make_stores(self) -> None:
+        with self._locks["stores"]:
+            for name in "ab":
+                line, output = COMMANDS["prepare"].replace("a.csv", f"{name}.csv"), self.inputs / name
+                if not output.exists():
+                    run = Run(self._words(line, output), self.folder / name)
+                    assert run.wait() == 0, run.lines[-5:]
+
+    def _words(self, line: str, output: Path) -> list[str]:
+        return line.format(inputs=self.inputs, output=output).split()

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TARGETS = ("process", "group", "all", "child")
 GRACE = 10.0  # seconds until all processes of a killed run must have ended
 RERUNS = 3
-COLUMNS = ("kills", "before", "during", "after", "equal", "leftovers", "tracebacks", "orphans", "other")
+COLUMNS = ("rounds", "before", "during", "after", "equal", "leftovers", "tracebacks", "orphans", "other")
 
 
 @dataclass
@@ -98,21 +97,16 @@ def strike(run: Run, number: int, target: str, choose: random.Random) -> bool:
     return False
 
 
-def kill_rounds(lab: Lab, names: list[str], seeds: range, jobs: int, stop: float) -> Iterator[Round]:
-    """Rounds of all commands, seed by seed, until a time."""
-
-    def one(job: tuple[int, str]) -> Round | None:
-        return kill_round(lab, job[1], job[0]) if time.monotonic() < stop else None
-
-    lab.prepare()
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lab.reference, names))
-        started = [pool.submit(one, (seed, name)) for seed in seeds for name in names]
-        yield from (found for future in as_completed(started) if (found := future.result()))
+def scenario_round(lab: Lab, name: str, seed: int, entries: int) -> Round:
+    """Run a scenario."""
+    folder = lab.folder / f"{name}_{seed}"
+    faults = SCENARIOS[name](lab, folder, random.Random(f"{name} {seed}"), entries)
+    shutil.rmtree(folder, ignore_errors=True)
+    return Round(name, seed, "scenario", "during", not faults, [("other", line) for line in faults])
 
 
 def main() -> None:
-    """Print a table of all rounds and scenarios; exit code 1 if there are faults."""
+    """Print faults as they are found and a table of all rounds; exit code 1 if there are faults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*COMMANDS, *SCENARIOS]))
     parser.add_argument("--rounds", type=int, default=20, help="kills of each command")
@@ -121,43 +115,45 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="rounds at the same time")
     parser.add_argument("--entries", type=int, default=60, help="of the scenarios with Dask")
     options = parser.parse_args()
-    stop = time.monotonic() + 60 * options.minutes
+    known = [*SCENARIOS, *COMMANDS]
+    names = [name for name in known if not options.names or {name, name.partition(":")[0]} & {*options.names}]
+    if not names:
+        parser.error(f"unknown names; known: {', '.join(known)}")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs, and by what they start
-    names = options.names or [*SCENARIOS, *COMMANDS]
-    if unknown := {*names} - {*COMMANDS, *SCENARIOS}:
-        parser.error(f"unknown: {', '.join(unknown)}")
-    faults, done = 0, []
-    folder = Path(tempfile.mkdtemp(prefix="kills_"))
-    try:
-        lab = Lab(folder)
-        for name in (name for name in names if name in SCENARIOS):
-            problems = SCENARIOS[name](lab, folder / name, random.Random(options.seed), options.entries)
-            faults += len(problems)
-            print(f"{name}: {'fault' if problems else 'ok'}", *problems, sep="\n    ", flush=True)
-        killed = [name for name in names if name in COMMANDS]
-        seeds = range(options.seed, options.seed + options.rounds)
-        for found in kill_rounds(lab, killed, seeds, options.jobs, stop) if killed else ():
+    stop = time.monotonic() + 60 * options.minutes
+    seeds = range(options.seed, options.seed + options.rounds)
+    wanted = [(name, options.seed) for name in names if name in SCENARIOS]
+    wanted += [(name, seed) for seed in seeds for name in names if name in COMMANDS]
+    done: list[Round] = []
+    with tempfile.TemporaryDirectory(prefix="kills_") as folder, ThreadPoolExecutor(options.jobs) as pool:
+        lab = Lab(Path(folder) / "lab")
+
+        def work(name: str, seed: int) -> Round | None:
+            if time.monotonic() > stop:
+                return None
+            if name in SCENARIOS:
+                return scenario_round(lab, name, seed, options.entries)
+            return kill_round(lab, name, seed)
+
+        for finished in as_completed([pool.submit(work, *one) for one in wanted]):
+            if (found := finished.result()) is None:
+                continue
             done.append(found)
-            faults += len(found.faults)
             for what in [what for _, what in found.faults] or ["ok"]:
                 print(f"{found.name} --seed {found.seed}: {found.kill} ({found.hit}): {what}", flush=True)
-    finally:
-        if done:
-            print(table(done))
-        shutil.rmtree(folder)
-    sys.exit(faults > 0)
+    print(table(done))
+    sys.exit(any(found.faults for found in done))
 
 
 def table(done: list[Round]) -> str:
-    """A line per command: kills, where they hit, equal results, and rounds with faults of each kind."""
-    lines = [f"{'command':<20}" + "".join(f"{column:>11}" for column in COLUMNS)]
+    """A line per command: rounds, where the kills hit, equal results, and rounds with faults of each kind."""
+    lines = [f"{'':<28}" + "".join(f"{column:>11}" for column in COLUMNS)]
     for name in dict.fromkeys(found.name for found in done):
         own = [found for found in done if found.name == name]
-        count = Counter(found.hit for found in own) + Counter(
-            kind for found in own for kind in {k for k, _ in found.faults}
-        )
-        count.update(kills=len(own), equal=sum(found.equal for found in own))
-        lines.append(f"{name:<20}" + "".join(f"{count[column]:>11}" for column in COLUMNS))
+        count = Counter(found.hit for found in own)
+        count.update(kind for found in own for kind in {kind for kind, _ in found.faults})
+        count.update(rounds=len(own), equal=sum(found.equal for found in own))
+        lines.append(f"{name:<28}" + "".join(f"{count[column]:>11}" for column in COLUMNS))
     return "\n".join(lines)
 
 
