@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -134,14 +135,19 @@ class Run:
         return [line for line in re.split(r"[\r\n]+", self.log.read_text(errors="replace")) if line]
 
     def tracebacks(self) -> list[str]:
-        """Last line of each traceback, but those of torchrun."""
-        blocks = re.split(r"^.*Traceback \(most recent call last\).*$", "\n".join(self.lines), flags=re.MULTILINE)
-        own = (block for block in blocks[1:] if "torch/distributed/run.py" not in block)
-        return [next((line for line in block.splitlines() if line[:1].strip()), "cut off") for block in own]
+        """Line before, innermost place and last line of each traceback, but those of torchrun."""
+        parts = re.split(r"\n?.*Traceback \(most recent call last\):?\n", "\n" + "\n".join(self.lines))
+        found = []
+        for before, block in pairwise(parts):
+            if "torch/distributed/run.py" not in block:
+                places = re.findall(r'File "(.*?)", line (\d+)', block)
+                last = next((line for line in block.splitlines() if line[:1].strip()), "cut off")
+                found.append(f"{before.splitlines()[-1:]} {places[-1:]} {last}")
+        return found
 
     def errors(self) -> list[str]:
-        """Lines in which a command says why it ends."""
-        return [line[line.index("error: ") :] for line in self.lines if re.match(r"(\[rank0\]:)?error: ", line)]
+        """Lines in which a command says why it ends, also behind a progress bar."""
+        return [found[0] for line in self.lines if (found := re.search(r"(?:^|(?<=\]))error: .*", line))]
 
 
 def _mark(process: psutil.Process) -> str | None:
