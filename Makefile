@@ -37,8 +37,8 @@ test-corpus: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/data_prepare/corpus.py
 
 chaos: install  # about half an hour
-	export OMP_NUM_THREADS=1; $(BIN)/python tests/chaos/fuzz.py --rounds 40; fuzzed=$$?; \
-		$(BIN)/python tests/chaos/kills.py --minutes 20 --jobs 2 && exit $$fuzzed
+	export OMP_NUM_THREADS=1; $(BIN)/python tests/chaos/fuzz.py --rounds 20; fuzzed=$$?; \
+		$(BIN)/python tests/chaos/kills.py --minutes 22 --jobs 2 && exit $$fuzzed
 
 lint: install
 	$(BIN)/ruff check .

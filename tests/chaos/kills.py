@@ -24,10 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from commands import COMMANDS, LONGEST, TRAININGS, Lab, Run, send
-from scenarios import SCENARIOS
+from scenarios import SCENARIOS, has_files
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TARGETS = ("process", "group", "all", "child")
+CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 GRACE = 10.0  # seconds until all processes of a killed run must have ended
 RERUNS = 3
 COLUMNS = ("rounds", "before", "during", "after", "equal", "leftovers", "tracebacks", "orphans", "other")
@@ -53,9 +54,9 @@ def kill_round(lab: Lab, name: str, seed: int) -> Round:
     with tempfile.TemporaryDirectory(dir=lab.folder) as folder:
         output = Path(folder) / "output"
         run = lab.start(name, output)
+        goes_on = False
         if run.wait(moment) is None:
-            files = output.exists() and any(path.is_file() for path in output.rglob("*"))
-            found.hit = "during" if files else "before"
+            found.hit = "during" if has_files(output) else "before"
             goes_on = strike(run, number, target, choose)
             if goes_on and run.wait(LONGEST) is None:
                 found.faults.append(("other", "hangs"))
@@ -64,7 +65,9 @@ def kill_round(lab: Lab, name: str, seed: int) -> Round:
         run.end()
         if run.process.returncode == 0 and name not in TRAININGS:
             found.faults += (("other", f"exit code 0, but {line}") for line in reference.differences(output))
-        if number != signal.SIGKILL:
+        if run.process.returncode in CRASHES:
+            found.faults.append(("other", f"crashed with {signal.Signals(-run.process.returncode).name}"))
+        if number != signal.SIGKILL and not goes_on:  # a child that is interrupted alone may say so
             found.faults += (("tracebacks", f"traceback: {line}") for line in run.tracebacks()[:1])
         for count in range(1, RERUNS + 1):
             run = lab.start(name, output)
@@ -135,12 +138,15 @@ def main() -> None:
                 return scenario_round(lab, name, seed, options.entries)
             return kill_round(lab, name, seed)
 
-        for finished in as_completed([pool.submit(work, *one) for one in wanted]):
-            if (found := finished.result()) is None:
-                continue
-            done.append(found)
-            for what in [what for _, what in found.faults] or ["ok"]:
-                print(f"{found.name} --seed {found.seed}: {found.kill} ({found.hit}): {what}", flush=True)
+        try:
+            for finished in as_completed([pool.submit(work, *one) for one in wanted]):
+                if (found := finished.result()) is None:
+                    continue
+                done.append(found)
+                for what in [what for _, what in found.faults] or ["ok"]:
+                    print(f"{found.name} --seed {found.seed}: {found.kill} ({found.hit}): {what}", flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C
     print(table(done))
     sys.exit(any(found.faults for found in done))
 
