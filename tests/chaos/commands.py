@@ -164,12 +164,13 @@ def send(process: psutil.Process, number: int) -> None:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Content of each file without what differs between equal runs: times, versions, weights before the last."""
+    """Content of each file without what differs between equal runs: times, versions, locks, former weights."""
     newest = max((int(path.name.removeprefix("update_")) for path in folder.glob("checkpoints/update_*")), default=0)
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_dir() or name.parts[0] in ("tensorboard", "config.json") or ".tmp" in path.name:
+        passing = path.is_dir() or path.suffix == ".lock" or ".tmp" in path.name
+        if passing or name.parts[0] in ("tensorboard", "config.json"):
             continue
         if name.parts[0] != "checkpoints" or name.match(f"update_{newest}/model.safetensors"):
             found[str(name)] = _content(path)
