@@ -214,13 +214,14 @@ class Reference:
     size: int
     content: dict[str, Any]
 
-    def differences(self, output: Path) -> list[str]:
-        """One line if the content of a folder differs."""
+    def differences(self, output: Path, parts: bool = True) -> list[str]:
+        """One line if the content of a folder differs; without `parts`, that of hidden folders of parts may."""
         try:
             found = content(output)
         except (OSError, ValueError) as error:
             return [f"damaged: {error}"]
         names = {name for name in {*found, *self.content} if found.get(name, b"") != self.content.get(name, b"")}
+        names = {name for name in names if parts or ".parts/" not in name}
         return [f"differs: {', '.join(sorted(names))}"] if names else []
 
 

@@ -47,7 +47,7 @@ def ended(run: Run, reference: Reference | None, output: Path) -> list[str]:
     code = run.wait()
     run.end()
     if code == 0 and reference:
-        return [f"exit code 0, but {line}" for line in reference.differences(output)]
+        return [f"exit code 0, but {line}" for line in reference.differences(output, parts=False)]
     return refused(run, code)
 
 
@@ -122,7 +122,7 @@ def two_at_once(name: str, lab: Lab, folder: Path, choose: random.Random, entrie
     codes = [run.wait() for run in runs]
     faults = [line for run, code in zip(runs, codes, strict=True) if code for line in refused(run, code)]
     faults += [] if 0 in codes else [f"exit codes {codes}"]
-    faults += [f"exit codes {codes}, but {line}" for line in reference.differences(output) if 0 in codes]
+    faults += [f"exit codes {codes}, but {line}" for line in reference.differences(output, parts=False) if 0 in codes]
     return faults + rerun(lab, name, output)
 
 

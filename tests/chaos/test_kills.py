@@ -19,8 +19,8 @@ def lab(tmp_path_factory):
 
 
 def test_a_killed_command_finishes_when_run_again(lab):
-    """Seed 9: SIGTERM while it writes."""
-    found = kill_round(lab, "predict-h5", 9)
+    """Seed 10: SIGTERM while it makes entries."""
+    found = kill_round(lab, "prepare", 10)
     assert found.equal
     assert found.faults == []
 
