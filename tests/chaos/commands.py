@@ -71,8 +71,8 @@ def write_inputs(folder: Path) -> None:
     for name in ("structures", "trajectories"):
         shutil.copytree(EXAMPLES / name, folder / name)
     table = pd.read_csv(EXAMPLES / "examples.csv", keep_default_na=False)
-    table[::2].to_csv(folder / "a.csv", index=False)
-    table[1::2].to_csv(folder / "b.csv", index=False)
+    table[::3].to_csv(folder / "a.csv", index=False)
+    table[1::3].to_csv(folder / "b.csv", index=False)
     write_sequences(folder, seed=0)
     (folder / "megascale.csv").write_text(MEGASCALE)
     network(folder / "model")
@@ -81,7 +81,7 @@ def write_inputs(folder: Path) -> None:
 def write_sequences(folder: Path, seed: int) -> None:
     """FASTA files of the same names for every seed."""
     choose = random.Random(seed)
-    for name, lengths in {"one": [25], "few": [10, 15, 20, 25], "many": range(50, 200, 5)}.items():
+    for name, lengths in {"one": [25], "few": [10, 15, 20, 25], "many": range(50, 200, 10)}.items():
         proteins = ("".join(choose.choices("ACDEFGHIKLMNPQRSTVWY", k=length)) for length in lengths)
         (folder / f"{name}.fasta").write_text("".join(f">p{k}\n{protein}\n" for k, protein in enumerate(proteins)))
 

@@ -49,7 +49,8 @@ class Round:
 def kill_round(lab: Lab, name: str, seed: int) -> Round:
     """Kill a command and run it again."""
     reference, choose = lab.reference(name), random.Random(f"{name} {seed}")
-    number, target, moment = choose.choice(SIGNALS), choose.choice(TARGETS), choose.random() * reference.seconds
+    number, target = choose.choice(SIGNALS), choose.choice(TARGETS)
+    moment = choose.triangular(0, reference.seconds, reference.seconds)  # more often late: it starts with imports
     found = Round(name, seed, f"{number.name} to {target} at {moment:.1f} of {reference.seconds:.1f} s")
     with tempfile.TemporaryDirectory(dir=lab.folder) as folder:
         output = Path(folder) / "output"
