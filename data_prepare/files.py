@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputError, reading, require, shown, writing
+from data_prepare.signals import held_signals
 
 if TYPE_CHECKING:
     import h5py
@@ -81,13 +82,21 @@ class _Disk(io.FileIO):
 
 
 @contextmanager
-def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """A new HDF5 file, and a function that raises the OSError of a full disk, as the end of the block does."""
+def new_hdf5(path: Path, **options: Any) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """A new HDF5 file, and a function to call between two writes, which raises the OSError of a full disk.
+
+    Signals that end the command wait for that function or the end of the block. `options` are for `h5py.File`.
+    """
     import h5py
 
-    with _Disk(path, "w+") as disk:
-        with h5py.File(disk, "w") as file:
-            yield file, disk.check
+    with held_signals() as let_through, _Disk(path, "w+") as disk:
+
+        def check() -> None:
+            disk.check()
+            let_through()
+
+        with h5py.File(disk, "w", **options) as file:
+            yield file, check
         disk.check()
 
 

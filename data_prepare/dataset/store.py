@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import OF_DISK, InputError, named, reading, require, shown, some_of
-from data_prepare.files import plain_value, read_attributes, whole_file, write_attributes
+from data_prepare.files import new_hdf5, plain_value, read_attributes, whole_file, write_attributes
 from data_prepare.properties import (
     MD_PAIR_WIDTH,
     MD_RESIDUE_WIDTH,
@@ -119,7 +119,7 @@ class StoreWriter:
     def __enter__(self) -> StoreWriter:
         self._stack = ExitStack()
         temporary = self._stack.enter_context(whole_file(self.path))
-        self._file = self._stack.enter_context(h5py.File(temporary, "w", libver="v110", locking=False))
+        self._file, self._check_disk = self._stack.enter_context(new_hdf5(temporary, libver="v110"))
         own = {FORMAT_ATTRIBUTE: FORMAT_VERSION, READ_WITH_ATTRIBUTE: READ_WITH[self.compression]}
         write_attributes(self._file, {**self.attributes, **own})
         return self
@@ -149,6 +149,7 @@ class StoreWriter:
         target = self._create(name, SUFFIXES[1], pair.shape, (chunk, chunk, pair.shape[2]))
         for rows in row_blocks(pair.shape):
             target[rows] = self._stored(name, pair[rows], channels)
+            self._check_disk()
 
     def copy_from(self, store_path: str | Path, names: Sequence[str] | None = None) -> None:
         """Add entries of another store or published file in this order (default: all), in bounded memory.
@@ -166,6 +167,7 @@ class StoreWriter:
                         self._check(name, residue, pair)
                         for suffix, dataset in zip(SUFFIXES, (residue, pair), strict=True):
                             self._file.copy(dataset, self._file, name=f"{name}{suffix}")
+                        self._check_disk()
                     else:
                         self.add(name, residue, pair, dict(residue.attrs))
                 except InputError as error:

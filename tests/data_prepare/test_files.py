@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from refusals import refused
+from stores import random_entry
 
+from data_prepare.dataset.store import StoreWriter
 from data_prepare.errors import InputError
 from data_prepare.files import (
     check_output,
@@ -175,6 +177,19 @@ def test_a_full_disk_is_named_and_finished_files_stay(tmp_path, write):
         refused(fail, f"{path}: cannot be written", "large", "free space")
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "finished"
+
+
+def _write_store(path):
+    with StoreWriter(path) as store:
+        for number in range(20):
+            store.add(f"e{number}", *random_entry(70, seed=number))
+
+
+def test_a_full_disk_of_a_store(tmp_path):
+    path = tmp_path / "s.h5"
+    with full_disk(200_000):
+        refused(lambda: _write_store(path), f"{path}: cannot be written", "free space")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_hdf5_file_is_that_of_h5py(tmp_path):

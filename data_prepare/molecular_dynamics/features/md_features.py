@@ -46,6 +46,7 @@ from data_prepare.properties import (
     entry_pair_channel,
     entry_residue_columns,
 )
+from data_prepare.signals import held_signals
 from data_prepare.structure.topology import Topology
 
 BYTES_PER_PAIR: Final = 110  # of residues: contact counts, pair array and covariances, at most
@@ -192,10 +193,12 @@ def md_features(
     _tell_missing(topology, {name: why for name, why in not_carried.items() if name in wanted}, found)
     computed = found - (set() if of_file is None else set(INTERACTIONS))
     accumulators = None
-    for chunk in trajectory:
-        accumulators = accumulators or _Accumulators(topology, chunk, computed, hbond_of_heavy_atoms)
-        accumulators.add(chunk)
-        progress(len(chunk.numbers))
+    with held_signals() as let_through:  # compiled code is loaded at the first chunk
+        for chunk in trajectory:
+            accumulators = accumulators or _Accumulators(topology, chunk, computed, hbond_of_heavy_atoms)
+            accumulators.add(chunk)
+            progress(len(chunk.numbers))
+            let_through()
     if accumulators is None or accumulators.frames < 2:
         raise InputError(f"{topology.path}: fluctuations require at least 2 frames; choose other frames")
 

@@ -113,7 +113,7 @@ def write_cache(
                 bar.update(len(stored))
     rows = [(name, *seen) for name, seen in old.proteins.items()] if old else []
     rows += [(chain.name, *chain.seen) for chain in added]
-    with whole_file(path) as temporary, new_hdf5(temporary) as (file, _):
+    with whole_file(path) as temporary, new_hdf5(temporary) as (file, check):
         own = {"format": FORMAT, "fingerprint": embedder.fingerprint, "reads_structure": embedder.reads_structure}
         write_attributes(file, own)
         for name, column in zip(TEXTS, zip(*rows, strict=True), strict=True):
@@ -126,4 +126,5 @@ def write_cache(
             start, end = end, end + len(sequence)
             part = results.read(keys[name]) if name in keys else None
             values[start:end] = part["values"] if part else old.read(name, sequence)  # type: ignore[union-attr]
+            check()
     results.remove()
