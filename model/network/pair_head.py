@@ -71,8 +71,11 @@ def _tile_logits(q: Tensor, k: Tensor, weight: Tensor, bias: Tensor, v_m: Tensor
     d = torch.addcmul(w_d, w_p, k[:, :, None])  # (B, T, channels, hidden)
     start = F.linear(k, -w_d, bias)  # (B, T, channels)
     mid = torch.baddbmm(start.flatten(1)[..., None], d.flatten(1, 2), q.mT)  # (B, T * channels, L)
-    part = v_m @ F.gelu(mid).unflatten(1, start.shape[1:]) + c[:, None]  # (B, T, outputs, L)
-    return part.transpose(1, 2).to(torch.promote_types(q.dtype, torch.float32))
+    rows = F.gelu(mid).unflatten(1, start.shape[1:]).flatten(0, 1)  # (B * T, channels, L)
+    # (B * T, outputs, channels) @ rows; a broadcasting `matmul` would copy the rows
+    part = torch.baddbmm(c[:, None], v_m.expand(len(rows), -1, -1), rows)  # (B * T, outputs, L)
+    part = part.unflatten(0, start.shape[:2]).transpose(1, 2)  # (B, outputs, T, L)
+    return part.to(torch.promote_types(q.dtype, torch.float32))
 
 
 def _logits_of_products(q: Tensor, k: Tensor, weight: Tensor, bias: Tensor, v_m: Tensor, c: Tensor) -> Tensor:
