@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import tyro
@@ -34,7 +36,17 @@ from model.network.encoder import rotary_angles
 from model.training.loss import dance_loss
 
 WEIGHTS = dict.fromkeys(PROPERTIES, 1.0)
-NO_KERNEL = ("device", "_unsafe_view", "empty", "empty_like", "empty_strided", "detach", "alias", "lift_fresh", "_local_scalar_dense")
+NO_KERNEL = (
+    "device",
+    "_unsafe_view",
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "detach",
+    "alias",
+    "lift_fresh",
+    "_local_scalar_dense",
+)
 
 
 @dataclass(frozen=True)
@@ -68,11 +80,8 @@ class Launches(TorchDispatchMode):
 @contextmanager
 def gpu_tiles() -> Iterator[None]:
     """Tiles of the size for a GPU."""
-    size, pair_head.CPU_TILE = pair_head.CPU_TILE, pair_head.GPU_TILE
-    try:
+    with patch.multiple(pair_head, CPU_TILE=pair_head.GPU_TILE, CPU_KEPT=pair_head.GPU_KEPT):
         yield
-    finally:
-        pair_head.CPU_TILE = size
 
 
 def targets(group: str, proteins: int, length: int) -> tuple[Tensor, Tensor]:
@@ -132,7 +141,7 @@ def compiled_parts() -> tuple[int, int]:
     v_m = model.pair_pred_linear.weight[:, :240]
     values = (model.pair_middle_linear.weight, model.pair_middle_linear.bias, v_m, model.pair_pred_linear.bias)
     parameters = [value.detach().bfloat16().requires_grad_() for value in values]
-    return of_layer, calls_of(pair_head.tile_logits, q, k, *parameters)
+    return of_layer, calls_of(partial(pair_head.tile_logits, True), q, k, *parameters)
 
 
 def main() -> None:
@@ -144,7 +153,9 @@ def main() -> None:
             counted, flops = micro_step(length, proteins, together)
             how = "three groups together" if together else "group by group"
             gigabytes = counted.bytes.total() / 1e9
-            print(f"{stage:8} {how:22} {counted.number.total():6} launches {gigabytes:7.1f} GB {flops / 1e12:6.2f} TFLOP")
+            print(
+                f"{stage:8} {how:22} {counted.number.total():6} launches {gigabytes:7.1f} GB {flops / 1e12:6.2f} TFLOP"
+            )
             largest = ", ".join(f"{name} {size / 1e9:.0f}" for name, size in counted.bytes.most_common(8))
             print(f"{'':9}GB: {largest}", flush=True)
     if arguments.compiled:

@@ -12,15 +12,18 @@ for short proteins, where it is smaller than W_p diag(k) + W_d.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 CPU_TILE: Final = 2**23  # numbers in D and the middle layer of a tile: larger tensors are slow to allocate and read
 GPU_TILE: Final = 2**29  # 1 GB in bfloat16
+CPU_KEPT: Final = 2**26  # numbers of the middle layer of all pairs
+GPU_KEPT: Final = 2**31
 CPU_PAIRS: Final = 2**11  # pairs per step of the form with products
 GPU_PAIRS: Final = 2**16
 
@@ -43,8 +46,8 @@ def pair_logits(
     """V_m GELU(middle) + c of all residue pairs: (B, outputs, L, L), row i, column j, at least float32.
 
     q and k (B, L, hidden) are the halves of the transformed residue embeddings; products use their dtype. The memory
-    beyond the result is that of a tile of rows: the backward pass computes each tile again. `tile` is `tile_logits` or
-    its compiled form.
+    beyond the result is that of a tile of rows and of the middle layer of all pairs, if it has at most `CPU_KEPT` or
+    `GPU_KEPT` numbers: the backward pass computes everything else again. `tile` is `tile_logits` or its compiled form.
     """
     tile = tile or tile_logits
     with torch.autocast(q.device.type, enabled=False):
@@ -55,14 +58,17 @@ def pair_logits(
         batch, length, hidden = q.shape
         most = GPU_TILE if q.is_cuda else CPU_TILE
         rows = max(1, most // (batch * middle.out_features * (length + hidden)))
-        return torch.cat([tile(q, k_i, *parameters) for k_i in k.split(rows, dim=1)], dim=2)
+        kept = batch * middle.out_features * length**2 <= (GPU_KEPT if q.is_cuda else CPU_KEPT)
+        return torch.cat([tile(kept, q, k_i, *parameters) for k_i in k.split(rows, dim=1)], dim=2)
 
 
-def tile_logits(q: Tensor, k: Tensor, *parameters: Tensor) -> Tensor:
-    """`pair_logits` of some rows, k (B, T, hidden); the backward pass computes them again instead of storing them."""
+def tile_logits(kept: bool, *inputs: Tensor) -> Tensor:
+    """`_tile_logits`, whose tensors are not stored for the backward pass, except the middle layer if it is `kept`."""
     if not torch.is_grad_enabled():
-        return _tile_logits(q, k, *parameters)
-    return checkpoint(_tile_logits, q, k, *parameters, use_reentrant=False, preserve_rng_state=False)
+        return _tile_logits(*inputs)
+    stored = [torch.ops.aten.baddbmm.default] if kept else []  # the products; D and GELU are cheap
+    contexts = partial(create_selective_checkpoint_contexts, stored)
+    return checkpoint(_tile_logits, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
 def _tile_logits(q: Tensor, k: Tensor, weight: Tensor, bias: Tensor, v_m: Tensor, c: Tensor) -> Tensor:

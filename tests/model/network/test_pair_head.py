@@ -71,13 +71,23 @@ def test_gradients_are_those_of_differences(monkeypatch) -> None:
     assert torch.autograd.gradgradcheck(lambda q, k: pair_logits(q, k, middle, pred), (q, k))
 
 
-def test_large_intermediates_are_not_kept(linears: tuple[nn.Linear, nn.Linear], tile: int) -> None:
-    """Saved for the backward pass: nothing of the size L^2."""
-    length, sizes = 64, []
+@pytest.mark.parametrize("kept", [False, True])
+def test_large_intermediates_are_not_kept(
+    linears: tuple[nn.Linear, nn.Linear], tile: int, kept: bool, monkeypatch
+) -> None:
+    """Of the size L^2, the backward pass finds at most the middle layer and the logits of the tiles."""
+    monkeypatch.setattr(pair_head, "CPU_KEPT", 64 * 64 * MAPS if kept else 64 * 64 * MAPS - 1)
+    length = 64
     q, k = (x.requires_grad_() for x in torch.randn(2, 1, length, HIDDEN).unbind(0))
+    policy, numbers = pair_head.create_selective_checkpoint_contexts, []
+    monkeypatch.setattr(
+        pair_head, "create_selective_checkpoint_contexts", lambda ops: numbers.append(len(ops)) or policy(ops)
+    )
+    sizes: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
-        pair_logits(q, k, *linears)
+        pair_logits(q, k, *linears).sum().backward()
     assert max(sizes, default=0) < length * length
+    assert set(numbers) == {int(kept)}
 
 
 def test_attention_term_keeps_only_the_maps(linears: tuple[nn.Linear, nn.Linear]) -> None:
