@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from data_prepare.dataset.check import check_store
-from data_prepare.dataset.store import SUFFIXES, FeatureStore, StoreWriter, merge_stores
+from data_prepare.dataset.store import LIST_SUFFIX, SUFFIXES, FeatureStore, StoreWriter, merge_stores
 from data_prepare.dataset.token_space import md_entry, nma_entry
 
 Entry = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -145,7 +145,12 @@ def main() -> None:
                 runs = [seconds_of(lambda: [read(*crop) for crop in crops]) for _ in range(arguments.repeats)]  # noqa: B023
                 rates[form] = len(crops) / statistics.median(runs)
                 with h5py.File(paths[form]) as file:
-                    stored = [file[f"{entry}{suffix}"].id.get_storage_size() for entry in names for suffix in SUFFIXES]
+                    stored = [
+                        file[key].id.get_storage_size()
+                        for entry in names
+                        for suffix in (*SUFFIXES, LIST_SUFFIX)
+                        if (key := f"{entry}{suffix}") in file
+                    ]
                 sizes[form] = sum(stored) / len(names)
             for form, rate in rates.items():
                 ratios = ", ".join(f"{rate / rates[o]:6.2f} x {o}" for o in ("gzip whole", "contiguous"))

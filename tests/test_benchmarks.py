@@ -27,6 +27,10 @@ TINY = {
         "--preset demo --device cpu --lengths 24 --batches 1 --steps 1 --warm-up 0",
         ["| 24 | 1 | ours |", "| 24 | 1 | plain |", "- 24 tokens: plain / ours", "aten::"],
     ),
+    "loader.py": (
+        "--entries 2 --updates 1 --timing.repeats 1",
+        ["256 tokens, update", "1024 tokens, Proteinflow", "in format 1", "MB  ratio"],
+    ),
     "md_features.py": ("--frames 2 --repeats 1", ["2 frames", "ratio"]),
     "nma.py": (
         "--structures {folder}/1ubi_A.pdb.gz --many {folder} --threads 1 --repeats 1",

@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data_prepare.dataset.store import SUFFIXES, Array, FeatureStore, missing_of, row_blocks, shape_problem
+from data_prepare.dataset.store import (
+    LIST_SUFFIX,
+    SUFFIXES,
+    Array,
+    FeatureStore,
+    ListedPairs,
+    missing_of,
+    row_blocks,
+    shape_problem,
+)
 from data_prepare.dataset.table import read_table
 from data_prepare.errors import InputError, require
 from data_prepare.properties import (
@@ -55,6 +64,8 @@ def check_store(path: str | Path, table: str | Path | None = None) -> list[str]:
         whole = {name for name in store.names() if name in store}
         for key in keys:
             name = next((key.removesuffix(suffix) for suffix in SUFFIXES if key.endswith(suffix)), None)
+            if name is None and key.removesuffix(LIST_SUFFIX) in whole:
+                continue
             if name is None:
                 problems.append(f"{key}: not the name of residue or pair features")
             elif name not in whole:
@@ -101,7 +112,7 @@ class _Findings:
         return [f"{problem} ({count} times, first at {where})" for problem, (count, where) in self._found.items()]
 
 
-def _entry_problems(residue: h5py.Dataset, pair: h5py.Dataset, row: tuple[str, str] | None) -> list[str]:
+def _entry_problems(residue: h5py.Dataset, pair: h5py.Dataset | ListedPairs, row: tuple[str, str] | None) -> list[str]:
     if problem := shape_problem(residue.shape, pair.shape):
         return [problem]
     if residue.dtype != pair.dtype or residue.dtype not in SHARE_TOLERANCE:
@@ -126,7 +137,7 @@ def _entry_problems(residue: h5py.Dataset, pair: h5py.Dataset, row: tuple[str, s
     values = residue[:].astype(np.float32)
     missing = (values == MISSING).all(axis=1)
     if set(lacking) >= set(RESIDUE_PROPERTIES).intersection(names):  # the pairs tell which tokens have features
-        missing = np.array([(pair[token, token] == MISSING).all() for token in range(tokens)])
+        missing = np.array([(pair[token : token + 1, token : token + 1] == MISSING).all() for token in range(tokens)])
     _check_residue(values, md, SHARE_TOLERANCE[residue.dtype], special, missing, lacking, findings)
     for rows in row_blocks(pair.shape):
         _check_pairs(pair, rows, missing, lacking, findings)
@@ -165,7 +176,11 @@ def _check_residue(
 
 
 def _check_pairs(
-    pair: h5py.Dataset, rows: slice, missing: NDArray[np.bool_], lacking: Sequence[str], findings: _Findings
+    pair: h5py.Dataset | ListedPairs,
+    rows: slice,
+    missing: NDArray[np.bool_],
+    lacking: Sequence[str],
+    findings: _Findings,
 ) -> None:
     """Check a block of rows of (L, L, 10 or 3) features; for `missing` and `lacking` see `_check_residue`."""
     block = pair[rows].astype(np.float32, copy=False)  # (B, L, K)

@@ -1,27 +1,39 @@
 """The HDF5 file of training features: write, read, crop, merge.
 
-Each entry has two datasets in token space, `{name}_res_feature` (L, 47 or 3) and `{name}_pair_feature` (L, L, 10 or 3).
-They are chunked and compressed, so that a crop reads only its chunks. Published files with the same names (contiguous,
-without format attribute) are also read. Blosc2 chunks require the package hdf5plugin, as the attribute `read_with`
-says; gzip ones are read by any HDF5 library. The writer refuses NaN and infinite values. If a correlation of normal
-modes is stored as -1 where that means missing, it writes the next larger number.
+Each entry has datasets in token space: `{name}_res_feature` (L, 47 or 3), `{name}_pair_feature` (L, L, 1 or 3), the
+correlations, and for molecular dynamics `{name}_interactions` (4, M) float32, the rows first token (sorted), second
+token, channel and value of its interactions: a residue has about six, in nine channels. A pair is without features
+where its correlation is -1; elsewhere interactions that are not listed are 0. `FeatureStore.read` returns all ten
+channels.
+
+These datasets are contiguous and not compressed: their numbers have random low bits. A crop reads its rows, and the
+interactions whole. With `compression` gzip they are chunked and compressed, for a file to pass on. The writer refuses
+NaN and infinite values. If a correlation is -1 where that means missing, it writes the next larger number.
+
+Also read are files of format 1 and published ones (contiguous, without format attribute), in which the pair dataset is
+(L, L, 10) with the interactions in channels 0 to 8. The writer keeps this form for entries with many interactions
+(`MOST_INTERACTIONS`), in chunks that Blosc2 compresses: they require the package hdf5plugin, as the attribute
+`read_with` says.
 
 An entry may lack properties, named in the attribute `missing_properties` of its residue dataset: their columns and
-channels are -1 in the file. A reader that takes -1 in column or channel 0 for a missing token reads such an entry as
-empty if `sasa_mean` or `vdw` is missing; `FeatureStore` returns NaN in those columns of the tokens with features.
+channels are -1 in the file, interactions not listed, and a correlation that lacks is 0 for pairs with interactions
+known. A reader that takes -1 in column or channel 0 for a missing token reads such an entry as empty if `sasa_mean` or
+`vdw` is missing; `FeatureStore` returns NaN in those columns of the tokens with features.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import h5py
 import hdf5plugin
@@ -33,6 +45,7 @@ from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import OF_DISK, InputError, named, reading, require, shown, some_of
 from data_prepare.files import new_hdf5, plain_value, read_attributes, whole_file, write_attributes
 from data_prepare.properties import (
+    INTERACTIONS,
     MD_PAIR_WIDTH,
     MD_RESIDUE_WIDTH,
     MISSING,
@@ -40,19 +53,28 @@ from data_prepare.properties import (
     NMA_RESIDUE_WIDTH,
     PROPERTIES,
     entry_columns,
+    entry_pair_channel,
 )
 
 FORMAT_ATTRIBUTE: Final = "seqdance_format"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+READABLE_VERSIONS: Final = (1, FORMAT_VERSION)
 MISSING_ATTRIBUTE: Final = "missing_properties"  # of a residue dataset: JSON list of names
 READ_WITH_ATTRIBUTE: Final = "read_with"
-PAIR_CHUNK: Final = 64  # tokens on each side of a chunk of the pair array: 64 x 64 x 10 x 4 bytes = 160 KB
-RESIDUE_CHUNK: Final = 256
-COMPRESSION_LEVEL: Final = 1  # higher levels take three times as long for 1 % of the size
+PAIR_CHUNK: Final = 64  # tokens on each side of a chunk of ten channels: 64 x 64 x 10 x 4 bytes = 160 KB
+CORRELATION_CHUNK: Final = 128  # the same of one or three channels: 64 or 192 KB
+MOST_INTERACTIONS: Final = 1 / 8  # of the nine channels of all pairs that may differ from 0 to be stored as a list
+RESIDUE_CHUNK: Final = 256  # with gzip
 BLOCK_BYTES: Final = 16 * 2**20  # of a pair array in memory at once when it is checked or rewritten
+# Ten channels are mostly zeros: zstd without byte shuffling halves their size; higher levels take three times as long
+# for 1 % of it. Other values have random low bits: compression would save 10 % and triple the time of a crop.
+CONTACTS_CODEC: Final = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.NOFILTER)
+MEMORY_TYPES: Final = {dtype: h5py.h5t.py_create(dtype) for dtype in map(np.dtype, ("f2", "f4", "f8"))}
 SUFFIXES: Final = ("_res_feature", "_pair_feature")
+LIST_SUFFIX: Final = "_interactions"
 MOST_COMPRESSED: Final = 2**14  # size of an array to its size in the file; a chunk of only zeros has 2**9 to 2**13
 KIND: Final = "a feature store (HDF5)"
+NO_ENTRY: Final = "is it the store of this table?"
 REMEDY: Final = "make it with `seqdance prepare`, or copy it again"
 
 StoreDtype = Literal["float32", "float16"]
@@ -65,6 +87,85 @@ READ_WITH: Final[Mapping[Compression, str]] = {
 Attributes = Mapping[str, str | int | float]
 NO_ATTRIBUTES: Final[Attributes] = MappingProxyType({})
 Array = NDArray[np.float32]
+CORRELATION: Final = entry_pair_channel("corr")
+
+
+class Pairs(NamedTuple):
+    """Pair features of n tokens as stored: all in one array, or the interactions apart."""
+
+    values: NDArray[np.floating]
+    """(n, n, 10 or 3) features or (n, n, 1) correlation, in the dtype of the store; -1 for pairs without features, NaN
+    for missing properties."""
+    interactions: Array | None
+    """(4, m): token, token, channel, value; with the correlation."""
+
+
+class StoredArray:
+    """Floats of a dataset, read by slices; for crops, `h5py.Dataset` takes longer to set up than to read."""
+
+    def __init__(self, opened: h5py.h5d.DatasetID, dtype: np.dtype) -> None:
+        self.id, self.dtype = opened, dtype
+        self._space = opened.get_space()
+        self.shape: tuple[int, ...] = self._space.get_simple_extent_dims()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | tuple[slice, ...]) -> NDArray[np.floating]:
+        windows = key if isinstance(key, tuple) else (key,)
+        bounds = [window.indices(size)[:2] for window, size in zip(windows, self.shape, strict=False)]
+        bounds += [(0, size) for size in self.shape[len(bounds) :]]
+        start = tuple(first for first, _ in bounds)
+        count = tuple(max(0, last - first) for first, last in bounds)
+        values = np.empty(count, self.dtype)
+        if values.size:
+            of_file = of_memory = h5py.h5s.ALL
+            if count != self.shape:
+                of_file, of_memory = self._space, h5py.h5s.create_simple(count)
+                of_file.select_hyperslab(start, count)
+            self.id.read(of_memory, of_file, values, MEMORY_TYPES[self.dtype])
+        return values
+
+
+class ListedPairs:
+    """Pair features (L, L, 10) of an entry with a list of interactions, read by slices of rows and columns.
+
+    Values are those of a dense dataset: -1 in the channels of missing properties and for pairs without features.
+    """
+
+    def __init__(self, correlation: StoredArray, interactions: Array, missing: Sequence[str]) -> None:
+        self.shape = (*correlation.shape[:2], MD_PAIR_WIDTH)
+        self.dtype = correlation.dtype
+        self._correlation, self._interactions = correlation, interactions
+        self._missing = entry_columns(missing)[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | tuple[slice, slice]) -> NDArray[np.floating]:
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        correlation, listed = self.parts(rows, columns)
+        pair = np.zeros((*correlation.shape, MD_PAIR_WIDTH), self.dtype)
+        pair[correlation == MISSING] = MISSING
+        pair[..., self._missing] = MISSING
+        first, second, channel = listed[:3].astype(np.intp)
+        pair[first, second, channel] = listed[3]
+        lacks = CORRELATION in self._missing
+        pair[..., CORRELATION] = np.where(correlation == 0, MISSING, correlation) if lacks else correlation
+        return pair
+
+    def parts(self, rows: slice, columns: slice) -> tuple[NDArray[np.floating], Array]:
+        """Correlation (R, C) and the list (4, m) of the interactions between these tokens, counted from the first."""
+        top, bottom, _ = rows.indices(len(self))
+        left, right, _ = columns.indices(len(self))
+        start, stop = self._interactions[0].searchsorted((top, bottom))
+        listed = self._interactions[:, start:stop]
+        listed = listed[:, (listed[1] >= left) & (listed[1] < right)]
+        listed[:2] -= ((top,), (left,))
+        return self._correlation[top:bottom, left:right][..., 0], listed
+
+
+PairArray: TypeAlias = NDArray | h5py.Dataset | ListedPairs
 
 
 def shape_problem(residue: tuple[int, ...], pair: tuple[int, ...]) -> str | None:
@@ -88,7 +189,7 @@ def missing_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     """Rows of a pair array (L, L, K) in blocks of whole chunks of at most about `BLOCK_BYTES` as float32."""
-    step = PAIR_CHUNK * max(1, BLOCK_BYTES // (4 * PAIR_CHUNK * shape[1] * shape[2]))
+    step = CORRELATION_CHUNK * max(1, BLOCK_BYTES // (4 * CORRELATION_CHUNK * shape[1] * shape[2]))
     return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
 
@@ -101,7 +202,7 @@ class StoreWriter:
     """Write a store (HDF5) atomically: an existing file is replaced when writing ends without an exception.
 
     float16 halves the size (relative rounding 5e-4). For `attributes` see `FeatureStore.attributes`. A store with the
-    `compression` gzip is read without hdf5plugin, but random crops about ten times more slowly.
+    `compression` gzip is smaller and read without hdf5plugin, but random crops many times more slowly.
     """
 
     def __init__(
@@ -131,7 +232,7 @@ class StoreWriter:
         self,
         name: str,
         residue: NDArray | h5py.Dataset,
-        pair: NDArray | h5py.Dataset,
+        pair: PairArray,
         attributes: Attributes = NO_ATTRIBUTES,
     ) -> None:
         """Add an entry: residue (L, 47 or 3) and pair (L, L, 10 or 3) features in token space, copied in blocks.
@@ -141,15 +242,25 @@ class StoreWriter:
         """
         self._check(name, residue, pair)
         columns, channels = entry_columns(missing_of(attributes))
-        tokens = len(residue)
-        target = self._create(name, SUFFIXES[0], residue.shape, (min(RESIDUE_CHUNK, tokens), residue.shape[1]))
+        target = self._create(name, SUFFIXES[0], residue.shape, RESIDUE_CHUNK)
         target[:] = self._stored(name, residue[:], columns)
         write_attributes(target, attributes)
-        chunk = min(PAIR_CHUNK, tokens)
-        target = self._create(name, SUFFIXES[1], pair.shape, (chunk, chunk, pair.shape[2]))
+        listed = pair.shape[2] == MD_PAIR_WIDTH and _has_few_interactions(pair, channels)
+        shape = (*pair.shape[:2], 1) if listed else pair.shape
+        target = self._create(name, SUFFIXES[1], shape, PAIR_CHUNK if shape[2] == MD_PAIR_WIDTH else CORRELATION_CHUNK)
+        lists = []
         for rows in row_blocks(pair.shape):
-            target[rows] = self._stored(name, pair[rows], channels)
+            values = self._stored(name, pair[rows], channels)
+            if listed:
+                values, interactions = _apart(values, channels)
+                interactions[0] += rows.start
+                lists.append(interactions)
+            target[rows] = values
             self._check_disk()
+        if listed:
+            interactions = np.concatenate(lists, axis=1)
+            target = self._create(name, LIST_SUFFIX, interactions.shape, len(interactions), np.dtype(np.float32))
+            target[:] = interactions
 
     def copy_from(self, store_path: str | Path, names: Sequence[str] | None = None) -> None:
         """Add entries of another store or published file in this order (default: all), in bounded memory.
@@ -160,12 +271,13 @@ class StoreWriter:
         with FeatureStore(store_path) as store:
             for name in store.names() if names is None else names:
                 residue, pair = store.datasets(name)
+                stored = store.stored(name)
                 try:
-                    gzip = pair.compression == "gzip"  # None for Blosc2
+                    gzip = stored[SUFFIXES[1]].compression == "gzip"  # None for Blosc2
                     same = residue.dtype == pair.dtype == self.dtype and gzip == (self.compression == "gzip")
-                    if store.version is not None and same:
+                    if store.version == FORMAT_VERSION and same:
                         self._check(name, residue, pair)
-                        for suffix, dataset in zip(SUFFIXES, (residue, pair), strict=True):
+                        for suffix, dataset in stored.items():
                             self._file.copy(dataset, self._file, name=f"{name}{suffix}")
                         self._check_disk()
                     else:
@@ -175,31 +287,30 @@ class StoreWriter:
 
     def link(self, name: str) -> None:
         """Add an entry that stays in its own store, the `entry_file`."""
-        for suffix in SUFFIXES:
-            path = os.path.relpath(entry_file(self.path, name), self.path.parent)
+        own = entry_file(self.path, name)
+        with FeatureStore(own) as store:
+            suffixes = tuple(store.stored(name))
+        for suffix in suffixes:
+            path = os.path.relpath(own, self.path.parent)
             self._file[f"{name}{suffix}"] = h5py.ExternalLink(path, f"{name}{suffix}")
 
-    def _check(self, name: str, residue: NDArray | h5py.Dataset, pair: NDArray | h5py.Dataset) -> None:
+    def _check(self, name: str, residue: NDArray | h5py.Dataset, pair: PairArray) -> None:
         problem = shape_problem(residue.shape, pair.shape)
         require(problem is None, f"entry {name}: {problem}")
         require(name and "/" not in name, f"entry name {name!r}: expected a name without '/'")
         require(f"{name}{SUFFIXES[0]}" not in self._file, f"duplicate entry {name} in {self.path}")
 
-    def _create(self, name: str, suffix: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> h5py.Dataset:
-        # Contacts are mostly zeros: without byte shuffling zstd decodes them three times faster. Dense values need it.
-        sparse = shape[-1] == MD_PAIR_WIDTH
-        filters: Mapping[str, Any] = {"compression": "gzip", "shuffle": not sparse}
-        if self.compression == "blosc2":
-            shuffle = hdf5plugin.Blosc2.NOFILTER if sparse else hdf5plugin.Blosc2.SHUFFLE
-            filters = hdf5plugin.Blosc2(cname="zstd", clevel=COMPRESSION_LEVEL, filters=shuffle)
-        return self._file.create_dataset(
-            f"{name}{suffix}",
-            shape,
-            self.dtype,
-            chunks=chunks,
-            track_times=False,  # equal input gives equal bytes
-            **filters,
-        )
+    def _create(
+        self, name: str, suffix: str, shape: tuple[int, ...], chunk: int, dtype: np.dtype | None = None
+    ) -> h5py.Dataset:
+        """A compressed dataset in chunks of at most `chunk` tokens or rows."""
+        contacts = suffix == SUFFIXES[1] and shape[-1] == MD_PAIR_WIDTH
+        options: dict[str, Any] = {"track_times": False}  # equal input gives equal bytes
+        if 0 not in shape and (contacts or self.compression == "gzip"):
+            options["chunks"] = (*(min(chunk, size) for size in shape[:-1]), shape[-1])
+            gzip = {"compression": "gzip", "shuffle": not contacts}
+            options |= gzip if self.compression == "gzip" else CONTACTS_CODEC
+        return self._file.create_dataset(f"{name}{suffix}", shape, dtype or self.dtype, **options)
 
     def _stored(self, name: str, data: NDArray, missing: list[int]) -> NDArray:
         """The values in the dtype of the store, `MISSING` in some columns; no other becomes `MISSING` by rounding."""
@@ -210,10 +321,56 @@ class StoreWriter:
             np.isfinite(values).all(),
             f"entry {name}: features are NaN, infinite or too large for {self.dtype}; recompute or remove it",
         )
-        if 0 not in missing:
-            hidden = (values[..., 0] == MISSING) & (data != MISSING).any(axis=-1)
-            values[hidden, 0] = np.nextafter(self.dtype.type(MISSING), self.dtype.type(0))
+        for channel in guarded_channels(values.shape[-1]):
+            if channel not in missing:
+                hidden = (values[..., channel] == MISSING) & (data != MISSING).any(axis=-1)
+                values[hidden, channel] = next_to_missing(self.dtype)
         return values
+
+
+def guarded_channels(width: int) -> tuple[int, ...]:
+    """Columns or channels of an array in which `MISSING` means that the residue or pair has no features."""
+    return (0, CORRELATION) if width == MD_PAIR_WIDTH else (0,)
+
+
+def next_to_missing(dtype: np.dtype) -> np.floating:
+    """The number that replaces `MISSING` where a value is rounded to it."""
+    return np.nextafter(dtype.type(MISSING), dtype.type(0))
+
+
+def _has_few_interactions(pair: PairArray, missing: Sequence[int]) -> bool:
+    """Whether at most `MOST_INTERACTIONS` of the interactions (L, L, 9) that are not missing differ from 0."""
+    channels = [channel for channel in range(len(INTERACTIONS)) if channel not in missing]
+    found = 0
+    for rows in row_blocks(pair.shape):
+        values = pair[rows][..., channels]
+        found += int(np.count_nonzero((values != 0) & (values != MISSING)))
+    return found <= MOST_INTERACTIONS * len(INTERACTIONS) * pair.shape[0] * pair.shape[1]
+
+
+def _apart(values: NDArray[np.floating], missing: Sequence[int]) -> tuple[NDArray[np.floating], Array]:
+    """Stored values (R, L, 10) as correlation (R, L, 1) and list of interactions (4, m).
+
+    The correlation is -1 where all channels are, and elsewhere 0 if it is missing.
+    """
+    without = (values == MISSING).all(axis=-1)
+    correlation = values[..., [CORRELATION]]
+    if CORRELATION in missing:
+        correlation[~without] = 0
+    interactions = np.where(without[..., None], 0, values[..., : len(INTERACTIONS)])
+    interactions[..., [channel for channel in missing if channel != CORRELATION]] = 0
+    places = np.nonzero(interactions)
+    return correlation, np.stack([*places, interactions[places]]).astype(np.float32)
+
+
+@dataclass
+class _Opened:
+    """What has been opened of one entry."""
+
+    name: str
+    arrays: dict[str, StoredArray] = field(default_factory=dict)  # by suffix
+    missing: tuple[str, ...] | None = None
+    listed: ListedPairs | None = None
 
 
 class FeatureStore:
@@ -228,6 +385,7 @@ class FeatureStore:
         self._file: h5py.File | None = None
         self._pid = -1
         self._size = 0  # bytes of the file
+        self._opened = _Opened("")
 
     def _open(self) -> h5py.File:
         if self._file is None or self._pid != os.getpid():
@@ -235,12 +393,12 @@ class FeatureStore:
                 file = h5py.File(self.path, "r")
                 version = file.attrs.get(FORMAT_ATTRIBUTE, FORMAT_VERSION)
                 require(
-                    bool(version == FORMAT_VERSION),
-                    f"{self.path}: store format {shown(version)}, expected {FORMAT_VERSION}; recreate it or update "
-                    "seqdance",
+                    any(bool(version == known) for known in READABLE_VERSIONS),
+                    f"{self.path}: store format {shown(version)}, expected {FORMAT_VERSION} or less; recreate it or "
+                    "update seqdance",
                 )
                 self._size = self.path.stat().st_size
-            self._file, self._pid = file, os.getpid()
+            self._file, self._pid, self._opened = file, os.getpid(), _Opened("")
         return self._file
 
     @contextmanager
@@ -263,7 +421,7 @@ class FeatureStore:
         """Close the file; the next read opens it again."""
         if self._file is not None and self._pid == os.getpid():
             self._file.close()
-        self._file = None
+        self._file, self._opened = None, _Opened("")
 
     def keys(self) -> list[str]:
         """Names of all datasets, sorted."""
@@ -290,18 +448,20 @@ class FeatureStore:
         of each, `missing_properties` one of names, `spread` the JSON of its `entry_spread`.
         """
         with self.reading(name):
-            return read_attributes(self._dataset(name, SUFFIXES[0]))
+            return read_attributes(h5py.Dataset(self._array(name, SUFFIXES[0]).id, readonly=True))
 
     def missing(self, name: str) -> tuple[str, ...]:
         """Names of the properties that an entry lacks."""
         with self.reading(name):
-            return self._missing(name, self._dataset(name, SUFFIXES[0]))
+            return self._missing(name)
 
-    def _missing(self, name: str, residue: h5py.Dataset) -> tuple[str, ...]:
-        if MISSING_ATTRIBUTE not in residue.attrs:
-            return ()
-        with named(f"{self.path}: entry {name}"):
-            return missing_of(residue.attrs)
+    def _missing(self, name: str) -> tuple[str, ...]:
+        residue = self._array(name, SUFFIXES[0])
+        if self._opened.missing is None:
+            with named(f"{self.path}: entry {name}"):
+                lacks = h5py.h5a.exists(residue.id, MISSING_ATTRIBUTE.encode())
+                self._opened.missing = missing_of(self.attributes_of(name)) if lacks else ()
+        return self._opened.missing
 
     def names(self) -> list[str]:
         """Names of all entries, sorted."""
@@ -311,44 +471,77 @@ class FeatureStore:
         with self.reading() as file:
             return all(f"{name}{suffix}" in file for suffix in SUFFIXES)
 
-    def _dataset(self, name: str, suffix: str) -> h5py.Dataset:
+    def _array(self, name: str, suffix: str) -> StoredArray:
         """A dataset whose values are in this file, or in that of its entry, which has room for its size."""
         file = self._open()
+        if self._opened.name != name:
+            self._opened = _Opened(name)
+        if suffix in self._opened.arrays:
+            return self._opened.arrays[suffix]
         key = f"{name}{suffix}"
-        where = f"{self.path}: entry {name}"
-        require(key in file, f"{self.path}: no entry {name}; is it the store of this table?")
+        where, links = f"{self.path}: entry {name}", file.id.links
+        require("/" not in key and links.exists(key.encode()), f"{self.path}: no entry {name}; {NO_ENTRY}")
         size = self._size
-        if file.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
+        if links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
             link, result = file.get(key, getlink=True), entry_file(self.path, name)
             own = isinstance(link, h5py.ExternalLink) and link.path == key
             own = own and link.filename == os.path.relpath(result, self.path.parent)
             require(own, f"{where}: {key} is a link to another array; {REMEDY}")
             require(result.is_file(), f"{where}: {result} is missing; move it with the store, or recreate the entry")
             size = result.stat().st_size
-        dataset = file[key]
-        require(isinstance(dataset, h5py.Dataset), f"{where}: {key} is not an array; {REMEDY}")
-        elsewhere = dataset.is_virtual or dataset.external
-        require(not elsewhere, f"{where}: {key} has its values in other files; give the store that has them")
-        stored = min(dataset.id.get_storage_size(), size)
-        possible = dataset.dtype.kind == "f" and dataset.nbytes <= MOST_COMPRESSED * stored
-        require(possible, f"{where}: {key} is damaged ({dataset.shape}, {dataset.dtype}, {stored} bytes); {REMEDY}")
-        return dataset
+        opened = h5py.h5o.open(file.id, key.encode())
+        require(isinstance(opened, h5py.h5d.DatasetID), f"{where}: {key} is not an array; {REMEDY}")
+        if opened.get_offset() is None:  # asked first, because it is faster
+            layout = opened.get_create_plist()
+            elsewhere = layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count()
+            require(not elsewhere, f"{where}: {key} has its values in other files; give the store that has them")
+        stored = min(opened.get_storage_size(), size)
+        kind = opened.get_type()
+        size = kind.get_size()
+        floats = isinstance(kind, h5py.h5t.TypeFloatID) and size in (2, 4, 8)
+        if not floats or size * math.prod(opened.shape) > MOST_COMPRESSED * stored:
+            what = f"({opened.shape}, {opened.dtype}, {stored} bytes)"
+            raise InputError(f"{where}: {key} is damaged {what}; {REMEDY}")
+        array = self._opened.arrays[suffix] = StoredArray(opened, np.dtype(f"f{size}"))
+        return array
 
-    def datasets(self, name: str) -> tuple[h5py.Dataset, h5py.Dataset]:
-        """Residue and pair datasets of an entry, not read yet; read them in a block of `reading`."""
+    def stored(self, name: str) -> dict[str, h5py.Dataset]:
+        """The datasets of an entry as they are in the file, by suffix; read them in a block of `reading`."""
+        with self.reading(name) as file:
+            suffixes = (*SUFFIXES, LIST_SUFFIX) if f"{name}{LIST_SUFFIX}" in file else SUFFIXES
+            return {suffix: h5py.Dataset(self._array(name, suffix).id, readonly=True) for suffix in suffixes}
+
+    def datasets(self, name: str) -> tuple[h5py.Dataset, h5py.Dataset | ListedPairs]:
+        """Residue and pair features of an entry, not read yet; read them in a block of `reading`."""
         with self.reading(name):
-            return self._dataset(name, SUFFIXES[0]), self._dataset(name, SUFFIXES[1])
+            residue, pair = self._array(name, SUFFIXES[0]), self._pairs(name)
+            whole = pair if isinstance(pair, ListedPairs) else h5py.Dataset(pair.id, readonly=True)
+            return h5py.Dataset(residue.id, readonly=True), whole
+
+    def _pairs(self, name: str) -> StoredArray | ListedPairs:
+        residue, pair = (self._array(name, suffix) for suffix in SUFFIXES)
+        if pair.shape[-1:] != (1,):
+            return pair
+        if self._opened.listed is None:
+            listed = self._array(name, LIST_SUFFIX)[:]  # (4, M)
+            whole = listed.ndim == 2 and len(listed) == 4
+            if whole and listed.size:
+                limits = zip(listed, (len(residue), len(residue), len(INTERACTIONS)), strict=False)
+                whole = all(numbers.min() >= 0 and numbers.max() < limit for numbers, limit in limits)
+                whole = whole and bool((listed[0, 1:] >= listed[0, :-1]).all())
+            require(whole, f"{self.path}: entry {name}: the list of interactions is damaged; {REMEDY}")
+            self._opened.listed = ListedPairs(pair, listed, self._missing(name))
+        return self._opened.listed
 
     def length(self, name: str) -> int:
         """Tokens of an entry."""
         with self.reading(name):
-            return self._dataset(name, SUFFIXES[0]).shape[0]
+            return len(self._array(name, SUFFIXES[0]))
 
     def read_residue(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Residue features (n, 47 or 3) float32 of tokens `start` to `stop`; NaN for missing properties."""
         with self.reading(name):
-            residue = self._dataset(name, SUFFIXES[0])
-            return _residue_values(residue, self._missing(name, residue), start, stop)
+            return _residue_values(self._array(name, SUFFIXES[0]), self._missing(name), start, stop)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> tuple[Array, Array]:
         """Residue (n, 47 or 3) and pair (n, n, 10 or 3) features, float32, of tokens `start` to `stop`.
@@ -356,15 +549,27 @@ class FeatureStore:
         Missing properties are NaN, tokens and pairs without features `MISSING`.
         """
         with self.reading(name):
-            residue, pairs = self.datasets(name)
-            problem = shape_problem(residue.shape, pairs.shape)
-            require(problem is None, f"{self.path}: entry {name}: {problem}; {REMEDY}")
-            missing = self._missing(name, residue)
-            pair = pairs[start:stop, start:stop].astype(np.float32, copy=False)
-            if missing:
-                held = (np.diagonal(pair) != MISSING).any(axis=0)  # the diagonal of (n, n, K) is (K, n)
-                pair[np.ix_(held, held, entry_columns(missing)[1])] = np.nan
+            residue, pairs, missing = self._whole(name)
+            pair = _pair_values(pairs, missing, start, stop).astype(np.float32, copy=False)
             return _residue_values(residue, missing, start, stop), pair
+
+    def read_pairs(self, name: str, start: int = 0, stop: int | None = None) -> Pairs:
+        """Pair features of tokens `start` to `stop` as they are stored, for what makes them dense later."""
+        with self.reading(name):
+            _, pairs, missing = self._whole(name)
+            if not isinstance(pairs, ListedPairs):
+                return Pairs(_pair_values(pairs, missing, start, stop), None)
+            correlation, interactions = pairs.parts(slice(start, stop), slice(start, stop))
+            if "corr" in missing:
+                correlation[correlation != MISSING] = np.nan
+            return Pairs(correlation[..., None], interactions)
+
+    def _whole(self, name: str) -> tuple[StoredArray, StoredArray | ListedPairs, tuple[str, ...]]:
+        """Residue and pair features of an entry that belong together, and its missing properties."""
+        residue, pairs = self._array(name, SUFFIXES[0]), self._pairs(name)
+        problem = shape_problem(residue.shape, pairs.shape)
+        require(problem is None, f"{self.path}: entry {name}: {problem}; {REMEDY}")
+        return residue, pairs, self._missing(name)
 
     def as_properties(self, name: str) -> dict[str, NDArray[Any]]:
         """Properties of the N residues of an entry that have data, by name, in the units of `properties.UNITS`.
@@ -379,7 +584,17 @@ class FeatureStore:
         return {"token": token, **named_properties(residue[token], pair[np.ix_(token, token)], cube_roots=True)}
 
 
-def _residue_values(residue: h5py.Dataset, missing: Sequence[str], start: int, stop: int | None) -> Array:
+def _pair_values(
+    pairs: StoredArray | ListedPairs, missing: Sequence[str], start: int, stop: int | None
+) -> NDArray[np.floating]:
+    pair = pairs[start:stop, start:stop]
+    if missing:
+        held = (np.diagonal(pair) != MISSING).any(axis=0)  # the diagonal of (n, n, K) is (K, n)
+        pair[np.ix_(held, held, entry_columns(missing)[1])] = np.nan
+    return pair
+
+
+def _residue_values(residue: StoredArray, missing: Sequence[str], start: int, stop: int | None) -> Array:
     values = residue[start:stop].astype(np.float32, copy=False)
     if missing:
         held = (values != MISSING).any(axis=1)

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.dataset.store import SUFFIXES, FeatureStore
+from data_prepare.dataset.store import LIST_SUFFIX, SUFFIXES, FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import InputWarning, reading, require, some_of
@@ -254,7 +254,8 @@ def _of_tokens(
 def _of_hdf5(path: Path, name: str, table: str | Path | None) -> Measurement:
     """An entry of a store, or a prediction in an HDF5 file."""
     with reading(path, "an HDF5 file"), h5py.File(path) as file:
-        entries = sorted(key.removesuffix(SUFFIXES[0]) for key in file if not key.endswith(SUFFIXES[1]))
+        others = (SUFFIXES[1], LIST_SUFFIX)
+        entries = sorted(key.removesuffix(SUFFIXES[0]) for key in file if not key.endswith(others))
         is_prediction = name in file
     require(entries, f"{path}: no entries; give {FORMS}")
     if not name and len(entries) == 1:

@@ -12,13 +12,12 @@ for short proteins, where it is smaller than W_p diag(k) + W_d.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import checkpoint
 
 CPU_TILE: Final = 2**23  # numbers in D and the middle layer of a tile: larger tensors are slow to allocate and read
 GPU_TILE: Final = 2**29  # 1 GB in bfloat16
@@ -62,26 +61,37 @@ def pair_logits(
         return torch.cat([tile(kept, q, k_i, *parameters) for k_i in k.split(rows, dim=1)], dim=2)
 
 
-def tile_logits(kept: bool, *inputs: Tensor) -> Tensor:
-    """`_tile_logits`, whose tensors are not stored for the backward pass, except the middle layer if it is `kept`."""
+def tile_logits(kept: bool, q: Tensor, k: Tensor, weight: Tensor, bias: Tensor, v_m: Tensor, c: Tensor) -> Tensor:
+    """`pair_logits` of T rows of each protein: q (B, L, hidden), k (B, T, hidden) -> (B, outputs, T, L).
+
+    Nothing is stored for the backward pass but the inputs, and the middle layer if it is `kept`.
+    """
+    if not kept:
+        return again(lambda *inputs: _logits_of(_middle(*inputs[:4]), *inputs[4:]), q, k, weight, bias, v_m, c)
+    return again(_logits_of, again(_middle, q, k, weight, bias), v_m, c)
+
+
+def again(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """A function whose tensors the backward pass computes again."""
     if not torch.is_grad_enabled():
-        return _tile_logits(*inputs)
-    stored = [torch.ops.aten.baddbmm.default] if kept else []  # the products; D and GELU are cheap
-    contexts = partial(create_selective_checkpoint_contexts, stored)
-    return checkpoint(_tile_logits, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        return function(*inputs)
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
-def _tile_logits(q: Tensor, k: Tensor, weight: Tensor, bias: Tensor, v_m: Tensor, c: Tensor) -> Tensor:
-    """Logits of T rows of each protein: q (B, L, hidden), k (B, T, hidden) -> (B, outputs, T, L), at least float32."""
+def _middle(q: Tensor, k: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The middle layer (B, T, channels, L) of T rows."""
     w_p, w_d = weight.split(q.shape[2], dim=1)  # each (channels, hidden)
     d = torch.addcmul(w_d, w_p, k[:, :, None])  # (B, T, channels, hidden)
     start = F.linear(k, -w_d, bias)  # (B, T, channels)
-    mid = torch.baddbmm(start.flatten(1)[..., None], d.flatten(1, 2), q.mT)  # (B, T * channels, L)
-    rows = F.gelu(mid).unflatten(1, start.shape[1:]).flatten(0, 1)  # (B * T, channels, L)
+    return torch.baddbmm(start.flatten(1)[..., None], d.flatten(1, 2), q.mT).unflatten(1, start.shape[1:])
+
+
+def _logits_of(mid: Tensor, v_m: Tensor, c: Tensor) -> Tensor:
+    """Logits (B, outputs, T, L), at least float32, of a middle layer."""
+    rows = F.gelu(mid).flatten(0, 1)  # (B * T, channels, L)
     # (B * T, outputs, channels) @ rows; a broadcasting `matmul` would copy the rows
     part = torch.baddbmm(c[:, None], v_m.expand(len(rows), -1, -1), rows)  # (B * T, outputs, L)
-    part = part.unflatten(0, start.shape[:2]).transpose(1, 2)  # (B, outputs, T, L)
-    return part.to(torch.promote_types(q.dtype, torch.float32))
+    return part.unflatten(0, mid.shape[:2]).transpose(1, 2).to(torch.promote_types(mid.dtype, torch.float32))
 
 
 def _logits_of_products(q: Tensor, k: Tensor, weight: Tensor, bias: Tensor, v_m: Tensor, c: Tensor) -> Tensor:

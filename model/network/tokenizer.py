@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,8 @@ SPECIAL_TOKENS: Final = ("<cls>", "<eos>", "<unk>", "<mask>")  # allowed in a se
 AMINO_ACIDS: Final = "ACDEFGHIKLMNPQRSTVWY"
 
 _TOKEN: Final = re.compile("|".join(SPECIAL_TOKENS) + "|.", re.DOTALL)
+_NO_LETTER: Final = 255
+_ID_OF_BYTE: Final = bytes(TOKEN_ID.get(chr(code), _NO_LETTER) for code in range(256))
 _IN_STRING: Final = frozenset(token for token in VOCABULARY if len(token) == 1) | frozenset(SPECIAL_TOKENS)
 
 
@@ -47,13 +50,16 @@ def tokenize(sequences: Sequence[str], max_length: int | None = None) -> dict[st
     names = (f"sequence {number} of {len(sequences)}" for number in range(1, len(sequences) + 1))
     rows = [_token_ids(sequence, name)[:max_length] for sequence, name in zip(sequences, names, strict=True)]
     longest = max(map(len, rows))
-    input_ids = torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in rows])  # (B, L)
+    input_ids = torch.from_numpy(np.array([row + [PAD_ID] * (longest - len(row)) for row in rows]))  # (B, L)
     lengths = torch.tensor([len(row) for row in rows])
     return {"input_ids": input_ids, "attention_mask": (torch.arange(longest) < lengths[:, None]).long()}
 
 
 def _token_ids(sequence: str, name: str) -> list[int]:
     require(sequence, f"{name} is empty; remove it")
+    ids = sequence.encode("ascii", "replace").translate(_ID_OF_BYTE)
+    if _NO_LETTER not in ids:  # most sequences, without special tokens
+        return [CLS_ID, *ids, EOS_ID]
     tokens = split_tokens(sequence)
     for position, token in enumerate(tokens, start=1):
         if token not in _IN_STRING:

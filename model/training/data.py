@@ -1,5 +1,10 @@
 """From the store to batches: crop, normalise, pad.
 
+Readers hand over pair features in float16, and interactions as a list: a residue has about six in nine channels.
+`Batch.to` makes them dense on the device. Whatever the dtype of the store, and on a CPU as on a GPU, the network is
+trained on pair features rounded to float16 (relative 5e-4), which are exactly those of a float16 store. Residue
+features, a small part, stay float32. Evaluation reads all features in float32 (`load_entry`).
+
 The protein of the k-th sample of a group, and its crop, depend only on (seed, group, k): not on the number of workers
 or processes, nor on whether the training was interrupted before.
 """
@@ -20,10 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store import CORRELATION, FeatureStore, guarded_channels, next_to_missing
 from data_prepare.errors import InputError, named, require, some_of
 from data_prepare.properties import (
     GROUPS,
+    MD_PAIR_WIDTH,
     MD_RESIDUE_WIDTH,
     MISSING,
     NMA_GROUPS,
@@ -37,6 +43,8 @@ from model.training.schedule import Draw
 
 LOGGER: Final = logging.getLogger("seqdance")
 RMSF_COLUMN: Final = entry_residue_columns("rmsf_nor").start
+HALF_MISSING: Final = np.float16(MISSING).view(np.int16)
+NEXT_TO_HALF_MISSING: Final = next_to_missing(np.dtype(np.float16)).view(np.int16)
 BLOCKS_SORTED: Final = 50  # number of blocks whose proteins are sorted together
 _ORDER, _CROP = 0, 1  # streams of random numbers: order of an epoch, crop of a sample
 
@@ -49,26 +57,52 @@ class Entry(NamedTuple):
     name: str
     input_ids: Tensor  # (T,) int64
     residue: Tensor  # (T, 47) or (T, 3) float32, RMSF divided by its maximum in the whole protein
-    pair: Tensor  # (T, T, 10) or (T, T, 3) float32
+    pair: Tensor  # (T, T, 10 or 3) float32 or float16; with interactions (T, T, 1), the correlation
     missing: tuple[str, ...] = ()  # properties that the entry lacks; they are NaN
+    interactions: Tensor | None = None  # (4, m) float32: token, token, channel, value; the others are 0
 
 
 class Batch(NamedTuple):
-    """Padded entries of one group; targets of padding are -1, those of missing properties NaN."""
+    """Padded entries of one group; targets of padding are -1, those of missing properties NaN.
+
+    A batch of `batches` is packed, until `to` puts it on a device.
+    """
 
     group: str
     names: tuple[str, ...]
     input_ids: Tensor  # (B, L) int64
     attention_mask: Tensor  # (B, L) int64
     residue: Tensor  # (B, L, 47) or (B, L, 3) float32
-    pair: Tensor  # (B, L, L, 10) or (B, L, L, 3) float32
+    pair: Tensor  # (B, L, L, 10) or (B, L, L, 3) float32; packed: float16, or (B, L, L, 1), the correlation
     present: Tensor | None = None  # (B, properties of the group) bool, whether an entry has it; None: all have all
+    places: Tensor | None = None  # packed: (M,) int of the interactions in the elements of (B, L, L, 10)
+    interactions: Tensor | None = None  # packed: (M,) float16 values at these places
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device; copies from pinned memory are asynchronous."""
-        ids, mask, residue, pair = (tensor.to(device, non_blocking=True) for tensor in self[2:6])
+        """The batch on a device, its pair features dense; copies from pinned memory are asynchronous."""
+        ids, mask, residue, pair = (part.to(device, non_blocking=True) for part in self[2:6])
         present = None if self.present is None else self.present.to(device, non_blocking=True)
+        if self.places is None or self.interactions is None:
+            pair = pair.float()
+        else:
+            places, interactions = (part.to(device, non_blocking=True) for part in (self.places, self.interactions))
+            pair = dense_pairs(pair, places, interactions, present)
         return Batch(self.group, self.names, ids, mask, residue, pair, present)
+
+
+def dense_pairs(correlation: Tensor, places: Tensor, interactions: Tensor, present: Tensor | None) -> Tensor:
+    """(B, L, L, 10) float32 pair features from those of a packed `Batch`, all on one device.
+
+    Missing interactions are NaN where the correlation is not -1, as in the correlation if that is missing.
+    """
+    correlation = correlation.float()
+    unlisted = torch.zeros(MD_PAIR_WIDTH, device=correlation.device)
+    if present is not None:
+        unlisted = unlisted.where(present[:, None, None, -MD_PAIR_WIDTH:], torch.nan)  # (B, 1, 1, 10)
+    pair = unlisted.where(correlation != MISSING, MISSING)  # (B, L, L, 10)
+    pair[..., CORRELATION] = correlation[..., 0]
+    pair.view(-1)[places.long()] = interactions.float()
+    return pair
 
 
 def require_files(**paths: Path) -> None:
@@ -98,42 +132,102 @@ def group_sequences(table: pd.DataFrame, store: FeatureStore, label: str) -> dic
 def load_entry(
     store: FeatureStore, name: str, modify_seq: str, group: str, start: int = 0, length: int | None = None
 ) -> Entry:
-    """Read a protein, or `length` tokens of it from token `start`.
+    """Read a protein, or `length` tokens of it from token `start`, all in float32.
 
     Raises InputError if the sequence does not match the features in length, or the columns do not match the group.
     """
+    window, input_ids, residue = _read_tokens(store, name, modify_seq, group, start, length)
+    pair = store.read(name, window.start, window.stop)[1]
+    return Entry(name, input_ids, residue, torch.from_numpy(pair), store.missing(name))
+
+
+def load_sample(
+    store: FeatureStore, name: str, modify_seq: str, group: str, start: int = 0, length: int | None = None
+) -> Entry:
+    """The same with pair features in float16, interactions apart if the store has them so."""
+    window, input_ids, residue = _read_tokens(store, name, modify_seq, group, start, length)
+    values, listed = store.read_pairs(name, window.start, window.stop)
+    interactions = None if listed is None else torch.from_numpy(listed)
+    return Entry(name, input_ids, residue, _half(values), store.missing(name), interactions)
+
+
+def _read_tokens(
+    store: FeatureStore, name: str, modify_seq: str, group: str, start: int, length: int | None
+) -> tuple[slice, Tensor, Tensor]:
+    """Window of tokens, and its token ids (T,) and residue features (T, 47 or 3)."""
     with named(f"entry {name}"):
         input_ids = tokenize([modify_seq])["input_ids"][0]  # (T,)
         tokens, found = store.length(name), len(input_ids)
         remedy = "make table and store from the same structures"
         require(found == tokens, f"modify_seq has {found} tokens, {store.path} has {tokens}; {remedy}")
-        stop = tokens if length is None else min(start + length, tokens)
-        residue, pair = store.read(name, start, stop)
+        residue = store.read_residue(name)
         width, found = NMA_RESIDUE_WIDTH if group in NMA_GROUPS else MD_RESIDUE_WIDTH, residue.shape[1]
         require(found == width, f"{found} residue columns in {store.path}, {group} has {width}; {remedy}")
     if group not in NMA_GROUPS:
-        whole = residue if stop - start == tokens else store.read_residue(name)
-        largest = whole[whole[:, 0] != MISSING, RMSF_COLUMN].max(initial=np.finfo(np.float32).tiny)
-        residue[:, RMSF_COLUMN] = np.where(residue[:, 0] != MISSING, residue[:, RMSF_COLUMN] / largest, MISSING)
-    return Entry(name, input_ids[start:stop], torch.from_numpy(residue), torch.from_numpy(pair), store.missing(name))
+        valid = residue[:, 0] != MISSING
+        largest = residue[valid, RMSF_COLUMN].max(initial=np.finfo(np.float32).tiny)
+        residue[:, RMSF_COLUMN] = np.where(valid, residue[:, RMSF_COLUMN] / largest, MISSING)
+    window = slice(start, tokens if length is None else min(start + length, tokens))
+    return window, input_ids[window], torch.from_numpy(residue[window])
+
+
+def _half(values: NDArray[np.floating]) -> Tensor:
+    """Pair features (..., K) in float16 as `StoreWriter` rounds them: none becomes `MISSING`."""
+    half = torch.from_numpy(values).half()  # faster than NumPy
+    bits = half.numpy().view(np.int16)  # whose comparisons of integers are faster than those of float16
+    for channel in guarded_channels(values.shape[-1]) if values.dtype != np.float16 else ():
+        places = np.flatnonzero(bits[..., channel] == HALF_MISSING)  # few
+        exact = values.reshape(-1, values.shape[-1])[places, channel]
+        bits.reshape(-1, values.shape[-1])[places[exact != MISSING], channel] = NEXT_TO_HALF_MISSING
+    return half
 
 
 def collate(group: str, entries: Sequence[Entry]) -> Batch:
-    """Pad entries of one group to the longest of them."""
+    """Pad entries of one group to the longest of them; those of `load_sample` make a packed batch."""
     size, longest = len(entries), max(len(entry.input_ids) for entry in entries)
+    if any(entry.interactions is None for entry in entries):
+        entries = [_with_all_channels(entry) for entry in entries]
     input_ids = torch.full((size, longest), PAD_ID)
     residue = torch.full((size, longest, entries[0].residue.shape[-1]), MISSING)
-    pair = torch.full((size, longest, longest, entries[0].pair.shape[-1]), MISSING)
+    pair = torch.full((size, longest, longest, entries[0].pair.shape[-1]), MISSING, dtype=entries[0].pair.dtype)
     mask = torch.zeros((size, longest), dtype=torch.int64)
     for row, entry in enumerate(entries):
         n = len(entry.input_ids)
         input_ids[row, :n], mask[row, :n] = entry.input_ids, 1
         residue[row, :n], pair[row, :n, :n] = entry.residue, entry.pair
-    present = None
-    if any(entry.missing for entry in entries):
-        names = properties_of_group(group)
-        present = torch.tensor([[name not in entry.missing for name in names] for entry in entries])
-    return Batch(group, tuple(entry.name for entry in entries), input_ids, mask, residue, pair, present)
+    present = _present(group, entries) if any(entry.missing for entry in entries) else None
+    names = tuple(entry.name for entry in entries)
+    return Batch(group, names, input_ids, mask, residue, pair, present, *_listed(entries, longest))
+
+
+def _present(group: str, entries: Sequence[Entry]) -> Tensor:
+    """(B, properties of the group) bool: whether an entry has a property."""
+    return torch.tensor([[name not in entry.missing for name in properties_of_group(group)] for entry in entries])
+
+
+def _listed(entries: Sequence[Entry], longest: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Places and values of the interactions of a batch, see `Batch`; None if they are not apart."""
+    lists = [entry.interactions for entry in entries if entry.interactions is not None]
+    if not lists:
+        return None, None
+    rows = torch.repeat_interleave(torch.tensor([listed.shape[1] for listed in lists]))  # (M,)
+    listed = torch.cat(lists, dim=1)  # (4, M)
+    first, second, channel = listed[:3].long()
+    places = ((rows * longest + first) * longest + second) * MD_PAIR_WIDTH + channel
+    small = len(lists) * longest**2 * MD_PAIR_WIDTH <= torch.iinfo(torch.int32).max
+    return places.int() if small else places, listed[3].half()
+
+
+def _with_all_channels(entry: Entry) -> Entry:
+    """The same entry, its interactions in the channels of `pair`."""
+    if entry.interactions is None:
+        return entry
+    places, interactions = _listed([entry], len(entry.pair))
+    assert places is not None
+    assert interactions is not None
+    present = _present(GROUPS[0], [entry])  # all groups with interactions have the same properties
+    pair = dense_pairs(entry.pair[None], places, interactions, present)[0]
+    return entry._replace(pair=pair.to(entry.pair.dtype), interactions=None)
 
 
 class TrainingSet(Dataset):
@@ -177,7 +271,7 @@ class TrainingSet(Dataset):
         name, modify_seq = self.sequences[draw.group][self.entry_index(draw.group, draw.counter)]
         excess = self.store.length(name) - draw.length
         start = int(self._random(draw.group, _CROP, draw.counter).integers(excess + 1)) if excess > 0 else 0
-        return load_entry(self.store, name, modify_seq, draw.group, start, draw.length)
+        return load_sample(self.store, name, modify_seq, draw.group, start, draw.length)
 
     def __getitems__(self, draws: list[Draw]) -> Batch | InputError:
         """One batch; returns an InputError, because a worker that raises it would add its traceback to the message."""
@@ -242,5 +336,9 @@ def batches(dataset: TrainingSet, draws: Iterable[list[Draw]], workers: int, pin
 
 
 def default_workers(device: torch.device) -> int:
-    """Default number of reader processes: none on a CPU, up to four for a GPU."""
-    return 0 if device.type == "cpu" else min(4, max((os.cpu_count() or 1) - 1, 0))
+    """Default number of reader processes: none on a CPU, for a GPU its share of the cores, at least one."""
+    if device.type == "cpu":
+        return 0
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -56,6 +56,9 @@ def stored_bytes(path):
     with h5py.File(path) as file:
         found = {}
         for name, dataset in file.items():
+            if dataset.chunks is None:
+                found[name] = (dataset.dtype, dataset[()].tobytes())
+                continue
             places = [dataset.id.get_chunk_info(k).chunk_offset for k in range(dataset.id.get_num_chunks())]
             chunks = [dataset.id.read_direct_chunk(place)[1] for place in places]
             found[name] = (dataset.dtype, dataset.chunks, dataset.id.get_create_plist().get_filter(0), places, chunks)

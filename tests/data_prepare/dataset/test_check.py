@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from stores import publish, real_entry, without_properties, write_store
+from stores import publish, random_entry, real_entry, without_properties, write_store
 
 from data_prepare.dataset.check import check_store, missing_lines
 from data_prepare.dataset.store import FeatureStore
@@ -136,7 +136,7 @@ def test_check_against_the_table(tmp_path):
 
 
 def test_check_of_a_damaged_chunk(tmp_path):
-    path = write_store(tmp_path / "s.h5", a=real_entry(10), b=real_entry(10))
+    path = write_store(tmp_path / "s.h5", a=random_entry(10), b=real_entry(10))
     with h5py.File(path, "a") as file:
         file["a_pair_feature"].id.write_direct_chunk((0, 0, 0), b"rubbish")
     (line,) = check_store(path)
@@ -157,8 +157,14 @@ def test_entries_that_lack_properties(tmp_path, monkeypatch, missing):
     assert line == f"2 of 3 entries lack {', '.join(name for name in PROPERTIES if name in missing)}"
     suffix, columns = ("pair", entry_pair_channel) if missing[0] in PAIR_PROPERTIES else ("res", entry_residue_columns)
     with h5py.File(path, "a") as file:
-        file[f"a_{suffix}_feature"][..., 5, columns(missing[0])] = 0.5
-    assert any(problem.startswith(f"a: {missing[0]} is missing, but not -1") for problem in check_store(path))
+        if missing[0] in INTERACTIONS and "corr" not in missing:
+            file["a_interactions"][2, 0] = columns(missing[0])
+        elif missing[0] in INTERACTIONS:
+            file["a_pair_feature"][5] = 0.5
+        else:
+            file[f"a_{suffix}_feature"][..., 5, columns(missing[0])] = 0.5
+    spoiled = "corr" if "corr" in missing else missing[0]
+    assert any(problem.startswith(f"a: {spoiled} is missing, but not -1") for problem in check_store(path))
     for text in ("[", '["mass"]', json.dumps([*RESIDUE_PROPERTIES[:7], *PAIR_PROPERTIES[:10]]), '["nma_res1"]'):
         with h5py.File(path, "a") as file:
             file["b_res_feature"].attrs["missing_properties"] = text

@@ -11,6 +11,8 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from refusals import refused
 from stores import publish, random_entry, real_entry, stored_bytes, write_store
 
@@ -227,7 +229,8 @@ def test_published_files_are_rewritten_as_ours(tmp_path, monkeypatch, block_byte
     entries = {"a": real_entry(200), "b": real_entry(150, "nma")}
     merge_stores([publish(tmp_path / "p.h5", **entries)], tmp_path / "m.h5")
     assert stored_bytes(tmp_path / "m.h5") == stored_bytes(write_store(tmp_path / "s.h5", **entries))
-    assert FeatureStore(tmp_path / "m.h5").version == 1
+    assert FeatureStore(tmp_path / "m.h5").version == 2
+    np.testing.assert_array_equal(FeatureStore(tmp_path / "m.h5").read("a")[1], entries["a"][1])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +246,8 @@ def test_dtype_of_a_merge(tmp_path, dtypes, asked, expected):
     paths = [write_store(tmp_path / f"{k}.h5", d, **{k: real_entry(20)}) for k, d in zip("ab", dtypes, strict=True)]
     merge_stores(paths, tmp_path / "m.h5", asked)
     with h5py.File(tmp_path / "m.h5") as file:
-        assert {dataset.dtype for dataset in file.values()} == {np.dtype(expected)}
+        found = {key: dataset.dtype for key, dataset in file.items() if not key.endswith("_interactions")}
+        assert set(found.values()) == {np.dtype(expected)}
     found = FeatureStore(tmp_path / "m.h5").read("a")[1]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, real_entry(20)[1], rtol=1e-3, atol=1e-6)
@@ -286,12 +290,15 @@ def test_missing_properties(tmp_path, dtype, missing):
         writer.add("b", residue, pair)
     with h5py.File(path) as file:
         assert (file["a_res_feature"][:, columns] == -1).all()
-        assert (file["a_pair_feature"][..., channels] == -1).all()
+        assert not np.isin(file["a_interactions"][2], channels).any()
+        if "corr" in missing:
+            assert set(np.unique(file["a_pair_feature"])) <= {-1, 0}
         assert json.loads(file["a_res_feature"].attrs["missing_properties"]) == list(missing)
     if len(columns) == 47:
         expected_residue[:] = -1
     merge_stores([path], tmp_path / "m.h5", "float32")
     for store in map(FeatureStore, (path, tmp_path / "m.h5")):
+        assert (store.datasets("a")[1][:][..., channels] == -1).all()
         assert store.missing("a") == tuple(missing)
         assert store.missing("b") == ()
         assert store.as_properties("a")["token"].tolist() == store.as_properties("b")["token"].tolist()
@@ -305,7 +312,7 @@ def test_missing_properties(tmp_path, dtype, missing):
 
 
 def test_gzip_needs_no_plugin_and_says_so(tmp_path):
-    entries = {"a": real_entry(90), "b": real_entry(20, "nma")}
+    entries = {"a": random_entry(90), "b": real_entry(20, "nma"), "c": real_entry(90)}
     usual = write_store(tmp_path / "s.h5", **entries)
     merge_stores([usual], tmp_path / "g.h5", compression="gzip")
     merge_stores([tmp_path / "g.h5"], tmp_path / "back.h5")
@@ -340,3 +347,128 @@ def test_properties_by_name(tmp_path):
     with StoreWriter(path) as writer:
         writer.add("a", residue, pair, {"missing_properties": '["sasa_mean"]'})
     assert set(FeatureStore(path).as_properties("a")) == {"token", "rmsf", *MD_PROPERTIES} - {"sasa_mean"}
+
+
+@st.composite
+def md_entries(draw):
+    """Sparse interactions, holes, a correlation of -1, missing properties; features (L, 47), (L, L, 10), names."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    tokens = draw(st.integers(1, 40))
+    held = rng.random(tokens) < draw(st.sampled_from([0.0, 0.5, 1.0]))
+    pair = rng.uniform(-1, 1, (tokens, tokens, 10)).astype(np.float32)
+    pair[..., :9] = np.where(
+        rng.random((tokens, tokens, 9)) < draw(st.sampled_from([0.0, 0.03, 0.3])), pair[..., :9], 0
+    )
+    pair[rng.random((tokens, tokens)) < 0.05, 9] = draw(st.sampled_from([-1.0, -0.9999, 0.0]))
+    residue = rng.random((tokens, 47), dtype=np.float32)
+    missing = draw(st.lists(st.sampled_from(MD_PROPERTIES), unique=True, max_size=16))
+    columns, channels = entry_columns(missing)
+    residue[:, columns], pair[..., channels] = np.nan, np.nan
+    residue[~held], pair[~held], pair[:, ~held] = -1, -1, -1
+    return residue, pair, missing
+
+
+@settings(max_examples=60, deadline=None)
+@given(entry=md_entries(), dtype=st.sampled_from(["float32", "float16"]), start=st.integers(0, 20))
+def test_any_entry_is_read_as_written(tmp_path_factory, entry, dtype, start):
+    """Whole, by crops, and from a copy; the list of interactions is that of a loop over the array."""
+    residue, pair, missing = entry
+    path = tmp_path_factory.mktemp("store") / "s.h5"
+    with StoreWriter(path, dtype) as writer:
+        writer.add("a", residue, pair, {"missing_properties": json.dumps(missing)})
+    merge_stores([path], path.with_name("copy.h5"))
+    merge_stores([path], path.with_name("gzip.h5"), compression="gzip")
+    exact = pair.astype(dtype)
+    lowest = np.nextafter(exact.dtype.type(-1), exact.dtype.type(0))  # of a correlation that would read as missing
+    exact[..., 9] = np.where((exact[..., 9] == -1) & (pair != -1).any(axis=-1), lowest, exact[..., 9])
+    if set(missing) >= set(MD_PROPERTIES[7:]):
+        exact[:] = -1
+    own = slice(start, start + 15)
+    for store in map(FeatureStore, (path, path.with_name("copy.h5"), path.with_name("gzip.h5"))):
+        np.testing.assert_array_equal(store.read("a")[1], exact.astype(np.float32))
+        np.testing.assert_array_equal(store.read("a", own.start, own.stop)[1], exact[own, own].astype(np.float32))
+    with h5py.File(path) as file:
+        if file["a_pair_feature"].shape[2] == 10:
+            return
+        held = ~(exact == -1).all(axis=-1)
+        channels = [channel for channel in range(9) if channel not in entry_columns(missing)[1]]
+        places = [place for place in np.ndindex(*exact.shape) if held[place[:2]] and place[2] in channels]
+        expected = [(*place, exact[place]) for place in places if exact[place] != 0]
+        assert file["a_interactions"][:].T.tolist() == [list(map(float, row)) for row in expected]
+
+
+def test_a_store_without_many_interactions_is_read_by_plain_h5py(tmp_path):
+    """Without hdf5plugin: the features are those of the documented form."""
+    residue, pair = real_entry(90, chains=[40, 50])
+    path = write_store(tmp_path / "s.h5", a=(residue, pair))
+    code = """
+import h5py, numpy, sys
+file = h5py.File(sys.argv[1])
+correlation = file["a_pair_feature"][..., 0]
+pair = numpy.where(correlation[..., None] == -1, -1, numpy.zeros(10, "f4"))
+pair[..., 9] = correlation
+for first, second, channel, value in file["a_interactions"][:].T:
+    pair[int(first), int(second), int(channel)] = value
+numpy.savez(sys.argv[2], residue=file["a_res_feature"][:], pair=pair)
+assert "hdf5plugin" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code, path, tmp_path / "found.npz"], check=True)
+    with np.load(tmp_path / "found.npz") as found:
+        np.testing.assert_array_equal(found["residue"], residue)
+        np.testing.assert_array_equal(found["pair"], pair)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("version", [None, 1])
+def test_files_of_format_1_and_published_ones(tmp_path, dtype, version):
+    """Written with plain h5py; a merge stores interactions as a list."""
+    entries = {"a": real_entry(90, chains=[40, 50]), "b": real_entry(20, "nma")}
+    path = tmp_path / "s.h5"
+    with h5py.File(path, "w") as file:
+        if version:
+            file.attrs["seqdance_format"] = version
+        for name, arrays in entries.items():
+            for suffix, values in zip(("res", "pair"), arrays, strict=True):
+                options = {"chunks": (*[16] * (values.ndim - 1), values.shape[-1]), "compression": "gzip"}
+                file.create_dataset(
+                    f"{name}_{suffix}_feature", data=values.astype(dtype), **(options if version else {})
+                )
+        file["b_res_feature"].attrs["missing_properties"] = '["nma_res1"]'
+        file["b_res_feature"][:, 0] = -1
+    merge_stores([path], tmp_path / "m.h5")
+    assert (FeatureStore(path).version, FeatureStore(tmp_path / "m.h5").version) == (version, 2)
+    for store in map(FeatureStore, (path, tmp_path / "m.h5")):
+        assert check_store(store.path) == []
+        for name, (residue, pair) in entries.items():
+            expected = residue.astype(dtype).astype(np.float32)
+            if name == "b":
+                expected[(expected != -1).any(axis=1), 0] = np.nan
+            np.testing.assert_array_equal(store.read(name)[0], expected)
+            np.testing.assert_array_equal(store.read(name)[1], pair.astype(dtype).astype(np.float32))
+            np.testing.assert_array_equal(store.read(name, 5, 17)[1], store.read(name)[1][5:17, 5:17])
+    with h5py.File(tmp_path / "m.h5") as file:
+        assert file["a_interactions"].shape == (4, np.count_nonzero(entries["a"][1][..., :9] > 0))
+
+
+@pytest.mark.parametrize("spoil", [(0, -1), (0, 92), (1, -1), (1, 92), (2, 9), (2, np.nan), (0, 91)])
+def test_a_damaged_list_of_interactions_is_refused(tmp_path, spoil):
+    path = write_store(tmp_path / "s.h5", a=real_entry(90))
+    with h5py.File(path, "a") as file:
+        file["a_interactions"][spoil[0], 3] = spoil[1]
+    refused(lambda: FeatureStore(path).read("a"), path, "entry a", "list of interactions")
+    (line,) = check_store(path)
+    assert line.startswith("a: ")
+
+
+def test_a_linked_entry_has_its_interactions(tmp_path):
+    entries = {"a": real_entry(90), "b": random_entry(9), "c": real_entry(20, "nma")}
+    for name, entry in entries.items():
+        (tmp_path / "s.entries").mkdir(exist_ok=True)
+        write_store(tmp_path / "s.entries" / f"{name}.h5", **{name: entry})
+    with StoreWriter(tmp_path / "s.h5") as writer:
+        for name in entries:
+            writer.link(name)
+    merge_stores([tmp_path / "s.h5"], tmp_path / "m.h5")
+    assert stored_bytes(tmp_path / "m.h5") == stored_bytes(write_store(tmp_path / "all.h5", **entries))
+    for name, (_, pair) in entries.items():
+        np.testing.assert_array_equal(FeatureStore(tmp_path / "s.h5").read(name)[1], pair)

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from refusals import refused
-from stores import without_properties
+from stores import publish, random_entry, real_entry, without_properties
 
-from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store import FeatureStore, StoreWriter
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS, entry_columns, properties_of_group
 from model.network.tokenizer import tokenize
@@ -25,8 +27,10 @@ from model.training.data import (
     batches,
     blocks_of_similar_length,
     collate,
+    default_workers,
     group_sequences,
     load_entry,
+    load_sample,
 )
 from model.training.schedule import Draw, draws
 
@@ -102,7 +106,7 @@ def test_crop_is_one_window_of_ids_and_arrays(small_data) -> None:
         for counter in range(40):
             part = dataset[Draw(group, counter, 9)]
             sequence = dict(dataset.sequences[group])[part.name]
-            whole = load_entry(dataset.store, part.name, sequence, group)
+            whole = load_sample(dataset.store, part.name, sequence, group)
             size = len(whole.input_ids)
             assert len(part.input_ids) == min(9, size)
             fits = [
@@ -213,7 +217,7 @@ def test_unexpected_error_of_a_worker_leaves_none_behind(small_data, tmp_path: P
     def no_memory(*_: object) -> None:
         raise MemoryError("in a worker")
 
-    monkeypatch.setattr("model.training.data.load_entry", no_memory)
+    monkeypatch.setattr("model.training.data.load_sample", no_memory)
     samples = draws(small_data.config(tmp_path), 0, 0, 5)
     with (
         pytest.raises(MemoryError) as caught,
@@ -257,3 +261,88 @@ def test_training_on_entries_that_lack_properties(small_data, tmp_path: Path) ->
     for line in lines:
         assert {name for name, value in line.items() if value is None} == {"IDRome_vdw", "IDRome_chi"}
         assert all(math.isfinite(value) for value in line.values() if value is not None)
+
+
+@st.composite
+def written_entries(draw):
+    """Entries of one kind with holes and missing properties: residue and pair features, missing properties."""
+    kind = draw(st.sampled_from(["md", "nma", "dense"]))
+    result = []
+    for seed in draw(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4)):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(4, 40))
+        dense = kind == "dense" or (kind == "md" and rng.random() < 0.2)
+        residue, pair = (
+            random_entry(n, seed=seed) if dense else real_entry(n, kind="nma" if kind == "nma" else "md", seed=seed)
+        )
+        hole = rng.random(len(residue)) < 0.2
+        residue[hole], pair[hole], pair[:, hole] = -1, -1, -1
+        near = (rng.random(pair.shape[:2]) < 0.02) & (pair[..., 0] != -1)
+        pair[near, -1] = pair[near, 0 if kind == "nma" else -1] = -0.9999  # -1 in float16
+        names = draw(
+            st.lists(st.sampled_from(properties_of_group(NMA if kind == "nma" else IDR)), unique=True, max_size=3)
+        )
+        result.append((residue, pair, names))
+    return NMA if kind == "nma" else IDR, result
+
+
+@settings(max_examples=60, deadline=None)
+@given(entries=written_entries(), dtype=st.sampled_from(["float32", "float16"]), window=st.integers(3, 50))
+def test_a_packed_batch_made_dense_equals_the_dense_collate(tmp_path_factory, entries, dtype, window: int) -> None:
+    """Its pair features are those of a float16 store bit for bit, its residue features those of the store."""
+    group, written = entries
+    folder = tmp_path_factory.mktemp("stores")
+    for kind in ("float16", dtype):
+        with StoreWriter(folder / f"{kind}.h5", kind) as writer:
+            for k, (residue, pair, missing) in enumerate(written):
+                writer.add(str(k), residue, pair, {"missing_properties": json.dumps(missing)} if missing else {})
+    samples, expected, exact = [], [], []
+    with FeatureStore(folder / "float16.h5") as half, FeatureStore(folder / f"{dtype}.h5") as store:
+        for k, (residue, _, _) in enumerate(written):
+            name, sequence, start = str(k), "A" * (len(residue) - 2), min(k, len(residue) - 2)
+            samples.append(load_sample(store, name, sequence, group, start, window))
+            expected.append(load_entry(half, name, sequence, group, start, window))
+            exact.append(load_entry(store, name, sequence, group, start, window))
+    packed, dense = collate(group, samples), collate(group, expected)
+    assert packed.pair.dtype == torch.float16
+    found = packed.to(torch.device("cpu"))
+    assert found.pair.dtype == torch.float32
+    assert found.places is found.interactions is None
+    assert torch.equal(found.pair.isnan(), dense.pair.isnan())
+    assert torch.equal(found.pair.nan_to_num(nan=7), dense.pair.nan_to_num(nan=7))
+    assert torch.equal(found.residue.nan_to_num(nan=7), collate(group, exact).residue.nan_to_num(nan=7))
+    assert torch.equal(found.input_ids, dense.input_ids)
+    assert found.present is dense.present is None or torch.equal(found.present, dense.present)
+    number = torch.finfo(torch.float16).eps
+    torch.testing.assert_close(found.pair, collate(group, exact).pair, rtol=number / 2, atol=1e-7, equal_nan=True)
+
+
+def test_interactions_are_handed_over_as_a_list(tmp_path: Path) -> None:
+    """At most a fifth of the bytes of the dense batch; a published file is not packed, but gives the same."""
+    entries = {str(k): real_entry(residues, seed=k) for k, residues in enumerate((200, 250))}
+    with StoreWriter(tmp_path / "s.h5") as writer:
+        for name, entry in entries.items():
+            writer.add(name, *entry)
+    batches = []
+    for path in (tmp_path / "s.h5", publish(tmp_path / "p.h5", **entries)):
+        with FeatureStore(path) as store:
+            samples = [load_sample(store, name, "A" * (len(entry[0]) - 2), IDR) for name, entry in entries.items()]
+        batches.append(collate(IDR, samples))
+    packed, published = batches
+    assert packed.places.dtype == torch.int32
+    assert published.places is None
+    dense = packed.to(torch.device("cpu"))
+    assert equal(dense, published.to(torch.device("cpu")))
+    tensors = (packed.residue, packed.pair, packed.places, packed.interactions)
+    assert 5 * sum(tensor.nbytes for tensor in tensors) < dense.residue.nbytes + dense.pair.nbytes
+
+
+@pytest.mark.parametrize(("cores", "ranks", "expected"), [(16, None, 16), (16, "4", 4), (3, "8", 1), (7, "2", 3)])
+def test_readers_share_the_cores_of_this_process(monkeypatch, cores: int, ranks: str | None, expected: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    if ranks:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    else:
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert default_workers(torch.device("cuda")) == expected
+    assert default_workers(torch.device("cpu")) == 0
