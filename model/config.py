@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
@@ -28,11 +28,18 @@ Channels = Annotated[int, Field(ge=1, le=2**20)]  # inside the feed-forward subl
 MAX_PARAMETERS: Final = 2**37  # 550 GB of float32
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]  # of a forward pass, see `network.device.choose_precision`
 Betas = Annotated[tuple[Fraction, Fraction], Strict(False)]  # a list in JSON and YAML
 File = Annotated[Path, Strict(False)]  # a string in JSON and YAML
 
 MAX_TOKENS: Final = 1024  # most tokens seen in training; model/README.md lists how each command treats longer proteins
 FORMER: Final = ("pair_tile", "pair_recompute_above")  # in config.json of earlier versions; they changed no results
+SIZE_NAMES: Final = {  # fields of ModelConfig that weights determine
+    "hidden": "channels",
+    "layers": "layers",
+    "heads": "attention heads",
+    "feed_forward": "feed-forward channels",
+}
 PUBLISHED_SIZE: Final = "model_35M"  # esm2_select in the config.json of the published models
 
 
@@ -145,6 +152,8 @@ class TrainingOptions(Settings):
     """auto: the newest intact checkpoint of the run, if any; none: start from scratch; or a checkpoint folder."""
     stop_after: Count | None = None
     """Save and exit after this update; does not change the schedule."""
+    profile: Number = 0
+    """Updates whose times PyTorch's profiler records in a trace, after a few to warm up: OUTPUT/profile/*.json.gz."""
     allow_changes: Annotated[tuple[str, ...], Strict(False)] = ()
     """Options, by name without --, whose values may differ from those of the checkpoint to resume from."""
     debug: bool = False
@@ -152,7 +161,8 @@ class TrainingOptions(Settings):
 
     # what says where, how fast and how long a training runs; data are compared by content, not by path
     FREE: ClassVar[frozenset[str]] = frozenset(
-        "preset output device checkpoint_every keep_last resume stop_after allow_changes debug table precision".split()
+        "preset output device checkpoint_every keep_last resume stop_after profile allow_changes debug table "
+        "precision".split()
     )
 
     def fixed(self) -> dict[str, Any]:
@@ -183,9 +193,16 @@ class TrainConfig(TrainingOptions):
     loss_weights: Annotated[File, tyro.conf.arg(aliases=["--weights"])] = Path("data/loss_weights.csv")
     """Loss weights: one row per property, one column per group."""
     encoder: str | None = None
-    """Initial encoder weights from ESM2, SeqDance or ESMDance: folder, file or Hub id. Default: random."""
+    """Initial encoder weights from ESM2 of any size, SeqDance or ESMDance: folder, file or Hub id. Default: random."""
+    init: str | None = None
+    """Fine-tuning: initial weights of the whole network, heads included, from SeqDance or ESMDance (folder, file or Hub
+    id), instead of --encoder."""
+    freeze: Literal["encoder", "none"] | None = None
+    """Train only the heads (encoder) or everything (none). Default: model.freeze-encoder of the preset."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """Sizes of the network."""
+    """Sizes of the network; those that are not chosen are the sizes of --init or --encoder."""
+    given: Annotated[tuple[str, ...], Strict(False), tyro.conf.Suppress] = field(default=(), compare=False)
+    """Fields of `model` named on the command line."""
 
     updates: Count = 200_000
     """Optimizer steps of the whole training."""
@@ -199,7 +216,7 @@ class TrainConfig(TrainingOptions):
     """Updates of the warm-up."""
     clip: Positive = 0.5
     """Clip each gradient element to this absolute value."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Precision = "auto"
     """Precision of the forward pass. auto: fp32 on a CPU, bf16 on a GPU that supports it, else fp16 (published)."""
     tf32: bool = False
     """Use TF32 for fp32 matrix products on a GPU. Does not affect bf16 or fp16 forward passes."""
@@ -218,12 +235,38 @@ class TrainConfig(TrainingOptions):
     """Also keep the weights of checkpoints whose update is a multiple of this; only the newest can be resumed."""
 
     FREE: ClassVar[frozenset[str]] = TrainingOptions.FREE | frozenset(
-        "config store loss_weights encoder tf32 compile joint_groups workers log_every keep_every".split()
+        "config store loss_weights encoder init freeze given tf32 compile joint_groups workers log_every "
+        "keep_every".split()
     )
 
     def __post_init__(self) -> None:
         shorter = self.warmup_updates < 0.9 * self.updates
         require(shorter, f"--warmup-updates {self.warmup_updates}: must be below 90 % of --updates {self.updates}")
+        both = f"--init {self.init} and --encoder {self.encoder} exclude each other; remove one of them"
+        require(self.init is None or self.encoder is None, both)
+        if self.freeze is not None:  # kept in `model` alone, so that config.json states it once
+            frozen = self.freeze == "encoder"
+            agree = self.model.freeze_encoder == frozen or "freeze_encoder" not in self.given
+            require(agree, f"--freeze {self.freeze}, but model.freeze-encoder is {not frozen}; remove one of them")
+            object.__setattr__(self, "model", replace(self.model, freeze_encoder=frozen))
+            object.__setattr__(self, "freeze", None)
+
+    def with_sizes(self, found: Mapping[str, int], source: object) -> Self:
+        """The same for a network of the sizes `found` in the weights `source`.
+
+        Raises InputError if the user chose others, see `has_chosen`.
+        """
+        ours = asdict(self.model)
+        chosen = [name for name in found if found[name] != ours[name] and self.has_chosen(name)]
+        options = ", ".join(f"--model.{name.replace('_', '-')} {ours[name]}" for name in chosen)
+        theirs = ", ".join(f"{found[name]} {SIZE_NAMES[name]}" for name in chosen)
+        require(not chosen, f"{options}, but {source} has {theirs}; omit the option or use weights of that size")
+        with named(source):
+            return replace(self, model=ModelConfig(**asdict(self.model) | dict(found)))
+
+    def has_chosen(self, name: str) -> bool:
+        """Whether a size of the network was given on the command line, or is not that of the preset."""
+        return name in self.given or getattr(self.model, name) != getattr(TRAIN_PRESETS[self.preset].model, name)
 
 
 TRAIN_PRESETS: Final[dict[str, TrainConfig]] = {
@@ -252,12 +295,21 @@ TRAIN_PRESETS: Final[dict[str, TrainConfig]] = {
 }
 
 T = TypeVar("T", bound=Settings)
+ONCE: Final = (
+    "config",
+    "resume",
+    "stop_after",
+    "profile",
+    "allow_changes",
+    "debug",
+    "given",
+)  # belong to a single call
 
 
 def read_train_config(path: Path) -> TrainConfig:
     """Configuration from config.json of a run, or from a YAML or JSON file of fields; the preset supplies the rest.
 
-    Ignores `resume`, `stop_after`, `allow_changes` and `debug`. Raises InputError if the file cannot be read or holds
+    Ignores the fields in `ONCE`. Raises InputError if the file cannot be read or holds
     an unknown field or an invalid value.
     """
     import yaml  # type: ignore[import-untyped]
@@ -271,10 +323,11 @@ def read_train_config(path: Path) -> TrainConfig:
     with reading(path, "a JSON or YAML file of training options", "give config.json of a run, or fields and values"):
         values = yaml.load(read_text(path, "a YAML file"), Loader)
         values = values["config"] if isinstance(values.get("config"), dict) else values  # config.json of a run
-    once = ("config", "resume", "stop_after", "allow_changes", "debug")  # belong to a single call
-    values = {name: value for name, value in values.items() if name not in once}
+    values = {name: value for name, value in values.items() if name not in ONCE}
     if "weights" in values:  # former name
         values["loss_weights"] = values.pop("weights")
+    if values.get("init") is not None:
+        values = {"encoder": None} | values  # instead of the preset's
     preset = values.get("preset", "seqdance")
     known = isinstance(preset, str) and preset in TRAIN_PRESETS
     require(known, f"{path}: unknown preset {shown(preset)}; use {', '.join(TRAIN_PRESETS)}")

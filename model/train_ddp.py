@@ -10,12 +10,14 @@ groups. The loop is `model.training.loop`.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
@@ -28,8 +30,13 @@ from data_prepare.dataset.table import read_table
 from data_prepare.errors import named, require
 from data_prepare.properties import PAIR_CHANNELS, properties_of_group
 from data_prepare.resume import digest, sample_digest
-from model.config import TRAIN_PRESETS, Stage, TrainConfig, read_train_config
-from model.network.dance import DanceModel, load_esm2_encoder, read_config
+from model.config import TRAIN_PRESETS, ModelConfig, Stage, TrainConfig, read_train_config
+from model.network.dance import (
+    DanceModel,
+    load_esm2_encoder,
+    load_initial_weights,
+    read_config,
+)
 from model.network.device import autocast, choose_precision
 from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
@@ -39,14 +46,26 @@ from model.training.loop import Trainer, parse_training
 from model.training.loss import dance_loss, valid_counts
 from model.training.loss_record import LossRecord
 from model.training.processes import Process, run_distributed
-from model.training.run_log import PEAK_MEMORY, TOKENS_PER_SECOND, RunLog, peak_memory
+from model.training.run_log import (
+    DATA_WAIT,
+    MODEL_FLOPS,
+    PEAK_MEMORY,
+    SHARE_OF_PEAK,
+    TOKENS_PER_SECOND,
+    RunLog,
+    peak_memory,
+)
 from model.training.schedule import draws, learning_rate, stage_of
+from model.training.start import unusual_batches, with_sizes_of_weights
+from model.training.throughput import training_flops
+
+LOGGER: Final = logging.getLogger("seqdance")
 
 LENGTHS: Final = 64  # compiled parts see batches padded to multiples of this: few shapes, and whole tiles on a GPU
 
 
 class DanceTrainer(Trainer[TrainConfig]):
-    """Training of SeqDance or ESMDance; with `new`, the encoder starts from the weights named in the configuration."""
+    """Training of SeqDance or ESMDance; a `new` one starts from the weights named in the configuration."""
 
     progress = ("update", "seen")
     losses: LossRecord
@@ -54,8 +73,10 @@ class DanceTrainer(Trainer[TrainConfig]):
     def __init__(self, config: TrainConfig, process: Process, data: TrainingSet, weights: Weights, new: bool) -> None:
         torch.manual_seed(config.seed)
         model = DanceModel(config.model)
-        if new and config.encoder is not None:
-            process.first(lambda: load_esm2_encoder(model, str(config.encoder)))  # DDP copies it to the other ranks
+        if new and config.init is not None:
+            process.first(lambda: load_initial_weights(model, str(config.init)))  # DDP copies it to the other ranks
+        elif new and config.encoder is not None:
+            process.first(lambda: load_esm2_encoder(model, str(config.encoder)))
         if process.device.type == "cuda":
             torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
         if config.compile:
@@ -107,7 +128,9 @@ class DanceTrainer(Trainer[TrainConfig]):
 
     def loss(self, batch: list[Batch]) -> Tensor:
         """See `Trainer`; the loss of a property is averaged over the valid proteins of all processes."""
-        self.losses.tokens += sum(int(own.attention_mask.sum()) for own in batch)
+        lengths = torch.cat([own.attention_mask.sum(1) for own in batch])
+        self.losses.tokens += int(lengths.sum())
+        self.losses.pairs += int(lengths.square().sum())
         batch = [own.to(self.process.device) for own in batch]
         found = [valid_counts(own.residue, own.pair, own.group, own.present) for own in batch]
         counts, processes = torch.cat(found), self.process.processes
@@ -147,15 +170,20 @@ class DanceTrainer(Trainer[TrainConfig]):
             return
         self.losses.check()
         means, process = self.losses.means(), self.process
-        tokens, memory = zip(*process.gather((self.losses.tokens, peak_memory(process.device))), strict=True)
-        self.losses.tokens = 0
+        counts = (self.losses.tokens, self.losses.pairs, self.waited, peak_memory(process.device))
+        tokens, pairs, waited, memory = zip(*process.gather(counts), strict=True)
+        self.losses.tokens = self.losses.pairs = 0
+        self.waited = 0.0
         seconds, updates = log.lap(self.update)
+        flops = training_flops(self.config.model, sum(tokens), sum(pairs)) / seconds
         largest = max(len(entries) for entries in self.data.sequences.values())
         epoch, samples = divmod(self.seen - 1, largest)  # of the last sample used, counted from 0
         line: dict[str, float | None] = {"rank": 0, "n_epoch": epoch, "n_update": self.update}
         line["n_batch_in_epoch"] = samples // (process.processes * self.stage.micro_batch)
         line |= {"Batch time": seconds / updates, "Learning Rate": self.learning_rate(), "Max_len": self.stage.length}
-        line |= {**means, TOKENS_PER_SECOND: sum(tokens) / seconds, PEAK_MEMORY: max(memory)}
+        line |= {**means, TOKENS_PER_SECOND: sum(tokens) / seconds, MODEL_FLOPS: flops}
+        line |= {SHARE_OF_PEAK: flops / log.peak_flops if log.peak_flops else None, DATA_WAIT: max(waited) / updates}
+        line |= {PEAK_MEMORY: max(memory)}
         log.append(line, {group: f"{means[f'{group}_loss']:.3f}" for group in self.data.groups})
 
     def load_weights(self, checkpoint: Path) -> None:
@@ -193,14 +221,28 @@ def train(config: TrainConfig, process: Process) -> None:
     """
     data, weights = process.first(lambda: open_data(config))
     checkpoint = process.first(lambda: choose_checkpoint(config.output, config.resume))
+    config = process.first(lambda: with_sizes_of_weights(config, checkpoint))
+    if warning := unusual_batches(config, process.processes):
+        LOGGER.warning("warning: %s", warning)
     trainer = DanceTrainer(config, process, data, weights, new=checkpoint is None)
     trainer.resume(checkpoint)
     trainer.train()
 
 
 def parse(args: Sequence[str] | None = None) -> TrainConfig:
-    """Configuration from a command line: a preset or a file, changed by the options given."""
-    return parse_training(TRAIN_PRESETS, args, read_train_config)
+    """Configuration from a command line: a preset or a file, changed by the options given.
+
+    --init replaces the --encoder of the preset or file, and the reverse.
+    """
+    words = sys.argv[1:] if args is None else args
+    options = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
+    changes: dict[str, Any] = {"given": tuple(name for name in asdict(ModelConfig()) if f"model.{name}" in options)}
+    if "model.no_freeze_encoder" in options:
+        changes["given"] += ("freeze_encoder",)
+    if ("init" in options) != ("encoder" in options):
+        changes["encoder" if "init" in options else "init"] = None
+    presets = {name: replace(preset, **changes) for name, preset in TRAIN_PRESETS.items()}
+    return parse_training(presets, args, lambda path: replace(read_train_config(path), **changes))
 
 
 def main(args: Sequence[str] | None = None) -> None:

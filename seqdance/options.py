@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import Settings
+from model.config import Precision
 
 if TYPE_CHECKING:
     from model.inference.inputs import Protein
@@ -30,7 +31,15 @@ class DeviceOptions(CommandOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(DeviceOptions):
+class ForwardOptions(DeviceOptions):
+    """Where and how a network runs."""
+
+    precision: Precision = "auto"
+    """Of the forward pass; results are float32. auto: fp32 on a CPU, bf16 on a GPU that supports it, else fp16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(ForwardOptions):
     """A network and where it runs."""
 
     model: str

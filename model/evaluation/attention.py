@@ -31,11 +31,13 @@ from data_prepare.properties import (
     entry_pair_channel,
 )
 from data_prepare.resume import Results, digest
+from model.config import Precision
 from model.evaluation.metrics import auroc_of_ranks, pearson
 from model.inference.attention import attention_maps
 from model.inference.batches import residue_rows
 from model.network.dance import DanceModel
-from model.network.weights import weights_digest
+from model.network.device import choose_precision, device_of
+from model.network.weights import network_digest
 from model.training.data import group_sequences, load_entry
 
 Form = Literal["notebook", "paper"]
@@ -237,24 +239,26 @@ def analyse_store(
     length: int,
     form: Form,
     example: str | None,
+    precision: Precision = "auto",
 ) -> tuple[Analysis, Path]:
     """Compare the attention maps of the entries with this label in the table with their pair features.
 
     Entries are cut after `length` tokens; `limit` is their number in each group. Writes the means to the CSV `output`
     and the best maps to NAME_best.csv, whose path is the second result. The metrics of finished entries are kept, so
     that a later run measures only the others. `example` names the entry to draw; default: the one whose best map is the
-    median of all.
+    median of all. `precision` is that of the forward pass.
     """
+    precision = choose_precision(precision, device_of(model))
     with FeatureStore(store_path) as store:
         sequences = group_sequences(read_table(table), store, label)
         entries = [StoreEntry(group, *entry) for group in GROUPS for entry in sequences[group][:limit]]
         require(entries, f"{store_path}: no entry labelled {label} in {table} is in the store")
         names = (None, *(entry.name for entry in entries))
         require(example in names, f"--example {example}: not one of the {len(entries)} entries")
-        tables = entry_metrics(model, store, entries, Results(output), length, form)
+        tables = entry_metrics(model, store, entries, Results(output), length, form, precision)
         best = best_maps(entries, tables, model.config.heads)
         chosen = next((entry for entry in entries if entry.name == (example or typical_entry(best))), None)
-        shown = read_example(model, store, chosen, best, length, form) if chosen else None
+        shown = read_example(model, store, chosen, best, length, form, precision) if chosen else None
     means, best_path = mean_metrics(tables, model.config.heads), output.with_name(f"{output.stem}_best.csv")
     for path, content in ((output, means), (best_path, best)):
         with whole_file(path) as temporary:
@@ -263,19 +267,26 @@ def analyse_store(
 
 
 def entry_metrics(
-    model: DanceModel, store: FeatureStore, entries: Sequence[StoreEntry], results: Results, length: int, form: Form
+    model: DanceModel,
+    store: FeatureStore,
+    entries: Sequence[StoreEntry],
+    results: Results,
+    length: int,
+    form: Form,
+    precision: Precision,
 ) -> list[pd.DataFrame]:
     """`attention_metrics` of each entry, with a progress bar; `results` keeps those of finished entries."""
     stat = store.path.stat()
     made_from = (str(store.path.resolve()), stat.st_size, stat.st_mtime_ns, METRICS_VERSION, form, length)
-    network = weights_digest(model.esm2, model.config.heads)
+    network = network_digest(model.esm2, model.config.heads, precision)
     tables = []
     for entry in tqdm(entries, desc="attention", unit="entry"):
         key = digest("attention", made_from, network, entry)
         columns = results.read(key)
         if columns is None:
             pair = load_entry(store, entry.name, entry.modify_seq, entry.group, 0, length).pair.numpy()
-            metrics = attention_metrics(attention_maps(model, entry.modify_seq, max_length=length), pair, form)
+            maps = attention_maps(model, entry.modify_seq, max_length=length, precision=precision)
+            metrics = attention_metrics(maps, pair, form)
             columns = {str(name): metrics[name].to_numpy() for name in metrics}
             results.write(key, **columns)
         tables.append(pd.DataFrame(columns))
@@ -325,7 +336,13 @@ def typical_entry(best: pd.DataFrame) -> str | None:
 
 
 def read_example(
-    model: DanceModel, store: FeatureStore, entry: StoreEntry, best: pd.DataFrame, length: int, form: Form
+    model: DanceModel,
+    store: FeatureStore,
+    entry: StoreEntry,
+    best: pd.DataFrame,
+    length: int,
+    form: Form,
+    precision: Precision,
 ) -> Example | None:
     """Best map of an entry in the form of its comparison; None if no map has a value."""
     metric, name = list(EXAMPLE_METRICS.items())[entry.group in NMA_GROUPS]
@@ -334,7 +351,8 @@ def read_example(
         return None
     number, layer, head, value = rows[["map", "layer", "head", "value"]].iloc[0]
     pair = load_entry(store, entry.name, entry.modify_seq, entry.group, 0, length).pair.numpy()
-    attention = attention_maps(model, entry.modify_seq, max_length=length)[..., int(number)]  # (T, T)
+    maps = attention_maps(model, entry.modify_seq, max_length=length, precision=precision)
+    attention = maps[..., int(number)]  # (T, T)
     if form == "paper":
         attention = (attention + attention.T) / 2
     comovement = np.where(pair[..., 0] == MISSING, np.nan, pair[..., entry_pair_channel(name)])

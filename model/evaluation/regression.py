@@ -19,6 +19,7 @@ from data_prepare.dataset.table import LABELS
 from data_prepare.errors import named, reading, require
 from data_prepare.files import read_npy, read_numbers, read_text_table, whole_file
 from data_prepare.resume import Results
+from model.config import Precision
 from model.evaluation.metrics import pearson
 from model.inference.embed import mean_embeddings
 from model.inference.inputs import check_sequence, parse_sequence
@@ -134,6 +135,7 @@ def regress_table(
     seed: int = 0,
     batch_size: int | None = None,
     device: str = "auto",
+    precision: Precision = "auto",
 ) -> tuple[pd.DataFrame, list[Path]]:
     """Write the results of `regress` for a table of sequences and their summary; an interrupted run resumes.
 
@@ -153,7 +155,9 @@ def regress_table(
     kept, rows = Results(output), len(table)
     given = {name: read_embeddings(Path(source), rows) for name, source in sources.items() if source.endswith(".npy")}
     embeddings = {
-        name: given[name] if name in given else mean_embeddings(load_model(source, device), sequences, kept, batch_size)
+        name: given[name]
+        if name in given
+        else mean_embeddings(load_model(source, device), sequences, kept, batch_size, precision)
         for name, source in sources.items()
     }
     results = regress(embeddings, values, splits, components)

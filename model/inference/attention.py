@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from data_prepare.files import new_hdf5, whole_file
 from data_prepare.memory import require_memory
+from model.config import Precision
 from model.inference.batches import residue_rows
 from model.inference.inputs import Protein
 from model.network.dance import DanceModel
-from model.network.device import device_of, evaluating
+from model.network.device import choose_precision, device_of, inference
 from model.network.tokenizer import split_tokens, tokenize
 
 
@@ -37,19 +37,23 @@ def attention_maps(
     special_tokens: bool = True,
     dtype: DTypeLike = np.float32,
     max_length: int | None = None,
+    precision: Precision = "auto",
 ) -> NDArray | list[NDArray]:
     """Attention of all heads of all layers.
 
     Only the encoder runs, one sequence at a time; 240 maps of 1,000 residues take 1 GB as float32. Chains of a complex
     are joined by `<eos><cls>`. `special_tokens` keeps the rows and columns of `<cls>` and `<eos>`, without which the
-    rows no longer sum to 1. Of longer sequences, only the first `max_length` tokens are seen (`<cls>` counted).
+    rows no longer sum to 1. Of longer sequences, only the first `max_length` tokens are seen (`<cls>` counted). `dtype`
+    is that of the result, `precision` that of the forward pass: fp32, bf16, fp16, or "auto": fp32 on a CPU, else bf16
+    or fp16.
 
     Returns (T, T, layers * heads) for T tokens or, without the special tokens, residues: channel = layer * heads +
     head, value at (i, j) = attention of query i on key j; a list of them for several sequences. Each map is contiguous
     in memory. InputError if a sequence cannot be tokenised.
     """
     if not isinstance(sequences, str):
-        return [attention_maps(model, sequence, special_tokens, dtype, max_length) for sequence in sequences]
+        options = (special_tokens, dtype, max_length, precision)
+        return [attention_maps(model, sequence, *options) for sequence in sequences]
     device = device_of(model)
     input_ids = tokenize([sequences], max_length)["input_ids"]  # (1, T)
     tokens = input_ids.shape[1]
@@ -61,7 +65,7 @@ def attention_maps(
         heads = attention[0] if special_tokens else attention[0][:, kept][..., kept]  # (heads, T, T)
         maps[first : first + model.config.heads] = heads.float().cpu().numpy()
 
-    with evaluating(model), torch.inference_mode():
+    with inference(model, choose_precision(precision, device)):
         model.esm2(input_ids.to(device), sink=store_layer)
     return np.moveaxis(maps, 0, -1)  # (T, T, layers * heads)
 
@@ -73,6 +77,7 @@ def write_maps(
     path: Path,
     special_tokens: bool,
     dtype: DTypeLike,
+    precision: Precision = "auto",
 ) -> Iterator[tuple[str, Protein, NDArray]]:
     """Write the `attention_maps` of proteins to a file under names; yields name, protein and maps.
 
@@ -87,7 +92,7 @@ def write_maps(
     opened: Any = partial(zipfile.ZipFile, mode="w") if npz else new_hdf5
     with whole_file(path) as temporary, opened(temporary) as file:
         for name, protein in zip(tqdm(names, unit="sequence", disable=len(names) == 1), proteins, strict=True):
-            maps = attention_maps(model, protein.sequence, special_tokens, dtype)
+            maps = attention_maps(model, protein.sequence, special_tokens, dtype, None, precision)
             if npz:
                 with file.open(f"{name}.npy", "w", force_zip64=True) as array:
                     np.lib.format.write_array(array, np.ascontiguousarray(maps))

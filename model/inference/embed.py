@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, overload
 
@@ -14,46 +15,62 @@ from tqdm import tqdm
 from data_prepare.errors import require
 from data_prepare.files import new_hdf5, whole_file, write_text
 from data_prepare.resume import Results, digest
-from model.inference.batches import length_batches, residue_rows, run_batches
+from model.config import Precision
+from model.inference.batches import gpu_batch_size, length_batches, residue_rows, run_batches
 from model.inference.inputs import Protein
 from model.network.dance import DanceModel
+from model.network.device import choose_precision, device_of
 from model.network.tokenizer import split_tokens
-from model.network.weights import weights_digest
+from model.network.weights import network_digest
 
 Array = NDArray[np.float32]
 
-BATCH_TOKENS: Final = 2**14  # of a batch, padding included
+BATCH_TOKENS: Final = 2**14  # of a batch on a CPU, padding included
 
 
 @overload
 def embed(
-    model: DanceModel, sequences: Sequence[str], per_residue: Literal[False] = False, batch_size: int | None = None
+    model: DanceModel,
+    sequences: Sequence[str],
+    per_residue: Literal[False] = False,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
 ) -> Array: ...
 
 
 @overload
 def embed(
-    model: DanceModel, sequences: Sequence[str], per_residue: bool, batch_size: int | None = None
+    model: DanceModel,
+    sequences: Sequence[str],
+    per_residue: bool,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
 ) -> Array | list[Array]: ...
 
 
 def embed(
-    model: DanceModel, sequences: Sequence[str], per_residue: bool = False, batch_size: int | None = None
+    model: DanceModel,
+    sequences: Sequence[str],
+    per_residue: bool = False,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
 ) -> Array | list[Array]:
     """Last hidden state of the encoder of SeqDance or ESMDance (ESM2-35M, frozen).
 
     `sequences` is one sequence, or several in a list, array or Series; join the chains of a complex with `<eos><cls>`.
-    `batch_size` does not change the results; default: as many sequences as fit into 16,384 tokens.
+    `batch_size` does not change the results; default: 16,384 tokens on a CPU, as many sequences as fill a GPU.
+    `precision` of the forward pass: fp32, bf16, fp16, or "auto": fp32 on a CPU, else bf16 or fp16.
 
     Returns (n, hidden) float32, the means over the tokens, `<cls>` and `<eos>` included; or, if `per_residue`, for each
     sequence (N, hidden) of its N residues. For a single sequence (hidden,) or (N, hidden). InputError if a sequence
     cannot be used, or there is not enough memory.
     """
     if isinstance(sequences, str):
-        return embed(model, [sequences], per_residue, batch_size)[0]
+        return embed(model, [sequences], per_residue, batch_size, precision)[0]
     sequences = list(sequences)  # a pandas Series looks up by its labels
     found: dict[int, Array] = {}
-    for batch in run_batches(model, sequences, batch_size, _capacity, residue=False, pair=False, embedding=True):
+    outputs = {"residue": False, "pair": False, "embedding": True}
+    for batch in run_batches(model, sequences, batch_size, partial(_batch_size, model), precision, **outputs):
         hidden = batch.outputs["res_emb"].float()  # (B, L, hidden)
         if per_residue:
             for index, values in zip(batch.indices, hidden.cpu().numpy(), strict=True):  # values (L, hidden)
@@ -74,65 +91,78 @@ def write_embeddings(
     output: Path,
     per_residue: bool = False,
     batch_size: int | None = None,
+    precision: Precision = "auto",
 ) -> list[Path]:
     """Write embeddings with a progress bar and return the paths of the files; an interrupted run resumes.
 
     An .npy file holds (n, hidden) float32 means; the names are in a .txt file of the same name. An HDF5 file holds
-    `embedding` (n, hidden) and `names` (n,), or one dataset (N, hidden) per protein; its attribute `model` is a digest
-    of the weights.
+    `embedding` (n, hidden) and `names` (n,), or one dataset (N, hidden) per protein; its attribute `model` is a
+    `network_digest`.
     """
     names, sequences = [protein.name for protein in proteins], [protein.sequence for protein in proteins]
     odd = [name for name in names if per_residue and ("/" in name or set(name) == {"."})]
     require(not odd, f"{', '.join(odd[:1])}: not a valid name of an HDF5 dataset; remove slashes")
     results, written = Results(output), [output]
+    precision = choose_precision(precision, device_of(model))
     with whole_file(output) as temporary:
         if output.suffix.lower() == ".npy":
-            np.save(temporary, mean_embeddings(model, sequences, results, batch_size))
+            np.save(temporary, mean_embeddings(model, sequences, results, batch_size, precision))
             written.append(output.with_suffix(".txt"))
             write_text(written[1], "".join(f"{name}\n" for name in names))
         else:
             with new_hdf5(temporary) as (file, check):
-                file.attrs["model"] = weights_digest(model, model.config.heads)
+                file.attrs["model"] = network_digest(model, model.config.heads, precision)
                 if per_residue:
-                    for index, rows in _resumed_embeddings(model, sequences, results, True, batch_size):
+                    for index, rows in _resumed_embeddings(model, sequences, results, True, batch_size, precision):
                         file[names[index]] = rows
                         check()
                 else:
-                    file["embedding"] = mean_embeddings(model, sequences, results, batch_size)
+                    file["embedding"] = mean_embeddings(model, sequences, results, batch_size, precision)
                     file.create_dataset("names", data=names, dtype=h5py.string_dtype())
     results.remove()
     return written
 
 
 def mean_embeddings(
-    model: DanceModel, sequences: Sequence[str], results: Results, batch_size: int | None = None
+    model: DanceModel,
+    sequences: Sequence[str],
+    results: Results,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
 ) -> Array:
     """(n, hidden) means over the tokens; finished batches are kept in `results`, from which a later run resumes."""
     means = np.empty((len(sequences), model.config.hidden), np.float32)
-    for index, mean in _resumed_embeddings(model, sequences, results, False, batch_size):
+    for index, mean in _resumed_embeddings(model, sequences, results, False, batch_size, precision):
         means[index] = mean
     return means
 
 
 def _resumed_embeddings(
-    model: DanceModel, sequences: Sequence[str], results: Results, per_residue: bool, batch_size: int | None
+    model: DanceModel,
+    sequences: Sequence[str],
+    results: Results,
+    per_residue: bool,
+    batch_size: int | None,
+    precision: Precision,
 ) -> Iterator[tuple[int, Array]]:
     """Yield index in `sequences` and embedding, shortest first."""
     lengths = [len(split_tokens(sequence)) + 2 for sequence in sequences]  # with <cls> and <eos>
-    network = weights_digest(model, model.config.heads)
+    precision = choose_precision(precision, device_of(model))
+    network = network_digest(model, model.config.heads, precision)
     with tqdm(total=len(sequences), unit="protein") as bar:
-        for indices in length_batches(lengths, batch_size, _capacity):
+        for indices in length_batches(lengths, batch_size, partial(_batch_size, model)):
             batch = [sequences[index] for index in indices]
             key = digest(network, per_residue, batch)
             found = results.read(key)
             if found is None:
-                rows = embed(model, batch, per_residue, len(batch))
+                rows = embed(model, batch, per_residue, len(batch), precision)
                 found = {str(number): row for number, row in enumerate(rows)}
                 results.write(key, **found)
             yield from zip(indices, found.values(), strict=True)
             bar.update(len(batch))
 
 
-def _capacity(tokens: int) -> int:
-    """Sequences per batch, by the length of the longest."""
-    return BATCH_TOKENS // tokens
+def _batch_size(model: DanceModel, tokens: int) -> int:
+    """Sequences of a length per batch: on a GPU as many as fill it, otherwise `BATCH_TOKENS`."""
+    device = device_of(model)
+    return gpu_batch_size(model.config, tokens, False, device) if device.type == "cuda" else BATCH_TOKENS // tokens

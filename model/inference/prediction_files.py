@@ -34,7 +34,7 @@ class Prediction:
 
     name: str
     sequence: str  # chains are joined by `<eos><cls>`
-    model: str  # digest of the weights
+    model: str  # digest of the weights and, unless it is fp32, of the precision
     chain: NDArray[np.int32]  # (N,) index of the chain of each residue
     properties: Properties
 
@@ -53,7 +53,7 @@ def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> P
 
 
 class PredictionFolder:
-    """npz files in a folder; finished ones stay. `model` is a digest of the weights, `properties` the wanted names."""
+    """npz files in a folder; finished ones stay. `model` is a `network_digest`, `properties` the wanted names."""
 
     def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
         self.output, self.model, self.properties = output, model, properties
@@ -91,8 +91,9 @@ class PredictionFolder:
     def _fits(self, protein: Protein) -> bool:
         path, group = self.location(protein)
         with _stored(path, group) as arrays:
-            wanted = {"sequence": protein.sequence, "model": self.model}
-            problems = [f"of another {name}" for name, text in wanted.items() if _text(arrays[name]) != text]
+            other = {"sequence": _text(arrays["sequence"]) != protein.sequence}
+            other["model or precision"] = _text(arrays["model"]) != self.model
+            problems = [f"of another {name}" for name, differs in other.items() if differs]
             problems += [f"without {name}" for name in self.properties if name not in arrays]
         fault = f"{group or protein.name} is a prediction {', '.join(problems)}"
         require(not problems, f"{path}: {fault}; remove it or choose another --output")

@@ -19,15 +19,17 @@ from tqdm import tqdm
 from data_prepare.errors import named, require
 from data_prepare.files import whole_file, write_text
 from data_prepare.resume import Results, digest
+from model.config import Precision
 from model.evaluation.metrics import bootstrap_interval, bootstrap_spearman, spearman
 from model.mutations.likelihood import log_likelihood_ratios
 from model.mutations.measured import LeftOut, MeasuredProtein
 from model.mutations.score import PUBLISHED_SCORE, score_mutations
 from model.mutations.substitution import parse_mutation
 from model.network.dance import DanceModel
+from model.network.device import choose_precision, device_of
 from model.network.language_model import LanguageModel
 from model.network.tokenizer import AMINO_ACIDS
-from model.network.weights import weights_digest
+from model.network.weights import network_digest
 
 Scores = dict[str, NDArray[np.float64]]  # name of a score -> (mutants,), higher = more damage
 Network = TypeVar("Network", DanceModel, LanguageModel)
@@ -86,16 +88,21 @@ def baseline_scores(protein: MeasuredProtein) -> Scores:
     }
 
 
-def dance_scores(model: DanceModel, protein: MeasuredProtein, batch_size: int | None) -> Scores:
+def dance_scores(
+    model: DanceModel, protein: MeasuredProtein, batch_size: int | None, precision: Precision = "auto"
+) -> Scores:
     """SeqDance or ESMDance: the published score, and the changes of `sasa_mean` and of `psi` alone."""
-    table = score_mutations(model, protein.wild_type, protein.mutants, batch_size)
+    table = score_mutations(model, protein.wild_type, protein.mutants, batch_size, precision=precision)
     return {name: table[name].to_numpy(np.float64) for name in DANCE_SCORES}
 
 
-def esm2_scores(model: LanguageModel, protein: MeasuredProtein, batch_size: int | None) -> Scores:
+def esm2_scores(
+    model: LanguageModel, protein: MeasuredProtein, batch_size: int | None, precision: Precision = "auto"
+) -> Scores:
     """ESM2: minus the log-likelihood ratios, from masked and unmasked passes of the wild type."""
+    size, mutants = batch_size or 16, protein.mutants
     return {
-        form: -log_likelihood_ratios(model, protein.wild_type, protein.mutants, form == "masked", batch_size or 16)
+        form: -log_likelihood_ratios(model, protein.wild_type, mutants, form == "masked", size, precision)
         for form in ("masked", "unmasked")
     }
 
@@ -103,16 +110,17 @@ def esm2_scores(model: LanguageModel, protein: MeasuredProtein, batch_size: int 
 def score_measured(
     name: str,
     model: Network,
-    scores_of: Callable[[Network, MeasuredProtein, int | None], Scores],
+    scores_of: Callable[[Network, MeasuredProtein, int | None, Precision], Scores],
     proteins: Sequence[MeasuredProtein],
     results: Results,
     batch_size: int | None = None,
+    precision: Precision = "auto",
 ) -> list[Scores]:
     """Scores of all proteins by one network, named `NAME.SCORE`; `results` keeps those of each protein.
 
     `scores_of` is `dance_scores` or `esm2_scores`. InputError if a score is not finite or a mutant does not fit.
     """
-    network = weights_digest(model, model.config.heads)
+    network = network_digest(model, model.config.heads, choose_precision(precision, device_of(model)))
     found = []
     with tqdm(total=sum(len(protein.mutants) for protein in proteins), unit="mutant", desc=name) as bar:
         for protein in proteins:
@@ -120,7 +128,7 @@ def score_measured(
             scores = results.read(key)
             if scores is None:
                 with named(f"{name}, protein {protein.name}"):
-                    scores = scores_of(model, protein, batch_size)
+                    scores = scores_of(model, protein, batch_size, precision)
                     require(np.isfinite(list(scores.values())).all(), "scores are not finite; check the weights")
                 results.write(key, **scores)
             found.append({f"{name}.{score}": values for score, values in scores.items()})

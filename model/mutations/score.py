@@ -19,13 +19,14 @@ from tqdm import tqdm
 
 from data_prepare.errors import named, require
 from data_prepare.resume import Results, digest
-from model.config import ModelConfig
+from model.config import ModelConfig, Precision
+from model.inference.batches import gpu_batch_size, sequence_bytes
 from model.inference.predict import property_names
 from model.inference.threads import side_by_side
 from model.mutations.substitution import WILD_TYPE_LABEL, Mutants
 from model.network.dance import DanceModel
-from model.network.device import device_of, evaluating
-from model.network.weights import weights_digest
+from model.network.device import autocast, choose_precision, device_of, evaluating
+from model.network.weights import network_digest
 
 Matrix = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -37,9 +38,9 @@ SCORE_OFFSET: Final = 1e-8  # keeps weights and logarithms of unchanged properti
 COMBINATIONS: Final = ("mean", "max", "weighted_mean", "geometric_mean")
 SCORES: Final = tuple(f"{form}_{name}" for form in ("raw", "norm") for name in COMBINATIONS)
 PUBLISHED_SCORE: Final = "norm_geometric_mean"
-BATCH_BYTES: Final = {"cpu": 2**27, "cuda": 2**32}  # approximate memory of a batch whose size is chosen by length
+BATCH_BYTES: Final = 2**27  # approximate memory of a batch on a CPU whose size is chosen by length
 CPU_BYTES: Final = 2**28  # of the batches computed at the same time
-MAX_BATCH: Final = {"cpu": 16, "cuda": 512}
+MAX_BATCH: Final = 16  # on a CPU
 PART_TOKENS: Final = 2**17  # of the mutants that are saved together
 BLOCK_ROWS: Final = 2**14  # combined at once
 
@@ -51,6 +52,7 @@ def score_mutations(
     batch_size: int | None = None,
     progress: bool = False,
     properties: PropertySet = "all",
+    precision: Precision = "auto",
 ) -> pd.DataFrame:
     """Score mutations of one protein; InputError if one does not fit or the predictions are not finite.
 
@@ -69,6 +71,8 @@ def score_mutations(
         Show a progress bar.
     properties
         "residue" omits the residue pairs, which is faster.
+    precision
+        Of the forward pass: fp32, bf16, fp16, or "auto": fp32 on a CPU, else bf16 or fp16.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def score_mutations(
     require(len(mutants), "no mutants to score; give at least one")
     collected = Mutants(wild_type, mutants)
     with tqdm(total=len(mutants), unit="mutant", disable=not progress) as bar:
-        changes = changes_of(model, collected, properties, batch_size, done=bar.update)
+        changes = changes_of(model, collected, properties, batch_size, done=bar.update, precision=precision)
     return score_table(collected, changes, properties, sequences=True)
 
 
@@ -90,6 +94,7 @@ def property_changes(
     batch_size: int | None = None,
     progress: bool = False,
     properties: PropertySet = "all",
+    precision: Precision = "auto",
 ) -> Matrix:
     """Relative change of every predicted property from the wild type to each mutant; parameters of `score_mutations`.
 
@@ -100,7 +105,8 @@ def property_changes(
     Returns (mutants, 23) float64, columns in the order of `properties.PROPERTIES`; (mutants, 10) without residue pairs.
     """
     with tqdm(total=len(mutants), unit="mutant", disable=not progress) as bar:
-        return changes_of(model, Mutants(wild_type, mutants), properties, batch_size, done=bar.update)
+        collected = Mutants(wild_type, mutants)
+        return changes_of(model, collected, properties, batch_size, done=bar.update, precision=precision)
 
 
 def changes_of(
@@ -110,6 +116,7 @@ def changes_of(
     batch_size: int | None = None,
     results: Results | None = None,
     done: Callable[[int], object] = lambda mutants: None,
+    precision: Precision = "auto",
 ) -> Matrix:
     """`property_changes` of collected mutants; finished parts are read from and written to `results`.
 
@@ -119,8 +126,9 @@ def changes_of(
     require(batch_size is None or batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
     changes = np.zeros((len(mutants.labels), len(property_names(properties))))
     device = device_of(model).type
+    precision = choose_precision(precision, device_of(model))
     size = batch_size or automatic_batch_size(model.config, mutants.window, device, properties)
-    network = weights_digest(model, model.config.heads) if results else ""
+    network = network_digest(model, model.config.heads, precision) if results else ""
     starts, tokens = np.array(mutants.starts), mutants.tokens
     rows = np.flatnonzero([label != WILD_TYPE_LABEL for label in mutants.labels])
     rows = rows[starts[rows].argsort(kind="stable")]
@@ -138,7 +146,7 @@ def changes_of(
         one_window = np.split(part, np.flatnonzero(np.diff(starts[part])) + 1)
         missing.append((key, [batch for group in one_window for batch in _pieces(group, size)]))
     batches = [batch for _, own in missing for batch in own]
-    with evaluating(model), closing(_batch_changes(model, mutants, batches, properties)) as computed:
+    with evaluating(model), closing(_batch_changes(model, mutants, batches, properties, precision)) as computed:
         for key, own in missing:
             for batch in own:
                 changes[batch] = next(computed)
@@ -155,14 +163,15 @@ def _pieces(rows: Rows, size: int) -> list[Rows]:
 
 
 def _batch_changes(
-    model: DanceModel, mutants: Mutants, batches: Sequence[Rows], properties: PropertySet
+    model: DanceModel, mutants: Mutants, batches: Sequence[Rows], properties: PropertySet, precision: str
 ) -> Generator[Matrix, None, None]:
     """Changes (B, properties) of one batch after the other; a batch lies in one window."""
     device = device_of(model)
 
     @torch.inference_mode()
     def predict(ids: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
-        return model(input_ids=torch.from_numpy(ids.astype(np.int64)).to(device), pair=properties == "all")
+        with autocast(device, precision):
+            return model(input_ids=torch.from_numpy(ids.astype(np.int64)).to(device), pair=properties == "all")
 
     @torch.inference_mode()
     def with_wild_type() -> Iterator[tuple[Rows, Reference]]:
@@ -191,24 +200,19 @@ def _batch_changes(
 
 
 def automatic_batch_size(config: ModelConfig, tokens: int, device: str, properties: PropertySet = "all") -> int:
-    """Mutants of a length that are predicted at once in about `BATCH_BYTES`."""
-    device = device if device in BATCH_BYTES else "cpu"
-    return min(max(1, BATCH_BYTES[device] // _mutant_bytes(config, tokens, properties)), MAX_BATCH[device])
+    """Mutants of a length that are predicted at once: as many as fill a GPU, on a CPU in about `BATCH_BYTES`."""
+    pair = properties == "all"
+    if device == "cuda":
+        return gpu_batch_size(config, tokens, pair, torch.device(device))
+    return min(max(1, BATCH_BYTES // sequence_bytes(config, tokens, pair)), MAX_BATCH)
 
 
 def streams_of(config: ModelConfig, batches: Sequence[Rows], tokens: int, device: str, properties: PropertySet) -> int:
     """Batches computed at the same time: on a CPU as many as there are threads and as fit into `CPU_BYTES`."""
     if device != "cpu" or not batches:
         return 1
-    fitting = CPU_BYTES // (max(map(len, batches)) * _mutant_bytes(config, tokens, properties))
+    fitting = CPU_BYTES // (max(map(len, batches)) * sequence_bytes(config, tokens, properties == "all"))
     return max(1, min(torch.get_num_threads(), fitting, len(batches)))
-
-
-def _mutant_bytes(config: ModelConfig, tokens: int, properties: PropertySet) -> int:
-    """Approximate memory of a mutant in a batch."""
-    per_token = 3 * config.feed_forward + 10 * config.hidden  # the widest tensors of two layers
-    per_pair = 3 * config.heads + 4 * 13 if properties == "all" else 0  # attention of one layer, copies of the outputs
-    return 4 * (tokens * per_token + tokens**2 * per_pair)
 
 
 def quantile_normalise(changes: npt.ArrayLike) -> Matrix:
@@ -286,13 +290,14 @@ def score_tables(
     properties: PropertySet = "all",
     batch_size: int | None = None,
     sequences: bool = False,
+    precision: Precision = "auto",
 ) -> Iterator[pd.DataFrame]:
     """`score_table` of each named protein after a column `protein`; `results` keeps finished parts."""
     total = sum(len(mutants.labels) for _, mutants in chosen) if isinstance(chosen, list) else None
     with tqdm(total=total, unit="mutant") as bar:
         for name, mutants in chosen:
             with named(name):
-                changes = changes_of(model, mutants, properties, batch_size, results, bar.update)
+                changes = changes_of(model, mutants, properties, batch_size, results, bar.update, precision)
             table = score_table(mutants, changes, properties, sequences)
             table.insert(0, "protein", name)
             yield table

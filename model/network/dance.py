@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor, nn
 
 from data_prepare.errors import InputError, first_line, named, require, shown
 from data_prepare.properties import NUM_PAIR_OUTPUTS, NUM_RESIDUE_OUTPUTS
-from model.config import ModelConfig
+from model.config import SIZE_NAMES, ModelConfig
 from model.network.device import choose_device
 from model.network.encoder import Esm2Encoder
 from model.network.heads import head, linear, pair_properties, residue_properties
+from model.network.language_model import check_esm2
 from model.network.pair_head import attention_logits, pair_logits, tile_logits
 from model.network.weights import (
     CONFIG_NAME,
@@ -32,6 +33,14 @@ from model.network.weights import (
     read_weights,
     write_model,
 )
+
+OUR_FIELDS: Final = frozenset(ModelConfig().to_dict()) | {"model_select"}  # of a config.json, ours or published
+HUGGING_FACE_SIZES: Final = {
+    "hidden": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "feed_forward": "intermediate_size",
+}
 
 
 class DanceModel(nn.Module):
@@ -131,15 +140,36 @@ def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.devic
     weights, sizes are inferred from the tensors, with default dropout and nothing frozen. InputError if it does not
     exist or its content does not fit.
     """
+    weights, config, state = read_model(path_or_hub_id)
+    with named(weights):
+        with torch.device("meta"):  # sizes that are not those of the weights need no memory
+            DanceModel(config).load_state_dict(state, assign=True)
+        model = DanceModel(config)
+        model.load_state_dict(state)
+    return model.to(choose_device(device)).eval()
+
+
+def read_model(path_or_hub_id: str | os.PathLike[str]) -> tuple[Path, ModelConfig, dict[str, Tensor]]:
+    """Weight file, configuration and weights by name of a trained model; for the parameter see `load_model`."""
     weights, config = find_weights(path_or_hub_id, (WEIGHTS_NAME,))
     state = read_weights(weights)
     with named(weights):
-        sizes = read_config(config) if config and is_config(config) else infer_config(state)
-        with torch.device("meta"):  # sizes that are not those of the weights need no memory
-            DanceModel(sizes).load_state_dict(state, assign=True)
-        model = DanceModel(sizes)
+        return weights, read_config(config) if config and is_config(config) else infer_config(state), state
+
+
+def load_initial_weights(model: DanceModel, path_or_hub_id: str | os.PathLike[str]) -> None:
+    """Load the weights of SeqDance or ESMDance (see `load_model`) into a model of the same sizes."""
+    weights, config, state = read_model(path_or_hub_id)
+    theirs, ours = config.heads, model.config.heads  # no tensor shape shows them
+    require(theirs == ours, f"{path_or_hub_id}: {theirs} attention heads, the model has {ours}; adapt heads")
+    with named(weights):
         model.load_state_dict(state)
-    return model.to(choose_device(device)).eval()
+
+
+def model_sizes(path_or_hub_id: str | os.PathLike[str]) -> dict[str, int]:
+    """Sizes of a trained model, by the names of `ModelConfig`; for the parameter see `load_model`."""
+    _, config, _ = read_model(path_or_hub_id)
+    return {name: getattr(config, name) for name in SIZE_NAMES}
 
 
 def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str]) -> None:
@@ -156,9 +186,47 @@ def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str])
     load_entries(model.esm2, state, path_or_hub_id)
 
 
+def encoder_sizes(path_or_hub_id: str | os.PathLike[str]) -> dict[str, int]:
+    """Sizes of the encoder of ESM2, SeqDance or ESMDance (see `read_esm2`), by the names of `ModelConfig`.
+
+    They come from config.json, otherwise from the tensors. The number of attention heads is absent where neither tells
+    it. Raises InputError for weights of another kind.
+    """
+    state, values = read_esm2(path_or_hub_id)
+    with named(path_or_hub_id):
+        if "hidden_size" in values:  # of Hugging Face
+            check_esm2(path_or_hub_id, values)
+            given = {name: values.get(theirs) for name, theirs in HUGGING_FACE_SIZES.items()}
+        elif values.keys() & OUR_FIELDS:
+            given = {name: getattr(ModelConfig.from_dict(values), name) for name in SIZE_NAMES}
+        else:
+            given = {}
+        return infer_encoder_sizes(state) | {name: value for name, value in given.items() if value is not None}
+
+
+def infer_encoder_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Sizes of an encoder inferred from tensors under the names of `read_esm2`; heads only if a tensor shows them."""
+    layers = len({name.split(".")[2] for name in state if name.startswith("encoder.layer.")})
+    frequencies = "encoder.layer.0.attention.self.rotary_embeddings.inv_freq"
+    try:
+        hidden = state["embeddings.word_embeddings.weight"].shape[1]
+        feed_forward = state["encoder.layer.0.intermediate.dense.weight"].shape[0]
+        sizes = {"hidden": hidden, "layers": layers, "feed_forward": feed_forward}
+        if "pair_middle_linear.weight" in state:
+            sizes["heads"] = state["pair_middle_linear.weight"].shape[0] // layers
+        elif "contact_head.regression.weight" in state:
+            sizes["heads"] = state["contact_head.regression.weight"].shape[1] // layers
+        elif frequencies in state:
+            sizes["heads"] = hidden // (2 * state[frequencies].shape[0])
+    except (KeyError, IndexError, ZeroDivisionError) as error:
+        remedy = "give weights of ESM2, SeqDance or ESMDance"
+        raise InputError(f"not weights of an encoder ({first_line(error)}); {remedy}") from None
+    return sizes
+
+
 def is_config(path: Path) -> bool:
     """Whether a config.json is in our or the published form, not that of another program."""
-    return bool(read_json(path).keys() & {"model_select", *ModelConfig().to_dict()})
+    return bool(read_json(path).keys() & OUR_FIELDS)
 
 
 def read_config(path: Path) -> ModelConfig:

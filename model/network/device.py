@@ -9,8 +9,9 @@ from typing import Final
 import torch
 from torch import nn
 
-from data_prepare.errors import InputError, first_line, require
+from data_prepare.errors import InputError, first_line, require, shown
 from data_prepare.memory import available_memory
+from model.config import Precision
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,8 +38,13 @@ def device_of(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
 
-def choose_precision(precision: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16; "auto" is fp32 on a CPU, bf16 on a GPU that supports it, else fp16."""
+def choose_precision(precision: Precision, device: torch.device) -> Precision:
+    """fp32, bf16 or fp16; "auto" is fp32 on a CPU, bf16 on a GPU that supports it, else fp16.
+
+    Raises InputError for another word.
+    """
+    known = ("auto", *DTYPES)
+    require(precision in known, f"precision {shown(precision)}: unknown; use {', '.join(known)}")
     if precision != "auto":
         return precision
     if device.type == "cpu":
@@ -52,8 +58,11 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def memory_of(device: torch.device) -> int:
-    """Free memory (bytes) of a device."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    """Free memory (bytes) of a device, on a GPU with what PyTorch holds for its next tensors."""
+    if device.type != "cuda":
+        return available_memory()
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
 
 
 @contextmanager
@@ -65,6 +74,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
+
+
+@contextmanager
+def inference(network: nn.Module, precision: str) -> Iterator[None]:
+    """Run a network inside the block in evaluation mode, without gradients, in fp32, bf16 or fp16.
+
+    Applies to the current thread.
+    """
+    with evaluating(network), torch.inference_mode(), autocast(device_of(network), precision):
+        yield
 
 
 @contextmanager

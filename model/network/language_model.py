@@ -84,8 +84,13 @@ def esm2_config(path: str | os.PathLike[str], sizes: dict[str, Any]) -> ModelCon
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     absent = [name for name in names if name not in sizes]
     require(not absent, f"{path}: config.json is missing or lacks {', '.join(absent)}; give a folder of EsmForMaskedLM")
-    for name, value in ESM2_SETTINGS.items():
-        found = sizes.get(name)
-        require(found == value, f"{path}: config.json has {name} {found!r}, ESM2 has {value!r}; give ESM2")
+    check_esm2(path, sizes)
     hidden, layers, heads, feed_forward = (sizes[name] for name in names)
     return ModelConfig(hidden, layers, heads, feed_forward, encoder_dropout=0.0)
+
+
+def check_esm2(path: str | os.PathLike[str], settings: dict[str, Any]) -> None:
+    """InputError unless the content of a config.json is that of ESM2, not of ESM-1; messages name `path`."""
+    for name, value in ESM2_SETTINGS.items():
+        found = settings.get(name)
+        require(found == value, f"{path}: config.json has {name} {found!r}, ESM2 has {value!r}; give ESM2")

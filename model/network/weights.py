@@ -266,3 +266,11 @@ def weights_digest(module: nn.Module, *more: object) -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:32]
+
+
+def network_digest(network: nn.Module, heads: int, precision: str) -> str:
+    """Hash of what the results of a network depend on: its weights and heads, and the precision of its forward pass.
+
+    That of fp32 is the hash without a precision.
+    """
+    return weights_digest(network, heads, *(() if precision == "fp32" else (precision,)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -24,6 +25,7 @@ from data_prepare.errors import require
 from model.config import TrainingOptions
 from model.training.checkpoint import CHECKPOINTS, read_training, remove_old, save_checkpoint
 from model.training.processes import Process, StopSignal
+from model.training.profile import profiler
 from model.training.run_log import RunLog
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -70,6 +72,7 @@ class Trainer(ABC, Generic[C]):
         )
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=precision == "fp16")
         self.update = 0  # updates done; during an update its number, from 1
+        self.waited = 0.0  # seconds this process has waited for data since the last log line
         self.network.train()
 
     @abstractmethod
@@ -101,13 +104,15 @@ class Trainer(ABC, Generic[C]):
 
     def fit(self, updates: int) -> None:
         """Train until finished or until a signal asks to stop; `updates` is the total shown by the progress bar."""
-        with StopSignal() as signalled, RunLog(self.config, self.process, self.precision, self.update, updates) as log:
+        record = RunLog(self.config, self.process, self.precision, self.update, updates)
+        with StopSignal() as signalled, record as log, profiler(self.config, self.process) as profile:
             while not self.finished():
                 self.update += 1
                 self.accumulate_gradients()
                 self.step()
                 self.log_update(log)
                 log.advance()
+                profile.step()
                 stop = self.process.any(signalled.caught) or self.finished()
                 if stop or self.update % self.config.checkpoint_every == 0:
                     self.save()
@@ -119,7 +124,9 @@ class Trainer(ABC, Generic[C]):
         self.optimizer.zero_grad(set_to_none=True)
         loads = self.micro_batches()
         for number, load in enumerate(loads, start=1):
+            start = time.perf_counter()
             batch = load()
+            self.waited += time.perf_counter() - start
             last = number == len(loads) or not isinstance(self.network, DistributedDataParallel)
             with nullcontext() if last else self.network.no_sync():  # type: ignore[operator]
                 self.scaler.scale(self.loss(batch)).backward()

@@ -24,7 +24,7 @@ class LossRecord:
 
     def __init__(self, process: Process, groups: Sequence[str], skip_infinite: bool = False) -> None:
         self.process, self.groups, self.skip_infinite = process, groups, skip_infinite
-        self.tokens = 0  # of this process
+        self.tokens = self.pairs = 0  # of this process: sums of the lengths of proteins and of their squares
         self._unchecked: list[tuple[Tensor, str, tuple[str, ...]]] = []  # loss, group, names of each backward pass
         self._clear()
 

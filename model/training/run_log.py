@@ -22,12 +22,16 @@ from data_prepare.errors import InputWarning, writing
 from data_prepare.files import read_text, write_text
 from model.config import MOST, TrainingOptions
 from model.training.processes import Process
+from model.training.throughput import peak_flops
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOG_NAME: Final = "log.jsonl"
 LARGEST: Final = 1e300  # number in a log; Python's integers have no limit, those of pandas do
 GRADIENT_NORM: Final = "Gradient norm"  # before clipping
 TOKENS_PER_SECOND: Final = "Tokens per second"  # of all processes, without padding
+MODEL_FLOPS: Final = "Model FLOPs per second"  # of all processes, see `throughput.training_flops`
+SHARE_OF_PEAK: Final = "Share of peak FLOPs"  # of the dense bf16 peak of all cards; None if one is unknown
+DATA_WAIT: Final = "Data wait"  # seconds per update, of the process that waits longest
 PEAK_MEMORY: Final = "Peak memory (GiB)"  # so far, of the process that needs most: on its GPU, or resident without one
 
 
@@ -46,6 +50,7 @@ class RunLog:
         self._time, self._logged = time.perf_counter(), self.update
         gpu = self.process.device.type == "cuda"
         devices = self.process.gather(torch.cuda.get_device_name(self.process.device) if gpu else "cpu")
+        self.peak_flops = peak_flops(devices)
         if self.process.rank == 0:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -33,8 +32,8 @@ class AttentionOptions(ModelOptions, ProteinOptions):
     """.npz or .h5: an array (tokens, tokens, layers * heads) per protein. With --store: NAME.csv, means over proteins,
     NAME_best.csv (best map of each protein) and NAME.png. The metrics of each entry stay in .NAME.csv.parts, so that a
     rerun, resumed or finished, measures only new entries."""
-    dtype: Annotated[Literal["float32", "float16"], tyro.conf.arg(aliases=["--precision"])] = "float32"
-    """Number type of the maps."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Number type of the maps in the file."""
     residues_only: bool = False
     """Write the maps without the rows and columns of <cls> and <eos>."""
     plot: bool = False
@@ -72,7 +71,7 @@ def maps_of_sequences(options: AttentionOptions) -> list[Path]:
     proteins, output = options.proteins(), options.output
     names = file_names([protein.name for protein in proteins])
     model, paths = load_model(options.model, options.device), [output]
-    written = write_maps(model, proteins, names, output, not options.residues_only, options.dtype)
+    written = write_maps(model, proteins, names, output, not options.residues_only, options.dtype, options.precision)
     for name, protein, maps in written:
         if options.plot:
             paths.append(output.with_name(f"{output.stem}{'' if len(proteins) == 1 else f'_{name}'}.png"))
@@ -87,7 +86,7 @@ def attention(options: AttentionOptions) -> Sequence[object]:
         return maps_of_sequences(options)
     require_files(table=options.table, store=options.store)
     model, output = load_model(options.model, options.device), options.output
-    settings = (options.label, options.limit, options.length, options.form, options.example)
+    settings = (options.label, options.limit, options.length, options.form, options.example, options.precision)
     found, best = analyse_store(model, options.store, options.table, output, *settings)
     figure = output.with_suffix(".png")
     save_figure(draw_analysis(found.means, model.config.heads, found.example), figure)

@@ -20,11 +20,11 @@ from model.mutations.measured import Form, LeftOut, read_measured
 from model.network.dance import load_model
 from model.network.language_model import load_language_model
 from model.network.weights import TORCH_SUFFIXES, WEIGHTS_NAME
-from seqdance.options import DeviceOptions
+from seqdance.options import ForwardOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkMutationsConfig(DeviceOptions):
+class BenchmarkMutationsConfig(ForwardOptions):
     """Compare scores of mutations with measured losses of stability or fitness.
 
     Scores: for each --model the published score and the changes of sasa_mean and of psi alone; for each --esm2 the
@@ -74,7 +74,8 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
     for load, scores_of, paths in networks:
         for path in paths:  # one network in memory at a time
             network = load(path, config.device)
-            found = benchmark.score_measured(name_of(path), network, scores_of, proteins, results, config.batch_size)
+            options = (proteins, results, config.batch_size, config.precision)
+            found = benchmark.score_measured(name_of(path), network, scores_of, *options)
             scores = [own | more for own, more in zip(scores, found, strict=True)]
     table = benchmark.mutation_table(proteins, scores)
     per_protein = benchmark.protein_table(proteins, table)

@@ -43,7 +43,7 @@ class EmbedOptions(ModelOptions, ProteinOptions):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the random splits."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Proteins per batch; does not change the results. Default: at most 16,384 tokens."""
+    """Proteins per batch; does not change the results. Default: 16,384 tokens on a CPU, what fills a GPU."""
 
     def __post_init__(self) -> None:
         check_output(self.output)
@@ -75,7 +75,8 @@ def embed(options: EmbedOptions) -> list[object]:
     if options.regress is None:
         proteins = options.proteins()
         model = load_model(options.model, options.device)
-        return [*write_embeddings(model, proteins, options.output, options.per_residue, options.batch_size)]
+        settings = (options.per_residue, options.batch_size, options.precision)
+        return [*write_embeddings(model, proteins, options.output, *settings)]
     summary, paths = regress_table(
         options.regress,
         options.target,
@@ -86,6 +87,7 @@ def embed(options: EmbedOptions) -> list[object]:
         seed=options.seed,
         batch_size=options.batch_size,
         device=options.device,
+        precision=options.precision,
     )
     return [summary.to_string(index=False, float_format="%.3f"), *paths]
 

@@ -20,7 +20,8 @@ from model.inference.inputs import file_names
 from model.inference.predict import predict_missing, property_names
 from model.inference.prediction_files import HDF5_SUFFIXES, PredictionFile, PredictionFolder
 from model.network.dance import load_model
-from model.network.weights import weights_digest
+from model.network.device import choose_precision, device_of
+from model.network.weights import network_digest
 from seqdance.options import ModelOptions, ProteinOptions
 
 OTHER_SUFFIXES: Final = (".npz", ".npy", ".csv", ".tsv", ".txt", ".json", ".parquet", ".gz", ".png", ".pdb", ".cif")
@@ -42,7 +43,7 @@ class PredictOptions(ModelOptions, ProteinOptions):
     write_pdb: Path | None = None
     """With --pdb or --cif: copy of the structure with the predicted RMSF (0 to 1) as B-factors, 0 for other atoms."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Proteins per batch; does not change the results. Default: at most a million residue pairs."""
+    """Proteins per batch; does not change the results. Default: a million residue pairs on a CPU, what fills a GPU."""
 
     def __post_init__(self) -> None:
         names = property_names(self.properties)
@@ -69,8 +70,9 @@ def predict(options: PredictOptions) -> list[Path]:
     model = load_model(options.model, options.device)
     output = options.output
     form = PredictionFile if options.hdf5 else PredictionFolder
-    store = form(output, weights_digest(model, model.config.heads), property_names(options.properties))
-    predicted = set(predict_missing(model, proteins, store, options.batch_size))
+    precision = choose_precision(options.precision, device_of(model))
+    store = form(output, network_digest(model, model.config.heads, precision), property_names(options.properties))
+    predicted = set(predict_missing(model, proteins, store, options.batch_size, options.precision))
     written = [output]
     if options.plot:
         folder = output.with_suffix("") if options.hdf5 else output

@@ -18,7 +18,8 @@ from model.mutations.score import PropertySet, score_tables
 from model.mutations.substitution import Mutants
 from model.mutations.tables import check_table, measured_mutants, mutants_to_score, write_tables
 from model.network.dance import load_model
-from model.network.weights import weights_digest
+from model.network.device import choose_precision, device_of
+from model.network.weights import network_digest
 from seqdance.options import ModelOptions, ProteinOptions
 
 
@@ -51,7 +52,7 @@ class ScoreConfig(ProteinOptions, ModelOptions):
     sequences: bool = False
     """Add a column with the sequence of each mutant."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Mutants per batch; does not change the results. Default: by protein length."""
+    """Mutants per batch; does not change the results. Default: by protein length and, on a GPU, free memory."""
 
     def __post_init__(self) -> None:
         sources = ("all_single", "mutations", "mutants", "megascale", "proteingym")
@@ -82,7 +83,7 @@ def score(config: ScoreConfig) -> list[Path]:
     paths = [config.output, config.output.with_suffix(".png")] if drawn else [config.output]
     model, results = load_model(config.model, config.device), Results(config.output)
     key = digest(
-        weights_digest(model, model.config.heads),
+        network_digest(model, model.config.heads, choose_precision(config.precision, device_of(model))),
         (config.properties, config.sequences, config.offset),
         [(protein.name, protein.sequence) for protein in proteins],
         # all single mutants of several proteins are made when they are scored
@@ -90,7 +91,8 @@ def score(config: ScoreConfig) -> list[Path]:
     )
     if results.is_finished(key, paths):
         return paths
-    tables = score_tables(model, chosen, results, config.properties, config.batch_size, config.sequences)
+    settings = (config.properties, config.batch_size, config.sequences, config.precision)
+    tables = score_tables(model, chosen, results, *settings)
     kept = list(tables) if drawn else []
     write_tables(kept or tables, config.output)
     if kept:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from model.training.checkpoint import checkpoints, read_training
-from model.training.run_log import PEAK_MEMORY, TOKENS_PER_SECOND
+from model.training.run_log import DATA_WAIT, MODEL_FLOPS, PEAK_MEMORY, SHARE_OF_PEAK, TOKENS_PER_SECOND
 
 
 def log_lines(output: Path) -> list[dict]:
@@ -17,7 +17,7 @@ def log_lines(output: Path) -> list[dict]:
 
 def without_time(output: Path) -> list[dict]:
     """Lines of the log without what differs between equal runs."""
-    left_out = ("Batch time", "Epoch time", TOKENS_PER_SECOND, PEAK_MEMORY)
+    left_out = ("Batch time", "Epoch time", TOKENS_PER_SECOND, MODEL_FLOPS, SHARE_OF_PEAK, DATA_WAIT, PEAK_MEMORY)
     return [{key: value for key, value in line.items() if key not in left_out} for line in log_lines(output)]
 
 

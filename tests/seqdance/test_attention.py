@@ -110,7 +110,7 @@ def test_maps_of_a_fasta_file(tiny_model_folder: Path, tmp_path: Path, capsys, s
 
 
 def test_half_precision_and_residues_only(tiny_model_folder: Path, tmp_path: Path) -> None:
-    options = ("--precision", "float16", "--residues-only", "--plot")  # --dtype by its former name
+    options = ("--dtype", "float16", "--residues-only", "--plot")
     main(words(tiny_model_folder, tmp_path / "maps.npz", "--sequence", "MKTAYIAK", *options))
     maps = np.load(tmp_path / "maps.npz")["sequence"]
     assert (maps.shape, maps.dtype) == ((8, 8, 8), np.float16)

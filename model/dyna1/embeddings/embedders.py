@@ -97,7 +97,8 @@ class Dance(Embedder):
     def embed(self, sequences: Sequence[str], structures: Sequence[Backbone | None] | None = None) -> list[Tensor]:
         """See `Embedder.embed`."""
         residue_tokens(sequences)  # refuses complexes
-        return [torch.from_numpy(rows) for rows in embed_with_dance(self.model, list(sequences), per_residue=True)]
+        found = embed_with_dance(self.model, list(sequences), per_residue=True, precision="fp32")
+        return [torch.from_numpy(rows) for rows in found]
 
 
 class Af2Pairs(EmbeddingSource):

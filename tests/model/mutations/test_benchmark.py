@@ -132,7 +132,9 @@ def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     results = Results(tmp_path / "scores")
     asked: list[str] = []
 
-    def fake_scores(model: DanceModel, protein: MeasuredProtein, batch_size: int | None) -> dict[str, np.ndarray]:
+    def fake_scores(
+        model: DanceModel, protein: MeasuredProtein, batch_size: int | None, precision: str
+    ) -> dict[str, np.ndarray]:
         if protein.name == stop_at:
             raise KeyboardInterrupt
         asked.append(protein.name)
@@ -162,7 +164,9 @@ def test_scores_that_cannot_be_used(tmp_path: Path) -> None:
     model = DanceModel(ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16))
     results = Results(tmp_path / "scores")
 
-    def not_finite(model: DanceModel, protein: MeasuredProtein, batch_size: int | None) -> dict[str, np.ndarray]:
+    def not_finite(
+        model: DanceModel, protein: MeasuredProtein, batch_size: int | None, precision: str
+    ) -> dict[str, np.ndarray]:
         return {"a": np.array([1, np.nan])}
 
     refused(lambda: score_measured("net", model, not_finite, PROTEINS, results), "net", "p/1")

@@ -15,6 +15,7 @@ from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from data_prepare.resume import Results
 from model.config import ModelConfig
 from model.inference.attention import attention_maps
+from model.inference.batches import sequence_bytes
 from model.inference.embed import embed
 from model.inference.predict import predict_properties
 from model.mutations import score
@@ -132,14 +133,15 @@ def test_batches_side_by_side_fit_into_the_memory(threads: Callable[[int], None]
     assert streams(72, 16, "residue") == 2
 
 
-def test_batch_sizes_by_length() -> None:
+def test_batch_sizes_by_length(monkeypatch: pytest.MonkeyPatch) -> None:
     config = ModelConfig()
     sizes = [automatic_batch_size(config, tokens, "cpu") for tokens in (4, 74, 402, 1024)]
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] == MAX_BATCH["cpu"]
+    assert sizes[0] == MAX_BATCH
     assert sizes[-1] == 1
     assert automatic_batch_size(config, 402, "cpu", "residue") > sizes[2]
-    assert automatic_batch_size(config, 402, "cuda") > sizes[2]
+    monkeypatch.setattr("model.inference.batches.memory_of", lambda device: 2**34 if device.type == "cuda" else 0)
+    assert automatic_batch_size(config, 402, "cuda") == 2**33 // sequence_bytes(config, 402, True) > sizes[2]
 
 
 def test_training_mode_comes_back_and_dropout_is_off(tiny_model: DanceModel) -> None:

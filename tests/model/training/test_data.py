@@ -32,6 +32,7 @@ from model.training.data import (
     load_entry,
     load_sample,
 )
+from model.training.run_log import SHARE_OF_PEAK
 from model.training.schedule import Draw, draws
 
 MD, IDR, NMA = GROUPS
@@ -259,7 +260,7 @@ def test_training_on_entries_that_lack_properties(small_data, tmp_path: Path) ->
     lines = [json.loads(text) for text in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert len(lines) == 4
     for line in lines:
-        assert {name for name, value in line.items() if value is None} == {"IDRome_vdw", "IDRome_chi"}
+        assert {name for name, value in line.items() if value is None} == {"IDRome_vdw", "IDRome_chi", SHARE_OF_PEAK}
         assert all(math.isfinite(value) for value in line.values() if value is not None)
 
 

@@ -39,8 +39,17 @@ from model.training.checkpoint import checkpoints, read_training
 from model.training.data import batches
 from model.training.loss import dance_loss
 from model.training.processes import Process, attempt
-from model.training.run_log import GRADIENT_NORM, PEAK_MEMORY, TOKENS_PER_SECOND, git_commit
+from model.training.run_log import (
+    DATA_WAIT,
+    GRADIENT_NORM,
+    MODEL_FLOPS,
+    PEAK_MEMORY,
+    SHARE_OF_PEAK,
+    TOKENS_PER_SECOND,
+    git_commit,
+)
 from model.training.schedule import draws, learning_rate
+from model.training.throughput import training_flops
 
 CPU = Process(torch.device("cpu"))
 NO_DROPOUT = ModelConfig(hidden=16, layers=2, heads=2, feed_forward=32, encoder_dropout=0.0, head_dropout=0.0)
@@ -82,7 +91,7 @@ def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, who
     assert [line["n_update"] for line in lines] == [2, 4, 6, 8]
     keys = ["rank", "n_epoch", "n_update", "n_batch_in_epoch", "Batch time", "Learning Rate", "Max_len"]
     keys += [f"{group}_{name}" for group in GROUPS for name in (*properties_of_group(group), "loss")]
-    keys += [GRADIENT_NORM, TOKENS_PER_SECOND, PEAK_MEMORY]
+    keys += [GRADIENT_NORM, TOKENS_PER_SECOND, MODEL_FLOPS, SHARE_OF_PEAK, DATA_WAIT, PEAK_MEMORY]
     assert all(list(line) == keys for line in lines)
     assert [line["Max_len"] for line in lines] == [12, 12, 24, 24]
     assert [line["Learning Rate"] for line in lines] == [learning_rate(u, 1e-2, 2, 8) for u in (2, 4, 6, 8)]
@@ -92,7 +101,7 @@ def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, who
     train(config, CPU)
     single = log_lines(tmp_path)
     for line in lines[:2]:  # later lines mix batch sizes: each backward pass has the same weight
-        for key in keys[7:-2]:
+        for key in keys[7 : keys.index(TOKENS_PER_SECOND)]:
             pair = [single[line["n_update"] - 2][key], single[line["n_update"] - 1][key]]
             assert line[key] == pytest.approx(np.mean(pair), rel=1e-5)
     weights = read_loss_weights(small_data.weights)
@@ -100,9 +109,14 @@ def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, who
         expected = sum(weights[group][name] * single[0][f"{group}_{name}"] for name in properties_of_group(group))
         assert single[0][f"{group}_loss"] == pytest.approx(expected, rel=1e-5)
     with closing(batches(open_data(config)[0], draws(config, 0, 0, 2), 0, False)) as stream:
-        tokens = [int((batch.input_ids != 1).sum()) for batch in stream]
-    for line, used in zip(single, (tokens[:6], tokens[6:]), strict=False):
-        assert line[TOKENS_PER_SECOND] == pytest.approx(sum(used) / line["Batch time"], rel=1e-6)
+        lengths = [(batch.input_ids != 1).sum(1) for batch in stream]
+    for line, used in zip(single, (torch.cat(lengths[:6]), torch.cat(lengths[6:])), strict=False):
+        seconds = line["Batch time"]
+        assert line[TOKENS_PER_SECOND] == pytest.approx(int(used.sum()) / seconds, rel=1e-6)
+        flops = sum(training_flops(config.model, n, n**2) for n in used.tolist())
+        assert line[MODEL_FLOPS] == pytest.approx(flops / seconds, rel=1e-6)
+        assert line[SHARE_OF_PEAK] is None  # on a CPU
+        assert 0 < line[DATA_WAIT] < seconds
         assert 0.05 < line[PEAK_MEMORY] < 64  # of the whole process, PyTorch included
     first, *_, last = (sum(line[f"{group}_loss"] for group in GROUPS) for line in lines)
     assert last < 0.9 * first

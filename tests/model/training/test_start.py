@@ -1,0 +1,205 @@
+"""What a training starts from: the whole network (--init) or its encoder (--encoder), and the sizes they bring."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from hugging_face import esm2_settings
+from refusals import command_refused, refused
+from safetensors.torch import load_file, save_file
+
+from model.config import PRESETS, SIZE_NAMES, TRAIN_PRESETS, ModelConfig, TrainConfig, read_train_config
+from model.network.dance import DanceModel, encoder_sizes
+from model.network.weights import read_esm2
+from model.train_ddp import main, parse, train
+from model.training.checkpoint import read_training
+from model.training.processes import Process
+from model.training.run_log import write_config
+from model.training.start import unusual_batches
+
+CPU = Process(torch.device("cpu"))
+SIZES = {"hidden": 24, "layers": 3, "heads": 2, "feed_forward": 40}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a SeqDance of other sizes and dropout than the presets."""
+    torch.manual_seed(3)
+    model = DanceModel(ModelConfig(**SIZES, encoder_dropout=0.3))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(folder := tmp_path_factory.mktemp("weights"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def esm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an ESM2 of the same sizes, as Hugging Face writes it."""
+    from transformers import EsmForMaskedLM
+
+    EsmForMaskedLM(esm2_settings(24, 3, 2, 40)).save_pretrained(folder := tmp_path_factory.mktemp("esm2"))
+    return folder
+
+
+def started(data, run: Path, **options: object) -> Path:
+    """Train for an update with the options of a command line, without sizes but those given; returns its checkpoint."""
+    sizes = dict.fromkeys(("model.hidden", "model.layers", "model.heads", "model.feed-forward"))
+    values = sizes | {"stop-after": 1} | {name.replace("__", ".").replace("_", "-"): v for name, v in options.items()}
+    words = data.arguments(run, **values)
+    pairs = [(words[i], words[i + 1]) for i in range(0, len(words), 2) if words[i + 1] != "None"]
+    train(parse([word for pair in pairs for word in pair]), CPU)
+    return sorted((run / "checkpoints").iterdir())[-1]
+
+
+def sizes_of(checkpoint: Path) -> dict[str, int]:
+    return {name: json.loads((checkpoint / "config.json").read_text())[name] for name in SIZES}
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_init_starts_all_weights_with_a_fresh_optimizer(small_data, weights: Path, tmp_path: Path, form: str) -> None:
+    """The rate of the first update is so low that the weights stay those of the file; a file has no config.json."""
+    path = weights
+    if form == "file":
+        path = Path(shutil.copy(weights / "model.safetensors", tmp_path / "alone.safetensors"))
+    checkpoint = started(small_data, tmp_path / "run", init=path, learning_rate=1e-12)
+    assert sizes_of(checkpoint) == SIZES
+    assert json.loads((checkpoint / "config.json").read_text())["encoder_dropout"] == 0.1  # of the preset
+    expected = load_file(weights / "model.safetensors")
+    for name, value in load_file(checkpoint / "model.safetensors").items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-9, msg=name)
+    state = read_training(checkpoint)
+    assert (state["update"], state["seen"]) == (1, 4)
+    assert {int(moments["step"]) for moments in state["optimizer"]["state"].values()} == {1}
+
+
+def test_frozen_encoder_of_init(small_data, weights: Path, tmp_path: Path) -> None:
+    checkpoint = started(small_data, tmp_path / "run", init=weights, freeze="encoder")
+    start, end = load_file(weights / "model.safetensors"), load_file(checkpoint / "model.safetensors")
+    changed = {name for name in end if not torch.equal(end[name], start[name])}
+    assert changed == {name for name in end if not name.startswith("esm2.")}
+    record = json.loads((tmp_path / "run/config.json").read_text())["config"]
+    assert record["model"] == asdict(ModelConfig(**SIZES, freeze_encoder=True))
+    assert (record["init"], record["freeze"], record["given"]) == (str(weights), None, [])
+
+
+def test_resumed_training_does_not_read_its_start_again(small_data, weights: Path, tmp_path: Path) -> None:
+    start = Path(shutil.copytree(weights, tmp_path / "start"))
+    started(small_data, tmp_path / "run", init=start)
+    shutil.rmtree(start)
+    checkpoint = started(small_data, tmp_path / "run", init=start, stop_after=2)
+    assert (checkpoint.name, sizes_of(checkpoint)) == ("update_2", SIZES)
+    wrong = {"init": start, "model__layers": 4, "stop_after": 3}
+    refused(lambda: started(small_data, tmp_path / "run", **wrong), checkpoint, "--model.layers 3")
+
+
+@pytest.mark.parametrize("option", ["init", "encoder"])
+@pytest.mark.parametrize(("name", "ours"), [("layers", 12), ("heads", 4)])  # 12: of the preset, but given
+def test_chosen_sizes_that_are_not_those_of_the_weights(small_data, weights, tmp_path, option, name, ours) -> None:
+    action = lambda: started(small_data, tmp_path / "run", **{option: weights, f"model__{name}": ours})  # noqa: E731
+    refused(action, f"--model.{name} {ours}", weights, f"{SIZES[name]} {SIZE_NAMES[name]}")
+    same = started(small_data, tmp_path / "same", **{option: weights, f"model__{name}": SIZES[name]})
+    assert sizes_of(same) == SIZES
+
+
+def test_sizes_of_a_configuration_are_chosen_unless_those_of_the_preset(weights: Path) -> None:
+    config = TrainConfig(init=str(weights), model=replace(ModelConfig(), layers=5))
+    refused(lambda: config.with_sizes(SIZES, weights), "--model.layers 5", weights, "3 layers")
+    assert TrainConfig(init=str(weights)).with_sizes(SIZES, weights).model == ModelConfig(**SIZES)
+    refused(lambda: TrainConfig().with_sizes(SIZES | {"heads": 5}, weights), weights, "hidden (24)", "heads (5)")
+
+
+def test_encoder_of_any_size_of_esm2(small_data, esm2: Path, tmp_path: Path) -> None:
+    assert encoder_sizes(esm2) == SIZES
+    checkpoint = started(small_data, tmp_path / "run", preset="esmdance", encoder=esm2)
+    assert sizes_of(checkpoint) == SIZES
+    end, (start, _) = load_file(checkpoint / "model.safetensors"), read_esm2(esm2)
+    own = {name.removeprefix("esm2."): value for name, value in end.items() if name.startswith("esm2.")}
+    assert len(own) == 3 + 3 * 16  # embeddings, final norm; of a layer 6 linear maps and 2 norms
+    assert all(torch.equal(value, start[name]) for name, value in own.items())  # esmdance freezes them
+
+
+def test_sizes_without_a_config_come_from_the_tensors(small_data, weights: Path, esm2: Path, tmp_path: Path) -> None:
+    state = load_file(esm2 / "model.safetensors")
+    frequencies = {"esm.encoder.layer.0.attention.self.rotary_embeddings.inv_freq": torch.ones(6)}
+    contacts = {"esm.contact_head.regression.weight": torch.ones(1, 6)}
+    plain = {name: value for name, value in state.items() if "contact_head" not in name and "inv_freq" not in name}
+    for number, more in enumerate(({}, frequencies, contacts)):
+        save_file(plain | more, path := tmp_path / f"{number}.safetensors")
+        assert encoder_sizes(path) == {name: SIZES[name] for name in SIZES if more or name != "heads"}
+    assert encoder_sizes(shutil.copy(weights / "model.safetensors", tmp_path / "dance.safetensors")) == SIZES
+    published = shutil.copytree(weights, tmp_path / "published") / "config.json"
+    published.write_text('{"model_select": "esmdance", "esm2_select": "model_35M"}')
+    assert encoder_sizes(published.parent) == {name: getattr(ModelConfig(), name) for name in SIZES}
+    alone = tmp_path / "0.safetensors"  # nothing tells the heads: those of the preset
+    refused(lambda: started(small_data, tmp_path / "run", encoder=alone), alone, "hidden (24) / heads (20)")
+    assert sizes_of(started(small_data, tmp_path / "run", encoder=alone, model__heads=2)) == SIZES
+
+
+def test_what_is_not_an_encoder_is_refused(esm2: Path, tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1)}, other := tmp_path / "other.pt")
+    refused(lambda: encoder_sizes(other), other, "embeddings.word_embeddings.weight")
+    esm1 = shutil.copytree(esm2, tmp_path / "esm1")
+    settings = json.loads((esm2 / "config.json").read_text()) | {"position_embedding_type": "absolute"}
+    (esm1 / "config.json").write_text(json.dumps(settings))
+    refused(lambda: encoder_sizes(esm1), esm1, "position_embedding_type", "absolute")
+
+
+def test_init_and_encoder_exclude_each_other(weights: Path, tmp_path: Path, capsys) -> None:
+    """The one that is given replaces the other one of a preset or a former run."""
+    command_refused(main, ["--init", "a", "--encoder", "b"], capsys, "--init a", "--encoder b")
+    refused(lambda: TrainConfig(init="a", encoder="b"), "--init a", "--encoder b")
+    chosen = parse(["--preset", "esmdance", "--init", "a"])
+    assert (chosen.init, chosen.encoder, chosen.model) == ("a", None, PRESETS["esmdance"])
+    path = tmp_path / "config.json"
+    write_config(replace(chosen, output=tmp_path), "fp32", ["cpu"])
+    assert read_train_config(path) == replace(chosen, output=tmp_path)
+    again = parse(["--config", str(path), "--encoder=b"])
+    assert (again.init, again.encoder) == (None, "b")
+    path.write_text("preset: esmdance\ninit: a\n")
+    assert read_train_config(path) == replace(TRAIN_PRESETS["esmdance"], init="a", encoder=None)
+
+
+def test_freeze_and_the_field_of_the_model_agree(capsys) -> None:
+    assert parse(["--freeze", "encoder"]).model == replace(ModelConfig(), freeze_encoder=True)
+    trained = parse(["--preset", "esmdance", "--freeze", "none"]).model
+    assert trained == replace(PRESETS["esmdance"], freeze_encoder=False)
+    assert parse(["--preset", "esmdance"]).model.freeze_encoder
+    assert parse(["--freeze", "encoder", "--model.freeze-encoder"]) == TrainConfig(freeze="encoder")
+    for words in (["--freeze", "none", "--model.freeze-encoder"], ["--freeze", "encoder", "--model.no-freeze-encoder"]):
+        command_refused(main, words, capsys, " ".join(words[:2]), "model.freeze-encoder")
+
+
+@pytest.mark.parametrize(
+    ("words", "processes", "named"),
+    [
+        (["--preset", "seqdance"], 4, None),
+        (["--preset", "esmdance"], 4, None),
+        (["--preset", "demo"], 1, None),
+        (["--short.accumulation", "1", "--long.accumulation", "8"], 8, None),
+        (["--preset", "seqdance"], 1, "32 (short) and 32 (long)|--short.accumulation 8 --long.accumulation 64 "),
+        (["--long.micro-batch", "8"], 4, "has 512 (long) proteins|give --long.accumulation 4 for"),
+        (["--preset", "esmdance"], 3, "96 (short) and 96 (long)|3 process(es)|another number of processes"),
+    ],
+)
+def test_other_numbers_of_proteins_than_published_are_named(
+    words: list[str], processes: int, named: str | None
+) -> None:
+    line = unusual_batches(parse(words), processes)
+    if named is None:
+        assert line is None
+    else:
+        assert line is not None
+        assert all(part in line for part in named.split("|")), line
+
+
+def test_training_warns_of_other_numbers_of_proteins(small_data, tmp_path: Path, caplog) -> None:
+    config = small_data.config(tmp_path, stop_after=1)
+    train(config, CPU)
+    (line,) = [record.message for record in caplog.records if "proteins" in record.message]
+    assert line == f"warning: {unusual_batches(config, 1)}"
+    assert "4 (short) and 2 (long)" in line
