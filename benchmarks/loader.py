@@ -25,7 +25,9 @@ from measure import Timing, compare, line
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from data_prepare.dataset.store import SUFFIXES, FeatureStore, StoreDtype, StoreWriter
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_layout import SUFFIXES, StoreDtype
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS, MISSING, NMA_GROUPS
 from model.network.tokenizer import PAD_ID, tokenize

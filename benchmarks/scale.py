@@ -39,7 +39,8 @@ from threadpoolctl import threadpool_limits
 
 from data_prepare.dataset.check import check_store
 from data_prepare.dataset.loss_weights import SPREAD, baselines, entry_spread, loss_weights, write_loss_weights
-from data_prepare.dataset.store import FeatureStore, StoreWriter, merge_stores
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_writer import StoreWriter, merge_stores
 from data_prepare.dataset.table import read_table, write_table
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.errors import require

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from data_prepare.dataset.check import check_store
-from data_prepare.dataset.store import LIST_SUFFIX, SUFFIXES, FeatureStore, StoreWriter, merge_stores
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_layout import LIST_SUFFIX, SUFFIXES
+from data_prepare.dataset.store_writer import StoreWriter, merge_stores
 from data_prepare.dataset.token_space import md_entry, nma_entry
 
 Entry = tuple[NDArray[np.float32], NDArray[np.float32]]

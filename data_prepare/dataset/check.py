@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data_prepare.dataset.store import (
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_layout import (
     LIST_SUFFIX,
     SUFFIXES,
     Array,
-    FeatureStore,
     ListedPairs,
     missing_of,
     row_blocks,

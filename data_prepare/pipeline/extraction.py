@@ -23,7 +23,9 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from data_prepare.dataset.loss_weights import SPREAD, entry_spread
-from data_prepare.dataset.store import MISSING_ATTRIBUTE, FeatureStore, StoreDtype, StoreWriter, entry_file
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_layout import MISSING_ATTRIBUTE, StoreDtype, entry_file
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.errors import InputError, InputWarning, require
 from data_prepare.properties import FEATURES, GROUPS, MD_RESIDUE_WIDTH, NMA_GROUPS

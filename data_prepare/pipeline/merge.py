@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prepare.dataset.store import Compression, OnDuplicate, StoreDtype, merge_stores, store_of_each
+from data_prepare.dataset.store_layout import Compression, StoreDtype
+from data_prepare.dataset.store_writer import OnDuplicate, merge_stores, store_of_each
 from data_prepare.dataset.table import join_tables
 from data_prepare.errors import reading, require, some_of
 from data_prepare.files import remove_leftovers

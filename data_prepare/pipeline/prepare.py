@@ -16,7 +16,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from data_prepare.dataset.splits import require_members
-from data_prepare.dataset.store import Compression, FeatureStore, StoreDtype, StoreWriter
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_layout import Compression, StoreDtype
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import COLUMNS
 from data_prepare.errors import require
 from data_prepare.files import remove_leftovers, whole_file

@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.dataset.store import LIST_SUFFIX, SUFFIXES, FeatureStore
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_layout import LIST_SUFFIX, SUFFIXES
 from data_prepare.dataset.table import read_table
 from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import InputWarning, reading, require, some_of

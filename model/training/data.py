@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data_prepare.dataset.store import CORRELATION, FeatureStore, guarded_channels, next_to_missing
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_layout import CORRELATION, guarded_channels, next_to_missing
 from data_prepare.errors import InputError, named, require, some_of
 from data_prepare.properties import (
     GROUPS,

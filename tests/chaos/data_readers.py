@@ -19,7 +19,9 @@ from reader import Reader, text
 from data_prepare.dataset.check import check_store
 from data_prepare.dataset.loss_weights import baselines, loss_weights, read_loss_weights, write_loss_weights
 from data_prepare.dataset.splits import read_clusters
-from data_prepare.dataset.store import SUFFIXES, FeatureStore, StoreWriter, merge_stores
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_layout import SUFFIXES
+from data_prepare.dataset.store_writer import StoreWriter, merge_stores
 from data_prepare.dataset.table import read_table
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.molecular_dynamics.features.contacts import contacts_of_file

@@ -17,7 +17,7 @@ import pytest
 from refusals import refused
 from stores import random_entry
 
-from data_prepare.dataset.store import StoreWriter
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.errors import InputError
 from data_prepare.files import (
     check_output,

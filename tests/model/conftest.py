@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from data_prepare.dataset.loss_weights import write_loss_weights
-from data_prepare.dataset.store import StoreWriter
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import write_table
 from data_prepare.dataset.token_space import to_token_space
 from data_prepare.properties import GROUP_OF_SOURCE, GROUPS, NMA_GROUPS, PROPERTIES, RESIDUE_COLUMNS

@@ -7,7 +7,8 @@ import json
 import h5py
 import numpy as np
 
-from data_prepare.dataset.store import FeatureStore, StoreWriter
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.token_space import md_entry, nma_entry
 
 

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from refusals import command_refused
 
 import seqdance.commands.attention as command
-from data_prepare.dataset.store import FeatureStore, StoreWriter
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import write_table
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from model.config import ModelConfig

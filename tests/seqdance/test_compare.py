@@ -10,7 +10,7 @@ import pytest
 from refusals import command_refused
 from stores import real_entry, write_store
 
-from data_prepare.dataset.store import StoreWriter
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.errors import InputWarning
 from seqdance.commands import compare, show
 

@@ -31,7 +31,7 @@ def table_of(path, **rows):
 
 @pytest.mark.parametrize("form", ["float32", "float16", "published"])
 def test_check_of_sound_stores(tmp_path, monkeypatch, form):
-    monkeypatch.setattr("data_prepare.dataset.store.BLOCK_BYTES", 1)  # several blocks
+    monkeypatch.setattr("data_prepare.dataset.store_layout.BLOCK_BYTES", 1)  # several blocks
     linked = real_entry(70, chains=[30, 40])
     entries = {"a": linked, "b": real_entry(90, "nma")}
     path = tmp_path / "s.h5"
@@ -85,7 +85,7 @@ def all_missing(entry):
     ],
 )
 def test_check_finds(tmp_path, monkeypatch, kind, spoil, problem):
-    monkeypatch.setattr("data_prepare.dataset.store.BLOCK_BYTES", 1)
+    monkeypatch.setattr("data_prepare.dataset.store_layout.BLOCK_BYTES", 1)
     entry = real_entry(70, kind)
     spoil(entry)
     found = check_store(publish(tmp_path / "s.h5", a=entry, b=real_entry(10)))
@@ -148,7 +148,7 @@ def test_check_of_a_damaged_chunk(tmp_path):
 )
 def test_entries_that_lack_properties(tmp_path, monkeypatch, missing):
     """They are sound unless a missing property has values, or the list cannot be read; lines tell their number."""
-    monkeypatch.setattr("data_prepare.dataset.store.BLOCK_BYTES", 1)
+    monkeypatch.setattr("data_prepare.dataset.store_layout.BLOCK_BYTES", 1)
     path = write_store(tmp_path / "s.h5", a=real_entry(70), b=real_entry(70, chains=[30, 40]), c=real_entry(9))
     lists = {"a": missing, "b": [*missing, "rmsf_nor"] if "rmsf_nor" not in missing else missing}
     path = without_properties(path, tmp_path / "m.h5", **lists)

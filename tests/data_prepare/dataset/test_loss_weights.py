@@ -18,7 +18,8 @@ from data_prepare.dataset.loss_weights import (
     read_loss_weights,
     write_loss_weights,
 )
-from data_prepare.dataset.store import FeatureStore, StoreWriter, merge_stores
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_writer import StoreWriter, merge_stores
 from data_prepare.properties import (
     GROUPS,
     INTERACTIONS,

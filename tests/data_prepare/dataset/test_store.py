@@ -17,7 +17,9 @@ from refusals import refused
 from stores import publish, random_entry, real_entry, stored_bytes, write_store
 
 from data_prepare.dataset.check import check_store
-from data_prepare.dataset.store import BLOCK_BYTES, FeatureStore, StoreWriter, merge_stores, row_blocks
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_layout import BLOCK_BYTES, row_blocks
+from data_prepare.dataset.store_writer import StoreWriter, merge_stores
 from data_prepare.dataset.token_space import nma_entry
 from data_prepare.properties import MD_PROPERTIES, NMA_PROPERTIES, RESIDUE_PROPERTIES, UNITS, entry_columns
 
@@ -225,7 +227,7 @@ def test_blocks_of_rows_are_bounded(tokens, number):
 
 @pytest.mark.parametrize("block_bytes", [1, 2**24])
 def test_published_files_are_rewritten_as_ours(tmp_path, monkeypatch, block_bytes):
-    monkeypatch.setattr("data_prepare.dataset.store.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("data_prepare.dataset.store_layout.BLOCK_BYTES", block_bytes)
     entries = {"a": real_entry(200), "b": real_entry(150, "nma")}
     merge_stores([publish(tmp_path / "p.h5", **entries)], tmp_path / "m.h5")
     assert stored_bytes(tmp_path / "m.h5") == stored_bytes(write_store(tmp_path / "s.h5", **entries))

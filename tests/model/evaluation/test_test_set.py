@@ -20,7 +20,8 @@ from stores import without_properties
 from torch.distributed.run import get_args_parser
 
 from data_prepare.dataset.loss_weights import read_loss_weights
-from data_prepare.dataset.store import FeatureStore, StoreWriter
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import read_table
 from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS, PAIR_CHANNELS, RESIDUE_COLUMNS, properties_of_group

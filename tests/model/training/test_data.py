@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from refusals import refused
 from stores import publish, random_entry, real_entry, without_properties
 
-from data_prepare.dataset.store import FeatureStore, StoreWriter
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS, entry_columns, properties_of_group
 from model.network.tokenizer import tokenize

@@ -26,7 +26,8 @@ from torch.distributed.run import get_args_parser
 from torch.nn.parallel import DistributedDataParallel
 
 from data_prepare.dataset.loss_weights import read_loss_weights, write_loss_weights
-from data_prepare.dataset.store import FeatureStore, StoreWriter
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS, properties_of_group
 from model.config import ModelConfig, Stage, TrainConfig
