@@ -13,7 +13,7 @@ STRUCTURES = BENCHMARKS.parent / "data_prepare" / "examples" / "structures"
 TINY = {
     "pair_head.py": (
         "--lengths 24 --hidden 48 --layers 2 --heads 4 --repeats 1 --threads 1",
-        ["L = 24", "extra memory, forward and backward (ours recomputed)"],
+        ["L = 24", "extra memory, forward and backward"],
     ),
     "train_step.py": (
         "--preset demo --length 24 --inference-length 32 --repeats 1 --threads 1 --clock cpu",
@@ -27,6 +27,7 @@ TINY = {
         "--preset demo --device cpu --lengths 24 --batches 1 --steps 1 --warm-up 0",
         ["| 24 | 1 | ours |", "| 24 | 1 | plain |", "- 24 tokens: plain / ours", "aten::"],
     ),
+    "launches.py": ("--stages 16x1", ["16x1", "group by group", "three groups together", "launches"]),
     "loader.py": (
         "--entries 2 --updates 1 --timing.repeats 1",
         ["256 tokens, update", "1024 tokens, Proteinflow", "in format 1", "MB  ratio"],

@@ -228,3 +228,18 @@ def test_encoder_weights_of_hugging_face(tmp_path: Path, form: str) -> None:
     for changes, named in (({"heads": 2}, "4 attention heads"), ({"layers": 3}, "missing: encoder")):
         other = DanceModel(dataclasses.replace(TINY, **changes))
         refused(lambda other=other: load_esm2_encoder(other, tmp_path), tmp_path, named)
+
+
+def test_attention_maps_stay_in_the_dtype_of_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast is off where they are made: on a GPU it would make each of them float32."""
+    seen, softmax = set(), torch.Tensor.softmax
+
+    def noted(x: torch.Tensor, dim: int) -> torch.Tensor:
+        if x.dim() == 4:
+            seen.add((torch.is_autocast_enabled("cpu"), x.dtype))
+        return softmax(x, dim)
+
+    monkeypatch.setattr(torch.Tensor, "softmax", noted)
+    with torch.autocast("cpu", torch.bfloat16):
+        tiny()(**tokenize(SEQUENCES))
+    assert seen == {(False, torch.bfloat16)}
