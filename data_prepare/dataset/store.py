@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin  # noqa: F401  # with it h5py reads Blosc2 chunks
 import numpy as np
 from numpy.typing import NDArray
 

@@ -12,6 +12,14 @@ from data_prepare.files import new_hdf5, whole_file
 from data_prepare.signals import held_signals
 
 
+@pytest.fixture(autouse=True)
+def usual_handler():
+    """A command in the background of a script ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def ctrl_c():
     os.kill(os.getpid(), signal.SIGINT)
 
