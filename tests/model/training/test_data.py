@@ -280,6 +280,7 @@ def written_entries(draw):
         hole = rng.random(len(residue)) < 0.2
         residue[hole], pair[hole], pair[:, hole] = -1, -1, -1
         near = (rng.random(pair.shape[:2]) < 0.02) & (pair[..., 0] != -1)
+        np.fill_diagonal(near, False)  # a residue moves with itself
         pair[near, -1] = pair[near, 0 if kind == "nma" else -1] = -0.9999  # -1 in float16
         names = draw(
             st.lists(st.sampled_from(properties_of_group(NMA if kind == "nma" else IDR)), unique=True, max_size=3)
