@@ -31,12 +31,7 @@ from data_prepare.errors import named, require
 from data_prepare.properties import PAIR_CHANNELS, properties_of_group
 from data_prepare.resume import digest, sample_digest
 from model.config import TRAIN_PRESETS, ModelConfig, Stage, TrainConfig, read_train_config
-from model.network.dance import (
-    DanceModel,
-    load_esm2_encoder,
-    load_initial_weights,
-    read_config,
-)
+from model.network.dance import DanceModel, load_esm2_encoder, load_initial_weights, read_config
 from model.network.device import autocast, choose_precision
 from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
@@ -187,7 +182,7 @@ class DanceTrainer(Trainer[TrainConfig]):
         log.append(line, {group: f"{means[f'{group}_loss']:.3f}" for group in self.data.groups})
 
     def load_weights(self, checkpoint: Path) -> None:
-        """See `Trainer`. Dropout and tiles may differ from those of the checkpoint, sizes may not."""
+        """See `Trainer`. Sizes and freezing must be those of the checkpoint, whatever `allow_changes` says."""
         saved, ours = read_config(checkpoint / CONFIG_NAME), self.config.model
         same = (saved.heads, saved.freeze_encoder) == (ours.heads, ours.freeze_encoder)  # no tensor shape shows these
         require(same, f"{checkpoint}: made with different heads or freeze_encoder; use its configuration")

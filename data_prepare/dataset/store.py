@@ -39,11 +39,7 @@ from data_prepare.dataset.store_layout import (
 from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import InputError, named, reading, require, shown
 from data_prepare.files import read_attributes
-from data_prepare.properties import (
-    INTERACTIONS,
-    MISSING,
-    entry_columns,
-)
+from data_prepare.properties import INTERACTIONS, MISSING, entry_columns
 
 
 @dataclass

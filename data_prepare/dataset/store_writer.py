@@ -167,7 +167,7 @@ class StoreWriter:
     def _create(
         self, name: str, suffix: str, shape: tuple[int, ...], chunk: int, dtype: np.dtype | None = None
     ) -> h5py.Dataset:
-        """A compressed dataset in chunks of at most `chunk` tokens or rows."""
+        """A dataset; a compressed one is in chunks of at most `chunk` tokens or rows."""
         contacts = suffix == SUFFIXES[1] and shape[-1] == MD_PAIR_WIDTH
         options: dict[str, Any] = {"track_times": False}  # equal input gives equal bytes
         if 0 not in shape and (contacts or self.compression == "gzip"):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from data_prepare.dataset.splits import require_members
 from data_prepare.dataset.store import FeatureStore
-from data_prepare.dataset.store_layout import Compression, StoreDtype
+from data_prepare.dataset.store_layout import Compression, StoreDtype, entry_file
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import COLUMNS
 from data_prepare.errors import require
@@ -40,7 +40,7 @@ def tasks_of(
     dtype: StoreDtype = "float32",
 ) -> list[Task]:
     """Tasks that make the entries of a store (see `Task`). A folder has one table, so it has only one store."""
-    folder = store.with_suffix(".entries")
+    folder = entry_file(store, "").parent
     others = [path.stem for path in store.parent.glob("*.entries") if path != folder]
     require(not others, f"{store.parent}: has the results of {', '.join(others)}; give {store.name} its own folder")
     return [Task(entry, selection, features, dtype, store.absolute()) for entry in entries]

@@ -190,10 +190,9 @@ class Trainer(ABC, Generic[C]):
     def _check_same(self, checkpoint: Path, state: Mapping[str, Any]) -> None:
         """InputError if data or options that are not among `allow_changes` differ from those of a checkpoint."""
         require("options" in state, f"{checkpoint}: of an earlier version of seqdance; give another --output")
-        options, data = self.config.fixed(), dict(self.data_of)
-        changed = {name: f"--{name} {state['options'].get(name)}" for name in options}
-        changed = {name: old for name, old in changed.items() if state["options"].get(name) != options[name]}
-        changed |= {name: f"another --{name}" for name in data if state["data"].get(name) != data[name]}
+        former, of_data = state["options"], state["data"]
+        changed = {n: f"--{n} {former.get(n)}" for n, value in self.config.fixed().items() if former.get(n) != value}
+        changed |= {n: f"another --{n}" for n, value in self.data_of.items() if of_data.get(n) != value}
         for name in self.config.allow_changes:
             changed.pop(name.removeprefix("--").replace("_", "-"), None)
         allow = f"give the same, or --allow-changes {' '.join(changed)}"

@@ -171,8 +171,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        if (
-            self.caught and number == signal.SIGINT and "RANK" not in os.environ
-        ):  # torchrun repeats that of the terminal
+        alone = "RANK" not in os.environ  # torchrun repeats the signal of the terminal
+        if self.caught and number == signal.SIGINT and alone:
             raise KeyboardInterrupt
         self.caught = True
