@@ -4,8 +4,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 OUT ?= runs/demo
+DATA ?= ../shared/data
 
-.PHONY: install demo notebooks images test test-fast test-corpus chaos lint format clean
+.PHONY: install demo demo-network notebooks images test test-fast test-corpus chaos lint format clean
 
 install: .venv/installed
 
@@ -35,6 +36,9 @@ test-fast: install
 test-corpus: install
 	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[dev,corpus]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/data_prepare/corpus.py
+
+demo-network: install  # trains the network `demo`: less than three hours on two cores
+	$(BIN)/python demo_network/make_network.py --data $(DATA) --install
 
 chaos: install  # about half an hour
 	export OMP_NUM_THREADS=1; $(BIN)/python tests/chaos/fuzz.py --rounds 20; fuzzed=$$?; \

@@ -80,8 +80,12 @@ SOURCES_OF_GROUP: Final[dict[str, tuple[str, ...]]] = {
     "IDRome": ("IDRome",),
     "Proteinflow": ("proteinflow_pdb", "proteinflow_sabdab"),
 }
-GROUPS: Final = tuple(SOURCES_OF_GROUP)
+GROUPS: Final = tuple(SOURCES_OF_GROUP)  # of the published training
+CONFORMATIONS: Final = "conformations"  # MD properties of one structure, those without fluctuations
+ALL_GROUPS: Final = (*GROUPS, CONFORMATIONS)
 NMA_GROUPS: Final = ("Proteinflow",)
+STRUCTURE_GROUPS: Final = (*NMA_GROUPS, CONFORMATIONS)  # their entries are structures, those of the others trajectories
+FLUCTUATIONS: Final = ("sasa_std", "rmsf_nor", "corr")  # that a single conformation does not have
 GROUP_OF_SOURCE: Final[dict[str, str]] = {
     source: group for group, sources in SOURCES_OF_GROUP.items() for source in sources
 }
@@ -108,7 +112,7 @@ def group_of(source: str, group: str = "") -> str | None:
     A source may be the name of a group, as in tables without a column `group`.
     """
     name = group or GROUP_OF_SOURCE.get(source, source)
-    return name if name in GROUPS else None
+    return name if name in ALL_GROUPS else None
 
 
 def properties_of_group(group: str) -> tuple[str, ...]:

@@ -214,6 +214,8 @@ class TrainConfig(TrainingOptions):
     """Second stage."""
     warmup_updates: Number = 2_000
     """Updates of the warm-up."""
+    exchange: Fraction = 0.0
+    """Share of the amino acids replaced by random ones in each sample, against overfitting a small data set."""
     clip: Positive = 0.5
     """Clip each gradient element to this absolute value."""
     precision: Precision = "auto"

@@ -29,7 +29,7 @@ from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.errors import require
 from data_prepare.files import whole_file
-from data_prepare.properties import GROUPS
+from data_prepare.properties import ALL_GROUPS
 from model.config import MAX_TOKENS
 from model.evaluation.report import (
     checkpoints_text,
@@ -126,7 +126,7 @@ def read_data(options: EvaluateOptions) -> tuple[pd.DataFrame, Weights]:
     require_files(table=options.table, store=options.store, loss_weights=options.loss_weights)
     table = read_table(options.table)
     tested = set(table["group"][table["label"] == "test"])
-    return table, read_loss_weights(options.loss_weights, [group for group in GROUPS if group in tested])
+    return table, read_loss_weights(options.loss_weights, [group for group in ALL_GROUPS if group in tested])
 
 
 def main(args: Sequence[str] | None = None) -> None:

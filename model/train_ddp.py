@@ -205,7 +205,7 @@ def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:
     with FeatureStore(config.store) as store:
         sequences = group_sequences(read_table(config.table), store, "train")
         block = max(config.short.micro_batch, config.long.micro_batch) if config.sort_by_length else None
-        data = TrainingSet(store, sequences, config.seed, block)
+        data = TrainingSet(store, sequences, config.seed, block, config.exchange)
     return data, read_loss_weights(config.loss_weights, data.groups)
 
 

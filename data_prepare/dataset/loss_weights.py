@@ -9,6 +9,7 @@ obey
 - the nine interactions equal, their sum : co-movement = 3 : 1; the three frequency ranges equal;
 - 1 for each group: a group loss below 1 beats that predictor.
 
+Conformations have no fluctuations: the shares of these go to the other residue properties and to the interactions.
 A property with a baseline of 0 (an interaction that no training protein of the group has) gets the weight 0.
 """
 
@@ -28,6 +29,9 @@ from data_prepare.dataset.store import FeatureStore
 from data_prepare.errors import reading, require
 from data_prepare.files import read_numbers, read_text_table, whole_file
 from data_prepare.properties import (
+    ALL_GROUPS,
+    CONFORMATIONS,
+    FLUCTUATIONS,
     GROUPS,
     INTERACTIONS,
     MISSING,
@@ -53,9 +57,13 @@ def _shares(group: str) -> dict[str, float]:
     if group in NMA_GROUPS:
         return {f"nma_res{k}": residue / 3 for k in (1, 2, 3)} | {f"nma_pair{k}": pair / 3 for k in (1, 2, 3)}
     features = [PROPERTIES_OF_FEATURE[feature] for feature in ("sasa", "rmsf", "ss", "dihedrals")]
+    interactions = INTERACTION_SHARE
+    if group == CONFORMATIONS:
+        features = [names for own in features if (names := tuple(name for name in own if name not in FLUCTUATIONS))]
+        interactions = 1.0
     shares = {name: residue / len(features) / len(names) for names in features for name in names}
-    shares |= {name: pair * INTERACTION_SHARE / len(INTERACTIONS) for name in INTERACTIONS}
-    return shares | {"corr": pair * (1 - INTERACTION_SHARE)}
+    shares |= {name: pair * interactions / len(INTERACTIONS) for name in INTERACTIONS}
+    return shares | {"corr": pair * (1 - interactions)}
 
 
 def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float]:
@@ -91,7 +99,7 @@ def baselines(store: FeatureStore, table: pd.DataFrame) -> Weights:
     """Mean of `entry_spread` over the training entries of each group that has some."""
     result: Weights = {}
     train = table[table["label"] == "train"]
-    for group in GROUPS:
+    for group in ALL_GROUPS:
         names = list(train.loc[train["group"] == group, "name"])
         if not names:
             continue
@@ -108,7 +116,7 @@ def loss_weights(baseline: Mapping[str, Mapping[str, float]]) -> Weights:
         shares = _shares(group)
         weights[group] = dict.fromkeys(PROPERTIES, 0.0)
         for name, value in values.items():
-            weights[group][name] = shares[name] / value if value > 0 else 0.0
+            weights[group][name] = shares.get(name, 0.0) / value if value > 0 else 0.0
     return weights
 
 

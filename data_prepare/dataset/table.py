@@ -14,7 +14,7 @@ import pandas as pd
 
 from data_prepare.errors import require
 from data_prepare.files import read_text_table, whole_file
-from data_prepare.properties import GROUP_OF_SOURCE, GROUPS, group_of
+from data_prepare.properties import ALL_GROUPS, GROUP_OF_SOURCE, group_of
 
 COLUMNS: Final = ("name", "modify_seq", "source", "group", "label")
 LABELS: Final = ("train", "test")
@@ -43,7 +43,7 @@ def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
         (~label.isin((*LABELS, "")), "label must be train or test"),
         (
             table["group"] == "",
-            f"unknown source or group; sources are {', '.join(GROUP_OF_SOURCE)}, groups {', '.join(GROUPS)}",
+            f"unknown source or group; sources are {', '.join(GROUP_OF_SOURCE)}, groups {', '.join(ALL_GROUPS)}",
         ),
     ):
         require(not bad.any(), f"{path}: {bad.sum()} rows, first in line {int(bad.to_numpy().argmax()) + 2}: {problem}")

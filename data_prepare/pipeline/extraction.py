@@ -28,7 +28,7 @@ from data_prepare.dataset.store_layout import MISSING_ATTRIBUTE, StoreDtype, ent
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.errors import InputError, InputWarning, require
-from data_prepare.properties import FEATURES, GROUPS, MD_RESIDUE_WIDTH, NMA_GROUPS
+from data_prepare.properties import CONFORMATIONS, FEATURES, GROUPS, MD_RESIDUE_WIDTH, NMA_GROUPS
 from data_prepare.resume import digest
 from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.structure.sequence import CHAIN_LINKER
@@ -72,7 +72,8 @@ class Task:
         """Digest of what the result depends on; of files name, size and time, so that raw data can be moved."""
         stats = [(path.name, path.stat()) for path in self.entry.paths if path.exists()]
         files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-        return digest(FEATURES_VERSION, self.dtype, asdict(self.selection), sorted(self.features), files)
+        kind = [CONFORMATIONS] if self.entry.group == CONFORMATIONS else []
+        return digest(FEATURES_VERSION, self.dtype, asdict(self.selection), sorted(self.features), files, *kind)
 
     def key(self) -> str:
         """Name of the task on a Dask scheduler, which would take another task of this name for the same one."""
@@ -82,21 +83,26 @@ class Task:
 def entry_features(
     entry: Entry, selection: Selection, features: Sequence[str] = FEATURES, available: int | None = None
 ) -> EntryFeatures:
-    """Features of one entry (see `Task`): of its frames if it is an ensemble, else of its normal modes.
+    """Features of one entry (see `Task`): of the frames of an ensemble, of a conformation, or of its normal modes.
 
     They use at most `available` bytes, by default those of the machine. InputError if the entry cannot be read or more
     than a tenth of its frames are broken.
     """
     # seconds of import, needed only here
-    from data_prepare.molecular_dynamics.features.md_features import md_features
+    from data_prepare.molecular_dynamics.features.md_features import conformation_features, md_features
     from data_prepare.normal_mode_analysis.features import nma_features_of
 
     with entry.open(selection) as system:
-        if isinstance(system, Ensemble):
-            md = md_features(system.topology, _mostly_sound(system), features=features, available=available)
+        if isinstance(system, Ensemble) or entry.group == CONFORMATIONS:
+            left_out: Sequence[BrokenFrame] = ()
+            if isinstance(system, Ensemble):
+                md = md_features(system.topology, _mostly_sound(system), features=features, available=available)
+                left_out = system.left_out
+            else:
+                md = conformation_features(system, available)
             sequences, resolved = system.topology.traced.full_sequences()
             arrays = md_entry(md.residue, md.pair, list(map(len, sequences)), resolved, md.missing)
-            return EntryFeatures(*arrays, CHAIN_LINKER.join(sequences), md.missing, system.left_out)
+            return EntryFeatures(*arrays, CHAIN_LINKER.join(sequences), md.missing, left_out)
         topology, nma = nma_features_of(system.topology, system.xyz, available)
         sequences, resolved = topology.full_sequences()
         arrays = nma_entry(nma.gnm_msf, nma.anm_cor, list(map(len, sequences)), resolved)

@@ -12,7 +12,7 @@ from typing import Final
 from data_prepare.dataset.table import LABELS
 from data_prepare.errors import require
 from data_prepare.files import read_text_table
-from data_prepare.properties import GROUP_OF_SOURCE, GROUPS, NMA_GROUPS, group_of
+from data_prepare.properties import ALL_GROUPS, GROUP_OF_SOURCE, STRUCTURE_GROUPS, group_of
 from data_prepare.sources.entry import Entry, FileEntry
 
 COLUMNS: Final = ("name", "source", "label", "topology", "trajectory")
@@ -22,12 +22,12 @@ def read_manifest(path: str | Path) -> list[Entry]:
     """Entries of a manifest.
 
     InputError if the file or a column is missing, a name is repeated, a source or label is unknown, or an entry of a
-    group with normal modes has a trajectory or one of another group has none.
+    group of structures has a trajectory or one of another group has none.
     """
     path = Path(path)
     entries: dict[str, Entry] = {}
-    sources = f"one of {', '.join(GROUP_OF_SOURCE)}; for others add a column group with {', '.join(GROUPS)}"
-    groups = f"structures belong to {', '.join(NMA_GROUPS)}, trajectories to the other groups"
+    sources = f"one of {', '.join(GROUP_OF_SOURCE)}; for others add a column group with {', '.join(ALL_GROUPS)}"
+    groups = f"structures belong to {' or '.join(STRUCTURE_GROUPS)}, trajectories to the other groups"
     for line, row in enumerate(read_text_table(path, COLUMNS).to_dict("records"), 2):
         name, source, label = row["name"], row["source"], row["label"]
         group = group_of(source, row.get("group", "")) or ""
@@ -37,7 +37,7 @@ def read_manifest(path: str | Path) -> list[Entry]:
         require(group, f"{where}: unknown source {source}; give {sources}")
         require(label in (*LABELS, ""), f"{where}: unknown label {label}; give train, test or nothing")
         require(row["topology"], f"{where}: no topology; give a structure file, or the topology of the trajectory")
-        require((group in NMA_GROUPS) != bool(trajectories), f"{where}: {groups}")
+        require((group in STRUCTURE_GROUPS) != bool(trajectories), f"{where}: {groups}")
         topology = path.parent / row["topology"]
         entries[name] = FileEntry(
             name=name, source=source, group=group, label=label, path=topology, trajectories=trajectories

@@ -17,6 +17,7 @@ from data_prepare.dataset.loss_weights import Weights
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.errors import InputError, require
 from data_prepare.properties import (
+    ALL_GROUPS,
     GROUPS,
     MISSING,
     NMA_GROUPS,
@@ -261,7 +262,7 @@ class Evaluation:
 def usable_entries(table: pd.DataFrame, store: FeatureStore) -> tuple[Sequences, Sequences]:
     """Test and training entries of the groups that have test entries; each needs training entries, too."""
     test, train = (group_sequences(table, store, label) for label in ("test", "train"))
-    groups = [group for group in GROUPS if test[group]]
+    groups = [group for group in ALL_GROUPS if test[group]]
     require(groups, f"{store.path}: no entry is labelled test in the table; nothing to evaluate")
     unfitted = ", ".join(group for group in groups if not train[group])
     require(not unfitted, f"{store.path}: no training entry of {unfitted} to fit the baselines on; add some")

@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator
 
-from data_prepare.properties import GROUPS, PROPERTIES, properties_of_group
+from data_prepare.properties import ALL_GROUPS, GROUPS, PROPERTIES, properties_of_group
 from model.training.run_log import GRADIENT_NORM, TOKENS_PER_SECOND
 
-COLOURS: Final = dict(zip(GROUPS, ("#0072B2", "#D55E00", "#009E73"), strict=True))  # safe for colour-blind readers
+COLOURS: Final = dict(
+    zip(ALL_GROUPS, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True)
+)  # safe for colour-blind readers
 COLUMNS: Final = 6
 SMOOTH: Final = 100  # minimal number of points of a smoothed curve
 
@@ -29,7 +31,8 @@ def draw_training(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -
     figure = Figure(figsize=(12, 3.2 * 2 + 1.7 * rows), layout="constrained")
     totals, others, properties = figure.subfigures(3, 1, height_ratios=[3.2, 2.6, 1.7 * rows], squeeze=False).flat
 
-    for axes, group in zip(totals.subplots(1, len(GROUPS)), GROUPS, strict=True):
+    trained = [group for group in ALL_GROUPS if group in GROUPS or f"{group}_loss" in log]
+    for axes, group in zip(totals.subplots(1, len(trained)), trained, strict=True):
         _curve(axes, log, f"{group}_loss", COLOURS[group])
         _dots(axes, {n: groups[group]["model"]["loss"] for n, groups in metrics.items() if group in groups}, "black", 5)
         _mark_lengths(axes, log)
@@ -50,7 +53,7 @@ def draw_training(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -
 
     panels = properties.subplots(rows, COLUMNS, sharex=True).flat
     for axes, name in zip(panels, PROPERTIES, strict=False):
-        for group in (group for group in GROUPS if name in properties_of_group(group)):
+        for group in (group for group in trained if name in properties_of_group(group)):
             _curve(axes, log, f"{group}_{name}", COLOURS[group])
             losses = {n: groups[group]["model"]["properties"][name] for n, groups in metrics.items() if group in groups}
             _dots(axes, losses, COLOURS[group], 3)

@@ -29,6 +29,7 @@ from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.store_layout import CORRELATION, guarded_channels, next_to_missing
 from data_prepare.errors import InputError, named, require, some_of
 from data_prepare.properties import (
+    ALL_GROUPS,
     GROUPS,
     MD_PAIR_WIDTH,
     MD_RESIDUE_WIDTH,
@@ -38,7 +39,7 @@ from data_prepare.properties import (
     entry_residue_columns,
     properties_of_group,
 )
-from model.network.tokenizer import PAD_ID, split_tokens, tokenize
+from model.network.tokenizer import AMINO_ACIDS, PAD_ID, TOKEN_ID, split_tokens, tokenize
 from model.training.processes import StopSignal
 from model.training.schedule import Draw
 
@@ -47,7 +48,9 @@ RMSF_COLUMN: Final = entry_residue_columns("rmsf_nor").start
 HALF_MISSING: Final = np.float16(MISSING).view(np.int16)
 NEXT_TO_HALF_MISSING: Final = next_to_missing(np.dtype(np.float16)).view(np.int16)
 BLOCKS_SORTED: Final = 50  # number of blocks whose proteins are sorted together
-_ORDER, _CROP = 0, 1  # streams of random numbers: order of an epoch, crop of a sample
+# streams of random numbers: order of an epoch, crop of a sample, its exchanged residues
+_ORDER, _CROP, _EXCHANGE = 0, 1, 2
+AMINO_ACID_IDS: Final = np.array([TOKEN_ID[letter] for letter in AMINO_ACIDS])
 
 Sequences = Mapping[str, Sequence[tuple[str, str]]]  # group -> (name, modify_seq) of its entries
 
@@ -126,7 +129,7 @@ def group_sequences(table: pd.DataFrame, store: FeatureStore, label: str) -> dic
     table = table[held]
     return {
         group: list(table.loc[table["group"] == group, ["name", "modify_seq"]].itertuples(index=False, name=None))
-        for group in GROUPS
+        for group in ALL_GROUPS
     }
 
 
@@ -237,15 +240,18 @@ class TrainingSet(Dataset):
     `sequences` is that of `group_sequences`. Groups without entries are left out, which is logged; InputError if no
     group has any. `seed` determines orders and crops.
     With `block`, each epoch is ordered by `blocks_of_similar_length` of this size; default: purely random.
+    `exchange` is the share of the amino acids that are replaced by random ones; the features stay.
     """
 
-    def __init__(self, store: FeatureStore, sequences: Sequences, seed: int, block: int | None = None) -> None:
-        self.groups = tuple(group for group in GROUPS if sequences[group])
+    def __init__(
+        self, store: FeatureStore, sequences: Sequences, seed: int, block: int | None = None, exchange: float = 0.0
+    ) -> None:
+        self.groups = tuple(group for group in ALL_GROUPS if sequences.get(group))
         require(self.groups, f"{store.path}: no training entry; the table needs train entries that are in the store")
         if absent := [group for group in GROUPS if group not in self.groups]:
             trained = ", ".join(self.groups)
             LOGGER.warning("warning: no training entry of %s; training on %s alone", ", ".join(absent), trained)
-        self.store, self.sequences, self.seed, self.block = store, sequences, seed, block
+        self.store, self.sequences, self.seed, self.block, self.exchange = store, sequences, seed, block, exchange
         self._lengths: dict[str, NDArray[np.int64]] = {}  # group -> tokens of its entries, without the outer two
         if block is not None:
             for group in self.groups:
@@ -253,7 +259,7 @@ class TrainingSet(Dataset):
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}  # group -> most recent epoch and its order
 
     def _random(self, group: str, stream: int, number: int) -> np.random.Generator:
-        seed = np.random.SeedSequence([self.seed, GROUPS.index(group), stream, number])
+        seed = np.random.SeedSequence([self.seed, ALL_GROUPS.index(group), stream, number])
         return np.random.Generator(np.random.Philox(seed))
 
     def entry_index(self, group: str, counter: int) -> int:
@@ -272,7 +278,13 @@ class TrainingSet(Dataset):
         name, modify_seq = self.sequences[draw.group][self.entry_index(draw.group, draw.counter)]
         excess = self.store.length(name) - draw.length
         start = int(self._random(draw.group, _CROP, draw.counter).integers(excess + 1)) if excess > 0 else 0
-        return load_sample(self.store, name, modify_seq, draw.group, start, draw.length)
+        entry = load_sample(self.store, name, modify_seq, draw.group, start, draw.length)
+        if self.exchange:
+            random = self._random(draw.group, _EXCHANGE, draw.counter)
+            ids = entry.input_ids.numpy()  # (T,), this sample's own
+            exchanged = np.isin(ids, AMINO_ACID_IDS) & (random.random(len(ids)) < self.exchange)
+            ids[exchanged] = random.choice(AMINO_ACID_IDS, int(exchanged.sum()))
+        return entry
 
     def __getitems__(self, draws: list[Draw]) -> Batch | InputError:
         """One batch; returns an InputError, because a worker that raises it would add its traceback to the message."""

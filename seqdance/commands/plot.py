@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import reading, require
 from data_prepare.files import read_text
-from data_prepare.properties import GROUPS, properties_of_group
+from data_prepare.properties import ALL_GROUPS, properties_of_group
 from model.figures import dyna1, training
 from model.figures.save import save_figure
 from model.training.run_log import LOG_NAME, log_lines, read_log
@@ -85,7 +85,7 @@ def read_metrics(folder: Path) -> dict[int, Mapping[str, Any]]:
         with reading(path, "the metrics of a checkpoint", "remove it or evaluate the checkpoint again"):
             update = int(path.stem.removeprefix("update_"))
             groups = json.loads(path.read_text(encoding="utf-8"))["groups"]
-            for group in groups.keys() & set(GROUPS):
+            for group in groups.keys() & set(ALL_GROUPS):
                 model = groups[group]["model"]
                 values = [model["loss"], *(model["properties"][name] for name in properties_of_group(group))]
                 if not all(value is None or isinstance(value, float | int) for value in values):

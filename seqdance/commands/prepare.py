@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +18,7 @@ from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.pipeline.extraction import result_attributes
 from data_prepare.pipeline.prepare import FAILURES, prepare, tasks_of
 from data_prepare.pipeline.training_set import LABEL_CHANGES, LOSS_WEIGHTS, TABLE, Split
-from data_prepare.properties import FEATURES
+from data_prepare.properties import CONFORMATIONS, FEATURES, NMA_GROUPS, group_of
 from data_prepare.sources.entry import Entry, Selection
 from data_prepare.sources.manifest import read_manifest
 from data_prepare.sources.mdcath import DEFAULT_TEMPERATURES
@@ -45,6 +46,9 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
     """Ids of the chains to use. Default: all."""
     properties: Annotated[tuple[Literal[FEATURES], ...], Field(min_length=1)] = FEATURES  # type: ignore[valid-type]
     """Features of trajectories to compute. The entries lack the others."""
+    conformations: bool = False
+    """Also measure each structure as one conformation (SASA, secondary structure, dihedrals, contacts): a second entry,
+    NAME_conformation, of a training group of its own."""
     temperatures: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     """Temperatures of mdCATH in K, one entry each. Default: 348."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -72,6 +76,10 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
         else:
             raw = Path(str(self.raw)).absolute()
             entries = list_source(str(self.source), raw, self.temperatures or DEFAULT_TEMPERATURES)
+        if self.conformations:
+            structures = [entry for entry in entries if group_of(entry.source, entry.group) in NMA_GROUPS]
+            require(structures, "--conformations: no entry is a structure; omit it")
+            entries += [replace(entry, name=f"{entry.name}_conformation", group=CONFORMATIONS) for entry in structures]
         return sorted(entries, key=lambda entry: entry.name)
 
 

@@ -20,7 +20,14 @@ from stores import stored_bytes
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.pipeline import extraction
-from data_prepare.properties import GROUPS, INTERACTIONS, RESIDUE_PROPERTIES, entry_columns
+from data_prepare.properties import (
+    CONFORMATIONS,
+    FLUCTUATIONS,
+    GROUPS,
+    INTERACTIONS,
+    RESIDUE_PROPERTIES,
+    entry_columns,
+)
 from seqdance.commands import check, merge, prepare
 
 GOOD = "structures/1ubi_A.pdb.gz"
@@ -396,3 +403,41 @@ def test_models_without_side_chains(examples, tmp_path, capsys):
     np.testing.assert_array_equal(np.delete(pair, channels, 2), np.delete(expected_pair, channels, 2))
     assert run(check, store) == 0
     assert f"1 of 2 entries lack {', '.join(missing)}" in capsys.readouterr().out
+
+
+def test_structures_as_conformations(manifest, raw, examples, tmp_path, capsys):
+    """Each structure is two entries of one label; an entry that changes its group is made anew."""
+    folder = tmp_path / "pdb"
+    folder.mkdir()
+    for name in ("1ubi_A", "2cvi_A"):
+        (folder / f"{name}.pdb.gz").symlink_to(examples / "structures" / f"{name}.pdb.gz")
+    store = tmp_path / "out" / "s.h5"
+    words = ("--source", "structures", "--raw", folder, "--out", store, "--conformations")
+    clusters = tmp_path / "clusters.tsv"
+    clusters.write_text("1ubi_A\t1ubi_A\n2cvi_A\t2cvi_A\n")
+    assert run(prepare, *words, "--clusters", clusters, "--test-share", "0.5") == 0
+    assert "lack" not in capsys.readouterr().err
+    table = read_table(store.with_name("table.csv")).set_index("name")
+    assert set(table.index) == {"1ubi_A", "2cvi_A", "1ubi_A_conformation", "2cvi_A_conformation"}
+    for name in ("1ubi_A", "2cvi_A"):
+        both = table.loc[[name, f"{name}_conformation"]]
+        assert both["label"].nunique() == both["modify_seq"].nunique() == 1
+        assert both["group"].tolist() == ["Proteinflow", CONFORMATIONS]
+    with FeatureStore(store) as opened:
+        assert {*FLUCTUATIONS} < {*opened.missing("1ubi_A_conformation")}
+        expected = opened.read("1ubi_A_conformation")[0]
+    assert run(check, store) == 0
+
+    store = tmp_path / "own" / "s.h5"
+    for group in ("Proteinflow", CONFORMATIONS):
+        path = manifest([], ["x", "mine", "train", GOOD, ""])
+        path.write_text(pd.read_csv(path).assign(group=group).to_csv(index=False))
+        assert run(prepare, "--manifest", path, "--out", store) == 0
+    with FeatureStore(store) as opened:
+        np.testing.assert_array_equal(opened.read("x")[0], expected)
+    path.write_text(pd.read_csv(path).assign(trajectory="x.xtc").to_csv(index=False))
+    assert run(prepare, "--manifest", path, "--out", store) == 2
+    assert CONFORMATIONS in capsys.readouterr().err
+    assert (
+        run(prepare, "--source", "trajectories", "--raw", raw / "trajectories", "--out", store, "--conformations") == 2
+    )

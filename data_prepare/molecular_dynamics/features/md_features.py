@@ -35,6 +35,7 @@ from data_prepare.molecular_dynamics.frames.trajectory import (
 from data_prepare.properties import (
     DSSP_STATES,
     FEATURES,
+    FLUCTUATIONS,
     INTERACTIONS,
     MD_PAIR_WIDTH,
     MD_PROPERTIES,
@@ -47,7 +48,8 @@ from data_prepare.properties import (
     entry_residue_columns,
 )
 from data_prepare.signals import held_signals
-from data_prepare.structure.topology import Topology
+from data_prepare.structure.covalent import CovalentGeometry
+from data_prepare.structure.topology import Structure, Topology
 
 BYTES_PER_PAIR: Final = 110  # of residues: contact counts, pair array and covariances, at most
 # column of the published table -> column of the residue array
@@ -153,6 +155,7 @@ def md_features(
     frames: FrameRange = ALL_FRAMES,
     skip_broken_frames: bool = False,
     hbond_of_heavy_atoms: bool = False,
+    fluctuations: bool = True,
     progress: Callable[[int], object] = int,
 ) -> MDFeatures:
     """Features of the protein residues, or of the residues of a C-alpha model, in a trajectory.
@@ -163,7 +166,8 @@ def md_features(
     from a `contact_file` of the trajectory file, by default computed. `features` are some of `properties.FEATURES`;
     the properties of the others are missing, and so are, with an InputWarning, those that the atoms do not carry, see
     `missing_properties`; `hbond_of_heavy_atoms` finds hydrogen bonds by another definition, without hydrogens, see
-    `heavy_hydrogen_bond`. `available` are the bytes of memory that may be used, see `require_memory`.
+    `heavy_hydrogen_bond`. Without `fluctuations` one frame suffices, and `properties.FLUCTUATIONS` are missing.
+    `available` are the bytes of memory that may be used, see `require_memory`.
 
     InputError if the system has no protein of at least 3 residues, fewer than 2 frames or no atoms for any of the
     features; if it needs too much memory; or if the trajectory or contact file cannot be used.
@@ -189,8 +193,12 @@ def md_features(
     else:
         require(contact_file is None, f"{contact_file}: requires the trajectory as a file; omit the contact file")
     wanted = {name for feature in features for name in PROPERTIES_OF_FEATURE[feature]}
+    wanted -= set() if fluctuations else set(FLUCTUATIONS)
     found = wanted - not_carried.keys()
-    _tell_missing(topology, {name: why for name, why in not_carried.items() if name in wanted}, found)
+    told = {name: why for name, why in not_carried.items() if name in wanted}
+    if not fluctuations:  # few structures have hydrogens
+        told = {name: why for name, why in told.items() if why != HYDROGENS}
+    _tell_missing(topology, told, found)
     computed = found - (set() if of_file is None else set(INTERACTIONS))
     accumulators = None
     with held_signals() as let_through:  # compiled code is loaded at the first chunk
@@ -199,7 +207,8 @@ def md_features(
             accumulators.add(chunk)
             progress(len(chunk.numbers))
             let_through()
-    if accumulators is None or accumulators.frames < 2:
+    enough = accumulators is not None and accumulators.frames >= (1 if found.isdisjoint(FLUCTUATIONS) else 2)
+    if accumulators is None or not enough:
         raise InputError(f"{topology.path}: fluctuations require at least 2 frames; choose other frames")
 
     values, residue = accumulators.values(), np.full((n, MD_RESIDUE_WIDTH), np.nan)
@@ -213,6 +222,18 @@ def md_features(
             residue[:, entry_residue_columns(name)] = values[name][:n].reshape(n, -1)  # without the area of caps
     place = topology.file_index.argsort().argsort()  # of each atom in the file, where residues may be interleaved
     return MDFeatures(place[accumulators.atoms[accumulators.ca]], residue, pair, missing)
+
+
+def conformation_features(structure: Structure, available: int | None = None) -> MDFeatures:
+    """Features of one conformation; fluctuations are missing, and so are hydrogen bonds without hydrogens.
+
+    InputError as in `md_features`, or if the structure lacks the covalent geometry of a protein.
+    """
+    topology, xyz = structure
+    problem = CovalentGeometry(topology).problems(xyz[None], 1.0, None)[0]
+    require(problem is None, f"{topology.path}: the structure {problem}")
+    frame = Chunk(np.zeros(1, np.int64), xyz[None].astype(np.float32), "angstrom")
+    return md_features(topology, [frame], available=available, fluctuations=False)
 
 
 def _tell_missing(topology: Topology, not_carried: Mapping[str, str], found: Collection[str]) -> None:

@@ -21,6 +21,8 @@ from data_prepare.dataset.loss_weights import (
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.store_writer import StoreWriter, merge_stores
 from data_prepare.properties import (
+    CONFORMATIONS,
+    FLUCTUATIONS,
     GROUPS,
     INTERACTIONS,
     MD_PROPERTIES,
@@ -109,6 +111,15 @@ def test_balance(world):
             assert interactions == pytest.approx([interactions[0]] * 9)
             assert sum(interactions) / part["corr"] == pytest.approx(3)
             assert all(weights[group][name] == 0 for name in NMA_PROPERTIES)
+
+
+def test_conformations_share_what_fluctuations_would_have():
+    spread = {name: 0.5 for name in MD_PROPERTIES if name not in FLUCTUATIONS}
+    part = {name: weight * 0.5 for name, weight in loss_weights({CONFORMATIONS: spread})[CONFORMATIONS].items()}
+    assert sum(part.values()) == pytest.approx(1)
+    assert sum(part[name] for name in INTERACTIONS) == pytest.approx(0.75)
+    assert part["sasa_mean"] == pytest.approx(part["ss"]) == pytest.approx(part["chi"] + part["phi"] + part["psi"])
+    assert all(part[name] == 0 for name in FLUCTUATIONS)
 
 
 def test_properties_entries_and_groups_without_values(world):

@@ -19,7 +19,7 @@ from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import read_table
 from data_prepare.properties import GROUPS, entry_columns, properties_of_group
-from model.network.tokenizer import tokenize
+from model.network.tokenizer import TOKEN_ID, tokenize
 from model.train_ddp import main
 from model.training.data import (
     BLOCKS_SORTED,
@@ -75,6 +75,23 @@ def test_order_and_crops_follow_from_the_seed(small_data, block: int | None) -> 
         again[draw]
     assert all(torch.equal(first[draw].input_ids, again[draw].input_ids) for draw in samples)
     assert [first[draw].name for draw in samples] != [other[draw].name for draw in samples]
+
+
+def test_exchanged_amino_acids(small_data) -> None:
+    """About the share of them, never a special token; features, order and crops are those without exchange."""
+    store = FeatureStore(small_data.store)
+    sequences = group_sequences(read_table(small_data.table), store, "train")
+    plain, some, again = (TrainingSet(store, sequences, 0, exchange=share) for share in (0.0, 0.4, 0.4))
+    special, changed, tokens = [TOKEN_ID[token] for token in ("<cls>", "<eos>")], 0, 0
+    for draw in [Draw(group, counter, 10) for group in GROUPS for counter in range(40)]:
+        first, second = plain[draw], some[draw]
+        assert torch.equal(second.input_ids, again[draw].input_ids)
+        assert torch.equal(first.residue, second.residue)
+        assert torch.equal(first.pair, second.pair)
+        kept = torch.isin(first.input_ids, torch.tensor(special))
+        assert torch.equal(first.input_ids[kept], second.input_ids[kept])
+        changed, tokens = changed + int((first.input_ids != second.input_ids).sum()), tokens + int((~kept).sum())
+    assert changed / tokens == pytest.approx(0.4 * 19 / 20, abs=0.06)
 
 
 def plain_blocks(order: list[int], lengths: list[int], first: int, block: int, random) -> list[int]:
