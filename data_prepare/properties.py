@@ -120,6 +120,15 @@ def properties_of_group(group: str) -> tuple[str, ...]:
     return NMA_PROPERTIES if group in NMA_GROUPS else MD_PROPERTIES
 
 
+def table_columns(name: str) -> list[str]:
+    """Columns of a residue property in tables: `rmsf_nor`, `ss_H`, `ss_none`, `phi_-180_-150` in degrees."""
+    width = RESIDUE_COLUMNS[name][1]
+    if name == "ss":
+        return [f"ss_{state.strip() or 'none'}" for state in DSSP_STATES]
+    edges = range(-180, 180, 360 // NUM_ANGLE_BINS)
+    return [name] if width == 1 else [f"{name}_{edge}_{edge + 360 // NUM_ANGLE_BINS}" for edge in edges]
+
+
 def entry_residue_columns(name: str) -> slice:
     """Columns of a residue property in an entry's own residue array (MD: 47 columns, NMA: 3 columns)."""
     first, width = RESIDUE_COLUMNS[name]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import Settings
+from data_prepare.errors import require
 from model.config import Precision
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class ModelOptions(ForwardOptions):
     """A network and where it runs."""
 
     model: str
-    """Folder with model.safetensors and config.json, weight file, or Hub id such as ChaoHou/SeqDance."""
+    """seqdance or esmdance (published, downloaded once), demo (small, part of this package, not for conclusions), a
+    folder with model.safetensors and config.json, a weight file, the folder of a training run, or a Hub id. ./demo is a
+    folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,14 @@ class ProteinOptions(Settings):
     def structure(self) -> Path | None:
         """The structure file, if one is given."""
         return self.pdb or self.cif
+
+    def check_write_pdb(self, path: Path | None) -> None:
+        """InputError if a copy of the structure cannot be written to the path of --write-pdb, if there is one."""
+        from model.inference.b_factors import check_copy
+
+        if path is not None:
+            require(self.structure, f"--write-pdb {path} requires --pdb or --cif")
+            check_copy(self.structure or path, path)
 
     def proteins(self) -> list[Protein]:
         """The proteins; InputError unless exactly one source is given and can be read."""

@@ -22,15 +22,23 @@ RESIDUES_PER_PANEL: Final = 80
 
 
 def plot_mutation_map(
-    table: pd.DataFrame, wild_type: str, path: str | os.PathLike[str], score: str = PUBLISHED_SCORE, offset: int = 0
+    table: pd.DataFrame,
+    wild_type: str | WildType,
+    path: str | os.PathLike[str],
+    score: str = PUBLISHED_SCORE,
+    offset: int = 0,
+    note: str = "",
 ) -> None:
     """Write a heat map of single substitutions as PNG: wild type along x, amino acids along y, colour = score.
 
     `table` is that of `score_mutations`; rows with several substitutions are ignored. Residue numbers are positions +
-    `offset`. Wild-type cells carry a dot, cells without a value are grey. Long proteins continue in further panels.
+    `offset`, or those of a `WildType`. `note` is small text for the network. Wild-type cells carry a dot, cells without
+    a value are grey. Long proteins continue in further panels.
     InputError if the table has no column `score`, or mutations of another wild type.
     """
-    grid, letters = mutation_grid(table, wild_type, score, offset)
+    protein = wild_type if isinstance(wild_type, WildType) else WildType(wild_type, offset)
+    grid, letters = mutation_grid(table, protein, score)
+    residue_names = list(protein.names.values())
     values = grid[np.isfinite(grid)]
     low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
     starts = range(0, len(letters), RESIDUES_PER_PANEL)
@@ -53,8 +61,11 @@ def plot_mutation_map(
         wild = [(x, AMINO_ACIDS.index(letter)) for x, letter in enumerate(part) if letter in AMINO_ACIDS]
         panel.scatter([x for x, _ in wild], [y for _, y in wild], s=12, color="black")
         panel.set_yticks(range(len(AMINO_ACIDS)), list(AMINO_ACIDS), fontsize=8)
-        numbers = range(start + 1 + offset, start + len(part) + 1 + offset)
-        names = [f"{x}\n{n}" if n % 10 == 0 or n == 1 + offset else x for x, n in zip(part, numbers, strict=True)]
+        numbers = residue_names[start : start + len(part)]
+        names = [
+            f"{x}\n{name}" if name.endswith("0") or start + k == 0 else x
+            for k, (x, name) in enumerate(zip(part, numbers, strict=True))
+        ]
         panel.set_xticks(range(len(part)), names, fontsize=8)
         panel.tick_params(length=0)
         panel.set_ylabel("mutant residue")
@@ -62,22 +73,23 @@ def plot_mutation_map(
     floor = height - panel_height - gap / 2
     area = ((width - right + 0.2) / width, floor / height, 0.18 / width, panel_height / height)
     figure.colorbar(image, cax=figure.add_axes(area), label=score)
-    save_figure(figure, path, dpi=150)
+    save_figure(figure, path, dpi=150, note=note)
 
 
 def mutation_grid(
-    table: pd.DataFrame, wild_type: str, score: str = PUBLISHED_SCORE, offset: int = 0
+    table: pd.DataFrame, wild_type: str | WildType, score: str = PUBLISHED_SCORE, offset: int = 0
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Scores of single substitutions (20, residues), rows as `AMINO_ACIDS`, NaN without a value; and the residues."""
     require(score in table, f"no column {score!r} in the table; it has {', '.join(map(str, table.columns))}")
-    protein = WildType(wild_type, offset)
+    protein = wild_type if isinstance(wild_type, WildType) else WildType(wild_type, offset)
     letters = [token if len(token := protein.tokens[index]) == 1 else "?" for index in protein.residues]
     grid = np.full((len(AMINO_ACIDS), len(letters)), np.nan)
+    columns = {index: column for column, index in enumerate(protein.residues)}
     for label, value in zip(table["mutant"], table[score], strict=True):
         changes = protein.read(str(label))
         for index, new in changes.items() if len(changes) == 1 else ():
             if new in AMINO_ACIDS:
-                grid[AMINO_ACIDS.index(new), protein.numbers[index] - offset - 1] = value
+                grid[AMINO_ACIDS.index(new), columns[index]] = value
     return grid, letters
 
 

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from data_prepare.errors import InputError, first_line
 from data_prepare.files import whole_file
 
+NOTE_HEIGHT: Final = 0.16  # inches
 
-def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) -> None:
-    """Write a figure; the suffix of the path selects the format. InputError if matplotlib does not know the format."""
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100, note: str = "") -> None:
+    """Write a figure; the suffix of the path selects the format. InputError if matplotlib does not know the format.
+
+    A `note`, such as the network that the figure shows, is written small below it.
+    """
+    if note:
+        share = NOTE_HEIGHT / figure.get_size_inches()[1]
+        if isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
+            engine.set(rect=(0, share, 1, 1 - share))
+        figure.text(0.995, share / 4, note, ha="right", va="bottom", fontsize=6, color="#555555")
     try:
         with whole_file(Path(path)) as temporary:
             figure.savefig(temporary, dpi=dpi)

@@ -6,10 +6,13 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
 
 from data_prepare.errors import InputError, InputWarning, require, shown
 from data_prepare.files import read_text
@@ -32,12 +35,37 @@ REMEDIES: Final = {"-": "remove the gaps", ".": "remove the gaps", "*": "cut the
 Records = Sequence[tuple[str, str]]  # header without '>', sequence without white space
 
 
+class ResidueId(NamedTuple):
+    """Chain and number of a residue, as users know it."""
+
+    chain: str
+    number: str  # with the insertion code of the structure (`27A`); "" of an unresolved residue
+
+
 @dataclass(frozen=True)
 class Protein:
     """A name and a sequence; chains of a complex are joined by `<eos><cls>`."""
 
     name: str
     sequence: str
+    structure_ids: tuple[ResidueId, ...] | None = field(default=None, compare=False, repr=False)
+    """Of each residue (N,), from a structure."""
+
+    @property
+    def residue_ids(self) -> tuple[ResidueId, ...]:
+        """Of each residue (N,): from the structure, otherwise chains A, B, ..., numbered from 1 over all chains."""
+        return self.structure_ids or numbered_ids(self.sequence)
+
+
+def numbered_ids(sequence: str, offset: int = 0) -> tuple[ResidueId, ...]:
+    """Chains A, B, ..., Z, AA, ..., and numbers from 1 + offset over all chains, of each residue of a sequence (N,)."""
+    found: list[ResidueId] = []
+    for index, chain in enumerate(sequence.split(CHAIN_LINKER)):
+        letters, rest = ascii_uppercase[index % 26], index // 26
+        letters = ascii_uppercase[rest - 1] + letters if rest else letters
+        first = len(found) + 1 + offset
+        found += [ResidueId(letters, str(first + number)) for number in range(len(split_tokens(chain)))]
+    return tuple(found)
 
 
 def file_name(name: str) -> str:
@@ -180,7 +208,11 @@ def protein_of_structure(path: str | os.PathLike[str], chain: str | None = None)
     path = Path(path)
     protein = select_protein(read_structure(path).topology, chain)
     name = "_".join([path.name.removesuffix(".gz").rsplit(".", 1)[0], *_chain_ids(chain)])
-    return Protein(name, CHAIN_LINKER.join(protein.full_sequences()[0]))
+    sequences, index = protein.full_sequences()
+    chains = np.repeat(np.array(protein.chain_ids, object), list(map(len, sequences)))
+    numbers = np.full(len(chains), "", object)
+    numbers[index] = [f"{n}{code}" for n, code in zip(protein.residue_numbers, protein.insertion_codes, strict=True)]
+    return Protein(name, CHAIN_LINKER.join(sequences), tuple(map(ResidueId, chains, numbers)))
 
 
 def select_protein(topology: Topology, chain: str | None) -> Topology:

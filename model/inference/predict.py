@@ -41,6 +41,15 @@ def property_names(properties: Names) -> tuple[str, ...]:
     return tuple(name for name in PROPERTIES if name in names)
 
 
+def table_names(properties: Names) -> tuple[str, ...]:
+    """`property_names` for a table of residues, in which "all" stands for theirs; InputError for those of pairs."""
+    words = [properties] if isinstance(properties, str) else list(properties)
+    names = property_names(["residue" if word == "all" else word for word in words])
+    pairs = [name for name in names if name in PAIR_CHANNELS]
+    require(not pairs, f"{', '.join(pairs)}: residue pairs do not fit into a table of residues; write .h5 or a folder")
+    return names
+
+
 @overload
 def predict_properties(
     model: DanceModel,

@@ -1,4 +1,4 @@
-"""Predictions in files: a folder with one npz per protein, or an HDF5 file with one group per protein."""
+"""Predictions in files: a folder with one npz per protein, an HDF5 file with one group per protein, or a table."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import reading, require
-from data_prepare.files import new_hdf5, open_npz, remove_leftovers, whole_file
+from data_prepare.files import new_hdf5, open_npz, remove_leftovers, whole_file, write_attributes
 from data_prepare.properties import PROPERTIES
 from data_prepare.resume import Results, digest
 from model.inference.inputs import Protein, file_name
+from model.inference.tables import residue_table, write_tables
 
 Properties = dict[str, NDArray[np.float32]]  # property -> (N,), (N, bins) or (N, N)
 
@@ -25,7 +26,7 @@ HDF5_SUFFIXES: Final = (".h5", ".hdf5")
 COMPRESSED: Final = {"compression": "gzip", "compression_opts": 1, "shuffle": True}  # every HDF5 library reads it
 SMALL: Final = 2**12  # bytes of an array that is not worth compressing
 PART: Final = "prediction"  # group of a file of one prediction
-TEXTS: Final = ("name", "sequence", "model")  # of a stored prediction, beside chain and the properties
+TEXTS: Final = ("name", "sequence", "model", "digest")  # of a stored prediction, beside chain and the properties
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Prediction:
 
     name: str
     sequence: str  # chains are joined by `<eos><cls>`
-    model: str  # digest of the weights and, unless it is fp32, of the precision
+    model: str  # name and digest of the weights, see `DanceModel.label`
     chain: NDArray[np.int32]  # (N,) index of the chain of each residue
     properties: Properties
+    digest: str = ""  # of the weights and, unless it is fp32, of the precision
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -53,10 +55,13 @@ def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> P
 
 
 class PredictionFolder:
-    """npz files in a folder; finished ones stay. `model` is a `network_digest`, `properties` the wanted names."""
+    """npz files in a folder; finished ones stay.
 
-    def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
-        self.output, self.model, self.properties = output, model, properties
+    `digest` is a `network_digest`, `properties` the wanted names, `model` the label of the network.
+    """
+
+    def __init__(self, output: Path, digest: str, properties: Sequence[str], model: str = "") -> None:
+        self.output, self.digest, self.properties, self.model = output, digest, properties, model
         remove_leftovers(output)
 
     def part(self, protein: Protein) -> Path:
@@ -73,7 +78,7 @@ class PredictionFolder:
 
     def write(self, protein: Protein, chain: NDArray[np.int32], properties: Properties) -> None:
         """Write the prediction of a protein; the file is complete or absent."""
-        prediction = Prediction(protein.name, protein.sequence, self.model, chain, properties)
+        prediction = Prediction(protein.name, protein.sequence, self.model, chain, properties, self.digest)
         with whole_file(self.part(protein)) as temporary:
             self.write_part(temporary, prediction.arrays)
 
@@ -92,7 +97,7 @@ class PredictionFolder:
         path, group = self.location(protein)
         with _stored(path, group) as arrays:
             other = {"sequence": _text(arrays["sequence"]) != protein.sequence}
-            other["model or precision"] = _text(arrays["model"]) != self.model
+            other["model or precision"] = _text(arrays["digest"]) != self.digest
             problems = [f"of another {name}" for name, differs in other.items() if differs]
             problems += [f"without {name}" for name in self.properties if name not in arrays]
         fault = f"{group or protein.name} is a prediction {', '.join(problems)}"
@@ -107,8 +112,8 @@ class PredictionFile(PredictionFolder):
     compressed bytes are copied.
     """
 
-    def __init__(self, output: Path, model: str, properties: Sequence[str]) -> None:
-        super().__init__(output, model, properties)
+    def __init__(self, output: Path, digest: str, properties: Sequence[str], model: str = "") -> None:
+        super().__init__(output, digest, properties, model)
         self.parts = Results(output)
         self.groups: frozenset[str] = frozenset()
         if output.exists():
@@ -119,8 +124,7 @@ class PredictionFile(PredictionFolder):
 
     def part(self, protein: Protein) -> Path:
         """See `PredictionFolder`; the name is a digest of everything that the prediction depends on."""
-        key = digest(self.model, self.properties, protein.name, protein.sequence)
-        return self.parts.path(key).with_suffix(".h5")
+        return _part(self.parts, self, protein).with_suffix(".h5")
 
     def write_part(self, path: Path, arrays: Mapping[str, Any]) -> None:
         """See `PredictionFolder`."""
@@ -128,6 +132,7 @@ class PredictionFile(PredictionFolder):
             for name, values in arrays.items():
                 options = COMPRESSED if np.asarray(values).nbytes >= SMALL and np.ndim(values) else {}
                 file.create_dataset(f"{PART}/{name}", data=values, **options)
+            write_attributes(file[PART], {"model": self.model})
 
     def location(self, protein: Protein) -> tuple[Path, str | None]:
         """See `PredictionFolder`."""
@@ -152,6 +157,31 @@ class PredictionFile(PredictionFolder):
             self.part(protein).unlink(missing_ok=True)
         with suppress(OSError):  # absent, or it holds parts of another interrupted run
             self.parts.folder.rmdir()
+
+
+class PredictionTable(PredictionFolder):
+    """A table with a row per residue; until the whole output is finished, predictions are files of one protein."""
+
+    def __init__(self, output: Path, digest: str, properties: Sequence[str], model: str = "") -> None:
+        super().__init__(output, digest, properties, model)
+        self.parts = Results(output)
+
+    def part(self, protein: Protein) -> Path:
+        """See `PredictionFile`."""
+        return _part(self.parts, self, protein)
+
+    def has(self, protein: Protein) -> bool:
+        """See `PredictionFolder`."""
+        return self.part(protein).exists()
+
+    def finish(self, proteins: Sequence[Protein]) -> None:
+        """Write the table; the parts stay until `Results.finish`."""
+        write_tables((residue_table(protein, self.read(protein)) for protein in proteins), self.output)
+
+
+def _part(results: Results, store: PredictionFolder, protein: Protein) -> Path:
+    """File of an unfinished output; its name is a digest of everything that the prediction depends on."""
+    return results.path(digest(store.digest, store.properties, protein.name, protein.sequence))
 
 
 @contextmanager

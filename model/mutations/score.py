@@ -21,6 +21,7 @@ from data_prepare.errors import named, require
 from data_prepare.resume import Results, digest
 from model.config import ModelConfig, Precision
 from model.inference.batches import gpu_batch_size, sequence_bytes
+from model.inference.inputs import Protein
 from model.inference.predict import property_names
 from model.inference.threads import side_by_side
 from model.mutations.substitution import WILD_TYPE_LABEL, Mutants
@@ -31,6 +32,7 @@ from model.network.weights import network_digest
 Matrix = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 PropertySet = Literal["all", "residue"]
+Numbering = Literal["sequence", "structure"]
 Reference = dict[str, tuple[Tensor, Tensor]]  # property -> the wild type's values and their weights, each (1, ...)
 
 DENOMINATOR_OFFSET: Final = 0.01  # keeps the relative change of a property near 0 finite
@@ -47,12 +49,14 @@ BLOCK_ROWS: Final = 2**14  # combined at once
 
 def score_mutations(
     model: DanceModel,
-    wild_type: str,
-    mutants: Sequence[str],
+    wild_type: str | Protein,
+    mutants: Sequence[str] | None = None,
     batch_size: int | None = None,
     progress: bool = False,
     properties: PropertySet = "all",
     precision: Precision = "auto",
+    numbering: Numbering | None = None,
+    sequences: bool = False,
 ) -> pd.DataFrame:
     """Score mutations of one protein; InputError if one does not fit or the predictions are not finite.
 
@@ -61,10 +65,11 @@ def score_mutations(
     model
         SeqDance or ESMDance.
     wild_type
-        Sequence; chains of a complex are joined by `<eos><cls>` and numbered consecutively.
+        Sequence; chains of a complex are joined by `<eos><cls>` and numbered consecutively. Or the protein of a
+        structure, see `protein_of_structure`.
     mutants
-        Substitutions such as `A12G` or `A12G:K5R` (positions from 1), `wt`, or whole sequences. A duplicate counts
-        twice in the normalisation.
+        Substitutions such as `A12G` or `A12G:K5R`, `wt`, or whole sequences. A duplicate counts twice in the
+        normalisation. Default: all single mutants.
     batch_size
         Mutants predicted at once; limits the memory. Default: chosen by length.
     progress
@@ -73,6 +78,10 @@ def score_mutations(
         "residue" omits the residue pairs, which is faster.
     precision
         Of the forward pass: fp32, bf16, fp16, or "auto": fp32 on a CPU, else bf16 or fp16.
+    numbering
+        Of the mutants: by position from 1 ("sequence"), or as in the structure. Default: "structure" for its protein.
+    sequences
+        Add the column `sequence`.
 
     Returns
     -------
@@ -80,11 +89,13 @@ def score_mutations(
         One row per mutant, in order, with the columns of `seqdance score`, see `score_table`.
     """
     require(not isinstance(mutants, str), "mutants must be a list; put the single mutant into a list")
-    require(len(mutants), "no mutants to score; give at least one")
-    collected = Mutants(wild_type, mutants)
-    with tqdm(total=len(mutants), unit="mutant", disable=not progress) as bar:
+    numbered = isinstance(wild_type, Protein) and wild_type.structure_ids is not None
+    require(numbering != "structure" or numbered, "numbering by structure requires the protein of protein_of_structure")
+    collected = Mutants(wild_type, mutants, of_structure=numbering != "sequence")
+    require(collected.labels, "no mutants to score; give at least one")
+    with tqdm(total=len(collected.labels), unit="mutant", disable=not progress) as bar:
         changes = changes_of(model, collected, properties, batch_size, done=bar.update, precision=precision)
-    return score_table(collected, changes, properties, sequences=True)
+    return score_table(collected, changes, properties, sequences, model.label)
 
 
 def property_changes(
@@ -265,39 +276,52 @@ def _combine(changes: Matrix, scores: Matrix) -> None:
 
 
 def score_table(
-    mutants: Mutants, changes: Matrix, properties: PropertySet = "all", sequences: bool = False
+    mutants: Mutants, changes: Matrix, properties: PropertySet = "all", sequences: bool = False, model: str = ""
 ) -> pd.DataFrame:
     """Scores and changes of the mutants of one protein; the wild type takes part in the normalisation.
 
-    Columns: `mutant` (substitutions or `wt`); `sequence` if wanted; `score`, the published one; `damage`, the fraction
-    of the protein's other mutants and wild type that score lower; `SCORES`; `property_changes`.
+    Columns: `protein`; `mutant` (substitutions or `wt`); `chain` and `number` of the residue, those of the structure if
+    there is one, and `position` in the sequence from 1, as text, joined by `:` for several substitutions; `sequence` if
+    wanted; `score`, the published one; `damage`, the fraction of the protein's other mutants and wild type that score
+    lower; `SCORES`; `property_changes`; `model`, the label of the network.
     """
     absent = WILD_TYPE_LABEL not in mutants.labels
     scores = combine_scores(changes, add_wild_type=absent)
     scores.insert(0, "score", scores[PUBLISHED_SCORE])
     scores.insert(1, "damage", (scores["score"].rank() - 1) / max(1, len(scores) - 1))
-    names = pd.DataFrame({"mutant": mutants.labels})
+    chains, numbers = zip(*mutants.ids, strict=True)
+    positions = [str(position) for position in range(1, len(chains) + 1)]
+    names = pd.DataFrame({"protein": mutants.name, "mutant": mutants.labels})
+    for column, values in (("chain", chains), ("number", numbers), ("position", positions)):
+        names[column] = [":".join([values[residue] for residue in own]) for own in mutants.changed]
     if sequences:
         names["sequence"] = [mutants.sequence(row) for row in range(len(mutants.labels))]
     columns = pd.DataFrame(changes, columns=list(property_names(properties)), copy=False)
-    return pd.concat([names, scores[int(absent) :].reset_index(drop=True), columns], axis=1)
+    table = pd.concat([names, scores[int(absent) :].reset_index(drop=True), columns], axis=1)
+    return table.assign(model=model)
+
+
+def mean_damage(table: pd.DataFrame, residues: int) -> npt.NDArray[np.float64]:
+    """Mean `damage` of the single mutants of each residue (residues,) in a `score_table`; NaN where there is none."""
+    single = table[table["position"].str.isdecimal()]
+    means = single.groupby(single["position"].astype(int))["damage"].mean()
+    return means.reindex(range(1, residues + 1)).to_numpy(np.float64)
 
 
 def score_tables(
     model: DanceModel,
-    chosen: Iterable[tuple[str, Mutants]],
+    chosen: Iterable[Mutants],
     results: Results,
     properties: PropertySet = "all",
     batch_size: int | None = None,
     sequences: bool = False,
     precision: Precision = "auto",
 ) -> Iterator[pd.DataFrame]:
-    """`score_table` of each named protein after a column `protein`; `results` keeps finished parts."""
-    total = sum(len(mutants.labels) for _, mutants in chosen) if isinstance(chosen, list) else None
+    """`score_table` of each protein; `results` keeps finished parts."""
+    total = sum(len(mutants.labels) for mutants in chosen) if isinstance(chosen, list) else None
+    label = model.label
     with tqdm(total=total, unit="mutant") as bar:
-        for name, mutants in chosen:
-            with named(name):
+        for mutants in chosen:
+            with named(mutants.name):
                 changes = changes_of(model, mutants, properties, batch_size, results, bar.update, precision)
-            table = score_table(mutants, changes, properties, sequences)
-            table.insert(0, "protein", name)
-            yield table
+            yield score_table(mutants, changes, properties, sequences, label)

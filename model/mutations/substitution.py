@@ -1,13 +1,16 @@
 """Mutations such as `A12G` or `A12G:K5R`: the one parser, and the token rows of mutants.
 
-The number of a residue is its position over all chains, from 1, plus an offset. The network sees a protein of more than
+The number of a residue is its position over all chains, from 1, plus an offset; or that of a structure, with its
+insertion code (`A27bG`) and, where chains share numbers, their letter as in SKEMPI and FoldX (`AH27bG`: chain H). `[5]`
+is position 5 of the sequence, for residues that a structure does not number. The network sees a protein of more than
 `MAX_TOKENS` tokens through a window of its token row `<cls> residues <eos>`, cut as in training, without new ends.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from data_prepare.errors import InputError, require, shown
 from data_prepare.structure.sequence import STANDARD
 from model.config import MAX_TOKENS
-from model.inference.inputs import RESIDUE_LETTERS
+from model.inference.inputs import RESIDUE_LETTERS, Protein, ResidueId, numbered_ids
 from model.network.tokenizer import AMINO_ACIDS, TOKEN_ID, VOCABULARY, split_tokens, tokenize
 
 WILD_TYPE_LABEL: Final = "wt"
@@ -25,16 +28,18 @@ WINDOW_STEP: Final = 256  # windows start at multiples of it, so that nearby mut
 # one letter, or three as in HGVS
 _LETTERS_OF: Final = STANDARD | {"SEC": "U", "PYL": "O", "ASX": "B", "GLX": "Z", "XAA": "X"}
 _RESIDUE: Final = f"[{''.join(sorted(RESIDUE_LETTERS))}]|{'|'.join(f'{name}|{name.title()}' for name in _LETTERS_OF)}"
-_SUBSTITUTION: Final = re.compile(rf"\s*(?:p\.)?(\()?({_RESIDUE})(-?\d+)({_RESIDUE})(?(1)\))\s*")
+_SITE: Final = r"[A-Za-z]?-?\d+[A-Za-z]?|\[\d+\]"
+_SUBSTITUTION: Final = re.compile(rf"\s*(?:p\.)?(\()?({_RESIDUE})({_SITE})({_RESIDUE})(?(1)\))\s*")
 _ALLELE: Final = re.compile(r"\s*p\.\[(.*)\]\s*")  # p.[Met1Ala;Lys2Arg]
 _CHAIN_ENDS: Final = frozenset(("<cls>", "<eos>"))
 
 
-def parse_mutation(label: str) -> list[tuple[str, int, str]]:
+def parse_mutation(label: str) -> list[tuple[str, str, str]]:
     """(old residue, number, new residue) of each substitution of a label such as `A12G` or `A12G:K5R`.
 
-    Substitutions are joined by `:`, `;` or `,`. Those of HGVS are read too: `p.Ala12Gly`, `p.(Ala12Gly)`. InputError
-    for any other form, an unknown letter, an unchanged residue or a duplicate number.
+    The number may have a chain and an insertion code. Substitutions are joined by `:`, `;` or `,`. Those of HGVS are
+    read too: `p.Ala12Gly`, `p.(Ala12Gly)`. InputError for any other form, an unknown letter, an unchanged residue or a
+    duplicate number.
     """
     found = {}
     allele = _ALLELE.fullmatch(label)
@@ -47,24 +52,47 @@ def parse_mutation(label: str) -> list[tuple[str, int, str]]:
                 f"mutation {shown(label)}: {shown(part)} is not a substitution such as A12G; use upper-case one-letter "
                 "codes, remove stops, insertions, deletions and unchanged residues"
             )
-        found[int(match[3])] = (old, int(match[3]), new)
+        site = re.sub(r"\d+", lambda digits: str(int(digits[0])), match[3])
+        found[site] = (old, site, new)
     if len(found) < len(parts):
         raise InputError(f"mutation {shown(label)}: duplicate position; name each position once")
     return list(found.values())
 
 
+def site_names(ids: Sequence[ResidueId]) -> list[str]:
+    """Number of each residue as labels have it: different for all, and with chains only where they share numbers."""
+    numbers = [number.lower() for _, number in ids]
+    if any(number and count > 1 for number, count in Counter(numbers).items()):
+        numbers = [f"{chain}{number}" for (chain, _), number in zip(ids, numbers, strict=True)]
+    counts = Counter(numbers)
+    readable = re.compile("[A-Za-z]?-?[0-9]+[a-z]?")  # chains may have several letters
+    return [
+        name if number and counts[name] == 1 and readable.fullmatch(name) else f"[{position}]"
+        for position, (name, (_, number)) in enumerate(zip(numbers, ids, strict=True), start=1)
+    ]
+
+
 class WildType:
     """A wild-type sequence, with the chains of a complex joined by `<eos><cls>`.
 
-    InputError if it is empty or contains an unknown letter.
+    Residues are numbered from 1 + `offset`, or as `ids` (N,) of a structure say. InputError if it is empty or contains
+    an unknown letter.
     """
 
-    def __init__(self, sequence: str, offset: int = 0) -> None:
+    def __init__(self, sequence: str, offset: int = 0, ids: Sequence[ResidueId] | None = None) -> None:
         tokenize([sequence])  # checks the letters
         self.sequence, self.offset = sequence, offset
         self.tokens = ["<cls>", *split_tokens(sequence), "<eos>"]
         self.residues = [index for index, token in enumerate(self.tokens) if token not in _CHAIN_ENDS]  # token indices
         self.numbers = {index: number for number, index in enumerate(self.residues, start=1 + offset)}
+        self.of_structure = ids is not None
+        ids = numbered_ids(sequence, offset) if ids is None else ids
+        self.names = dict(zip(self.residues, site_names(ids), strict=True))  # of token indices
+        self.sites: dict[str, list[int]] = {}  # number, with or without chain -> token indices
+        for position, (index, (chain, number)) in enumerate(zip(self.residues, ids, strict=True), start=1):
+            keys = {f"[{position}]", *((number.lower(), f"{chain}{number.lower()}") if number else ())}
+            for key in keys:
+                self.sites.setdefault(key, []).append(index)
 
     def read(self, mutant: str) -> dict[int, str]:
         """Token index -> new token of a mutant: `wt`, substitutions in any order, or a whole sequence.
@@ -76,18 +104,33 @@ class WildType:
             return {}
         if not re.search(r"\d", text):
             return self._read_sequence(text)
-        changes = {}
-        for old, number, new in parse_mutation(text):
-            position = number - self.offset
-            index = self.residues[position - 1] if 1 <= position <= len(self.residues) else 0
-            if self.tokens[index] != old:
-                found = f"is {self.tokens[index]}" if index else "does not exist"
-                raise InputError(
-                    f"mutation {shown(text)}: position {number} of the wild type {found}, not {old} (it has positions "
-                    f"{1 + self.offset} to {len(self.residues) + self.offset}); check the sequence and the offset"
-                )
+        changes: dict[int, str] = {}
+        for old, site, new in parse_mutation(text):
+            index = self._find(site, old, text)
+            require(index not in changes, f"mutation {shown(text)}: duplicate position; name each position once")
             changes[index] = new
         return changes
+
+    def _find(self, site: str, old: str, text: str) -> int:
+        """Token index of a residue; InputError if it is not there, another one, or several."""
+        chain, number = (site[:1], site[1:]) if site[:1].isalpha() else ("", site)
+        found = self.sites.get(chain + number.lower(), [])
+        require(
+            len(found) < 2,
+            f"mutation {shown(text)}: {site} is the number of several residues; write them as "
+            f"{' or '.join(f'{self.tokens[index]}{self.names[index]}{text[-1:]}' for index in found[:2])}",
+        )
+        if not found or self.tokens[found[0]] != old:
+            what = f"is {self.tokens[found[0]]}" if found else "does not exist"
+            names = [name for name in self.names.values() if not name.startswith("[")] or ["none"]
+            kind, remedy = "position", "the sequence and the offset"
+            if self.of_structure:
+                kind, remedy = "residue", "the structure, or count positions with --numbering sequence"
+            raise InputError(
+                f"mutation {shown(text)}: {kind} {site} of the wild type {what}, not {old} (it has {kind}s "
+                f"{names[0]} to {names[-1]}); check {remedy}"
+            )
+        return found[0]
 
     def _read_sequence(self, sequence: str) -> dict[int, str]:
         require(sequence, "a mutant is empty; give a label such as A12G, a sequence, or wt")
@@ -105,8 +148,14 @@ class WildType:
 
     def label(self, changes: dict[int, str]) -> str:
         """Substitutions joined by `:`, or `wt`."""
-        parts = (f"{self.tokens[index]}{self.numbers[index]}{new}" for index, new in changes.items())
+        parts = (f"{self.tokens[index]}{self.names[index]}{new}" for index, new in changes.items())
         return ":".join(parts) or WILD_TYPE_LABEL
+
+    def single_changes(self) -> Iterator[dict[int, str]]:
+        """`read` of all substitutions of single residues by the other amino acids; not of <mask> and <unk>."""
+        for index in self.residues:
+            if len(old := self.tokens[index]) == 1:
+                yield from ({index: new} for new in AMINO_ACIDS if new != old)
 
     def mutated(self, changes: dict[int, str]) -> str:
         """Sequence of a mutant."""
@@ -116,22 +165,37 @@ class WildType:
 class Mutants:
     """Mutants of one wild type, in order: labels, and the token ids that the network sees, one byte each.
 
-    Mutants are labels or sequences, see `WildType.read`. InputError if one does not fit the wild type or a window.
+    Mutants are labels or sequences, see `WildType.read`; None stands for all single mutants. Labels have the numbers of
+    the structure if the wild type comes from one and `of_structure`. InputError if a mutant does not fit the wild type
+    or a window.
     """
 
-    def __init__(self, wild_type: str, mutants: Iterable[str] = (), offset: int = 0) -> None:
-        self.wild_type = WildType(wild_type, offset)
+    def __init__(
+        self,
+        wild_type: str | Protein,
+        mutants: Iterable[str] | None = (),
+        offset: int = 0,
+        of_structure: bool = False,
+    ) -> None:
+        protein = wild_type if isinstance(wild_type, Protein) else Protein("sequence", wild_type)
+        self.name = protein.name
+        self.ids = protein.structure_ids or numbered_ids(protein.sequence, offset)  # of each residue (N,)
+        self.wild_type = WildType(protein.sequence, offset, protein.structure_ids if of_structure else None)
         self.labels: list[str] = []  # `A12G`, `A12G:K5R` or `wt`
+        self.changed: list[tuple[int, ...]] = []  # indices of the residues that differ, in the order of the label
         self.starts: list[int] = []  # first token of each window; 0 for the wild type
         self.window = min(len(self.wild_type.tokens), MAX_TOKENS)  # tokens that the network sees
         self._wild_type_ids = bytes(TOKEN_ID[token] for token in self.wild_type.tokens)
         self._ids = bytearray()
-        for mutant in mutants:
-            self.add(mutant)
+        self._single = {index: (residue,) for residue, index in enumerate(self.wild_type.residues)}
+        for changes in self.wild_type.single_changes() if mutants is None else map(self.wild_type.read, mutants):
+            self._append(changes)
 
     def add(self, mutant: str) -> None:
         """Append a mutant."""
-        changes = self.wild_type.read(mutant)
+        self._append(self.wild_type.read(mutant))
+
+    def _append(self, changes: dict[int, str]) -> None:
         label, start = self.wild_type.label(changes), 0
         if changes and self.window < len(self._wild_type_ids):
             first, last = min(changes), max(changes)
@@ -145,6 +209,8 @@ class Mutants:
         for index, token in changes.items():
             ids[index - start] = TOKEN_ID[token]
         self.labels.append(label)
+        parts = [self._single[index] for index in changes]
+        self.changed.append(parts[0] if len(parts) == 1 else tuple(index for part in parts for index in part))
         self.starts.append(start)
         self._ids += ids
 
@@ -178,13 +244,7 @@ def window_start(first: int, last: int, length: int, window: int) -> int:
 def all_single_mutants(sequence: str, offset: int = 0) -> list[str]:
     """Labels of all substitutions of single residues by the other amino acids (`M1A`, `M1C`, ...): 19 per residue."""
     wild_type = WildType(sequence, offset)
-    return [
-        f"{old}{number}{new}"
-        for index, number in wild_type.numbers.items()
-        if len(old := wild_type.tokens[index]) == 1  # not <mask> or <unk>
-        for new in AMINO_ACIDS
-        if new != old
-    ]
+    return [wild_type.label(changes) for changes in wild_type.single_changes()]
 
 
 def apply_mutation(wild_type: str, mutation: str) -> str:

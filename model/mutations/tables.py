@@ -1,37 +1,32 @@
-"""Tables of mutants in, tables of scores out."""
+"""Mutants from tables, lists and measured data sets."""
 
 from __future__ import annotations
 
-import gzip
-import importlib
-import importlib.util
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from data_prepare.errors import InputError, named, require, shown
-from data_prepare.files import check_output, csv_pieces, whole_file
+from data_prepare.files import csv_pieces
 from model.inference.inputs import Protein
 from model.mutations.measured import Form, read_measured
-from model.mutations.substitution import Mutants, all_single_mutants
+from model.mutations.substitution import Mutants
 
 MUTANT_COLUMNS: Final = ("mutant", "mut_type", "mutated_sequence", "aa_seq")  # the first one in the table counts
 ROWS_PER_PIECE: Final = 5_000  # of a table read at once
-TABLE_SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 
 
-def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0) -> list[tuple[str, Mutants]]:
-    """Name and mutants, possibly none, of each protein from a CSV, gzipped if its name ends in .gz.
+def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0, of_structure: bool = False) -> list[Mutants]:
+    """Mutants, possibly none, of each protein from a CSV, gzipped if its name ends in .gz.
 
     The first of `MUTANT_COLUMNS` in the table holds labels or sequences, see `WildType.read`. With several proteins,
     the column `protein` names them. InputError names the line that does not fit.
     """
-    mutants = {protein.name: Mutants(protein.sequence, offset=offset) for protein in proteins}
+    mutants = {protein.name: Mutants(protein, (), offset, of_structure) for protein in proteins}
     several, only = len(proteins) > 1, proteins[0].name
     for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE):
         column = next((name for name in MUTANT_COLUMNS if name in piece), None)
@@ -45,35 +40,36 @@ def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0) -> li
             with named(f"{path}, line {line}"):
                 require(name in mutants, f"unknown protein {shown(name)}; use one of the {len(proteins)} given")
                 mutants[name].add(mutant)
-    return list(mutants.items())
+    return list(mutants.values())
 
 
 def mutants_to_score(
-    proteins: Sequence[Protein], mutations: str | None = None, table: Path | None = None, offset: int = 0
-) -> Iterable[tuple[str, Mutants]]:
-    """Name and mutants of each protein that has mutants.
+    proteins: Sequence[Protein],
+    mutations: str | None = None,
+    table: Path | None = None,
+    offset: int = 0,
+    of_structure: bool = False,
+) -> Iterable[Mutants]:
+    """Mutants of each protein that has some.
 
     The mutants are `mutations` of the only protein, such as `A12G,K5R:L7V`, those of a table (`read_mutants`), or all
-    single mutants, which are made when their protein is scored. InputError for a mutant that does not fit, a duplicate,
-    or no mutant at all.
+    single mutants, which are made when their protein is scored; numbered as `Mutants` says. InputError for a mutant
+    that does not fit, a duplicate, or no mutant at all.
     """
     if table is not None:
         with named(table):
-            return checked(read_mutants(table, proteins, offset))
+            return checked(read_mutants(table, proteins, offset, of_structure))
     if mutations is not None:
         require(len(proteins) == 1, f"mutations belong to one protein, not {len(proteins)}; give a table of mutants")
-        return checked([(proteins[0].name, Mutants(proteins[0].sequence, mutations.split(","), offset))])
-    singles = (
-        (protein.name, Mutants(protein.sequence, labels, offset))
-        for protein in proteins
-        if (labels := all_single_mutants(protein.sequence, offset))
-    )
+        return checked([Mutants(proteins[0], mutations.split(","), offset, of_structure)])
+    made = (Mutants(protein, None, offset, of_structure) for protein in proteins)
+    singles = (mutants for mutants in made if mutants.labels)
     first = checked(islice(singles, 1))
     return first if len(proteins) == 1 else chain(first, singles)
 
 
-def measured_mutants(path: Path, form: Form, wild_types: Sequence[Protein] = ()) -> list[tuple[str, Mutants]]:
-    """Name and mutants of each protein of a measured data set, see `read_measured`; ProteinGym's need no values.
+def measured_mutants(path: Path, form: Form, wild_types: Sequence[Protein] = ()) -> list[Mutants]:
+    """Mutants of each protein of a measured data set, see `read_measured`; ProteinGym's need no values.
 
     InputError if the data set cannot be read, or its wild types are not those of `wild_types`, if any.
     """
@@ -82,53 +78,21 @@ def measured_mutants(path: Path, form: Form, wild_types: Sequence[Protein] = ())
         not wild_types or {protein.sequence for protein in wild_types} == {protein.wild_type for protein in proteins},
         f"{path}: its mutants have another wild type than the one given; omit that",
     )
-    return checked((protein.name, Mutants(protein.wild_type, protein.mutants)) for protein in proteins)
+    return checked(Mutants(Protein(protein.name, protein.wild_type), protein.mutants) for protein in proteins)
 
 
-def checked(chosen: Iterable[tuple[str, Mutants]]) -> list[tuple[str, Mutants]]:
+def checked(chosen: Iterable[Mutants]) -> list[Mutants]:
     """Those with mutants; InputError if none has any, or for a duplicate, which would count twice in the scores."""
-    found = [(name, mutants) for name, mutants in chosen if mutants.labels]
+    found = [mutants for mutants in chosen if mutants.labels]
     require(found, "no mutants to score; give at least one")
-    for name, mutants in found:
+    for mutants in found:
         # hashes of 64 bits: a million strings take 250 MB
         hashes = (hash(":".join(sorted(label.split(":")))) for label in mutants.labels)
         keys = pd.Series(np.fromiter(hashes, np.int64, len(mutants.labels)))
         for again in keys.index[keys.duplicated()][:1]:
             numbers = keys.index[keys == keys[again]][:2] + 1
             label = mutants.labels[again]
-            raise InputError(f"{name}: duplicate mutant {label} (numbers {' and '.join(map(str, numbers))}); keep one")
+            raise InputError(
+                f"{mutants.name}: duplicate mutant {label} (numbers {' and '.join(map(str, numbers))}); keep one"
+            )
     return found
-
-
-def check_table(path: Path) -> None:
-    """Raise InputError if a table cannot be written under this name."""
-    check_output(path)
-    require(
-        path.name.lower().endswith(TABLE_SUFFIXES),
-        f"--output {path}: not a table name; use one of the suffixes {', '.join(TABLE_SUFFIXES)}",
-    )
-    require(
-        path.suffix.lower() != ".parquet" or importlib.util.find_spec("pyarrow"),
-        f"--output {path}: Parquet requires the package pyarrow; install it or write .csv",
-    )
-
-
-def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> None:
-    """Write tables with the same columns one below the other, as CSV (.csv, .csv.gz) or Parquet.
-
-    Equal tables give equal files: gzip stores neither name nor time.
-    """
-    with whole_file(path) as temporary, ExitStack() as files:
-        writer: Any = None
-        for number, table in enumerate(tables):
-            if path.suffix.lower() == ".parquet":
-                pyarrow, parquet = map(importlib.import_module, ("pyarrow", "pyarrow.parquet"))  # optional packages
-                rows = pyarrow.Table.from_pandas(table, preserve_index=False)
-                writer = writer or files.enter_context(parquet.ParquetWriter(temporary, rows.schema))
-                writer.write_table(rows)
-                continue
-            if writer is None:
-                writer = files.enter_context(open(temporary, "wb"))
-                if path.suffix.lower() == ".gz":
-                    writer = files.enter_context(gzip.GzipFile("", "wb", fileobj=writer, mtime=0))
-            table.to_csv(writer, mode="wb", index=False, header=number == 0)

@@ -6,6 +6,7 @@ Source: Hou, Zhao, Shen, PNAS 2026 (doi 10.1073/pnas.2530466123).
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
@@ -13,21 +14,21 @@ from typing import Any, Final, Self
 import torch
 from torch import Tensor, nn
 
-from data_prepare.errors import InputError, first_line, named, require, shown
+from data_prepare.errors import InputError, InputWarning, first_line, named, require, shown
 from data_prepare.properties import NUM_PAIR_OUTPUTS, NUM_RESIDUE_OUTPUTS
 from model.config import SIZE_NAMES, ModelConfig
+from model.network.checkpoints import CHECKPOINTS, NETWORK_FILES, newest_checkpoint
 from model.network.device import choose_device
 from model.network.encoder import Esm2Encoder
 from model.network.heads import head, linear, pair_properties, residue_properties
 from model.network.language_model import check_esm2
+from model.network.names import CONFIG_NAME, DEMO, DEMO_NOTE, WEIGHTS_NAME, find_weights, is_built_in, name_of
 from model.network.pair_head import attention_logits, pair_logits, tile_logits
 from model.network.weights import (
-    CONFIG_NAME,
     UNUSED_ENTRIES,
     UNUSED_ESM2_ENTRIES,
-    WEIGHTS_NAME,
-    find_weights,
     load_entries,
+    network_digest,
     read_esm2,
     read_json,
     read_weights,
@@ -47,7 +48,10 @@ class DanceModel(nn.Module):
     """SeqDance, or ESMDance if the configuration freezes the encoder. Parameter names are the published ones.
 
     A new model has random weights; for ESMDance, call `load_esm2_encoder(model, "facebook/esm2_t12_35M_UR50D")`.
+    `name` says where loaded weights come from, and `label` names them in outputs.
     """
+
+    name: str = "untrained"
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
@@ -61,6 +65,16 @@ class DanceModel(nn.Module):
         if config.freeze_encoder:
             self.esm2.requires_grad_(False)
         self.train()
+
+    @property
+    def digest(self) -> str:
+        """Hash of the weights, 12 hexadecimal digits; the same for all files of the same weights."""
+        return network_digest(self, self.config.heads, "fp32")[:12]
+
+    @property
+    def label(self) -> str:
+        """Name and digest, which all outputs carry; that of the demonstration network says what it is."""
+        return f"{self.name} {self.digest}" + (f" ({DEMO_NOTE})" if self.name == DEMO else "")
 
     def compile_parts(self) -> None:
         """Compile each encoder layer and the tiles of the pair head at their first call, for any batch and length.
@@ -132,26 +146,36 @@ class DanceModel(nn.Module):
         write_model(folder, self)
 
 
-def load_model(path_or_hub_id: str | os.PathLike[str], device: str | torch.device = "auto") -> DanceModel:
+def load_model(source: str | os.PathLike[str], device: str | torch.device = "auto") -> DanceModel:
     """Load a trained model in evaluation mode; `device` "auto" uses a GPU if one is available.
 
-    `path_or_hub_id` is a folder with `model.safetensors` and `config.json`, a .safetensors file, a .pt state dict, or a
-    Hub repository such as `ChaoHou/ESMDance`. Without a `config.json` of ours or of the published form beside the
-    weights, sizes are inferred from the tensors, with default dropout and nothing frozen. InputError if it does not
-    exist or its content does not fit.
+    `source` is "seqdance" or "esmdance" (published, downloaded from the Hub once), "demo" (a small network in this
+    package that shows what the commands do; it warns), a folder with `model.safetensors` and `config.json`, a
+    .safetensors file, a .pt state dict, the folder of a training run (its newest intact checkpoint), or another Hub
+    repository such as `ChaoHou/ESMDance`. Weights in half precision become float32. Without a `config.json` of ours or
+    of the published form beside the weights, sizes are inferred from the tensors, with default dropout and nothing
+    frozen. InputError if it does not exist or its content does not fit.
     """
-    weights, config, state = read_model(path_or_hub_id)
+    weights, config, state = read_model(source)
     with named(weights):
         with torch.device("meta"):  # sizes that are not those of the weights need no memory
             DanceModel(config).load_state_dict(state, assign=True)
         model = DanceModel(config)
         model.load_state_dict(state)
+    model.name = name_of(source, weights)
+    if model.name == DEMO:
+        warnings.warn(f"{DEMO}: {DEMO_NOTE}; for those use seqdance or esmdance", InputWarning, stacklevel=2)
     return model.to(choose_device(device)).eval()
 
 
-def read_model(path_or_hub_id: str | os.PathLike[str]) -> tuple[Path, ModelConfig, dict[str, Tensor]]:
+def read_model(source: str | os.PathLike[str]) -> tuple[Path, ModelConfig, dict[str, Tensor]]:
     """Weight file, configuration and weights by name of a trained model; for the parameter see `load_model`."""
-    weights, config = find_weights(path_or_hub_id, (WEIGHTS_NAME,))
+    run = Path(source) / CHECKPOINTS
+    if run.is_dir() and not is_built_in(source) and not (run.parent / WEIGHTS_NAME).is_file():
+        newest = newest_checkpoint(run, NETWORK_FILES)
+        require(newest, f"{source}: a training run without an intact checkpoint; give other weights")
+        source = newest or source
+    weights, config = find_weights(source, (WEIGHTS_NAME,))
     state = read_weights(weights)
     with named(weights):
         return weights, read_config(config) if config and is_config(config) else infer_config(state), state

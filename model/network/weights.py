@@ -1,4 +1,4 @@
-"""Weight files: found in folders or on the Hub, read without running code, checked name by name, written atomically."""
+"""Weight files: read without running code, checked name by name, written atomically."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pickle
 import re
 import zipfile
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -17,15 +17,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from data_prepare.errors import InputError, first_line, reading, require, shown
+from data_prepare.errors import reading, require, shown
 from data_prepare.files import whole_file, write_text
+from model.network.names import CONFIG_NAME, WEIGHTS_NAME, find_weights
 
-WEIGHTS_NAME: Final = "model.safetensors"
-CONFIG_NAME: Final = "config.json"
 TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin")
 STATE_NAMES: Final = ("model_state_dict", "state_dict", "model")  # of the weights inside a checkpoint
 DISTRIBUTED: Final = "module."
-HUB_ID: Final = re.compile(r"([\w.-]+/[\w.-]+)(?:/([\w.-]+))?")
 
 _UNUSED: Final = r"pooler\..*|contact_head\..*|embeddings\.position_embeddings\.weight|embeddings\.position_ids"
 # entries of published SeqDance and ESMDance files that the network does not use
@@ -52,57 +50,6 @@ FAIR_ESM_NAMES: Final = (
     (r"^emb_layer_norm_after\.", "encoder.emb_layer_norm_after."),
     (r"^lm_head\.weight$", "lm_head.decoder.weight"),
 )
-
-
-def find_weights(path_or_hub_id: str | os.PathLike[str], names: Sequence[str]) -> tuple[Path, Path | None]:
-    """Weight file, and config.json in the same folder if it exists.
-
-    `path_or_hub_id` is a folder, a weight file, or a Hub repository as `owner/name` or `owner/name/file`. Uses the
-    first of `names` in a folder or repository. Raises InputError if nothing is found.
-    """
-    path, text = Path(path_or_hub_id), str(path_or_hub_id)
-    if path.is_dir():
-        weights = next((path / name for name in names if (path / name).is_file()), path)
-        require(weights != path, f"{path}: no {' or '.join(names)} in this folder; give the path of the weight file")
-    elif path.is_file():
-        weights = path
-    else:
-        local = path.parent != Path(".") and path.parent.is_dir()  # runs/best is not a repository if runs/ exists
-        hub_id = None if local else HUB_ID.fullmatch(text)
-        if hub_id is None:
-            raise InputError(f"{text}: no such file or folder, and not a Hub id of the form owner/name")
-        weights = _download(hub_id[1], [hub_id[2]] if hub_id[2] else names)
-    config = weights.parent / CONFIG_NAME
-    return weights, config if config.is_file() else None
-
-
-def _download(hub_id: str, names: Sequence[str]) -> Path:
-    """Download config.json, if present, and the first of these files in a Hub repository."""
-    import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    from huggingface_hub.utils import logging
-
-    def get(name: str) -> Path | None:
-        try:
-            return Path(huggingface_hub.hf_hub_download(hub_id, name))
-        except LocalEntryNotFoundError:  # no network: the file may exist
-            raise
-        except EntryNotFoundError:
-            return None
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # no warning for each retry
-    try:
-        get(CONFIG_NAME)
-        found = next((path for path in map(get, names) if path is not None), None)
-    except Exception as error:  # the client passes on the errors of several network libraries
-        failed = f"{hub_id}: no such file or folder, and the download from the Hub failed ({first_line(error)})"
-        raise InputError(f"{failed}; download it on a machine with network access and give its path") from None
-    finally:
-        logging.set_verbosity(verbosity)
-    if found is None:
-        raise InputError(f"{hub_id}: no {' or '.join(names)} in this Hub repository; give another one")
-    return found
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
-"""Command `seqdance score`: zero-shot scores of mutations as a table, and as a heat map of one protein."""
+"""Command `seqdance score`: zero-shot scores of mutations as a table, a heat map, and on a structure."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,13 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.resume import Results, digest
+from data_prepare.resume import Results, digest, sample_digest
 from model.figures.mutations import plot_mutation_map
-from model.mutations.score import PropertySet, score_tables
+from model.inference.structure_scripts import DAMAGE, script_paths, write_on_structure
+from model.inference.tables import check_table, write_tables
+from model.mutations.score import Numbering, PropertySet, mean_damage, score_tables
 from model.mutations.substitution import Mutants
-from model.mutations.tables import check_table, measured_mutants, mutants_to_score, write_tables
+from model.mutations.tables import measured_mutants, mutants_to_score
 from model.network.dance import load_model
 from model.network.device import choose_precision, device_of
 from model.network.weights import network_digest
@@ -27,18 +30,19 @@ from seqdance.options import ModelOptions, ProteinOptions
 class ScoreConfig(ProteinOptions, ModelOptions):
     """Score mutations by how much the predicted dynamics change: a higher score means more damage.
 
-    Columns: protein; mutant; score, the published one (norm_geometric_mean); damage, the fraction of the other mutants
-    and the wild type that score lower (1 = most damaging); eight ways to combine the changes; the relative change of
-    each property. In proteins of more than 1,024 tokens, the network sees a window of 1,024 around the mutation.
+    Columns: protein; mutant; chain and number, with --pdb or --cif those of the structure; position in the sequence;
+    score, the published one (norm_geometric_mean); damage, the fraction of the other mutants and the wild type that
+    score lower (1 = most damaging); eight ways to combine the changes; the relative change of each property; model. In
+    proteins of more than 1,024 tokens, the network sees a window of 1,024 around the mutation.
     """
 
     output: Path
-    """Output table: .csv, .csv.gz or .parquet. All single mutants of one protein also give a heat map (NAME.png). Rerun
+    """Table: .csv, .csv.gz, .xlsx or .parquet. All single mutants of one protein also give a heat map (NAME.png). Rerun
     the same command to resume an interrupted run; a finished one is recognized."""
     all_single: bool = False
     """All 19 mutants of each residue (default)."""
     mutations: str | None = None
-    """Mutants of one protein, such as A12G,K5R:L7V; also p.Ala12Gly."""
+    """Mutants of one protein, such as A12G,K5R:L7V; also p.Ala12Gly. Insertion code and chain: A27bG, AH27bG."""
     mutants: Path | None = None
     """CSV with a column mutant or mut_type (A12G:K5R), mutated_sequence or aa_seq; and protein for several proteins."""
     megascale: Path | None = None
@@ -47,10 +51,16 @@ class ScoreConfig(ProteinOptions, ModelOptions):
     """ProteinGym file (substitutions or clinical) with mutants of one wild type, or a folder of them."""
     offset: int = 0
     """Residue number in the mutations minus position in the sequence."""
+    numbering: Numbering | None = None
+    """Of the mutations: by position in the sequence, from 1, or as in the structure. Default: structure with --pdb or
+    --cif, otherwise sequence."""
     properties: PropertySet = "all"
     """residue: only the 10 residue properties; faster."""
     sequences: bool = False
     """Add a column with the sequence of each mutant."""
+    write_pdb: Path | None = None
+    """With --pdb or --cif: copy of the structure with the mean damage of each residue (0 to 1) as B-factors, -1 without
+    mutants, 0 for other atoms; and scripts beside it that show it, .pml of PyMOL and .cxc of ChimeraX."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """Mutants per batch; does not change the results. Default: by protein length and, on a GPU, free memory."""
 
@@ -62,6 +72,17 @@ class ScoreConfig(ProteinOptions, ModelOptions):
         require(not (measured and self.offset), f"--offset {self.offset} does not apply to {measured}; remove it")
         wild_types = "--megascale already contains wild types; remove --sequence, --fasta, --pdb, --cif and --chain"
         require(not (self.megascale and self.names_proteins), wild_types)
+        asked = self.numbering == "structure"
+        require(not asked or (self.structure and not measured), "--numbering structure requires --pdb or --cif")
+        require(not (self.of_structure and self.offset), f"--offset {self.offset}: add --numbering sequence")
+        require(not (self.write_pdb and measured), f"--write-pdb does not apply to {measured}; remove it")
+        self.check_write_pdb(self.write_pdb)
+
+    @property
+    def of_structure(self) -> bool:
+        """Whether mutations have the numbers of the structure."""
+        measured = self.megascale or self.proteingym
+        return self.structure is not None and not measured and self.numbering != "sequence"
 
     @property
     def names_proteins(self) -> bool:
@@ -78,25 +99,36 @@ def score(config: ScoreConfig) -> list[Path]:
     if measured:
         chosen = measured_mutants(measured, "megascale" if config.megascale else "proteingym", proteins)
     else:
-        chosen = mutants_to_score(proteins, config.mutations, config.mutants, config.offset)
+        if config.of_structure and config.numbering is None:
+            how = "mutations have the residue numbers of the structure; --numbering sequence counts positions from 1"
+            print(f"note: {config.structure}: {how}", file=sys.stderr)
+        chosen = mutants_to_score(proteins, config.mutations, config.mutants, config.offset, config.of_structure)
     drawn = len(proteins) == 1 and not (config.mutations or config.mutants or measured)
+    copy, structure = config.write_pdb, config.structure
     paths = [config.output, config.output.with_suffix(".png")] if drawn else [config.output]
+    paths += [copy, *script_paths(copy)] if copy else []
     model, results = load_model(config.model, config.device), Results(config.output)
     key = digest(
         network_digest(model, model.config.heads, choose_precision(config.precision, device_of(model))),
-        (config.properties, config.sequences, config.offset),
-        [(protein.name, protein.sequence) for protein in proteins],
+        (config.properties, config.sequences, config.offset, config.of_structure),
+        [(protein.name, protein.sequence, protein.structure_ids) for protein in proteins],
+        sample_digest(structure) if structure else "",
         # all single mutants of several proteins are made when they are scored
-        [(name, own.wild_type.sequence, own.labels) for name, own in chosen] if isinstance(chosen, list) else [],
+        [(own.name, own.wild_type.sequence, own.labels) for own in chosen] if isinstance(chosen, list) else [],
     )
     if results.is_finished(key, paths):
         return paths
     settings = (config.properties, config.batch_size, config.sequences, config.precision)
     tables = score_tables(model, chosen, results, *settings)
-    kept = list(tables) if drawn else []
+    kept = list(tables) if drawn or copy else []
     write_tables(kept or tables, config.output)
     if kept:
-        plot_mutation_map(kept[0], proteins[0].sequence, paths[-1], offset=config.offset)
+        (mutants,) = chosen  # of the only protein
+        if drawn:
+            plot_mutation_map(kept[0], mutants.wild_type, paths[1], note=model.label)
+        if copy and structure:
+            damage = mean_damage(kept[0], len(mutants.ids))
+            write_on_structure(structure, damage, copy, config.chain, DAMAGE, model.label)
     results.finish(key, paths)
     return paths
 
