@@ -1,6 +1,6 @@
 """Draw results of a network for the README: predicted dynamics and mutation map of ubiquitin, comparison of BPTI.
 
-    python image/draw_results.py [--model notebook/checkpoint] [--output image]
+    python image/draw_results.py [--model demo] [--output image]
 
 The default network is the small one from `make demo`: it shows what the commands draw, not the quality to expect.
 """
@@ -27,8 +27,8 @@ WIDTH = 1400  # pixels, maximum
 class ResultsConfig:
     """Network and folder of the figures."""
 
-    model: str = str(HERE.parent / "notebook" / "checkpoint")
-    """Folder, weight file or Hub id."""
+    model: str = "demo"
+    """Built-in name, folder, weight file or Hub id."""
     output: Path = HERE
     """Folder of the figures."""
 

@@ -193,10 +193,11 @@ class TrainConfig(TrainingOptions):
     loss_weights: Annotated[File, tyro.conf.arg(aliases=["--weights"])] = Path("data/loss_weights.csv")
     """Loss weights: one row per property, one column per group."""
     encoder: str | None = None
-    """Initial encoder weights from ESM2 of any size, SeqDance or ESMDance: folder, file or Hub id. Default: random."""
+    """Initial encoder weights from ESM2 of any size, SeqDance or ESMDance: seqdance, esmdance, folder, file or Hub id.
+    Default: random."""
     init: str | None = None
-    """Fine-tuning: initial weights of the whole network, heads included, from SeqDance or ESMDance (folder, file or Hub
-    id), instead of --encoder."""
+    """Fine-tuning: initial weights of the whole network, heads included, from SeqDance or ESMDance (seqdance, esmdance,
+    demo, a folder, file or Hub id), instead of --encoder."""
     freeze: Literal["encoder", "none"] | None = None
     """Train only the heads (encoder) or everything (none). Default: model.freeze-encoder of the preset."""
     model: ModelConfig = field(default_factory=ModelConfig)

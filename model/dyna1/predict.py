@@ -68,21 +68,3 @@ def exchange_table(chain: ChainInput, p: NDArray[np.float32]) -> pd.DataFrame:
     if chain.structure_residues is not None:
         columns["structure_residue"] = list(chain.structure_residues)
     return pd.DataFrame(columns)
-
-
-def pymol_script(structure: str, chain: ChainInput) -> str:
-    """PyMOL commands that load a structure from the same folder and show its B-factors as width and colour."""
-    chain_id = next((residue.split(":")[0] for residue in chain.structure_residues or () if residue), "")
-    shown = f"dyna1 and chain {chain_id}" if chain_id != "X" else "dyna1"  # X stands for a blank id
-    return f"""\
-load {structure}, dyna1
-hide everything
-show cartoon, {shown}
-cartoon putty, {shown}
-set cartoon_putty_transform, 6
-set cartoon_putty_radius, 0.25
-set cartoon_putty_range, 0.1
-set cartoon_putty_scale_max, 10
-spectrum b, white_red, {shown}, minimum=0, maximum=1
-orient {shown}
-"""

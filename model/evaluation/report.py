@@ -16,8 +16,8 @@ from data_prepare.properties import NMA_GROUPS, properties_of_group
 from data_prepare.resume import digest
 from model.evaluation.elastic_networks import NETWORKS, NUM_MODES
 from model.evaluation.test_set import KINDS, LEARNT
+from model.network.checkpoints import CHECKPOINTS, PREFIX, checkpoints
 from model.network.dance import DanceModel, load_model
-from model.training.checkpoint import CHECKPOINTS, PREFIX, checkpoints
 
 LOGGER: Final = logging.getLogger("seqdance")
 

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from data_prepare.files import new_hdf5, whole_file
+from data_prepare.files import new_hdf5, whole_file, write_attributes
 from data_prepare.memory import require_memory
 from model.config import Precision
 from model.inference.batches import residue_rows
@@ -81,7 +81,8 @@ def write_maps(
 ) -> Iterator[tuple[str, Protein, NDArray]]:
     """Write the `attention_maps` of proteins to a file under names; yields name, protein and maps.
 
-    An npz file has one array per protein, an HDF5 file one dataset with the attribute `sequence`.
+    An npz file has one array per protein, an HDF5 file one dataset with the attribute `sequence`. The label of the
+    network is the attribute `model` of the HDF5 file, and the comment of the zip archive that an npz file is.
     """
     tokens = max(len(split_tokens(protein.sequence)) + 2 for protein in proteins)
     size = tokens**2 * np.dtype(dtype).itemsize * model.config.maps
@@ -91,6 +92,10 @@ def write_maps(
     npz = path.suffix.lower() == ".npz"
     opened: Any = partial(zipfile.ZipFile, mode="w") if npz else new_hdf5
     with whole_file(path) as temporary, opened(temporary) as file:
+        if npz:
+            file.comment = model.label.encode()
+        else:
+            write_attributes(file[0], {"model": model.label})
         for name, protein in zip(tqdm(names, unit="sequence", disable=len(names) == 1), proteins, strict=True):
             maps = attention_maps(model, protein.sequence, special_tokens, dtype, None, precision)
             if npz:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.errors import require
-from data_prepare.files import new_hdf5, whole_file, write_text
+from data_prepare.files import new_hdf5, whole_file, write_attributes, write_text
 from data_prepare.resume import Results, digest
 from model.config import Precision
 from model.inference.batches import gpu_batch_size, length_batches, residue_rows, run_batches
@@ -96,8 +96,8 @@ def write_embeddings(
     """Write embeddings with a progress bar and return the paths of the files; an interrupted run resumes.
 
     An .npy file holds (n, hidden) float32 means; the names are in a .txt file of the same name. An HDF5 file holds
-    `embedding` (n, hidden) and `names` (n,), or one dataset (N, hidden) per protein; its attribute `model` is a
-    `network_digest`.
+    `embedding` (n, hidden) and `names` (n,), or one dataset (N, hidden) per protein; its attribute `model` names the
+    network, see `DanceModel.label`.
     """
     names, sequences = [protein.name for protein in proteins], [protein.sequence for protein in proteins]
     odd = [name for name in names if per_residue and ("/" in name or set(name) == {"."})]
@@ -111,7 +111,7 @@ def write_embeddings(
             write_text(written[1], "".join(f"{name}\n" for name in names))
         else:
             with new_hdf5(temporary) as (file, check):
-                file.attrs["model"] = network_digest(model, model.config.heads, precision)
+                write_attributes(file, {"model": model.label})
                 if per_residue:
                     for index, rows in _resumed_embeddings(model, sequences, results, True, batch_size, precision):
                         file[names[index]] = rows

@@ -73,6 +73,7 @@ def _download(hub_id: str, names: Sequence[str], asked: str) -> Path:
     """
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging
 
     def get(name: str) -> Path | None:
         cached = huggingface_hub.try_to_load_from_cache(hub_id, name)
@@ -90,6 +91,8 @@ def _download(hub_id: str, names: Sequence[str], asked: str) -> Path:
                 return Path(cached)
             raise
 
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # no warning for each retry
     try:
         get(CONFIG_NAME)
         found = next((path for path in map(get, names) if path is not None), None)
@@ -101,6 +104,8 @@ def _download(hub_id: str, names: Sequence[str], asked: str) -> Path:
             f"{asked}: {kind}, and the Hub cannot be read ({first_line(error)}); fetch {' and '.join(wanted)} from "
             f"{where}/ on a machine with network access, put them into one folder, and give its path"
         ) from None
+    finally:
+        logging.set_verbosity(verbosity)
     if found is None:
         raise InputError(f"{hub_id}: no {' or '.join(names)} in this Hub repository; give another one")
     return found

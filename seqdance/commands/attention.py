@@ -76,7 +76,7 @@ def maps_of_sequences(options: AttentionOptions) -> list[Path]:
         if options.plot:
             paths.append(output.with_name(f"{output.stem}{'' if len(proteins) == 1 else f'_{name}'}.png"))
             own, chain = residue_maps(maps, protein.sequence)
-            save_figure(draw_maps(protein.name, own, chain, model.config.heads), paths[-1])
+            save_figure(draw_maps(protein.name, own, chain, model.config.heads), paths[-1], note=model.label)
     return paths
 
 
@@ -89,7 +89,7 @@ def attention(options: AttentionOptions) -> Sequence[object]:
     settings = (options.label, options.limit, options.length, options.form, options.example, options.precision)
     found, best = analyse_store(model, options.store, options.table, output, *settings)
     figure = output.with_suffix(".png")
-    save_figure(draw_analysis(found.means, model.config.heads, found.example), figure)
+    save_figure(draw_analysis(found.means, model.config.heads, found.example), figure, note=model.label)
     return [summary_text(found.means, found.best), output, best, figure]
 
 

@@ -38,7 +38,7 @@ class BenchmarkMutationsConfig(ForwardOptions):
     """Folder for mutations.csv, proteins.csv, summary.json, proteins.png and left_out.csv. The scores
     of each protein stay in .scores.parts, so that an interrupted run resumes and another --model adds only its own."""
     model: tuple[str, ...] = ()
-    """SeqDance or ESMDance, one or more: model folders, weight files or Hub ids."""
+    """SeqDance or ESMDance, one or more: seqdance, esmdance, demo, model folders, weight files or Hub ids."""
     esm2: tuple[str, ...] = ()
     """ESM2 of any size with its language-model head: folders, files of fair-esm (.pt), or Hub ids such as
     facebook/esm2_t33_650M_UR50D."""
@@ -71,19 +71,21 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
         (load_model, benchmark.dance_scores, config.model),
         (load_language_model, benchmark.esm2_scores, config.esm2),
     )
+    labels: dict[str, str] = {}
     for load, scores_of, paths in networks:
         for path in paths:  # one network in memory at a time
             network = load(path, config.device)
+            labels[name_of(path)] = getattr(network, "label", path)
             options = (proteins, results, config.batch_size, config.precision)
             found = benchmark.score_measured(name_of(path), network, scores_of, *options)
             scores = [own | more for own, more in zip(scores, found, strict=True)]
     table = benchmark.mutation_table(proteins, scores)
     per_protein = benchmark.protein_table(proteins, table)
     summary = benchmark.correlation_summary(table, per_protein, config.min_mutants, config.bootstrap, config.seed)
-    summary = {"measured": str(config.measured), "left_out": len(left_out), **summary}
+    summary = {"measured": str(config.measured), "networks": labels, "left_out": len(left_out), **summary}
     benchmark.write_results(config.output, table, per_protein, left_out, summary)
     figure = draw_benchmark(per_protein, summary, benchmark.BASELINES)
-    save_figure(figure, config.output / "proteins.png", dpi=150)
+    save_figure(figure, config.output / "proteins.png", dpi=150, note="; ".join(labels.values()))
     unusable = f"; {len(left_out)} rows could not be used, see left_out.csv" if left_out else ""
     return [benchmark.summary_text(summary), "", f"files: {config.output}{unusable}"]
 

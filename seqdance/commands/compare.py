@@ -45,7 +45,7 @@ class CompareOptions(DeviceOptions):
     output: Path
     """Folder for comparison.csv (a row per property), residues.csv (a row per residue) and the figure."""
     model: str | None = None
-    """Network that predicts B: folder, weight file, or Hub id such as ChaoHou/SeqDance."""
+    """Network that predicts B: seqdance, esmdance, demo, a folder, weight file, or Hub id."""
     a: Side = Side()  # immutable
     """Of A."""
     b: Side = Side()
@@ -74,18 +74,19 @@ def compare(options: CompareOptions) -> list[Path]:
     from model.figures.comparison import draw_comparison
     from model.figures.save import save_figure
 
-    first, second = sides(options)
+    first, second, note = sides(options)
     found = compare_measurements(first, second, options.separation, options.frequent)
     paths = [options.output / name for name in (TABLE, RESIDUES, f"{FIGURE}.{options.format}")]
     for path, table in zip(paths, (found.table, found.residues), strict=False):
         with whole_file(path) as temporary:
             table.to_csv(temporary, index=False, float_format="%.5g")
-    save_figure(draw_comparison(found), paths[-1], dpi=200)
+    save_figure(draw_comparison(found), paths[-1], dpi=200, note=note)
     return paths
 
 
-def sides(options: CompareOptions) -> tuple[Measurement, Measurement]:
-    """The two measurements."""
+def sides(options: CompareOptions) -> tuple[Measurement, Measurement, str]:
+    """The two measurements, and the label of the network that predicts one of them, if any."""
+    label = ""
     more = (options.table, options.convergence, options.skip_broken_frames)
     both = zip(options.sources, (options.a, options.b), strict=False)
     measured = [read_measurement(source, side, side.label, *more) for source, side in both]
@@ -93,8 +94,9 @@ def sides(options: CompareOptions) -> tuple[Measurement, Measurement]:
         from model.network.dance import load_model
 
         model = load_model(options.model, options.device)
+        label = model.label
         measured.append(predicted(model, measured[0], options.b.label or Path(options.model).name))
-    return measured[0], measured[1]
+    return measured[0], measured[1], label
 
 
 main = partial(run, CompareOptions, compare)

@@ -48,7 +48,7 @@ def run_python(title: str, *words: object) -> None:
 
 def demo(options: DemoOptions) -> list[str]:
     """Run all steps; returns the summary."""
-    from model.training.checkpoint import newest_checkpoint
+    from model.network.checkpoints import newest_checkpoint
     from seqdance.commands import prepare, score
 
     started = time.monotonic()

@@ -29,7 +29,7 @@ class ShowOptions(DeviceOptions):
     output: Path | None = None
     """The figure; its suffix selects the format. Default: NAME.png."""
     model: str | None = None
-    """Network whose prediction is drawn below: folder, weight file, or Hub id such as ChaoHou/SeqDance."""
+    """Network whose prediction is drawn below: seqdance, esmdance, demo, a folder, weight file, or Hub id."""
     table: Path | None = None
     """Training table with the sequence of the entry. Default: that in the store, or table.csv beside it."""
 
@@ -53,13 +53,16 @@ def show(options: ShowOptions) -> list[Path]:
         warnings.warn(message, InputWarning, stacklevel=1)
     residues = f"{options.name} ({len(measured.residue)} residues)"
     pictures = [(f"{residues}: measured dynamics", *measured.on_whole_sequence())]
+    note = ""
     if options.model is not None:
         from model.network.dance import load_model
 
-        prediction = predicted(load_model(options.model, options.device), measured, Path(options.model).name)
+        model = load_model(options.model, options.device)
+        note = model.label
+        prediction = predicted(model, measured, Path(options.model).name)
         held = {name: values for name, values in prediction.properties.items() if name in measured.properties}
         pictures.append((f"{options.name}: predicted by {prediction.name}", prediction.chain, held))
-    save_figure(draw_properties(pictures), options.figure, dpi=110)
+    save_figure(draw_properties(pictures), options.figure, dpi=110, note=note)
     return [options.figure]
 
 

@@ -39,7 +39,7 @@ def test_one_npz_for_each_protein(run, tiny_model, fasta: Path, tmp_path: Path, 
     assert capsys.readouterr().out == f"{output}\n"
     assert sorted(path.name for path in output.iterdir()) == ["a.npz", "b_x_y.npz", "c.npz"]
     with np.load(output / "b_x_y.npz") as arrays:
-        assert set(arrays) == {*PROPERTIES, "chain", "name", "sequence", "model"}
+        assert set(arrays) == {*PROPERTIES, "chain", "name", "sequence", "model", "digest"}
         assert (arrays["name"].item(), arrays["sequence"].item()) == ("b|x/y", "GGSLEEKL<eos><cls>MKV")
         np.testing.assert_array_equal(arrays["chain"], [0] * 8 + [1] * 3)
         for name, expected in predict_properties(tiny_model, "GGSLEEKL<eos><cls>MKV").items():
@@ -47,7 +47,7 @@ def test_one_npz_for_each_protein(run, tiny_model, fasta: Path, tmp_path: Path, 
             np.testing.assert_allclose(arrays[name], expected, atol=1e-5, rtol=0)
 
 
-def test_hdf5_grows_by_new_proteins(run, fasta: Path, tmp_path: Path) -> None:
+def test_hdf5_grows_by_new_proteins(run, tiny_model, fasta: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.h5"
     run("--fasta", fasta, "--output", output, "--properties", "residue")
     fasta.write_text(FASTA + ">d\nMKL\n")
@@ -55,7 +55,8 @@ def test_hdf5_grows_by_new_proteins(run, fasta: Path, tmp_path: Path) -> None:
     run("--fasta", fasta, "--output", output, "--properties", "residue")
     with h5py.File(output) as file:
         assert set(file) == {"a", "b_x_y", "c", "d"}
-        assert set(file["c"]) == {*RESIDUE_PROPERTIES, "chain", "name", "sequence", "model"}
+        assert set(file["c"]) == {*RESIDUE_PROPERTIES, "chain", "name", "sequence", "model", "digest"}
+        assert file["c"].attrs["model"].decode() == file["c/model"][()].decode() == tiny_model.label
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.fasta", "out.h5"]
 
 
@@ -125,7 +126,7 @@ def test_b_factors_of_a_structure(run, examples: Path, tmp_path: Path) -> None:
     ("options", "named"),
     [
         ("--sequence MKV --output a.npz", ["--output", "a.npz", ".h5"]),
-        ("--sequence MKV --output a.csv", ["--output a.csv", "folder", ".h5"]),
+        ("--sequence MKV --output a.csv --properties ss corr", ["corr", "table", ".h5"]),
         ("--sequence MKV --output in.fasta", ["--output", "in.fasta"]),
         ("--sequence MKV --output in.fasta/out", ["--output", "in.fasta"]),
         ("--sequence MKV --output out --properties rmsf", ["rmsf"]),

@@ -44,7 +44,9 @@ def test_all_single_mutants_of_one_protein(
     main(arguments(tiny_model_folder, tmp_path / "s.csv", sequence=WILD_TYPE))
     assert capsys.readouterr().out.split() == [str(tmp_path / "s.csv"), str(tmp_path / "s.png")]
     table = pd.read_csv(tmp_path / "s.csv")
-    assert list(table.columns) == ["protein", "mutant", "score", "damage", *SCORES, *PROPERTIES]
+    where = ["chain", "number", "position"]
+    assert list(table.columns) == ["protein", "mutant", *where, "score", "damage", *SCORES, *PROPERTIES, "model"]
+    assert table.loc[19, ["mutant", *where]].tolist() == ["Q2A", "A", 2, 2]
     assert set(table["protein"]) == {"sequence"}
     assert len(table) == 190
     check_against_api(tiny_model_folder, table, WILD_TYPE)
@@ -65,8 +67,8 @@ def test_several_proteins(tiny_model_folder: Path, tmp_path: Path) -> None:
         )
     )
     table = pd.read_csv(tmp_path / "s.csv.gz")
-    assert list(table.columns[:3]) == ["protein", "mutant", "sequence"]
-    assert list(table.columns[-10:]) == list(RESIDUE_PROPERTIES)
+    assert list(table.columns[:6]) == ["protein", "mutant", "chain", "number", "position", "sequence"]
+    assert list(table.columns[-11:]) == [*RESIDUE_PROPERTIES, "model"]
     assert table["protein"].tolist() == ["a"] * 152 + ["b"] * 228 + ["c"] * 38
     for protein in "abc":
         rows = table[table["protein"] == protein]

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import numpy as np
-import tyro
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.files import whole_file, write_text
+from data_prepare.files import whole_file
 from model.dyna1.classifier import load_dyna1
 from model.dyna1.embeddings.embedders import make_embedder
-from model.dyna1.predict import check_source, default_embedder, exchange_table, predict_exchange, pymol_script
+from model.dyna1.predict import check_source, default_embedder, exchange_table, predict_exchange
 from model.figures.dyna1 import draw_exchange
 from model.figures.save import save_figure
-from model.inference.b_factors import write_b_factors
 from model.inference.inputs import file_names
+from model.inference.structure_scripts import EXCHANGE, write_on_structure
+from model.network.weights import weights_digest
 from seqdance.commands.dyna1.options import ChainOptions
 
 SUFFIX: Final = "-Dyna1"  # of the file names, as published
@@ -45,11 +45,15 @@ class PredictOptions(ChainOptions):
     """Instead of --embedder: file of seqdance dyna1 embed; proteins are found by name."""
     save_dir: Path = Path(".")
     """Folder for NAME-Dyna1.csv (position, residue, p_exchange) and NAME-Dyna1.png."""
-    write_pdb: Annotated[bool, tyro.conf.arg(aliases=["--write-to-pdb"])] = False
-    """A copy of the structure with p_exchange as B-factors (0 in other chains), and a PyMOL script to show it."""
+    write_pdb: Path | None = None
+    """With --pdb or --cif: copy of the structure with p_exchange (0 to 1) as B-factors, 0 for other atoms; and scripts
+    beside it that show it, .pml of PyMOL and .cxc of ChimeraX."""
+    write_to_pdb: bool = False
+    """The same, named NAME-Dyna1.pdb in --save-dir."""
 
     def __post_init__(self) -> None:
-        require(self.structure or not self.write_pdb, "--write-pdb requires a structure; give --pdb or --cif")
+        self.check_write_pdb(self.write_pdb)
+        require(self.structure or not self.write_to_pdb, "--write-to-pdb requires --pdb or --cif")
         require(not (self.cache and self.embedder), "give only one of --cache and --embedder")
 
 
@@ -61,6 +65,7 @@ def predict(options: PredictOptions) -> Iterator[object]:
     classifier = load_dyna1(options.weights, options.device)
     line = f"cache:{options.cache}" if options.cache else options.embedder or default_embedder(classifier.config)
     source = make_embedder(line, options.device)
+    label = f"{options.weights} {weights_digest(classifier)[:12]}"
     check_source(classifier.config, source)
     if options.structure and not source.reads_structure:
         yield f"{source.fingerprint.split()[0]} reads no structure; only the sequence of the chain is used"
@@ -70,14 +75,12 @@ def predict(options: PredictOptions) -> Iterator[object]:
         with whole_file(table) as temporary:
             exchange_table(chain, p).to_csv(temporary, index=False)
         unresolved = np.array([residue == "" for residue in chain.structure_residues or chain.sequence])
-        save_figure(draw_exchange(chain.name, chain.sequence, p, unresolved), picture, dpi=110)
+        save_figure(draw_exchange(chain.name, chain.sequence, p, unresolved), picture, dpi=110, note=label)
         yield from (table, picture)
-        if options.write_pdb and options.structure:
+        if options.structure and (options.write_pdb or options.write_to_pdb):
             ending = Path(options.structure.name.lower().removesuffix(".gz")).suffix
-            copy, script = (base.with_name(f"{base.name}{suffix}") for suffix in (ending, ".pml"))
-            write_b_factors(options.structure, p, copy, chain.chain)
-            write_text(script, pymol_script(copy.name, chain))
-            yield from (copy, script)
+            copy = options.write_pdb or base.with_name(f"{base.name}{ending}")
+            yield from write_on_structure(options.structure, p, copy, chain.chain, EXCHANGE, label)
 
 
 main = partial(run, PredictOptions, predict)

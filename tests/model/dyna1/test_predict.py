@@ -25,7 +25,7 @@ from model.dyna1.embeddings.cache import write_cache
 from model.dyna1.embeddings.chains import read_structure_chain
 from model.dyna1.embeddings.embedders import Af2Pairs, OneHot
 from model.dyna1.embeddings.source import ChainInput, Embedder
-from model.dyna1.predict import check_source, default_embedder, predict_exchange, pymol_script
+from model.dyna1.predict import check_source, default_embedder, predict_exchange
 from model.network.weights import write_model
 from seqdance.commands.dyna1 import predict as command
 
@@ -159,16 +159,13 @@ def test_structure_files_with_b_factors_and_gaps(structural, gapped, tmp_path, r
     structure.setup_entities()
     structure.assign_label_seq_id()
     structure.make_mmcif_document().write_file(str(tmp_path / "gapped.cif"))
-    words = ["--cif", tmp_path / "gapped.cif", "--chain", "A", "--write-pdb"]
+    words = ["--cif", tmp_path / "gapped.cif", "--chain", "A", "--write-pdb", tmp_path / "out" / "p.cif"]
     pd.testing.assert_frame_equal(table, run(structural, *words, name="gapped_A"))
-    assert "_atom_site" in (tmp_path / "out" / "gapped_A-Dyna1.cif").read_text()
-    script = (tmp_path / "out" / "gapped_A-Dyna1.pml").read_text().splitlines()
-    assert script[0] == "load gapped_A-Dyna1.cif, dyna1"
-    putty = {"transform": "6", "radius": "0.25", "range": "0.1", "scale_max": "10"}
-    lines = [f"set cartoon_putty_{name}, {value}" for name, value in putty.items()]
-    assert {"cartoon putty, dyna1 and chain A", *lines} <= set(script)
-    blank = ChainInput("", "M", structure_residues=("X:MET:1",))
-    assert "cartoon putty, dyna1" in pymol_script("x.pdb", blank).splitlines()
+    assert "_atom_site" in (tmp_path / "out" / "p.cif").read_text()
+    for suffix, chain in ((".pml", "chain A"), (".cxc", "#1/A")):
+        script = (tmp_path / "out" / "p").with_suffix(suffix).read_text()
+        assert '"p.cif"' in script
+        assert chain in script
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -195,7 +192,7 @@ def test_cached_embeddings(structural, weights, gapped, tmp_path, run, capsys, m
 
 
 def test_the_first_chain_is_the_default(structural, gapped, tmp_path, run):
-    words = ["--pdb", gapped, "--write-pdb", "--use-pdb-seq"]
+    words = ["--pdb", gapped, "--write-to-pdb", "--use-pdb-seq"]
     with pytest.warns(InputWarning, match="has chains A, B; A is used"):
         table = run(structural, *words, name="gapped_A")
     pd.testing.assert_frame_equal(table, run(structural, *words, "--chain", "A", name="gapped_A"))
@@ -216,7 +213,7 @@ def test_code_of_a_pdb_entry(structural, gapped, tmp_path, run, monkeypatch, cap
     (tmp_path / "pdb/1ABC.cif.gz").write_bytes(gzip.compress(document.as_string().encode()))
     words = ["--chain", "A", "--use-pdb-seq"]
     expected = run(structural, "--cif", tmp_path / "pdb/1ABC.cif.gz", *words, name="1ABC_A")
-    table = run(structural, "--pdb", "1abc", *words, "--write-pdb", name="1ABC_A")
+    table = run(structural, "--pdb", "1abc", *words, "--write-to-pdb", name="1ABC_A")
     pd.testing.assert_frame_equal(table, expected)
     assert (tmp_path / "out/1ABC_A-Dyna1.cif").is_file()
     monkeypatch.setattr(chains.urllib.request, "urlopen", Mock(side_effect=AssertionError))
@@ -243,7 +240,8 @@ def test_code_of_a_pdb_entry(structural, gapped, tmp_path, run, monkeypatch, cap
         (["--pdb", "GAPPED", "--chain", "A", "--use-pdb-seq", "--sequence", "MK"], "--use-pdb-seq"),
         (["--pdb", "GAPPED", "--chain", "A", "--sequence", UBIQUITIN[:-1]], "76 residues (8 of them"),
         (["--sequence", "MK", "--use-pdb-seq"], "--use-pdb-seq"),
-        (["--sequence", "MK", "--write-pdb"], "--write-pdb"),
+        (["--sequence", "MK", "--write-pdb", "x.pdb"], "--write-pdb"),
+        (["--sequence", "MK", "--write-to-pdb"], "--write-to-pdb"),
         (["--sequence", "MK<eos><cls>LV"], "one chain"),
         (["--sequence", "MQ-IF"], "'-'"),
         (["--sequence", "MQ<mask>IF"], "<mask>"),

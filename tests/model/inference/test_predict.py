@@ -167,7 +167,7 @@ def test_stored_predictions(tiny_model: DanceModel, tmp_path: Path, form: type, 
         assert predict_missing(tiny_model, chosen, store) == expected
     for protein in PROTEINS:
         found = store.read(protein)
-        assert (found.name, found.sequence, found.model) == (protein.name, protein.sequence, "f00")
+        assert (found.name, found.sequence, found.digest) == (protein.name, protein.sequence, "f00")
         np.testing.assert_array_equal(found.chain, residue_rows(protein.sequence)[1])
         assert tuple(found.properties) == PROPERTIES
         for prop, values in found.properties.items():

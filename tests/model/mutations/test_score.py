@@ -205,8 +205,11 @@ def test_table_of_a_complex(tiny_model: DanceModel, properties: PropertySet) -> 
     wild_type, names = "ACDKL<eos><cls>EFG", list(PROPERTIES if properties == "all" else RESIDUE_PROPERTIES)
     labels = [*all_single_mutants(wild_type)[:30], "E6W:A1C"]
     mutants = [*labels, "ACDKL<eos><cls>EFW", "wt", wild_type]
-    table = score_mutations(tiny_model, wild_type, mutants, batch_size=5, properties=properties)
-    assert list(table.columns) == ["mutant", "sequence", "score", "damage", *SCORES, *names]
+    table = score_mutations(tiny_model, wild_type, mutants, batch_size=5, properties=properties, sequences=True)
+    where = ["chain", "number", "position"]
+    assert list(table.columns) == ["protein", "mutant", *where, "sequence", "score", "damage", *SCORES, *names, "model"]
+    assert table.loc[[0, 30, 32], where].to_numpy().tolist() == [["A", "1", "1"], ["B:A", "6:1", "6:1"], ["", "", ""]]
+    assert set(table["model"]) == {tiny_model.label}
     assert table["mutant"].tolist() == [*labels, "G8W", "wt", "wt"]
     assert table["sequence"].tolist()[30:] == ["CCDKL<eos><cls>WFG", "ACDKL<eos><cls>EFW", wild_type, wild_type]
     assert (table.loc[32:, names] == 0).all(axis=None)
@@ -224,7 +227,7 @@ def test_windows_of_a_long_protein(tiny_model: DanceModel, shapes: list, threads
     letters[[9, 649, 651, 1499]] = "A"
     wild_type = "".join(letters)
     labels = ["A10C", "A1500C", "A650C", "A652C:A650W", "A650D"]  # not in the order of the windows
-    table = score_mutations(tiny_model, wild_type, labels, batch_size=2, properties="residue")
+    table = score_mutations(tiny_model, wild_type, labels, batch_size=2, properties="residue", sequences=True)
     assert shapes == [(1, 1024), (1, 1024), (1, 1024), (2, 1024), (1, 1024), (1, 1024), (1, 1024)]
     before = tokenize([wild_type])["input_ids"]
     for row, start in enumerate((0, 478, 256, 256, 256)):

@@ -29,7 +29,7 @@ def test_labels_and_sequences() -> None:
     assert mutants.labels == ["K2A", "Y5F:K2A", "wt", "I12W", "wt", "I12X", "wt"]
     assert sequences(mutants)[:4] == ["MATAYIAKQRQI", "MATAFIAKQRQI", WILD_TYPE, "MKTAYIAKQRQW"]
     assert Mutants(WILD_TYPE).tokens.shape == (0, 14)
-    assert parse_mutation("A12G:K-5R") == [("A", 12, "G"), ("K", -5, "R")]
+    assert parse_mutation("A12G:K-5R") == [("A", "12", "G"), ("K", "-5", "R")]
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from refusals import refused
 
 from model.inference.inputs import Protein
 from model.mutations import tables
-from model.mutations.tables import mutants_to_score, read_mutants, write_tables
+from model.mutations.tables import mutants_to_score, read_mutants
 
 ONE = [Protein("one", "MKTAYIAKQRQI")]
 TWO = [Protein("one", "MKTAYIAKQRQI"), Protein("two", "ACD"), Protein("three", "AAA")]
@@ -60,10 +59,10 @@ def test_unusable_tables(tmp_path: Path, proteins: list, text: str, named: list)
 
 def test_proteins_without_mutants_are_left_out(tmp_path: Path) -> None:
     table = write(tmp_path / "m.csv", "mutant,protein\nA1C,two\n")
-    assert [(name, mutants.labels) for name, mutants in mutants_to_score(TWO, table=table)] == [("two", ["A1C"])]
+    assert [(mutants.name, mutants.labels) for mutants in mutants_to_score(TWO, table=table)] == [("two", ["A1C"])]
     masked = [Protein("none", "<mask>"), *TWO]
     numbers = {"one": 228, "two": 57, "three": 57}
-    assert {name: len(own.labels) for name, own in mutants_to_score(masked)} == numbers
+    assert {own.name: len(own.labels) for own in mutants_to_score(masked)} == numbers
     refused(lambda: mutants_to_score(masked[:1]), "no mutants")
     empty = write(tmp_path / "empty.csv", "mutant,protein\n")
     refused(lambda: mutants_to_score(TWO, table=empty), empty, "no mutants")
@@ -77,17 +76,3 @@ def test_duplicates() -> None:
         ("wt,K2A,MKTAYIAKQRQI", "wt", "1 and 3"),
     ):
         refused(lambda mutations=mutations: mutants_to_score(ONE, mutations), "one", name, numbers)
-
-
-@pytest.mark.parametrize("name", ["s.csv", "s.csv.gz", "s.parquet"])
-def test_tables_are_written_below_each_other(tmp_path: Path, name: str) -> None:
-    parts = [
-        pd.DataFrame({"protein": key, "mutant": ["A1C", "A1D"], "x": [0.1, value]})
-        for key, value in (("a", 1 / 3), ("b", 1e-300))
-    ]
-    write_tables(iter(parts), tmp_path / name)
-    read = pd.read_parquet if name.endswith("parquet") else pd.read_csv
-    pd.testing.assert_frame_equal(read(tmp_path / name), pd.concat(parts, ignore_index=True), check_exact=True)
-    if name.endswith("gz"):
-        assert (tmp_path / name).read_bytes()[:8] == b"\x1f\x8b\x08" + bytes(5)  # neither name nor time in its header
-    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -47,13 +47,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]
 
     asked: list[tuple[str, str]] = []
 
-    def download(repository: str, name: str) -> str:
+    def download(repository: str, name: str, **_: object) -> str:
         asked.append((repository, name))
         if not (tmp_path / name).exists():
             raise EntryNotFoundError.__new__(EntryNotFoundError)
         return str(tmp_path / name)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("model.network.names._ask_hub", lambda url: None)
     return asked
 
 
@@ -256,7 +257,7 @@ def test_missing_folder_of_a_run_is_not_requested_from_the_hub(
 def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     from huggingface_hub.utils import logging
 
-    def download(repository: str, name: str) -> str:
+    def download(repository: str, name: str, **_: object) -> str:
         warns.append(logging.get_logger("huggingface_hub.utils").isEnabledFor(logging.WARNING))
         raise OSError("no route\nto host")
 
