@@ -63,6 +63,18 @@ def measures_of(entry: Entry, outputs: Mapping[str, Array]) -> Measures:
     return Measures(float((found == true).mean()), pearson(outputs["sasa_mean"][valid], areas), float(precision))
 
 
+def observed(store: FeatureStore, table: pd.DataFrame, shown: Mapping[str, str]) -> pd.DataFrame:
+    """Protein, residue and DSSP state (empty if unresolved) of the conformations of some entries, name -> title."""
+    rows = []
+    for name, title in shown.items():
+        entry = f"{name}_conformation"
+        sequence = table.loc[table["name"] == entry, "modify_seq"].item()
+        states = store.read_residue(entry)[1:-1, columns_of("ss")]  # (N, 8)
+        letters = [DSSP_STATES[row.argmax()] if row[0] != MISSING else "" for row in states]
+        rows += [(title, *pair) for pair in zip(sequence, letters, strict=True)]
+    return pd.DataFrame(rows, columns=["protein", "residue", "dssp"])
+
+
 def card(
     measures: pd.DataFrame, metrics: Mapping[str, Any], stability: pd.DataFrame, entries: pd.DataFrame, facts: str
 ) -> str:

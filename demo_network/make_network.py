@@ -106,6 +106,7 @@ def make(options: Options) -> list[str]:
     found = pd.read_csv(manifest, keep_default_na=False)
     with FeatureStore(store) as opened:
         measures = card.measure(load_model(network, "cpu"), opened, read_table(table))
+        card.observed(opened, read_table(table), entries.SHOWN).to_csv(network / "observed.csv", index=False)
     scores = json.loads((mutations / "summary.json").read_text())["scores"]
     stability = pd.DataFrame(
         {
