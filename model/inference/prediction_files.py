@@ -26,7 +26,7 @@ HDF5_SUFFIXES: Final = (".h5", ".hdf5")
 COMPRESSED: Final = {"compression": "gzip", "compression_opts": 1, "shuffle": True}  # every HDF5 library reads it
 SMALL: Final = 2**12  # bytes of an array that is not worth compressing
 PART: Final = "prediction"  # group of a file of one prediction
-TEXTS: Final = ("name", "sequence", "model", "digest")  # of a stored prediction, beside chain and the properties
+TEXTS: Final = ("name", "sequence", "model")  # of a stored prediction, beside chain and the properties
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Prediction:
     @property
     def arrays(self) -> dict[str, Any]:
         """Content of an npz file or HDF5 group, by name."""
-        return {**{name: getattr(self, name) for name in TEXTS}, "chain": self.chain, **self.properties}
+        texts = {name: getattr(self, name) for name in (*TEXTS, "digest")}
+        return {**texts, "chain": self.chain, **self.properties}
 
 
 def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> Prediction:
@@ -51,7 +52,7 @@ def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> P
     with _stored(Path(path), group) as arrays:
         texts = {name: _text(arrays[name]) for name in TEXTS}
         values = {name: np.asarray(arrays[name]) for name in PROPERTIES if name in arrays}
-        return Prediction(chain=np.asarray(arrays["chain"]), properties=values, **texts)
+        return Prediction(chain=np.asarray(arrays["chain"]), properties=values, digest=_digest(arrays), **texts)
 
 
 class PredictionFolder:
@@ -97,7 +98,7 @@ class PredictionFolder:
         path, group = self.location(protein)
         with _stored(path, group) as arrays:
             other = {"sequence": _text(arrays["sequence"]) != protein.sequence}
-            other["model or precision"] = _text(arrays["digest"]) != self.digest
+            other["model or precision"] = _digest(arrays) != self.digest
             problems = [f"of another {name}" for name, differs in other.items() if differs]
             problems += [f"without {name}" for name in self.properties if name not in arrays]
         fault = f"{group or protein.name} is a prediction {', '.join(problems)}"
@@ -193,6 +194,11 @@ def _stored(path: Path, group: str | None) -> Iterator[Mapping[str, Any]]:
     ):
         found: Any = file if group is None else file[group]
         yield found
+
+
+def _digest(arrays: Mapping[str, Any]) -> str:
+    """Empty in files of earlier versions."""
+    return _text(arrays["digest"]) if "digest" in arrays else ""
 
 
 def _text(array: Any) -> str:

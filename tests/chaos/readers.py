@@ -45,7 +45,7 @@ from seqdance.commands.plot import read_metrics, read_run_log
 
 SIZES = ModelConfig(hidden=8, layers=1, heads=2, feed_forward=8)
 SEQUENCE = "MKTAYIAKQR"
-PREDICTION = {"name": "p", "sequence": SEQUENCE, "model": "0" * 32, "chain": np.zeros(10, np.int32)}
+PREDICTION = {"name": "p", "sequence": SEQUENCE, "model": "m 0", "digest": "0" * 32, "chain": np.zeros(10, np.int32)}
 PREDICTION |= {"rmsf_nor": np.linspace(0, 1, 10, dtype=np.float32), "corr": np.eye(10, dtype=np.float32)}
 
 

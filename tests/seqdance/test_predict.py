@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from interruptions import kill_at_work
 from refusals import command_refused
@@ -56,7 +58,8 @@ def test_hdf5_grows_by_new_proteins(run, tiny_model, fasta: Path, tmp_path: Path
     with h5py.File(output) as file:
         assert set(file) == {"a", "b_x_y", "c", "d"}
         assert set(file["c"]) == {*RESIDUE_PROPERTIES, "chain", "name", "sequence", "model", "digest"}
-        assert file["c"].attrs["model"].decode() == file["c/model"][()].decode() == tiny_model.label
+        assert file["c"].attrs["model"].decode() == file["c/model"][()].decode()
+        assert file["c"].attrs["model"].decode().endswith(tiny_model.digest)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.fasta", "out.h5"]
 
 
@@ -82,6 +85,43 @@ def test_a_killed_run_resumes(run, tiny_model_folder: Path, tmp_path: Path) -> N
         assert {name: file[name]["sequence"][()].decode() for name in file} == sequences
         resumed = {name for name in file if (file[name]["rmsf_nor"][:] == 0.125).all()}
     assert resumed == {marked} <= names
+
+
+def test_a_table_of_residues(run, tiny_model, tmp_path: Path, examples: Path, capsys) -> None:
+    """No folder is made; figures are beside it; a finished one is recognized, unless the structure changed."""
+    output, copy = tmp_path / "x.csv", tmp_path / "on.pdb"
+    structure = tmp_path / "s.pdb.gz"
+    structure.write_bytes((examples / "structures" / "2gu3_A.pdb.gz").read_bytes())
+    options = ["--pdb", structure, "--output", output, "--write-pdb", copy, "--plot", "--properties", "rmsf_nor", "ss"]
+    run(*options)
+    scripts = [copy.with_suffix(".pml"), copy.with_suffix(".cxc")]
+    assert capsys.readouterr().out.split() == [str(output), str(tmp_path / "x.png"), str(copy), *map(str, scripts)]
+    table = pd.read_csv(output)
+    expected = predict_properties(tiny_model, "".join(table["residue"]), ["rmsf_nor", "ss"])
+    assert list(table.columns[:6]) == ["protein", "chain", "number", "position", "residue", "rmsf_nor"]
+    assert len(table.columns) == 6 + 8 + 1
+    np.testing.assert_allclose(table["rmsf_nor"], expected["rmsf_nor"], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(table["ss_T"], expected["ss"][:, 6], atol=1e-5, rtol=0)
+    assert table["number"].tolist() == list(range(34, 162))
+    assert table["model"].str.endswith(tiny_model.digest).all()
+    made = {".x.csv.made_of", "s.pdb.gz", "x.csv", "x.png", "on.pdb", "on.pml", "on.cxc"}
+    assert {path.name for path in tmp_path.iterdir()} == made
+    before = output.stat().st_mtime_ns
+    run(*options)
+    assert output.stat().st_mtime_ns == before
+    text = gzip.decompress(structure.read_bytes()).replace(b" A  34 ", b" A  33 ")
+    structure.write_bytes(gzip.compress(text))
+    run(*options)
+    assert pd.read_csv(output)["number"][0] == 33
+
+
+def test_tables_of_several_proteins(run, fasta: Path, tmp_path: Path) -> None:
+    run("--fasta", fasta, "--output", tmp_path / "x.csv.gz", "--plot", "--properties", "rmsf_nor")
+    table = pd.read_csv(tmp_path / "x.csv.gz")
+    assert table["protein"].value_counts().to_dict() == {"a": 11, "b|x/y": 11, "c": 3}
+    assert table["chain"].tolist() == [*"A" * 19, *"B" * 3, *"A" * 3]
+    figures = {"x_a.png", "x_b_x_y.png", "x_c.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {".x.csv.gz.made_of", "x.csv.gz", "in.fasta", *figures}
 
 
 def test_figures(run, tmp_path: Path, capsys) -> None:

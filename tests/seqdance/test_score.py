@@ -120,6 +120,30 @@ def test_a_finished_run_is_recognized(tiny_model_folder: Path, tmp_path: Path, m
     assert [predicts(), predicts()] == [True, False]
 
 
+def test_on_a_structure(tiny_model_folder: Path, tmp_path: Path, examples: Path, capsys) -> None:
+    """Mutations have its numbers unless told otherwise; a copy with the mean damage, and scripts that show it."""
+    structure, copy = examples / "structures" / "2gu3_A.pdb.gz", tmp_path / "on.pdb"
+    given = {"pdb": structure, "properties": "residue", "write_pdb": copy}
+    main(arguments(tiny_model_folder, tmp_path / "s.csv", mutations="K34A,K34G,E35G:E36K", **given))
+    out, err = capsys.readouterr()
+    assert out.split() == [str(tmp_path / name) for name in ("s.csv", "on.pdb", "on.pml", "on.cxc")]
+    assert "--numbering sequence" in err
+    table = pd.read_csv(tmp_path / "s.csv")
+    assert table["mutant"].tolist() == ["K34A", "K34G", "E35G:E36K"]
+    assert table["number"].tolist() == ["34", "34", "35:36"]
+    assert table["position"].tolist() == ["1", "1", "2:3"]
+    values = [float(line[60:66]) for line in copy.read_text().splitlines() if line[12:16] == " CA "]
+    assert values[0] == pytest.approx(table["damage"][:2].mean(), abs=0.0051)
+    assert set(values[1:]) == {-1}  # without single mutants
+    main(arguments(tiny_model_folder, tmp_path / "t.csv", mutations="K1A,K1G,E2G:E3K", numbering="sequence", **given))
+    assert "--numbering" not in capsys.readouterr().err
+    other = pd.read_csv(tmp_path / "t.csv")
+    assert other["mutant"].tolist() == ["K1A", "K1G", "E2G:E3K"]
+    pd.testing.assert_frame_equal(other.drop(columns="mutant"), table.drop(columns="mutant"))
+    more = {"pdb": structure, "mutations": "K1A"}
+    command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **more), capsys, "K1A", "34 to 161")
+
+
 MEASURED = {
     "megascale": "name,aa_seq,mut_type,WT_name,ddG_ML\n,WQIF,M1W,p,1.0\n,MQIF,wt,p,0\n,ACD,wt,q,0\n,ACW,D3W,q,-\n"
     ",AAD,C2A,q,0.5\n,MQAA,I3A:F4A,p,2\n",
@@ -168,6 +192,10 @@ def test_proteingym_as_downloaded(tiny_model_folder: Path, tmp_path: Path, share
         ({"megascale": "m.csv", "offset": 3}, ["--offset 3", "m.csv"]),
         ({"proteingym": "p.csv", "sequence": "MQIW"}, ["p.csv", "wild type"]),
         ({"sequence": "MQIF", "batch_size": 0}, ["--batch-size"]),
+        ({"sequence": "MQIF", "numbering": "structure"}, ["--numbering structure", "--pdb"]),
+        ({"pdb": "x.pdb", "offset": 3}, ["--offset 3", "--numbering sequence"]),
+        ({"sequence": "MQIF", "write_pdb": "y.pdb"}, ["--write-pdb", "--pdb"]),
+        ({"pdb": "x.pdb", "write_pdb": "y.cif"}, ["y.cif", "x.pdb"]),
         ({"sequence": "MQIF", "output": "s.png"}, ["s.png", ".csv"]),
         ({"sequence": "MQIF", "output": "s.parquet"}, ["s.parquet", "pyarrow"]),
         ({"sequence": "MQIF", "output": "folder.csv"}, ["folder.csv", "folder"]),

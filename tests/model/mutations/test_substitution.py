@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
 
+from model.inference.inputs import Protein, ResidueId
 from model.mutations.substitution import (
     Mutants,
     all_single_mutants,
@@ -74,6 +75,52 @@ def test_all_single_mutants() -> None:
     assert labels[-1] == "M15Y"
     assert "A13A" not in labels
     assert len(set(sequences(Mutants("MXA<mask><eos><cls>M", labels, 10)))) == 77
+
+
+def protein(ids: str, sequence: str) -> Protein:
+    """With chain and number of each residue, such as `A.27`; `A.` for an unresolved one."""
+    return Protein("s", sequence, tuple(ResidueId(*word.split(".")) for word in ids.split()))
+
+
+ANTIBODY = protein("H.-1 H.52 H.52A H. H.53 L.52 L.53", "MKRGV<eos><cls>WY")
+
+
+def test_numbers_of_a_structure() -> None:
+    """With insertion codes, and the chain where chains share numbers; labels of all mutants are read as they are."""
+    single = protein("H.-1 H.52 H.52A H. H.53", "MKRGV")
+    for written, labels in (
+        ("M-1A K52A R52aG R52AG G[4]A V53A", "M-1A K52A R52aG R52aG G[4]A V53A"),
+        ("KH52A p.Arg52aGly R[3]G", "K52A R52aG R52aG"),
+        ("K052A R52aG:K52A", "K52A R52aG:K52A"),
+        ("RKRGV", "M-1R"),
+    ):
+        assert Mutants(single, written.split(), of_structure=True).labels == labels.split()
+    both = Mutants(ANTIBODY, ["KH52A", "R52AG", "WL52A", "M-1A:YL53C"], of_structure=True)
+    assert both.labels == ["KH52A", "RH52aG", "WL52A", "MH-1A:YL53C"]
+    assert both.changed == [(1,), (2,), (5,), (0, 6)]
+    assert [both.ids[k].number for k in (1, 2, 5)] == ["52", "52A", "52"]
+    for structure in (single, ANTIBODY, protein("AAA.1 BBB.1", "M<eos><cls>K"), protein("A.1a A.1A", "MK")):
+        every = Mutants(structure, None, of_structure=True)
+        assert len(set(every.labels)) == 19 * len(every.ids)
+        again = Mutants(structure, every.labels, of_structure=True)
+        assert again.labels == every.labels
+        assert again.tokens.tolist() == every.tokens.tolist()
+    assert Mutants(ANTIBODY, ["K2A"]).labels == ["K2A"]  # by position
+
+
+@pytest.mark.parametrize(
+    ("label", "named"),
+    [
+        ("K52A", ["several residues", "KH52A", "WL52A"]),
+        ("K2A", ["residue 2 ", "does not exist", "--numbering sequence"]),
+        ("R52bG", ["52b", "does not exist"]),
+        ("AH52G", ["H52", "is K"]),
+        ("R52aG:R[3]K", ["duplicate"]),
+        ("KHH52A", ["KHH52A"]),
+    ],
+)
+def test_numbers_that_the_structure_does_not_have(label: str, named: list[str]) -> None:
+    refused(lambda: Mutants(ANTIBODY, [label], of_structure=True), label, *named)
 
 
 UNFIT = "A2G K13A K0A K2A:K2C K2A:K2A K2J K2a k2A K2* K2- K2K 2KA insA2 K2A:".split()

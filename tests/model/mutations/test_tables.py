@@ -36,8 +36,8 @@ def write(path: Path, text: str) -> Path:
 def test_read_mutants(tmp_path: Path, monkeypatch, name: str, proteins: list, offset: int, text: str, labels) -> None:
     monkeypatch.setattr(tables, "ROWS_PER_PIECE", 2)
     found = read_mutants(write(tmp_path / name, text), proteins, offset)
-    assert [name for name, _ in found] == [protein.name for protein in proteins]
-    assert [mutants.labels for _, mutants in found] == labels
+    assert [mutants.name for mutants in found] == [protein.name for protein in proteins]
+    assert [mutants.labels for mutants in found] == labels
 
 
 @pytest.mark.parametrize(
