@@ -111,7 +111,7 @@ def evaluate(options: EvaluateOptions, process: Process) -> None:
         rows = evaluation.measure(model.to(process.device))
         if process.rank == 0:
             metrics = evaluation.metrics(rows)
-            write_metrics(path, checkpoint, settings, metrics)
+            write_metrics(path, checkpoint, model.label, settings, metrics)
             if options.per_protein is not None:
                 with whole_file(options.per_protein) as temporary:
                     evaluation.per_protein(rows).to_csv(temporary, index=False)

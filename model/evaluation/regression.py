@@ -154,17 +154,17 @@ def regress_table(
         check_sequence(sequence, f"{path}, line {line}: {column}")
     kept, rows = Results(output), len(table)
     given = {name: read_embeddings(Path(source), rows) for name, source in sources.items() if source.endswith(".npy")}
-    embeddings = {
-        name: given[name]
-        if name in given
-        else mean_embeddings(load_model(source, device), sequences, kept, batch_size, precision)
-        for name, source in sources.items()
-    }
-    results = regress(embeddings, values, splits, components)
+    embeddings, labels = dict(given), {name: sources[name] for name in given}
+    for name in (name for name in sources if name not in given):
+        model = load_model(sources[name], device)
+        embeddings[name] = mean_embeddings(model, sequences, kept, batch_size, precision)
+        labels[name] = model.label
+    results = regress({name: embeddings[name] for name in sources}, values, splits, components)
     summary = summarise_splits(results)
     paths = [output, output.with_name(f"{output.stem}_summary.csv")]
     for file, frame in zip(paths, (results, summary), strict=True):
         with whole_file(file) as temporary:
-            frame.to_csv(temporary, index=False, float_format="%.6g")
+            named_frame = frame.assign(model=frame["embedding"].map(labels))
+            named_frame.to_csv(temporary, index=False, float_format="%.6g")
     kept.remove()
     return summary, paths

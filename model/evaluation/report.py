@@ -43,9 +43,17 @@ def made_from(checkpoint: str, settings: Mapping[str, Any]) -> str:
     return digest("evaluation", settings, stats)
 
 
-def write_metrics(path: Path, checkpoint: str, settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    """Write the metrics of a checkpoint and their settings as JSON."""
-    content = {"checkpoint": checkpoint, **settings, "digest": made_from(checkpoint, settings), "groups": metrics}
+def write_metrics(
+    path: Path, checkpoint: str, label: str, settings: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> None:
+    """Write the metrics of a checkpoint, the label of its network and the settings as JSON."""
+    content = {
+        "checkpoint": checkpoint,
+        "network": label,
+        **settings,
+        "digest": made_from(checkpoint, settings),
+        "groups": metrics,
+    }
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 

@@ -118,16 +118,16 @@ class WildType:
         require(
             len(found) < 2,
             f"mutation {shown(text)}: {site} is the number of several residues; write them as "
-            f"{' or '.join(f'{self.tokens[index]}{self.names[index]}{text[-1:]}' for index in found[:2])}",
+            f"{' or '.join(f'{self.tokens[index]}{self.names[index]}' for index in found[:2])}",
         )
         if not found or self.tokens[found[0]] != old:
-            what = f"is {self.tokens[found[0]]}" if found else "does not exist"
+            what = f"is {self.tokens[found[0]]}, not {old}" if found else "does not exist"
             names = [name for name in self.names.values() if not name.startswith("[")] or ["none"]
             kind, remedy = "position", "the sequence and the offset"
             if self.of_structure:
                 kind, remedy = "residue", "the structure, or count positions with --numbering sequence"
             raise InputError(
-                f"mutation {shown(text)}: {kind} {site} of the wild type {what}, not {old} (it has {kind}s "
+                f"mutation {shown(text)}: {kind} {site} of the wild type {what} (it has {kind}s "
                 f"{names[0]} to {names[-1]}); check {remedy}"
             )
         return found[0]

@@ -71,12 +71,13 @@ def maps_of_sequences(options: AttentionOptions) -> list[Path]:
     proteins, output = options.proteins(), options.output
     names = file_names([protein.name for protein in proteins])
     model, paths = load_model(options.model, options.device), [output]
+    label = model.label
     written = write_maps(model, proteins, names, output, not options.residues_only, options.dtype, options.precision)
     for name, protein, maps in written:
         if options.plot:
             paths.append(output.with_name(f"{output.stem}{'' if len(proteins) == 1 else f'_{name}'}.png"))
             own, chain = residue_maps(maps, protein.sequence)
-            save_figure(draw_maps(protein.name, own, chain, model.config.heads), paths[-1], note=model.label)
+            save_figure(draw_maps(protein.name, own, chain, model.config.heads), paths[-1], note=label)
     return paths
 
 

@@ -79,7 +79,7 @@ def compare(options: CompareOptions) -> list[Path]:
     paths = [options.output / name for name in (TABLE, RESIDUES, f"{FIGURE}.{options.format}")]
     for path, table in zip(paths, (found.table, found.residues), strict=False):
         with whole_file(path) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.5g")
+            table.assign(**{"model": note} if note else {}).to_csv(temporary, index=False, float_format="%.5g")
     save_figure(draw_comparison(found), paths[-1], dpi=200, note=note)
     return paths
 

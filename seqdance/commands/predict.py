@@ -94,6 +94,7 @@ def predict(options: PredictOptions) -> list[Path]:
     proteins, output = options.proteins(), options.output
     figures, copy = options.figures(proteins), options.write_pdb
     model = load_model(options.model, options.device)
+    label = model.label
     network = network_digest(model, model.config.heads, choose_precision(options.precision, device_of(model)))
     copies = [copy, *script_paths(copy)] if copy else []
     written = [output, *figures.values(), *copies]
@@ -103,14 +104,14 @@ def predict(options: PredictOptions) -> list[Path]:
     if results and results.is_finished(key, written):
         return written
     form = PredictionTable if options.table else PredictionFile if options.hdf5 else PredictionFolder
-    store = form(output, network, options.names, model.label)
+    store = form(output, network, options.names, label)
     predicted = set(predict_missing(model, proteins, store, options.batch_size, options.precision))
     stale = [protein for protein, path in figures.items() if options.table or protein in predicted or not path.exists()]
     for protein in tqdm(stale, unit="figure", disable=not stale):
-        save_figure(draw_prediction(store.read(protein)), figures[protein], dpi=110, note=model.label)
+        save_figure(draw_prediction(store.read(protein)), figures[protein], dpi=110, note=label)
     if copy and options.structure:
         rmsf = store.read(proteins[0]).properties["rmsf_nor"]
-        write_on_structure(options.structure, rmsf, copy, options.chain, RMSF, model.label)
+        write_on_structure(options.structure, rmsf, copy, options.chain, RMSF, label)
     if results:
         results.finish(key, written)
     places = figures.values() if len(figures) == 1 else [path.parent for path in figures.values()]
