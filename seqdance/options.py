@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import Settings
 from data_prepare.errors import require
 from model.config import Precision
+
+FigureFormat: TypeAlias = Literal["png", "pdf", "svg"]
 
 if TYPE_CHECKING:
     from model.inference.inputs import Protein

@@ -6,19 +6,27 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
-from model.figures.save import save_figure
+from model.figures.save import place, save_figure
 from model.mutations.score import PUBLISHED_SCORE
 from model.mutations.substitution import WildType
 from model.network.tokenizer import AMINO_ACIDS
 
 RESIDUES_PER_PANEL: Final = 80
+COLOURS: Final = "RdBu_r"  # red: more damage than the median
+RANGE: Final = (0.01, 0.99)  # quantiles of the scores at the strongest colours
+NETWORK_COLOUR: Final = "#0072B2"
+BASELINE_COLOUR: Final = "#777777"
+SCATTER_COLUMNS: Final = 3
 
 
 def plot_mutation_map(
@@ -28,52 +36,96 @@ def plot_mutation_map(
     score: str = PUBLISHED_SCORE,
     offset: int = 0,
     note: str = "",
+    name: str = "",
 ) -> None:
-    """Write a heat map of single substitutions as PNG: wild type along x, amino acids along y, colour = score.
+    """Write the figure of `draw_mutation_map`; the suffix of the path selects the format."""
+    save_figure(draw_mutation_map(table, wild_type, score, offset, note, name), path, dpi=150)
+
+
+def draw_mutation_map(
+    table: pd.DataFrame,
+    wild_type: str | WildType,
+    score: str = PUBLISHED_SCORE,
+    offset: int = 0,
+    note: str = "",
+    name: str = "",
+) -> Figure:
+    """Heat map of single substitutions: wild type along x, amino acids along y, colour = score (more = more damage).
 
     `table` is that of `score_mutations`; rows with several substitutions are ignored. Residue numbers are positions +
-    `offset`, or those of a `WildType`. `note` is small text for the network. Wild-type cells carry a dot, cells without
-    a value are grey. Long proteins continue in further panels.
-    InputError if the table has no column `score`, or mutations of another wild type.
+    `offset`, or those of a `WildType`. White is the median score. Bars above the map are the means of the positions, from the median. Wild-type
+    cells carry a dot, cells without a value are grey. Long proteins continue in further panels. `name` is that of the
+    protein, `note` that of the network. InputError if the table has no column `score`, or mutations of another wild
+    type.
     """
     protein = wild_type if isinstance(wild_type, WildType) else WildType(wild_type, offset)
     grid, letters = mutation_grid(table, protein, score)
     residue_names = list(protein.names.values())
-    values = grid[np.isfinite(grid)]
-    low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
-    starts = range(0, len(letters), RESIDUES_PER_PANEL)
-    columns = min(len(letters), RESIDUES_PER_PANEL)
+    scale = _around_the_median(grid)
+    valued = np.isfinite(grid)
+    means = np.where(valued, grid, 0).sum(axis=0) / np.where(valued.any(axis=0), valued.sum(axis=0), np.nan)
 
     # fixed layout in inches: an automatic layout of so many labels takes half a minute
-    cell, left, right, bottom, gap = 0.19, 0.6, 1.2, 0.4, 0.55
+    cell, left, right, top, bars, gap = 0.19, 0.75, 1.5, 0.9, 0.5, 0.75
+    starts = range(0, len(letters), RESIDUES_PER_PANEL)
     panel_height = cell * len(AMINO_ACIDS)
-    width = max(left + cell * columns + right, 5.0)
-    height = bottom + len(starts) * (panel_height + gap)
+    width = max(left + cell * min(len(letters), RESIDUES_PER_PANEL) + right, 7.5)
+    height = top + len(starts) * (bars + 0.05 + panel_height + gap) - 0.15
     figure = Figure(figsize=(width, height))
+    title = f"{name + ': ' if name else ''}predicted damage of each mutation"
+    legend = f"colour: {score}; dot: wild type; grey: no value; bars: mean of the position"
+    lines = [(title, 13), *([(f"by {note}", 10)] if note else []), (legend, 9)]
+    for down, (text, size) in zip((0.22, 0.46, 0.68), lines, strict=False):
+        figure.text(left / width, 1 - down / height, text, fontsize=size, va="center")
     image: Any = None
     for number, start in enumerate(starts):
-        part = letters[start : start + RESIDUES_PER_PANEL]
-        floor = height - (number + 1) * (panel_height + gap) + gap / 2
-        area = (left / width, floor / height, cell * len(part) / width, panel_height / height)
-        panel = figure.add_axes(area, facecolor="lightgrey")
-        shown = np.ma.masked_invalid(grid[:, start : start + len(part)])
-        image = panel.imshow(shown, cmap="viridis", vmin=low, vmax=high, aspect="auto")
-        wild = [(x, AMINO_ACIDS.index(letter)) for x, letter in enumerate(part) if letter in AMINO_ACIDS]
+        part = slice(start, start + RESIDUES_PER_PANEL)
+        floor = top + number * (bars + 0.05 + panel_height + gap)
+        columns = cell * len(letters[part])
+        _draw_means(place(figure, left, floor, columns, bars), means[part], scale, means)
+        panel = place(figure, left, floor + bars + 0.05, columns, panel_height, facecolor="#CFCFCF")
+        image = panel.imshow(np.ma.masked_invalid(grid[:, part]), cmap=COLOURS, norm=scale, aspect="auto")
+        wild = [(x, AMINO_ACIDS.index(letter)) for x, letter in enumerate(letters[part]) if letter in AMINO_ACIDS]
         panel.scatter([x for x, _ in wild], [y for _, y in wild], s=12, color="black")
         panel.set_yticks(range(len(AMINO_ACIDS)), list(AMINO_ACIDS), fontsize=8)
-        numbers = residue_names[start : start + len(part)]
-        names = [
-            f"{x}\n{name}" if name.endswith("0") or start + k == 0 else x
-            for k, (x, name) in enumerate(zip(part, numbers, strict=True))
-        ]
-        panel.set_xticks(range(len(part)), names, fontsize=8)
+        numbers = residue_names[part]
+        named = enumerate(zip(letters[part], numbers, strict=True))
+        names = [f"{x}\n{number}" if number.endswith("0") or start + k == 0 else x for k, (x, number) in named]
+        panel.set_xticks(range(len(names)), names, fontsize=8)
         panel.tick_params(length=0)
         panel.set_ylabel("mutant residue")
-    figure.text(left / width, 0.15 / height, "wild-type residue and its number (dot: wild type, grey: no value)")
-    floor = height - panel_height - gap / 2
-    area = ((width - right + 0.2) / width, floor / height, 0.18 / width, panel_height / height)
-    figure.colorbar(image, cax=figure.add_axes(area), label=score)
-    save_figure(figure, path, dpi=150, note=note)
+    bar_left = left + cell * min(len(letters), RESIDUES_PER_PANEL) + 0.25
+    bar = place(figure, bar_left, top + bars + 0.35, 0.18, panel_height - 0.6)
+    figure.colorbar(image, cax=bar, extend="both")
+    bar.set_yticks([scale.vmin, scale.vcenter, scale.vmax])
+    bar.set_yticklabels([f"{scale.vmin:.2g}", f"median\n{scale.vcenter:.2g}", f"{scale.vmax:.2g}"], fontsize=8)
+    words: dict[str, Any] = {"fontsize": 9, "ha": "left", "transform": bar.transAxes}
+    bar.text(0, 1.08, "more damage", va="bottom", **words)
+    bar.text(0, -0.08, "less damage", va="top", **words)
+    return figure
+
+
+def _around_the_median(grid: NDArray[np.float64]) -> TwoSlopeNorm:
+    """Colours of scores: white at the median, the strongest at the ends of `RANGE`."""
+    values = grid[np.isfinite(grid)]
+    low, middle, high = np.quantile(values, (RANGE[0], 0.5, RANGE[1])) if values.size else (0.0, 0.5, 1.0)
+    least = max(1e-9, 1e-6 * abs(middle))  # all scores may be the same
+    return TwoSlopeNorm(middle, min(low, middle - least), max(high, middle + least))
+
+
+def _draw_means(axes: Axes, means: NDArray[np.float64], scale: TwoSlopeNorm, whole: NDArray[np.float64]) -> None:
+    """Bars of the means of some positions, with the limits of those of the `whole` protein."""
+    middle = scale.vcenter
+    colours = mpl.colormaps[COLOURS](scale(np.nan_to_num(means, nan=middle)))
+    axes.bar(np.arange(len(means)), means - middle, bottom=middle, width=0.85, color=colours, edgecolor="#555555")
+    for patch in axes.patches:
+        patch.set_linewidth(0.4)
+    axes.axhline(middle, color="#555555", linewidth=0.6)
+    found = np.append(whole[np.isfinite(whole)], middle)
+    room = 0.08 * np.ptp(found) or 1e-9
+    axes.set(xlim=(-0.5, len(means) - 0.5), ylim=(found.min() - room, found.max() + room), xticks=[], yticks=[])
+    axes.set_ylabel("mean", rotation=0, ha="right", va="center", fontsize=9)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def mutation_grid(
@@ -93,19 +145,56 @@ def mutation_grid(
     return grid, letters
 
 
-def draw_benchmark(per_protein: pd.DataFrame, summary: Mapping[str, Any], baselines: Collection[str] = ()) -> Figure:
-    """Correlations of each score: a dot for each protein, a box of the quartiles, the median; `baselines` in grey.
+def draw_benchmark(
+    table: pd.DataFrame, per_protein: pd.DataFrame, summary: Mapping[str, Any], baselines: Collection[str] = ()
+) -> Figure:
+    """Scores against measured losses of one protein, or the correlations of several; `baselines` in grey.
 
-    `per_protein` and `summary` come from `benchmark.protein_table` and `benchmark.correlation_summary`.
+    `table`, `per_protein` and `summary` come from `benchmark.mutation_table`, `protein_table` and
+    `correlation_summary`.
     """
     names = list(summary["scores"])
+    if len(per_protein) == 1:
+        return _draw_scatter(table, per_protein.iloc[0], names, baselines)
+    return _draw_correlations(per_protein, summary, names, baselines)
+
+
+def _draw_scatter(table: pd.DataFrame, protein: pd.Series, names: list[str], baselines: Collection[str]) -> Figure:
+    """A panel for each score: a dot for each mutant, measured loss along x."""
+    columns = min(len(names), SCATTER_COLUMNS)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(max(3.4 * columns, 6.5), 3.3 * rows + 0.7), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    opacity = float(np.clip(60 / len(table), 0.15, 0.8))
+    for axes, name in zip(panels, names, strict=False):
+        colour = BASELINE_COLOUR if name in baselines else NETWORK_COLOUR
+        axes.scatter(table["loss"], table[name], s=10, color=colour, alpha=opacity, linewidths=0, rasterized=True)
+        rho = protein[name]
+        words = f"Spearman's correlation {rho:.2f}" if np.isfinite(rho) else "no correlation: too few or equal values"
+        axes.set_title(f"{name}\n{words}", fontsize=10)
+        axes.set(xlabel="measured loss", ylabel="score")
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in list(panels)[len(names) :]:
+        axes.set_axis_off()
+    figure.suptitle(
+        f"{protein['protein']}: scores against measured loss of stability or fitness, {len(table)} mutants\n"
+        "(correlation 1: the same order; 0: unrelated; grey: baselines)",
+        fontsize=11,
+    )
+    return figure
+
+
+def _draw_correlations(
+    per_protein: pd.DataFrame, summary: Mapping[str, Any], names: list[str], baselines: Collection[str]
+) -> Figure:
+    """Correlations of each score: a dot for each protein, a box of the quartiles, the median."""
     enough = per_protein[per_protein["mutants"] >= summary["min_mutants"]]
     figure = Figure(figsize=(8, 1.2 + 0.55 * len(names)), layout="constrained")
     axes = figure.subplots()
     random = np.random.default_rng(0)
     for row, name in enumerate(names):
         values = enough[name].dropna().to_numpy()
-        colour = "#777777" if name in baselines else "#0072B2"
+        colour = BASELINE_COLOUR if name in baselines else NETWORK_COLOUR
         opacity = max(0.15, min(0.7, 40 / max(len(values), 1)))
         heights = row + random.uniform(-0.2, 0.2, len(values))
         axes.scatter(values, heights, s=9, color=colour, alpha=opacity, linewidths=0)

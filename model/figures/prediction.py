@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.colors import ListedColormap, Normalize, PowerNorm
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
 from data_prepare.properties import DSSP_STATES, INTERACTIONS
+from model.figures.save import place
 from model.inference.prediction_files import Prediction, Properties
 
 # helices warm, strands blue, the rest pale
@@ -27,11 +28,27 @@ STATE_COLOURS: Final = {
     "S": ("bend", "#C9DDB8"),
     " ": ("none", "#EDEDED"),
 }
+CLASSES: Final = {"helix": ("HGI", "#D55E00"), "strand": ("EB", "#0072B2"), "coil": ("TS ", "#A6A6A6")}
 MODE_COLOURS: Final = {"low": "#0072B2", "middle": "#E69F00", "high": "#009E73"}  # by frequency
-PROFILE_WIDTH: Final = 8.0  # inches
-PROFILE_HEIGHT: Final = 1.75
-MAP_WIDTH: Final = 4.6  # at most, colour bar included
 ANGLES: Final = {"chi": "χ1", "phi": "φ", "psi": "ψ"}
+
+NEAR: Final = 3  # pairs with |i - j| below it are left out of contact maps and do not set the range of the others
+CUBE_ROOT: Final = 1 / 3  # contacts are shown as the network predicts them
+FEWEST_CONTACTS: Final = 1.0  # contacts per frame that the darkest colour shows at least
+FEWEST_CORRELATION: Final = 0.2  # correlation that the strongest colours show at least
+MOST_PAIRS: Final = 0.995  # quantile of the pairs that is within the range of colours of a correlation
+
+# inches
+RESIDUE: Final = 0.043  # of a profile
+PROFILE: Final = (7.0, 24.0)  # narrowest and widest profile
+BESIDE: Final = 9.0  # maps are beside the profiles up to this width of them, below them beyond
+LEFT, RIGHT = 0.8, 1.3  # of a profile, for its label and its colour bar or legend
+GAP, NUMBERS, TITLE = 0.2, 0.5, 0.75
+MAP_LEFT, MAP_RIGHT, MAP_TOP, MAP_BOTTOM = 0.75, 0.9, 0.35, 0.5
+MAP_SIDE: Final = (2.2, 6.0)
+WIDE_COLUMNS: Final = 3  # of maps below the profiles
+LETTER: Final = 0.105  # mean width of a letter of a title
+PIXELS: Final = 100  # per inch: residues of a larger protein are averaged
 
 
 def draw_prediction(prediction: Prediction) -> Figure:
@@ -39,80 +56,122 @@ def draw_prediction(prediction: Prediction) -> Figure:
     properties = dict(prediction.properties)
     properties |= {name: properties[name] ** 3 for name in INTERACTIONS if name in properties}  # from cube roots
     title = f"{prediction.name} ({len(prediction.chain)} residues): predicted dynamics"
-    return draw_properties([(title, prediction.chain, properties)])
+    return draw_properties([(f"{title}\nby {prediction.model}", prediction.chain, properties)])
 
 
 def draw_properties(pictures: Sequence[tuple[str, NDArray[np.int32], Properties]]) -> Figure:
     """Draw the properties of one or more proteins below each other: title, chain of each residue (N,), properties.
 
-    Interactions are contacts per frame. Values that are NaN are left blank.
+    Interactions are contacts per frame. Values that are NaN are left blank. A second line of a title is drawn smaller.
     """
-    sizes = [_size(title, properties) for title, _, properties in pictures]
-    widths, heights = [size[0] for size in sizes], [size[1] for size in sizes]
-    figure = Figure(figsize=(max(map(sum, widths)), sum(heights)), layout="constrained")
-    parts = figure.subfigures(len(pictures), 1, height_ratios=heights, squeeze=False).flat
-    for part, picture, width in zip(parts, pictures, widths, strict=True):
-        _draw(part, *picture, width)
+    layouts = [_Layout.of(*picture) for picture in pictures]
+    figure = Figure(figsize=(max(layout.width for layout in layouts), sum(layout.height for layout in layouts)))
+    top = 0.0
+    for picture, layout in zip(pictures, layouts, strict=True):
+        _draw(figure, top, layout, *picture)
+        top += layout.height
     return figure
 
 
-def _size(title: str, properties: Properties) -> tuple[list[float], float]:
-    """Widths of profiles and maps, as far as there are any, and height, in inches."""
-    profiles = sum(any(name in properties for name in any_of) for any_of, _ in PROFILES)
-    maps = len(pair_maps(properties))
-    require(profiles or maps, f"{title}: nothing to draw; choose more properties")
-    columns = 1 if maps < 3 else 2
-    rows = -(-maps // columns)
-    height = max(PROFILE_HEIGHT * profiles, 3.2 * rows) + 0.6
-    widths = [PROFILE_WIDTH] if profiles else []
-    return widths + ([columns * min(1.1 * height / rows, MAP_WIDTH)] if maps else []), height
+class _Layout(NamedTuple):
+    """Sizes in inches of the picture of one protein."""
+
+    profile: float  # width of the profiles
+    beside: bool  # whether the maps are beside the profiles
+    columns: int  # of maps
+    side: float  # of a map
+    width: float
+    height: float
+
+    @classmethod
+    def of(cls, title: str, chain: NDArray[np.int32], properties: Properties) -> _Layout:
+        """InputError if there is nothing to draw."""
+        panels, maps = _panels(properties), len(pair_maps(properties, chain))
+        require(panels or maps, f"{title.partition(chr(10))[0]}: nothing to draw; choose more properties")
+        profile = float(np.clip(RESIDUE * len(chain), *PROFILE)) if panels else 0.0
+        wide = LEFT + profile + RIGHT if panels else 0.0
+        high = sum(panel.height + GAP for panel in panels) + NUMBERS if panels else 0.0
+        beside = profile <= BESIDE
+        columns = min(maps, WIDE_COLUMNS) if not beside else 1 if maps < WIDE_COLUMNS else 2
+        rows = -(-maps // max(columns, 1))
+        room = high / max(rows, 1) - MAP_TOP - MAP_BOTTOM if beside else wide / max(columns, 1) - MAP_LEFT - MAP_RIGHT
+        side = float(np.clip(room, *MAP_SIDE))
+        cells = columns * (MAP_LEFT + side + MAP_RIGHT), rows * (MAP_TOP + side + MAP_BOTTOM)
+        if beside:
+            return cls(profile, beside, columns, side, wide + cells[0], TITLE + max(high, cells[1]))
+        return cls(profile, beside, columns, side, max(wide, cells[0]), TITLE + high + cells[1])
 
 
 def _draw(
-    figure: SubFigure, title: str, chain: NDArray[np.int32], properties: Properties, widths: Sequence[float]
+    figure: Figure, top: float, layout: _Layout, title: str, chain: NDArray[np.int32], properties: Properties
 ) -> None:
-    residues = len(chain)
-    profiles = [draw for any_of, draw in PROFILES if any(name in properties for name in any_of)]
-    maps = pair_maps(properties)
-    columns = 1 if len(maps) < 3 else 2
-    rows = -(-len(maps) // columns)
-    parts = list(figure.subfigures(1, len(widths), width_ratios=widths, squeeze=False).flat)
-    figure.suptitle(title, fontsize=13)
-    if profiles:
-        panels = np.atleast_1d(parts.pop(0).subplots(len(profiles), 1, sharex=True))
-        for axes, draw in zip(panels, profiles, strict=True):
-            draw(axes, properties)
-            axes.set_xlim(0.5, residues + 0.5)
-            mark_chains(axes, chain, pairs=False)
-        panels[-1].set_xlabel("residue")
-    if maps:
-        cells = parts.pop(0).subplots(rows, columns, squeeze=False).flat
-        for axes, (title, values, options) in zip(cells, maps, strict=False):
-            edges = (0.5, residues + 0.5, residues + 0.5, 0.5)
-            image = axes.imshow(values, extent=edges, interpolation="nearest", **options)
-            axes.set_title(title, fontsize=10)
-            axes.set(xlabel="residue", ylabel="residue")
-            axes.figure.colorbar(image, ax=axes, shrink=0.8)
-            mark_chains(axes, chain, pairs=True)
-        for axes in cells[len(maps) :]:
-            axes.set_axis_off()
+    width, height = figure.get_size_inches()
+    for text, size, down in zip(title.split("\n"), (13, 10), (0.25, 0.5), strict=False):
+        most = int(13 / size * width / LETTER)
+        shown = text if len(text) <= most else f"{text[: most - 1]}…"
+        figure.text(0.5, 1 - (top + down) / height, shown, ha="center", va="center", fontsize=size)
+    edges, floor = (0.5, len(chain) + 0.5), top + TITLE
+    panels, maps = _panels(properties), pair_maps(properties, chain)
+    for panel in panels:
+        axes = place(figure, LEFT, floor, layout.profile, panel.height)
+        panel.draw(axes, properties)
+        axes.set_xlim(edges)
+        axes.tick_params(labelsize=9, labelbottom=panel is panels[-1])
+        mark_chains(axes, chain, pairs=False)
+        floor += panel.height + GAP
+    if panels:
+        axes.set_xlabel("residue")
+    first = (LEFT + layout.profile + RIGHT if panels else 0.0, top + TITLE) if layout.beside else (0.0, floor + NUMBERS)
+    for number, shown_map in enumerate(maps):
+        row, column = divmod(number, layout.columns)
+        left = first[0] + column * (MAP_LEFT + layout.side + MAP_RIGHT) + MAP_LEFT
+        down = first[1] + row * (MAP_TOP + layout.side + MAP_BOTTOM) + MAP_TOP
+        axes = place(figure, left, down, layout.side, layout.side)
+        sampling = "nearest" if len(chain) < PIXELS * layout.side else "antialiased"
+        style: dict[str, Any] = {"extent": (*edges, *edges[::-1]), "aspect": "auto", "interpolation": sampling}
+        image = axes.imshow(shown_map.values, cmap=shown_map.colours, norm=shown_map.scale, **style)
+        axes.set_facecolor("#E4E4E4")
+        axes.set_title(shown_map.title, fontsize=10)
+        axes.set(xlabel="residue", ylabel="residue")
+        axes.tick_params(labelsize=9)
+        mark_chains(axes, chain, pairs=True)
+        bar = figure.colorbar(image, cax=place(figure, left + layout.side + 0.1, down, 0.13, layout.side))
+        bar.ax.tick_params(labelsize=8)
+        bar.set_ticks(shown_map.ticks, labels=[f"{tick:g}" for tick in shown_map.ticks])
 
 
-def pair_maps(properties: Properties) -> list[tuple[str, NDArray[np.float32], dict[str, Any]]]:
-    """Title, values (N, N) and image options of each map; interactions are contacts per frame."""
-    maps: list[tuple[str, NDArray[np.float32], dict[str, Any]]] = []
-    shown = [name for name in INTERACTIONS if name in properties]
-    if shown:
+class PairMap(NamedTuple):
+    """A map of residue pairs."""
+
+    title: str
+    values: NDArray[np.float32]  # (N, N), NaN where it is blank
+    colours: str
+    scale: Normalize
+    ticks: list[float]  # of the colour bar
+
+
+def pair_maps(properties: Properties, chain: NDArray[np.int32]) -> list[PairMap]:
+    """The maps of a protein; interactions are contacts per frame, blank where |i - j| < 3 in a chain."""
+    residue = np.arange(len(chain))
+    near = (np.abs(residue[:, None] - residue) < NEAR) & (chain[:, None] == chain)
+    maps = []
+    if shown := [name for name in INTERACTIONS if name in properties]:
         complete = len(shown) == len(INTERACTIONS)
         title = "contacts per frame" if complete else f"contacts per frame: {', '.join(shown)}"
-        contacts = np.sum([properties[name] for name in shown], axis=0)
-        norm = PowerNorm(0.5, 0, max(np.nanmax(contacts), 1e-6))
-        maps.append((title, contacts, {"cmap": "magma_r", "norm": norm}))
+        contacts = np.where(near, np.nan, np.sum([properties[name] for name in shown], axis=0))
+        most = max(float(np.nanmax(contacts, initial=0)), FEWEST_CONTACTS)
+        ticks = [0.0, *(tick for k in range(-3, 3) for tick in (10.0**k, 3 * 10.0**k) if most / 300 < tick <= most)]
+        maps.append(PairMap(title, contacts, "magma_r", PowerNorm(CUBE_ROOT, 0, most), ticks))
     titles = {"corr": "co-movement (correlation)"}
     titles |= {f"nma_pair{n}": f"normal modes, {mode} frequencies" for n, mode in enumerate(MODE_COLOURS, 1)}
     for name, title in titles.items():
         if name in properties:
-            maps.append((title, properties[name], {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}))
+            far = np.abs(properties[name][~near])
+            far = far[np.isfinite(far)]
+            most = float(np.quantile(far, MOST_PAIRS)) if len(far) else 1.0
+            most = min(max(np.ceil(10 * most) / 10, FEWEST_CORRELATION), 1.0)  # one digit
+            ticks = [-most, -most / 2, 0, most / 2, most]
+            maps.append(PairMap(title, properties[name], "RdBu_r", Normalize(-most, most), ticks))
     return maps
 
 
@@ -123,26 +182,48 @@ def mark_chains(axes: Axes, chain: NDArray[np.int32], pairs: bool) -> None:
             line(edge, color="black", linewidth=0.8, linestyle="--")
 
 
+def dominant_classes(states: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Helix (0), strand (1) or coil (2) of each residue, the most frequent class; NaN where there are no fractions.
+
+    `states` (N, 8) are the fractions of the DSSP states.
+    """
+    columns = [[DSSP_STATES.index(state) for state in of_class] for of_class, _ in CLASSES.values()]
+    fractions = np.stack([states[:, own].sum(axis=1) for own in columns], axis=1)  # (N, 3)
+    return np.where(np.isfinite(fractions).all(axis=1), fractions.argmax(axis=1), np.nan)
+
+
 def _positions(values: NDArray[np.float32]) -> NDArray[np.intp]:
     return np.arange(1, len(values) + 1)
 
 
 def _sasa(axes: Axes, properties: Properties) -> None:
     mean, spread = properties["sasa_mean"], properties.get("sasa_std")
-    axes.plot(_positions(mean), mean, color="#0072B2")
+    axes.plot(_positions(mean), mean, color="#0072B2", linewidth=1.3)
     if spread is not None:
         low = np.maximum(mean - spread, 0)
         axes.fill_between(_positions(mean), low, mean + spread, color="#0072B2", alpha=0.25, linewidth=0, label="± SD")
-        axes.legend(loc="upper right", fontsize=8)
+        _legend(axes)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("SASA (nm²)")
 
 
 def _rmsf(axes: Axes, properties: Properties) -> None:
     values = properties["rmsf_nor"]
-    axes.plot(_positions(values), values, color="#444444")
+    axes.plot(_positions(values), values, color="#444444", linewidth=1.3)
     axes.set_ylim(0, 1)
     axes.set_ylabel("RMSF / max")
+
+
+def _track(axes: Axes, properties: Properties) -> None:
+    classes = dominant_classes(properties["ss"])
+    colours = ListedColormap([colour for _, colour in CLASSES.values()])
+    extent = (0.5, len(classes) + 0.5, 0, 1)
+    axes.imshow(classes[None], cmap=colours, vmin=0, vmax=2, aspect="auto", extent=extent, interpolation="nearest")
+    axes.set_yticks([])
+    axes.set_ylabel("DSSP", rotation=0, ha="right", va="center")
+    for number, (name, (_, colour)) in enumerate(CLASSES.items()):
+        place_of_text: dict[str, Any] = {"xytext": (8 + 31 * number, 0), "textcoords": "offset points"}
+        axes.annotate(name, (1, 0.5), xycoords="axes fraction", va="center", fontsize=8, color=colour, **place_of_text)
 
 
 def draw_states(axes: Axes, properties: Properties) -> None:
@@ -154,9 +235,18 @@ def draw_states(axes: Axes, properties: Properties) -> None:
     edges = np.arange(fractions.shape[1] + 1) + 0.5
     steps = np.hstack([fractions[order], fractions[order, -1:]])  # (8, N + 1)
     axes.stackplot(edges, steps, step="post", labels=names, colors=colours, linewidth=0)
-    axes.set_ylim(0, 1)
+    axes.set(ylim=(0, 1), yticks=(0, 0.5, 1))
     axes.set_ylabel("DSSP fraction")
-    axes.legend(loc="center left", bbox_to_anchor=(1.005, 0.5), fontsize=7, frameon=False, labelspacing=0.2)
+
+
+def _states(axes: Axes, properties: Properties) -> None:
+    draw_states(axes, properties)
+    _legend(axes)
+
+
+def _legend(axes: Axes, title: str | None = None) -> None:
+    style: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "frameon": False, "labelspacing": 0.2}
+    axes.legend(title=title, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1.2, **style)
 
 
 def _angle(name: str, axes: Axes, properties: Properties) -> None:
@@ -164,25 +254,39 @@ def _angle(name: str, axes: Axes, properties: Properties) -> None:
     extent = (0.5, fractions.shape[1] + 0.5, -180, 180)
     options: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
     image = axes.imshow(fractions, extent=extent, cmap="viridis", vmin=0, **options)
-    axes.set_yticks([-180, -90, 0, 90, 180])
+    axes.set_yticks([-120, -60, 0, 60, 120])
     axes.set_ylabel(f"{ANGLES[name]} (degrees)")
-    axes.figure.colorbar(image, ax=axes, label="fraction", pad=0.01)
+    width = axes.get_window_extent().width / axes.figure.dpi
+    bar = axes.figure.colorbar(image, cax=axes.inset_axes((1 + 0.1 / width, 0, 0.13 / width, 1)), label="fraction")
+    bar.ax.tick_params(labelsize=8)
 
 
 def _modes(axes: Axes, properties: Properties) -> None:
     for n, (mode, colour) in enumerate(MODE_COLOURS.items(), start=1):
         if (name := f"nma_res{n}") in properties:
-            axes.plot(_positions(properties[name]), properties[name], color=colour, label=mode)
+            axes.plot(_positions(properties[name]), properties[name], color=colour, label=mode, linewidth=1.1)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("GNM fluctuation")
-    axes.legend(title="frequency", loc="center left", bbox_to_anchor=(1.005, 0.5), fontsize=7, frameon=False)
+    _legend(axes, "frequency")
 
 
-# a panel is drawn if the prediction has one of these properties
-PROFILES: Final[tuple[tuple[tuple[str, ...], Callable[[Axes, Properties], None]], ...]] = (
-    (("sasa_mean",), _sasa),
-    (("rmsf_nor",), _rmsf),
-    (("ss",), draw_states),
-    *(((name,), partial(_angle, name)) for name in ANGLES),
-    (("nma_res1", "nma_res2", "nma_res3"), _modes),
+class _Panel(NamedTuple):
+    """A panel along the sequence, drawn if there is one of the properties `of`."""
+
+    of: tuple[str, ...]
+    height: float  # inches
+    draw: Callable[[Axes, Properties], None]
+
+
+PANELS: Final = (
+    _Panel(("rmsf_nor",), 1.25, _rmsf),
+    _Panel(("sasa_mean",), 1.25, _sasa),
+    _Panel(("nma_res1", "nma_res2", "nma_res3"), 1.25, _modes),
+    _Panel(("ss",), 0.2, _track),
+    _Panel(("ss",), 1.25, _states),
+    *(_Panel((name,), 1.1, partial(_angle, name)) for name in ANGLES),
 )
+
+
+def _panels(properties: Properties) -> list[_Panel]:
+    return [panel for panel in PANELS if any(name in properties for name in panel.of)]

@@ -1,11 +1,13 @@
-"""Write figures to files."""
+"""Axes at a place in inches, and figures in files."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -13,6 +15,13 @@ from data_prepare.errors import InputError, first_line
 from data_prepare.files import whole_file
 
 NOTE_HEIGHT: Final = 0.16  # inches
+EDITABLE: Final = {"svg.fonttype": "none", "pdf.fonttype": 42}  # letters stay letters in the programs for drawings
+
+
+def place(figure: Figure, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
+    """New axes whose upper left corner is at (`left`, `top`) from that of the figure, in inches."""
+    whole, high = figure.get_size_inches()
+    return figure.add_axes((left / whole, 1 - (top + height) / high, width / whole, height / high), **options)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100, note: str = "") -> None:
@@ -26,7 +35,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100, no
             engine.set(rect=(0, share, 1, 1 - share))
         figure.text(0.995, share / 4, note, ha="right", va="bottom", fontsize=6, color="#555555")
     try:
-        with whole_file(Path(path)) as temporary:
+        with whole_file(Path(path)) as temporary, rc_context(EDITABLE):
             figure.savefig(temporary, dpi=dpi)
     except ValueError as error:
         raise InputError(f"{path}: {first_line(error)}") from None

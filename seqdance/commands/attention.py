@@ -21,7 +21,7 @@ from model.inference.attention import residue_maps, write_maps
 from model.inference.inputs import file_names
 from model.network.dance import load_model
 from model.training.data import require_files
-from seqdance.options import ModelOptions, ProteinOptions
+from seqdance.options import FigureFormat, ModelOptions, ProteinOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,9 @@ class AttentionOptions(ModelOptions, ProteinOptions):
     residues_only: bool = False
     """Write the maps without the rows and columns of <cls> and <eos>."""
     plot: bool = False
-    """Draw the mean map, and of each layer the map with the most long-range attention (PNG)."""
+    """Draw the mean map, and of each layer the map with the most long-range attention."""
+    plot_format: FigureFormat = "png"
+    """Format of the figures."""
     store: Path | None = None
     """Feature store to analyse, instead of sequences."""
     table: Path | None = None
@@ -75,7 +77,9 @@ def maps_of_sequences(options: AttentionOptions) -> list[Path]:
     written = write_maps(model, proteins, names, output, not options.residues_only, options.dtype, options.precision)
     for name, protein, maps in written:
         if options.plot:
-            paths.append(output.with_name(f"{output.stem}{'' if len(proteins) == 1 else f'_{name}'}.png"))
+            paths.append(
+                output.with_name(f"{output.stem}{'' if len(proteins) == 1 else f'_{name}'}.{options.plot_format}")
+            )
             own, chain = residue_maps(maps, protein.sequence)
             save_figure(draw_maps(protein.name, own, chain, model.config.heads), paths[-1], note=label)
     return paths
@@ -89,7 +93,7 @@ def attention(options: AttentionOptions) -> Sequence[object]:
     model, output = load_model(options.model, options.device), options.output
     settings = (options.label, options.limit, options.length, options.form, options.example, options.precision)
     found, best = analyse_store(model, options.store, options.table, output, *settings)
-    figure = output.with_suffix(".png")
+    figure = output.with_suffix(f".{options.plot_format}")
     save_figure(draw_analysis(found.means, model.config.heads, found.example), figure, note=model.label)
     return [summary_text(found.means, found.best), output, best, figure]
 

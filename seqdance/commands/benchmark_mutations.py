@@ -20,7 +20,7 @@ from model.mutations.measured import Form, LeftOut, read_measured
 from model.network.dance import load_model
 from model.network.language_model import load_language_model
 from model.network.weights import TORCH_SUFFIXES, WEIGHTS_NAME
-from seqdance.options import ForwardOptions
+from seqdance.options import FigureFormat, ForwardOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,8 @@ class BenchmarkMutationsConfig(ForwardOptions):
     """Proteins with fewer mutants enter only the pooled correlation."""
     bootstrap: Annotated[int, Field(ge=0)] = 1000
     """Bootstrap samples of proteins for the 95 % intervals; 0 for none."""
+    plot_format: FigureFormat = "png"
+    """Format of the figure: a box of correlations for each score; of one protein, scores against measured losses."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the bootstrap."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
@@ -84,8 +86,9 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
     summary = benchmark.correlation_summary(table, per_protein, config.min_mutants, config.bootstrap, config.seed)
     summary = {"measured": str(config.measured), "networks": labels, "left_out": len(left_out), **summary}
     benchmark.write_results(config.output, table, per_protein, left_out, summary)
-    figure = draw_benchmark(per_protein, summary, benchmark.BASELINES)
-    save_figure(figure, config.output / "proteins.png", dpi=150, note="; ".join(labels.values()))
+    figure = draw_benchmark(table, per_protein, summary, benchmark.BASELINES)
+    picture = config.output / f"proteins.{config.plot_format}"
+    save_figure(figure, picture, dpi=150, note="; ".join(labels.values()))
     unusable = f"; {len(left_out)} rows could not be used, see left_out.csv" if left_out else ""
     return [benchmark.summary_text(summary), "", f"files: {config.output}{unusable}"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from pydantic import Field
@@ -16,7 +16,7 @@ from data_prepare.files import check_output, whole_file
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from model.evaluation.compare import FREQUENT, SEPARATION, compare_measurements
 from model.evaluation.measurement import Measurement, predicted, read_measurement
-from seqdance.options import DeviceOptions
+from seqdance.options import DeviceOptions, FigureFormat
 
 TABLE, RESIDUES, FIGURE = "comparison.csv", "residues.csv", "comparison"
 
@@ -60,7 +60,7 @@ class CompareOptions(DeviceOptions):
     """Least distance in the chain of the two residues of a pair."""
     frequent: Annotated[float, Field(gt=0)] = FREQUENT
     """Contacts per frame from which a pair counts as a frequent contact."""
-    format: Literal["png", "pdf", "svg"] = "png"
+    format: Annotated[FigureFormat, tyro.conf.arg(aliases=["--plot-format"])] = "png"
     """Format of the figure."""
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ from model.inference.tables import check_table, is_table, without_suffix
 from model.network.dance import load_model
 from model.network.device import choose_precision, device_of
 from model.network.weights import network_digest
-from seqdance.options import ModelOptions, ProteinOptions
+from seqdance.options import FigureFormat, ModelOptions, ProteinOptions
 
 OTHER_SUFFIXES: Final = (".npz", ".npy", ".tsv", ".txt", ".json", ".gz", ".xls", ".png", ".pdb", ".cif")
 
@@ -44,6 +44,8 @@ class PredictOptions(ModelOptions, ProteinOptions):
     plot: bool = False
     """Draw a figure of each protein: NAME.png in the output folder, in the folder NAME of NAME.h5, or beside the
     table."""
+    plot_format: FigureFormat = "png"
+    """Format of the figures of --plot."""
     write_pdb: Path | None = None
     """With --pdb or --cif: copy of the structure with the predicted RMSF (0 to 1) as B-factors, 0 for other atoms;
     and scripts beside it that show it, .pml of PyMOL and .cxc of ChimeraX."""
@@ -82,10 +84,10 @@ class PredictOptions(ModelOptions, ProteinOptions):
         if self.table:
             base = without_suffix(self.output)
             several = len(proteins) > 1
-            paths = [base.with_name(f"{base.name}{f'_{name}' if several else ''}.png") for name in names]
+            paths = [base.with_name(f"{base.name}{f'_{name}' if several else ''}.{self.plot_format}") for name in names]
         else:
             folder = self.output.with_suffix("") if self.hdf5 else self.output
-            paths = [folder / f"{name}.png" for name in names]
+            paths = [folder / f"{name}.{self.plot_format}" for name in names]
         return dict(zip(proteins, paths, strict=True)) if self.plot else {}
 
 

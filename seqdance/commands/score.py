@@ -23,7 +23,7 @@ from model.mutations.tables import measured_mutants, mutants_to_score
 from model.network.dance import load_model
 from model.network.device import choose_precision, device_of
 from model.network.weights import network_digest
-from seqdance.options import ModelOptions, ProteinOptions
+from seqdance.options import FigureFormat, ModelOptions, ProteinOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,8 @@ class ScoreConfig(ProteinOptions, ModelOptions):
     numbering: Numbering | None = None
     """Of the mutations: by position in the sequence, from 1, or as in the structure. Default: structure with --pdb or
     --cif, otherwise sequence."""
+    plot_format: FigureFormat = "png"
+    """Format of the heat map."""
     properties: PropertySet = "all"
     """residue: only the 10 residue properties; faster."""
     sequences: bool = False
@@ -105,7 +107,7 @@ def score(config: ScoreConfig) -> list[Path]:
         chosen = mutants_to_score(proteins, config.mutations, config.mutants, config.offset, config.of_structure)
     drawn = len(proteins) == 1 and not (config.mutations or config.mutants or measured)
     copy, structure = config.write_pdb, config.structure
-    paths = [config.output, config.output.with_suffix(".png")] if drawn else [config.output]
+    paths = [config.output, config.output.with_suffix(f".{config.plot_format}")] if drawn else [config.output]
     paths += [copy, *script_paths(copy)] if copy else []
     model, results = load_model(config.model, config.device), Results(config.output)
     key = digest(
@@ -125,7 +127,7 @@ def score(config: ScoreConfig) -> list[Path]:
     if kept:
         (mutants,) = chosen  # of the only protein
         if drawn:
-            plot_mutation_map(kept[0], mutants.wild_type, paths[1], note=model.label)
+            plot_mutation_map(kept[0], mutants.wild_type, paths[1], note=model.label, name=mutants.name)
         if copy and structure:
             damage = mean_damage(kept[0], len(mutants.ids))
             write_on_structure(structure, damage, copy, config.chain, DAMAGE, model.label)

@@ -17,7 +17,7 @@ from model.dyna1.data import annotated_proteins
 from model.dyna1.evaluate import CLASSIFIER, PUBLISHED, evaluate, read_evaluated, scores_of, write_evaluation
 from model.figures.dyna1 import draw_metrics
 from model.figures.save import save_figure
-from seqdance.options import DeviceOptions
+from seqdance.options import DeviceOptions, FigureFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ class EvaluateOptions(DeviceOptions):
     """Also the published form of the naive baselines: 0 or 1, drawn with their probability (--seed)."""
     published_padding: bool = False
     """Attend to padding as the published baselines on letters and AlphaFold2 pairs do."""
+    plot_format: FigureFormat = "png"
+    """Format of distribution.png."""
     missing_only: bool = False
     """Only missing signals are positive."""
     rex_only: bool = False
@@ -92,7 +94,8 @@ def evaluate_dyna1(options: EvaluateOptions) -> list[str]:
     chosen = ", ".join(name.replace("_", "-") for name, value in flags.items() if value)
     title = f"{options.data} ({chosen})" if chosen else options.data
     text = write_evaluation(options.output, proteins, scores, metrics, per_protein, title)
-    save_figure(draw_metrics(per_protein, metrics, CLASSIFIER), options.output / "distribution.png", dpi=150)
+    picture = options.output / f"distribution.{options.plot_format}"
+    save_figure(draw_metrics(per_protein, metrics, CLASSIFIER), picture, dpi=150)
     return text.splitlines()
 
 

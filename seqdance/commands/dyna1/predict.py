@@ -23,6 +23,7 @@ from model.inference.inputs import file_names
 from model.inference.structure_scripts import EXCHANGE, write_on_structure
 from model.network.weights import weights_digest
 from seqdance.commands.dyna1.options import ChainOptions
+from seqdance.options import FigureFormat
 
 SUFFIX: Final = "-Dyna1"  # of the file names, as published
 
@@ -45,6 +46,8 @@ class PredictOptions(ChainOptions):
     """Instead of --embedder: file of seqdance dyna1 embed; proteins are found by name."""
     save_dir: Path = Path(".")
     """Folder for NAME-Dyna1.csv (position, residue, p_exchange) and NAME-Dyna1.png."""
+    plot_format: FigureFormat = "png"
+    """Format of the figures."""
     write_pdb: Path | None = None
     """With --pdb or --cif: copy of the structure with p_exchange (0 to 1) as B-factors, 0 for other atoms; and scripts
     beside it that show it, .pml of PyMOL and .cxc of ChimeraX."""
@@ -71,7 +74,7 @@ def predict(options: PredictOptions) -> Iterator[object]:
         yield f"{source.fingerprint.split()[0]} reads no structure; only the sequence of the chain is used"
     for base, chain in tqdm(list(zip(bases, chains, strict=True)), unit="protein", disable=len(chains) == 1):
         p = predict_exchange(classifier, source, chain)  # (L,)
-        table, picture = (base.with_name(f"{base.name}{ending}") for ending in (".csv", ".png"))
+        table, picture = (base.with_name(f"{base.name}{ending}") for ending in (".csv", f".{options.plot_format}"))
         with whole_file(table) as temporary:
             exchange_table(chain, p).to_csv(temporary, index=False)
         unresolved = np.array([residue == "" for residue in chain.structure_residues or chain.sequence])
