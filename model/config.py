@@ -164,6 +164,7 @@ class TrainingOptions(Settings):
         "preset output device checkpoint_every keep_last resume stop_after profile allow_changes debug table "
         "precision".split()
     )
+    SIZES: ClassVar[frozenset[str]] = frozenset()  # options of `fixed` that no run can change
 
     def fixed(self) -> dict[str, Any]:
         """Options that the weights depend on, by their names on the command line without --."""
@@ -241,6 +242,7 @@ class TrainConfig(TrainingOptions):
         "config store loss_weights encoder init freeze given tf32 compile joint_groups workers log_every "
         "keep_every".split()
     )
+    SIZES: ClassVar[frozenset[str]] = frozenset(f"model.{name.replace('_', '-')}" for name in SIZE_NAMES)
 
     def __post_init__(self) -> None:
         shorter = self.warmup_updates < 0.9 * self.updates

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 import torch
@@ -28,7 +29,7 @@ from data_prepare.dataset.loss_weights import Weights, read_loss_weights
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.errors import named, require
-from data_prepare.properties import PAIR_CHANNELS, properties_of_group
+from data_prepare.properties import GROUPS, PAIR_CHANNELS, properties_of_group
 from data_prepare.resume import digest, sample_digest
 from model.config import TRAIN_PRESETS, ModelConfig, Stage, TrainConfig, read_train_config
 from model.network.dance import DanceModel, load_esm2_encoder, load_initial_weights, read_config
@@ -179,7 +180,20 @@ class DanceTrainer(Trainer[TrainConfig]):
         line |= {**means, TOKENS_PER_SECOND: sum(tokens) / seconds, MODEL_FLOPS: flops}
         line |= {SHARE_OF_PEAK: flops / log.peak_flops if log.peak_flops else None, DATA_WAIT: max(waited) / updates}
         line |= {PEAK_MEMORY: max(memory)}
-        log.append(line, {group: f"{means[f'{group}_loss']:.3f}" for group in self.data.groups})
+        tags = {f"{group}_loss": f"loss/{group}" for group in self.data.groups}
+        tags |= {f"{g}_{name}": f"{g}/{name}" for g in self.data.groups for name in properties_of_group(g)}
+        log.append(line, {group: f"{means[f'{group}_loss']:.3f}" for group in self.data.groups}, tags)
+
+    def losses_of(self, line: Mapping[str, Any]) -> str:
+        """See `Trainer`."""
+        losses = {group: line.get(f"{group}_loss") for group in GROUPS}
+        return ", ".join(f"{group} {loss:.4g}" for group, loss in losses.items() if loss is not None)
+
+    def next_command(self) -> str:
+        """See `Trainer`."""
+        ours = self.saved is None or self.saved.is_relative_to(self.config.output)
+        weights = quote(str(self.config.output if ours else self.saved))
+        return f"seqdance score --model {weights} --sequence SEQUENCE --output mutations.csv"
 
     def load_weights(self, checkpoint: Path) -> None:
         """See `Trainer`. Sizes and freezing must be those of the checkpoint, whatever `allow_changes` says."""

@@ -16,10 +16,11 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -109,6 +110,9 @@ class Dyna1TrainConfig(TrainingOptions):
     FREE: ClassVar[frozenset[str]] = TrainingOptions.FREE | frozenset(
         "validation embedder cache epochs accumulation patience".split()
     )
+    SIZES: ClassVar[frozenset[str]] = frozenset(
+        f"model.{name}" for name in ("width", "layers", "heads", "feed-forward", "pair-channels")
+    )
 
 
 def _preset(preset: Preset, embedder: str, **changes: Any) -> Dyna1TrainConfig:
@@ -123,6 +127,14 @@ TRAIN_PRESETS: Final[dict[str, Dyna1TrainConfig]] = {
     "esmc": _preset("esmc", "esmc"),
     "seqdance": _preset("seqdance", "dance:ChaoHou/SeqDance"),
     "af2": _preset("af2", "af2:data/af2_pairs", crop=400, learning_rate=1e-5, accumulation=4),
+}
+
+
+TAGS: Final = {  # of TensorBoard
+    "loss": "loss/training",
+    "validation_loss": "loss/validation",
+    "validation_auroc": "auroc/validation",
+    "best_auroc": "auroc/best",
 }
 
 
@@ -221,7 +233,16 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
         line |= {"Learning Rate": self.learning_rate(), "loss": loss, "validation_loss": validation_loss}
         line |= {"validation_auroc": score, "best_auroc": self.best_auroc, PEAK_MEMORY: memory}
         line["Epoch time"], _ = log.lap(self.update)
-        log.append(line, {"auroc": f"{score:.3f}"})
+        log.append(line, {"auroc": f"{score:.3f}"}, TAGS)
+
+    def losses_of(self, line: Mapping[str, Any]) -> str:
+        """See `Trainer`."""
+        names = {"loss": "training", "validation_loss": "validation", "best_auroc": "best AUROC"}
+        return ", ".join(f"{text} {line[name]:.4g}" for name, text in names.items() if line.get(name) is not None)
+
+    def next_command(self) -> str:
+        """See `Trainer`."""
+        return f"seqdance dyna1 predict --weights {quote(str(self.config.output / 'best'))} --sequence SEQUENCE"
 
     def validate(self) -> tuple[float, float]:
         """Mean loss and AUROC over the evaluated residues of all validation proteins, uncropped."""

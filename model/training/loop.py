@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +26,9 @@ from data_prepare.command_line import parse as parse_options
 from data_prepare.errors import require
 from model.config import TrainingOptions
 from model.training.checkpoint import CHECKPOINTS, read_training, remove_old, save_checkpoint
-from model.training.processes import Process, StopSignal
+from model.training.processes import Process, StopSignal, started_by_torchrun
 from model.training.profile import profiler
-from model.training.run_log import RunLog
+from model.training.run_log import LOG_NAME, RunLog, read_log
 
 LOGGER: Final = logging.getLogger("seqdance")
 C = TypeVar("C", bound=TrainingOptions)
@@ -72,6 +74,7 @@ class Trainer(ABC, Generic[C]):
         )
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=precision == "fp16")
         self.update = 0  # updates done; during an update its number, from 1
+        self.saved: Path | None = None  # checkpoint of these updates
         self.waited = 0.0  # seconds this process has waited for data since the last log line
         self.network.train()
 
@@ -95,6 +98,14 @@ class Trainer(ABC, Generic[C]):
     def load_weights(self, checkpoint: Path) -> None:
         """Load the weights of a checkpoint; InputError if they do not fit the network."""
 
+    @abstractmethod
+    def losses_of(self, line: Mapping[str, Any]) -> str:
+        """The losses in a log line, in words."""
+
+    @abstractmethod
+    def next_command(self) -> str:
+        """What to call with a finished training."""
+
     def learning_rate(self) -> float:
         """Learning rate of the current update."""
         return self.config.learning_rate
@@ -103,7 +114,13 @@ class Trainer(ABC, Generic[C]):
         """Clip the unscaled gradients of an update or record their norm."""
 
     def fit(self, updates: int) -> None:
-        """Train until finished or until a signal asks to stop; `updates` is the total shown by the progress bar."""
+        """Train until finished or until a signal asks to stop; `updates` is the total shown by the progress bar.
+
+        The last lines say where the training is saved, its last losses, and what to call next.
+        """
+        if self.finished() and self.saved is not None:
+            self.report(updates)
+            return
         record = RunLog(self.config, self.process, self.precision, self.update, updates)
         with StopSignal() as signalled, record as log, profiler(self.config, self.process) as profile:
             while not self.finished():
@@ -118,6 +135,26 @@ class Trainer(ABC, Generic[C]):
                     self.save()
                 if stop:
                     break
+        self.report(updates, signalled.number)
+
+    def report(self, updates: int, signal_number: int | None = None) -> None:
+        """Print the last lines; `signal_number` is that of the signal which stopped the training, if one did."""
+        if self.process.rank:
+            return
+        stop_after = self.config.stop_after
+        early = not self.finished() or (stop_after is not None and stop_after <= self.update < updates)
+        line = (read_log(self.config.output / LOG_NAME) or [None])[-1]
+        losses = "" if line is None else f"; losses at update {line['n_update']}: {self.losses_of(line)}"
+        print(f"{'stopped' if early else 'finished'} after update {self.update}: saved in {self.saved}{losses}")
+        if not early:
+            print(f"next: {self.next_command()}")
+        elif self.update == stop_after:
+            print(f"next: the same command with another --stop-after, or without it, to continue to update {updates}")
+        else:
+            print("next: the same command again, to resume")
+        if signal_number == signal.SIGINT and started_by_torchrun():
+            print("the run is complete up to here; a traceback of torchrun that follows only says that it was stopped")
+        sys.stdout.flush()  # torchrun writes to the other stream
 
     def accumulate_gradients(self) -> None:
         """Accumulate the gradients of one update; processes exchange them once, in the last backward pass."""
@@ -149,7 +186,7 @@ class Trainer(ABC, Generic[C]):
             state |= {"options": self.config.fixed(), "data": dict(self.data_of)}
             state |= {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
             folder = self.config.output / CHECKPOINTS
-            save_checkpoint(folder, self.update, self.model, state)
+            self.saved = save_checkpoint(folder, self.update, self.model, state)
             remove_old(folder, self.config.keep_last, self.keep_every)
         self.process.gather(None)
 
@@ -165,6 +202,7 @@ class Trainer(ABC, Generic[C]):
         state = read_training(checkpoint)
         self._check_same(checkpoint, state)
         self.load_weights(checkpoint)
+        self.saved = checkpoint
         for name in self.progress:
             setattr(self, name, state[name])
         options = {name: getattr(self.config, name) for name in ("betas", "eps", "weight_decay")}
@@ -192,6 +230,9 @@ class Trainer(ABC, Generic[C]):
         require("options" in state, f"{checkpoint}: of an earlier version of seqdance; give another --output")
         former, of_data = state["options"], state["data"]
         changed = {n: f"--{n} {former.get(n)}" for n, value in self.config.fixed().items() if former.get(n) != value}
+        sizes = [text for name, text in changed.items() if name in self.config.SIZES]
+        remedy = "give the same sizes, or another --output for a new network"
+        require(not sizes, f"{checkpoint}: made with {', '.join(sizes)}; {remedy}")
         changed |= {n: f"another --{n}" for n, value in self.data_of.items() if of_data.get(n) != value}
         for name in self.config.allow_changes:
             changed.pop(name.removeprefix("--").replace("_", "-"), None)

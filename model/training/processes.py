@@ -93,7 +93,7 @@ def start_process(choice: str) -> Process:
         require(local < gpus, f"{local + 1} processes need as many GPUs, found {gpus}; lower --nproc_per_node")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    if "RANK" not in os.environ:
+    if not started_by_torchrun():
         return Process(device)
     for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
         number = os.environ.get(name, "")
@@ -106,6 +106,11 @@ def start_process(choice: str) -> Process:
     if rank:
         LOGGER.setLevel(logging.ERROR)  # rank 0 prints warnings
     return Process(device, rank, processes)
+
+
+def started_by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "RANK" in os.environ
 
 
 def _end_with_parent() -> None:
@@ -155,12 +160,17 @@ def run_distributed(
 
 
 class StopSignal:
-    """Context in which SIGTERM, SIGUSR1 and the first Ctrl-C only set `caught`."""
+    """Context in which SIGTERM, SIGUSR1 and the first Ctrl-C only set `number`, which rank 0 tells at once."""
 
     SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
     def __init__(self) -> None:
-        self.caught = False
+        self.number: int | None = None  # of the first signal
+
+    @property
+    def caught(self) -> bool:
+        """Whether there was a signal."""
+        return self.number is not None
 
     def __enter__(self) -> StopSignal:
         self._before = [signal.signal(number, self._catch) for number in self.SIGNALS]
@@ -171,7 +181,11 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        alone = "RANK" not in os.environ  # torchrun repeats the signal of the terminal
+        alone = not started_by_torchrun()  # which repeats the signal of the terminal
         if self.caught and number == signal.SIGINT and alone:
             raise KeyboardInterrupt
-        self.caught = True
+        if not self.caught and os.environ.get("RANK", "0") == "0":
+            again = "; Ctrl-C again ends at once, without saving" if number == signal.SIGINT and alone else ""
+            # not through Python's buffer, in which the signal may have interrupted a writer
+            os.write(sys.__stderr__.fileno(), f"\nstopping: saves after this update{again}\n".encode())
+        self.number = self.number or number

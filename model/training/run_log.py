@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import resource
 import subprocess
@@ -24,6 +25,7 @@ from model.config import MOST, TrainingOptions
 from model.training.processes import Process
 from model.training.throughput import peak_flops
 
+LOGGER: Final = logging.getLogger("seqdance")
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOG_NAME: Final = "log.jsonl"
 LARGEST: Final = 1e300  # number in a log; Python's integers have no limit, those of pandas do
@@ -32,6 +34,8 @@ TOKENS_PER_SECOND: Final = "Tokens per second"  # of all processes, without padd
 MODEL_FLOPS: Final = "Model FLOPs per second"  # of all processes, see `throughput.training_flops`
 SHARE_OF_PEAK: Final = "Share of peak FLOPs"  # of the dense bf16 peak of all cards; None if one is unknown
 DATA_WAIT: Final = "Data wait"  # seconds per update, of the process that waits longest
+MONTH: Final = 30 * 24 * 3600  # seconds
+TIMED: Final = 3  # updates until the length of the training is estimated; the first one is slow
 PEAK_MEMORY: Final = "Peak memory (GiB)"  # so far, of the process that needs most: on its GPU, or resident without one
 
 
@@ -45,6 +49,7 @@ class RunLog:
         self.config, self.process, self.precision = config, process, precision
         self.update, self.updates = update, updates
         self.path = config.output / LOG_NAME
+        self._done: list[float] = []  # times after the first updates of this call
 
     def __enter__(self) -> RunLog:
         self._time, self._logged = time.perf_counter(), self.update
@@ -76,20 +81,44 @@ class RunLog:
         self._time, self._logged = now, update
         return now - before, update - last
 
-    def append(self, line: Mapping[str, float | None], shown: Mapping[str, str]) -> None:
-        """Add a line, with its `n_update`, to the log and to TensorBoard; the progress bar displays `shown`."""
+    def append(
+        self, line: Mapping[str, float | None], shown: Mapping[str, str], tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Add a line, with its `n_update`, to the log and to TensorBoard; the progress bar displays `shown`.
+
+        `tags` are the tags of TensorBoard by name, GROUP/NAME; other numbers are in the group "training".
+        """
         if self.process.rank == 0:
             with writing(self.path), self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             for name, value in line.items():
                 if value is not None:
-                    self._board.add_scalar(name, value, line["n_update"])
+                    self._board.add_scalar((tags or {}).get(name, f"training/{name}"), value, line["n_update"])
             self._bar.set_postfix(dict(shown), refresh=False)
 
     def advance(self) -> None:
-        """Advance the progress bar by one update."""
+        """Advance the progress bar by one update; after the first ones, warn of a training longer than a month."""
         if self.process.rank == 0:
             self._bar.update()
+            if len(self._done) < TIMED:
+                self._done.append(time.perf_counter())
+                if len(self._done) == TIMED:
+                    self._warn_of_months((self._done[-1] - self._done[0]) / (TIMED - 1))
+
+    def _warn_of_months(self, seconds: float) -> None:
+        left = self.updates - self.update - TIMED
+        if seconds * left > MONTH:
+            months = seconds * left / MONTH
+            how_long = f"{months / 12:.1f} years" if months > 24 else f"{months:.1f} months"
+            remedy = "use GPUs or fewer --updates; the preset demo trains a small network"
+            with tqdm.external_write_mode(file=sys.stderr):
+                LOGGER.warning(
+                    "warning: at %.3g seconds per update, the other %s updates take at least %s on this machine; %s",
+                    seconds,
+                    f"{left:,}",
+                    how_long,
+                    remedy,
+                )
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

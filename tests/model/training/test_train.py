@@ -36,6 +36,7 @@ from model.evaluation.test_set import Evaluation
 from model.network.dance import DanceModel
 from model.network.device import choose_precision
 from model.train_ddp import DanceTrainer, main, open_data, parse, train
+from model.training import run_log
 from model.training.checkpoint import checkpoints, read_training
 from model.training.data import batches
 from model.training.loss import dance_loss
@@ -47,6 +48,7 @@ from model.training.run_log import (
     PEAK_MEMORY,
     SHARE_OF_PEAK,
     TOKENS_PER_SECOND,
+    RunLog,
     git_commit,
 )
 from model.training.schedule import draws, learning_rate
@@ -143,7 +145,12 @@ def test_output_folder_holds_configuration_versions_and_tensorboard(small_data, 
 
     board = EventAccumulator(str(whole / "tensorboard"))
     board.Reload()
-    events = board.Scalars("IDRome_loss")
+    losses = {f"loss/{group}" for group in GROUPS}
+    properties = {f"{group}/{name}" for group in GROUPS for name in properties_of_group(group)}
+    tags = set(board.Tags()["scalars"])
+    assert losses | properties | {"training/Learning Rate", f"training/{GRADIENT_NORM}"} <= tags
+    assert {tag.partition("/")[0] for tag in tags} == {"loss", "training", *GROUPS}
+    events = board.Scalars("loss/IDRome")
     assert [event.step for event in events] == [2, 4, 6, 8]
     assert events[0].value == pytest.approx(log_lines(whole)[0]["IDRome_loss"])
 
@@ -232,6 +239,7 @@ def test_resume_of_another_training_is_refused(small_data, whole: Path, tmp_path
     for changes, named in (
         ({"seed": 1}, ("--seed 0", "--allow-changes seed")),
         ({"sort_by_length": True}, ("--sort-by-length False",)),
+        ({"seed": 1, "model": replace(config.model, hidden=32)}, ("--model.hidden 16;", "--output")),
         ({"learning_rate": 2e-3, "clip": 1.0}, ("--allow-changes learning-rate clip",)),
         ({"long": replace(config.long, length=9)}, (f"--long.length {config.long.length}",)),
         ({"model": replace(config.model, head_dropout=0.3)}, ("--model.head-dropout",)),
@@ -243,9 +251,42 @@ def test_resume_of_another_training_is_refused(small_data, whole: Path, tmp_path
         refused(lambda changes=changes: train(replace(config, **changes), CPU), checkpoint, *named)
     absent = tmp_path / "absent"
     refused(lambda: train(replace(config, output=tmp_path, resume=str(absent)), CPU), absent, "manifest.json")
-    before = without_time(whole)
-    train(config, CPU)  # nothing is left to do
-    assert without_time(whole) == before
+
+
+def test_last_lines_say_where_and_what_next(small_data, tmp_path: Path, capsys) -> None:
+    """Of a stopped and a finished training; a finished one is not touched again, and says the same."""
+    config = small_data.config(tmp_path / "a run")
+    train(replace(config, stop_after=3), CPU)
+    stopped = capsys.readouterr().out
+    assert str(config.output / "checkpoints/update_3") in stopped
+    assert "--stop-after" in stopped
+    train(config, CPU)
+    finished = capsys.readouterr().out
+    assert str(config.output / "checkpoints/update_8") in finished
+    assert f"seqdance score --model '{config.output}'" in finished
+    last = log_lines(config.output)[-1]
+    assert all(f"{group} {last[f'{group}_loss']:.4g}" in finished for group in GROUPS)
+    before = {path: path.stat().st_mtime_ns for path in config.output.rglob("*")}
+    train(config, CPU)
+    assert capsys.readouterr().out == finished
+    assert {path: path.stat().st_mtime_ns for path in config.output.rglob("*")} == before
+
+
+@pytest.mark.parametrize(("seconds", "left", "warned"), [(2.0, 1_300_000, True), (2.0, 1_290_000, False)])
+def test_a_training_longer_than_a_month_says_so(
+    small_data, tmp_path, monkeypatch, caplog, seconds, left, warned
+) -> None:
+    """After three updates, by the time of the last two of them; only once."""
+    times = iter([0.0, 1e6, 1e6 + seconds, 1e6 + 2 * seconds, 1e9])
+    log = RunLog(small_data.config(tmp_path), CPU, "fp32", 0, left + 3)
+    with log:
+        monkeypatch.setattr(run_log.time, "perf_counter", lambda: next(times))
+        next(times)
+        for _ in range(5):
+            log.advance()
+        monkeypatch.undo()
+    assert len(caplog.records) == warned
+    assert not warned or "1.0 months" in caplog.text
 
 
 def test_resume_takes_allowed_changes_of_the_optimizer(small_data, whole: Path, tmp_path: Path) -> None:
@@ -373,7 +414,9 @@ def test_infinite_losses_of_fp16_are_skipped(small_data, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGUSR1, 0), (signal.SIGUSR1, 1)]
 )
-def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monkeypatch, number, workers) -> None:
+def test_signal_saves_after_the_current_update(
+    small_data, whole, tmp_path, monkeypatch, capfd, number, workers
+) -> None:
     """The signal also reaches the processes that read the store, like that of a batch system."""
     config = small_data.config(tmp_path, workers=workers)
     loss, passes = DanceTrainer.loss, []
@@ -395,6 +438,9 @@ def test_signal_saves_after_the_current_update(small_data, whole, tmp_path, monk
     assert len(passes) == 18
     assert signal.getsignal(number) is handler
     assert saved_updates(tmp_path) == [3]
+    shown = capfd.readouterr()
+    assert f"stopped after update 3: saved in {tmp_path / 'checkpoints/update_3'}" in shown.out
+    assert ("Ctrl-C again" in shown.err) == (number == signal.SIGINT)
     train(config, CPU)
     assert_same_run(tmp_path, whole)
 
