@@ -53,10 +53,10 @@ def draw_mutation_map(
     """Heat map of single substitutions: wild type along x, amino acids along y, colour = score (more = more damage).
 
     `table` is that of `score_mutations`; rows with several substitutions are ignored. Residue numbers are positions +
-    `offset`, or those of a `WildType`. White is the median score. Bars above the map are the means of the positions, from the median. Wild-type
-    cells carry a dot, cells without a value are grey. Long proteins continue in further panels. `name` is that of the
-    protein, `note` that of the network. InputError if the table has no column `score`, or mutations of another wild
-    type.
+    `offset`, or those of a `WildType`. White is the median score. Bars above the map are the means of the positions,
+    from the median. Wild-type cells carry a dot, cells without a value are grey. Long proteins continue in further
+    panels. `name` is that of the protein, `note` that of the network. InputError if the table has no column `score`, or
+    mutations of another wild type.
     """
     protein = wild_type if isinstance(wild_type, WildType) else WildType(wild_type, offset)
     grid, letters = mutation_grid(table, protein, score)
