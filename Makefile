@@ -26,6 +26,7 @@ notebooks: install
 images: install
 	$(BIN)/python image/draw.py
 	$(BIN)/python image/draw_results.py
+	$(BIN)/python image/draw_held_out.py
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
