@@ -106,7 +106,7 @@ class ModelConfig(Settings):
 PRESETS: Final[dict[str, ModelConfig]] = {
     "seqdance": ModelConfig(),
     "esmdance": ModelConfig(freeze_encoder=True, encoder_dropout=0.0),
-    "demo": ModelConfig(hidden=48, layers=2, heads=4, feed_forward=192),  # hundreds of updates in minutes on a CPU
+    "demo": ModelConfig(hidden=128, layers=4, heads=8, feed_forward=512),  # the network of this package
 }
 
 
@@ -287,15 +287,16 @@ TRAIN_PRESETS: Final[dict[str, TrainConfig]] = {
     "demo": TrainConfig(
         preset="demo",
         output=Path("runs/demo"),
+        init="demo",
         model=PRESETS["demo"],
-        updates=800,
-        short_updates=640,
+        updates=150,
+        short_updates=120,
         short=Stage(length=64, micro_batch=4, accumulation=1),
         long=Stage(length=128, micro_batch=2, accumulation=2),
-        learning_rate=3e-3,
-        warmup_updates=20,
+        learning_rate=3e-4,
+        warmup_updates=10,
         weight_decay=0.1,
-        checkpoint_every=100,
+        checkpoint_every=50,
     ),
 }
 
