@@ -68,6 +68,10 @@ class Page:
         style: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.3} | options
         self.axes.text(x, y, text, fontsize=size, color=colour, **style)
 
+    def line(self, points: Sequence[tuple[float, float]]) -> None:
+        """Line through points."""
+        self.axes.plot(*zip(*points, strict=True), color=INK, lw=1.2)
+
     def arrow(self, start: tuple[float, float], end: tuple[float, float], label: str = "", above: float = 9) -> None:
         """Straight arrow with a label `above` pixels over its middle."""
         self.axes.add_patch(
@@ -114,7 +118,7 @@ def draw_system() -> Figure:
     middle = features + wide_features / 2
     page.arrow((middle, 264), (middle, 292))
     side = features + wide_features + 10  # path from molecular dynamics to the store, around the normal modes
-    page.axes.plot([side - 10, side, side], [98, 98, 308], color=INK, lw=1.2)
+    page.line([(side - 10, 98), (side, 98), (side, 308)])
     page.arrow((side, 308), (features + wide_features, 308))
 
     centre = network + wide_network / 2
@@ -130,6 +134,10 @@ def draw_system() -> Figure:
     page.arrow((right, 172), (right, 252))
     page.text(left - 4, 212, "hidden\nstates", SMALL, ha="right")
     page.text(right - 4, 212, "and 240\nmaps", SMALL, ha="right")
+    joint, up = 378, network + wide_network + 14  # of both heads, below them and at their right
+    page.line([(left, 364), (left, joint), (centre - 5, joint)])  # a gap where the next arrow crosses
+    page.line([(centre + 5, joint), (up, joint), (up, 249)])
+    page.line([(right, 364), (right, joint)])
     page.arrow((centre, 172), (centre, 392))
     text = "transformer over the hidden states\nof a frozen language model"
     page.box(network, 392, wide_network, 88, "Dyna-1 classifier", text, NETWORK)
@@ -139,15 +147,15 @@ def draw_system() -> Figure:
     page.text((features + wide_features + network) / 2, 424, "train", SMALL)
 
     uses = (
-        ("attention", "240 maps", 62, 130),
-        ("embed", "of protein or residue", 124, 130),
-        ("predict", "23 properties", 222, 308),
-        ("score", "mutation effects", 284, 308),
-        ("dyna1", "exchange, ms motion", 409, 436),
+        ("attention", "240 maps", 62, (network + wide_network, 130)),
+        ("embed", "of protein or residue", 124, (network + wide_network, 130)),
+        ("predict", "23 properties", 222, (up - 2, 249)),
+        ("score", "mutation effects", 284, (up - 2, 311)),
+        ("dyna1", "exchange, ms motion", 409, (network + wide_network, 436)),
     )
     for name, what, y, origin in uses:
         page.box(use, y, wide_use, 54, name, what, USE)
-        page.arrow((network + wide_network, origin), (use, y + 27))
+        page.arrow(origin, (use, y + 27))
     return page.figure
 
 
@@ -203,7 +211,7 @@ def draw_zero_shot() -> Figure:
     normalised = quantile_normalise(changes)
     score = combine_scores(changes)["norm_geometric_mean"].to_numpy()
 
-    page.axes.plot([770, 770, 120, 120], [176, 250, 250, 270], color=INK, lw=1.2)
+    page.line([(770, 176), (770, 250), (120, 250), (120, 270)])
     page.arrow((120, 262), (120, 288))
     page.text(455, 250, "for every mutant of the protein, and the wild type", SMALL, backgroundcolor="white")
     for x, title, values in ((30, "changes", changes), (355, "normalised changes", normalised)):

@@ -41,7 +41,7 @@ def test_figures_are_up_to_date(drawing, tmp_path: Path) -> None:
 def test_results_are_up_to_date(load_script, tmp_path: Path) -> None:
     script = load_script("image/draw_results.py")
     paths = script.draw(script.ResultsConfig(output=tmp_path))
-    names = ("ubiquitin_mutations", "ubiquitin_prediction", "5pti_comparison")
+    names = ("ubiquitin_mutations", "5pti_dynamics", "5pti_comparison")
     assert paths == [tmp_path / f"{name}.png" for name in names]
     check_against_the_folder(paths)
 
