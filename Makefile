@@ -1,17 +1,17 @@
-# Everything is installed into .venv; a fresh machine needs Python 3.11 or 3.12 (with venv) and nothing else.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
-	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+# Everything is installed into .venv; a fresh machine needs Python 3.11, 3.12 or 3.13 (with venv) and nothing else.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 OUT ?= runs/demo
 DATA ?= ../shared/data
 
-.PHONY: install demo demo-network notebooks images test test-fast test-corpus chaos lint format clean
+.PHONY: install demo demo-network notebooks images test test-fast test-corpus test-latest dist chaos lint format clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; install one or call make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one or call make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools
 	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[dev]'
@@ -41,6 +41,16 @@ test-corpus: install
 demo-network: install  # trains the network `demo`: less than three hours on two cores
 	$(BIN)/python demo_network/make_network.py --data $(DATA) --install
 
+test-latest:  # the newest versions of all dependencies, in an environment of its own
+	$(PYTHON) -m venv .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager pip -e '.[dev]'
+	.venv-latest/bin/python -m pip list
+	OMP_NUM_THREADS=1 .venv-latest/bin/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+dist: install  # wheel and source distribution
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist .
+
 chaos: install  # about half an hour
 	export OMP_NUM_THREADS=1; $(BIN)/python tests/chaos/fuzz.py --rounds 20; fuzzed=$$?; \
 		$(BIN)/python tests/chaos/kills.py --minutes 22 --jobs 2 && exit $$fuzzed
@@ -55,4 +65,4 @@ format: install
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-latest dist build runs *.egg-info .pytest_cache .mypy_cache .ruff_cache

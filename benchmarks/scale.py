@@ -44,7 +44,7 @@ from data_prepare.dataset.store_writer import StoreWriter, merge_stores
 from data_prepare.dataset.table import read_table, write_table
 from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.errors import require
-from data_prepare.pipeline.training_set import Split
+from data_prepare.pipeline.split import Split
 from data_prepare.properties import GROUPS, NMA_GROUPS, SOURCES_OF_GROUP
 from model.config import TrainConfig
 from model.train_ddp import open_data

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
+from data_prepare.extras import missing_extra
+
 T = TypeVar("T")
 _FORMAT: Final = warnings.formatwarning
 # numbers of an OSError that can be due to the content of a file: libraries give none
@@ -78,20 +80,24 @@ def require(holds: object, message: str) -> None:
 def reading(path: str | Path, what: str, remedy: str = "copy or download it again") -> Iterator[None]:
     """Turn any exception of a parser inside the block into an InputError that names the file and a remedy.
 
-    `what` is the expected content with its article, such as "a PDB file". A missing package, or an error of the system
-    such as a full disk, is named as such.
+    `what` is the expected content with its article, such as "a PDB file". A broken package, or an error of the system
+    such as a full disk, is named as such; a missing optional package is left to the border of the command.
     """
     try:
         yield
     except InputError:
         raise
+    except ImportError as error:
+        if missing_extra(error):
+            raise
+        raise InputError(f"{path}: cannot be read here ({first_line(error)}); fix that first") from error
     except MemoryError:
         raise InputError(f"{path}: asks for more memory than there is; if it is not that large, {remedy}") from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected {what}") from None
     except Exception as error:  # libraries raise many types
         problem = f"not {what}"
-        if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno not in OF_CONTENT):
+        if isinstance(error, OSError) and error.errno not in OF_CONTENT:
             problem, remedy = "cannot be read here", "fix that first, the file may be intact"
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(f"{path}: {problem} ({reason}); {remedy}") from error  # the traceback of --debug shows both
@@ -128,6 +134,7 @@ def exit_with(message: object) -> NoReturn:
 def run_command(command: Callable[[], T], debug: bool = False) -> T:
     """Run `command`; wrong input or an error of the system is one line and exit code 2, with `debug` in a traceback.
 
+    A missing optional package is one line that names its extra.
     An InputWarning is shown in one line, too. Ctrl-C ends without a traceback.
     """
     warnings.formatwarning = _format_warning
@@ -142,6 +149,10 @@ def run_command(command: Callable[[], T], debug: bool = False) -> T:
         if debug:
             raise
         exit_interrupted()
+    except ImportError as error:
+        if debug or not (line := missing_extra(error)):
+            raise
+        exit_with(line)
     except MemoryError:
         if debug:
             raise

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import io
 import math
 import os
 import re
 import secrets
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputError, reading, require, shown, writing
@@ -25,11 +24,21 @@ from data_prepare.signals import held_signals
 
 if TYPE_CHECKING:
     import h5py
+    import pandas as pd
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    HAS_FILE_LOCKS = False
+else:
+    HAS_FILE_LOCKS = True
+
+HDF5_SUFFIXES: Final = (".h5", ".hdf5")
 MOST_TEXT: Final = 2**30  # bytes of a text that is read at once; a small .gz can unpack to any number
 DEFLATE: Final = 1032  # at most, size of a member of a zip archive to its compressed size
 HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
+ABANDONED_SECONDS: Final = 24 * 3600  # since its last change, from which a temporary file without a lock is a leftover
 TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp(\..*)?")  # .NAME.RANDOM.tmp.SUFFIX
 
 
@@ -119,7 +128,14 @@ def plain_value(value: Any) -> Any:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Create a file and hold a lock on it, which ends with the process; without one if the file system has none."""
+    """Create a file and hold a lock on it, which ends with the process; without one if the system has none.
+
+    Without locks (Windows) the file is closed in the block: an open file could not be renamed there.
+    """
+    if not HAS_FILE_LOCKS:
+        open(path, "xb").close()
+        yield
+        return
     while True:
         with open(path, "xb") as file:  # x: never through a link that someone else has put there
             with suppress(OSError):
@@ -130,11 +146,19 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed runs from a folder; those that a process is writing are locked and stay."""
+    """Remove the temporary files of killed runs from a folder.
+
+    Those that a process is writing are locked and stay; without locks (Windows) those of the last day do.
+    """
     for path in folder.glob(".*.tmp*"):
-        if TEMPORARY.fullmatch(path.name):
-            with suppress(OSError), open(path, "r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not TEMPORARY.fullmatch(path.name):
+            continue
+        with suppress(OSError):
+            if HAS_FILE_LOCKS:
+                with open(path, "r+b") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+            elif time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                 path.unlink()
 
 
@@ -201,6 +225,8 @@ def check_output(path: Path) -> None:
 
 @contextmanager
 def _reading_csv(path: str | os.PathLike[str]) -> Iterator[None]:
+    import pandas as pd
+
     with reading(str(path), "a CSV table", "correct or replace the file"), warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops extra fields with a warning
         try:
@@ -214,6 +240,8 @@ def csv_pieces(path: str | os.PathLike[str], **options: Any) -> Iterator[pd.Data
 
     InputError if the file is missing, empty or damaged, or a row has more fields than the header.
     """
+    import pandas as pd
+
     with _reading_csv(path):
         table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, **options)
     if isinstance(table, pd.DataFrame):
@@ -241,6 +269,8 @@ def read_numbers(path: str | Path, column: pd.Series) -> pd.Series:
 
     InputError names the line of anything else.
     """
+    import pandas as pd
+
     text = column.str.strip()
     values = pd.to_numeric(text, errors="coerce").replace([np.inf, -np.inf], np.nan).astype(np.float64)
     wrong = text[values.isna() & ~text.str.lower().isin(("", "-", "nan", "na"))]

@@ -65,7 +65,8 @@ def sole_run(output: Path) -> Iterator[None]:
         yield
     finally:
         if lock.is_locked:
-            path.unlink(missing_ok=True)  # before the release: it may be the file of the next run after it
+            with suppress(OSError):  # Windows removes no open file; there the lock does at its release
+                path.unlink(missing_ok=True)  # before the release: it may be the file of the next run after it
             lock.release()
         with suppress(OSError):  # unless the run has written something
             for folder in new_folders:

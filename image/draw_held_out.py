@@ -1,6 +1,6 @@
 """Draw what the demonstration network predicts for proteins it has not seen, beside DSSP of their structures.
 
-    python image/draw_held_out.py [--output image/held_out.png]
+python image/draw_held_out.py [--output image/held_out.png]
 """
 
 from __future__ import annotations
@@ -56,14 +56,16 @@ def draw(options: HeldOut) -> Figure:
         fractions.set_xlim(0.5, longest + 0.5)
         known = np.isfinite(classes[0])
         right = (classes[0] == classes[1])[known].mean()
-        tracks.set_title(f"{title}: {right:.0%} of the residues in the right one of three states", loc="left", fontsize=10)
+        found = f"{title}: {right:.0%} of the residues in the right one of three states"
+        tracks.set_title(found, loc="left", fontsize=10)
         for axes in (tracks, fractions):
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
     fractions.set_xlabel("residue")
     names = list(CLASSES)
     for number, (name, (_, colour)) in enumerate(CLASSES.items()):
-        figure.text(0.995 - 0.07 * (len(names) - number - 1), 0.985, name, color=colour, ha="right", va="top", fontsize=9)
+        place = 0.995 - 0.07 * (len(names) - number - 1), 0.985
+        figure.text(*place, name, color=colour, ha="right", va="top", fontsize=9)
     save_figure(figure, options.output, note=model.label)
     return figure
 

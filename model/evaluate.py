@@ -16,31 +16,24 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pandas as pd
 import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import Settings, parse
-from data_prepare.dataset.loss_weights import Weights, read_loss_weights
-from data_prepare.dataset.store import FeatureStore
-from data_prepare.dataset.table import read_table
 from data_prepare.errors import require
 from data_prepare.files import whole_file
 from data_prepare.properties import ALL_GROUPS
 from model.config import MAX_TOKENS
-from model.evaluation.report import (
-    checkpoints_text,
-    load_checkpoint,
-    metrics_text,
-    unmeasured_checkpoints,
-    write_metrics,
-)
-from model.evaluation.test_set import Evaluation
-from model.training.data import require_files
-from model.training.processes import Process, run_distributed
+from model.training.command_line import run_distributed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from data_prepare.dataset.loss_weights import Weights
+    from model.training.processes import Process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +88,16 @@ class EvaluateOptions(Settings):
 
 def evaluate(options: EvaluateOptions, process: Process) -> None:
     """Write and print the metrics of one checkpoint, or of the checkpoints of a run without current metrics."""
+    from data_prepare.dataset.store import FeatureStore
+    from model.evaluation.report import (
+        checkpoints_text,
+        load_checkpoint,
+        metrics_text,
+        unmeasured_checkpoints,
+        write_metrics,
+    )
+    from model.evaluation.test_set import Evaluation
+
     run, settings, evaluation = options.run_folder, options.settings(), None
     if run is None:
         wanted = {str(options.checkpoint): options.output or Path("metrics.json")}
@@ -123,6 +126,10 @@ def evaluate(options: EvaluateOptions, process: Process) -> None:
 
 def read_data(options: EvaluateOptions) -> tuple[pd.DataFrame, Weights]:
     """Training table and loss weights; one error line names all missing files."""
+    from data_prepare.dataset.loss_weights import read_loss_weights
+    from data_prepare.dataset.table import read_table
+    from model.training.data import require_files
+
     require_files(table=options.table, store=options.store, loss_weights=options.loss_weights)
     table = read_table(options.table)
     tested = set(table["group"][table["label"] == "test"])

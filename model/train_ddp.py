@@ -14,7 +14,6 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -31,17 +30,18 @@ from data_prepare.dataset.table import read_table
 from data_prepare.errors import named, require
 from data_prepare.properties import GROUPS, PAIR_CHANNELS, properties_of_group
 from data_prepare.resume import digest, sample_digest
-from model.config import TRAIN_PRESETS, ModelConfig, Stage, TrainConfig, read_train_config
+from model.config import Stage, TrainConfig
 from model.network.dance import DanceModel, load_esm2_encoder, load_initial_weights, read_config
 from model.network.device import autocast, choose_precision
 from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from model.training.checkpoint import choose_checkpoint
+from model.training.command_line import parse_train_config, run_distributed
 from model.training.data import Batch, TrainingSet, batches, default_workers, group_sequences, require_files
-from model.training.loop import Trainer, parse_training
+from model.training.loop import Trainer
 from model.training.loss import dance_loss, valid_counts
 from model.training.loss_record import LossRecord
-from model.training.processes import Process, run_distributed
+from model.training.processes import Process
 from model.training.run_log import (
     DATA_WAIT,
     MODEL_FLOPS,
@@ -238,25 +238,9 @@ def train(config: TrainConfig, process: Process) -> None:
     trainer.train()
 
 
-def parse(args: Sequence[str] | None = None) -> TrainConfig:
-    """Configuration from a command line: a preset or a file, changed by the options given.
-
-    --init replaces the --encoder of the preset or file, and the reverse.
-    """
-    words = sys.argv[1:] if args is None else args
-    options = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
-    changes: dict[str, Any] = {"given": tuple(name for name in asdict(ModelConfig()) if f"model.{name}" in options)}
-    if "model.no_freeze_encoder" in options:
-        changes["given"] += ("freeze_encoder",)
-    if ("init" in options) != ("encoder" in options):
-        changes["encoder" if "init" in options else "init"] = None
-    presets = {name: replace(preset, **changes) for name, preset in TRAIN_PRESETS.items()}
-    return parse_training(presets, args, lambda path: replace(read_train_config(path), **changes))
-
-
 def main(args: Sequence[str] | None = None) -> None:
     """Command line."""
-    run_distributed(parse, train, args)
+    run_distributed(parse_train_config, train, args)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 from seqdance import __version__, check_packages
@@ -24,16 +25,17 @@ COMMANDS: Final[Commands] = {
     "show": ("seqdance.commands.show", "picture of an entry of a feature store, also beside its prediction"),
     "compare": ("seqdance.commands.compare", "two simulations, ensembles or predictions of a protein side by side"),
     "check": ("seqdance.commands.check", "verify a feature store and its training table"),
-    "train": ("model.train_ddp", "train a network (with several processes: torchrun model/train_ddp.py)"),
+    "train": ("seqdance.commands.train", "train a network (with several processes: torchrun model/train_ddp.py)"),
     "evaluate": ("model.evaluate", "losses and correlations of a network and of baselines on the test entries"),
     "plot": ("seqdance.commands.plot", "training curves in one figure"),
+    "completion": ("seqdance.commands.completion", "script that completes commands and options in bash or zsh"),
     "dyna1": ("seqdance.cli:dyna1", "micro- to millisecond exchange: labels, embed, train, evaluate, predict"),
 }
 DYNA1_COMMANDS: Final[Commands] = {
     "predict": ("seqdance.commands.dyna1.predict", "probability of exchange of each residue"),
     "labels": ("seqdance.commands.dyna1.labels", "NMR depositions, RefDB or RelaxDB -> assignment codes and splits"),
     "embed": ("seqdance.commands.dyna1.embed", "embeddings of a frozen model for training and prediction"),
-    "train": ("model.dyna1.train", "train a classifier (with several processes: torchrun)"),
+    "train": ("seqdance.commands.dyna1.train", "train a classifier (with several processes: torchrun)"),
     "evaluate": (
         "seqdance.commands.dyna1.evaluate",
         "metrics of a classifier and of baselines on RelaxDB, CPMG, a table",
@@ -63,18 +65,35 @@ def dispatch(program: str, commands: Commands, args: Sequence[str]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     sys.argv[0] = f"{program} {args[0]}"  # shown in usage lines
-    module, _, function = commands[args[0]][0].partition(":")
+    call(commands[args[0]][0], args[1:])
+
+
+def call(command: str, args: Sequence[str] | None = None) -> None:
+    """Run `main` of a module, or the function of MODULE:FUNCTION; see `run_command` for errors while it is imported."""
+    module, _, function = command.partition(":")
     try:
-        getattr(importlib.import_module(module), function or "main")(args[1:])
+        getattr(importlib.import_module(module), function or "main")(args)
     except KeyboardInterrupt:  # while modules are imported, or options read
         from data_prepare.errors import exit_interrupted
 
         exit_interrupted()
+    except ImportError as error:
+        from data_prepare.errors import exit_with
+        from data_prepare.extras import missing_extra
+
+        if "--debug" in (sys.argv if args is None else args) or not (line := missing_extra(error)):
+            raise
+        exit_with(line)
 
 
 def dyna1(args: Sequence[str]) -> None:
     """Command `seqdance dyna1`."""
     dispatch("seqdance dyna1", DYNA1_COMMANDS, args)
+
+
+get_dynamic_contacts = partial(call, "data_prepare.molecular_dynamics.get_dynamic_contacts")
+get_static_contacts = partial(call, "data_prepare.molecular_dynamics.get_static_contacts")
+get_contact_frequencies = partial(call, "data_prepare.molecular_dynamics.get_contact_frequencies")
 
 
 def main(args: Sequence[str] | None = None) -> None:

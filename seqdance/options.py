@@ -29,8 +29,8 @@ class CommandOptions(Settings):
 class DeviceOptions(CommandOptions):
     """Where a network runs."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto uses a GPU if one is available."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto uses a GPU if one is available; mps is that of a Mac."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class ForwardOptions(DeviceOptions):
     """Where and how a network runs."""
 
     precision: Precision = "auto"
-    """Of the forward pass; results are float32. auto: fp32 on a CPU, bf16 on a GPU that supports it, else fp16."""
+    """Of the forward pass; results are float32. auto: fp32 on a CPU or a Mac, bf16 on another GPU that supports it,
+    else fp16."""
 
 
 @dataclass(frozen=True, kw_only=True)

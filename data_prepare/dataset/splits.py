@@ -37,7 +37,7 @@ def read_clusters(path: str | Path) -> dict[str, str]:
     InputError if the file is missing, a line does not have two fields, or a member is in two clusters.
     """
     with reading(path, "a TSV of representative and member", "give the *_cluster.tsv of MMseqs2"):
-        lines = Path(path).read_text().splitlines()
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
     clusters: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if (number, line) == (1, "cluster\tentry_ID"):
@@ -117,7 +117,8 @@ def run_mmseqs(command: str, inputs: Sequence[Sequence[str]], options: Sequence[
         fastas = [Path(folder, f"{k}.fasta") for k in range(len(inputs))]
         for fasta, sequences in zip(fastas, inputs, strict=True):
             # MMseqs2 cuts FASTA names at blanks and bars
-            fasta.write_text("".join(f">{number}\n{sequence}\n" for number, sequence in enumerate(sequences)))
+            records = (f">{number}\n{sequence}\n" for number, sequence in enumerate(sequences))
+            fasta.write_text("".join(records), encoding="utf-8")
         result = Path(folder, "result")
         words = ["mmseqs", command, *map(str, (*fastas, result, Path(folder, "tmp"))), *options, "-v", "1"]
         run = subprocess.run(words, capture_output=True, text=True)
@@ -128,7 +129,7 @@ def run_mmseqs(command: str, inputs: Sequence[Sequence[str]], options: Sequence[
             not run.returncode, f"mmseqs {command} of {len(inputs[0])} sequences failed ({run.returncode}): {reason}"
         )
         table = result.with_name("result_cluster.tsv") if command == "easy-cluster" else result
-        return [line.split("\t") for line in table.read_text().splitlines()]
+        return [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()]
 
 
 def draw(sequences: Iterable[str], seed: int = 0) -> float:

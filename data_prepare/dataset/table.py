@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
-
-import pandas as pd
+from typing import TYPE_CHECKING, Final
 
 from data_prepare.errors import require
 from data_prepare.files import read_text_table, whole_file
 from data_prepare.properties import ALL_GROUPS, GROUP_OF_SOURCE, group_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS: Final = ("name", "modify_seq", "source", "group", "label")
 LABELS: Final = ("train", "test")
@@ -61,6 +62,8 @@ def join_tables(paths: Sequence[str | Path], origin: Mapping[str, int]) -> pd.Da
 
     `origin` maps an entry to the index of its table (see `store_of_each`): its rows in the others are left out.
     """
+    import pandas as pd
+
     seen: dict[str, str | Path] = {}
     tables = []
     for number, path in enumerate(paths):

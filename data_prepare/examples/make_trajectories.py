@@ -255,13 +255,13 @@ def make(name: str) -> None:
         "versions": {name: metadata.version(name) for name in ("openmm", "mdtraj", "biopython", "numpy")},
     }
     path = HERE / "trajectories" / name
-    with open(path.with_suffix(".pdb"), "w") as file:
+    with open(path.with_suffix(".pdb"), "w", encoding="utf-8") as file:
         file.write(f"REMARK   1 {name}, FIRST FRAME OF THE TRAJECTORY\n")
         app.PDBFile.writeModel(topology, positions[0] * unit.nanometer, file, keepIds=True)
         app.PDBFile.writeFooter(topology, file)
     times = np.arange(1, len(positions) + 1) * entry.spacing
     mdtraj.Trajectory(positions, mdtraj.Topology.from_openmm(topology), times).save(str(path.with_suffix(".xtc")))
-    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,20 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from tqdm import tqdm
 
 from data_prepare.command_line import Settings, run
 from data_prepare.errors import require
 from data_prepare.files import whole_file
-from data_prepare.molecular_dynamics.features.md_features import md_features
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
-from data_prepare.molecular_dynamics.frames.trajectory import ALL_FRAMES, frame_numbers
 from data_prepare.properties import FEATURES
-from data_prepare.structure.readers import read_topology
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +36,7 @@ class Options(Settings):
     """Prefix of the two files to write."""
     interactions: Annotated[Path | None, tyro.conf.arg(aliases=["-i"])] = None
     """Contact file of get_dynamic_contacts.py, made of the whole protein; by default contacts are computed."""
-    frames: tyro.conf.OmitArgPrefixes[FrameRange] = ALL_FRAMES
+    frames: tyro.conf.OmitArgPrefixes[FrameRange] = FrameRange()  # immutable
     """Frames to use."""
     properties: Annotated[tuple[Literal[FEATURES], ...], Field(min_length=1)] = FEATURES  # type: ignore[valid-type]
     """Features to compute."""
@@ -59,6 +54,13 @@ class Options(Settings):
 
 def write_features(options: Options) -> list[Path]:
     """Compute the features and write residue table and pair array to the returned paths."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from data_prepare.molecular_dynamics.features.md_features import md_features
+    from data_prepare.molecular_dynamics.frames.trajectory import frame_numbers
+    from data_prepare.structure.readers import read_topology
+
     topology = read_topology(options.pdb)
     numbers = frame_numbers(options.trajectory, options.frames)
     with tqdm(total=len(numbers), desc="features", unit="frame") as bar:

@@ -18,12 +18,9 @@ from data_prepare.command_line import Settings, run
 from data_prepare.errors import InputError, reading, require
 from data_prepare.files import check_output, whole_file
 from data_prepare.molecular_dynamics.contacts.file_format import read_contacts, read_header
-from data_prepare.molecular_dynamics.contacts.ligand import LINE_TYPES
-from data_prepare.molecular_dynamics.contacts.search import single_interactions
 from data_prepare.properties import INTERACTIONS
 
-# those of today's and of older contact files
-KNOWN: Final = ("all", "hb", *LINE_TYPES, "wb", "wb2", "lwb", "lwb2", "hls", "hlb", "br")
+OTHER_TYPES: Final = ("wb", "wb2", "lwb", "lwb2", "hls", "hlb", "br")  # of water, and of older contact files
 Pair = tuple[str, str]  # of residues, in lexicographic order
 
 
@@ -44,8 +41,11 @@ class Options(Settings):
 
     def __post_init__(self) -> None:
         """Refuse unknown types, and an output that cannot be written."""
-        if unknown := [name for name in self.itypes if name not in KNOWN]:
-            raise InputError(f"--itypes {' '.join(unknown)}: unknown; expected some of {' '.join(KNOWN)}")
+        from data_prepare.molecular_dynamics.contacts.ligand import LINE_TYPES
+
+        known = ("all", "hb", *LINE_TYPES, *OTHER_TYPES)
+        if unknown := [name for name in self.itypes if name not in known]:
+            raise InputError(f"--itypes {' '.join(unknown)}: unknown; expected some of {' '.join(known)}")
         check_output(self.output_file)
 
 
@@ -55,6 +55,8 @@ def count_frames_in_contact(path: Path, itypes: set[str], labels: dict[str, str]
     Memory grows with the pairs, not with the frames. InputError if the file lacks a type, a line is malformed, or its
     frame is outside the range in the header or before that of an earlier line.
     """
+    from data_prepare.molecular_dynamics.contacts.search import single_interactions
+
     header = read_header(path)
     missing = (itypes & set(INTERACTIONS)) - single_interactions(header.interaction_types)
     require(
@@ -88,7 +90,7 @@ def count_frames_in_contact(path: Path, itypes: set[str], labels: dict[str, str]
 def read_labels(path: Path) -> dict[str, str]:
     """Residue -> label; further columns, empty lines and lines that begin with # are ignored."""
     labels = {}
-    with reading(path, "a table of residues and labels"), open(path) as file:
+    with reading(path, "a table of residues and labels"), open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if line.strip() and not line.startswith("#"):
                 fields = line.rstrip("\n").split("\t")
@@ -99,6 +101,8 @@ def read_labels(path: Path) -> dict[str, str]:
 
 def write_frequencies(options: Options) -> None:
     """Write the table of residue 1, residue 2 and the fraction of frames."""
+    from data_prepare.molecular_dynamics.contacts.search import single_interactions
+
     labels = None if options.label_file is None else read_labels(options.label_file)
     types = [single_interactions(read_header(path).interaction_types) for path in options.input_files]
     for path, own in zip(options.input_files, types, strict=True):
@@ -112,7 +116,7 @@ def write_frequencies(options: Options) -> None:
         total += frames
         for pair, number in found.items():
             counts[pair] = counts.get(pair, 0) + number
-    with whole_file(options.output_file) as temporary, open(temporary, "w") as file:
+    with whole_file(options.output_file) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(f"#\ttotal_frames:{total}\tinteraction_types:{','.join(options.itypes)}\n")
         file.write("#\tColumns:\tresidue_1,\tresidue_2\tcontact_frequency\n")
         for (first, second), number in counts.items():

@@ -146,7 +146,7 @@ def write_contacts(
 
     with (
         whole_file(options.output) as temporary,
-        open(temporary, "w") as file,
+        open(temporary, "w", encoding="utf-8") as file,
         ThreadPoolExecutor(cores) as pool,
         tqdm(total=len(frames), desc="contacts", unit="frame") as bar,
     ):

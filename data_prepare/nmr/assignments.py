@@ -26,7 +26,6 @@ FIELD_STRENGTH: Final = "field_strength"  # optional column: 1H frequency of the
 FORM_OF_SOURCE: Final[dict[str, Form]] = {"mbmrb": "missing", "refdb": "missing", "relaxdb": "relaxdb", "cpmg": "cpmg"}
 NOT_EVALUATED: Final = -1
 AMINO_ACIDS: Final = frozenset("ACDEFGHIKLMNPQRSTVWYX")  # X: any other residue
-MIN_COVERAGE: Final = 0.8  # missing signals of proteins below this say nothing about exchange
 
 TARGETS: Final[dict[Form, dict[str, int]]] = {
     "missing": {".": 1, "A": 0, "p": 0, "t": NOT_EVALUATED, "x": NOT_EVALUATED, "v": 0, "b": 0, "^": 0},

@@ -14,12 +14,12 @@ from data_prepare.errors import require
 from data_prepare.files import check_output, whole_file, write_text
 from data_prepare.nmr.assignments import (
     FIELD_STRENGTH,
-    MIN_COVERAGE,
     NOT_EVALUATED,
     read_assignments,
     table_targets,
     write_assignments,
 )
+from data_prepare.nmr.choices import MIN_COVERAGE
 from data_prepare.nmr.nmr_star import STAR_SUFFIXES, read_star
 from data_prepare.nmr.refdb import missing_rates, rates_text, read_refdb, refdb_codes
 from data_prepare.nmr.relaxation import read_relaxation

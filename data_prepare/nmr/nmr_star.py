@@ -22,7 +22,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -31,7 +30,8 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError, reading, require
 from data_prepare.files import read_text
-from data_prepare.nmr.assignments import MIN_COVERAGE, assignment_table, coverage, missing_codes
+from data_prepare.nmr.assignments import assignment_table, coverage, missing_codes
+from data_prepare.nmr.choices import MIN_COVERAGE
 from data_prepare.nmr.wwpdb import is_wwpdb, stem_of, wwpdb_sequences, wwpdb_shifts
 from data_prepare.structure.sequence import STANDARD, THREE_LETTERS, UNKNOWN
 
@@ -81,9 +81,8 @@ def read_star(source: str | Path, min_coverage: float = MIN_COVERAGE) -> tuple[p
     """Assignment codes of an NMR-STAR file, or of all *.str, *.star and *.nmrstar files (.gz too) in a folder tree.
 
     Returns the table of codes (`assignments.COLUMNS`, source mbmrb, possibly empty) and that of what was left out
-    (`LeftOut`), including unusable files. InputError if there is no file or pynmrstar is not installed.
+    (`LeftOut`), including unusable files. InputError if there is no file.
     """
-    require(find_spec("pynmrstar"), "NMR-STAR files require pynmrstar: pip install pynmrstar")
     source = Path(source)
     require(source.exists(), f"{source}: no such file or folder; give NMR-STAR files of BMRB")
     found = (path for path in source.rglob("*") if path.name.lower().endswith(STAR_SUFFIXES))

@@ -16,12 +16,12 @@ from data_prepare.errors import reading, require
 from data_prepare.nmr.assignments import (
     AMINO_ACIDS,
     DSSP,
-    MIN_COVERAGE,
     NOT_EVALUATED,
     coverage,
     missing_codes,
     targets,
 )
+from data_prepare.nmr.choices import MIN_COVERAGE
 
 COLUMNS: Final = ("bmrb_id", "seq_id", "aa", "ss", "H", "N")
 DSSP_LETTERS: Final = {"B": "E", "C": "C", "H": "H"}  # of the column ss; others are unknown
@@ -36,7 +36,7 @@ def bundled_table() -> Path:
     """Path of the table in makeshift-nmr, which is not imported; InputError if it is absent."""
     found = find_spec("makeshift")
     path = Path((found and found.origin) or "").parent / "data" / "refdb" / "refdb_backbone.csv"
-    require(path.is_file(), "the table of RefDB is part of makeshift-nmr; pip install makeshift-nmr, or give --file")
+    require(path.is_file(), "the table of RefDB is part of makeshift-nmr; pip install 'seqdance[nmr]', or give --file")
     return path
 
 

@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,9 @@ import pandas as pd
 from data_prepare.errors import InputWarning, reading, require, shown
 from data_prepare.files import csv_pieces, read_text
 from data_prepare.nmr.assignments import DSSP, FIELD_STRENGTH, assignment_table, check_assignments
+from data_prepare.nmr.choices import Source
 from data_prepare.pickles import load_restricted
 
-Source = Literal["relaxdb", "cpmg", "mbmrb"]
 FIELDS: Final = ("entry_ID", "sequence", "label")
 PICKLES: Final = (".pkl", ".pickle")
 BY_COLUMNS: Final = f"a JSON of the form {{column: {{row: value}}}} with the columns {', '.join(FIELDS)}"

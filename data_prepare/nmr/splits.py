@@ -11,10 +11,9 @@ import pandas as pd
 
 from data_prepare.dataset.splits import connected, entry_clusters, read_clusters, run_mmseqs, split_by_cluster
 from data_prepare.errors import require
+from data_prepare.nmr.choices import MIN_IDENTITY, VALIDATION_FRACTION
 
-MIN_IDENTITY: Final = 0.3
 ALIGNED: Final = 0.5  # of the shorter sequence: a shared domain counts, a shared helix does not
-VALIDATION_FRACTION: Final = 0.1  # of the entries
 # Short proteins at 30 % identity share few exact k-mers: the most sensitive prefilter, k-mers of 5, no masking, no
 # limit of hits. The E-value refers to the test set (about 20,000 residues in RelaxDB): 0.1 is about 23 bits, which
 # a pair of 50 residues at 30 % can reach. False hits cost a few training entries, missed ones would spoil the test;

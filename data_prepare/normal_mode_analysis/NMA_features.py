@@ -11,14 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import tyro
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import Settings, run
 from data_prepare.files import whole_file
-from data_prepare.normal_mode_analysis.features import nma_features_of
-from data_prepare.structure.readers import read_structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +32,11 @@ class Options(Settings):
 
 def write_features(options: Options) -> list[Path]:
     """Compute the features and write them to the returned path."""
+    import numpy as np
+
+    from data_prepare.normal_mode_analysis.features import nma_features_of
+    from data_prepare.structure.readers import read_structure
+
     _, features = nma_features_of(*read_structure(options.input))
     output = options.output.with_name(f"{options.output.name}.npz")
     with whole_file(output) as temporary:

@@ -11,7 +11,8 @@ from data_prepare.dataset.store_writer import OnDuplicate, merge_stores, store_o
 from data_prepare.dataset.table import join_tables
 from data_prepare.errors import reading, require, some_of
 from data_prepare.files import remove_leftovers
-from data_prepare.pipeline.training_set import MADE_OF, TABLE, Split, TrainingSet
+from data_prepare.pipeline.split import TABLE, Split
+from data_prepare.pipeline.training_set import MADE_OF, TrainingSet
 from data_prepare.resume import digest
 
 
@@ -41,7 +42,7 @@ def merge(
             stats.append((path.name, path.stat().st_size, path.stat().st_mtime_ns))
     tables = [path.with_name(TABLE) for path in paths]
     without = [str(table) for table in tables if not table.is_file()]
-    texts = [] if without else [table.read_text() for table in tables]
+    texts = [] if without else [table.read_text(encoding="utf-8") for table in tables]
     others = [choice for choice, usual in ((on_duplicate, "error"), (compression, "blosc2")) if choice != usual]
     made_of = digest(stats, dtype, *others)
     result = TrainingSet(out, made_of, digest(made_of, texts, keep_labels, split.digest()), split.new_split)

@@ -23,12 +23,12 @@ from data_prepare.dataset.table import COLUMNS
 from data_prepare.errors import require
 from data_prepare.files import remove_leftovers, whole_file
 from data_prepare.pipeline.extraction import Task, result_attributes, run_tasks
-from data_prepare.pipeline.training_set import MADE_OF, Split, TrainingSet
+from data_prepare.pipeline.split import FAILURES, Split
+from data_prepare.pipeline.training_set import MADE_OF, TrainingSet
 from data_prepare.properties import FEATURES, group_of
 from data_prepare.resume import digest
 from data_prepare.sources.entry import Entry, Selection
 
-FAILURES: Final = "failures.csv"
 LEFT_OUT: Final = "left_out_frames.csv"
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import h5py
 import numpy as np
 
 from data_prepare.errors import reading, require
@@ -23,6 +22,8 @@ from data_prepare.structure import pdb
 from data_prepare.structure.topology import Topology
 
 if TYPE_CHECKING:
+    import h5py
+
     from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk, StoredChunk
 
 WANTED: Final = "mdcath_dataset_<domain>.h5 files"
@@ -51,6 +52,8 @@ class MdCathEntry(Entry):
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble]:
         """Frames of all replicas, in the order of their numbers."""
+        import h5py  # slow to import
+
         with reading(self.path, FORM):
             file = h5py.File(self.path, "r", locking="best-effort")  # some file systems have no locks
         with file:

@@ -20,64 +20,20 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_prepare.command_line import Settings
 from data_prepare.errors import InputError, named, require
-from model.config import MAX_PARAMETERS, STRICT, Channels, Fraction, Layers, Width, encoder_parameters
+from model.dyna1.config import ONE_HOT_WIDTH, PRESETS, Dyna1Config
 from model.network.device import choose_device
 from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, find_weights, load_entries, read_json, read_weights
 
 LAYER_NORM_EPS: Final = 1e-12  # of the two around the encoder; those inside keep PyTorch's default
 PRIOR_LOGIT: Final = math.log(0.05 / 0.95)  # 5 %: assumed fraction of exchanging residues
-ONE_HOT_WIDTH: Final = 24  # token ids of the one-hot baseline
 PADDED_RESIDUES: Final = 367  # of the published one-hot baseline, padding included
 PADDED_PARTNERS: Final = 400  # of the published baseline on AlphaFold2 pairs
 PUBLISHED_NAMES: Final = ("dyna1.pt", "dyna1-esm2.pt")
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Dyna1Config(Settings):
-    """Sizes and behaviour of a classifier."""
-
-    width: Width
-    """Width of the residue embeddings; with pair channels, of the embeddings that the front gathers from pairs."""
-    layers: Layers = 12
-    """Transformer layers."""
-    heads: Width
-    """Attention heads per layer; no tensor shows their number."""
-    feed_forward: Channels = 2048
-    """Width inside the feed-forward sublayers."""
-    dropout: Fraction = 0.1
-    """Dropout in the transformer layers while training."""
-    pair_channels: Width | None = None
-    """Channels of the pair representation, for a classifier of pairs (L, L, channels), not embeddings (L, width)."""
-    published_padding: bool = False
-    """Attend to padding as the published baselines do: on letters up to 367 residues, on pairs to 400 partners."""
-    embedder: str | None = None
-    """Fingerprint of the embedder that the classifier was trained on; None if unknown."""
-
-    def __post_init__(self) -> None:
-        for name, parts in (("heads", self.heads), ("pair channels", self.pair_channels or 1)):
-            require(self.width % parts == 0, f"width {self.width} is not a multiple of {parts} {name}")
-        number = encoder_parameters(self.width, self.layers, self.feed_forward)
-        require(number <= MAX_PARAMETERS, f"width, layers, feed_forward: {number:.1e} parameters; lower them")
-        fits = self.pair_channels or self.width == ONE_HOT_WIDTH or not self.published_padding
-        require(fits, "published padding is for classifiers on letters (onehot) or AlphaFold2 pairs (af2) only")
-
-
-# the published classifiers, and one on embeddings of SeqDance or ESMDance
-PRESETS: Final[Mapping[str, Dyna1Config]] = {
-    "esm3": Dyna1Config(width=1536, heads=6),
-    "esm2": Dyna1Config(width=640, heads=8),
-    "esmc": Dyna1Config(width=960, heads=8),
-    "onehot": Dyna1Config(width=24, layers=10, heads=6),
-    "seqdance": Dyna1Config(width=480, heads=8),
-    "af2": Dyna1Config(width=32 * 128, heads=8, pair_channels=128),
-}
 
 
 @contextmanager

@@ -17,25 +17,23 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from data_prepare.errors import require
 from data_prepare.files import write_text
 from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments
-from data_prepare.nmr.splits import VALIDATION_FRACTION, train_and_validation
-from model.config import STRICT, Betas, Count, File, Positive, TrainingOptions
-from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, load_dyna1
+from data_prepare.nmr.splits import train_and_validation
+from model.dyna1.classifier import Classifier, load_dyna1
+from model.dyna1.config import Dyna1TrainConfig, parse_dyna1_config
 from model.dyna1.data import (
     AnnotatedProtein,
     ClusterSampler,
@@ -53,81 +51,13 @@ from model.evaluation.metrics import auroc
 from model.network.device import autocast
 from model.network.weights import write_model
 from model.training.checkpoint import choose_checkpoint
-from model.training.loop import Trainer, parse_training
-from model.training.processes import Process, run_distributed, run_process
+from model.training.command_line import run_distributed
+from model.training.loop import Trainer
+from model.training.processes import Process, run_process
 from model.training.run_log import PEAK_MEMORY, RunLog, peak_memory
 
 LOGGER: Final = logging.getLogger("seqdance")
 Proteins = list[AnnotatedProtein]
-Preset = Literal["esm3", "esm2", "esmc", "onehot", "seqdance", "af2"]
-
-
-@dataclass(frozen=True, config=STRICT)
-class Dyna1TrainConfig(TrainingOptions):
-    """How a classifier is trained. The defaults are those of the one-hot baseline as published."""
-
-    preset: Preset = "onehot"
-    """The other options default to the values of this preset."""
-    table: File = Path("data/dyna1_labels.csv")
-    """Labels to train on: entry_ID, sequence, label, source, cluster."""
-    validation: File | None = None
-    """Labels of the validation proteins. Default: some clusters of --table."""
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
-    """Without --validation: fraction of the proteins to hold out, as whole clusters."""
-    embedder: str = "onehot"
-    """Frozen model: onehot, esm2[:PATH][:LAYER], dance:PATH, esm3[:LAYER], esmc[:NAME][:LAYER], af2:FOLDER or
-    cache:FILE.h5."""
-    cache: File | None = None
-    """File for the embeddings of a language model, computed once. Default: embeddings.h5 in --output."""
-    output: File = Path("runs/dyna1_onehot")
-    """Folder of this run: config.json, log.jsonl, tensorboard, checkpoints, best."""
-    model: Dyna1Config = field(default_factory=lambda: PRESETS["onehot"])
-    """Sizes of the classifier."""
-
-    epochs: Count = 500
-    """Passes over the sequence clusters; each cluster contributes one random member."""
-    batch: Count = 16
-    """Proteins per update, over all processes."""
-    accumulation: Count = 1
-    """Parts of similar length into which a process splits an update: less memory and padding, the same gradient."""
-    crop: Count = 367
-    """Longer proteins are cut to a random window of this length."""
-    learning_rate: Positive = 1e-6
-    """Constant."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Train on the targets 1 - s/2 and s/2 instead of 1 and 0. The validation loss keeps 1 and 0."""
-    betas: Betas = (0.9, 0.999)
-    """AdamW: decay of the running means of gradient and squared gradient."""
-    patience: Count | None = None
-    """Stop after this many epochs without a better validation AUROC. Default: only after the last epoch."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the forward pass. bf16 is faster on a GPU; weights, optimizer and loss stay fp32."""
-    checkpoint_every: Count = 500
-    """Updates between two checkpoints."""
-    keep_last: Count = 2
-    """Number of newest checkpoints to keep."""
-
-    FREE: ClassVar[frozenset[str]] = TrainingOptions.FREE | frozenset(
-        "validation embedder cache epochs accumulation patience".split()
-    )
-    SIZES: ClassVar[frozenset[str]] = frozenset(
-        f"model.{name}" for name in ("width", "layers", "heads", "feed-forward", "pair-channels")
-    )
-
-
-def _preset(preset: Preset, embedder: str, **changes: Any) -> Dyna1TrainConfig:
-    output = Path(f"runs/dyna1_{preset}")
-    return Dyna1TrainConfig(preset=preset, embedder=embedder, output=output, model=PRESETS[preset], **changes)
-
-
-TRAIN_PRESETS: Final[dict[str, Dyna1TrainConfig]] = {
-    "onehot": Dyna1TrainConfig(),
-    "esm3": _preset("esm3", "esm3"),
-    "esm2": _preset("esm2", "esm2"),
-    "esmc": _preset("esmc", "esmc"),
-    "seqdance": _preset("seqdance", "dance:ChaoHou/SeqDance"),
-    "af2": _preset("af2", "af2:data/af2_pairs", crop=400, learning_rate=1e-5, accumulation=4),
-}
 
 
 TAGS: Final = {  # of TensorBoard
@@ -325,11 +255,6 @@ def open_embeddings(line: str, cache: Path, proteins: Proteins, process: Process
     return source
 
 
-def parse(args: Sequence[str] | None = None) -> Dyna1TrainConfig:
-    """Configuration from a command line: a preset with the fields that the line changes."""
-    return parse_training(TRAIN_PRESETS, args)
-
-
 def run(config: Dyna1TrainConfig) -> None:
     """Train in this process, alone or with the other processes of torchrun."""
     run_process(config, train)
@@ -337,7 +262,7 @@ def run(config: Dyna1TrainConfig) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
-    run_distributed(parse, train, args)
+    run_distributed(parse_dyna1_config, train, args)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ from data_prepare.properties import (
     entry_pair_channel,
 )
 from data_prepare.resume import Results, digest
+from model.choices import AttentionForm as Form
 from model.config import Precision
 from model.evaluation.metrics import auroc_of_ranks, pearson
 from model.inference.attention import attention_maps
@@ -40,7 +41,6 @@ from model.network.device import choose_precision, device_of
 from model.network.weights import network_digest
 from model.training.data import group_sequences, load_entry
 
-Form = Literal["notebook", "paper"]
 Values = NDArray[np.float64]
 
 METRICS_VERSION: Final = 2  # increase it when metrics change; older results are then not used

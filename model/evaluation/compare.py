@@ -33,12 +33,11 @@ from scipy.spatial.distance import jensenshannon
 
 from data_prepare.errors import InputWarning, require
 from data_prepare.properties import DSSP_STATES, INTERACTIONS, PAIR_CHANNELS, RESIDUE_COLUMNS, UNITS
+from model.choices import FREQUENT, SEPARATION
 from model.evaluation.measurement import Measurement, read_measurement
 from model.evaluation.metrics import average_precision, pearson, spearman
 from model.inference.prediction_files import Properties
 
-SEPARATION: Final = 3
-FREQUENT: Final = 0.5
 FEWEST_RESIDUES: Final = 3
 SAME_PROTEIN: Final = 0.9  # identity of the matched residues, below which a warning names it
 LEAST_IDENTITY: Final = 0.5

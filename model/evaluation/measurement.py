@@ -19,12 +19,12 @@ from data_prepare.dataset.store_layout import LIST_SUFFIX, SUFFIXES
 from data_prepare.dataset.table import read_table
 from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import InputWarning, reading, require, some_of
-from data_prepare.files import csv_pieces, open_npz
+from data_prepare.files import HDF5_SUFFIXES, csv_pieces, open_npz
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.properties import INTERACTIONS, MD_PROPERTIES, NMA_PROPERTIES, PAIR_CHANNELS, PROPERTIES
 from data_prepare.structure.sequence import CHAIN_LINKER
 from model.inference.batches import residue_rows
-from model.inference.prediction_files import HDF5_SUFFIXES, Prediction, Properties, read_prediction
+from model.inference.prediction_files import Prediction, Properties, read_prediction
 from model.network.tokenizer import split_tokens
 
 if TYPE_CHECKING:

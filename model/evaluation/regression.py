@@ -31,7 +31,6 @@ SEQUENCE_COLUMNS: Final = ("sequence", "seq")  # the second in the published tab
 SPLIT_PREFIX: Final = "split_"
 TEST_FRACTION: Final = 0.2  # of the splits by cluster
 STATISTICS: Final = ("pearson", "mse", "r2")
-OWN_NAME: Final = "model"  # of the embeddings of the chosen model
 
 
 def regression_predictions(

@@ -65,7 +65,7 @@ def unmeasured_checkpoints(run: Path, settings: Mapping[str, Any]) -> dict[str, 
     for checkpoint in found:
         path = metrics_path(run, checkpoint)
         try:
-            current = json.loads(path.read_text())["digest"] == made_from(str(checkpoint), settings)
+            current = json.loads(path.read_text(encoding="utf-8"))["digest"] == made_from(str(checkpoint), settings)
         except (OSError, ValueError, KeyError, TypeError):  # absent, damaged, or of an earlier version
             current = False
         if not current:
@@ -88,7 +88,7 @@ def checkpoints_text(run: Path) -> str:
         path = metrics_path(run, checkpoint)
         if path.is_file():
             with reading(path, "the metrics of a checkpoint", "remove it and evaluate again"):
-                groups = json.loads(path.read_text())["groups"]
+                groups = json.loads(path.read_text(encoding="utf-8"))["groups"]
                 rows[checkpoint.stem.removeprefix(PREFIX)] = [values["model"]["loss"] for values in groups.values()]
     for baseline in LEARNT[1:]:
         rows[baseline] = [values[baseline]["loss"] for values in groups.values()]

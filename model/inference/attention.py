@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -17,7 +17,7 @@ from data_prepare.files import new_hdf5, whole_file, write_attributes
 from data_prepare.memory import require_memory
 from model.config import Precision
 from model.inference.batches import residue_rows
-from model.inference.inputs import Protein
+from model.inference.inputs import Protein, parse_sequence, sequence_list
 from model.network.dance import DanceModel
 from model.network.device import choose_precision, device_of, inference
 from model.network.tokenizer import split_tokens, tokenize
@@ -28,17 +28,23 @@ def attention_maps(model: DanceModel, sequences: str, *options: Any, **named: An
 
 
 @overload
+def attention_maps(
+    model: DanceModel, sequences: Mapping[str, str], *options: Any, **named: Any
+) -> dict[str, NDArray]: ...
+
+
+@overload
 def attention_maps(model: DanceModel, sequences: Sequence[str], *options: Any, **named: Any) -> list[NDArray]: ...
 
 
 def attention_maps(
     model: DanceModel,
-    sequences: str | Sequence[str],
+    sequences: str | Sequence[str] | Mapping[str, str],
     special_tokens: bool = True,
     dtype: DTypeLike = np.float32,
     max_length: int | None = None,
     precision: Precision = "auto",
-) -> NDArray | list[NDArray]:
+) -> NDArray | list[NDArray] | dict[str, NDArray]:
     """Attention of all heads of all layers.
 
     Only the encoder runs, one sequence at a time; 240 maps of 1,000 residues take 1 GB as float32. Chains of a complex
@@ -48,13 +54,15 @@ def attention_maps(
     or fp16.
 
     Returns (T, T, layers * heads) for T tokens or, without the special tokens, residues: channel = layer * heads +
-    head, value at (i, j) = attention of query i on key j; a list of them for several sequences. Each map is contiguous
-    in memory. InputError if a sequence cannot be tokenised.
+    head, value at (i, j) = attention of query i on key j; a list of them for several sequences, by name for a
+    dictionary. Each map is contiguous in memory. InputError if a sequence cannot be tokenised.
     """
     if not isinstance(sequences, str):
         options = (special_tokens, dtype, max_length, precision)
-        return [attention_maps(model, sequence, *options) for sequence in sequences]
+        maps_of = [attention_maps(model, sequence, *options) for sequence in sequence_list(sequences)]
+        return dict(zip(sequences, maps_of, strict=True)) if isinstance(sequences, Mapping) else maps_of
     device = device_of(model)
+    sequences = parse_sequence(sequences)
     input_ids = tokenize([sequences], max_length)["input_ids"]  # (1, T)
     tokens = input_ids.shape[1]
     kept = np.arange(tokens) if special_tokens else np.intersect1d(np.arange(tokens), residue_rows(sequences)[0])

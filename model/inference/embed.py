@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, overload
@@ -17,7 +17,7 @@ from data_prepare.files import new_hdf5, whole_file, write_attributes, write_tex
 from data_prepare.resume import Results, digest
 from model.config import Precision
 from model.inference.batches import gpu_batch_size, length_batches, residue_rows, run_batches
-from model.inference.inputs import Protein
+from model.inference.inputs import Protein, sequence_list
 from model.network.dance import DanceModel
 from model.network.device import choose_precision, device_of
 from model.network.tokenizer import split_tokens
@@ -31,7 +31,7 @@ BATCH_TOKENS: Final = 2**14  # of a batch on a CPU, padding included
 @overload
 def embed(
     model: DanceModel,
-    sequences: Sequence[str],
+    sequences: str | Sequence[str],
     per_residue: Literal[False] = False,
     batch_size: int | None = None,
     precision: Precision = "auto",
@@ -41,7 +41,17 @@ def embed(
 @overload
 def embed(
     model: DanceModel,
-    sequences: Sequence[str],
+    sequences: Mapping[str, str],
+    per_residue: bool = False,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
+) -> dict[str, Array]: ...
+
+
+@overload
+def embed(
+    model: DanceModel,
+    sequences: str | Sequence[str],
     per_residue: bool,
     batch_size: int | None = None,
     precision: Precision = "auto",
@@ -50,24 +60,28 @@ def embed(
 
 def embed(
     model: DanceModel,
-    sequences: Sequence[str],
+    sequences: str | Sequence[str] | Mapping[str, str],
     per_residue: bool = False,
     batch_size: int | None = None,
     precision: Precision = "auto",
-) -> Array | list[Array]:
+) -> Array | list[Array] | dict[str, Array]:
     """Last hidden state of the encoder of SeqDance or ESMDance (ESM2-35M, frozen).
 
-    `sequences` is one sequence, or several in a list, array or Series; join the chains of a complex with `<eos><cls>`.
+    `sequences` is one sequence, or several in a list, array or Series, or by name in a dictionary; lower case is read.
+    Join the chains of a complex with `<eos><cls>`.
     `batch_size` does not change the results; default: 16,384 tokens on a CPU, as many sequences as fill a GPU.
     `precision` of the forward pass: fp32, bf16, fp16, or "auto": fp32 on a CPU, else bf16 or fp16.
 
     Returns (n, hidden) float32, the means over the tokens, `<cls>` and `<eos>` included; or, if `per_residue`, for each
-    sequence (N, hidden) of its N residues. For a single sequence (hidden,) or (N, hidden). InputError if a sequence
-    cannot be used, or there is not enough memory.
+    sequence (N, hidden) of its N residues. For a single sequence, or each name of a dictionary, (hidden,) or (N,
+    hidden). InputError if a sequence cannot be used, or there is not enough memory.
     """
     if isinstance(sequences, str):
         return embed(model, [sequences], per_residue, batch_size, precision)[0]
-    sequences = list(sequences)  # a pandas Series looks up by its labels
+    if isinstance(sequences, Mapping):
+        rows = embed(model, list(sequences.values()), per_residue, batch_size, precision)
+        return dict(zip(sequences, rows, strict=True))
+    sequences = sequence_list(sequences)
     found: dict[int, Array] = {}
     outputs = {"residue": False, "pair": False, "embedding": True}
     for batch in run_batches(model, sequences, batch_size, partial(_batch_size, model), precision, **outputs):

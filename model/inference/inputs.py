@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -132,6 +132,14 @@ def parse_sequence(text: str) -> str:
     """
     text = re.sub("<[A-Z]+>", lambda token: token[0].lower(), "".join(text.split()).upper())
     return CHAIN_LINKER.join(chain.removesuffix("*") for chain in re.split(f"{CHAIN_LINKER}|[:/]", text))
+
+
+def sequence_list(sequences: Iterable[str] | Mapping[Any, str]) -> list[str]:
+    """The sequences of a list, array, Series or mapping as `parse_sequence` reads them; InputError for other values."""
+    texts = list(sequences.values() if isinstance(sequences, Mapping) else sequences)
+    for number, text in enumerate(texts, start=1):
+        require(isinstance(text, str), f"sequence {number} is {shown(text)}, not a text; give the letters of a protein")
+    return [parse_sequence(text) for text in texts]
 
 
 def _name(header: str) -> str:

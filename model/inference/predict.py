@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, overload
 
@@ -14,7 +14,7 @@ from data_prepare.memory import require_memory
 from data_prepare.properties import PAIR_CHANNELS, PROPERTIES, RESIDUE_COLUMNS, RESIDUE_PROPERTIES
 from model.config import Precision
 from model.inference.batches import gpu_batch_size, residue_rows, run_batches
-from model.inference.inputs import Protein
+from model.inference.inputs import Protein, sequence_list
 from model.inference.prediction_files import PredictionFolder, Properties
 from model.network.dance import DanceModel
 from model.network.device import device_of, memory_of
@@ -63,6 +63,16 @@ def predict_properties(
 @overload
 def predict_properties(
     model: DanceModel,
+    sequences: Mapping[str, str],
+    properties: Names = "all",
+    batch_size: int | None = None,
+    precision: Precision = "auto",
+) -> dict[str, Properties]: ...
+
+
+@overload
+def predict_properties(
+    model: DanceModel,
     sequences: list[str] | tuple[str, ...],
     properties: Names = "all",
     batch_size: int | None = None,
@@ -72,28 +82,29 @@ def predict_properties(
 
 def predict_properties(
     model: DanceModel,
-    sequences: str | Sequence[str],
+    sequences: str | Sequence[str] | Mapping[str, str],
     properties: Names = "all",
     batch_size: int | None = None,
     precision: Precision = "auto",
-) -> Properties | list[Properties]:
-    """Predict the dynamics of one protein, or of several in a list, array or Series.
+) -> Properties | list[Properties] | dict[str, Properties]:
+    """Predict the dynamics of one protein, or of several in a list, array or Series, or by name in a dictionary.
 
-    Join the chains of a complex with `<eos><cls>`. `properties` is "all", "residue", or names (see
-    `data_prepare.properties`). `batch_size` does not change the results; default: a million token pairs on a CPU, as
-    many sequences as fill a GPU. `precision` of the forward pass: fp32, bf16, fp16, or "auto": fp32 on a CPU, else bf16
-    or fp16.
+    Sequences may be in lower case. Join the chains of a complex with `<eos><cls>`. `properties` is "all", "residue", or
+    names (see `data_prepare.properties`). `batch_size` does not change the results; default: a million token pairs on a
+    CPU, as many sequences as fill a GPU. `precision` of the forward pass: fp32, bf16, fp16, or "auto": fp32 on a CPU,
+    else bf16 or fp16.
 
-    Returns, for each protein, property -> float32 array of the N residues of all chains: (N,), (N, bins) for ss, chi,
-    phi and psi, (N, N) for residue pairs. sasa_mean and sasa_std in nm^2; rmsf_nor relative to the maximum of the
-    protein; ss, chi, phi and psi as fractions; interactions as cube roots of contacts per frame; correlations from -1
-    to 1. InputError if a sequence or property cannot be used, or there is not enough memory.
+    Returns, for each protein (in a list, or by name), property -> float32 array of the N residues of all chains: (N,),
+    (N, bins) for ss, chi, phi and psi, (N, N) for residue pairs. sasa_mean and sasa_std in nm^2; rmsf_nor relative to
+    the maximum of the protein; ss, chi, phi and psi as fractions; interactions as cube roots of contacts per frame;
+    correlations from -1 to 1. InputError if a sequence or property cannot be used, or there is not enough memory.
     """
     if isinstance(sequences, str):
         return predict_properties(model, [sequences], properties, batch_size, precision)[0]
-    sequences = list(sequences)  # a pandas Series looks up by its labels
-    found = dict(iterate_predictions(model, sequences, properties, batch_size, precision))
-    return [found[index] for index in range(len(sequences))]
+    texts = sequence_list(sequences)
+    found = dict(iterate_predictions(model, texts, properties, batch_size, precision))
+    rows = [found[index] for index in range(len(texts))]
+    return dict(zip(sequences, rows, strict=True)) if isinstance(sequences, Mapping) else rows
 
 
 def iterate_predictions(

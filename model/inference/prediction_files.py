@@ -22,7 +22,6 @@ from model.inference.tables import residue_table, write_tables
 
 Properties = dict[str, NDArray[np.float32]]  # property -> (N,), (N, bins) or (N, N)
 
-HDF5_SUFFIXES: Final = (".h5", ".hdf5")
 COMPRESSED: Final = {"compression": "gzip", "compression_opts": 1, "shuffle": True}  # every HDF5 library reads it
 SMALL: Final = 2**12  # bytes of an array that is not worth compressing
 PART: Final = "prediction"  # group of a file of one prediction

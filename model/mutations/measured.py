@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,9 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError, InputWarning, require
 from data_prepare.files import csv_pieces, read_numbers
+from model.choices import MeasuredForm as Form
 from model.mutations.substitution import WildType, apply_mutation, parse_mutation
 from model.network.tokenizer import AMINO_ACIDS
-
-Form = Literal["auto", "megascale", "proteingym", "ddg"]
 
 # required columns of a table of each form; "ddg" also has one of DDG_COLUMNS
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {

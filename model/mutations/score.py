@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from data_prepare.errors import named, require
 from data_prepare.resume import Results, digest
+from model.choices import Numbering, PropertySet
 from model.config import ModelConfig, Precision
 from model.inference.batches import gpu_batch_size, sequence_bytes
-from model.inference.inputs import Protein
+from model.inference.inputs import Protein, parse_sequence
 from model.inference.predict import property_names
 from model.inference.threads import side_by_side
 from model.mutations.substitution import WILD_TYPE_LABEL, Mutants
@@ -31,8 +32,6 @@ from model.network.weights import network_digest
 
 Matrix = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
-PropertySet = Literal["all", "residue"]
-Numbering = Literal["sequence", "structure"]
 Reference = dict[str, tuple[Tensor, Tensor]]  # property -> the wild type's values and their weights, each (1, ...)
 
 DENOMINATOR_OFFSET: Final = 0.01  # keeps the relative change of a property near 0 finite
@@ -65,8 +64,8 @@ def score_mutations(
     model
         SeqDance or ESMDance.
     wild_type
-        Sequence; chains of a complex are joined by `<eos><cls>` and numbered consecutively. Or the protein of a
-        structure, see `protein_of_structure`.
+        Sequence, also in lower case; chains of a complex are joined by `<eos><cls>` and numbered consecutively. Or the
+        protein of a structure, see `protein_of_structure`.
     mutants
         Substitutions such as `A12G` or `A12G:K5R`, `wt`, or whole sequences. A duplicate counts twice in the
         normalisation. Default: all single mutants.
@@ -91,6 +90,7 @@ def score_mutations(
     require(not isinstance(mutants, str), "mutants must be a list; put the single mutant into a list")
     numbered = isinstance(wild_type, Protein) and wild_type.structure_ids is not None
     require(numbering != "structure" or numbered, "numbering by structure requires the protein of protein_of_structure")
+    wild_type = parse_sequence(wild_type) if isinstance(wild_type, str) else wild_type
     collected = Mutants(wild_type, mutants, of_structure=numbering != "sequence")
     require(collected.labels, "no mutants to score; give at least one")
     with tqdm(total=len(collected.labels), unit="mutant", disable=not progress) as bar:
@@ -116,7 +116,7 @@ def property_changes(
     Returns (mutants, 23) float64, columns in the order of `properties.PROPERTIES`; (mutants, 10) without residue pairs.
     """
     with tqdm(total=len(mutants), unit="mutant", disable=not progress) as bar:
-        collected = Mutants(wild_type, mutants)
+        collected = Mutants(parse_sequence(wild_type), mutants)
         return changes_of(model, collected, properties, batch_size, done=bar.update, precision=precision)
 
 
@@ -204,7 +204,7 @@ def _batch_changes(
             (predicted[name] - wt).abs_().mul_(weight).flatten(1).mean(1)  # (B,)
             for name, (wt, weight) in reference.items()
         ]
-        return torch.stack(columns, dim=1).double().cpu().numpy()
+        return torch.stack(columns, dim=1).cpu().double().numpy()  # Apple GPUs have no float64
 
     streams = streams_of(model.config, batches, mutants.window, device.type, properties)
     yield from side_by_side(changes, with_wild_type(), streams)

@@ -46,7 +46,7 @@ def newest_checkpoint(folder: Path, files: Sequence[str] = FILES) -> Path | None
 def verify(checkpoint: Path, files: Sequence[str] = FILES) -> None:
     """Compare a checkpoint with its manifest; InputError if one of the files is missing or damaged."""
     try:
-        written = json.loads((checkpoint / MANIFEST_NAME).read_text())
+        written = json.loads((checkpoint / MANIFEST_NAME).read_text(encoding="utf-8"))
         damaged = [name for name, content in manifest(checkpoint, files).items() if content != written[name]]
     except FileNotFoundError as error:
         name = Path(error.filename).name

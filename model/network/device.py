@@ -16,18 +16,24 @@ from model.config import Precision
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """The device of this name; "auto" uses a GPU if one is available. Raises InputError for an unusable device."""
+def choose_device(device: str | torch.device = "auto", apple: bool = True) -> torch.device:
+    """The device of this name; "auto" uses a GPU if one is available, with `apple` also that of a Mac.
+
+    Raises InputError for an unusable device.
+    """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        mac = apple and torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mac else "cpu")
     try:
         found = torch.device(device)
         if found.type == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("PyTorch sees no GPU here")
+        if found.type == "mps" and not torch.backends.mps.is_available():
+            raise RuntimeError("PyTorch sees no Apple GPU here")
         if found != torch.device("cuda"):  # each process would allocate memory on the first GPU
             torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {device}: {first_line(error)}; use auto, cpu or cuda") from None
+        raise InputError(f"--device {device}: {first_line(error)}; use auto, cpu, cuda or mps") from None
     return found
 
 
@@ -39,7 +45,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
-    """fp32, bf16 or fp16; "auto" is fp32 on a CPU, bf16 on a GPU that supports it, else fp16.
+    """fp32, bf16 or fp16; "auto" is fp32 on a CPU or a Mac, bf16 on another GPU that supports it, else fp16.
 
     Raises InputError for another word.
     """
@@ -47,7 +53,7 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
     require(precision in known, f"precision {shown(precision)}: unknown; use {', '.join(known)}")
     if precision != "auto":
         return precision
-    if device.type == "cpu":
+    if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 

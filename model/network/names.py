@@ -16,6 +16,7 @@ from typing import Final
 from data_prepare.errors import InputError, first_line, require
 
 WEIGHTS_NAME: Final = "model.safetensors"
+TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin")
 CONFIG_NAME: Final = "config.json"
 HUB_ID: Final = re.compile(r"([\w.-]+/[\w.-]+)(?:/([\w.-]+))?")
 PUBLISHED: Final = {"seqdance": "ChaoHou/SeqDance", "esmdance": "ChaoHou/ESMDance"}  # name -> Hub repository

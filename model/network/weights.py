@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from data_prepare.errors import reading, require, shown
 from data_prepare.files import whole_file, write_text
-from model.network.names import CONFIG_NAME, WEIGHTS_NAME, find_weights
+from model.network.names import CONFIG_NAME, TORCH_SUFFIXES, WEIGHTS_NAME, find_weights
 
-TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin")
 STATE_NAMES: Final = ("model_state_dict", "state_dict", "model")  # of the weights inside a checkpoint
 DISTRIBUTED: Final = "module."
 

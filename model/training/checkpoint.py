@@ -44,7 +44,7 @@ def save_checkpoint(folder: Path, update: int, model: Any, training: Mapping[str
         write_model(temporary, model)
         with open(temporary / TRAINING_NAME, "wb") as file:  # with a path, PyTorch does not name a full disk
             torch.save(dict(training), file)
-        (temporary / MANIFEST_NAME).write_text(json.dumps(manifest(temporary), indent=2) + "\n")
+        (temporary / MANIFEST_NAME).write_text(json.dumps(manifest(temporary), indent=2) + "\n", encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
             _flush(path)
         if target.exists():
@@ -74,8 +74,11 @@ def remove_old(folder: Path, keep_last: int, keep_every: int | None) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file or folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file or folder is on disk; Windows opens no folders."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -6,7 +6,6 @@ uninterrupted one. On SIGTERM, SIGUSR1 or Ctrl-C to any process, the training sa
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 import sys
@@ -14,7 +13,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -22,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from data_prepare.command_line import parse as parse_options
 from data_prepare.errors import require
 from model.config import TrainingOptions
 from model.training.checkpoint import CHECKPOINTS, read_training, remove_old, save_checkpoint
@@ -238,19 +235,3 @@ class Trainer(ABC, Generic[C]):
             changed.pop(name.removeprefix("--").replace("_", "-"), None)
         allow = f"give the same, or --allow-changes {' '.join(changed)}"
         require(not changed, f"{checkpoint}: made with {', '.join(changed.values())}; {allow}")
-
-
-def parse_training(
-    presets: Mapping[str, C], args: Sequence[str] | None = None, read: Callable[[Path], C] | None = None
-) -> C:
-    """Options from a command line that changes a preset (default: the first), or a --config file read by `read`."""
-    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    chooser.add_argument("--preset")
-    chooser.add_argument("--config", type=Path)
-    chosen, _ = chooser.parse_known_args(args)
-    start = presets.get(chosen.preset, next(iter(presets.values())))  # tyro refuses an unknown preset
-    if read is not None and chosen.config is not None:
-        both = f"--preset {chosen.preset}: --config {chosen.config} already defines the preset; remove one of them"
-        require(chosen.preset is None, both)
-        start = replace(read(chosen.config), **{"config": chosen.config})
-    return parse_options(type(start), args, default=start)

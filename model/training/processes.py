@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import io
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, redirect_stderr
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, TypeVar
@@ -21,7 +20,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from data_prepare.errors import require, run_command, shown
+from data_prepare.errors import require, shown
 from data_prepare.resume import sole_run
 from model.network.device import choose_device
 
@@ -84,7 +83,7 @@ class Process:
 
 def start_process(choice: str) -> Process:
     """This process on the device auto, cpu or cuda, connected to the others if torchrun started it."""
-    device = choose_device(choice)
+    device = choose_device(choice, apple=False)  # which has no float64, and no gloo
     gpu = device.type == "cuda"
     if gpu:
         found = os.environ.get("LOCAL_RANK", "0")
@@ -144,25 +143,10 @@ def run_process(options: Options, action: Callable[[Options, Process], None]) ->
         dist.destroy_process_group()
 
 
-def run_distributed(
-    parse: Callable[[Sequence[str] | None], Options],
-    action: Callable[[Options, Process], None],
-    args: Sequence[str] | None,
-) -> None:
-    """Run a command in this process or in each one started by torchrun; rank 0 prints errors in the options.
-
-    `parse` returns options with the fields `device`, `output` and `debug`.
-    """
-    rank = os.environ.get("RANK", "0")
-    with nullcontext() if not rank.isdecimal() or int(rank) == 0 else redirect_stderr(io.StringIO()):
-        options = run_command(lambda: parse(args))
-    run_command(lambda: run_process(options, action), options.debug)
-
-
 class StopSignal:
-    """Context in which SIGTERM, SIGUSR1 and the first Ctrl-C only set `number`, which rank 0 tells at once."""
+    """Context in which SIGTERM, SIGUSR1 (not on Windows) and the first Ctrl-C only set `number`, told by rank 0."""
 
-    SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 
     def __init__(self) -> None:
         self.number: int | None = None  # of the first signal

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputWarning, writing
 from data_prepare.files import read_text, write_text
+from data_prepare.memory import peak_resident_memory
 from model.config import MOST, TrainingOptions
 from model.training.processes import Process
 from model.training.throughput import peak_flops
@@ -89,7 +89,7 @@ class RunLog:
         `tags` are the tags of TensorBoard by name, GROUP/NAME; other numbers are in the group "training".
         """
         if self.process.rank == 0:
-            with writing(self.path), self.path.open("a") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             for name, value in line.items():
                 if value is not None:
@@ -160,8 +160,7 @@ def peak_memory(device: torch.device) -> float:
     """Peak memory of this process in GiB: allocated on its GPU, or resident without one."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return peak_resident_memory() / 2**30
 
 
 def write_config(config: TrainingOptions, precision: str, devices: Sequence[str]) -> None:

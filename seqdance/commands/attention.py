@@ -13,14 +13,8 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.files import check_output
+from model.choices import AttentionForm
 from model.config import MAX_TOKENS
-from model.evaluation.attention import Form, analyse_store, summary_text
-from model.figures.attention import draw_analysis, draw_maps
-from model.figures.save import save_figure
-from model.inference.attention import residue_maps, write_maps
-from model.inference.inputs import file_names
-from model.network.dance import load_model
-from model.training.data import require_files
 from seqdance.options import FigureFormat, ModelOptions, ProteinOptions
 
 
@@ -50,7 +44,7 @@ class AttentionOptions(ModelOptions, ProteinOptions):
     """Use only the first entries of each training group."""
     length: Annotated[int, Field(ge=1)] = MAX_TOKENS
     """Longer entries are cut after this many tokens."""
-    form: Form = "notebook"
+    form: AttentionForm = "notebook"
     """notebook: pairs with |i-j| > 2, five metrics. paper: |i-j| > 5, symmetrised maps, Spearman correlations."""
     example: str | None = None
     """Entry to draw. Default: the one with the median best map."""
@@ -70,6 +64,12 @@ class AttentionOptions(ModelOptions, ProteinOptions):
 
 def maps_of_sequences(options: AttentionOptions) -> list[Path]:
     """Write the maps of each sequence, and figures of them; returns the paths."""
+    from model.figures.attention import draw_maps
+    from model.figures.save import save_figure
+    from model.inference.attention import residue_maps, write_maps
+    from model.inference.inputs import file_names
+    from model.network.dance import load_model
+
     proteins, output = options.proteins(), options.output
     names = file_names([protein.name for protein in proteins])
     model, paths = load_model(options.model, options.device), [output]
@@ -89,6 +89,12 @@ def attention(options: AttentionOptions) -> Sequence[object]:
     """Write maps, or with --store and --table their analysis; returns the lines to print."""
     if options.store is None or options.table is None:
         return maps_of_sequences(options)
+    from model.evaluation.attention import analyse_store, summary_text
+    from model.figures.attention import draw_analysis
+    from model.figures.save import save_figure
+    from model.network.dance import load_model
+    from model.training.data import require_files
+
     require_files(table=options.table, store=options.store)
     model, output = load_model(options.model, options.device), options.output
     settings = (options.label, options.limit, options.length, options.form, options.example, options.precision)

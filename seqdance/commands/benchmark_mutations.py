@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from pydantic import Field
@@ -13,14 +13,12 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.resume import Results
-from model.figures.mutations import draw_benchmark
-from model.figures.save import save_figure
-from model.mutations import benchmark
-from model.mutations.measured import Form, LeftOut, read_measured
-from model.network.dance import load_model
-from model.network.language_model import load_language_model
-from model.network.weights import TORCH_SUFFIXES, WEIGHTS_NAME
+from model.choices import MeasuredForm
+from model.network.names import TORCH_SUFFIXES, WEIGHTS_NAME
 from seqdance.options import FigureFormat, ForwardOptions
+
+if TYPE_CHECKING:
+    from model.mutations.measured import LeftOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +40,7 @@ class BenchmarkMutationsConfig(ForwardOptions):
     esm2: tuple[str, ...] = ()
     """ESM2 of any size with its language-model head: folders, files of fair-esm (.pt), or Hub ids such as
     facebook/esm2_t33_650M_UR50D."""
-    form: Form = "auto"
+    form: MeasuredForm = "auto"
     """Form of the tables; auto detects it from the columns."""
     structures: Path | None = None
     """Folder of structure files (PDB_CHAIN or PDB as .pdb or .cif, .gz too) with the residue numbers of ddG tables."""
@@ -65,6 +63,13 @@ class BenchmarkMutationsConfig(ForwardOptions):
 
 def compare(config: BenchmarkMutationsConfig) -> list[str]:
     """Score all measured mutants and write the files; returns the summary."""
+    from model.figures.mutations import draw_benchmark
+    from model.figures.save import save_figure
+    from model.mutations import benchmark
+    from model.mutations.measured import read_measured
+    from model.network.dance import load_model
+    from model.network.language_model import load_language_model
+
     left_out: list[LeftOut] = []
     proteins = list(read_measured(config.measured, config.form, config.structures, left_out))
     scores = [benchmark.baseline_scores(protein) for protein in proteins]

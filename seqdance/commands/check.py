@@ -10,9 +10,7 @@ import tyro
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
-from data_prepare.dataset.check import check_store, missing_lines
-from data_prepare.dataset.store import FeatureStore
-from data_prepare.pipeline.training_set import TABLE
+from data_prepare.pipeline.split import TABLE
 from seqdance.options import CommandOptions
 
 
@@ -26,6 +24,9 @@ class CheckOptions(CommandOptions):
 
 def check(options: CheckOptions) -> None:
     """Print the problems and which properties entries lack; exit code 1 if there are any."""
+    from data_prepare.dataset.check import check_store, missing_lines
+    from data_prepare.dataset.store import FeatureStore
+
     table = options.store.with_name(TABLE)
     problems = check_store(options.store, table if table.is_file() else None)
     print(*problems, sep="\n", end="\n" if problems else "")

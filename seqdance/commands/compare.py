@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import Field
@@ -14,9 +14,11 @@ from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.files import check_output, whole_file
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
-from model.evaluation.compare import FREQUENT, SEPARATION, compare_measurements
-from model.evaluation.measurement import Measurement, predicted, read_measurement
+from model.choices import FREQUENT, SEPARATION
 from seqdance.options import DeviceOptions, FigureFormat
+
+if TYPE_CHECKING:
+    from model.evaluation.measurement import Measurement
 
 TABLE, RESIDUES, FIGURE = "comparison.csv", "residues.csv", "comparison"
 
@@ -71,6 +73,7 @@ class CompareOptions(DeviceOptions):
 
 def compare(options: CompareOptions) -> list[Path]:
     """Write the comparison; returns the paths."""
+    from model.evaluation.compare import compare_measurements
     from model.figures.comparison import draw_comparison
     from model.figures.save import save_figure
 
@@ -86,6 +89,8 @@ def compare(options: CompareOptions) -> list[Path]:
 
 def sides(options: CompareOptions) -> tuple[Measurement, Measurement, str]:
     """The two measurements, and the label of the network that predicts one of them, if any."""
+    from model.evaluation.measurement import predicted, read_measurement
+
     label = ""
     more = (options.table, options.convergence, options.skip_broken_frames)
     both = zip(options.sources, (options.a, options.b), strict=False)

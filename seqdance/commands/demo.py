@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.pipeline.training_set import LOSS_WEIGHTS, TABLE
+from data_prepare.pipeline.split import LOSS_WEIGHTS, TABLE
 from seqdance.options import CommandOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,11 +67,13 @@ def demo(options: DemoOptions) -> list[str]:
     run_python("the training", *train, *files)
     checkpoint = newest_checkpoint(training / "checkpoints")
     require(checkpoint, f"{training}: the training left no checkpoint")
-    run_python("the evaluation", "-m", "model.evaluate", "--checkpoint", checkpoint, "--output", metrics, *files)
+    run_python(
+        "the evaluation", ROOT / "model" / "evaluate.py", "--checkpoint", checkpoint, "--output", metrics, *files
+    )
     score.main(["--model", str(checkpoint), "--sequence", UBIQUITIN, "--output", str(mutations)])
 
     lines = ["", f"weighted test loss{'':20}model     mean  mean by amino acid and |i-j|"]
-    for group, values in json.loads(metrics.read_text())["groups"].items():
+    for group, values in json.loads(metrics.read_text(encoding="utf-8"))["groups"].items():
         model, mean, sequence = (values[name]["loss"] for name in ("model", "mean", "sequence"))
         lines.append(f"  {group:<30}{model:11.4f}{mean:9.4f}{sequence:11.4f}")
     made = {

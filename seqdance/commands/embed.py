@@ -11,11 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.files import check_output
-from model.evaluation.regression import OWN_NAME, regress_table
-from model.inference.embed import write_embeddings
-from model.inference.prediction_files import HDF5_SUFFIXES
-from model.network.dance import load_model
+from data_prepare.files import HDF5_SUFFIXES, check_output
+from model.choices import OWN_NAME
 from seqdance.options import ModelOptions, ProteinOptions
 
 
@@ -73,10 +70,15 @@ class EmbedOptions(ModelOptions, ProteinOptions):
 def embed(options: EmbedOptions) -> list[object]:
     """Write embeddings, or a regression with its summary; returns the lines to print."""
     if options.regress is None:
+        from model.inference.embed import write_embeddings
+        from model.network.dance import load_model
+
         proteins = options.proteins()
         model = load_model(options.model, options.device)
         settings = (options.per_residue, options.batch_size, options.precision)
         return [*write_embeddings(model, proteins, options.output, *settings)]
+    from model.evaluation.regression import regress_table
+
     summary, paths = regress_table(
         options.regress,
         options.target,

@@ -11,8 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.pipeline.merge import merge
-from data_prepare.pipeline.training_set import LABEL_CHANGES, LOSS_WEIGHTS, TABLE, Split
+from data_prepare.pipeline.split import LABEL_CHANGES, LOSS_WEIGHTS, TABLE, Split
 from seqdance.options import CommandOptions
 
 
@@ -44,6 +43,8 @@ class MergeOptions(CommandOptions, Split):
 
 def merge_all(options: MergeOptions) -> list[Path]:
     """Merge; returns the output files."""
+    from data_prepare.pipeline.merge import merge
+
     choices = (options.dtype, options.keep_labels, options.on_duplicate, options.compression)
     merge(options.stores, options.out, options, *choices)
     made = map(options.out.with_name, (options.out.name, TABLE, LOSS_WEIGHTS, LABEL_CHANGES))

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import pandas as pd
 import tyro
 from pydantic.dataclasses import dataclass
 
@@ -17,10 +16,10 @@ from data_prepare.command_line import run
 from data_prepare.errors import reading, require
 from data_prepare.files import read_text
 from data_prepare.properties import ALL_GROUPS, properties_of_group
-from model.figures import dyna1, training
-from model.figures.save import save_figure
-from model.training.run_log import LOG_NAME, log_lines, read_log
 from seqdance.options import CommandOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PUBLISHED_LOG: Final = "training_log.json"
 
@@ -41,6 +40,9 @@ class PlotOptions(CommandOptions):
 
 def plot(options: PlotOptions) -> list[Path]:
     """Draw the curves of a run and return the path of the figure."""
+    from model.figures import dyna1, training
+    from model.figures.save import save_figure
+
     log = read_run_log(options.run)
     if "validation_auroc" in log:
         figure = dyna1.draw_training(log.set_index("n_epoch"))
@@ -56,6 +58,10 @@ def read_run_log(run: Path) -> pd.DataFrame:
 
     The published log may be JSON lines or one JSON list; of several processes, the lines of the first are taken.
     """
+    import pandas as pd
+
+    from model.training.run_log import LOG_NAME, read_log
+
     path = run / LOG_NAME
     if not path.is_file() and (run / PUBLISHED_LOG).is_file():
         path = run / PUBLISHED_LOG
@@ -70,6 +76,8 @@ def read_run_log(run: Path) -> pd.DataFrame:
 
 def _whole_json(path: Path) -> list[dict[str, Any]]:
     """Lines of a published log that is one JSON; none of any other file."""
+    from model.training.run_log import log_lines
+
     if path.name != PUBLISHED_LOG:
         return []
     with suppress(ValueError, RecursionError):

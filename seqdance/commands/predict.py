@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from tqdm import tqdm
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.files import check_output
+from data_prepare.files import HDF5_SUFFIXES, check_output
 from data_prepare.resume import Results, digest, sample_digest
-from model.figures.prediction import draw_prediction
-from model.figures.save import save_figure
-from model.inference.inputs import Protein, file_names
-from model.inference.predict import predict_missing, property_names, table_names
-from model.inference.prediction_files import HDF5_SUFFIXES, PredictionFile, PredictionFolder, PredictionTable
-from model.inference.structure_scripts import RMSF, script_paths, write_on_structure
-from model.inference.tables import check_table, is_table, without_suffix
-from model.network.dance import load_model
-from model.network.device import choose_precision, device_of
-from model.network.weights import network_digest
 from seqdance.options import FigureFormat, ModelOptions, ProteinOptions
+
+if TYPE_CHECKING:
+    from model.inference.inputs import Protein
 
 OTHER_SUFFIXES: Final = (".npz", ".npy", ".tsv", ".txt", ".json", ".gz", ".xls", ".png", ".pdb", ".cif")
 
@@ -53,6 +45,8 @@ class PredictOptions(ModelOptions, ProteinOptions):
     """Proteins per batch; does not change the results. Default: a million residue pairs on a CPU, what fills a GPU."""
 
     def __post_init__(self) -> None:
+        from model.inference.tables import check_table
+
         if self.table:
             check_table(self.output)
         other = not self.hdf5 and (self.output.suffix.lower() in OTHER_SUFFIXES or self.output.is_file())
@@ -71,15 +65,22 @@ class PredictOptions(ModelOptions, ProteinOptions):
     @property
     def table(self) -> bool:
         """Whether the output is a table."""
+        from model.inference.tables import is_table
+
         return is_table(self.output)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The properties to predict."""
+        from model.inference.predict import property_names, table_names
+
         return table_names(self.properties) if self.table else property_names(self.properties)
 
     def figures(self, proteins: list[Protein]) -> dict[Protein, Path]:
         """The figure of each protein."""
+        from model.inference.inputs import file_names
+        from model.inference.tables import without_suffix
+
         names = file_names([protein.name for protein in proteins])
         if self.table:
             base = without_suffix(self.output)
@@ -93,6 +94,17 @@ class PredictOptions(ModelOptions, ProteinOptions):
 
 def predict(options: PredictOptions) -> list[Path]:
     """Write predictions, and optionally figures and a structure; returns their paths."""
+    from tqdm import tqdm
+
+    from model.figures.prediction import draw_prediction
+    from model.figures.save import save_figure
+    from model.inference.predict import predict_missing
+    from model.inference.prediction_files import PredictionFile, PredictionFolder, PredictionTable
+    from model.inference.structure_scripts import RMSF, script_paths, write_on_structure
+    from model.network.dance import load_model
+    from model.network.device import choose_precision, device_of
+    from model.network.weights import network_digest
+
     proteins, output = options.proteins(), options.output
     figures, copy = options.figures(proteins), options.write_pdb
     model = load_model(options.model, options.device)

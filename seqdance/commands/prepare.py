@@ -15,9 +15,7 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
-from data_prepare.pipeline.extraction import result_attributes
-from data_prepare.pipeline.prepare import FAILURES, prepare, tasks_of
-from data_prepare.pipeline.training_set import LABEL_CHANGES, LOSS_WEIGHTS, TABLE, Split
+from data_prepare.pipeline.split import FAILURES, LABEL_CHANGES, LOSS_WEIGHTS, TABLE, Split
 from data_prepare.properties import CONFORMATIONS, FEATURES, NMA_GROUPS, group_of
 from data_prepare.sources.entry import Entry, Selection
 from data_prepare.sources.manifest import read_manifest
@@ -94,6 +92,9 @@ def prepare_source(options: PrepareOptions) -> None:
 
 
 def _prepare(options: PrepareOptions, entries: Sequence[Entry]) -> None:
+    from data_prepare.pipeline.extraction import result_attributes
+    from data_prepare.pipeline.prepare import prepare, tasks_of
+
     store = options.out
     selection = Selection(begin=options.begin, end=options.end, stride=options.stride, chains=options.select)
     tasks = tasks_of(entries, store, selection, options.properties, options.dtype)

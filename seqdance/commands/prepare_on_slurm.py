@@ -4,7 +4,7 @@
         --source atlas --raw /project/atlas --out /project/features/atlas/features.h5
 
 Run it on a login node (in tmux) or in a small job, with all paths on a shared file system. Jobs that end are replaced.
-Rerun the same command to resume an interrupted run. Requires `pip install dask-jobqueue`.
+Rerun the same command to resume an interrupted run. Requires `pip install 'seqdance[slurm]'`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -61,7 +60,6 @@ class SlurmOptions(CommandOptions):
 
     def cluster(self) -> Any:
         """A Dask scheduler in this process with workers in SLURM jobs, dask_jobqueue.SLURMCluster."""
-        require(find_spec("dask_jobqueue"), "prepare-on-slurm requires dask-jobqueue; pip install dask-jobqueue")
         from dask_jobqueue import SLURMCluster
 
         return SLURMCluster(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -14,16 +14,11 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.resume import Results, digest, sample_digest
-from model.figures.mutations import plot_mutation_map
-from model.inference.structure_scripts import DAMAGE, script_paths, write_on_structure
-from model.inference.tables import check_table, write_tables
-from model.mutations.score import Numbering, PropertySet, mean_damage, score_tables
-from model.mutations.substitution import Mutants
-from model.mutations.tables import measured_mutants, mutants_to_score
-from model.network.dance import load_model
-from model.network.device import choose_precision, device_of
-from model.network.weights import network_digest
+from model.choices import Numbering, PropertySet
 from seqdance.options import FigureFormat, ModelOptions, ProteinOptions
+
+if TYPE_CHECKING:
+    from model.mutations.substitution import Mutants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +89,15 @@ class ScoreConfig(ProteinOptions, ModelOptions):
 
 def score(config: ScoreConfig) -> list[Path]:
     """Write the table, and the heat map of all single mutants of one protein; returns the paths."""
+    from model.figures.mutations import plot_mutation_map
+    from model.inference.structure_scripts import DAMAGE, script_paths, write_on_structure
+    from model.inference.tables import check_table, write_tables
+    from model.mutations.score import mean_damage, score_tables
+    from model.mutations.tables import measured_mutants, mutants_to_score
+    from model.network.dance import load_model
+    from model.network.device import choose_precision, device_of
+    from model.network.weights import network_digest
+
     check_table(config.output)
     measured = config.megascale or config.proteingym
     proteins = config.proteins() if config.names_proteins or not measured else []

@@ -13,8 +13,6 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import InputWarning
 from data_prepare.files import check_output
-from model.evaluation.measurement import of_entry, predicted
-from model.inference.inputs import file_name
 from seqdance.options import DeviceOptions
 
 
@@ -39,11 +37,14 @@ class ShowOptions(DeviceOptions):
     @property
     def figure(self) -> Path:
         """The file to write."""
+        from model.inference.inputs import file_name
+
         return self.output or Path(f"{file_name(self.name)}.png")
 
 
 def show(options: ShowOptions) -> list[Path]:
     """Draw the figure and return its path."""
+    from model.evaluation.measurement import of_entry, predicted
     from model.figures.prediction import draw_properties
     from model.figures.save import save_figure
 

@@ -71,7 +71,7 @@ def contact_lines(
 
 def read_header(path: str | Path) -> ContactHeader:
     """Header of a contact file; InputError if it has none."""
-    with reading(path, "a contact file"), open(path) as file:
+    with reading(path, "a contact file"), open(path, encoding="utf-8") as file:
         match = HEADER.fullmatch(file.readline())
     if match is None:
         raise InputError(f"{path}: not a contact file; its first line must begin with '# total_frames:'")
@@ -84,7 +84,7 @@ def read_contacts(path: str | Path) -> Iterator[tuple[int, str, str, str]]:
 
     Interactions are those of GetContacts, also with ligands and water (`hbls`, `wb`), or of other programs.
     """
-    with open(path, errors="replace") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if line.startswith("#") or not line.strip():
                 continue

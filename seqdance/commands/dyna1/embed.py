@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import InputError, require
 from data_prepare.files import check_output
-from model.dyna1.embeddings.cache import CacheDtype, write_cache
-from model.dyna1.embeddings.chains import add_structure, read_table
-from model.dyna1.embeddings.embedders import make_embedder
-from model.dyna1.embeddings.source import Embedder
 from seqdance.commands.dyna1.options import ChainOptions
 
 
@@ -33,7 +30,7 @@ class EmbedOptions(ChainOptions):
     """Proteins of a table (columns entry_ID and sequence)."""
     structures: Path | None = None
     """With --table or --fasta: folder of NAME.pdb or NAME.cif (.gz too), one chain each, that the model reads too."""
-    dtype: CacheDtype = "float32"
+    dtype: Literal["float32", "float16"] = "float32"
     """float16 halves the file size; three significant digits."""
 
     def __post_init__(self) -> None:
@@ -45,6 +42,11 @@ class EmbedOptions(ChainOptions):
 
 def embed(options: EmbedOptions) -> Iterator[object]:
     """Write the cache; yields notes and its path."""
+    from model.dyna1.embeddings.cache import write_cache
+    from model.dyna1.embeddings.chains import add_structure, read_table
+    from model.dyna1.embeddings.embedders import make_embedder
+    from model.dyna1.embeddings.source import Embedder
+
     options = options.with_structure(options.output.parent)
     chains = read_table(options.table) if options.table else options.chains()
     embedder = make_embedder(options.embedder, options.device)

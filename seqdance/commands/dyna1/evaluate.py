@@ -12,11 +12,6 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.nmr.assignments import FIELD_STRENGTH
-from model.dyna1.data import annotated_proteins
-from model.dyna1.evaluate import CLASSIFIER, PUBLISHED, evaluate, read_evaluated, scores_of, write_evaluation
-from model.figures.dyna1 import draw_metrics
-from model.figures.save import save_figure
 from seqdance.options import DeviceOptions, FigureFormat
 
 
@@ -63,6 +58,8 @@ class EvaluateOptions(DeviceOptions):
     """Proteins per batch; does not change the results."""
 
     def __post_init__(self) -> None:
+        from model.dyna1.evaluate import PUBLISHED
+
         require(self.weights or not self.embedder, f"--embedder {self.embedder} requires --weights")
         require(self.weights or not self.published_padding, "--published-padding requires --weights")
         require(not (self.train and self.baselines), "give only one of --train and --baselines")
@@ -79,6 +76,12 @@ class EvaluateOptions(DeviceOptions):
 
 def evaluate_dyna1(options: EvaluateOptions) -> list[str]:
     """Write all files of the output folder; returns the summary."""
+    from data_prepare.nmr.assignments import FIELD_STRENGTH
+    from model.dyna1.data import annotated_proteins
+    from model.dyna1.evaluate import CLASSIFIER, evaluate, read_evaluated, scores_of, write_evaluation
+    from model.figures.dyna1 import draw_metrics
+    from model.figures.save import save_figure
+
     path = options.file or Path(options.data)
     table, absent = read_evaluated(options.data, path, options.split)
     flags = {name: getattr(options, name) for name in ("missing_only", "rex_only", "unsuppressed")}

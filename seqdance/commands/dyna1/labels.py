@@ -11,9 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
-from data_prepare.nmr.assignments import MIN_COVERAGE
-from data_prepare.nmr.convert import convert_published, convert_refdb, convert_relaxation, convert_star
-from data_prepare.nmr.relaxdb import Source
+from data_prepare.nmr.choices import MIN_COVERAGE, Source
 from seqdance.commands.dyna1.split import SplitOptions
 from seqdance.options import CommandOptions
 
@@ -29,6 +27,8 @@ class TableOptions(CommandOptions):
 
     def convert(self) -> list[str]:
         """Write the table."""
+        from data_prepare.nmr.convert import convert_relaxation
+
         return convert_relaxation(self.file, self.output)
 
 
@@ -44,6 +44,8 @@ class StarOptions(TableOptions):
 
     def convert(self) -> list[str]:
         """Write the table and failures.csv."""
+        from data_prepare.nmr.convert import convert_star
+
         return convert_star(self.file, self.output, self.min_coverage)
 
 
@@ -56,6 +58,8 @@ class RefdbOptions(StarOptions):
 
     def convert(self) -> list[str]:
         """Write the table and the rates."""
+        from data_prepare.nmr.convert import convert_refdb
+
         return convert_refdb(self.output, self.file, self.min_coverage)
 
 
@@ -73,6 +77,8 @@ class CpmgOptions(TableOptions):
 
     def convert(self) -> list[str]:
         """Write the table."""
+        from data_prepare.nmr.convert import convert_published
+
         return convert_published(self.file, self.output, self.source, self.split_list, self.dssp)
 
 
@@ -86,6 +92,8 @@ class RelaxdbOptions(CpmgOptions):
 
     def convert(self) -> list[str]:
         """Write the table."""
+        from data_prepare.nmr.convert import convert_published
+
         return convert_published(
             self.file, self.output, self.source, self.split_list, self.dssp, field_strengths=self.field_strength
         )
@@ -101,6 +109,8 @@ class MbmrbOptions(CpmgOptions):
 
     def convert(self) -> list[str]:
         """Write the table."""
+        from data_prepare.nmr.convert import convert_published
+
         return convert_published(self.file, self.output, self.source, self.split_list, self.dssp, self.clusters)
 
 

@@ -7,21 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from pydantic.dataclasses import dataclass
-from tqdm import tqdm
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.files import whole_file
-from model.dyna1.classifier import load_dyna1
-from model.dyna1.embeddings.embedders import make_embedder
-from model.dyna1.predict import check_source, default_embedder, exchange_table, predict_exchange
-from model.figures.dyna1 import draw_exchange
-from model.figures.save import save_figure
-from model.inference.inputs import file_names
-from model.inference.structure_scripts import EXCHANGE, write_on_structure
-from model.network.weights import weights_digest
 from seqdance.commands.dyna1.options import ChainOptions
 from seqdance.options import FigureFormat
 
@@ -62,6 +52,18 @@ class PredictOptions(ChainOptions):
 
 def predict(options: PredictOptions) -> Iterator[object]:
     """Predict chain by chain; yields notes and paths."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from model.dyna1.classifier import load_dyna1
+    from model.dyna1.embeddings.embedders import make_embedder
+    from model.dyna1.predict import check_source, default_embedder, exchange_table, predict_exchange
+    from model.figures.dyna1 import draw_exchange
+    from model.figures.save import save_figure
+    from model.inference.inputs import file_names
+    from model.inference.structure_scripts import EXCHANGE, write_on_structure
+    from model.network.weights import weights_digest
+
     options = options.with_structure(options.save_dir)
     chains = options.chains()
     bases = [options.save_dir / f"{name}{SUFFIX}" for name in file_names([chain.name for chain in chains])]

@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from data_prepare.nmr.convert import split_tables
-from data_prepare.nmr.splits import MIN_IDENTITY, VALIDATION_FRACTION
+from data_prepare.nmr.choices import MIN_IDENTITY, VALIDATION_FRACTION
 from seqdance.options import CommandOptions
 
 
@@ -34,5 +33,7 @@ class SplitOptions(CommandOptions):
 
     def convert(self) -> list[str]:
         """Write the three tables."""
+        from data_prepare.nmr.convert import split_tables
+
         similarity = (self.min_identity, self.clusters)
         return split_tables(self.table, self.output, self.against, *similarity, self.validation_share, self.seed)

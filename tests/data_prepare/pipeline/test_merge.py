@@ -11,7 +11,7 @@ from stores import real_entry, write_store
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table, write_table
 from data_prepare.pipeline.merge import merge
-from data_prepare.pipeline.training_set import Split
+from data_prepare.pipeline.split import Split
 
 
 @pytest.fixture

@@ -1,0 +1,15 @@
+# SeqDance with all commands.
+#
+#   docker build -t seqdance .                                   PyTorch for CPUs
+#   docker build -t seqdance --build-arg TORCH=cu130 .           PyTorch for NVIDIA GPUs; run with --gpus all
+#   docker run --rm -v "$PWD:/work" seqdance score --model ChaoHou/ESMDance --fasta proteins.fasta --output scores.csv
+FROM python:3.11-slim
+ARG TORCH=cpu
+RUN apt-get update && apt-get install --yes --no-install-recommends mmseqs2 && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/seqdance
+COPY . .
+RUN pip install --no-cache-dir -c constraints.txt --extra-index-url "https://download.pytorch.org/whl/${TORCH}" \
+    "torch==2.13.0+${TORCH}" ".[prepare,train,nmr,parquet]"
+WORKDIR /work
+ENTRYPOINT ["seqdance"]
+CMD ["--help"]
