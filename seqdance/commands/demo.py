@@ -67,9 +67,8 @@ def demo(options: DemoOptions) -> list[str]:
     run_python("the training", *train, *files)
     checkpoint = newest_checkpoint(training / "checkpoints")
     require(checkpoint, f"{training}: the training left no checkpoint")
-    run_python(
-        "the evaluation", ROOT / "model" / "evaluate.py", "--checkpoint", checkpoint, "--output", metrics, *files
-    )
+    evaluate = ROOT / "model" / "evaluate.py"  # by path: a `model` in the current folder does not count
+    run_python("the evaluation", evaluate, "--checkpoint", checkpoint, "--output", metrics, *files)
     score.main(["--model", str(checkpoint), "--sequence", UBIQUITIN, "--output", str(mutations)])
 
     lines = ["", f"weighted test loss{'':20}model     mean  mean by amino acid and |i-j|"]
