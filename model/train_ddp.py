@@ -36,7 +36,8 @@ from model.network.device import autocast, choose_precision
 from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from model.training.checkpoint import choose_checkpoint
-from model.training.command_line import parse_train_config, run_distributed
+from model.training.command_line import parse_train_config as parse
+from model.training.command_line import run_distributed
 from model.training.data import Batch, TrainingSet, batches, default_workers, group_sequences, require_files
 from model.training.loop import Trainer
 from model.training.loss import dance_loss, valid_counts
@@ -240,7 +241,7 @@ def train(config: TrainConfig, process: Process) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Command line."""
-    run_distributed(parse_train_config, train, args)
+    run_distributed(parse, train, args)
 
 
 if __name__ == "__main__":

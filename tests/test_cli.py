@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from shutil import which
 
 import pytest
 
@@ -12,6 +15,9 @@ from seqdance.cli import COMMANDS, main
 from seqdance.cli import DYNA1_COMMANDS as DYNA1
 
 WORDS = {"labels": ["labels", "refdb"]}  # it has sub-commands of its own
+COMMAND_LINES = [[name] for name in COMMANDS if name != "dyna1"]
+COMMAND_LINES += [["dyna1", *WORDS.get(name, [name])] for name in DYNA1]
+HEAVY = "torch pandas mdtraj numba h5py sklearn scipy matplotlib distributed tensorboard transformers gradio".split()
 
 
 def python(code, **options):
@@ -41,16 +47,60 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"seqdance {seqdance.__version__}\n"
 
 
-@pytest.mark.parametrize(
-    "words",
-    [*([name] for name in COMMANDS if name != "dyna1"), *(["dyna1", *WORDS.get(name, [name])] for name in DYNA1)],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("words", COMMAND_LINES, ids=" ".join)
 def test_every_command_has_help(words, capsys):
     with pytest.raises(SystemExit) as left:
         main([*words, "--help"])
     assert left.value.code == 0
     assert "--debug" in capsys.readouterr().out
+
+
+def test_help_loads_nothing_heavy():
+    """All commands in one process; the first one that loads a library is named."""
+    found = python(f"""
+import sys
+from seqdance.cli import main
+for words in {COMMAND_LINES}:
+    try:
+        main([*words, "--help"])
+    except SystemExit:
+        pass
+    loaded = [name for name in {HEAVY} if name in sys.modules]
+    assert not loaded, (words, loaded)
+""")
+    assert found.returncode == 0, found.stderr
+
+
+def test_module_is_the_command():
+    run = subprocess.run([sys.executable, "-m", "seqdance", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"seqdance {seqdance.__version__}\n"
+
+
+@pytest.mark.skipif(which("bash") is None, reason="bash is absent")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["pred"], ["predict"]),
+        (["predict", "--plo"], ["--plot"]),
+        (["dyna1", "tr"], ["train"]),
+        (["dyna1", "predict", "--save"], ["--save-dir"]),
+        (["predict", "model"], []),  # bash completes file names then
+    ],
+    ids=" ".join,
+)
+def test_completion(words, expected, completion_script):
+    line = " ".join(["seqdance", *words])
+    code = f'{completion_script}\nCOMP_WORDS=({line}); COMP_CWORD={len(words)}; _seqdance; echo "${{COMPREPLY[@]}}"'
+    run = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == expected
+
+
+@pytest.fixture(scope="module")
+def completion_script():
+    told = io.StringIO()
+    with redirect_stdout(told):
+        main(["completion", "bash"])
+    return told.getvalue()
 
 
 def test_public_names_exist():

@@ -33,7 +33,8 @@ from data_prepare.files import write_text
 from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments
 from data_prepare.nmr.splits import train_and_validation
 from model.dyna1.classifier import Classifier, load_dyna1
-from model.dyna1.config import Dyna1TrainConfig, parse_dyna1_config
+from model.dyna1.config import Dyna1TrainConfig
+from model.dyna1.config import parse_dyna1_config as parse
 from model.dyna1.data import (
     AnnotatedProtein,
     ClusterSampler,
@@ -262,7 +263,7 @@ def run(config: Dyna1TrainConfig) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
-    run_distributed(parse_dyna1_config, train, args)
+    run_distributed(parse, train, args)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from refusals import refused
 
 from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERTIES
-from model.inference.attention import write_maps
+from model.inference.attention import attention_maps, write_maps
 from model.inference.batches import length_batches, residue_rows
 from model.inference.embed import embed
 from model.inference.inputs import Protein
 from model.inference.predict import predict_missing, predict_properties
 from model.inference.prediction_files import PredictionFile, PredictionFolder, read_prediction
+from model.mutations.score import score_mutations
 from model.network.dance import DanceModel
 from model.network.tokenizer import VOCABULARY
 
@@ -62,6 +63,22 @@ def test_batches_single_sequences_and_series_agree(tiny_model: DanceModel) -> No
     first, second = (predict_properties(network, "MKVLA", "ss")["ss"] for _ in range(2))
     np.testing.assert_array_equal(first, second)  # no dropout
     assert network.training
+
+
+def test_names_and_lower_case(tiny_model: DanceModel) -> None:
+    """As in files: lower case, blanks, chains joined by colons."""
+    single = predict_properties(tiny_model, "MQIFVK<eos><cls>TLTG")
+    by_name = predict_properties(tiny_model, {"x": "mqif vk:tltg", "y": "MQ"})
+    assert list(by_name) == ["x", "y"]
+    for name in PROPERTIES:
+        np.testing.assert_allclose(by_name["x"][name], single[name], atol=1e-6)
+    embedded = embed(tiny_model, {"y": "mq", "x": "MQIFVK/TLTG"})
+    assert list(embedded) == ["y", "x"]
+    np.testing.assert_allclose(embedded["x"], embed(tiny_model, "MQIFVK<eos><cls>TLTG"), atol=1e-6)
+    maps = attention_maps(tiny_model, {"y": "mq"})
+    np.testing.assert_array_equal(maps["y"], attention_maps(tiny_model, "MQ"))
+    scores = [score_mutations(tiny_model, sequence, ["Q2A", "I3V"])["score"] for sequence in ("mqif", "MQIF")]
+    np.testing.assert_array_equal(*scores)
 
 
 def test_only_what_is_asked_for_is_computed(tiny_model: DanceModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -270,10 +270,11 @@ def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch, kind: str) -> N
 
 
 @BOTH
-@pytest.mark.parametrize("device", ["cuda", "abacus", "meta"])  # meta exists but computes nothing
+@pytest.mark.parametrize("device", ["cuda", "mps", "abacus", "meta"])  # meta exists but computes nothing
 def test_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, device: str) -> None:
     write_model(tmp_path, network(kind))
     load: Callable = LOADERS[kind]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert next(load(tmp_path).parameters()).device.type == "cpu"
-    refused(lambda: load(tmp_path, device), f"--device {device}", "auto, cpu or cuda")
+    refused(lambda: load(tmp_path, device), f"--device {device}", "auto, cpu, cuda or mps")
