@@ -97,7 +97,7 @@ def draw_mutation_map(
     bar_left = left + cell * min(len(letters), RESIDUES_PER_PANEL) + 0.25
     bar = place(figure, bar_left, top + bars + 0.35, 0.18, panel_height - 0.6)
     figure.colorbar(image, cax=bar, extend="both")
-    bar.set_yticks([scale.vmin, scale.vcenter, scale.vmax])
+    bar.set_yticks([scale.vmin, scale.vcenter, scale.vmax])  # type: ignore[arg-type]
     bar.set_yticklabels([f"{scale.vmin:.2g}", f"median\n{scale.vcenter:.2g}", f"{scale.vmax:.2g}"], fontsize=8)
     words: dict[str, Any] = {"fontsize": 9, "ha": "left", "transform": bar.transAxes}
     bar.text(0, 1.08, "more damage", va="bottom", **words)

@@ -140,8 +140,8 @@ class Trainer(ABC, Generic[C]):
             return
         stop_after = self.config.stop_after
         early = not self.finished() or (stop_after is not None and stop_after <= self.update < updates)
-        line = (read_log(self.config.output / LOG_NAME) or [None])[-1]
-        losses = "" if line is None else f"; losses at update {line['n_update']}: {self.losses_of(line)}"
+        lines = read_log(self.config.output / LOG_NAME)
+        losses = f"; losses at update {lines[-1]['n_update']}: {self.losses_of(lines[-1])}" if lines else ""
         print(f"{'stopped' if early else 'finished'} after update {self.update}: saved in {self.saved}{losses}")
         if not early:
             print(f"next: {self.next_command()}")

@@ -171,5 +171,5 @@ class StopSignal:
         if not self.caught and os.environ.get("RANK", "0") == "0":
             again = "; Ctrl-C again ends at once, without saving" if number == signal.SIGINT and alone else ""
             # not through Python's buffer, in which the signal may have interrupted a writer
-            os.write(sys.__stderr__.fileno(), f"\nstopping: saves after this update{again}\n".encode())
+            os.write(2, f"\nstopping: saves after this update{again}\n".encode())
         self.number = self.number or number

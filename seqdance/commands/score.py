@@ -101,7 +101,7 @@ def score(config: ScoreConfig) -> list[Path]:
     check_table(config.output)
     measured = config.megascale or config.proteingym
     proteins = config.proteins() if config.names_proteins or not measured else []
-    chosen: Iterable[tuple[str, Mutants]]
+    chosen: Iterable[Mutants]
     if measured:
         chosen = measured_mutants(measured, "megascale" if config.megascale else "proteingym", proteins)
     else:
