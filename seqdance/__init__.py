@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from model.network.dance import DanceModel as DanceModel
     from model.network.dance import load_esm2_encoder as load_esm2_encoder
     from model.network.dance import load_model as load_model
+    from model.network.published import ESMwrap as ESMwrap
     from model.network.tokenizer import tokenize as tokenize
 
 _NAMES = {
@@ -41,6 +42,7 @@ _NAMES = {
     "model.mutations.score": ("combine_scores", "property_changes", "score_mutations"),
     "model.mutations.substitution": ("all_single_mutants",),
     "model.network.dance": ("DanceModel", "load_esm2_encoder", "load_model"),
+    "model.network.published": ("ESMwrap",),
     "model.network.tokenizer": ("tokenize",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
