@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final, Literal
 
 PropertySet = Literal["all", "residue"]  # of `mutations.score`: with or without residue pairs
+Features = Literal["embedding", "properties", "both"]  # of `inference.embed`
+Mean = Literal["tokens", "residues"]  # of `inference.embed`: with or without <cls> and <eos>
 Numbering = Literal["sequence", "structure"]  # of mutations
 MeasuredForm = Literal["auto", "megascale", "proteingym", "ddg"]  # of `mutations.measured`
 AttentionForm = Literal["notebook", "paper"]  # of `evaluation.attention`

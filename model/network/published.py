@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from data_prepare.errors import InputWarning, named, require, shown, some_of
 from model.config import PUBLISHED_SIZE, ModelConfig
-from model.network.dance import DanceModel, infer_config, is_config, read_config
-from model.network.weights import UNUSED_ENTRIES, WEIGHTS_NAME, find_weights, read_weights
+from model.network.dance import DanceModel, is_config, read_model
+from model.network.names import CONFIG_NAME, name_of
+from model.network.weights import UNUSED_ENTRIES
 
 BATCH: Final = ("input_ids", "attention_mask")  # of a tokenizer, as DanceModel names them
 REQUESTS: Final = ("return_res_emb", "return_attention_map", "return_res_pred", "return_pair_pred")
@@ -41,11 +42,12 @@ class ESMwrap(DanceModel):
     needs weights before its first forward pass: `from_pretrained`, `load_state_dict` or `load_esm2_encoder`. `config`
     replaces both names by other sizes. Our own functions take this class like any `DanceModel`.
 
-    `from_pretrained(Hub id, folder or file)` returns the model in evaluation mode on the CPU. The weights determine its
+    `from_pretrained(what load_model takes)` returns the model in evaluation mode on the CPU. The weights determine its
     form (`model_select`), as in the published code. Called on a model of the other form, it warns.
     """
 
     from_pretrained = _FromPretrained()
+    digest_as = "DanceModel"  # of the same weights, see `weights_digest`
 
     def __init__(
         self, esm2_select: str = PUBLISHED_SIZE, model_select: str = "seqdance", *, config: ModelConfig | None = None
@@ -118,21 +120,21 @@ class ESMwrap(DanceModel):
         return f"{self.model_select}, hidden={self.config.hidden}, layers={self.config.layers}"
 
 
-def _from_pretrained(owner: type[ESMwrap], asked: str | None, path_or_hub_id: str | os.PathLike[str]) -> ESMwrap:
-    weights, config = find_weights(path_or_hub_id, (WEIGHTS_NAME,))
-    state = read_weights(weights)
-    known = config is not None and is_config(config)
+def _from_pretrained(owner: type[ESMwrap], asked: str | None, source: str | os.PathLike[str]) -> ESMwrap:
+    weights, sizes, state = read_model(source)
+    config = weights.parent / CONFIG_NAME
+    known = config.is_file() and is_config(config)
+    if not known and asked == "esmdance":
+        sizes = replace(sizes, freeze_encoder=True, encoder_dropout=0.0)
+    model = owner(config=sizes)
     with named(weights):
-        sizes = read_config(config) if config is not None and known else infer_config(state)
-        if not known and asked == "esmdance":
-            sizes = replace(sizes, freeze_encoder=True, encoder_dropout=0.0)
-        model = owner(config=sizes)
         model.load_state_dict(state)
+    model.name = name_of(source, weights)
     problem = None
     if not known:
         problem = f"has no config.json and may be SeqDance or ESMDance; taken for {model.model_select}"
     elif asked not in (None, model.model_select):
         problem = f"is {model.model_select}, not {asked} as this ESMwrap; {model.model_select} is loaded"
     if problem:
-        warnings.warn(f"{path_or_hub_id} {problem}", InputWarning, stacklevel=2)
+        warnings.warn(f"{source} {problem}", InputWarning, stacklevel=2)
     return model.eval()

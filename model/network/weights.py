@@ -207,7 +207,8 @@ def _from_fair_esm(path: Path, content: Mapping[Any, Any]) -> tuple[dict[str, Te
 
 def weights_digest(module: nn.Module, *more: object) -> str:
     """Hash of a network's weights and of `more`: 32 hexadecimal digits."""
-    digest = hashlib.sha256(repr((type(module).__name__, more)).encode())
+    kind = getattr(module, "digest_as", type(module).__name__)
+    digest = hashlib.sha256(repr((kind, more)).encode())
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -1,10 +1,10 @@
-"""Command `seqdance embed`: embeddings of proteins, or linear regression of properties on them."""
+"""Command `seqdance embed`: embeddings or predicted properties of proteins as features; regression on embeddings."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -12,21 +12,26 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.files import HDF5_SUFFIXES, check_output
-from model.choices import OWN_NAME
+from model.choices import OWN_NAME, Features, Mean
 from seqdance.options import ModelOptions, ProteinOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions(ModelOptions, ProteinOptions):
-    """Embeddings (last hidden state) of proteins; with --regress, linear regression on them.
+    """Features of proteins for your own models; with --regress, linear regression on embeddings.
 
     Rerun the same command to resume an interrupted run.
     """
 
     output: Path
-    """An .h5 file, or an .npy file of the means with the names in a .txt file. With --regress: a CSV."""
+    """An .h5 or .npz file, or an .npy file of the means with the names in a .txt file. With --regress: a CSV."""
+    features: Features = "embedding"
+    """embedding: last hidden state; properties: the 50 predicted residue properties; both: in this order."""
+    mean: Mean | None = None
+    """Mean over tokens, with <cls> and <eos>, or over residues. Default: tokens for the embedding, as published;
+    residues for properties, of which <cls> and <eos> have none."""
     per_residue: bool = False
-    """One row per residue (.h5, one dataset per protein) instead of the mean over the tokens."""
+    """One row per residue (.h5 or .npz, one array per protein) instead of the mean."""
     regress: Path | None = None
     """CSV with sequence (or seq), the targets, and either split_0, split_1, ... (train or test) or cluster."""
     target: tuple[str, ...] = ()
@@ -47,14 +52,18 @@ class EmbedOptions(ModelOptions, ProteinOptions):
         suffix = self.output.suffix.lower()
         if self.regress is None:
             require(not (self.target or self.compare), "--target and --compare require --regress")
-            allowed = HDF5_SUFFIXES if self.per_residue else (*HDF5_SUFFIXES, ".npy")
+            allowed = (*HDF5_SUFFIXES, ".npz") if self.per_residue else (*HDF5_SUFFIXES, ".npz", ".npy")
+            require(
+                not (self.per_residue and self.mean), f"--mean {self.mean}: --per-residue takes no mean; remove one"
+            )
             require(suffix in allowed, f"--output {self.output}: it must end in {' or '.join(allowed)}")
             return
         require(self.target, "--regress requires --target, the columns to predict")
         require(suffix == ".csv", f"--output {self.output}: with --regress it must end in .csv")
-        options = ("sequence", "fasta", "pdb", "cif", "chain", "per_residue")
+        options = ("sequence", "fasta", "pdb", "cif", "chain", "per_residue", "mean")
         given = [f"--{option.replace('_', '-')}" for option in options if getattr(self, option)]
-        require(not given, f"--regress reads the sequences of its table; remove {' and '.join(given)}")
+        given += ["--features"] * (self.features != "embedding")
+        require(not given, f"--regress reads mean embeddings of its table; remove {' and '.join(given)}")
         for words in self.compare:
             name, _, source = words.partition("=")
             require(name and source, f"--compare {words}: expected NAME=FILE.npy or NAME=MODEL")
@@ -76,7 +85,8 @@ def embed(options: EmbedOptions) -> list[object]:
         proteins = options.proteins()
         model = load_model(options.model, options.device)
         settings = (options.per_residue, options.batch_size, options.precision)
-        return [*write_embeddings(model, proteins, options.output, *settings)]
+        what: Any = {"features": options.features, "mean": options.mean}
+        return [*write_embeddings(model, proteins, options.output, *settings, **what)]
     from model.evaluation.regression import regress_table
 
     summary, paths = regress_table(

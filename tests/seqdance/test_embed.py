@@ -53,6 +53,15 @@ def test_embeddings(run, tiny_model, folder: Path, capsys, options: str) -> None
             np.testing.assert_allclose(one, values, atol=1e-5, rtol=0)
 
 
+def test_properties_as_features(run, tiny_model, folder: Path, capsys) -> None:
+    run("--fasta in.fasta --output f.npz --features both --mean residues")
+    assert capsys.readouterr().out.split() == ["f.npz"]
+    content = np.load("f.npz")
+    expected = embed(tiny_model, SEQUENCES, features="both", mean="residues")
+    np.testing.assert_allclose(content["features"], expected, atol=1e-5, rtol=0)
+    assert content["columns"][-1] == "nma_res3"
+
+
 def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, capsys) -> None:
     """The numbers of the Python functions, also for other embeddings from a file and from a network."""
     table = pd.read_csv("table.csv")
@@ -80,6 +89,10 @@ def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, caps
     [
         ("--fasta in.fasta --output e.txt", ["--output e.txt", ".h5", ".npy"]),
         ("--fasta in.fasta --output e.npy --per-residue", ["--output e.npy", ".h5"]),
+        ("--fasta in.fasta --output e.h5 --per-residue --mean tokens", ["--mean tokens", "--per-residue"]),
+        ("--fasta in.fasta --output e.h5 --features all", ["--features", "properties"]),
+        ("REGRESS length --features both", ["--regress", "--features"]),
+        ("REGRESS length --mean residues", ["--regress", "--mean"]),
         ("--fasta in.fasta --output folder.h5", ["folder.h5"]),
         ("--fasta slash.fasta --output e.h5 --per-residue", ["a/b"]),
         ("--fasta in.fasta --output e.h5 --batch-size 0", ["--batch-size 0"]),

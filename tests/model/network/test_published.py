@@ -138,9 +138,9 @@ def test_a_frozen_encoder_needs_weights(tmp_path: Path) -> None:
 
 
 def test_our_functions_take_it(folder: Path) -> None:
-    found, expected = (
-        predict_properties(model, "MKTAYI") for model in (ESMwrap.from_pretrained(folder), load_model(folder, "cpu"))
-    )
+    wrapped, plain = ESMwrap.from_pretrained(folder), load_model(folder, "cpu")
+    assert wrapped.label == plain.label  # in outputs
+    found, expected = predict_properties(wrapped, "MKTAYI"), predict_properties(plain, "MKTAYI")
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)
 
