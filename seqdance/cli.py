@@ -28,6 +28,7 @@ COMMANDS: Final[Commands] = {
     "train": ("seqdance.commands.train", "train a network (with several processes: torchrun model/train_ddp.py)"),
     "evaluate": ("model.evaluate", "losses and correlations of a network and of baselines on the test entries"),
     "plot": ("seqdance.commands.plot", "training curves in one figure"),
+    "publish": ("seqdance.commands.publish", "trained weights on the Hugging Face Hub, with a model card"),
     "completion": ("seqdance.commands.completion", "script that completes commands and options in bash or zsh"),
     "dyna1": ("seqdance.cli:dyna1", "micro- to millisecond exchange: labels, embed, train, evaluate, predict"),
 }

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from data_prepare.errors import InputError, named, require
 from model.dyna1.config import ONE_HOT_WIDTH, PRESETS, Dyna1Config
 from model.network.device import choose_device
+from model.network.hub import HubModel
 from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, find_weights, load_entries, read_json, read_weights
 
@@ -73,7 +74,7 @@ class Head(nn.Module):
         return self.output_layer(self.norm2(hidden)).squeeze(-1)  # (B, L)
 
 
-class Classifier(nn.Module):
+class Classifier(HubModel):
     """Logits of exchange from the embeddings of a frozen model.
 
     Initially the weights are random and the biases 0. All encoder layers start from the same weights, since
@@ -88,6 +89,21 @@ class Classifier(nn.Module):
             self.layernorm = nn.LayerNorm(config.pair_channels)
             vectors = config.width // config.pair_channels
             self.sel_v = nn.Parameter(torch.randn(config.pair_channels, vectors) * 0.02)
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], device: str | torch.device = "auto") -> Classifier:
+        """`load_dyna1` under the name that the libraries of Hugging Face give it."""
+        return load_dyna1(source, device)
+
+    @property
+    def about(self) -> str:
+        """See `HubModel`."""
+        read = self.config.embedder or f"embeddings of width {self.config.width}"
+        return f"Dyna-1 classifier: probability of micro- to millisecond exchange of each residue; reads {read}."
+
+    def usage(self, source: str) -> str:
+        """See `HubModel`."""
+        return f'from model.dyna1.classifier import load_dyna1\n\nclassifier = load_dyna1("{source}")'
 
     def forward(self, embedding: Tensor, padding: Tensor) -> Tensor:
         """Logits (B, L) before the shift of the prior (`p_exchange`); those of padding are meaningless.
@@ -135,6 +151,12 @@ def with_pad_tokens(letters: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
 def p_exchange(logits: Tensor) -> Tensor:
     """Probability of exchange: sigmoid(logit - ln(0.05 / 0.95)), element by element."""
     return (logits - PRIOR_LOGIT).sigmoid()
+
+
+def is_dyna1(folder: Path) -> bool:
+    """Whether the config.json of a folder is that of a classifier."""
+    path = folder / CONFIG_NAME
+    return path.is_file() and "width" in read_json(path)
 
 
 def load_dyna1(

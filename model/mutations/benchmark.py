@@ -29,7 +29,7 @@ from model.network.dance import DanceModel
 from model.network.device import choose_precision, device_of
 from model.network.language_model import LanguageModel
 from model.network.tokenizer import AMINO_ACIDS
-from model.network.weights import network_digest
+from model.network.weights import TORCH_SUFFIXES, WEIGHTS_NAME, network_digest
 
 Scores = dict[str, NDArray[np.float64]]  # name of a score -> (mutants,), higher = more damage
 Network = TypeVar("Network", DanceModel, LanguageModel)
@@ -73,6 +73,13 @@ BLOSUM62: Final = {
     for second, value in zip(AMINO_ACIDS, row.split(), strict=False)
     for pair in ((first, second), (second, first))
 }
+
+
+def name_of(path_or_hub_id: str) -> str:
+    """Last part of a path or Hub id, without the suffix of a weight file; of NAME/model.safetensors NAME."""
+    path = Path(path_or_hub_id).absolute()
+    path = path.parent if path.name == WEIGHTS_NAME else path
+    return path.stem if path.suffix in (".safetensors", *TORCH_SUFFIXES) else path.name
 
 
 def baseline_scores(protein: MeasuredProtein) -> Scores:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_prepare.errors import InputError, InputWarning, first_line, named, require, shown
 from data_prepare.properties import NUM_PAIR_OUTPUTS, NUM_RESIDUE_OUTPUTS
@@ -21,6 +21,7 @@ from model.network.checkpoints import CHECKPOINTS, NETWORK_FILES, newest_checkpo
 from model.network.device import choose_device
 from model.network.encoder import Esm2Encoder
 from model.network.heads import head, linear, pair_properties, residue_properties
+from model.network.hub import HubModel
 from model.network.language_model import check_esm2
 from model.network.names import CONFIG_NAME, DEMO, DEMO_NOTE, WEIGHTS_NAME, find_weights, is_built_in, name_of
 from model.network.pair_head import attention_logits, pair_logits, tile_logits
@@ -32,7 +33,6 @@ from model.network.weights import (
     read_esm2,
     read_json,
     read_weights,
-    write_model,
 )
 
 OUR_FIELDS: Final = frozenset(ModelConfig().to_dict()) | {"model_select"}  # of a config.json, ours or published
@@ -44,7 +44,7 @@ HUGGING_FACE_SIZES: Final = {
 }
 
 
-class DanceModel(nn.Module):
+class DanceModel(HubModel):
     """SeqDance, or ESMDance if the configuration freezes the encoder. Parameter names are the published ones.
 
     A new model has random weights; for ESMDance, call `load_esm2_encoder(model, "facebook/esm2_t12_35M_UR50D")`.
@@ -141,9 +141,21 @@ class DanceModel(nn.Module):
         used = {name: value for name, value in state_dict.items() if not UNUSED_ENTRIES.fullmatch(name)}
         return load_entries(self, used, "model weights", assign)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `model.safetensors` and `config.json` to a folder, each atomically."""
-        write_model(folder, self)
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], device: str | torch.device = "auto") -> DanceModel:
+        """`load_model` under the name that the libraries of Hugging Face give it."""
+        return load_model(source, device)
+
+    @property
+    def about(self) -> str:
+        """See `HubModel`."""
+        form = "ESMDance (frozen encoder of ESM2" if self.config.freeze_encoder else "SeqDance (trained encoder"
+        return f"{form}, trained heads): 23 dynamic properties of protein residues and residue pairs from sequence."
+
+    def usage(self, source: str) -> str:
+        """See `HubModel`."""
+        lines = ["from seqdance import load_model, predict_properties", "", f'model = load_model("{source}")']
+        return "\n".join([*lines, 'properties = predict_properties(model, "MQIFVKTLTGKTITLEVEPS")'])
 
 
 def load_model(source: str | os.PathLike[str], device: str | torch.device = "auto") -> DanceModel:

@@ -46,7 +46,7 @@ class ESMwrap(DanceModel):
     form (`model_select`), as in the published code. Called on a model of the other form, it warns.
     """
 
-    from_pretrained = _FromPretrained()
+    from_pretrained = _FromPretrained()  # type: ignore[assignment]
     digest_as = "DanceModel"  # of the same weights, see `weights_digest`
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 from pydantic import Field
@@ -13,12 +13,14 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.resume import Results
-from model.choices import MeasuredForm
-from model.network.names import TORCH_SUFFIXES, WEIGHTS_NAME
+from model.figures.mutations import draw_benchmark
+from model.figures.save import save_figure
+from model.mutations import benchmark, supervised
+from model.mutations.benchmark import name_of
+from model.mutations.measured import Form, LeftOut, read_measured
+from model.network.dance import load_model
+from model.network.language_model import load_language_model
 from seqdance.options import FigureFormat, ForwardOptions
-
-if TYPE_CHECKING:
-    from model.mutations.measured import LeftOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +35,14 @@ class BenchmarkMutationsConfig(ForwardOptions):
     measured: Annotated[Path, tyro.conf.Positional]
     """Table (.csv, .csv.gz) or folder of tables: mega-scale set, ProteinGym, or ddG with structures."""
     output: Path
-    """Folder for mutations.csv, proteins.csv, summary.json, proteins.png and left_out.csv. The scores
-    of each protein stay in .scores.parts, so that an interrupted run resumes and another --model adds only its own."""
+    """Folder for mutations.csv, proteins.csv, summary.json, proteins.png, left_out.csv and supervised.csv. Results
+    of each protein stay in .scores.parts: an interrupted run resumes, and another --model adds only its own."""
     model: tuple[str, ...] = ()
-    """SeqDance or ESMDance, one or more: seqdance, esmdance, demo, model folders, weight files or Hub ids."""
+    """SeqDance or ESMDance, one or more: seqdance, esmdance, demo, folders, weight files or Hub ids."""
     esm2: tuple[str, ...] = ()
     """ESM2 of any size with its language-model head: folders, files of fair-esm (.pt), or Hub ids such as
     facebook/esm2_t33_650M_UR50D."""
-    form: MeasuredForm = "auto"
+    form: Form = "auto"
     """Form of the tables; auto detects it from the columns."""
     structures: Path | None = None
     """Folder of structure files (PDB_CHAIN or PDB as .pdb or .cif, .gz too) with the residue numbers of ddG tables."""
@@ -50,8 +52,12 @@ class BenchmarkMutationsConfig(ForwardOptions):
     """Bootstrap samples of proteins for the 95 % intervals; 0 for none."""
     plot_format: FigureFormat = "png"
     """Format of the figure: a box of correlations for each score; of one protein, scores against measured losses."""
+    supervised: bool = False
+    """Also train ridge regression on embeddings (mutant minus wild type) with half of the mutants of each protein."""
+    repeats: Annotated[int, Field(ge=1)] = 10
+    """Random halves of --supervised."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the bootstrap."""
+    """Seed of the bootstrap and the halves."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """Sequences per batch; does not change the results. Default: by protein length, 16 for ESM2."""
 
@@ -59,17 +65,11 @@ class BenchmarkMutationsConfig(ForwardOptions):
         names = [name_of(path) for path in (*self.model, *self.esm2)]
         for name in names:
             require(names.count(name) == 1, f"two networks are named {name}; rename one of their folders")
+        require(names or not self.supervised, "--supervised requires --model or --esm2")
 
 
 def compare(config: BenchmarkMutationsConfig) -> list[str]:
     """Score all measured mutants and write the files; returns the summary."""
-    from model.figures.mutations import draw_benchmark
-    from model.figures.save import save_figure
-    from model.mutations import benchmark
-    from model.mutations.measured import read_measured
-    from model.network.dance import load_model
-    from model.network.language_model import load_language_model
-
     left_out: list[LeftOut] = []
     proteins = list(read_measured(config.measured, config.form, config.structures, left_out))
     scores = [benchmark.baseline_scores(protein) for protein in proteins]
@@ -79,30 +79,33 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
         (load_language_model, benchmark.esm2_scores, config.esm2),
     )
     labels: dict[str, str] = {}
+    errors: dict[tuple[str, str], supervised.Errors] = {}
+    how, halves = (config.batch_size, config.precision), (config.repeats, config.seed)
     for load, scores_of, paths in networks:
         for path in paths:  # one network in memory at a time
-            network = load(path, config.device)
-            labels[name_of(path)] = getattr(network, "label", path)
-            options = (proteins, results, config.batch_size, config.precision)
-            found = benchmark.score_measured(name_of(path), network, scores_of, *options)
+            name, network = name_of(path), load(path, config.device)
+            labels[name] = getattr(network, "label", path)
+            found = benchmark.score_measured(name, network, scores_of, proteins, results, *how)
             scores = [own | more for own, more in zip(scores, found, strict=True)]
+            if config.supervised:
+                errors |= supervised.regression_errors(name, network, proteins, results, *halves, *how)
     table = benchmark.mutation_table(proteins, scores)
     per_protein = benchmark.protein_table(proteins, table)
     summary = benchmark.correlation_summary(table, per_protein, config.min_mutants, config.bootstrap, config.seed)
     summary = {"measured": str(config.measured), "networks": labels, "left_out": len(left_out), **summary}
+    lines = [benchmark.summary_text(summary), ""]
+    if config.supervised:
+        trained = supervised.supervised_table(proteins, table, errors, *halves)
+        how_many = (config.repeats, config.min_mutants, config.bootstrap, config.seed)
+        file = config.output / "supervised.csv"
+        summary["supervised"], text = supervised.write_supervised(file, trained, *how_many)
+        lines += [text, ""]
     benchmark.write_results(config.output, table, per_protein, left_out, summary)
     figure = draw_benchmark(table, per_protein, summary, benchmark.BASELINES)
     picture = config.output / f"proteins.{config.plot_format}"
     save_figure(figure, picture, dpi=150, note="; ".join(labels.values()))
     unusable = f"; {len(left_out)} rows could not be used, see left_out.csv" if left_out else ""
-    return [benchmark.summary_text(summary), "", f"files: {config.output}{unusable}"]
-
-
-def name_of(path_or_hub_id: str) -> str:
-    """Last part of a path or Hub id, without the suffix of a weight file; of NAME/model.safetensors NAME."""
-    path = Path(path_or_hub_id).absolute()
-    path = path.parent if path.name == WEIGHTS_NAME else path
-    return path.stem if path.suffix in (".safetensors", *TORCH_SUFFIXES) else path.name
+    return [*lines, f"files: {config.output}{unusable}"]
 
 
 main = partial(run, BenchmarkMutationsConfig, compare)

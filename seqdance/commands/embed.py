@@ -11,8 +11,11 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.files import HDF5_SUFFIXES, check_output
-from model.choices import OWN_NAME, Features, Mean
+from data_prepare.files import check_output
+from model.evaluation.regression import OWN_NAME, regress_table
+from model.inference.embed import Features, Mean, write_embeddings
+from model.inference.prediction_files import HDF5_SUFFIXES
+from model.network.dance import load_model
 from seqdance.options import ModelOptions, ProteinOptions
 
 
@@ -53,9 +56,7 @@ class EmbedOptions(ModelOptions, ProteinOptions):
         if self.regress is None:
             require(not (self.target or self.compare), "--target and --compare require --regress")
             allowed = (*HDF5_SUFFIXES, ".npz") if self.per_residue else (*HDF5_SUFFIXES, ".npz", ".npy")
-            require(
-                not (self.per_residue and self.mean), f"--mean {self.mean}: --per-residue takes no mean; remove one"
-            )
+            require(not (self.per_residue and self.mean), "--per-residue takes no --mean; remove one of them")
             require(suffix in allowed, f"--output {self.output}: it must end in {' or '.join(allowed)}")
             return
         require(self.target, "--regress requires --target, the columns to predict")
@@ -65,10 +66,8 @@ class EmbedOptions(ModelOptions, ProteinOptions):
         given += ["--features"] * (self.features != "embedding")
         require(not given, f"--regress reads mean embeddings of its table; remove {' and '.join(given)}")
         for words in self.compare:
-            name, _, source = words.partition("=")
-            require(name and source, f"--compare {words}: expected NAME=FILE.npy or NAME=MODEL")
-        distinct = len(self.sources) > len(self.compare)
-        require(distinct, f"--compare: each name must differ from the others and {OWN_NAME}")
+            require(all(words.partition("=")), f"--compare {words}: expected NAME=FILE.npy or NAME=MODEL")
+        require(len(self.sources) > len(self.compare), f"--compare: names must differ, also from {OWN_NAME}")
 
     @property
     def sources(self) -> dict[str, str]:
@@ -79,16 +78,10 @@ class EmbedOptions(ModelOptions, ProteinOptions):
 def embed(options: EmbedOptions) -> list[object]:
     """Write embeddings, or a regression with its summary; returns the lines to print."""
     if options.regress is None:
-        from model.inference.embed import write_embeddings
-        from model.network.dance import load_model
-
-        proteins = options.proteins()
-        model = load_model(options.model, options.device)
+        proteins, model = options.proteins(), load_model(options.model, options.device)
         settings = (options.per_residue, options.batch_size, options.precision)
         what: Any = {"features": options.features, "mean": options.mean}
         return [*write_embeddings(model, proteins, options.output, *settings, **what)]
-    from model.evaluation.regression import regress_table
-
     summary, paths = regress_table(
         options.regress,
         options.target,

@@ -14,14 +14,16 @@ from refusals import command_refused
 from scipy import stats
 
 from model.config import ModelConfig
-from model.mutations import benchmark
+from model.mutations import benchmark, supervised
+from model.mutations.benchmark import name_of
 from model.mutations.likelihood import log_likelihood_ratios
+from model.mutations.measured import MeasuredProtein
 from model.mutations.score import score_mutations
 from model.mutations.substitution import apply_mutation
 from model.network.dance import DanceModel, load_model
 from model.network.language_model import load_language_model
 from model.network.tokenizer import AMINO_ACIDS
-from seqdance.commands.benchmark_mutations import main, name_of
+from seqdance.commands.benchmark_mutations import main
 
 WILD_TYPES = {"one": "MKTAYIAKQRQI", "two": "GSHMKLVDEFW"}
 
@@ -96,6 +98,34 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, mo
     assert {path.name: path.read_bytes() for path in output.glob("[!.]*")} == before
 
 
+def test_supervised(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    """The numbers of the Python functions, of both networks, beside the scores; nothing is computed twice."""
+    options = (folder, tmp_path, "--supervised", "--repeats", "3", "--seed", "2", "--min-mutants", "3")
+    main(arguments(*options))
+    assert "3 random halves" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "supervised.csv").set_index(["protein", "predictor"])
+    predictors = [f"TinyDance.{supervised.EMBEDDING}", f"tiny_esm2.{supervised.EMBEDDING}", "blosum62"]
+    predictors += ["hydrophobicity", "TinyDance.norm_geometric_mean", "tiny_esm2.masked", supervised.CONSTANT]
+    assert set(table.loc["two"].index) >= set(predictors)
+    assert "three" not in table.index.get_level_values(0)  # one mutant
+    assert table.loc["two", ["mutants", "train", "test"]].drop_duplicates().to_numpy().tolist() == [[16, 8, 8]]
+    measured = pd.read_csv(tmp_path / "mutations.csv").query("protein == 'two'")
+    protein = MeasuredProtein("two", WILD_TYPES["two"], measured["mutant"].tolist(), measured["loss"].to_numpy())
+    for name, load in (("TinyDance", load_model), ("tiny_esm2", load_language_model)):
+        features = supervised.embedding_differences(load(folder / name, "cpu"), protein).astype(float)
+        expected = supervised.errors_of_splits(features, protein.loss, 3, 2)
+        row = table.loc[("two", f"{name}.{supervised.EMBEDDING}")]
+        assert row["spearman"] == pytest.approx(expected["spearman"].mean(), abs=1e-4)
+        assert row["mae"] == pytest.approx(expected["mae"].mean(), abs=1e-4)
+    summary = json.loads((tmp_path / "summary.json").read_text())["supervised"]
+    both = table.xs("tiny_esm2.masked", level="predictor")["mae"]
+    assert summary["tiny_esm2.masked"]["mae"]["value"] == pytest.approx(both.median(), abs=1e-6)
+    before = (tmp_path / "supervised.csv").read_bytes()
+    monkeypatch.setattr(supervised, "embed", lambda *args: pytest.fail("computed again"))
+    main(arguments(*options))
+    assert (tmp_path / "supervised.csv").read_bytes() == before
+
+
 def test_baselines_alone(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(folder / "set.csv"), "--output", str(tmp_path), "--bootstrap", "10"])
     assert list(pd.read_csv(tmp_path / "proteins.csv"))[3:] == ["blosum62", "hydrophobicity"]
@@ -109,6 +139,7 @@ def test_baselines_alone(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     [
         (["--min-mutants", "2"], ["--min-mutants", 2]),
         (["--esm2", "nowhere"], ["nowhere"]),
+        (["--supervised"], ["--supervised", "--model"]),
         (["--form", "proteingym"], ["set.csv", "mutated_sequence"]),
         (["--model", "a/SeqDance", "b/SeqDance"], ["SeqDance"]),
         (["--model", "a/one", "--esm2", "a/one"], ["one"]),

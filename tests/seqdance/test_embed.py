@@ -89,7 +89,7 @@ def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, caps
     [
         ("--fasta in.fasta --output e.txt", ["--output e.txt", ".h5", ".npy"]),
         ("--fasta in.fasta --output e.npy --per-residue", ["--output e.npy", ".h5"]),
-        ("--fasta in.fasta --output e.h5 --per-residue --mean tokens", ["--mean tokens", "--per-residue"]),
+        ("--fasta in.fasta --output e.h5 --per-residue --mean tokens", ["--mean", "--per-residue"]),
         ("--fasta in.fasta --output e.h5 --features all", ["--features", "properties"]),
         ("REGRESS length --features both", ["--regress", "--features"]),
         ("REGRESS length --mean residues", ["--regress", "--mean"]),
