@@ -95,6 +95,8 @@ def dyna1(args: Sequence[str]) -> None:
 get_dynamic_contacts = partial(call, "data_prepare.molecular_dynamics.get_dynamic_contacts")
 get_static_contacts = partial(call, "data_prepare.molecular_dynamics.get_static_contacts")
 get_contact_frequencies = partial(call, "data_prepare.molecular_dynamics.get_contact_frequencies")
+dyna1_py = partial(call, "seqdance.commands.dyna1.published:dyna1")
+dyna1_esm2_py = partial(call, "seqdance.commands.dyna1.published:dyna1_esm2")
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -86,5 +86,5 @@ def test_refused(hub, tiny_model: DanceModel, monkeypatch: pytest.MonkeyPatch) -
 
 def test_markdown_table() -> None:
     table = markdown_table({"a|b": [0.123456, None], "c": [float("nan"), 3]}, ("x", "y", "z"))
-    assert table.splitlines() == ["| x | y | z |", "| --- | --- | --- |", "| a|b | 0.1235 | - |", "| c | - | 3 |"]
+    assert table.splitlines() == ["| x | y | z |", "| --- | --- | --- |", "| a\\|b | 0.1235 | - |", "| c | - | 3 |"]
     assert markdown_table({"layers": 2}) == "|  |  |\n| --- | --- |\n| layers | 2 |"
