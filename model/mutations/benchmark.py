@@ -25,14 +25,15 @@ from model.mutations.likelihood import log_likelihood_ratios
 from model.mutations.measured import LeftOut, MeasuredProtein
 from model.mutations.score import PUBLISHED_SCORE, score_mutations
 from model.mutations.substitution import parse_mutation
-from model.network.dance import DanceModel
+from model.network.dance import DanceModel, load_model
 from model.network.device import choose_precision, device_of
-from model.network.language_model import LanguageModel
+from model.network.language_model import LanguageModel, load_language_model
 from model.network.tokenizer import AMINO_ACIDS
 from model.network.weights import TORCH_SUFFIXES, WEIGHTS_NAME, network_digest
 
 Scores = dict[str, NDArray[np.float64]]  # name of a score -> (mutants,), higher = more damage
 Network = TypeVar("Network", DanceModel, LanguageModel)
+AnyNetwork = DanceModel | LanguageModel
 
 DANCE_SCORES: Final = (PUBLISHED_SCORE, "sasa_mean", "psi")  # the paper: the last two perform about as well
 BASELINES: Final = ("blosum62", "hydrophobicity")
@@ -141,6 +142,36 @@ def score_measured(
             found.append({f"{name}.{score}": values for score, values in scores.items()})
             bar.update(len(protein.mutants))
     return found
+
+
+def score_all(
+    proteins: Sequence[MeasuredProtein],
+    models: Sequence[str],
+    esm2: Sequence[str],
+    results: Results,
+    device: str,
+    batch_size: int | None,
+    precision: Precision,
+    visit: Callable[[str, AnyNetwork], None],
+) -> tuple[list[Scores], dict[str, str]]:
+    """Scores of all proteins by the baselines and by each network, and the label of each network by its name.
+
+    `models` are SeqDance or ESMDance, `esm2` language models; see `load_model` and `load_language_model`. One is in
+    memory at a time; `visit` gets its name and the network meanwhile. For the others see `score_measured`.
+    """
+    scores, labels = [baseline_scores(protein) for protein in proteins], {}
+    networks: tuple[tuple[Any, Any, Sequence[str]], ...] = (
+        (load_model, dance_scores, models),
+        (load_language_model, esm2_scores, esm2),
+    )
+    for load, scores_of, paths in networks:
+        for path in paths:
+            name, network = name_of(path), load(path, device)
+            labels[name] = getattr(network, "label", path)
+            found = score_measured(name, network, scores_of, proteins, results, batch_size, precision)
+            scores = [own | more for own, more in zip(scores, found, strict=True)]
+            visit(name, network)
+    return scores, labels
 
 
 def mutation_table(proteins: Sequence[MeasuredProtein], scores: Sequence[Scores]) -> pd.DataFrame:

@@ -182,10 +182,10 @@ def supervised_summary(supervised: pd.DataFrame, min_mutants: int, bootstrap: in
 
 
 def write_supervised(
-    path: Path, supervised: pd.DataFrame, repeats: int, min_mutants: int, bootstrap: int, seed: int
+    folder: Path, supervised: pd.DataFrame, repeats: int, min_mutants: int, bootstrap: int, seed: int
 ) -> tuple[dict[str, Any], str]:
-    """Write a `supervised_table` as CSV; returns its `supervised_summary` and the lines to print."""
-    with whole_file(path) as temporary:
+    """Write a `supervised_table` to supervised.csv; returns its `supervised_summary` and the lines to print."""
+    with whole_file(folder / "supervised.csv") as temporary:
         supervised.to_csv(temporary, index=False, float_format="%.6f")
     summary = supervised_summary(supervised, min_mutants, bootstrap, seed)
     return summary, supervised_text(summary, repeats)

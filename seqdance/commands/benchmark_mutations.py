@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from pydantic import Field
@@ -18,8 +18,6 @@ from model.figures.save import save_figure
 from model.mutations import benchmark, supervised
 from model.mutations.benchmark import name_of
 from model.mutations.measured import Form, LeftOut, read_measured
-from model.network.dance import load_model
-from model.network.language_model import load_language_model
 from seqdance.options import FigureFormat, ForwardOptions
 
 
@@ -72,23 +70,15 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
     """Score all measured mutants and write the files; returns the summary."""
     left_out: list[LeftOut] = []
     proteins = list(read_measured(config.measured, config.form, config.structures, left_out))
-    scores = [benchmark.baseline_scores(protein) for protein in proteins]
-    results = Results(config.output / "scores")
-    networks: tuple[tuple[Any, Any, tuple[str, ...]], ...] = (
-        (load_model, benchmark.dance_scores, config.model),
-        (load_language_model, benchmark.esm2_scores, config.esm2),
-    )
-    labels: dict[str, str] = {}
+    results, halves = Results(config.output / "scores"), (config.repeats, config.seed)
+    how = (config.batch_size, config.precision)
     errors: dict[tuple[str, str], supervised.Errors] = {}
-    how, halves = (config.batch_size, config.precision), (config.repeats, config.seed)
-    for load, scores_of, paths in networks:
-        for path in paths:  # one network in memory at a time
-            name, network = name_of(path), load(path, config.device)
-            labels[name] = getattr(network, "label", path)
-            found = benchmark.score_measured(name, network, scores_of, proteins, results, *how)
-            scores = [own | more for own, more in zip(scores, found, strict=True)]
-            if config.supervised:
-                errors |= supervised.regression_errors(name, network, proteins, results, *halves, *how)
+
+    def train(name: str, network: benchmark.AnyNetwork) -> None:
+        if config.supervised:
+            errors.update(supervised.regression_errors(name, network, proteins, results, *halves, *how))
+
+    scores, labels = benchmark.score_all(proteins, config.model, config.esm2, results, config.device, *how, train)
     table = benchmark.mutation_table(proteins, scores)
     per_protein = benchmark.protein_table(proteins, table)
     summary = benchmark.correlation_summary(table, per_protein, config.min_mutants, config.bootstrap, config.seed)
@@ -97,13 +87,11 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
     if config.supervised:
         trained = supervised.supervised_table(proteins, table, errors, *halves)
         how_many = (config.repeats, config.min_mutants, config.bootstrap, config.seed)
-        file = config.output / "supervised.csv"
-        summary["supervised"], text = supervised.write_supervised(file, trained, *how_many)
+        summary["supervised"], text = supervised.write_supervised(config.output, trained, *how_many)
         lines += [text, ""]
     benchmark.write_results(config.output, table, per_protein, left_out, summary)
     figure = draw_benchmark(table, per_protein, summary, benchmark.BASELINES)
-    picture = config.output / f"proteins.{config.plot_format}"
-    save_figure(figure, picture, dpi=150, note="; ".join(labels.values()))
+    save_figure(figure, config.output / f"proteins.{config.plot_format}", dpi=150, note="; ".join(labels.values()))
     unusable = f"; {len(left_out)} rows could not be used, see left_out.csv" if left_out else ""
     return [*lines, f"files: {config.output}{unusable}"]
 

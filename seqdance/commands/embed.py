@@ -76,12 +76,11 @@ class EmbedOptions(ModelOptions, ProteinOptions):
 
 
 def embed(options: EmbedOptions) -> list[object]:
-    """Write embeddings, or a regression with its summary; returns the lines to print."""
+    """Write features, or a regression with its summary; returns the lines to print."""
     if options.regress is None:
         proteins, model = options.proteins(), load_model(options.model, options.device)
-        settings = (options.per_residue, options.batch_size, options.precision)
-        what: Any = {"features": options.features, "mean": options.mean}
-        return [*write_embeddings(model, proteins, options.output, *settings, **what)]
+        how: Any = {name: getattr(options, name) for name in ("batch_size", "precision", "features", "mean")}
+        return [*write_embeddings(model, proteins, options.output, options.per_residue, **how)]
     summary, paths = regress_table(
         options.regress,
         options.target,
