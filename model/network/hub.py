@@ -13,10 +13,10 @@ from torch import nn
 
 from data_prepare.errors import InputError, first_line, require
 from data_prepare.files import write_text
-from model.network.names import HUB_ID
+from model.network.names import check_repo_id
 from model.network.weights import weights_digest, write_model
 
-CARD_NAME: Final = "README.md"
+CARD_NAME: Final = "README.md"  # of a model card
 
 
 class HubModel(nn.Module):
@@ -87,12 +87,6 @@ def markdown_table(rows: Mapping[str, Any], columns: tuple[str, ...] = ("", ""))
     lines = [[name, *(value if isinstance(value, list) else [value])] for name, value in rows.items()]
     shown = [[*columns], ["---"] * len(columns), *([cell(value) for value in line] for line in lines)]
     return "\n".join(f"| {' | '.join(line)} |" for line in shown)
-
-
-def check_repo_id(repo_id: str) -> None:
-    """Raise InputError unless this is the id of a repository of the Hub."""
-    known = HUB_ID.fullmatch(repo_id) and repo_id.count("/") == 1
-    require(known, f"{repo_id}: not the id of a Hub repository; give owner/name")
 
 
 def upload(folder: Path, repo_id: str, private: bool = False, token: str | None = None) -> str:

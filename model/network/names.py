@@ -66,6 +66,12 @@ def name_of(source: str | os.PathLike[str], weights: Path) -> str:
     return str(weights.parent if not is_built_in(source) and Path(source).is_dir() else source)
 
 
+def check_repo_id(repo_id: str) -> None:
+    """Raise InputError unless this is the id of a repository of the Hub."""
+    known = HUB_ID.fullmatch(repo_id) and repo_id.count("/") == 1
+    require(known, f"{repo_id}: not the id of a Hub repository; give owner/name")
+
+
 def _download(hub_id: str, names: Sequence[str], asked: str) -> Path:
     """Path in the cache of the first of these files in a Hub repository, beside its config.json if it has one.
 

@@ -10,10 +10,7 @@ import tyro
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
-from model.dyna1.classifier import is_dyna1, load_dyna1
-from model.evaluation.model_card import run_and_weights, run_sections
-from model.network.dance import load_model
-from model.network.hub import CARD_NAME, HubModel, check_repo_id, model_card, save_with_card
+from model.network.names import check_repo_id
 from seqdance.options import CommandOptions
 
 
@@ -45,6 +42,11 @@ class PublishOptions(CommandOptions):
 
 def publish(options: PublishOptions) -> list[object]:
     """Upload or write the files; returns their place."""
+    from model.dyna1.classifier import is_dyna1, load_dyna1
+    from model.evaluation.model_card import run_and_weights, run_sections
+    from model.network.dance import load_model
+    from model.network.hub import CARD_NAME, HubModel, model_card, save_with_card
+
     run_folder, folder = run_and_weights(options.weights)
     model: HubModel = load_dyna1(folder, "cpu") if is_dyna1(folder) else load_model(folder, "cpu")
     sections = run_sections(run_folder, folder, options.metrics) if run_folder else {}

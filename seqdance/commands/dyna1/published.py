@@ -12,7 +12,6 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from model.dyna1.published import run_published
 from seqdance.options import DeviceOptions
 
 
@@ -71,6 +70,8 @@ class Esm2Options(PublishedOptions):
 
 def predict(options: PublishedOptions) -> list[Path]:
     """Write the files; returns their paths."""
+    from model.dyna1.published import run_published
+
     esm3 = isinstance(options, Esm3Options) and options.weights is None
     here = not esm3 or importlib.util.find_spec("esm") is not None
     remedy = "run dyna1.py in an environment of its own (requirements-esm3.txt), or dyna1-esm2.py --sequence here"
