@@ -25,6 +25,11 @@ class HubModel(nn.Module):
     config: Any
 
     @property
+    def digest(self) -> str:
+        """Hash of the weights, 12 hexadecimal digits."""
+        return weights_digest(self)[:12]
+
+    @property
     def about(self) -> str:
         """What the network is, in a sentence for the model card."""
         raise NotImplementedError
@@ -66,7 +71,7 @@ def model_card(
     header = ["library_name: seqdance", "tags: [biology, protein, protein-dynamics]"]
     header += [f"license: {license_name}"] if license_name else []
     numbers = {"parameters": f"{sum(value.numel() for value in model.parameters()):,}"}
-    numbers |= {"digest of the weights": weights_digest(model)[:12]}
+    numbers |= {"digest of the weights": model.digest}
     parts = {
         "Use": f"`pip install seqdance`, then\n\n```python\n{model.usage(title)}\n```",
         "Network": markdown_table(numbers | asdict(model.config)),

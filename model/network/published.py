@@ -56,7 +56,10 @@ class ESMwrap(DanceModel):
         sizes = {"num_hidden_layers": self.config.layers, "num_attention_heads": self.config.heads}
         self.esm2.config = SimpleNamespace(**sizes, hidden_size=self.config.hidden)
         self.encoder_loaded = False
-        self.esm2.register_load_state_dict_post_hook(lambda *_: setattr(self, "encoder_loaded", True))
+        self.esm2.register_load_state_dict_post_hook(self._encoder_is_loaded)
+
+    def _encoder_is_loaded(self, *_: object) -> None:
+        self.encoder_loaded = True
 
     @property
     def model_select(self) -> str:

@@ -68,14 +68,19 @@ class Esm2Options(PublishedOptions):
     suffix_of_name: ClassVar[str] = ""
 
 
+def has_esm3() -> bool:
+    """Whether the package of ESM-3 is installed."""
+    return importlib.util.find_spec("esm") is not None
+
+
 def predict(options: PublishedOptions) -> list[Path]:
     """Write the files; returns their paths."""
     from model.dyna1.published import run_published
 
-    esm3 = isinstance(options, Esm3Options) and options.weights is None
-    here = not esm3 or importlib.util.find_spec("esm") is not None
+    needs_esm3 = isinstance(options, Esm3Options) and options.weights is None
     remedy = "run dyna1.py in an environment of its own (requirements-esm3.txt), or dyna1-esm2.py --sequence here"
-    require(here, f"dyna1.py reads ESM-3, and the package esm is not installed; {remedy}")
+    usable = not needs_esm3 or has_esm3()
+    require(usable, f"dyna1.py reads ESM-3, and the package esm is not installed; {remedy}")
     return run_published(
         options.weights_name,
         options.sequence,

@@ -72,7 +72,7 @@ def esm3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "load_dyna1", lambda path, device: asked.append(path) or found)
     monkeypatch.setattr(module, "make_embedder", lambda line, device: Structural())
     monkeypatch.setattr(module, "default_embedder", lambda config: "structural")
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(command, "has_esm3", lambda: True)
     asked.clear()
 
 
@@ -121,7 +121,7 @@ def test_other_inputs(esm3) -> None:
         p = pd.read_csv(f"{name}-Dyna1.csv")["p_exchange"]
         np.testing.assert_allclose(p, expected(Structural(), chain), atol=1e-6, err_msg=words)
     run("--pdb x.pdb --chain B --use_pdb_seq")
-    assert "".join(pd.read_csv("x-Dyna1.csv")["residue"]) == LETTERS[:7] + LETTERS[7:9]
+    assert "".join(pd.read_csv("x-Dyna1.csv")["residue"]) == LETTERS[:9]
 
 
 def test_esm2_names_its_files_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_refused(esm3, capsys: pytest.CaptureFixture, words: str, named: list[st
 
 
 def test_without_esm3(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(command, "has_esm3", lambda: False)
     line = command_refused(command.dyna1, ["--sequence", "MKV"], capsys, "ESM-3", "requirements-esm3.txt")
     assert "dyna1-esm2.py" in line
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import shutil
 import warnings
 from pathlib import Path
@@ -134,7 +136,8 @@ def test_a_frozen_encoder_needs_weights(tmp_path: Path) -> None:
     model = ESMwrap(config=FORMS["esmdance"])
     refused(lambda: model({"input_ids": ids}), "random weights", "from_pretrained")
     load_esm2_encoder(model, tmp_path)
-    assert model({"input_ids": ids})["vdw"].shape == (1, 3, 3)
+    for ready in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert ready({"input_ids": ids})["vdw"].shape == (1, 3, 3)
 
 
 def test_our_functions_take_it(folder: Path) -> None:
