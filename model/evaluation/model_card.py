@@ -9,7 +9,14 @@ from typing import Any, Final
 
 from data_prepare.errors import reading, require, shown
 from model.evaluation.report import metrics_path
-from model.network.checkpoints import CHECKPOINTS, NETWORK_FILES, TRAINING_NAME, newest_checkpoint, update_of
+from model.network.checkpoints import (
+    CHECKPOINTS,
+    NETWORK_FILES,
+    PREFIX,
+    TRAINING_NAME,
+    newest_checkpoint,
+    update_of,
+)
 from model.network.hub import markdown_table
 from model.network.names import CONFIG_NAME
 from model.network.weights import load_torch, read_json
@@ -20,7 +27,8 @@ LEFT_OUT: Final = frozenset(
     "output device debug resume stop_after profile allow_changes config given model table store loss_weights "
     "validation cache workers checkpoint_every keep_last keep_every log_every".split()
 )
-BEST: Final = "best"  # weights of a run of Dyna-1
+BEST: Final = "best"  # folder of the best weights of a run of Dyna-1
+VALIDATION_NAME: Final = "validation.json"  # in it: which update it is
 SHOWN: Final = ("rmsf_nor", "corr")  # properties whose correlations the paper reports
 
 
@@ -51,7 +59,7 @@ def run_sections(run: Path, checkpoint: Path, metrics: Path | None = None) -> di
     if data := _data(checkpoint):
         sections["Training data"] = data
     if losses := _losses(run, checkpoint):
-        sections["Losses at the end"] = losses
+        sections["Losses"] = losses
     found = metrics or metrics_path(run, checkpoint)
     if metrics is not None or found.is_file():
         sections["Test"] = metrics_table(found)
@@ -89,7 +97,9 @@ def _data(checkpoint: Path) -> str:
 
 def _losses(run: Path, checkpoint: Path) -> str:
     """Losses of the last log line up to the checkpoint."""
-    last = update_of(checkpoint) if checkpoint.name.startswith("update_") else None
+    last = update_of(checkpoint) if checkpoint.name.startswith(PREFIX) else None
+    if (checkpoint / VALIDATION_NAME).is_file():
+        last = read_json(checkpoint / VALIDATION_NAME).get("update")
     lines = [line for line in read_log(run / LOG_NAME) if last is None or line["n_update"] <= last]
     wanted = ("loss", "validation_auroc", "best_auroc")
     values = {name: value for name, value in lines[-1].items() if name.endswith(wanted)} if lines else {}
@@ -113,7 +123,9 @@ def metrics_table(path: Path) -> str:
 
 
 def _dance_metrics(groups: Mapping[str, Any]) -> str:
-    predictors = [name for name, value in next(iter(groups.values())).items() if "loss" in (value or {})]
+    predictors = [
+        name for name, value in next(iter(groups.values())).items() if isinstance(value, dict) and "loss" in value
+    ]
     losses = {name: [own["entries"], *(own[each]["loss"] for each in predictors)] for name, own in groups.items()}
     text = markdown_table(losses, ("weighted loss", "entries", *predictors))
     medians = {

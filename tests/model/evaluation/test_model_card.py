@@ -84,7 +84,9 @@ def test_card_of_dyna1(tmp_path: Path) -> None:
     (run / "checkpoints").mkdir()
     config = {"preset": "onehot", "epochs": 3, "embedder": f"dance:{tmp_path}/own", "table": f"{tmp_path}/labels.csv"}
     (run / "config.json").write_text(json.dumps({"config": config, "versions": {"torch": "2.13"}, "devices": ["cpu"]}))
-    (run / "log.jsonl").write_text('{"n_update": 5, "loss": 0.25, "validation_auroc": 0.625}\n')
+    lines = [{"n_update": number, "loss": 0.25, "validation_auroc": 0.5 + number / 40} for number in (5, 6)]
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run / "best" / "validation.json").write_text('{"update": 5}')
     area = {"mean": 0.75, "low": 0.5, "high": 1}
     metrics = {"predictors": {"Dyna-1": {"proteins": 9, "auroc": area, "auprc": area, "normalised_auprc": area}}}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
