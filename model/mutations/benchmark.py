@@ -28,8 +28,9 @@ from model.mutations.substitution import parse_mutation
 from model.network.dance import DanceModel, load_model
 from model.network.device import choose_precision, device_of
 from model.network.language_model import LanguageModel, load_language_model
+from model.network.names import short_name
 from model.network.tokenizer import AMINO_ACIDS
-from model.network.weights import TORCH_SUFFIXES, WEIGHTS_NAME, network_digest
+from model.network.weights import network_digest
 
 Scores = dict[str, NDArray[np.float64]]  # name of a score -> (mutants,), higher = more damage
 Network = TypeVar("Network", DanceModel, LanguageModel)
@@ -74,13 +75,6 @@ BLOSUM62: Final = {
     for second, value in zip(AMINO_ACIDS, row.split(), strict=False)
     for pair in ((first, second), (second, first))
 }
-
-
-def name_of(path_or_hub_id: str) -> str:
-    """Last part of a path or Hub id, without the suffix of a weight file; of NAME/model.safetensors NAME."""
-    path = Path(path_or_hub_id).absolute()
-    path = path.parent if path.name == WEIGHTS_NAME else path
-    return path.stem if path.suffix in (".safetensors", *TORCH_SUFFIXES) else path.name
 
 
 def baseline_scores(protein: MeasuredProtein) -> Scores:
@@ -166,7 +160,7 @@ def score_all(
     )
     for load, scores_of, paths in networks:
         for path in paths:
-            name, network = name_of(path), load(path, device)
+            name, network = short_name(path), load(path, device)
             labels[name] = getattr(network, "label", path)
             found = score_measured(name, network, scores_of, proteins, results, batch_size, precision)
             scores = [own | more for own, more in zip(scores, found, strict=True)]

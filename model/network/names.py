@@ -66,6 +66,13 @@ def name_of(source: str | os.PathLike[str], weights: Path) -> str:
     return str(weights.parent if not is_built_in(source) and Path(source).is_dir() else source)
 
 
+def short_name(path_or_hub_id: str) -> str:
+    """Last part of a path or Hub id, without the suffix of a weight file; of NAME/model.safetensors NAME."""
+    path = Path(path_or_hub_id).absolute()
+    path = path.parent if path.name == WEIGHTS_NAME else path
+    return path.stem if path.suffix in (".safetensors", *TORCH_SUFFIXES) else path.name
+
+
 def check_repo_id(repo_id: str) -> None:
     """Raise InputError unless this is the id of a repository of the Hub."""
     known = HUB_ID.fullmatch(repo_id) and repo_id.count("/") == 1

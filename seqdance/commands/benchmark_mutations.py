@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import Field
@@ -13,12 +13,14 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import require
 from data_prepare.resume import Results
-from model.figures.mutations import draw_benchmark
-from model.figures.save import save_figure
-from model.mutations import benchmark, supervised
-from model.mutations.benchmark import name_of
-from model.mutations.measured import Form, LeftOut, read_measured
+from model.choices import MeasuredForm
+from model.network.names import short_name
 from seqdance.options import FigureFormat, ForwardOptions
+
+if TYPE_CHECKING:
+    from model.mutations.benchmark import AnyNetwork
+    from model.mutations.measured import LeftOut
+    from model.mutations.supervised import Errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class BenchmarkMutationsConfig(ForwardOptions):
     esm2: tuple[str, ...] = ()
     """ESM2 of any size with its language-model head: folders, files of fair-esm (.pt), or Hub ids such as
     facebook/esm2_t33_650M_UR50D."""
-    form: Form = "auto"
+    form: MeasuredForm = "auto"
     """Form of the tables; auto detects it from the columns."""
     structures: Path | None = None
     """Folder of structure files (PDB_CHAIN or PDB as .pdb or .cif, .gz too) with the residue numbers of ddG tables."""
@@ -60,7 +62,7 @@ class BenchmarkMutationsConfig(ForwardOptions):
     """Sequences per batch; does not change the results. Default: by protein length, 16 for ESM2."""
 
     def __post_init__(self) -> None:
-        names = [name_of(path) for path in (*self.model, *self.esm2)]
+        names = [short_name(path) for path in (*self.model, *self.esm2)]
         for name in names:
             require(names.count(name) == 1, f"two networks are named {name}; rename one of their folders")
         require(names or not self.supervised, "--supervised requires --model or --esm2")
@@ -68,13 +70,18 @@ class BenchmarkMutationsConfig(ForwardOptions):
 
 def compare(config: BenchmarkMutationsConfig) -> list[str]:
     """Score all measured mutants and write the files; returns the summary."""
+    from model.figures.mutations import draw_benchmark
+    from model.figures.save import save_figure
+    from model.mutations import benchmark, supervised
+    from model.mutations.measured import read_measured
+
     left_out: list[LeftOut] = []
     proteins = list(read_measured(config.measured, config.form, config.structures, left_out))
     results, halves = Results(config.output / "scores"), (config.repeats, config.seed)
     how = (config.batch_size, config.precision)
-    errors: dict[tuple[str, str], supervised.Errors] = {}
+    errors: dict[tuple[str, str], Errors] = {}
 
-    def train(name: str, network: benchmark.AnyNetwork) -> None:
+    def train(name: str, network: AnyNetwork) -> None:
         if config.supervised:
             errors.update(supervised.regression_errors(name, network, proteins, results, *halves, *how))
 

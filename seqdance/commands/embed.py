@@ -11,11 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.files import check_output
-from model.evaluation.regression import OWN_NAME, regress_table
-from model.inference.embed import Features, Mean, write_embeddings
-from model.inference.prediction_files import HDF5_SUFFIXES
-from model.network.dance import load_model
+from data_prepare.files import HDF5_SUFFIXES, check_output
+from model.choices import OWN_NAME, Features, Mean
 from seqdance.options import ModelOptions, ProteinOptions
 
 
@@ -78,9 +75,14 @@ class EmbedOptions(ModelOptions, ProteinOptions):
 def embed(options: EmbedOptions) -> list[object]:
     """Write features, or a regression with its summary; returns the lines to print."""
     if options.regress is None:
+        from model.inference.embed import write_embeddings
+        from model.network.dance import load_model
+
         proteins, model = options.proteins(), load_model(options.model, options.device)
         how: Any = {name: getattr(options, name) for name in ("batch_size", "precision", "features", "mean")}
         return [*write_embeddings(model, proteins, options.output, options.per_residue, **how)]
+    from model.evaluation.regression import regress_table
+
     summary, paths = regress_table(
         options.regress,
         options.target,

@@ -15,13 +15,13 @@ from scipy import stats
 
 from model.config import ModelConfig
 from model.mutations import benchmark, supervised
-from model.mutations.benchmark import name_of
 from model.mutations.likelihood import log_likelihood_ratios
 from model.mutations.measured import MeasuredProtein
 from model.mutations.score import score_mutations
 from model.mutations.substitution import apply_mutation
 from model.network.dance import DanceModel, load_model
 from model.network.language_model import load_language_model
+from model.network.names import short_name
 from model.network.tokenizer import AMINO_ACIDS
 from seqdance.commands.benchmark_mutations import main
 
@@ -151,4 +151,4 @@ def test_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, mo
 
 def test_names() -> None:
     paths = ("ChaoHou/ESMDance", "runs/a/checkpoints/update_20/model.safetensors", "runs/update_200000.pt")
-    assert [name_of(path) for path in paths] == ["ESMDance", "update_20", "update_200000"]
+    assert [short_name(path) for path in paths] == ["ESMDance", "update_20", "update_200000"]
