@@ -15,7 +15,8 @@ from data_prepare.errors import InputError, first_line
 from data_prepare.files import whole_file
 
 NOTE_HEIGHT: Final = 0.16  # inches
-EDITABLE: Final[dict[Any, Any]] = {"svg.fonttype": "none", "pdf.fonttype": 42}  # letters stay letters in the programs for drawings
+# letters stay letters in the programs for drawings
+EDITABLE: Final[dict[Any, Any]] = {"svg.fonttype": "none", "pdf.fonttype": 42}
 
 
 def place(figure: Figure, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
