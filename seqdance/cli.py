@@ -14,6 +14,7 @@ from seqdance import __version__, check_packages
 Commands: TypeAlias = Mapping[str, tuple[str, str]]
 COMMANDS: Final[Commands] = {
     "demo": ("seqdance.commands.demo", "features, training, evaluation and mutation scores on the example data"),
+    "app": ("seqdance.commands.app", "a web page for one protein: dynamics, mutations, exchange, structure"),
     "predict": ("seqdance.commands.predict", "dynamic properties of sequences; profiles; RMSF into a structure"),
     "score": ("seqdance.commands.score", "zero-shot scores of mutations: table and heat map"),
     "embed": ("seqdance.commands.embed", "embeddings of sequences; regression of properties on them"),

@@ -1,0 +1,201 @@
+"""The results for one protein, and the calls that compute them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_prepare.errors import require
+from data_prepare.molecular_dynamics.frames.trajectory import TRAJECTORY_SUFFIXES
+from data_prepare.structure.readers import TOPOLOGY_SUFFIXES
+from data_prepare.structure.sequence import CHAIN_LINKER
+from model.dyna1.embeddings.source import ChainInput, EmbeddingSource
+from model.evaluation.compare import Comparison, compare_measurements
+from model.evaluation.measurement import of_trajectories, predicted
+from model.figures.mutations import mutation_grid
+from model.inference.batches import residue_rows
+from model.inference.predict import predict_properties, property_names
+from model.inference.prediction_files import Prediction
+from model.mutations.score import changes_of, score_table
+from model.mutations.substitution import Mutants, WildType, all_single_mutants
+from model.network.dance import DanceModel, load_model
+from model.network.device import choose_precision, device_of
+from model.network.weights import network_digest
+from seqdance.app.given import Choice, File
+from seqdance.app.jobs import Job
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What computes: loaded once, used by everyone."""
+
+    model: DanceModel
+    name: str
+    demonstration: bool = False  # results are for trying the page only
+    classifier: Any = None  # of Dyna-1
+    source: EmbeddingSource | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """As in the files of `seqdance predict`."""
+        return network_digest(self.model, self.model.config.heads, choose_precision("auto", device_of(self.model)))
+
+
+def load_networks(model: str, dyna1: str | None, embedder: str | None, device: str, demonstration: str) -> Networks:
+    """Load a network, and Dyna-1 with its embedder if its weights are given; `demonstration` is the small network."""
+    network, name = load_model(model, device), "demo" if model == demonstration else Path(model).name
+    if dyna1 is None:
+        require(embedder is None, f"--embedder {embedder} requires --dyna1")
+        return Networks(network, name, model == demonstration)
+    from model.dyna1.classifier import load_dyna1
+    from model.dyna1.embeddings.embedders import make_embedder
+    from model.dyna1.predict import check_source, default_embedder
+
+    classifier = load_dyna1(dyna1, device)
+    source = make_embedder(embedder or default_embedder(classifier.config), device)
+    check_source(classifier.config, source)
+    return Networks(network, name, model == demonstration, classifier, source)
+
+
+@dataclass
+class Analysis:
+    """One protein of one user, and its results as they appear."""
+
+    choice: Choice
+    names: tuple[str, ...]  # of the other proteins or chains of the input
+    notes: tuple[str, ...] = ()
+    job: Job | None = None
+    version: int = 0  # grows with each result
+    prediction: Prediction | None = None
+    mutants: Mutants | None = None
+    scores: pd.DataFrame | None = None  # a row per mutant
+    exchange: pd.DataFrame | None = None  # a row per residue
+    comparison: Comparison | None = None
+    _changes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+
+    @property
+    def sequence(self) -> str:
+        """Chains are joined by `<eos><cls>`."""
+        return self.choice.protein.sequence
+
+    def mean_damage(self) -> NDArray[np.float64] | None:
+        """(N,) mean over the substitutions of each residue; None before all of them are scored."""
+        if self.scores is None or not np.isin(all_single_mutants(self.sequence), self.scores["mutant"]).all():
+            return None
+        grid, _ = mutation_grid(self.scores, self.sequence, "damage")
+        known = np.isfinite(grid).any(axis=0)
+        return np.array([np.nanmean(column) if has else np.nan for column, has in zip(grid.T, known, strict=True)])
+
+    def residue_values(self) -> dict[str, NDArray[Any]]:
+        """Values (N,) that can colour a structure, by name."""
+        found: dict[str, NDArray[Any]] = {}
+        if self.prediction is not None:
+            found |= {"RMSF": self.prediction.properties["rmsf_nor"], "SASA": self.prediction.properties["sasa_mean"]}
+        if (damage := self.mean_damage()) is not None:
+            found["mean damage"] = damage
+        if self.exchange is not None:
+            found["p_exchange"] = self.exchange["p_exchange"].to_numpy()
+        return found
+
+    def set(self, **results: Any) -> None:
+        """Keep results."""
+        for name, value in results.items():
+            setattr(self, name, value)
+        self.version += 1
+
+
+def predict(networks: Networks, analysis: Analysis, job: Job) -> Callable[[], None]:
+    """The 23 properties."""
+    protein = analysis.choice.protein
+    properties = predict_properties(networks.model, protein.sequence)
+    chain = residue_rows(protein.sequence)[1]
+    found = Prediction(protein.name, protein.sequence, networks.digest, chain, properties)
+    return partial(analysis.set, prediction=found)
+
+
+def new_mutants(analysis: Analysis, text: str) -> list[str]:
+    """Labels of a list such as `A12G,K5R:L7V`, or of all single mutants, that have no score yet.
+
+    InputError if one does not fit the protein.
+    """
+    wild_type = WildType(analysis.sequence)
+    wanted = all_single_mutants(analysis.sequence)
+    if text.strip():
+        words = [word for word in text.replace("\n", ",").split(",") if word.strip()]
+        wanted = [wild_type.label(dict(sorted(wild_type.read(word).items()))) for word in words]
+    require(wanted, "no mutants; give a list such as A12G,K5R:L7V")
+    scored = set(analysis.mutants.labels) if analysis.mutants else set()
+    return [label for label in dict.fromkeys(wanted) if label not in scored]
+
+
+def score(networks: Networks, analysis: Analysis, labels: list[str], job: Job) -> Callable[[], None]:
+    """Score more mutants; scores and damage then rank all mutants of this protein among each other."""
+    known = analysis.mutants.labels if analysis.mutants else []
+    changes = changes_of(networks.model, Mutants(analysis.sequence, labels), done=job.advance)
+    both = np.vstack([analysis._changes, changes]) if len(known) else changes
+    mutants = Mutants(analysis.sequence, [*known, *labels])
+    return partial(analysis.set, mutants=mutants, scores=score_table(mutants, both), _changes=both)
+
+
+def changes_of_mutant(analysis: Analysis, label: str) -> pd.DataFrame | None:
+    """Relative change of each property of a mutant, and the quartiles over all scored mutants; None without a score."""
+    names = list(property_names("all"))
+    if analysis.scores is None or label not in set(analysis.scores["mutant"]):
+        return None
+    every = analysis.scores[names]
+    quartiles = every.quantile([0.25, 0.5, 0.75])
+    row = every[analysis.scores["mutant"] == label].iloc[0]
+    low, median, high = quartiles.to_numpy()
+    return pd.DataFrame({"property": names, "change": row.to_numpy(), "low": low, "median": median, "high": high})
+
+
+def exchange(networks: Networks, analysis: Analysis, job: Job) -> Callable[[], None]:
+    """p_exchange of each residue, chain by chain."""
+    from model.dyna1.embeddings.chains import read_structure_chain
+    from model.dyna1.predict import exchange_table, predict_exchange
+
+    source = networks.source
+    require(source, "no weights of Dyna-1; start seqdance app with --dyna1 WEIGHTS")
+    assert source is not None
+    sequences = analysis.sequence.split(CHAIN_LINKER)
+    chains = [ChainInput(analysis.choice.protein.name, sequence) for sequence in sequences]
+    structure = analysis.choice.structure
+    if structure and source.reads_structure:
+        ids = list(dict.fromkeys(residue.chain for residue in analysis.choice.residues))
+        with structure.on_disk() as path:
+            chains = [read_structure_chain(path, chain) for chain in ids]
+        require([chain.sequence for chain in chains] == sequences, "chains in pieces; choose one chain")
+    tables = []
+    for chain in chains:
+        tables.append(exchange_table(chain, predict_exchange(networks.classifier, source, chain)))
+        job.advance(1)
+    table = pd.concat(tables, ignore_index=True)
+    table.insert(1, "chain", [residue.chain for residue in analysis.choice.residues])
+    return partial(analysis.set, exchange=table)
+
+
+def compare(
+    networks: Networks, analysis: Analysis, topology: File, trajectory: File | None, job: Job
+) -> Callable[[], None]:
+    """A trajectory, or the models of a structure file, beside the prediction for its sequence."""
+    known = topology.suffix in TOPOLOGY_SUFFIXES
+    require(known, f"{topology.name}: not a topology; give one of {', '.join(TOPOLOGY_SUFFIXES)}")
+    if trajectory is not None:
+        known = trajectory.suffix in TRAJECTORY_SUFFIXES
+        require(known, f"{trajectory.name}: not a trajectory; give one of {', '.join(TRAJECTORY_SUFFIXES)}")
+    with ExitStack() as files:
+        path = files.enter_context(topology.on_disk())
+        frames: Path = files.enter_context(trajectory.on_disk()) if trajectory else path
+        measured = of_trajectories(path, [frames])
+    job.advance()
+    measured = replace(measured, name=(trajectory or topology).stem)
+    found = compare_measurements(measured, predicted(networks.model, measured, networks.name))
+    return partial(analysis.set, comparison=found)
