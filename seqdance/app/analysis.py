@@ -91,8 +91,9 @@ class Analysis:
         if self.scores is None or not np.isin(all_single_mutants(self.sequence), self.scores["mutant"]).all():
             return None
         grid, _ = mutation_grid(self.scores, self.sequence, "damage")
-        known = np.isfinite(grid).any(axis=0)
-        return np.array([np.nanmean(column) if has else np.nan for column, has in zip(grid.T, known, strict=True)])
+        known = np.isfinite(grid)  # (20, N)
+        count = known.sum(axis=0)
+        return np.where(known, grid, 0).sum(axis=0) / np.where(count, count, np.nan)
 
     def residue_values(self) -> dict[str, NDArray[Any]]:
         """Values (N,) that can colour a structure, by name."""
@@ -197,5 +198,5 @@ def compare(
         measured = of_trajectories(path, [frames])
     job.advance()
     measured = replace(measured, name=(trajectory or topology).stem)
-    found = compare_measurements(measured, predicted(networks.model, measured, networks.name))
+    found = compare_measurements(measured, predicted(networks.model, measured, f"prediction by {networks.name}"))
     return partial(analysis.set, comparison=found)

@@ -15,9 +15,8 @@ from seqdance.app.service import NOT_FOR_CONCLUSIONS
 
 TABS: Final = ("dynamics", "mutations", "exchange", "structure", "trajectory")
 COLOURS: Final = ("RMSF", "SASA", "mean damage", "p_exchange")
-GRAPH: Final[dict[str, Any]] = {
+GRAPH: Final[Any] = {
     "displaylogo": False,
-    "responsive": True,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
     "toImageButtonOptions": {"format": "svg"},
 }
@@ -137,7 +136,7 @@ def _mutations() -> list[Any]:
         html.Div(
             [
                 html.Button("Score all single mutants", id="score-all", className="main"),
-                html.Label([html.Span("or a list"), words]),
+                html.Label(["or a list", html.Div(words)], id="listing"),
                 html.Button("Score the list", id="score-list"),
             ],
             className="row controls",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from dash import ALL, Dash, Input, Output, Patch, State, ctx, html, no_update
 
+from data_prepare.errors import InputError
 from model.mutations.substitution import WildType
 from seqdance.app.analysis import Analysis, changes_of_mutant
 from seqdance.app.charts import comparison, dynamics, mutations, structure
@@ -31,6 +34,12 @@ def register(app: Dash, service: Service) -> None:
     _register_choice(app, service)
 
 
+def sized(figure: go.Figure, residue: int | None = None, pairs: bool = False) -> tuple[go.Figure, dict[str, str]]:
+    """A figure with the chosen residue marked, and the style that gives its element the same height."""
+    figure.update_layout(shapes=mark(residue, pairs))
+    return figure, {"height": f"{figure.layout.height}px"}
+
+
 def table_of(table: pd.DataFrame) -> html.Table:
     """A table with rounded numbers."""
 
@@ -45,6 +54,7 @@ def table_of(table: pd.DataFrame) -> html.Table:
 def _register_dynamics(app: Dash, service: Service) -> None:
     @app.callback(
         Output("profiles", "figure"),
+        Output("profiles", "style"),
         Input("version", "data"),
         Input("panels", "value"),
         State("key", "data"),
@@ -54,40 +64,46 @@ def _register_dynamics(app: Dash, service: Service) -> None:
     def profiles(_: Any, panels: list[str], key: str, residue: int | None) -> Any:
         found = service.get(key)
         if found is None or found.prediction is None:
-            return no_update
+            return no_update, no_update
         figure = dynamics.profiles(found.prediction, found.choice.residues, panels, key, service.label)
-        return figure.update_layout(shapes=mark(residue))
+        return sized(figure, residue)
 
     @app.callback(
         Output("map", "figure"),
+        Output("map", "style"),
         Input("version", "data"),
         Input("map-name", "value"),
         State("key", "data"),
+        State("residue", "data"),
         prevent_initial_call=True,
     )
-    def pair_map(_: Any, name: str, key: str) -> Any:
+    def pair_map(_: Any, name: str, key: str, residue: int | None) -> Any:
         found = service.get(key)
         if found is None or found.prediction is None:
-            return no_update
-        return dynamics.pair_map(found.prediction, name, key, service.label)
+            return no_update, no_update
+        return sized(dynamics.pair_map(found.prediction, name, key, service.label), residue, pairs=True)
 
     @app.callback(
         Output("exchange-plot", "figure"),
         Output("exchange-plot", "style"),
         Input("version", "data"),
         State("key", "data"),
+        State("residue", "data"),
         prevent_initial_call=True,
     )
-    def exchange(_: Any, key: str) -> Any:
+    def exchange(_: Any, key: str, residue: int | None) -> Any:
         found = service.get(key)
         if found is None or found.exchange is None:
             return no_update, HIDE
         p = found.exchange["p_exchange"].to_numpy()
-        return dynamics.along_sequence(p, found.choice.residues, "p_exchange", key, service.label, top=1.0), SHOW
+        figure = dynamics.along_sequence(p, found.choice.residues, "p_exchange", key, service.label, (0.0, 1.0))
+        return sized(figure, residue)
 
     @app.callback(
         Output("compared", "figure"),
+        Output("compared", "style"),
         Output("compared-map", "figure"),
+        Output("compared-map", "style"),
         Output("comparison-table", "children"),
         Output("comparison-area", "hidden"),
         Input("version", "data"),
@@ -97,9 +113,9 @@ def _register_dynamics(app: Dash, service: Service) -> None:
     def compared(_: Any, key: str) -> Any:
         found = service.get(key)
         if found is None or found.comparison is None:
-            return no_update, no_update, [], True
+            return *((no_update,) * 4), [], True
         charts = (comparison.compared_profiles, comparison.compared_contacts)
-        figures = [chart(found.comparison, key, service.label) for chart in charts]
+        figures = [part for chart in charts for part in sized(chart(found.comparison, key, service.label))]
         columns = ["property", "n", "pearson", "spearman", "rmse", "jensen_shannon", "average_precision", "overlap"]
         return *figures, table_of(found.comparison.table[columns]), False
 
@@ -107,6 +123,7 @@ def _register_dynamics(app: Dash, service: Service) -> None:
 def _register_mutations(app: Dash, service: Service) -> None:
     @app.callback(
         Output("mutation-map", "figure"),
+        Output("mutation-map", "style"),
         Output("mutation-area", "style"),
         Output("mutation-hint", "children"),
         Input("version", "data"),
@@ -117,14 +134,19 @@ def _register_mutations(app: Dash, service: Service) -> None:
     def mutation_map(_: Any, key: str, residue: int | None) -> Any:
         found = service.get(key)
         if found is None or found.scores is None:
-            return no_update, HIDE, "A mutant is scored by how much its predicted dynamics differ from the wild type."
+            return (
+                no_update,
+                no_update,
+                HIDE,
+                "A mutant is scored by how much its predicted dynamics differ from the wild type.",
+            )
         residues, damage = found.choice.residues, found.mean_damage()
         figure = mutations.mutation_map(found.scores, found.sequence, damage, residues, key, service.label)
         hint = (
             f"{len(found.scores):,} mutants are scored. Damage is the fraction of the others and the wild type that "
             "score lower. Click a cell to see which properties change."
         )
-        return figure.update_layout(shapes=mark(residue)), SHOW, hint
+        return *sized(figure, residue), SHOW, hint
 
     @app.callback(
         Output("listed", "children"),
@@ -139,16 +161,11 @@ def _register_mutations(app: Dash, service: Service) -> None:
         if found is None or found.scores is None or not (text or "").strip():
             return []
         rows = found.scores[found.scores["mutant"].isin(labels_of(found, str(text)))]
+        cells = zip(rows["mutant"].astype(str).tolist(), rows["damage"].tolist(), rows["score"].tolist(), strict=True)
         head = html.Thead(html.Tr([html.Th(name) for name in ("mutant", "damage", "score")]))
         body = [
-            html.Tr(
-                [
-                    html.Td(html.Button(row.mutant, id={"type": "listed", "label": row.mutant}, className="link")),
-                    html.Td(f"{row.damage:.3f}"),
-                    html.Td(f"{row.score:.4g}"),
-                ]
-            )
-            for row in rows.itertuples()
+            html.Tr([html.Td(_mutant_button(label)), html.Td(f"{damage:.3f}"), html.Td(f"{score:.4g}")])
+            for label, damage, score in cells
         ]
         return html.Table([head, html.Tbody(body)]) if body else []
 
@@ -173,6 +190,7 @@ def _register_mutations(app: Dash, service: Service) -> None:
 
     @app.callback(
         Output("changes", "figure"),
+        Output("changes", "style"),
         Output("mutation-details", "style"),
         Input("mutant", "data"),
         Input("version", "data"),
@@ -183,13 +201,17 @@ def _register_mutations(app: Dash, service: Service) -> None:
         """The 23 changes of the chosen mutant; without a choice those of the most damaging one."""
         found = service.get(key)
         if found is None or found.scores is None:
-            return no_update, HIDE
+            return no_update, no_update, HIDE
         table = changes_of_mutant(found, label or "")
         if table is None:
-            label = str(found.scores.loc[found.scores["score"].idxmax(), "mutant"])
+            label = str(found.scores["mutant"].iloc[int(found.scores["score"].argmax())])
             table = changes_of_mutant(found, label)
         assert table is not None
-        return mutations.property_changes(table, str(label), key, service.label), SHOW
+        return *sized(mutations.property_changes(table, str(label), key, service.label)), SHOW
+
+
+def _mutant_button(label: str) -> html.Button:
+    return html.Button(label, id={"type": "listed", "label": label}, className="link")
 
 
 def labels_of(found: Analysis, text: str) -> list[str]:
@@ -198,7 +220,7 @@ def labels_of(found: Analysis, text: str) -> list[str]:
     for word in text.replace("\n", ",").split(","):
         try:
             known.append(wild_type.label(dict(sorted(wild_type.read(word).items()))))
-        except Exception:
+        except InputError:
             continue
     return known
 
@@ -229,6 +251,7 @@ def _register_structure(app: Dash, service: Service) -> None:
     @app.callback(
         Output("viewer", "data"),
         Output("colour-plot", "figure"),
+        Output("colour-plot", "style"),
         Input("colour", "value"),
         Input("targets", "data"),
         State("key", "data"),
@@ -238,12 +261,11 @@ def _register_structure(app: Dash, service: Service) -> None:
     def coloured(colour: str, targets: Any, key: str, residue: int | None) -> Any:
         found = service.get(key)
         if found is None or not targets or colour not in (values := found.residue_values()):
-            return no_update, no_update
+            return no_update, no_update, no_update
         own, residues = values[colour], found.choice.residues
-        top = max(float(pd.Series(own).max()), 1e-6) if colour == "SASA" else 1.0
-        title = UNITS.get(colour, colour)
-        figure = dynamics.along_sequence(own, residues, title, key, service.label, top=top)
-        return structure.viewer_data(found.choice, own, top), figure.update_layout(shapes=mark(residue))
+        scale = (0.0, 1.0) if colour == "p_exchange" else (float(np.nanmin(own)), float(np.nanmax(own)))
+        figure = dynamics.along_sequence(own, residues, UNITS.get(colour, colour), key, service.label, scale)
+        return structure.viewer_data(found.choice, own, scale), *sized(figure, residue)
 
     app.clientside_callback(
         HOVER,

@@ -133,12 +133,18 @@ def contact_heatmap(contacts: NDArray[Any], chain: NDArray[Any]) -> go.Heatmap:
     place = np.arange(len(contacts))
     near = (np.abs(place[:, None] - place) < SEPARATION) & (chain[:, None] == chain)
     shown = np.where(near, np.nan, contacts).astype(np.float32)
-    most = np.nanmax(shown, initial=TICKS[0])
+    most = np.nanmax(shown, initial=1.0)
     ticks = [tick for tick in TICKS if tick <= most]
     bar = {"title": "contacts<br>per frame", "tickvals": np.cbrt(ticks), "ticktext": [f"{tick:g}" for tick in ticks]}
     hover = "residues %{y} and %{x}<br>%{customdata:.3f} contacts per frame<extra></extra>"
     return go.Heatmap(
-        z=np.cbrt(shown), customdata=shown, colorscale="Magma_r", zmin=0, hovertemplate=hover, colorbar=bar
+        z=np.cbrt(shown),
+        customdata=shown,
+        colorscale="Magma_r",
+        zmin=0,
+        zmax=np.cbrt(most),
+        hovertemplate=hover,
+        colorbar=bar,
     )
 
 
@@ -159,19 +165,19 @@ def pair_figure(heat: go.Heatmap, chain: NDArray[Any], title: str, key: str, mod
 
 
 def along_sequence(
-    values: NDArray[Any], residues: Sequence[Residue], title: str, key: str, model: str, top: float | None = None
+    values: NDArray[Any], residues: Sequence[Residue], title: str, key: str, model: str, scale: tuple[float, float]
 ) -> go.Figure:
-    """Bars of a value of each residue, coloured as in the structure."""
+    """Bars of a value of each residue, coloured on a scale as in the structure."""
     x = np.arange(1, len(values) + 1)
     bars = go.Bar(
         x=x,
         y=values,
         width=1,
-        marker={"color": values, "colorscale": SEQUENTIAL, "cmin": 0, "cmax": top or max(np.nanmax(values), 1e-6)},
+        marker={"color": values, "colorscale": SEQUENTIAL, "cmin": scale[0], "cmax": scale[1], "line": {"width": 0}},
         customdata=labels(residues),
         hovertemplate="%{customdata}: %{y:.2f}<extra></extra>",
     )
     figure = go.Figure(bars)
     figure.update_xaxes(title_text="residue", range=[0.5, len(values) + 0.5])
-    figure.update_yaxes(title_text=title, range=[0, top] if top else None, rangemode="tozero")
+    figure.update_yaxes(title_text=title, range=[0, max(scale[1], 1e-6) * 1.05])
     return styled(figure, 270, f"{key} {title}", model, hovermode="x", bargap=0)

@@ -65,7 +65,9 @@ def mutation_map(
         go.Scatter(x=[k for k, _ in wild], y=[letter for _, letter in wild], hoverinfo="skip", **dots), row=2, col=1
     )
     figure.update_yaxes(title_text="mean", range=[0, 1], tickvals=[0, 0.5, 1], row=1, col=1)
-    figure.update_yaxes(title_text="mutant residue", autorange="reversed", dtick=1, tickfont={"size": 11}, row=2, col=1)
+    figure.update_yaxes(
+        title_text="mutant residue", range=[len(ORDER) - 0.5, -0.5], dtick=1, tickfont={"size": 11}, row=2, col=1
+    )
     figure.update_xaxes(range=[0.5, len(residues) + 0.5])
     figure.update_xaxes(title_text="residue (dot: wild type)", row=2, col=1)
     return styled(figure, 590, key, model, plot_bgcolor=FAINT, bargap=0)

@@ -24,13 +24,13 @@ def with_b_factors(choice: Choice, values: NDArray[Any]) -> File:
         return File(f"{choice.structure.stem}{path.suffix}", copy.read_bytes())
 
 
-def viewer_data(choice: Choice, values: NDArray[Any], top: float) -> dict[str, Any]:
-    """Input of the viewer: cartoon of the chosen chains, dark at 0 and yellow at `top`."""
+def viewer_data(choice: Choice, values: NDArray[Any], scale: tuple[float, float]) -> dict[str, Any]:
+    """Input of the viewer: cartoon of the chosen chains, dark at the low end of the scale, yellow at the high one."""
     file = with_b_factors(choice, values)
-    # Mol* turns the colours of B-factors round
+    # Mol* reverses the colours of B-factors
     colours = [int(colour[1:], 16) for colour in reversed(VIRIDIS)]
-    scale = {"domain": [0, top], "list": {"kind": "interpolate", "colors": colours}}
-    look = {"type": "cartoon", "color": "uncertainty", "colorParams": scale}
+    palette = {"domain": list(scale), "list": {"kind": "interpolate", "colors": colours}}
+    look = {"type": "cartoon", "color": "uncertainty", "colorParams": palette}
     chains = dict.fromkeys(residue.chain for residue in choice.residues)
     part = {"label": "protein", "targets": [target(chain) for chain in chains], "representation": [look]}
     kind = "pdb" if file.suffix in PDB_SUFFIXES else "mmcif"

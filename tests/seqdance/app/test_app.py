@@ -1,0 +1,204 @@
+"""The parts of the page that need no browser: inputs within limits, jobs, files, and who may ask."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from refusals import command_refused, refused
+
+from data_prepare.errors import InputError, InputWarning
+from model.inference.predict import predict_properties
+from model.inference.prediction_files import read_prediction
+from model.mutations.score import score_mutations
+from model.mutations.substitution import all_single_mutants
+
+pytest.importorskip("dash", reason="the extra app is not installed")
+
+from seqdance.app.analysis import Networks, new_mutants
+from seqdance.app.given import File, Limits, read_file, read_text, unpack
+from seqdance.app.jobs import Job, Jobs, collect_warnings, noted
+from seqdance.app.server import make_app
+from seqdance.app.service import Service
+from seqdance.commands.app import main
+
+PEPTIDE = "MKTAYIAKQRQ"
+LIMITS = Limits(residues=50, megabytes=0.1)
+
+
+@pytest.fixture
+def service(tiny_model):
+    made = Service(Networks(tiny_model, "tiny"), LIMITS)
+    yield made
+    made.jobs.close()
+
+
+def done(service: Service, text: str) -> str:
+    """Key of a finished prediction."""
+    key = service.start(read_text(text), None, [])
+    found = service.get(key)
+    while found.job.active:
+        threading.Event().wait(0.01)
+    assert found.job.state == "finished", found.job.message
+    return key
+
+
+def run(service: Service, key: str, labels: list[str]) -> Job:
+    from seqdance.app.analysis import score
+
+    job = Job("scores", len(labels))
+    job.run(lambda own: score(service.networks, service.get(key), labels, own))
+    return job
+
+
+def test_prediction_and_scores_are_those_of_the_package(service, tiny_model, tmp_path: Path) -> None:
+    key = done(service, f">a b\n{PEPTIDE}")
+    found = service.get(key)
+    (tmp_path / "a.npz").write_bytes(service.files(found)["prediction.npz"]())
+    stored = read_prediction(tmp_path / "a.npz")
+    assert (stored.name, stored.sequence) == ("a", PEPTIDE)
+    for name, expected in predict_properties(tiny_model, PEPTIDE).items():
+        np.testing.assert_array_equal(stored.properties[name], expected)
+    assert run(service, key, new_mutants(found, "K2R")).state == "finished"
+    assert new_mutants(found, "K2R") == []
+    assert found.mean_damage() is None
+    rest = new_mutants(found, "")
+    assert len(rest) == 19 * len(PEPTIDE) - 1
+    assert run(service, key, rest).done == len(rest)
+    every = score_mutations(tiny_model, PEPTIDE, all_single_mutants(PEPTIDE)).set_index("mutant")
+    ours = found.scores.set_index("mutant").loc[every.index]
+    np.testing.assert_allclose(ours["damage"], every["damage"], atol=0.01)  # equal scores may change places
+    np.testing.assert_allclose(ours["score"], every["score"], rtol=1e-4)
+    damage = every["damage"].groupby(every.index.str[1:-1].astype(int)).mean()
+    np.testing.assert_allclose(found.mean_damage(), damage, atol=0.01)
+
+
+def test_cancelled_scores_are_not_kept(service) -> None:
+    key = done(service, PEPTIDE)
+    found = service.get(key)
+    job = Job("scores")
+    advance = job.advance
+    job.advance = lambda steps=0: (job.cancel(), advance(steps))  # type: ignore[method-assign]
+    from seqdance.app.analysis import score
+
+    job.run(lambda own: score(service.networks, found, ["K2R"], own))
+    assert (job.state, found.scores, found.version) == ("cancelled", None, 1)
+
+
+def test_a_waiting_job_knows_its_place_and_can_be_cancelled() -> None:
+    jobs, release, ran = Jobs(), threading.Event(), []
+    first = jobs.start(Job("first"), lambda job: release.wait(10) and None, "long")
+    second = jobs.start(Job("second"), ran.append, "long")
+    assert jobs.before(second) == 1
+    second.cancel()
+    third = jobs.start(Job("third"), lambda job: ran.append("third"), "long")
+    release.set()
+    while third.active:
+        threading.Event().wait(0.01)
+    assert (first.state, second.state, third.state, ran) == ("finished", "cancelled", "finished", ["third"])
+    jobs.close()
+
+
+def test_warnings_of_two_threads_do_not_mix() -> None:
+    barrier, found = threading.Barrier(2), {}
+
+    def work(name: str) -> None:
+        with noted() as notes:
+            barrier.wait()
+            warnings.warn(name, InputWarning, stacklevel=1)
+            barrier.wait()
+        found[name] = notes
+
+    with warnings.catch_warnings():
+        collect_warnings()
+        threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == {"a": ["a"], "b": ["b"]}
+
+
+def test_an_error_is_the_line_of_the_input_error() -> None:
+    def fail(job: Job) -> None:
+        raise InputError("x.pdb: no protein")
+
+    job = Job("read")
+    job.run(fail)
+    assert (job.state, job.message) == ("failed", "x.pdb: no protein")
+
+
+def test_structures_keep_their_numbers(examples: Path) -> None:
+    file = unpack("../../etc/1HVR.pdb.gz", (examples / "structures" / "1hvr_AB.pdb.gz").read_bytes(), Limits())
+    assert file.name == "1HVR.pdb"
+    given = read_file(file)
+    assert given.names == ("all chains", "A", "B")
+    name, choice = given.choose("B", Limits())
+    assert (name, choice.protein.name, {residue.chain for residue in choice.residues}) == ("B", "1HVR_B", {"B"})
+    assert [residue.number for residue in choice.residues[:3]] == ["1", "2", "3"]
+    assert "".join(residue.letter for residue in choice.residues) == choice.protein.sequence
+    assert given.choose(None, Limits(residues=150))[0] == "A"  # the first that is short enough
+    refused(lambda: given.choose("all chains", Limits(residues=150)), "1HVR", "198 residues", "at most 150")
+
+
+def test_limits_and_damaged_files() -> None:
+    bomb = gzip.compress(bytes(2_000_000))
+    assert len(bomb) < 100_000
+    refused(lambda: unpack("x.pdb.gz", bomb, LIMITS), "x.pdb.gz", "0.1 MB", "--max-upload")
+    refused(lambda: unpack("x.pdb.gz", b"\x1f\x8bnothing", LIMITS), "x.pdb.gz", "damaged")
+    refused(lambda: unpack("x.fasta", b"", LIMITS), "x.fasta", "empty")
+    refused(lambda: read_file(File("x.docx", b"MKT")), "x.docx", "unknown format")
+    refused(lambda: read_text("  "), "no sequence")
+    refused(lambda: read_text("MKTJ"), "residue 4")
+    line = refused(lambda: read_file(File("x.pdb", b"HEADER\n")), "x.pdb")
+    assert "/" not in line  # no path of the server
+
+
+def test_typed_fasta_files_are_named_after_the_upload() -> None:
+    with warnings.catch_warnings():
+        collect_warnings()
+        with noted() as notes:
+            given = read_file(File("complex.fasta", b">A|protein\nMKV\n>B|protein\nGGS\n"))
+    assert [protein.sequence for protein in given.proteins] == ["MKV<eos><cls>GGS"]
+    assert given.names == ("complex",)
+    assert len(notes) == 1
+    assert notes[0].startswith("complex.fasta: ")
+
+
+def test_results_only_under_their_key(service) -> None:
+    client = make_app(service).server.test_client()
+    key = done(service, PEPTIDE)
+    table = client.get(f"/results/{key}/residues.csv")
+    assert table.status_code == 200
+    assert "filename=sequence_residues.csv" in table.headers["Content-Disposition"]
+    assert len(table.text.splitlines()) == 1 + len(PEPTIDE)
+    for path in (f"/results/{key}/mutations.csv", "/results/x/residues.csv", f"/results/{key}/../../setup.py"):
+        assert client.get(path).status_code == 404
+    assert "connect-src 'self'" in client.get("/").headers["Content-Security-Policy"]
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert make_app(service, local=False).server.test_client().get("/", headers={"Host": "a.b"}).status_code == 200
+
+
+def test_the_oldest_results_make_room(service, monkeypatch) -> None:
+    monkeypatch.setattr("seqdance.app.service.MOST_RESULTS", 2)
+    keys = [done(service, PEPTIDE) for _ in range(3)]
+    assert [service.get(key) is not None for key in keys] == [False, True, True]
+    assert len(set(keys)) == 3
+
+
+def test_wrong_options(capsys, tmp_path: Path) -> None:
+    command_refused(main, ["--embedder", "onehot"], capsys, "--embedder", "--dyna1")
+    command_refused(main, ["--host", "999.1.1.1"], capsys, "--host 999.1.1.1")
+
+
+def test_residue_table_names_columns(service) -> None:
+    found = service.get(done(service, f"{PEPTIDE}:GGS"))
+    table = pd.read_csv(__import__("io").BytesIO(service.files(found)["residues.csv"]()))
+    assert table["chain"].tolist() == ["A"] * len(PEPTIDE) + ["B"] * 3
+    assert table["number"].tolist() == [*range(1, len(PEPTIDE) + 1), 1, 2, 3]
+    np.testing.assert_allclose(table[[f"phi_{k}" for k in range(1, 13)]].sum(axis=1), 1, atol=1e-4)
