@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data_prepare.properties import DSSP_STATES, RESIDUE_COLUMNS
 from seqdance.app.analysis import Analysis
 from seqdance.app.charts.structure import with_b_factors
 
 
-def files(analysis: Analysis, model: str) -> dict[str, Callable[[], bytes]]:
-    """Name -> content of each file that the results allow; `model` is a column of each table."""
+def files(analysis: Analysis, model: str, dyna1: str) -> dict[str, Callable[[], bytes]]:
+    """Name -> content of each file that the results allow; `model` (`dyna1` in exchange.csv) is a column of tables."""
     found: dict[str, Callable[[], bytes]] = {}
     if analysis.prediction is not None:
         arrays = analysis.prediction.arrays
-        found["prediction.npz"] = lambda: npz(arrays)
+        found["prediction.npz"] = partial(npz, arrays)
         found["residues.csv"] = lambda: csv(residue_table(analysis), model)
-    for name, table in (("mutations.csv", analysis.scores), ("exchange.csv", analysis.exchange)):
+    compared = analysis.comparison.table if analysis.comparison else None
+    for name, table, network in (
+        ("mutations.csv", analysis.scores, model),
+        ("exchange.csv", analysis.exchange, dyna1),
+        ("comparison.csv", compared, model),
+    ):
         if table is not None:
-            found[name] = lambda table=table: csv(table, model)  # type: ignore[misc]
-    if analysis.comparison is not None:
-        compared = analysis.comparison.table
-        found["comparison.csv"] = lambda: csv(compared, model)
+            found[name] = partial(csv, table, network)
     structure = analysis.choice.structure
     if structure is not None:
         for name, values in analysis.residue_values().items():
             file = f"{name.replace(' ', '_')}{structure.suffix}"
-            found[file] = lambda values=values: with_b_factors(analysis.choice, values).content  # type: ignore[misc]
+            found[file] = partial(coloured, analysis, values)
     return found
 
 
@@ -59,8 +64,13 @@ def csv(table: pd.DataFrame, model: str) -> bytes:
     return table.assign(model=model).to_csv(index=False).encode()
 
 
-def npz(arrays: dict[str, object]) -> bytes:
+def coloured(analysis: Analysis, values: NDArray[Any]) -> bytes:
+    """The structure with values (N,) as B-factors."""
+    return with_b_factors(analysis.choice, values).content
+
+
+def npz(arrays: dict[str, Any]) -> bytes:
     """Arrays as an npz file, as `seqdance predict` writes it."""
     file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]
+    np.savez(file, **arrays)
     return file.getvalue()

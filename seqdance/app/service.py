@@ -35,6 +35,11 @@ class Service:
         note = f" ({NOT_FOR_CONCLUSIONS})" if self.networks.demonstration else ""
         return f"{self.networks.name} {self.networks.digest[:8]}{note}"
 
+    @property
+    def exchange_label(self) -> str:
+        """Name of Dyna-1 and of what it reads, in figures and tables of p_exchange."""
+        return f"Dyna-1 on {self.networks.source.fingerprint}" if self.networks.source else ""
+
     def start(self, given: Given, chosen: str | None, notes: Sequence[str]) -> str:
         """Predict one of the given proteins; returns the key of its results. InputError if it is too long."""
         name, choice = given.choose(chosen, self.limits)
@@ -79,7 +84,7 @@ class Service:
 
     def files(self, analysis: Analysis) -> dict[str, Callable[[], bytes]]:
         """Name -> content of each file that the results allow."""
-        return files(analysis, self.label)
+        return files(analysis, self.label, self.exchange_label)
 
     def example(self) -> File:
         """A structure of ubiquitin."""

@@ -96,7 +96,9 @@ def _register_dynamics(app: Dash, service: Service) -> None:
         if found is None or found.exchange is None:
             return no_update, HIDE
         p = found.exchange["p_exchange"].to_numpy()
-        figure = dynamics.along_sequence(p, found.choice.residues, "p_exchange", key, service.label, (0.0, 1.0))
+        figure = dynamics.along_sequence(
+            p, found.choice.residues, "p_exchange", key, service.exchange_label, (0.0, 1.0)
+        )
         return sized(figure, residue)
 
     @app.callback(
@@ -264,7 +266,8 @@ def _register_structure(app: Dash, service: Service) -> None:
             return no_update, no_update, no_update
         own, residues = values[colour], found.choice.residues
         scale = (0.0, 1.0) if colour == "p_exchange" else (float(np.nanmin(own)), float(np.nanmax(own)))
-        figure = dynamics.along_sequence(own, residues, UNITS.get(colour, colour), key, service.label, scale)
+        model = service.exchange_label if colour == "p_exchange" else service.label
+        figure = dynamics.along_sequence(own, residues, UNITS.get(colour, colour), key, model, scale)
         return structure.viewer_data(found.choice, own, scale), *sized(figure, residue)
 
     app.clientside_callback(
