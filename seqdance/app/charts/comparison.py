@@ -42,5 +42,5 @@ def compared_contacts(comparison: Comparison, key: str, model: str) -> go.Figure
     first, second = (pair_values(side.properties, CONTACTS) for side in (comparison.first, comparison.second))
     contacts = np.where(np.triu(np.ones(first.shape, bool)), first, second)
     chain = comparison.first.chain
-    title = f"above the diagonal: {comparison.first.name}; below: {comparison.second.name}"
+    title = f"contacts per frame<br>above: {comparison.first.name}, below: {comparison.second.name}"
     return pair_figure(contact_heatmap(contacts, chain), chain, title, key, model)

@@ -123,9 +123,9 @@ def pair_map(prediction: Prediction, name: str, key: str, model: str) -> go.Figu
         heat = contact_heatmap(np.sum([properties[kind] for kind in kinds], axis=0), prediction.chain)
     else:
         hover = "residues %{y} and %{x}<br>correlation %{z:.2f}<extra></extra>"
-        bar = {"title": "correlation"}
-        heat = go.Heatmap(z=properties[name], colorscale="RdBu_r", zmin=-1, zmax=1, hovertemplate=hover, colorbar=bar)
-    return pair_figure(heat, prediction.chain, NAMES[name], f"{key} {name}", model)
+        heat = go.Heatmap(z=properties[name], colorscale="RdBu_r", zmin=-1, zmax=1, hovertemplate=hover)
+    unit = "contacts per frame" if name == CONTACTS or name in INTERACTIONS else "correlation"
+    return pair_figure(heat, prediction.chain, f"{NAMES[name]}: {unit}", f"{key} {name}", model)
 
 
 def contact_heatmap(contacts: NDArray[Any], chain: NDArray[Any]) -> go.Heatmap:
@@ -135,7 +135,7 @@ def contact_heatmap(contacts: NDArray[Any], chain: NDArray[Any]) -> go.Heatmap:
     shown = np.where(near, np.nan, contacts).astype(np.float32)
     most = np.nanmax(shown, initial=1.0)
     ticks = [tick for tick in TICKS if tick <= most]
-    bar = {"title": "contacts<br>per frame", "tickvals": np.cbrt(ticks), "ticktext": [f"{tick:g}" for tick in ticks]}
+    bar = {"tickvals": np.cbrt(ticks), "ticktext": [f"{tick:g}" for tick in ticks]}
     hover = "residues %{y} and %{x}<br>%{customdata:.3f} contacts per frame<extra></extra>"
     return go.Heatmap(
         z=np.cbrt(shown),
@@ -151,7 +151,8 @@ def contact_heatmap(contacts: NDArray[Any], chain: NDArray[Any]) -> go.Heatmap:
 def pair_figure(heat: go.Heatmap, chain: NDArray[Any], title: str, key: str, model: str) -> go.Figure:
     """A square map of residue pairs with lines between chains."""
     n = len(chain)
-    heat.update(x=np.arange(1, n + 1), y=np.arange(1, n + 1), colorbar={"thickness": 12, "len": 0.8})
+    bar = {"orientation": "h", "thickness": 10, "len": 0.8, "y": 1.0, "yanchor": "bottom"}
+    heat.update(x=np.arange(1, n + 1), y=np.arange(1, n + 1), colorbar=bar)
     figure = go.Figure(heat)
     for edge in np.flatnonzero(np.diff(chain)) + 1.5:
         line: dict[str, Any] = {"mode": "lines", "line": {"color": INK, "width": 1, "dash": "dash"}}
@@ -161,7 +162,8 @@ def pair_figure(heat: go.Heatmap, chain: NDArray[Any], title: str, key: str, mod
     square: dict[str, Any] = {"title_text": "residue", "constrain": "domain", "showgrid": False}
     figure.update_xaxes(range=[0.5, n + 0.5], **square)
     figure.update_yaxes(range=[n + 0.5, 0.5], scaleanchor="x", **square)
-    return styled(figure, 520, key, model, title={"text": title, "x": 0.5, "font": {"size": 14}})
+    figure = styled(figure, 560, key, model, title={"text": title, "x": 0.5, "y": 0.98, "font": {"size": 13}})
+    return figure.update_layout(margin={"t": 90})
 
 
 def along_sequence(

@@ -96,6 +96,6 @@ def property_changes(changes: pd.DataFrame, label: str, key: str, model: str) ->
     )
     figure.update_yaxes(autorange="reversed", dtick=1, tickfont={"size": 12}, automargin=True)
     figure.update_xaxes(type="log", title_text="relative change from the wild type", showgrid=True, gridcolor=FAINT)
-    figure.update_xaxes(exponentformat="power", dtick=1)
+    figure.update_xaxes(exponentformat="power", nticks=6, tickangle=0)
     legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemclick": False}
     return styled(figure, 620, key, model, legend=legend)

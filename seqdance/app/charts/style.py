@@ -51,14 +51,17 @@ def styled(figure: go.Figure, height: int, key: str, model: str, **layout: Any) 
         height=height,
         template="plotly_white",
         font={"family": FONT, "size": 13, "color": INK},
-        margin={"l": 62, "r": 20, "t": 28, "b": 84},
+        margin={"l": 62, "r": 20, "t": 28, "b": 98},
         hoverlabel={"font": {"family": FONT, "size": 13}},
         uirevision=key,
         dragmode="zoom",
         **layout,
     )
     place: dict[str, Any] = {"xref": "paper", "yref": "paper", "x": 1, "y": 0, "xanchor": "right", "yanchor": "top"}
-    figure.add_annotation(text=model, showarrow=False, yshift=-62, font={"size": 11, "color": GREY}, **place)
+    note = model.replace(" (", "<br>(")  # two short lines fit on a phone
+    figure.add_annotation(
+        text=note, showarrow=False, yshift=-60, align="right", font={"size": 11, "color": GREY}, **place
+    )
     figure.update_xaxes(showgrid=False, zeroline=False, ticks="outside", tickcolor=FAINT)
     figure.update_yaxes(gridcolor=FAINT, zeroline=False)
     return figure
