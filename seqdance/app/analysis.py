@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,11 @@ from data_prepare.structure.sequence import CHAIN_LINKER
 from model.dyna1.embeddings.source import ChainInput, EmbeddingSource
 from model.evaluation.compare import Comparison, compare_measurements
 from model.evaluation.measurement import of_trajectories, predicted
-from model.figures.mutations import mutation_grid
 from model.inference.batches import residue_rows
 from model.inference.predict import predict_properties, property_names
 from model.inference.prediction_files import Prediction
-from model.mutations.score import changes_of, score_table
-from model.mutations.substitution import Mutants, WildType, all_single_mutants
+from model.mutations.score import changes_of, mean_damage, score_table
+from model.mutations.substitution import Mutants
 from model.network.dance import DanceModel, load_model
 from model.network.device import choose_precision, device_of
 from model.network.weights import network_digest
@@ -38,23 +37,21 @@ class Networks:
     """What computes: loaded once, used by everyone."""
 
     model: DanceModel
-    name: str
-    demonstration: bool = False  # results are for trying the page only
     classifier: Any = None  # of Dyna-1
     source: EmbeddingSource | None = None
 
-    @cached_property
-    def digest(self) -> str:
-        """As in the files of `seqdance predict`."""
-        return network_digest(self.model, self.model.config.heads, choose_precision("auto", device_of(self.model)))
+    @property
+    def dyna1_label(self) -> str:
+        """Name of Dyna-1 and of what it reads, for figures and tables of p_exchange."""
+        return f"Dyna-1 on {self.source.fingerprint}" if self.source else ""
 
 
-def load_networks(model: str, dyna1: str | None, embedder: str | None, device: str, demonstration: str) -> Networks:
-    """Load a network, and Dyna-1 with its embedder if its weights are given; `demonstration` is the small network."""
-    network, name = load_model(model, device), "demo" if model == demonstration else Path(model).name
+def load_networks(model: str, dyna1: str | None, embedder: str | None, device: str) -> Networks:
+    """Load a network, and Dyna-1 with its embedder if its weights are given."""
+    network = load_model(model, device)
     if dyna1 is None:
         require(embedder is None, f"--embedder {embedder} requires --dyna1")
-        return Networks(network, name, model == demonstration)
+        return Networks(network)
     from model.dyna1.classifier import load_dyna1
     from model.dyna1.embeddings.embedders import make_embedder
     from model.dyna1.predict import check_source, default_embedder
@@ -62,7 +59,7 @@ def load_networks(model: str, dyna1: str | None, embedder: str | None, device: s
     classifier = load_dyna1(dyna1, device)
     source = make_embedder(embedder or default_embedder(classifier.config), device)
     check_source(classifier.config, source)
-    return Networks(network, name, model == demonstration, classifier, source)
+    return Networks(network, classifier, source)
 
 
 @dataclass
@@ -88,12 +85,9 @@ class Analysis:
 
     def mean_damage(self) -> NDArray[np.float64] | None:
         """(N,) mean over the substitutions of each residue; None before all of them are scored."""
-        if self.scores is None or not np.isin(all_single_mutants(self.sequence), self.scores["mutant"]).all():
+        if self.scores is None or not set(single_mutants(self.choice)) <= set(self.scores["mutant"]):
             return None
-        grid, _ = mutation_grid(self.scores, self.sequence, "damage")
-        known = np.isfinite(grid)  # (20, N)
-        count = known.sum(axis=0)
-        return np.where(known, grid, 0).sum(axis=0) / np.where(count, count, np.nan)
+        return mean_damage(self.scores, len(self.choice.letters))
 
     def residue_values(self) -> dict[str, NDArray[Any]]:
         """Values (N,) that can colour a structure, by name."""
@@ -115,23 +109,28 @@ class Analysis:
 
 def predict(networks: Networks, analysis: Analysis, job: Job) -> Callable[[], None]:
     """The 23 properties."""
-    protein = analysis.choice.protein
-    properties = predict_properties(networks.model, protein.sequence)
+    protein, model = analysis.choice.protein, networks.model
+    properties = predict_properties(model, protein.sequence)
     chain = residue_rows(protein.sequence)[1]
-    found = Prediction(protein.name, protein.sequence, networks.digest, chain, properties)
+    digest = network_digest(model, model.config.heads, choose_precision("auto", device_of(model)))
+    found = Prediction(protein.name, protein.sequence, model.label, chain, properties, digest)
     return partial(analysis.set, prediction=found)
 
 
-def new_mutants(analysis: Analysis, text: str) -> list[str]:
-    """Labels of a list such as `A12G,K5R:L7V`, or of all single mutants, that have no score yet.
+def single_mutants(choice: Choice) -> list[str]:
+    """Labels of all single mutants, in the numbering of the structure if there is one."""
+    return [choice.wild_type.label(changes) for changes in choice.wild_type.single_changes()]
 
-    InputError if one does not fit the protein.
-    """
-    wild_type = WildType(analysis.sequence)
-    wanted = all_single_mutants(analysis.sequence)
-    if text.strip():
-        words = [word for word in text.replace("\n", ",").split(",") if word.strip()]
-        wanted = [wild_type.label(dict(sorted(wild_type.read(word).items()))) for word in words]
+
+def labels_of_list(choice: Choice, text: str) -> list[str]:
+    """Labels of a list such as `A12G,K5R:L7V`, in the order of the sequence; InputError if one does not fit."""
+    words = [word for word in text.replace("\n", ",").split(",") if word.strip()]
+    return [choice.wild_type.label(dict(sorted(choice.wild_type.read(word).items()))) for word in words]
+
+
+def new_mutants(analysis: Analysis, text: str) -> list[str]:
+    """Labels of a list, or of all single mutants if it is empty, that have no score yet."""
+    wanted = labels_of_list(analysis.choice, text) if text.strip() else single_mutants(analysis.choice)
     require(wanted, "no mutants; give a list such as A12G,K5R:L7V")
     scored = set(analysis.mutants.labels) if analysis.mutants else set()
     return [label for label in dict.fromkeys(wanted) if label not in scored]
@@ -139,11 +138,13 @@ def new_mutants(analysis: Analysis, text: str) -> list[str]:
 
 def score(networks: Networks, analysis: Analysis, labels: list[str], job: Job) -> Callable[[], None]:
     """Score more mutants; scores and damage then rank all mutants of this protein among each other."""
+    protein, model = analysis.choice.protein, networks.model
     known = analysis.mutants.labels if analysis.mutants else []
-    changes = changes_of(networks.model, Mutants(analysis.sequence, labels), done=job.advance)
+    changes = changes_of(model, Mutants(protein, labels, of_structure=True), done=job.advance)
     both = np.vstack([analysis._changes, changes]) if len(known) else changes
-    mutants = Mutants(analysis.sequence, [*known, *labels])
-    return partial(analysis.set, mutants=mutants, scores=score_table(mutants, both), _changes=both)
+    mutants = Mutants(protein, [*known, *labels], of_structure=True)
+    table = score_table(mutants, both, model=model.label)
+    return partial(analysis.set, mutants=mutants, scores=table, _changes=both)
 
 
 def changes_of_mutant(analysis: Analysis, label: str) -> pd.DataFrame | None:
@@ -170,7 +171,7 @@ def exchange(networks: Networks, analysis: Analysis, job: Job) -> Callable[[], N
     chains = [ChainInput(analysis.choice.protein.name, sequence) for sequence in sequences]
     structure = analysis.choice.structure
     if structure and source.reads_structure:
-        ids = list(dict.fromkeys(residue.chain for residue in analysis.choice.residues))
+        ids = list(dict.fromkeys(residue.chain for residue in analysis.choice.protein.residue_ids))
         with structure.on_disk() as path:
             chains = [read_structure_chain(path, chain) for chain in ids]
         require([chain.sequence for chain in chains] == sequences, "chains in pieces; choose one chain")
@@ -179,7 +180,7 @@ def exchange(networks: Networks, analysis: Analysis, job: Job) -> Callable[[], N
         tables.append(exchange_table(chain, predict_exchange(networks.classifier, source, chain)))
         job.advance(1)
     table = pd.concat(tables, ignore_index=True)
-    table.insert(1, "chain", [residue.chain for residue in analysis.choice.residues])
+    table.insert(1, "chain", [residue.chain for residue in analysis.choice.protein.residue_ids])
     return partial(analysis.set, exchange=table)
 
 
@@ -198,5 +199,5 @@ def compare(
         measured = of_trajectories(path, [frames])
     job.advance()
     measured = replace(measured, name=(trajectory or topology).stem)
-    found = compare_measurements(measured, predicted(networks.model, measured, f"prediction by {networks.name}"))
+    found = compare_measurements(measured, predicted(networks.model, measured, f"prediction by {networks.model.name}"))
     return partial(analysis.set, comparison=found)

@@ -95,7 +95,7 @@ def _register_input(app: Dash, service: Service) -> None:
         if found is None:
             gone = "This result is no longer kept; predict it again." if key else no_update
             return None, True, [], None, True, "", True, gone
-        title = [found.choice.protein.name, html.Small(f" {len(found.choice.residues):,} residues")]
+        title = [found.choice.protein.name, html.Small(f" {len(found.choice.letters):,} residues")]
         _, chosen = service.input_of(key)
         hidden, single = found.prediction is None, len(found.names) < 2
         return key, hidden, list(found.names), chosen, single, title, False, no_update

@@ -12,16 +12,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePath
-from string import ascii_uppercase
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from data_prepare.errors import InputError, InputWarning, require, shown
 from data_prepare.structure.readers import STRUCTURE_SUFFIXES, read_topology, suffix_of
-from data_prepare.structure.sequence import CHAIN_LINKER
 from model.inference.inputs import Protein, protein_of_structure, proteins_of, read_fasta, select_protein
-from model.network.tokenizer import split_tokens
+from model.mutations.substitution import WildType
 from seqdance.app.jobs import noted
 
 FASTA_SUFFIXES: Final = (".fasta", ".fa", ".faa", ".fas", ".a3m", ".txt")
@@ -72,25 +71,29 @@ class File:
 
 
 @dataclass(frozen=True)
-class Residue:
-    """Letter of a residue, and its chain and number: those of the structure, or its position in the chain."""
-
-    letter: str
-    chain: str
-    number: str  # with insertion code; "" if the structure does not resolve it
-
-    def __str__(self) -> str:
-        return f"{self.letter}{self.number or '?'}"
-
-
-@dataclass(frozen=True)
 class Choice:
-    """A protein, what each of its residues is called, and its structure, if one is given."""
+    """A protein, and the structure from which it was read, if one is given."""
 
     protein: Protein
-    residues: tuple[Residue, ...]
     structure: File | None = None
     chain: str | None = None  # of the structure; None for all
+
+    @cached_property
+    def wild_type(self) -> WildType:
+        """The sequence with the numbers of the structure, otherwise positions."""
+        return WildType(self.protein.sequence, ids=self.protein.structure_ids)
+
+    @cached_property
+    def letters(self) -> str:
+        """Of each residue (N,), X if it has none."""
+        tokens = [self.wild_type.tokens[index] for index in self.wild_type.residues]
+        return "".join(token if len(token) == 1 else "X" for token in tokens)
+
+    @cached_property
+    def residues(self) -> tuple[str, ...]:
+        """Letter and number of each residue (N,), as in labels of mutants."""
+        sites = self.wild_type.names.values()
+        return tuple(f"{letter}{site}" for letter, site in zip(self.letters, sites, strict=True))
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,7 @@ class Given:
     def _choice(self, name: str, limits: Limits) -> Choice:
         require(name in self.names, f"no protein or chain {shown(name)}; choose one of the list")
         if self.structure is None:
-            protein = self.proteins[self.names.index(name)]
-            choice = Choice(protein, _named_by_position(protein.sequence))
+            choice = Choice(self.proteins[self.names.index(name)])
         else:
             choice = _of_structure(self.structure, None if len(self.names) == 1 or name == ALL_CHAINS else name)
         length, where = len(choice.residues), choice.protein.name
@@ -167,24 +169,8 @@ def read_file(file: File) -> Given:
     return Given(tuple(protein.name for protein in proteins), tuple(proteins))
 
 
-def _named_by_position(sequence: str) -> tuple[Residue, ...]:
-    """Residues numbered from 1 in each chain A, B, ..."""
-    return tuple(
-        Residue(token if len(token) == 1 else "X", ascii_uppercase[chain % len(ascii_uppercase)], str(number))
-        for chain, text in enumerate(sequence.split(CHAIN_LINKER))
-        for number, token in enumerate(split_tokens(text), 1)
-    )
-
-
 def _of_structure(file: File, chain: str | None) -> Choice:
-    """The protein of a structure with the chain ids and numbers of the file."""
+    """The protein of a structure, named after the uploaded file."""
     with file.on_disk() as path:
         protein = protein_of_structure(path, chain)
-        topology = select_protein(read_topology(path), chain)
-        sequences, index = topology.full_sequences()
-    ids = [topology.chain_ids[k] for k, sequence in enumerate(sequences) for _ in sequence]
-    numbers = [""] * len(ids)
-    for place, number, code in zip(index, topology.residue_numbers, topology.insertion_codes, strict=True):
-        numbers[place] = f"{number}{code}"
-    named = replace(protein, name=f"{file.stem}{protein.name.removeprefix(path.stem)}")
-    return Choice(named, tuple(map(Residue, "".join(sequences), ids, numbers)), file, chain)
+    return Choice(replace(protein, name=f"{file.stem}{protein.name.removeprefix(path.stem)}"), file, chain)

@@ -7,11 +7,11 @@ from typing import Any, Final
 from dash import dcc, html
 from dash_molstar import MolstarViewer
 
+from model.network.names import DEMO, DEMO_NOTE
 from seqdance.app.analysis import Networks
 from seqdance.app.charts.dynamics import PANELS
 from seqdance.app.charts.style import CONTACTS, NAMES, PAIR_MAPS
 from seqdance.app.given import Limits
-from seqdance.app.service import NOT_FOR_CONCLUSIONS
 
 TABS: Final = ("dynamics", "mutations", "exchange", "structure", "trajectory")
 COLOURS: Final = ("RMSF", "SASA", "mean damage", "p_exchange")
@@ -60,8 +60,9 @@ def layout(networks: Networks, limits: Limits) -> html.Div:
 
 
 def _head(networks: Networks) -> html.Header:
-    warning = [html.Span(NOT_FOR_CONCLUSIONS, className="warning")] if networks.demonstration else []
-    model = html.Span(["model ", html.Strong(networks.name), " ", html.Code(networks.digest[:8])], className="model")
+    network = networks.model
+    warning = [html.Span(DEMO_NOTE, className="warning")] if network.name == DEMO else []
+    model = html.Span(["model ", html.Strong(network.name), " ", html.Code(network.digest)], className="model")
     return html.Header([html.H1("SeqDance"), html.P("protein dynamics from sequence"), model, *warning])
 
 

@@ -16,7 +16,6 @@ from seqdance.app.given import File, Given, Limits, unpack
 from seqdance.app.jobs import Job, Jobs
 from seqdance.commands.demo import EXAMPLES
 
-NOT_FOR_CONCLUSIONS: Final = "demonstration network, not for conclusions"
 KEPT_BYTES: Final = 2**30  # of all results together; the oldest are dropped
 MOST_RESULTS: Final = 200
 
@@ -32,13 +31,7 @@ class Service:
     @property
     def label(self) -> str:
         """Name of the network in figures."""
-        note = f" ({NOT_FOR_CONCLUSIONS})" if self.networks.demonstration else ""
-        return f"{self.networks.name} {self.networks.digest[:8]}{note}"
-
-    @property
-    def exchange_label(self) -> str:
-        """Name of Dyna-1 and of what it reads, in figures and tables of p_exchange."""
-        return f"Dyna-1 on {self.networks.source.fingerprint}" if self.networks.source else ""
+        return self.networks.model.label
 
     def start(self, given: Given, chosen: str | None, notes: Sequence[str]) -> str:
         """Predict one of the given proteins; returns the key of its results. InputError if it is too long."""
@@ -56,7 +49,7 @@ class Service:
     def _bytes(self) -> int:
         """Approximate memory of all results: thirteen maps of each protein, and its input."""
         return sum(
-            52 * len(analysis.choice.residues) ** 2 + len(given.structure.content if given.structure else b"")
+            52 * len(analysis.choice.letters) ** 2 + len(given.structure.content if given.structure else b"")
             for given, _, analysis in self._results.values()
         )
 
@@ -84,7 +77,7 @@ class Service:
 
     def files(self, analysis: Analysis) -> dict[str, Callable[[], bytes]]:
         """Name -> content of each file that the results allow."""
-        return files(analysis, self.label, self.exchange_label)
+        return files(analysis, self.networks)
 
     def example(self) -> File:
         """A structure of ubiquitin."""

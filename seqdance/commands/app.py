@@ -6,8 +6,7 @@ import sys
 import webbrowser
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -15,8 +14,6 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import run
 from data_prepare.errors import InputError
 from seqdance.options import DeviceOptions
-
-DEMONSTRATION: Final = str(Path(__file__).resolve().parents[2] / "notebook" / "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +24,8 @@ class AppOptions(DeviceOptions):
     pip install 'seqdance[app]'.
     """
 
-    model: str = DEMONSTRATION
-    """Folder, weight file, or Hub id such as ChaoHou/SeqDance. Default: the small network for trying the page."""
+    model: str = "demo"
+    """As in seqdance predict: esmdance, seqdance, demo (small, not for conclusions), a folder, file or Hub id."""
     dyna1: str | None = None
     """Weights of Dyna-1, for the tab of exchange: folder, weight file, or Hub id such as gelnesr/Dyna-1."""
     embedder: str | None = None
@@ -54,7 +51,7 @@ def app(options: AppOptions) -> Iterator[str]:
     from seqdance.app.analysis import load_networks
     from seqdance.app.given import Limits
 
-    networks = load_networks(options.model, options.dyna1, options.embedder, options.device, DEMONSTRATION)
+    networks = load_networks(options.model, options.dyna1, options.embedder, options.device)
     limits = Limits(options.max_length, options.max_upload)
     for address in serve(networks, limits, options.host, options.port):
         yield f"SeqDance is at {address} (Ctrl-C ends it)"

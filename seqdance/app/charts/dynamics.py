@@ -14,8 +14,7 @@ from data_prepare.properties import DSSP_STATES, INTERACTIONS
 from model.evaluation.measurement import of_prediction
 from model.figures.prediction import ANGLES, MODE_COLOURS, STATE_COLOURS
 from model.inference.prediction_files import Prediction, Properties
-from seqdance.app.charts.style import BLUE, CONTACTS, INK, MODES, NAMES, SEQUENTIAL, labels, styled
-from seqdance.app.given import Residue
+from seqdance.app.charts.style import BLUE, CONTACTS, INK, MODES, NAMES, SEQUENTIAL, styled
 
 PANELS: Final = {
     "rmsf": "RMSF",
@@ -30,20 +29,19 @@ TICKS: Final = (0.01, 0.1, 0.5, 1, 2, 5, 10)  # contacts per frame
 ANGLE_CENTRES: Final = np.arange(-165, 180, 30)
 
 
-def profiles(
-    prediction: Prediction, residues: Sequence[Residue], panels: Sequence[str], key: str, model: str
-) -> go.Figure:
+def profiles(prediction: Prediction, residues: Sequence[str], panels: Sequence[str], key: str, model: str) -> go.Figure:
     """The chosen panels below each other along one axis."""
     chosen = [panel for panel in PANELS if panel in panels] or ["rmsf"]
     figure = make_subplots(rows=len(chosen), cols=1, shared_xaxes=True, vertical_spacing=0.14 / len(chosen))
     properties = of_prediction(prediction).properties
-    x, names = np.arange(1, len(residues) + 1), labels(residues)
+    x = np.arange(1, len(residues) + 1)
     for row, panel in enumerate(chosen, 1):
         traces = {"rmsf": _rmsf, "sasa": _sasa, "ss": _states, "modes": _modes}.get(panel)
         for trace in traces(properties, x) if traces else [_angle(properties, panel, x)]:
             if trace.hovertemplate is None and trace.hoverinfo != "skip":
                 trace.update(
-                    customdata=names, hovertemplate="%{customdata}: %{y:.2f}<extra>" + (trace.name or "") + "</extra>"
+                    customdata=residues,
+                    hovertemplate="%{customdata}: %{y:.2f}<extra>" + (trace.name or "") + "</extra>",
                 )
             figure.add_trace(trace, row=row, col=1)
         figure.update_yaxes(title_text=TITLES.get(panel, f"{PANELS[panel]} (degrees)"), row=row, col=1)
@@ -162,12 +160,14 @@ def pair_figure(heat: go.Heatmap, chain: NDArray[Any], title: str, key: str, mod
     square: dict[str, Any] = {"title_text": "residue", "constrain": "domain", "showgrid": False}
     figure.update_xaxes(range=[0.5, n + 0.5], **square)
     figure.update_yaxes(range=[n + 0.5, 0.5], scaleanchor="x", **square)
-    figure = styled(figure, 560, key, model, title={"text": title, "x": 0.5, "y": 0.97, "yanchor": "top", "font": {"size": 13}})
+    figure = styled(
+        figure, 560, key, model, title={"text": title, "x": 0.5, "y": 0.97, "yanchor": "top", "font": {"size": 13}}
+    )
     return figure.update_layout(margin={"t": 90})
 
 
 def along_sequence(
-    values: NDArray[Any], residues: Sequence[Residue], title: str, key: str, model: str, scale: tuple[float, float]
+    values: NDArray[Any], residues: Sequence[str], title: str, key: str, model: str, scale: tuple[float, float]
 ) -> go.Figure:
     """Bars of a value of each residue, coloured on a scale as in the structure."""
     x = np.arange(1, len(values) + 1)
@@ -176,7 +176,7 @@ def along_sequence(
         y=values,
         width=1,
         marker={"color": values, "colorscale": SEQUENTIAL, "cmin": scale[0], "cmax": scale[1], "line": {"width": 0}},
-        customdata=labels(residues),
+        customdata=residues,
         hovertemplate="%{customdata}: %{y:.2f}<extra></extra>",
     )
     figure = go.Figure(bars)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,17 +12,16 @@ from plotly.subplots import make_subplots
 
 from model.figures.mutations import mutation_grid
 from model.network.tokenizer import AMINO_ACIDS
-from seqdance.app.charts.style import BLUE, DIVERGING, FAINT, GREY, INK, NAMES, ORANGE, labels, styled
-from seqdance.app.given import Residue
+from seqdance.app.charts.style import BLUE, DIVERGING, FAINT, GREY, INK, NAMES, ORANGE, styled
+from seqdance.app.given import Choice
 
 ORDER: Final = "GAVLIMPFYWCSTNQHKRDE"  # small and hydrophobic, aromatic, polar, charged
 
 
 def mutation_map(
     scores: pd.DataFrame,
-    sequence: str,
+    choice: Choice,
     mean_damage: NDArray[Any] | None,
-    residues: Sequence[Residue],
     key: str,
     model: str,
 ) -> go.Figure:
@@ -32,8 +30,11 @@ def mutation_map(
     Black dots are the wild type, grey cells have no score.
     """
     rows = [AMINO_ACIDS.index(letter) for letter in ORDER]
-    grid, score = (mutation_grid(scores, sequence, column)[0][rows] for column in ("damage", "score"))  # (20, N)
-    x, names = np.arange(1, len(residues) + 1), labels(residues)
+    grid, score = (
+        mutation_grid(scores, choice.wild_type, column)[0][rows] for column in ("damage", "score")
+    )  # (20, N)
+    names = choice.residues
+    x = np.arange(1, len(names) + 1)
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.17, 0.83], vertical_spacing=0.03)
     if mean_damage is not None:
         marker: dict[str, Any] = {"color": mean_damage, "colorscale": DIVERGING, "cmin": 0, "cmax": 1}
@@ -59,7 +60,7 @@ def mutation_map(
         hovertemplate="%{customdata[1]} → %{y}<br>damage %{z:.3f}<br>score %{customdata[0]:.4g}<extra></extra>",
     )
     figure.add_trace(heat, row=2, col=1)
-    wild = [(k, residue.letter) for k, residue in zip(x, residues, strict=True) if residue.letter in ORDER]
+    wild = [(k, letter) for k, letter in zip(x, choice.letters, strict=True) if letter in ORDER]
     dots: dict[str, Any] = {"mode": "markers", "marker": {"color": INK, "size": 4}, "showlegend": False}
     figure.add_trace(
         go.Scatter(x=[k for k, _ in wild], y=[letter for _, letter in wild], hoverinfo="skip", **dots), row=2, col=1
@@ -68,7 +69,7 @@ def mutation_map(
     figure.update_yaxes(
         title_text="mutant residue", range=[len(ORDER) - 0.5, -0.5], dtick=1, tickfont={"size": 11}, row=2, col=1
     )
-    figure.update_xaxes(range=[0.5, len(residues) + 0.5])
+    figure.update_xaxes(range=[0.5, len(names) + 0.5])
     figure.update_xaxes(title_text="residue (dot: wild type)", row=2, col=1)
     return styled(figure, 590, key, model, plot_bgcolor=FAINT, bargap=0)
 

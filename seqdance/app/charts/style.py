@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import plotly.graph_objects as go
 
 from data_prepare.properties import INTERACTIONS
 from model.figures.prediction import ANGLES
-from seqdance.app.given import Residue
 
 INK: Final = "#24323d"
 FAINT: Final = "#dfe5ea"
@@ -17,7 +15,6 @@ BLUE: Final = "#0072B2"
 ORANGE: Final = "#D55E00"
 GREY: Final = "#7b8790"
 SEQUENTIAL: Final = "Viridis"
-VIRIDIS: Final = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")  # the same for the structure
 DIVERGING: Final = [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]]
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MODES: Final = ("low", "middle", "high")
@@ -67,12 +64,6 @@ def styled(figure: go.Figure, height: int, key: str, model: str, **layout: Any) 
     return figure
 
 
-def labels(residues: Sequence[Residue]) -> list[str]:
-    """Of each residue: letter and number, with the chain if there are several."""
-    several = len({residue.chain for residue in residues}) > 1
-    return [f"{residue.chain} {residue}" if several else str(residue) for residue in residues]
-
-
 def mark(position: int | None, pairs: bool = False) -> list[dict[str, Any]]:
     """Shapes that mark the chosen residue (from 0) in a figure along the sequence, or of residue pairs."""
     if position is None:
@@ -84,3 +75,9 @@ def mark(position: int | None, pairs: bool = False) -> list[dict[str, Any]]:
         flat = {"type": "line", "xref": "paper", "yref": "y", "y0": position + 1, "y1": position + 1, "x0": 0, "x1": 1}
         shapes.append(flat | {"line": line})
     return shapes
+
+
+def sized(figure: go.Figure, residue: int | None = None, pairs: bool = False) -> tuple[go.Figure, dict[str, str]]:
+    """A figure with the chosen residue marked, and the style that gives its element the same height."""
+    figure.update_layout(shapes=mark(residue, pairs))
+    return figure, {"height": f"{figure.layout.height}px"}

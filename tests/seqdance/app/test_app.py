@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import threading
 import warnings
 from pathlib import Path
@@ -33,7 +34,7 @@ LIMITS = Limits(residues=50, megabytes=0.1)
 
 @pytest.fixture
 def service(tiny_model):
-    made = Service(Networks(tiny_model, "tiny"), LIMITS)
+    made = Service(Networks(tiny_model), LIMITS)
     yield made
     made.jobs.close()
 
@@ -139,9 +140,12 @@ def test_structures_keep_their_numbers(examples: Path) -> None:
     given = read_file(file)
     assert given.names == ("all chains", "A", "B")
     name, choice = given.choose("B", Limits())
-    assert (name, choice.protein.name, {residue.chain for residue in choice.residues}) == ("B", "1HVR_B", {"B"})
-    assert [residue.number for residue in choice.residues[:3]] == ["1", "2", "3"]
-    assert "".join(residue.letter for residue in choice.residues) == choice.protein.sequence
+    assert (name, choice.protein.name) == ("B", "1HVR_B")
+    assert {residue.chain for residue in choice.protein.residue_ids} == {"B"}
+    assert choice.letters == choice.protein.sequence
+    assert choice.residues[:2] == ("P1", "Q2")
+    _, both = given.choose("all chains", Limits())
+    assert both.residues[0] == "PA1"  # both chains have a residue 1
     assert given.choose(None, Limits(residues=150))[0] == "A"  # the first that is short enough
     refused(lambda: given.choose("all chains", Limits(residues=150)), "1HVR", "198 residues", "at most 150")
 
@@ -196,9 +200,9 @@ def test_wrong_options(capsys, tmp_path: Path) -> None:
     command_refused(main, ["--host", "999.1.1.1"], capsys, "--host 999.1.1.1")
 
 
-def test_residue_table_names_columns(service) -> None:
+def test_residues_of_a_complex(service) -> None:
     found = service.get(done(service, f"{PEPTIDE}:GGS"))
-    table = pd.read_csv(__import__("io").BytesIO(service.files(found)["residues.csv"]()))
+    table = pd.read_csv(io.BytesIO(service.files(found)["residues.csv"]()))
     assert table["chain"].tolist() == ["A"] * len(PEPTIDE) + ["B"] * 3
-    assert table["number"].tolist() == [*range(1, len(PEPTIDE) + 1), 1, 2, 3]
-    np.testing.assert_allclose(table[[f"phi_{k}" for k in range(1, 13)]].sum(axis=1), 1, atol=1e-4)
+    assert table["number"].tolist() == list(range(1, len(PEPTIDE) + 4))
+    assert table["protein"].unique().tolist() == ["sequence"]
