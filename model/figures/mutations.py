@@ -164,8 +164,8 @@ def _draw_scatter(table: pd.DataFrame, protein: pd.Series, names: list[str], bas
     columns = min(len(names), SCATTER_COLUMNS)
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(max(3.4 * columns, 6.5), 3.3 * rows + 0.7), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    opacity = float(np.clip(60 / len(table), 0.15, 0.8))
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    opacity = float(np.clip(300 / len(table), 0.15, 0.8))
     for axes, name in zip(panels, names, strict=False):
         colour = BASELINE_COLOUR if name in baselines else NETWORK_COLOUR
         axes.scatter(table["loss"], table[name], s=10, color=colour, alpha=opacity, linewidths=0, rasterized=True)
@@ -174,7 +174,7 @@ def _draw_scatter(table: pd.DataFrame, protein: pd.Series, names: list[str], bas
         axes.set_title(f"{name}\n{words}", fontsize=10)
         axes.set(xlabel="measured loss", ylabel="score")
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in list(panels)[len(names) :]:
+    for axes in panels[len(names) :]:
         axes.set_axis_off()
     figure.suptitle(
         f"{protein['protein']}: scores against measured loss of stability or fitness, {len(table)} mutants\n"

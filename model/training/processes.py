@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, TypeVar
@@ -25,6 +25,7 @@ from data_prepare.resume import sole_run
 from model.network.device import choose_device
 
 LOGGER: Final = logging.getLogger("seqdance")
+STDERR: Final = 2  # file descriptor
 T = TypeVar("T")
 Options = TypeVar("Options", bound=Any)
 
@@ -170,6 +171,6 @@ class StopSignal:
             raise KeyboardInterrupt
         if not self.caught and os.environ.get("RANK", "0") == "0":
             again = "; Ctrl-C again ends at once, without saving" if number == signal.SIGINT and alone else ""
-            # not through Python's buffer, in which the signal may have interrupted a writer
-            os.write(2, f"\nstopping: saves after this update{again}\n".encode())
+            with suppress(OSError):  # not through Python's buffer, which the signal may have interrupted
+                os.write(STDERR, f"\nstopping: saves after this update{again}\n".encode())
         self.number = self.number or number

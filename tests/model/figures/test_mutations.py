@@ -96,10 +96,13 @@ def test_benchmark() -> None:
 def test_benchmark_of_one_protein() -> None:
     """Each score against the measurement, with its correlation."""
     table = pd.DataFrame({"protein": "p", "mutant": list("abcd"), "loss": [0.1, 0.4, 0.2, 0.9]})
-    table = table.assign(good=[1.0, 3.0, 2.0, 4.0], bad=0.0)
-    per_protein = pd.DataFrame({"protein": ["p"], "residues": 9, "mutants": 4, "good": 1.0, "bad": np.nan})
-    figure = draw_benchmark(table, per_protein, summary_of({"good": 1.0, "bad": None}), ["bad"])
-    good, bad = figure.axes
+    table = table.assign(good=[1.0, 3.0, 2.0, 4.0], bad=0.0, third=1.0, fourth=2.0)
+    per_protein = pd.DataFrame(
+        {"protein": ["p"], "residues": 9, "mutants": 4, "good": 1.0, "bad": np.nan, "third": np.nan, "fourth": np.nan}
+    )
+    figure = draw_benchmark(table, per_protein, summary_of(dict.fromkeys(table.columns[3:])), ["bad"])
+    good, bad, *others = figure.axes
+    assert [axes.axison for axes in others] == [True, True, False, False]  # two rows of three
     assert good.collections[0].get_offsets().tolist() == table[["loss", "good"]].to_numpy().tolist()
     assert "Spearman's correlation 1.00" in good.get_title()
     assert "no correlation" in bad.get_title()
