@@ -110,7 +110,7 @@ class RunLog:
         if seconds * left > MONTH:
             months = seconds * left / MONTH
             how_long = f"{months / 12:.1f} years" if months > 24 else f"{months:.1f} months"
-            remedy = "use GPUs or fewer --updates; the preset demo trains a small network"
+            remedy = "use GPUs, a smaller network or a shorter training"
             with tqdm.external_write_mode(file=sys.stderr):
                 LOGGER.warning(
                     "warning: at %.3g seconds per update, the other %s updates take at least %s on this machine; %s",
