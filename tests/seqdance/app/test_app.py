@@ -21,7 +21,7 @@ from model.mutations.substitution import all_single_mutants
 
 pytest.importorskip("dash", reason="the extra app is not installed")
 
-from seqdance.app.analysis import Networks, new_mutants
+from seqdance.app.analysis import Networks, new_mutants, score
 from seqdance.app.given import File, Limits, read_file, read_text, unpack
 from seqdance.app.jobs import Job, Jobs, collect_warnings, noted
 from seqdance.app.server import make_app
@@ -50,8 +50,6 @@ def done(service: Service, text: str) -> str:
 
 
 def run(service: Service, key: str, labels: list[str]) -> Job:
-    from seqdance.app.analysis import score
-
     job = Job("scores", len(labels))
     job.run(lambda own: score(service.networks, service.get(key), labels, own))
     return job
@@ -84,9 +82,13 @@ def test_cancelled_scores_are_not_kept(service) -> None:
     found = service.get(key)
     job = Job("scores")
     advance = job.advance
-    job.advance = lambda steps=0: (job.cancel(), advance(steps))  # type: ignore[method-assign]
-    from seqdance.app.analysis import score
 
+    def cancelled_after_the_first(steps: int = 0) -> None:
+        if steps:
+            job.cancel()
+        advance(steps)
+
+    job.advance = cancelled_after_the_first  # type: ignore[method-assign]
     job.run(lambda own: score(service.networks, found, ["K2R"], own))
     assert (job.state, found.scores, found.version) == ("cancelled", None, 1)
 

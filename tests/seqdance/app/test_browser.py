@@ -125,7 +125,7 @@ def test_structure(new_page, examples: Path) -> None:
     page.wait_for_timeout(4000)
     assert page.locator("#viewer canvas").screenshot() != by_rmsf
     page.click("#colour-plot .bars path >> nth=10", force=True)
-    page.wait_for_selector("#chosen:has-text('A ')")
+    page.wait_for_selector("#chosen:has-text('RMSF')")
 
 
 def test_exchange(new_page) -> None:
