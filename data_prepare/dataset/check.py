@@ -82,6 +82,14 @@ def check_store(path: str | Path, table: str | Path | None = None) -> list[str]:
     return problems
 
 
+def unlabelled(table: Path) -> list[str]:
+    """A line if entries of a table have no label, so that no network can be trained on it."""
+    labels = read_table(table, labelled=False)["label"]
+    without = int((labels == "").sum())
+    remedy = "install MMseqs2 or give --clusters FILE, and run seqdance prepare or merge again"
+    return [f"{table}: {without} of {len(labels)} entries are neither train nor test; {remedy}"] if without else []
+
+
 def missing_lines(store: FeatureStore) -> list[str]:
     """Which properties how many entries lack: a line per number of entries."""
     counts: Counter[str] = Counter()

@@ -16,7 +16,8 @@ from seqdance.options import CommandOptions
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(CommandOptions):
-    """Check shapes, ranges and symmetry of every entry of a store, and its agreement with table.csv in its folder."""
+    """Check shapes, ranges and symmetry of every entry of a store, its agreement with table.csv in its folder, and
+    whether all entries are train or test."""
 
     store: Annotated[Path, tyro.conf.Positional]
     """Store to check, such as data/features.h5."""
@@ -24,11 +25,12 @@ class CheckOptions(CommandOptions):
 
 def check(options: CheckOptions) -> None:
     """Print the problems and which properties entries lack; exit code 1 if there are any."""
-    from data_prepare.dataset.check import check_store, missing_lines
+    from data_prepare.dataset.check import check_store, missing_lines, unlabelled
     from data_prepare.dataset.store import FeatureStore
 
     table = options.store.with_name(TABLE)
     problems = check_store(options.store, table if table.is_file() else None)
+    problems += unlabelled(table) if table.is_file() else []
     print(*problems, sep="\n", end="\n" if problems else "")
     with FeatureStore(options.store) as store:
         for line in missing_lines(store):

@@ -311,7 +311,7 @@ def test_split_merge_and_check(manifest, tmp_path, monkeypatch, capsys):
     assert "--keep-labels" in capsys.readouterr().err
     assert (pd.read_csv(parts.with_name("table.csv"), keep_default_na=False)["label"] == "").all()
     assert not parts.with_name("loss_weights.csv").exists()
-    assert run(check, parts) == 0
+    assert run(check, parts) == 1  # nothing to train on
     assert run(check, out) == 0
     assert "8 entries, no problems" in capsys.readouterr().out
     with h5py.File(tmp_path / "other.h5", "w") as file:

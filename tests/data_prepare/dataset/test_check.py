@@ -21,6 +21,7 @@ from data_prepare.properties import (
     entry_pair_channel,
     entry_residue_columns,
 )
+from seqdance.commands.check import main as check
 
 
 def table_of(path, **rows):
@@ -133,6 +134,19 @@ def test_check_against_the_table(tmp_path):
         "c: 12 tokens, its sequence in the table has 13",
         "d: 47 residue columns do not belong to the group Proteinflow",
     ]
+
+
+def test_entries_without_a_label_are_not_sound(tmp_path, capsys):
+    path = write_store(tmp_path / "s.h5", a=real_entry(10), b=real_entry(10))
+    table = table_of(tmp_path / "table.csv", a=("G" * 10, "IDRome", "train"), b=("G" * 10, "IDRome", ""))
+    with pytest.raises(SystemExit) as left:
+        check([str(path)])
+    assert left.value.code == 1
+    shown = capsys.readouterr().out
+    assert f"{table}: 1 of 2 entries are neither train nor test" in shown
+    table_of(table, a=("G" * 10, "IDRome", "train"), b=("G" * 10, "IDRome", "test"))
+    check([str(path)])
+    assert "2 entries, no problems" in capsys.readouterr().out
 
 
 def test_check_of_a_damaged_chunk(tmp_path):
