@@ -117,9 +117,10 @@ class Stage(Settings):
     length: Count
     """Longest crop, in tokens."""
     micro_batch: Count
-    """Proteins of each group per backward pass and process."""
+    """Proteins of each group per backward pass and process. Default: on a GPU as many as its memory suits."""
     accumulation: Count
-    """Micro-batches of each group per update."""
+    """Micro-batches of each group per update. Default: so many that an update has the proteins of the published
+    training, 128 of each group, on any number of processes."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -204,7 +205,7 @@ class TrainConfig(TrainingOptions):
     model: ModelConfig = field(default_factory=ModelConfig)
     """Sizes of the network; those that are not chosen are the sizes of --init or --encoder."""
     given: Annotated[tuple[str, ...], Strict(False), tyro.conf.Suppress] = field(default=(), compare=False)
-    """Fields of `model` named on the command line."""
+    """Fields of `model`, `short` and `long` named on the command line; those of the stages as short.micro_batch."""
 
     updates: Count = 200_000
     """Optimizer steps of the whole training."""
@@ -239,8 +240,8 @@ class TrainConfig(TrainingOptions):
     """Also keep the weights of checkpoints whose update is a multiple of this; only the newest can be resumed."""
 
     FREE: ClassVar[frozenset[str]] = TrainingOptions.FREE | frozenset(
-        "config store loss_weights encoder init freeze given tf32 compile joint_groups workers log_every "
-        "keep_every".split()
+        "config store loss_weights encoder init freeze given tf32 compile joint_groups workers log_every keep_every "
+        "short.micro_batch short.accumulation long.micro_batch long.accumulation".split()
     )
     SIZES: ClassVar[frozenset[str]] = frozenset(f"model.{name.replace('_', '-')}" for name in SIZE_NAMES)
 
@@ -270,8 +271,13 @@ class TrainConfig(TrainingOptions):
             return replace(self, model=ModelConfig(**asdict(self.model) | dict(found)))
 
     def has_chosen(self, name: str) -> bool:
-        """Whether a size of the network was given on the command line, or is not that of the preset."""
-        return name in self.given or getattr(self.model, name) != getattr(TRAIN_PRESETS[self.preset].model, name)
+        """Whether a size of the network was given on the command line, or is not that of the preset.
+
+        Also a field of a stage, as short.micro_batch.
+        """
+        part, _, name_in_part = name.rpartition(".")
+        ours, of_preset = (getattr(config, part or "model") for config in (self, TRAIN_PRESETS[self.preset]))
+        return name in self.given or getattr(ours, name_in_part) != getattr(of_preset, name_in_part)
 
 
 TRAIN_PRESETS: Final[dict[str, TrainConfig]] = {

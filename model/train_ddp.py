@@ -3,17 +3,19 @@
     torchrun --nproc_per_node=4 model/train_ddp.py --preset esmdance --table T.csv --store F.h5 --loss-weights W.csv
     python model/train_ddp.py --preset demo ...      one process, with or without a GPU
 
-Each update uses the same number of proteins from each training group that has entries. A micro-step processes the
-groups in turn, or on a GPU in one pass; the gradient of an update is the mean over its micro-steps of the sum over
-groups. The loop is `model.training.loop`.
+Each update uses the same number of proteins from each training group that has entries, and its gradient is that of the
+loss of all of them, however micro-steps and processes divide them. A micro-step processes the groups in turn, or on a
+GPU in one pass. The loop is `model.training.loop`.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -32,7 +34,7 @@ from data_prepare.properties import GROUPS, PAIR_CHANNELS, properties_of_group
 from data_prepare.resume import digest, sample_digest
 from model.config import Stage, TrainConfig
 from model.network.dance import DanceModel, load_esm2_encoder, load_initial_weights, read_config
-from model.network.device import autocast, choose_precision
+from model.network.device import autocast, choose_precision, enough_memory, memory_of
 from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from model.training.checkpoint import choose_checkpoint
@@ -53,7 +55,14 @@ from model.training.run_log import (
     peak_memory,
 )
 from model.training.schedule import draws, learning_rate, stage_of
-from model.training.start import unusual_batches, with_sizes_of_weights
+from model.training.start import (
+    STAGES,
+    divided,
+    gpu_micro_batch,
+    proteins_per_update,
+    unusual_batches,
+    with_sizes_of_weights,
+)
 from model.training.throughput import training_flops
 
 LOGGER: Final = logging.getLogger("seqdance")
@@ -66,6 +75,7 @@ class DanceTrainer(Trainer[TrainConfig]):
 
     progress = ("update", "seen")
     losses: LossRecord
+    counts: dict[str, Tensor]  # group -> proteins of the update with each property, per process
 
     def __init__(self, config: TrainConfig, process: Process, data: TrainingSet, weights: Weights, new: bool) -> None:
         torch.manual_seed(config.seed)
@@ -92,16 +102,34 @@ class DanceTrainer(Trainer[TrainConfig]):
         self.keep_every = config.keep_every
         joint = process.device.type == "cuda" if config.joint_groups is None else config.joint_groups
         self.together = len(data.groups) if joint else 1  # groups in a pass
+        self.course = divided(config, process.processes, self.most_proteins)  # its micro-batches are the actual ones
+        self.chosen = {"precision": precision} | {name: asdict(getattr(self.course, name)) for name in STAGES}
         self.last = min(config.stop_after or config.updates, config.updates)
         self.seen = 0  # samples used of each group
 
+    def most_proteins(self, stage: Stage) -> int:
+        """Proteins of each group in a pass that suit all devices, or on a CPU those of the configuration."""
+        if self.process.device.type == "cpu":
+            return stage.micro_batch
+        memory = min(self.process.gather(memory_of(self.process.device)))
+        return gpu_micro_batch(self.config.model, stage.length, self.together, self.precision, memory)
+
+    def division(self) -> str:
+        """One line that says how processes and passes share the proteins of an update."""
+        stages = [(name, getattr(self.course, name)) for name in STAGES]
+        found = "; ".join(f"{name}: {own.micro_batch} in a pass x {own.accumulation} passes" for name, own in stages)
+        return f"proteins of each group in an update, on each of {self.process.processes} process(es): {found}"
+
     def train(self) -> None:
         """Train to the last update, or until a signal asks to stop."""
-        process, config = self.process, self.config
-        samples = draws(config, self.update, self.seen, self.last, process.rank, process.processes, self.data.groups)
-        workers = default_workers(process.device) if config.workers is None else config.workers
-        with closing(batches(self.data, samples, workers, pin_memory=process.device.type == "cuda")) as self.stream:
-            self.fit(config.updates)
+        process, course = self.process, self.course
+        samples = draws(course, self.update, self.seen, self.last, process.rank, process.processes, self.data.groups)
+        workers = default_workers(process.device) if course.workers is None else course.workers
+        ahead = len(self.data.groups) * max(course.short.accumulation, course.long.accumulation)
+        stream = batches(self.data, samples, workers, process.device.type == "cuda", ahead)
+        remedy = "give a smaller --short.micro-batch or --long.micro-batch and a larger accumulation"
+        with closing(stream) as self.stream, enough_memory("a training step", process.device, remedy):
+            self.fit(course.updates)
 
     def finished(self) -> bool:
         """See `Trainer`."""
@@ -110,7 +138,7 @@ class DanceTrainer(Trainer[TrainConfig]):
     @property
     def stage(self) -> Stage:
         """Crop length and batch size of the current update."""
-        return stage_of(self.update, self.config)
+        return stage_of(self.update, self.course)
 
     def learning_rate(self) -> float:
         """See `Trainer`."""
@@ -118,38 +146,44 @@ class DanceTrainer(Trainer[TrainConfig]):
         return learning_rate(self.update, config.learning_rate, config.warmup_updates, config.updates)
 
     def micro_batches(self) -> Sequence[Callable[[], list[Batch]]]:
-        """See `Trainer`; one batch of each group in turn, `together` of them in a pass."""
-        self.seen += self.process.processes * self.stage.micro_batch * self.stage.accumulation
-        passes = self.stage.accumulation * len(self.data.groups) // self.together
-        return [lambda: list(islice(self.stream, self.together))] * passes
+        """See `Trainer`; one batch of each group in turn, `together` of them in a pass.
+
+        All are read first, for the loss of a property is its mean over the proteins of the update that have it.
+        """
+        groups, processes = self.data.groups, self.process.processes
+        self.seen += proteins_per_update(self.stage, processes)
+        read = list(islice(self.stream, self.stage.accumulation * len(groups)))
+        found = [valid_counts(own.residue, own.pair, own.group, own.present) for own in read]  # on the CPU
+        counts = torch.cat([torch.stack(found[k :: len(groups)]).sum(0) for k in range(len(groups))])
+        if processes > 1:
+            dist.all_reduce(counts)
+        counts = (counts / processes).to(self.process.device)  # the gradient is the mean over processes
+        self.counts = dict(zip(groups, counts.split([len(own) for own in found[: len(groups)]]), strict=True))
+        waiting = deque(read[first : first + self.together] for first in range(0, len(read), self.together))
+        return [waiting.popleft] * len(waiting)
 
     def loss(self, batch: list[Batch]) -> Tensor:
-        """See `Trainer`; the loss of a property is averaged over the valid proteins of all processes."""
+        """See `Trainer`; the loss of a property is averaged over the proteins of the update, of all processes."""
         lengths = torch.cat([own.attention_mask.sum(1) for own in batch])
         self.losses.tokens += int(lengths.sum())
         self.losses.pairs += int(lengths.square().sum())
         batch = [own.to(self.process.device) for own in batch]
-        found = [valid_counts(own.residue, own.pair, own.group, own.present) for own in batch]
-        counts, processes = torch.cat(found), self.process.processes
-        exchange = dist.all_reduce(counts, async_op=True) if processes > 1 else None  # during the forward pass
         with autocast(self.process.device, self.precision):
             outputs = self.network(*joined(batch, LENGTHS if self.config.compile else 1))
-        if exchange is not None:
-            exchange.wait()
         total = torch.zeros((), device=self.process.device)
         first = 0
-        for own, count in zip(batch, counts.split([len(own) for own in found]), strict=True):
+        for own in batch:
             proteins, length = own.input_ids.shape
             rows = slice(first, first := first + proteins)
             part = {
                 name: outputs[name][rows, :length, :length] if name in PAIR_CHANNELS else outputs[name][rows, :length]
                 for name in properties_of_group(own.group)
             }
-            targets = own.residue, own.pair, own.group
-            losses = dance_loss(part, *targets, self.weights[own.group], count / processes, own.present)
-            self.losses.add(own, losses, count)
+            targets, counts = (own.residue, own.pair, own.group), self.counts[own.group]
+            losses = dance_loss(part, *targets, self.weights[own.group], counts, own.present)
+            self.losses.add(own, losses, counts, self.stage.accumulation)
             total = total + losses["loss"]
-        return total / self.stage.accumulation
+        return total
 
     def change_gradients(self) -> None:
         """Record the norm of the gradients and clip them; an update whose norm is not finite changes no weight."""
@@ -196,6 +230,20 @@ class DanceTrainer(Trainer[TrainConfig]):
         weights = quote(str(self.config.output if ours else self.saved))
         return f"seqdance score --model {weights} --sequence SEQUENCE --output mutations.csv"
 
+    def fixed(self) -> dict[str, Any]:
+        """See `Trainer`; of the division of an update only the number of proteins matters."""
+        numbers = {name: proteins_per_update(getattr(self.course, name), self.process.processes) for name in STAGES}
+        return self.config.fixed() | {f"{name}.accumulation": number for name, number in numbers.items()}
+
+    def described(self, name: str, value: Any) -> str:
+        """See `Trainer`."""
+        stage = getattr(self.course, name.removesuffix(".accumulation"), None)
+        if not isinstance(stage, Stage) or not isinstance(value, int):
+            return super().described(name, value)
+        now = proteins_per_update(stage, self.process.processes)
+        how = f"--{name} {value * stage.accumulation / now:g} with --{name.replace('accumulation', 'micro-batch')}"
+        return f"{value} proteins of each group in an update ({how} {stage.micro_batch}), not {now}"
+
     def load_weights(self, checkpoint: Path) -> None:
         """See `Trainer`. Sizes and freezing must be those of the checkpoint, whatever `allow_changes` says."""
         saved, ours = read_config(checkpoint / CONFIG_NAME), self.config.model
@@ -232,9 +280,11 @@ def train(config: TrainConfig, process: Process) -> None:
     data, weights = process.first(lambda: open_data(config))
     checkpoint = process.first(lambda: choose_checkpoint(config.output, config.resume))
     config = process.first(lambda: with_sizes_of_weights(config, checkpoint))
-    if warning := unusual_batches(config, process.processes):
-        LOGGER.warning("warning: %s", warning)
     trainer = DanceTrainer(config, process, data, weights, new=checkpoint is None)
+    if warning := unusual_batches(trainer.course, process.processes):
+        LOGGER.warning("warning: %s", warning)
+    if trainer.course != config and process.rank == 0:
+        print(trainer.division())
     trainer.resume(checkpoint)
     trainer.train()
 

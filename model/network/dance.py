@@ -109,7 +109,7 @@ class DanceModel(HubModel):
         heads + head, value at (i, j) = attention of query i on key j.
         """
         kept: list[Tensor] = []
-        attention_part: Tensor | float = 0.0  # of the pair logits, (B, 13, L, L); grows layer by layer
+        attention_part: Tensor | None = None  # of the pair logits, (B, 13, L, L) float32; grows layer by layer
         heads_learn = torch.is_grad_enabled()
 
         def sink(layer: int, maps: Tensor) -> None:
@@ -118,7 +118,8 @@ class DanceModel(HubModel):
                 kept.append(maps)
             if pair:
                 with torch.set_grad_enabled(heads_learn):
-                    attention_part = attention_part + attention_logits(maps, layer, self.pair_pred_linear).float()
+                    part = attention_logits(maps, layer, self.pair_pred_linear)
+                    attention_part = part.float() if attention_part is None else attention_part.add_(part)
 
         with torch.set_grad_enabled(heads_learn and not self.config.freeze_encoder):
             hidden = self.esm2(input_ids, attention_mask, sink if pair or attention else None)  # (B, L, hidden)

@@ -70,8 +70,8 @@ class SelfAttention(nn.Module):
             # on a GPU autocast would keep all maps in float32; the sums inside the kernels are float32 anyway
             with torch.autocast(x.device.type, enabled=False):
                 scores = q @ k.mT  # (B, heads, L, L)
-                if keys is not None:
-                    scores = scores.masked_fill_(~keys, -torch.inf)
+                if keys is not None:  # outside of autograd: a probability of 0 has no gradient
+                    scores.detach().masked_fill_(~keys, -torch.inf)
                 attention = drop(scores.softmax(-1), dropout)  # (B, heads, L, L)
                 context = attention @ v  # (B, heads, L, head_dim)
         else:

@@ -60,6 +60,7 @@ class Trainer(ABC, Generic[C]):
         self, config: C, process: Process, model: nn.Module, precision: str, losses: Losses, data: Mapping[str, str]
     ) -> None:
         self.config, self.process, self.precision = config, process, precision
+        self.chosen: dict[str, Any] = {"precision": precision}  # what the configuration left open, for config.json
         self.losses, self.data_of = losses, data
         self.model = self.network = model.to(process.device)
         if process.processes > 1:
@@ -107,6 +108,14 @@ class Trainer(ABC, Generic[C]):
         """Learning rate of the current update."""
         return self.config.learning_rate
 
+    def fixed(self) -> dict[str, Any]:
+        """What the weights depend on, by the options that set it, without --."""
+        return self.config.fixed()
+
+    def described(self, name: str, value: Any) -> str:
+        """An item of `fixed` in the words of the command line."""
+        return f"--{name} {value}"
+
     def change_gradients(self) -> None:
         """Clip the unscaled gradients of an update or record their norm."""
 
@@ -118,7 +127,7 @@ class Trainer(ABC, Generic[C]):
         if self.finished() and self.saved is not None:
             self.report(updates)
             return
-        record = RunLog(self.config, self.process, self.precision, self.update, updates)
+        record = RunLog(self.config, self.process, self.chosen, self.update, updates)
         with StopSignal() as signalled, record as log, profiler(self.config, self.process) as profile:
             while not self.finished():
                 self.update += 1
@@ -156,7 +165,9 @@ class Trainer(ABC, Generic[C]):
     def accumulate_gradients(self) -> None:
         """Accumulate the gradients of one update; processes exchange them once, in the last backward pass."""
         self.optimizer.zero_grad(set_to_none=True)
+        start = time.perf_counter()
         loads = self.micro_batches()
+        self.waited += time.perf_counter() - start
         for number, load in enumerate(loads, start=1):
             start = time.perf_counter()
             batch = load()
@@ -180,7 +191,7 @@ class Trainer(ABC, Generic[C]):
         ranks = self.process.gather(self.process.random_state() | {"losses": self.losses.state()})
         if self.process.rank == 0:
             state = {name: getattr(self, name) for name in self.progress} | {"ranks": ranks}
-            state |= {"options": self.config.fixed(), "data": dict(self.data_of)}
+            state |= {"options": self.fixed(), "data": dict(self.data_of)}
             state |= {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
             folder = self.config.output / CHECKPOINTS
             self.saved = save_checkpoint(folder, self.update, self.model, state)

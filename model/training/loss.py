@@ -35,9 +35,9 @@ def dance_loss(
     group, weights
         One of `properties.GROUPS`, and property -> weight in it.
     counts
-        (properties of the group,) float: n of each property. Default: `valid_counts` of this batch. With the sum of the
-        ranks' `valid_counts` divided by the number of ranks, the mean gradient of the ranks is that of one process
-        with the whole batch.
+        (properties of the group,) float: n of each property. Default: `valid_counts` of this batch. With those of a
+        larger batch, divided by the number of ranks, the mean over the ranks of their summed gradients is the gradient
+        of the larger batch, however batches and ranks divide it.
     present
         (B, properties of the group) bool: whether a protein has the property; default: all have all.
 
@@ -70,7 +70,10 @@ def dance_loss(
 def valid_counts(residue_target: Tensor, pair_target: Tensor, group: str, present: Tensor | None = None) -> Tensor:
     """Number of proteins with a valid position, (properties of the group,) float32; arguments as in `dance_loss`."""
     residue = (residue_target[..., 0] != MISSING).flatten(1).any(1)  # (B,)
-    pair = (pair_target[..., 0] != MISSING).flatten(1).any(1)
+    channel = pair_target[..., 0]  # (B, L, L)
+    pair = (channel.diagonal(dim1=1, dim2=2) != MISSING).any(1)  # quick, and usually enough
+    if not pair.all():
+        pair = (channel != MISSING).flatten(1).any(1)
     valid = torch.stack([residue if name in RESIDUE_COLUMNS else pair for name in properties_of_group(group)], dim=1)
     return (valid if present is None else valid & present).sum(0).float()
 

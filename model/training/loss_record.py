@@ -31,15 +31,18 @@ class LossRecord:
     def _clear(self) -> None:
         device = self.process.device
         self.sums = {group: torch.zeros(len(properties_of_group(group)) + 1, device=device) for group in self.groups}
-        # backward passes with a protein that has the property
+        # updates with a protein that has the property
         self.passes = {group: torch.zeros_like(total) for group, total in self.sums.items()}
         self.norms = torch.zeros(2, device=device)  # sum and number of finite gradient norms
 
-    def add(self, batch: Batch, losses: Mapping[str, Tensor], counts: Tensor) -> None:
-        """Add the losses of one backward pass; for `counts` see `dance_loss`, here of all ranks."""
+    def add(self, batch: Batch, losses: Mapping[str, Tensor], counts: Tensor, accumulation: int) -> None:
+        """Add the losses of one of `accumulation` passes of a group in an update, whose `counts` they are divided by.
+
+        See `dance_loss`.
+        """
         names = (*properties_of_group(batch.group), "loss")
         values = torch.stack([losses[name].detach() for name in names])
-        passes = torch.nn.functional.pad((counts > 0).float(), (0, 1), value=1.0)
+        passes = torch.nn.functional.pad((counts > 0).float(), (0, 1), value=1.0) / accumulation
         if self.skip_infinite:
             finite = ~values[-1].isinf()
             values, passes = values.where(finite, 0.0), passes.where(finite, 0.0)
@@ -68,8 +71,8 @@ class LossRecord:
             self.process.first(lambda: require(False, message))
 
     def means(self) -> dict[str, float | None]:
-        """Means since the last call: `<group>_<property>` and `<group>_loss` over ranks and the backward passes with
-        the property, gradient norm over updates with a finite one; None without any.
+        """Means since the last call: `<group>_<property>` and `<group>_loss` over ranks and the updates with the
+        property, gradient norm over updates with a finite one; None without any.
         """
         found = torch.cat([*self.sums.values(), *self.passes.values(), self.norms]).cpu()
         if self.process.processes > 1:

@@ -45,8 +45,10 @@ class RunLog:
     Removes log lines of updates after `update`, which a killed run wrote after its last checkpoint.
     """
 
-    def __init__(self, config: TrainingOptions, process: Process, precision: str, update: int, updates: int) -> None:
-        self.config, self.process, self.precision = config, process, precision
+    def __init__(
+        self, config: TrainingOptions, process: Process, chosen: Mapping[str, Any], update: int, updates: int
+    ) -> None:
+        self.config, self.process, self.chosen = config, process, chosen
         self.update, self.updates = update, updates
         self.path = config.output / LOG_NAME
         self._done: list[float] = []  # times after the first updates of this call
@@ -60,7 +62,7 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
             self.config.output.mkdir(parents=True, exist_ok=True)
-            write_config(self.config, self.precision, devices)
+            write_config(self.config, self.chosen, devices)
             kept = [line for line in read_log(self.path) if line["n_update"] <= self.update]
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
             self._board = SummaryWriter(str(self.config.output / "tensorboard"), purge_step=self.update + 1)
@@ -163,13 +165,13 @@ def peak_memory(device: torch.device) -> float:
     return peak_resident_memory() / 2**30
 
 
-def write_config(config: TrainingOptions, precision: str, devices: Sequence[str]) -> None:
-    """Write config.json of the run: configuration, precision used, versions, device of each process."""
+def write_config(config: TrainingOptions, chosen: Mapping[str, Any], devices: Sequence[str]) -> None:
+    """Write config.json of the run: configuration, what it left open, versions, device of each process."""
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}  # includes the build, as +cpu
     versions |= {name: version(name) for name in ("seqdance", "numpy", "h5py", "safetensors")}
     content = {
         "config": asdict(config),
-        "precision": precision,
+        **chosen,
         "versions": versions | {"cuda": torch.version.cuda, "git": git_commit()},
         "processes": len(devices),
         "devices": devices,

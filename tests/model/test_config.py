@@ -62,7 +62,7 @@ def test_command_line_changes_a_preset() -> None:
 def test_command_line_changes_a_former_run(small_data, tmp_path: Path, capsys) -> None:
     """Every field comes back from config.json, but for those of one call; the command line wins."""
     run = small_data.config(tmp_path, resume="none", stop_after=3, debug=True, workers=2, encoder="e.pt")
-    write_config(run, "fp32", ["cpu"])
+    write_config(run, {}, ["cpu"])
     path = tmp_path / "config.json"
     start = replace(run, config=path, resume="auto", stop_after=None, debug=False)
     assert parse(["--config", str(path)]) == start

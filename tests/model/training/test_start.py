@@ -16,11 +16,20 @@ from safetensors.torch import load_file, save_file
 from model.config import PRESETS, SIZE_NAMES, TRAIN_PRESETS, ModelConfig, TrainConfig, read_train_config
 from model.network.dance import DanceModel, encoder_sizes
 from model.network.weights import read_esm2
-from model.train_ddp import main, parse, train
+from model.train_ddp import DanceTrainer, main, parse, train
 from model.training.checkpoint import read_training
 from model.training.processes import Process
 from model.training.run_log import write_config
-from model.training.start import unusual_batches
+from model.training.start import (
+    GPU_TILE,
+    bytes_of,
+    divided,
+    gpu_micro_batch,
+    parameters,
+    proteins_per_update,
+    training_bytes,
+    unusual_batches,
+)
 
 CPU = Process(torch.device("cpu"))
 SIZES = {"hidden": 24, "layers": 3, "heads": 2, "feed_forward": 40}
@@ -84,7 +93,7 @@ def test_frozen_encoder_of_init(small_data, weights: Path, tmp_path: Path) -> No
     assert changed == {name for name in end if not name.startswith("esm2.")}
     record = json.loads((tmp_path / "run/config.json").read_text())["config"]
     assert record["model"] == asdict(ModelConfig(**SIZES, freeze_encoder=True))
-    assert (record["init"], record["freeze"], record["given"]) == (str(weights), None, [])
+    assert (record["init"], record["freeze"]) == (str(weights), None)
 
 
 def test_resumed_training_does_not_read_its_start_again(small_data, weights: Path, tmp_path: Path) -> None:
@@ -156,7 +165,7 @@ def test_init_and_encoder_exclude_each_other(weights: Path, tmp_path: Path, caps
     chosen = parse(["--preset", "esmdance", "--init", "a"])
     assert (chosen.init, chosen.encoder, chosen.model) == ("a", None, PRESETS["esmdance"])
     path = tmp_path / "config.json"
-    write_config(replace(chosen, output=tmp_path), "fp32", ["cpu"])
+    write_config(replace(chosen, output=tmp_path), {}, ["cpu"])
     assert read_train_config(path) == replace(chosen, output=tmp_path)
     again = parse(["--config", str(path), "--encoder=b"])
     assert (again.init, again.encoder) == (None, "b")
@@ -175,21 +184,111 @@ def test_freeze_and_the_field_of_the_model_agree(capsys) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "processes", "most", "short", "long"),
+    [
+        ("", 4, None, (16, 2), (2, 16)),  # as published; None: on a CPU
+        ("", 1, None, (16, 8), (2, 64)),
+        ("", 8, None, (16, 1), (2, 8)),
+        ("", 16, None, (8, 1), (2, 4)),
+        ("", 3, None, (16, 2), (2, 16)),  # 128 is not divisible
+        ("", 4, 45, (32, 1), (32, 1)),
+        ("", 2, 10, (8, 8), (8, 8)),
+        ("", 1, 1, (1, 128), (1, 128)),
+        ("", 3, 5, (4, 8), (4, 8)),
+        ("--short.micro-batch 16", 4, 45, (16, 2), (32, 1)),  # chosen, though that of the preset
+        ("--short.micro-batch 4 --long.micro-batch 5", 2, 45, (4, 16), (5, 16)),  # 128 / (2 x 5) is no number
+        ("--short.accumulation 4 --long.accumulation 16", 4, 45, (16, 4), (2, 16)),
+        ("--preset demo", 2, 45, (4, 1), (4, 1)),
+        ("--preset demo", 2, 1, (1, 4), (1, 4)),
+    ],
+)
+def test_processes_and_memory_divide_an_update(words: str, processes: int, most: int | None, short, long) -> None:
+    config = divided(parse(words.split()), processes, lambda stage: stage.micro_batch if most is None else most)
+    assert [(own.micro_batch, own.accumulation) for own in (config.short, config.long)] == [short, long]
+    assert (config.short.length, config.long.length) == ((64, 128) if "demo" in words else (256, 1024))
+
+
+def test_a_configuration_of_other_batches_is_chosen(tmp_path: Path) -> None:
+    (path := tmp_path / "c.yaml").write_text("short: {micro_batch: 8}\nlong: {micro_batch: 2}\n")
+    config = divided(read_train_config(path), 4, lambda _: 45)
+    assert [(own.micro_batch, own.accumulation) for own in (config.short, config.long)] == [(8, 4), (32, 1)]
+
+
+@pytest.mark.parametrize(("precision", "freeze"), [("bf16", False), ("fp32", True)])
+def test_estimated_memory_is_that_of_a_pass(monkeypatch: pytest.MonkeyPatch, freeze: bool, precision: str) -> None:
+    """Counted on tensors without memory, which no card has confirmed."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
+    from launches import micro_step
+
+    config = ModelConfig(hidden=320, layers=2, heads=20, feed_forward=1280, freeze_encoder=freeze)
+    counted, _ = micro_step(256, 2, True, config, precision)
+    estimate = 3 * 2 * training_bytes(config, 256, precision)
+    assert counted.held == pytest.approx(estimate, rel=0.25)
+    assert counted.peak < estimate + 2 * GPU_TILE * bytes_of(precision)
+
+
+def test_micro_batches_of_a_card() -> None:
+    config, card = ModelConfig(), 24 * 10**9
+    for length, other in ((256, 25), (1024, 2)):
+        found = gpu_micro_batch(config, length, 3, "bf16", card)
+        assert found == other
+        needed = 3 * found * training_bytes(config, length, "bf16") + 16 * parameters(config) + 4 * GPU_TILE
+        assert needed < 2**34
+        assert gpu_micro_batch(config, length, 3, "bf16", card // 2) < found
+        assert gpu_micro_batch(config, length, 1, "bf16", card) >= 3 * found
+        assert gpu_micro_batch(config, length, 3, "bf16", 22 * 10**9) == found  # the same share
+    assert gpu_micro_batch(config, 1024, 3, "bf16", 10**12) == 2  # more would compute the middle layer twice
+    assert gpu_micro_batch(config, 1024, 3, "bf16", 0) == 1
+
+
+def test_another_card_continues_the_same_run(small_data, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Passes of other sizes: the same samples and, to rounding, the same weights."""
+    sizes = {"preset": "demo", "model.encoder-dropout": 0.0, "model.head-dropout": 0.0}
+    words = small_data.arguments(tmp_path, **sizes)
+    pairs = zip(words[::2], words[1::2], strict=True)
+    words = [word for pair in pairs if "micro" not in pair[0] and "accum" not in pair[0] for word in pair]
+    ends = []
+    for run, most in (("whole", (4, 4)), ("parts", (2, 1))):
+        for stop, number in zip((6, 8), most, strict=True):
+            monkeypatch.setattr(DanceTrainer, "most_proteins", lambda _, stage, number=number: number)
+            main([*words, "--output", str(tmp_path / run), "--stop-after", str(stop)])
+        ends.append(load_file(tmp_path / run / "checkpoints/update_8/model.safetensors"))
+        assert read_training(tmp_path / run / "checkpoints/update_8")["seen"] == 8 * 4
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-3, atol=1e-4, msg=name)
+    record = json.loads((tmp_path / "parts/config.json").read_text())
+    assert (record["short"]["micro_batch"], record["short"]["accumulation"]) == (1, 4)
+    assert record["config"]["short"]["micro_batch"] == 4  # for another run
+    assert "short: 1 in a pass x 4 passes" in capsys.readouterr().out
+
+
+def test_another_number_of_proteins_is_refused(small_data, tmp_path: Path) -> None:
+    config = small_data.config(tmp_path, stop_after=1)
+    train(config, CPU)
+    assert proteins_per_update(config.short, 1) == 4
+    more = replace(config, stop_after=2, short=replace(config.short, accumulation=3))
+    option = "4 proteins of each group in an update (--short.accumulation 2 with --short.micro-batch 2), not 6"
+    refused(lambda: train(more, CPU), option, "--allow-changes short.accumulation")
+    train(replace(more, allow_changes=("short.accumulation",)), CPU)
+    assert read_training(tmp_path / "checkpoints/update_2")["seen"] == 4 + 6
+
+
+@pytest.mark.parametrize(
     ("words", "processes", "named"),
     [
         (["--preset", "seqdance"], 4, None),
-        (["--preset", "esmdance"], 4, None),
+        (["--preset", "esmdance"], 1, None),
         (["--preset", "demo"], 1, None),
         (["--short.accumulation", "1", "--long.accumulation", "8"], 8, None),
-        (["--preset", "seqdance"], 1, "32 (short) and 32 (long)|--short.accumulation 8 --long.accumulation 64 "),
-        (["--long.micro-batch", "8"], 4, "has 512 (long) proteins|give --long.accumulation 4 for"),
+        (["--short.accumulation", "2"], 1, "32 (short) proteins|--short.accumulation 8 "),
+        (["--long.micro-batch", "8", "--long.accumulation", "8"], 4, "has 256 (long)|give --long.accumulation 4 for"),
         (["--preset", "esmdance"], 3, "96 (short) and 96 (long)|3 process(es)|another number of processes"),
     ],
 )
 def test_other_numbers_of_proteins_than_published_are_named(
     words: list[str], processes: int, named: str | None
 ) -> None:
-    line = unusual_batches(parse(words), processes)
+    line = unusual_batches(divided(parse(words), processes, lambda stage: stage.micro_batch), processes)
     if named is None:
         assert line is None
     else:

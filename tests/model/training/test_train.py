@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ import torch.distributed as dist
 from refusals import command_refused, refused
 from runs import assert_same_run, log_lines, plain, without_time
 from safetensors.torch import load_file
+from stores import without_properties
 from torch.distributed.run import get_args_parser
 from torch.nn.parallel import DistributedDataParallel
 
@@ -103,7 +103,7 @@ def test_log_has_the_published_keys_and_the_means_of_its_updates(small_data, who
     config = small_data.config(tmp_path, log_every=1)
     train(config, CPU)
     single = log_lines(tmp_path)
-    for line in lines[:2]:  # later lines mix batch sizes: each backward pass has the same weight
+    for line in lines:
         for key in keys[7 : keys.index(TOKENS_PER_SECOND)]:
             pair = [single[line["n_update"] - 2][key], single[line["n_update"] - 1][key]]
             assert line[key] == pytest.approx(np.mean(pair), rel=1e-5)
@@ -141,6 +141,7 @@ def test_output_folder_holds_configuration_versions_and_tensorboard(small_data, 
     assert record["config"]["store"] == str(small_data.store)
     assert set(record["versions"]) == {"python", "torch", "seqdance", "numpy", "h5py", "safetensors", "cuda", "git"}
     assert (record["processes"], record["devices"], record["precision"]) == (1, ["cpu"], "fp32")
+    assert record["short"] == record["config"]["short"]  # as on the command line
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     board = EventAccumulator(str(whole / "tensorboard"))
@@ -383,6 +384,27 @@ def test_groups_in_one_pass(small_data, tmp_path: Path) -> None:
             torch.testing.assert_close(gradient, results[0][1][name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_every_division_of_an_update_is_the_same(own_small_data, tmp_path: Path) -> None:
+    """The same samples, losses and gradients, though few proteins have a property or a valid position."""
+    lacking = {f"IDRome_train_{k}": ["vdw", "chi"] for k in range(4)} | {"mdCATH_train_0": ["corr"]}
+    data = replace(own_small_data, store=without_properties(own_small_data.store, tmp_path / "s.h5", **lacking))
+    fill_entries(own_small_data, {"IDRome_train_0", "ATLAS_train_1", "proteinflow_pdb_train_2"}, -1)
+    for own in (data, own_small_data):
+        results = []
+        for micro_batch, accumulation, joint in ((4, 2, False), (1, 8, False), (8, 1, True)):
+            stage = Stage(12, micro_batch, accumulation)
+            with first_update(own.config(tmp_path, model=NO_DROPOUT, short=stage, joint_groups=joint)) as trainer:
+                trainer.accumulate_gradients()
+                assert trainer.seen == 8
+                names = [name for loss, group, names in trainer.losses._unchecked for name in (group, *names)]
+            results.append((trainer.losses.means(), gradients(trainer), sorted(set(names))))
+        for means, found, names in results[1:]:
+            assert means == pytest.approx(results[0][0], rel=1e-5)
+            assert names == results[0][2]
+            for name, gradient in found.items():
+                torch.testing.assert_close(gradient, results[0][1][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
 def test_an_update_that_is_not_finite_changes_nothing(small_data, tmp_path: Path) -> None:
     with first_update(small_data.config(tmp_path, model=NO_DROPOUT)) as trainer:
         trainer.accumulate_gradients()
@@ -401,10 +423,10 @@ def test_infinite_losses_of_fp16_are_skipped(small_data, tmp_path: Path) -> None
     names = properties_of_group(batch.group)
     for loss in (2.0, torch.inf):
         values = dict.fromkeys((*names, "loss"), torch.tensor(loss))
-        trainer.losses.add(batch, values, torch.ones(len(names)))
+        trainer.losses.add(batch, values, torch.ones(len(names)), 1)
     trainer.losses.check()
     assert trainer.losses.means()[f"{batch.group}_loss"] == 2
-    trainer.losses.add(batch, dict.fromkeys((*names, "loss"), torch.tensor(torch.nan)), torch.ones(len(names)))
+    trainer.losses.add(batch, dict.fromkeys((*names, "loss"), torch.tensor(torch.nan)), torch.ones(len(names)), 1)
     refused(trainer.losses.check, *batch.names)
 
 
@@ -491,25 +513,22 @@ def test_step_clips_by_value_at_the_rate_of_the_schedule(small_data, tmp_path: P
 def test_every_group_alone_reaches_all_parameters(small_data, tmp_path: Path, freeze: bool) -> None:
     """DistributedDataParallel need not search for unused parameters."""
     with first_update(small_data.config(tmp_path, model=replace(NO_DROPOUT, freeze_encoder=freeze))) as trainer:
-        for _ in GROUPS:
+        for load in trainer.micro_batches():
             trainer.model.zero_grad()
-            trainer.loss([next(trainer.stream)]).backward()
+            trainer.loss(load()).backward()
             assert all(p.grad is not None for p in trainer.model.parameters() if p.requires_grad)
 
 
 def test_loss_is_divided_by_the_proteins_of_all_processes(small_data, tmp_path: Path, monkeypatch) -> None:
     """If each of two processes has the same batch, the loss is that of one."""
 
-    def other_process_too(counts: torch.Tensor, async_op: bool) -> SimpleNamespace:
-        counts.mul_(2)
-        return SimpleNamespace(wait=lambda: None)
-
-    monkeypatch.setattr(dist, "all_reduce", other_process_too)
-    with first_update(small_data.config(tmp_path, model=NO_DROPOUT)) as trainer:
-        batch = [next(trainer.stream)]
-        alone = trainer.loss(batch)
-        trainer.process = replace(CPU, processes=2)
-        assert torch.equal(trainer.loss(batch), alone)
+    monkeypatch.setattr(dist, "all_reduce", lambda counts: counts.mul_(2))
+    losses = []
+    for processes in (1, 2):
+        with first_update(small_data.config(tmp_path, model=NO_DROPOUT)) as trainer:
+            trainer.process = replace(CPU, processes=processes)
+            losses.append(trainer.loss(trainer.micro_batches()[0]()))
+    assert torch.equal(*losses)
 
 
 def test_gradients_are_exchanged_once_per_update(small_data, tmp_path: Path) -> None:
@@ -660,9 +679,11 @@ def test_stopped_and_killed_runs_of_two_processes_resume_exactly(two_processes, 
         assert_same_run(out / name, out / "whole")
     assert [(line["n_update"], line["rank"]) for line in log_lines(out / "killed")] == [(n, 0) for n in (2, 4, 6, 8)]
     assert json.loads((out / "whole/config.json").read_text())["processes"] == 2
-    # one process continues the samples of two: 4 updates of 2 x 2 x 2, then one of 2 x 2
-    train(data.config(tmp_path, resume=str(out / "whole/checkpoints/update_4"), stop_after=5), CPU)
-    assert read_training(tmp_path / "checkpoints/update_5")["seen"] == 4 * 8 + 4
+    # one process continues the samples of two, 2 x 2 x 2 in an update
+    config = data.config(tmp_path, resume=str(out / "whole/checkpoints/update_4"), stop_after=5)
+    refused(lambda: train(config, CPU), "8 proteins", "--short.accumulation 4 with --short.micro-batch 2")
+    train(replace(config, short=replace(config.short, accumulation=4), long=replace(config.long, accumulation=2)), CPU)
+    assert read_training(tmp_path / "checkpoints/update_5")["seen"] == 5 * 8
 
 
 def test_prefix_of_a_start(monkeypatch) -> None:
