@@ -1,42 +1,47 @@
-"""A training step on a GPU: time, tokens per second, share of the card's peak, memory, and where the time goes.
+"""Updates of a training on a GPU: time, tokens per second, share of the card's peak, memory, and where the time goes.
 
-    python benchmarks/gpu.py [--device cuda] [--peak-tflops 989] > gpu.md
+    python benchmarks/gpu.py [--device cuda] [--forms eager compiled plain] > gpu.md
 
-The network of SeqDance in bf16. A step: forward and backward pass for a batch of each of the three training groups,
-then AdamW, with random data in the card's memory. Plain: `tests/oracles/plain_dance.py`, eager. Floating-point
-operations are those of the matrix products that each form calls, as PyTorch counts them. Prints Markdown.
+The updates are those of `model.train_ddp` for one of `--processes` cards (without the exchange of gradients), on
+made-up proteins: batches held in memory, and read from a store by the default number of readers. Plain: the network of
+`tests/oracles/plain_dance.py`. FLOPs and the peak are those of the training log. Prints Markdown.
 """
 
 from __future__ import annotations
 
+import itertools
 import platform
-import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 import tyro
-from measure import peak_growth
+from measure import plain_form
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
-from train_step import Training
 
-from data_prepare.properties import GROUPS
+from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_writer import StoreWriter
+from data_prepare.properties import GROUPS, NMA_GROUPS, properties_of_group
+from model.config import TRAIN_PRESETS, TrainConfig
+from model.train_ddp import DanceTrainer
+from model.training.data import Batch, TrainingSet, batches, default_workers
+from model.training.processes import Process
+from model.training.run_log import peak_memory
+from model.training.schedule import draws
+from model.training.start import divided
+from model.training.throughput import peak_flops, training_flops
 
-# dense bf16 with sums in fp32, TFLOP/s of the makers' data sheets
-PEAK_TFLOPS: Final = {
-    "H200": 989.0,
-    "H100 PCIe": 756.0,
-    "H100": 989.0,
-    "A100": 312.0,
-    "L40S": 362.0,
-    "L4": 121.0,
-    "A10": 125.0,
-    "RTX 4090": 165.0,
-    "RTX 3090": 71.0,
-}
+sys.path.insert(0, str(Path(__file__).parent))
+from store import made_up
+
+Form = Literal["eager", "compiled", "plain"]
 
 
 @dataclass(frozen=True)
@@ -46,123 +51,146 @@ class Arguments:
     device: Literal["cuda", "cpu"] = "cuda"
     """cpu is for trying the script."""
     preset: Literal["seqdance", "esmdance", "demo"] = "seqdance"
-    """Network; weights are random."""
-    lengths: tuple[int, ...] = (256, 1024)
-    """Tokens of each protein."""
-    batches: tuple[int, ...] = (16, 2)
-    """Proteins of each group, one number per length."""
-    steps: int = 10
-    """Steps that count; the median is printed."""
+    """Training; weights are random."""
+    forms: tuple[Form, ...] = ("eager", "compiled", "plain")
+    """Forms of the network."""
+    processes: int = 4
+    """Cards that share an update."""
+    updates: int = 5
+    """Updates that count; their mean is printed."""
     warm_up: int = 3
-    """Steps before them."""
-    compiled: bool = False
-    """Also with torch.compile."""
-    peak_tflops: float | None = None
-    """Peak of the matrix units in bf16, TFLOP/s, where the card is not in the table of this script."""
+    """Updates before them."""
+    entries: int = 12
+    """Proteins of each group, from the shorter to the longer size."""
+    residues: tuple[int, int] = (100, 1000)
+    """Their sizes."""
 
 
-def synchronize(device: str) -> None:
+def training_set(arguments: Arguments, path: Path) -> TrainingSet:
+    """Made-up proteins in a store."""
+    rng, sequences = np.random.default_rng(0), {group: [] for group in GROUPS}
+    with StoreWriter(path) as writer:
+        for number, residues in enumerate(np.linspace(*arguments.residues, arguments.entries).astype(int)):
+            md, nma = made_up(int(residues), rng).values()
+            letters = "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), residues))
+            for group in GROUPS:
+                writer.add(f"{group}{number}", *(nma if group in NMA_GROUPS else md))
+                sequences[group].append((f"{group}{number}", letters))
+    return TrainingSet(FeatureStore(path), sequences, seed=0)
+
+
+def trainer_of(form: Form, config: TrainConfig, data: TrainingSet) -> DanceTrainer:
+    """A new training; its plain network calls the oracle with the weights of ours."""
+    weights = {group: dict.fromkeys(properties_of_group(group), 1.0) for group in GROUPS}
+    config = replace(config, compile=form == "compiled", joint_groups=False if form == "plain" else None)
+    trainer = DanceTrainer(config, Process(torch.device(config.device)), data, weights, new=False)
+    if form == "plain":
+        plain_dance, sizes, parameters = plain_form().plain_dance, config.model, dict(trainer.model.named_parameters())
+        dropout = {"encoder_dropout": sizes.encoder_dropout, "head_dropout": sizes.head_dropout}
+        trainer.network = lambda ids, mask: plain_dance(
+            parameters, sizes.heads, ids, mask, frozen=sizes.freeze_encoder, **dropout
+        )
+    return trainer
+
+
+def synchronize(device: torch.device) -> None:
     """Wait for the card."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
-def seconds(step: Callable[[], None], arguments: Arguments) -> float:
-    """Median time of a step."""
-    times = []
-    for _ in range(arguments.warm_up + arguments.steps):
-        synchronize(arguments.device)
-        start = time.perf_counter()
-        step()
-        synchronize(arguments.device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[arguments.warm_up :])
+def one_update(trainer: DanceTrainer) -> None:
+    """As in `Trainer.fit`."""
+    trainer.accumulate_gradients()
+    trainer.step()
+    synchronize(trainer.process.device)
 
 
-def peak_megabytes(step: Callable[[], None], device: str) -> float:
-    """Peak memory of a step: all of the card's that PyTorch gave out, or what the process's grows by."""
-    if device == "cpu":
-        return peak_growth(step)
-    torch.cuda.reset_peak_memory_stats()
-    step()
-    return torch.cuda.max_memory_allocated() / 2**20
-
-
-def card(device: str) -> str:
-    """Name of the device."""
-    return torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-
-
-def peak_of(name: str, arguments: Arguments) -> float | None:
-    """TFLOP/s of the card, None if unknown."""
-    known = (peak for part, peak in PEAK_TFLOPS.items() if part in name)
-    return arguments.peak_tflops or next(known, None)
-
-
-def row(form: str, length: int, batch: int, arguments: Arguments) -> tuple[str, float | None]:
-    """One row of the table, and the seconds of a step; None without enough memory."""
-    try:
-        training = Training(arguments.preset, length, batch, GROUPS, arguments.device)
-        forward: Callable[[], dict] = training.plain if form == "plain" else training.ours
-        if form == "ours, compiled":
-            compiled = torch.compile(training.model)
-            forward = lambda: compiled(**training.batch)  # noqa: E731
-
-        def step() -> None:
-            training.step(forward, bf16=True)
-
-        took = seconds(step, arguments)
-        megabytes = peak_megabytes(step, arguments.device)
-        with FlopCounterMode(display=False) as counter:
-            training.step(training.plain if form == "plain" else training.ours, bf16=True)
-    except torch.OutOfMemoryError:
-        return f"| {length} | {batch} | {form} | out of memory | | | | |", None
-    tflops = counter.get_total_flops() / took / 1e12
-    peak = peak_of(card(arguments.device), arguments)
-    share = f"{tflops / peak:.1%}" if peak else "peak unknown"
-    tokens = len(GROUPS) * length * batch / took
+def row(name: str, form: Form, held: bool, trainer: DanceTrainer, arguments: Arguments) -> tuple[str, float]:
+    """One row of the table, and the seconds of an update."""
+    config, device, start = trainer.course, trainer.process.device, config_start(trainer, name)
+    number = arguments.warm_up + arguments.updates
+    samples = draws(config, start, 0, start + (1 if held else number))
+    workers = default_workers(device)
+    ahead = len(GROUPS) * max(config.short.accumulation, config.long.accumulation)
+    trainer.update = start + 1
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with closing(batches(trainer.data, samples, 0 if held else workers, device.type == "cuda", ahead)) as stream:
+        trainer.stream: Iterator[Batch] = itertools.cycle(list(stream)) if held else stream
+        for update in range(number):
+            if update == arguments.warm_up:
+                trainer.losses.tokens = trainer.losses.pairs = 0
+                trainer.waited, begin = 0.0, time.perf_counter()
+            one_update(trainer)
+        took = time.perf_counter() - begin
+    flops = training_flops(config.model, trainer.losses.tokens, trainer.losses.pairs) / took
+    peak = peak_flops([card(device)])
+    stage, share = trainer.stage, f"{flops / peak:.1%}" if peak else "peak unknown"
+    each = 1e3 / arguments.updates
     return (
-        f"| {length} | {batch} | {form} | {1e3 * took:.1f} | {tokens:.0f} | {tflops:.2f} | {share} | {megabytes:.0f} |",
-        took,
+        f"| {name} | {stage.length} x {stage.micro_batch} x {stage.accumulation} | {form} | "
+        f"{'memory' if held else 'store'} | {each * took:.1f} | {each * trainer.waited:.1f} | "
+        f"{trainer.losses.tokens / took:.0f} | {flops / 1e12:.2f} | {share} | {peak_memory(device):.2f} |",
+        took / arguments.updates,
     )
 
 
-def where(length: int, batch: int, arguments: Arguments) -> str:
-    """The operations of one step that take most time."""
-    training = Training(arguments.preset, length, batch, GROUPS, arguments.device)
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (arguments.device == "cuda")
-    training.step(training.ours, bf16=True)
-    with profile(activities=activities) as profiler:
-        training.step(training.ours, bf16=True)
-        synchronize(arguments.device)
-    return profiler.key_averages().table(
-        sort_by=f"self_{arguments.device}_time_total", row_limit=15, max_name_column_width=60
-    )
+def config_start(trainer: DanceTrainer, name: str) -> int:
+    """Updates before the stage."""
+    return 0 if name == "short" else trainer.config.short_updates
+
+
+def card(device: torch.device) -> str:
+    """Name of the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+
+
+def where(trainer: DanceTrainer) -> str:
+    """The operations of an update that take most time; of batches held in memory."""
+    device = trainer.process.device.type
+    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")) as profiler:
+        one_update(trainer)
+    return profiler.key_averages().table(sort_by=f"self_{device}_time_total", row_limit=15, max_name_column_width=60)
 
 
 def main() -> None:
     """Measure and print."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    print(f"{card(arguments.device)}, PyTorch {torch.__version__}, {arguments.preset}, bf16\n")
-    print("| tokens | batch per group | form | ms per step | tokens/s | TFLOP/s | share of the peak | peak MB |")
-    print("|---|---|---|---|---|---|---|---|")
-    forms = ("ours", "ours, compiled", "plain") if arguments.compiled else ("ours", "plain")
-    ratios = []
-    for length, batch in zip(arguments.lengths, arguments.batches, strict=True):
-        took = {}
-        for form in forms:
-            text, took[form] = row(form, length, batch, arguments)
-            print(text, flush=True)
-            if arguments.device == "cuda":
-                torch.cuda.empty_cache()
-        ours, plain = took["ours"], took["plain"]
-        ratios.append(
-            f"{length} tokens: "
-            + (f"plain / ours {plain / ours:.2f}" if ours and plain else "no ratio, a form ran out of memory")
-        )
-    print("\n" + "\n".join(f"- {ratio}" for ratio in ratios))
-    for length, batch in zip(arguments.lengths, arguments.batches, strict=True):
-        print(f"\nWhere the time goes, {length} tokens:\n\n```\n{where(length, batch, arguments)}\n```", flush=True)
+    config = replace(TRAIN_PRESETS[arguments.preset], device=arguments.device, encoder=None)
+    with tempfile.TemporaryDirectory() as folder:
+        config = replace(config, store=Path(folder, "features.h5"))
+        data = training_set(arguments, config.store)
+        # the share of a card, divided as its memory suits; then fixed, as if it were chosen
+        whole = trainer_of("eager", config, data)
+        course = divided(config, arguments.processes, whole.most_proteins)
+        print(f"{card(whole.process.device)}, PyTorch {torch.__version__}, {arguments.preset}, {whole.precision}\n")
+        head = "stage, tokens x proteins x passes, form, batches from, ms per update, ms waiting for data, tokens/s, "
+        head += "model TFLOP/s, share of the peak, peak GiB"
+        print(f"| {head.replace(', ', ' | ')} |\n|{'---|' * 10}")
+        profiles, hours = [], {}
+        for form in arguments.forms:
+            given = ("short.accumulation", "long.accumulation")
+            trainer = trainer_of(form, replace(config, short=course.short, long=course.long, given=given), data)
+            seconds: list[float] = []
+            for name in ("short", "long"):
+                for held in (True,) if form == "plain" else (False, True):
+                    try:
+                        text, took = row(name, form, held, trainer, arguments)
+                    except torch.OutOfMemoryError:
+                        text, took = f"| {name} | | {form} | | out of memory | | | | | |", float("nan")
+                    print(text, flush=True)
+                    seconds += [took] if not held or form == "plain" else []
+                    if arguments.device == "cuda":
+                        torch.cuda.empty_cache()
+                if form == arguments.forms[0]:
+                    profiles.append(f"Where the time goes, {name}:\n\n```\n{where(trainer)}\n```\n")
+            of_stages = (config.short_updates, config.updates - config.short_updates)
+            hours[form] = sum(n * took for n, took in zip(of_stages, seconds, strict=True)) / 3600
+    print()
+    for form, number in hours.items():
+        print(f"- {form}: {number:.1f} hours for the {config.updates} updates on {arguments.processes} such cards")
+    print("\n" + "\n".join(profiles))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ TINY = {
         ["classifier on letters: weights", "time, L = 24", "extra memory, L = 24"],
     ),
     "gpu.py": (
-        "--preset demo --device cpu --lengths 24 --batches 1 --steps 1 --warm-up 0",
-        ["| 24 | 1 | ours |", "| 24 | 1 | plain |", "- 24 tokens: plain / ours", "aten::"],
+        "--preset demo --device cpu --forms eager plain --processes 1 --updates 1 --warm-up 0 --entries 2 "
+        "--residues 20 70",
+        ["| 64 x 4 x 1 | eager | store |", "| 128 x 2 x 2 | plain | memory |", "- plain: ", " hours for", "aten::"],
     ),
     "launches.py": ("--stages 16x1", ["16x1", "group by group", "three groups together", "launches"]),
     "loader.py": (
