@@ -67,6 +67,7 @@ from model.training.throughput import training_flops
 
 LOGGER: Final = logging.getLogger("seqdance")
 
+BLOCK: Final = 16  # proteins of similar length: the published micro-batch, for the order must not follow the division
 LENGTHS: Final = 64  # compiled parts see batches padded to multiples of this: few shapes, and whole tiles on a GPU
 
 
@@ -267,7 +268,7 @@ def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:
     require_files(table=config.table, store=config.store, loss_weights=config.loss_weights)
     with FeatureStore(config.store) as store:
         sequences = group_sequences(read_table(config.table), store, "train")
-        block = max(config.short.micro_batch, config.long.micro_batch) if config.sort_by_length else None
+        block = BLOCK if config.sort_by_length else None
         data = TrainingSet(store, sequences, config.seed, block, config.exchange)
     return data, read_loss_weights(config.loss_weights, data.groups)
 

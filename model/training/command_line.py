@@ -46,7 +46,9 @@ def parse_train_config(args: Sequence[str] | None = None) -> TrainConfig:
     """
     words = sys.argv[1:] if args is None else args
     options = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
-    changes: dict[str, Any] = {"given": tuple(name for name in asdict(ModelConfig()) if f"model.{name}" in options)}
+    given = [name for name in asdict(ModelConfig()) if f"model.{name}" in options]
+    given += sorted(name for name in options if name.startswith(("short.", "long.")))
+    changes: dict[str, Any] = {"given": tuple(given)}
     if "model.no_freeze_encoder" in options:
         changes["given"] += ("freeze_encoder",)
     if ("init" in options) != ("encoder" in options):
