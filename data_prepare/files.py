@@ -36,6 +36,7 @@ else:
 HDF5_SUFFIXES: Final = (".h5", ".hdf5")
 MOST_TEXT: Final = 2**30  # bytes of a text that is read at once; a small .gz can unpack to any number
 DEFLATE: Final = 1032  # at most, size of a member of a zip archive to its compressed size
+MOST_COMPRESSED: Final = 2**14  # the same of an HDF5 array; a chunk of only zeros has 2**9 to 2**13
 HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 ABANDONED_SECONDS: Final = 24 * 3600  # since its last change, from which a temporary file without a lock is a leftover
@@ -124,6 +125,31 @@ def plain_value(value: Any) -> Any:
     """An attribute of HDF5 as a Python value; texts of a fixed length are bytes to h5py."""
     value = value.tolist() if hasattr(value, "tolist") else value
     return value.decode().strip() if isinstance(value, bytes) else value
+
+
+def own_array(file: h5py.Group, key: str, where: object, remedy: str, size: int | None = None) -> h5py.h5d.DatasetID:
+    """Open an array of an HDF5 file or group, or of the file of `size` bytes to which the caller lets it link.
+
+    InputError, `where: ...; remedy`, unless the values are in that file and it has room for them.
+    """
+    import h5py
+
+    if size is None:
+        link = file.get(key, getlink=True)
+        require(link is not None, f"{where}: no {key}; {remedy}")
+        require(isinstance(link, h5py.HardLink), f"{where}: {key} is a link to another array; {remedy}")
+        size = file.file.id.get_filesize()
+    opened = h5py.h5o.open(file.id, key.encode())
+    require(isinstance(opened, h5py.h5d.DatasetID), f"{where}: {key} is not an array; {remedy}")
+    if opened.get_offset() is None:  # asked first, because it is faster
+        layout = opened.get_create_plist()
+        elsewhere = layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count()
+        require(not elsewhere, f"{where}: {key} has its values in other files; give the file that has them")
+    stored = min(opened.get_storage_size(), size)
+    if opened.get_type().get_size() * math.prod(opened.shape) > MOST_COMPRESSED * stored:
+        what = f"({shown(opened.shape)}, {opened.dtype}, {stored} bytes)"
+        raise InputError(f"{where}: {key} is damaged {what}; {remedy}")
+    return opened
 
 
 @contextmanager

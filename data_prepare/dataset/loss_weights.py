@@ -16,7 +16,7 @@ A property with a baseline of 0 (an interaction that no training protein of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.dataset.store import FeatureStore
+from data_prepare.dataset.store_layout import REMEDY, PairArray, row_blocks, shape_problem
 from data_prepare.errors import reading, require
 from data_prepare.files import read_numbers, read_text_table, whole_file
 from data_prepare.properties import (
@@ -66,31 +67,54 @@ def _shares(group: str) -> dict[str, float]:
     return shares | {"corr": pair * (1 - interactions)}
 
 
-def entry_spread(residue: NDArray, pair: NDArray, group: str) -> dict[str, float]:
+def entry_spread(residue: NDArray, pair: PairArray, group: str, missing: Collection[str] = ()) -> dict[str, float]:
     """Standard deviation of each property of a group over the valid positions of an entry, if it has any.
 
-    The features are (L, 47 or 3) and (L, L, 10 or 3) in token space, RMSF in nm; missing properties are NaN.
+    The features are (L, 47 or 3) and (L, L, 10 or 3) in token space, RMSF in nm; `missing` properties are left out. The
+    pairs may be an array of a file: they are read in blocks of rows.
     """
-    residue = residue[residue[:, 0] != MISSING].astype(np.float64)
-    valid = pair[..., 0] != MISSING
+    names = [name for name in properties_of_group(group) if name not in missing]
+    residue = residue[(residue != MISSING).any(axis=1)].astype(np.float64)  # (N, 47 or 3)
     spread = {}
-    for name in properties_of_group(group):
-        if name in PAIR_CHANNELS:
-            values = pair[..., entry_pair_channel(name)][valid].astype(np.float64)  # one at a time to save memory
-        else:
-            values = residue[:, entry_residue_columns(name)]
-            if name == "rmsf_nor" and values.size:
-                values = values / max(values.max(), np.finfo(np.float32).tiny)
-        if len(values) and not np.isnan(values).any():
-            spread[name] = float(np.sqrt(values.var(axis=0).mean()))
-    return spread
+    for name in (name for name in names if name not in PAIR_CHANNELS and len(residue)):
+        values = residue[:, entry_residue_columns(name)]
+        if name == "rmsf_nor":
+            values = values / max(values.max(), np.finfo(np.float32).tiny)
+        spread[name] = float(np.sqrt(values.var(axis=0).mean()))
+    pairs = [name for name in names if name in PAIR_CHANNELS]
+    if pairs:
+        spread |= zip(pairs, _pair_spread(pair, [entry_pair_channel(name) for name in pairs]).tolist(), strict=True)
+    return {name: value for name, value in spread.items() if not np.isnan(value)}
+
+
+def _pair_spread(pair: PairArray, channels: Sequence[int]) -> NDArray[np.float64]:
+    """Standard deviation (K,) of channels over the valid pairs of (L, L, 10 or 3); NaN if none is valid.
+
+    Moments of blocks are added as in Chan, Golub and LeVeque (1983), Am. Stat. 37, 242.
+    """
+    count, mean, squares = 0, np.zeros(len(channels)), np.zeros(len(channels))
+    for rows in row_blocks(pair.shape):
+        block = pair[rows]  # (B, L, 10 or 3)
+        valid = (block != MISSING).any(axis=-1)
+        if not (number := np.count_nonzero(valid)):
+            continue
+        values = np.stack([block[..., channel][valid] for channel in channels]).astype(np.float64)  # (K, number)
+        step = values.mean(axis=1) - mean
+        squares += number * values.var(axis=1) + step**2 * count * number / (count + number)
+        mean += step * number / (count + number)
+        count += number
+    return np.sqrt(squares / count) if count else np.full(len(channels), np.nan)
 
 
 def _spread_of(store: FeatureStore, name: str, group: str) -> dict[str, float]:
     """`entry_spread` of a stored entry: its attribute, or computed if it has none."""
     known = store.attributes_of(name).get(SPREAD)
     if not known:
-        return entry_spread(*store.read(name), group)
+        with store.reading(name):
+            residue, pair = store.datasets(name)
+            problem = shape_problem(residue.shape, pair.shape)
+            require(problem is None, f"{store.path}: entry {name}: {problem}; {REMEDY}")
+            return entry_spread(residue[:], pair, group, store.missing(name))
     with reading(f"{store.path}: entry {name}: {SPREAD}", "JSON of properties and numbers", "recreate the entry"):
         return {key: float(value) for key, value in json.loads(str(known)).items()}
 

@@ -11,11 +11,13 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from shutil import which
 from typing import Final
 
 import numpy as np
+import psutil
 
 from data_prepare.errors import reading, require
 from data_prepare.structure.sequence import CHAIN_LINKER
@@ -121,7 +123,7 @@ def run_mmseqs(command: str, inputs: Sequence[Sequence[str]], options: Sequence[
             fasta.write_text("".join(records), encoding="utf-8")
         result = Path(folder, "result")
         words = ["mmseqs", command, *map(str, (*fastas, result, Path(folder, "tmp"))), *options, "-v", "1"]
-        run = subprocess.run(words, capture_output=True, text=True)
+        run = _run(words)
         if run.returncode and NO_KMER in run.stdout + run.stderr:
             return []
         reason = " ".join((run.stderr or run.stdout).split())
@@ -130,6 +132,21 @@ def run_mmseqs(command: str, inputs: Sequence[Sequence[str]], options: Sequence[
         )
         table = result.with_name("result_cluster.tsv") if command == "easy-cluster" else result
         return [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()]
+
+
+def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run` with captured texts, but an interruption also ends the programs that `words` has started."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            with suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    with suppress(psutil.NoSuchProcess):
+                        child.kill()
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
 def draw(sequences: Iterable[str], seed: int = 0) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from data_prepare.dataset.store_layout import (
     KIND,
     LIST_SUFFIX,
     MISSING_ATTRIBUTE,
-    MOST_COMPRESSED,
     NO_ENTRY,
     READ_WITH_ATTRIBUTE,
     READABLE_VERSIONS,
@@ -37,8 +35,8 @@ from data_prepare.dataset.store_layout import (
     shape_problem,
 )
 from data_prepare.dataset.token_space import named_properties
-from data_prepare.errors import InputError, named, reading, require, shown
-from data_prepare.files import read_attributes
+from data_prepare.errors import named, reading, require, shown
+from data_prepare.files import own_array, read_attributes
 from data_prepare.properties import INTERACTIONS, MISSING, entry_columns
 
 
@@ -168,20 +166,11 @@ class FeatureStore:
             require(own, f"{where}: {key} is a link to another array; {REMEDY}")
             require(result.is_file(), f"{where}: {result} is missing; move it with the store, or recreate the entry")
             size = result.stat().st_size
-        opened = h5py.h5o.open(file.id, key.encode())
-        require(isinstance(opened, h5py.h5d.DatasetID), f"{where}: {key} is not an array; {REMEDY}")
-        if opened.get_offset() is None:  # asked first, because it is faster
-            layout = opened.get_create_plist()
-            elsewhere = layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count()
-            require(not elsewhere, f"{where}: {key} has its values in other files; give the store that has them")
-        stored = min(opened.get_storage_size(), size)
+        opened = own_array(file, key, where, REMEDY, size)
         kind = opened.get_type()
-        size = kind.get_size()
-        floats = isinstance(kind, h5py.h5t.TypeFloatID) and size in (2, 4, 8)
-        if not floats or size * math.prod(opened.shape) > MOST_COMPRESSED * stored:
-            what = f"({opened.shape}, {opened.dtype}, {stored} bytes)"
-            raise InputError(f"{where}: {key} is damaged {what}; {REMEDY}")
-        array = self._opened.arrays[suffix] = StoredArray(opened, np.dtype(f"f{size}"))
+        floats = isinstance(kind, h5py.h5t.TypeFloatID) and kind.get_size() in (2, 4, 8)
+        require(floats, f"{where}: {key} is damaged (not floats); {REMEDY}")
+        array = self._opened.arrays[suffix] = StoredArray(opened, np.dtype(f"f{kind.get_size()}"))
         return array
 
     def stored(self, name: str) -> dict[str, h5py.Dataset]:

@@ -56,7 +56,6 @@ BLOCK_BYTES: Final = 16 * 2**20  # of a pair array in memory at once when it is 
 MEMORY_TYPES: Final = {dtype: h5py.h5t.py_create(dtype) for dtype in map(np.dtype, ("f2", "f4", "f8"))}
 SUFFIXES: Final = ("_res_feature", "_pair_feature")
 LIST_SUFFIX: Final = "_interactions"
-MOST_COMPRESSED: Final = 2**14  # size of an array to its size in the file; a chunk of only zeros has 2**9 to 2**13
 KIND: Final = "a feature store (HDF5)"
 NO_ENTRY: Final = "is it the store of this table?"
 REMEDY: Final = "make it with `seqdance prepare`, or copy it again"

@@ -22,7 +22,6 @@ from data_prepare.dataset.store_layout import (
     CORRELATION_CHUNK,
     FORMAT_ATTRIBUTE,
     FORMAT_VERSION,
-    KIND,
     LIST_SUFFIX,
     NO_ATTRIBUTES,
     READ_WITH_ATTRIBUTE,
@@ -40,7 +39,7 @@ from data_prepare.dataset.store_layout import (
     row_blocks,
     shape_problem,
 )
-from data_prepare.errors import OF_DISK, InputError, reading, require, some_of
+from data_prepare.errors import OF_DISK, InputError, named, reading, require, some_of
 from data_prepare.files import new_hdf5, whole_file, write_attributes
 from data_prepare.properties import (
     INTERACTIONS,
@@ -134,20 +133,21 @@ class StoreWriter:
         """
         with FeatureStore(store_path) as store:
             for name in store.names() if names is None else names:
-                residue, pair = store.datasets(name)
-                stored = store.stored(name)
-                try:
-                    gzip = stored[SUFFIXES[1]].compression == "gzip"  # None for Blosc2
-                    same = residue.dtype == pair.dtype == self.dtype and gzip == (self.compression == "gzip")
-                    if store.version == FORMAT_VERSION and same:
-                        self._check(name, residue, pair)
-                        for suffix, dataset in stored.items():
-                            self._file.copy(dataset, self._file, name=f"{name}{suffix}")
-                        self._check_disk()
-                    else:
-                        self.add(name, residue, pair, dict(residue.attrs))
-                except InputError as error:
-                    raise InputError(f"{store_path}: {error}") from None
+                with named(store_path), _copying(f"{store_path}: entry {name}"):
+                    self._copy(store, name)
+
+    def _copy(self, store: FeatureStore, name: str) -> None:
+        residue, pair = store.datasets(name)
+        stored = store.stored(name)
+        gzip = stored[SUFFIXES[1]].compression == "gzip"  # None for Blosc2
+        same = residue.dtype == pair.dtype == self.dtype and gzip == (self.compression == "gzip")
+        if store.version != FORMAT_VERSION or not same:
+            self.add(name, residue, pair, dict(residue.attrs))
+            return
+        self._check(name, residue, pair)
+        for suffix, dataset in stored.items():
+            self._file.copy(dataset, self._file, name=f"{name}{suffix}")
+        self._check_disk()
 
     def link(self, name: str) -> None:
         """Add an entry that stays in its own store, the `entry_file`."""
@@ -263,16 +263,15 @@ def merge_stores(
     ):
         for number, group in groupby(sorted(origin), key=origin.__getitem__):
             names = list(group)
-            with _copying(paths[number]):
-                writer.copy_from(paths[number], names)
+            writer.copy_from(paths[number], names)
             bar.update(len(names))
 
 
 @contextmanager
-def _copying(path: str | Path) -> Iterator[None]:
+def _copying(where: str) -> Iterator[None]:
     """As `FeatureStore.reading`, but an error of the disk is one of the new file."""
     try:
-        with reading(path, KIND, REMEDY):
+        with reading(where, "readable features", REMEDY):
             yield
     except InputError as error:
         cause = error.__cause__

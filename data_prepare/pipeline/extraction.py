@@ -143,7 +143,7 @@ def make_entry(task: Task) -> str | None:
             "notes": "; ".join(dict.fromkeys(str(note.message) for note in noticed if note.category is InputWarning)),
         }
         group = GROUPS[0] if features.residue.shape[1] == MD_RESIDUE_WIDTH else NMA_GROUPS[0]  # of the same properties
-        spread = entry_spread(features.residue, features.pair, group)
+        spread = entry_spread(features.residue, features.pair, group, features.missing)
         own = {"modify_seq": features.modify_seq, SPREAD: json.dumps(spread)}
         if features.left_out:
             own["left_out_frames"] = json.dumps(features.left_out)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import reading, require
-from data_prepare.files import new_hdf5, open_npz, remove_leftovers, whole_file, write_attributes
+from data_prepare.files import new_hdf5, open_npz, own_array, remove_leftovers, whole_file, write_attributes
 from data_prepare.properties import PROPERTIES
 from data_prepare.resume import Results, digest
 from model.inference.inputs import Protein, file_name
@@ -187,11 +187,14 @@ def _part(results: Results, store: PredictionFolder, protein: Protein) -> Path:
 @contextmanager
 def _stored(path: Path, group: str | None) -> Iterator[Mapping[str, Any]]:
     """Arrays of an npz file or a group by name; whatever a reader raises becomes one line."""
-    with (
-        reading(path if group is None else f"{path}, {group}", "a prediction", "remove it and predict again"),
-        open_npz(path) if group is None else h5py.File(path) as file,
-    ):
-        found: Any = file if group is None else file[group]
+    where, remedy = path if group is None else f"{path}, {group}", "remove it and predict again"
+    with reading(where, "a prediction", remedy), open_npz(path) if group is None else h5py.File(path) as file:
+        found: Any = file
+        if group is not None:
+            require(isinstance(file.get(group, getlink=True), h5py.HardLink), f"{where}: no prediction; {remedy}")
+            found = file[group]
+            for name in found:
+                own_array(found, name, where, remedy)
         yield found
 
 

@@ -92,7 +92,7 @@ def read_metrics(folder: Path) -> dict[int, Mapping[str, Any]]:
     for path in folder.glob("update_*.json"):
         with reading(path, "the metrics of a checkpoint", "remove it or evaluate the checkpoint again"):
             update = int(path.stem.removeprefix("update_"))
-            groups = json.loads(path.read_text(encoding="utf-8"))["groups"]
+            groups = json.loads(path.read_text(encoding="utf-8"), parse_int=float)["groups"]
             for group in groups.keys() & set(ALL_GROUPS):
                 model = groups[group]["model"]
                 values = [model["loss"], *(model["properties"][name] for name in properties_of_group(group))]

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -27,12 +28,14 @@ import numpy as np
 import pandas as pd
 import psutil
 from readers import MEGASCALE, network
+from server import Forked, Server
 
 from model.training.run_log import LOG_NAME, PEAK_MEMORY, TOKENS_PER_SECOND
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "data_prepare" / "examples"
 MARK = "CHAOS_RUN"  # environment variable of all processes of a run: torchrun puts its own into other sessions
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 LONGEST = 300.0  # seconds that an undisturbed command may take on a loaded machine
 NETWORK = "--model {inputs}/model --device cpu"
 SIZES = "--model.layers 1 --model.feed-forward 8 --device cpu"
@@ -86,27 +89,42 @@ def write_sequences(folder: Path, seed: int) -> None:
         (folder / f"{name}.fasta").write_text("".join(f">p{k}\n{protein}\n" for k, protein in enumerate(proteins)))
 
 
+@cache
+def _server() -> Server:
+    return Server(ENVIRONMENT)
+
+
 class Run:
-    """`python -m WORDS` and all processes that it starts; standard error goes to the file `log`."""
+    """`python -m WORDS`, by default forked, and all processes that it starts; standard error goes to the file `log`."""
 
     def __init__(self, words: Sequence[str], log: Path, before: Sequence[str] = ()) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log, self.mark = log, uuid4().hex
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", MARK: self.mark}
+        log.touch()
+        if not before:
+            self.process: Forked | subprocess.Popen = _server().start(words, log, {MARK: self.mark})
+            return
         with log.open("wb") as file:
             self.process = subprocess.Popen(
                 [*before, sys.executable, "-m", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=file,
-                env=environment,
+                env=ENVIRONMENT | {MARK: self.mark},
                 start_new_session=True,
             )
 
     def alive(self) -> list[psutil.Process]:
         """Its processes, the first one included."""
         self.process.poll()
-        return [process for process in psutil.process_iter() if _mark(process) == self.mark]
+        return [process for process in psutil.process_iter() if self._has(process)]
+
+    def _has(self, process: psutil.Process) -> bool:
+        """Whether it is in the session of the run or has its mark, and is not a zombie."""
+        with suppress(psutil.Error, OSError):
+            own = os.getsid(process.pid) == self.process.pid or process.environ().get(MARK) == self.mark
+            return own and process.status() != psutil.STATUS_ZOMBIE
+        return False
 
     def wait(self, seconds: float = LONGEST) -> int | None:
         """Exit code; None if it takes longer."""
@@ -148,13 +166,6 @@ class Run:
     def errors(self) -> list[str]:
         """Lines in which a command says why it ends, also behind a progress bar."""
         return [found[0] for line in self.lines if (found := re.search(r"(?:^|(?<=\]))error: .*", line))]
-
-
-def _mark(process: psutil.Process) -> str | None:
-    try:
-        return process.environ().get(MARK) if process.status() != psutil.STATUS_ZOMBIE else None
-    except (psutil.Error, OSError):
-        return None
 
 
 def send(process: psutil.Process, number: int) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import matplotlib.image
@@ -154,3 +155,14 @@ def test_unknown_format_and_damaged_metrics(tmp_path: Path, capsys) -> None:
         (run / "metrics/update_3.json").write_text(content)
         command_refused(main, [run], capsys, "update_3.json", "evaluate")
     assert not (run / "curves.png").exists()
+
+
+def test_a_number_of_400_digits_in_metrics_is_drawn_as_infinite(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_log(run, 3)
+    write_metrics(run, 2)
+    path = run / "metrics/update_2.json"
+    path.write_text(re.sub(r'"loss": [^,}]+', f'"loss": {"9" * 400}', path.read_text()))
+    assert "9" * 400 in path.read_text()
+    main([str(run)])
+    assert (run / "curves.png").is_file()

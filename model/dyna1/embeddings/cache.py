@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prepare.errors import reading, require
-from data_prepare.files import new_hdf5, read_attributes, whole_file, write_attributes
+from data_prepare.files import new_hdf5, own_array, read_attributes, whole_file, write_attributes
 from data_prepare.resume import Results, digest
 from model.dyna1.embeddings.source import ChainInput, Embedder, EmbeddingSource
 from model.inference.batches import length_batches
@@ -43,14 +43,18 @@ class EmbeddingCache(EmbeddingSource):
             require(attributes.get("format") == FORMAT, f"{path}: not {KIND}; {REMEDY}")
             self.fingerprint = str(attributes["fingerprint"])
             self.reads_structure = bool(attributes["reads_structure"])
-            self.dtype = file["values"].dtype
-            residues, self.width = file["values"].shape
-            rows = list(zip(*(file[name].asstr()[:] for name in TEXTS), strict=True))
+            values = self._array(file, "values")
+            self.dtype = values.dtype
+            residues, self.width = values.shape
+            rows = list(zip(*(self._array(file, name).asstr()[:] for name in TEXTS), strict=True))
         self.proteins = {name: (sequence, inputs, structure) for name, sequence, inputs, structure in rows}
         lengths = [len(sequence) for sequence, _, _ in self.proteins.values()]
         whole = (self.dtype.kind, residues) == ("f", sum(lengths))
         require(whole, f"{path}: damaged ({residues} rows of {self.dtype} for {sum(lengths)} residues); {REMEDY}")
         self._end = dict(zip(self.proteins, np.cumsum(lengths, dtype=np.int64).tolist(), strict=True))
+
+    def _array(self, file: h5py.File, name: str) -> h5py.Dataset:
+        return h5py.Dataset(own_array(file, name, self.path, REMEDY), readonly=True)
 
     def __contains__(self, name: str) -> bool:
         return name in self.proteins
@@ -62,7 +66,7 @@ class EmbeddingCache(EmbeddingSource):
         require(same, f"{self.path}, {name}: embedding of another sequence; rename it, or {REMEDY}")
         end = self._end[name]
         with reading(self.path, KIND, REMEDY), h5py.File(self.path) as file:
-            return torch.from_numpy(file["values"][end - len(sequence) : end].astype(np.float32))
+            return torch.from_numpy(self._array(file, "values")[end - len(sequence) : end].astype(np.float32))
 
     def read_chain(self, chain: ChainInput) -> Tensor:
         """The same; also raises InputError if the model saw something else of this protein."""

@@ -83,10 +83,26 @@ def test_a_spread_that_an_entry_brings_is_not_computed_again(world, tmp_path, mo
             writer.add(name, *store.datasets(name), {SPREAD: json.dumps(spread)})
     for dtype in ("float32", "float16"):
         merge_stores([tmp_path / "own.h5"], tmp_path / f"{dtype}.h5", dtype)
-    monkeypatch.setattr(FeatureStore, "read", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(FeatureStore, "datasets", lambda *_: pytest.fail("read"))
     for dtype in ("float32", "float16"):
         found = baselines(FeatureStore(tmp_path / f"{dtype}.h5"), table)
         assert all(found[group] == pytest.approx(expected[group], rel=1e-12) for group in GROUPS)
+
+
+def test_pairs_are_read_in_blocks(tmp_path, monkeypatch):
+    """An entry of three blocks, some pairs without features, and shares of it in memory at once."""
+    rng = np.random.default_rng(0)
+    residue, pair = rng.random((300, 47)), 5 + rng.random((300, 300, 10))
+    residue[:150] = pair[:150] = pair[:, :150] = -1  # no valid pair in the first block
+    with StoreWriter(tmp_path / "s.h5") as writer:
+        writer.add("e", residue, pair)
+    monkeypatch.setattr("data_prepare.dataset.store_layout.BLOCK_BYTES", 1)
+    monkeypatch.setattr(FeatureStore, "read", lambda *_: pytest.fail("read whole"))
+    table = pd.DataFrame({"name": ["e"], "group": GROUPS[0], "label": "train"})
+    found = baselines(FeatureStore(tmp_path / "s.h5"), table)[GROUPS[0]]
+    valid = pair[150:, 150:].astype(np.float32).astype(np.float64)
+    for channel, name in enumerate([*INTERACTIONS, "corr"]):
+        assert found[name] == pytest.approx(valid[..., channel].std(), rel=1e-12)
 
 
 def test_balance(world):

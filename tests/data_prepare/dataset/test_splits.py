@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,6 +132,27 @@ def similar(sequence, identity, rng):
 
 
 @pytest.mark.slow
+def test_an_interruption_ends_what_mmseqs_has_started(fake_mmseqs, tmp_path):
+    started = tmp_path / "started"
+    fake_mmseqs(
+        "import os, signal, subprocess",
+        "child = subprocess.Popen(['sleep', '60'])",
+        f"open({str(started)!r}, 'w').write(str(child.pid))",
+        "os.kill(os.getppid(), signal.SIGUSR1)",
+        "child.wait()",
+    )
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            mmseqs_clusters({"a": "GG"})
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    pid, stop = int(started.read_text()), time.monotonic() + 30
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < stop
+        time.sleep(0.01)
+
+
 @needs_mmseqs
 def test_mmseqs_itself():
     rng = random.Random(0)

@@ -173,8 +173,18 @@ def test_a_damaged_chunk_ends_a_merge_in_one_line(tmp_path):
     path = write_store(tmp_path / "s.h5", a=random_entry(20))
     with h5py.File(path, "a") as file:
         file["a_pair_feature"].id.write_direct_chunk((0, 0, 0), b"rubbish")
-    refused(lambda: merge_stores([path], tmp_path / "half.h5", "float16"), path)
+    refused(lambda: merge_stores([path], tmp_path / "half.h5", "float16"), path, "entry a")
     assert not (tmp_path / "half.h5").exists()
+
+
+def test_an_entry_that_cannot_be_copied_is_named(tmp_path, monkeypatch):
+    path = write_store(tmp_path / "s.h5", a=random_entry(20))
+
+    def copy(*_, **__):
+        raise RuntimeError("unable to copy object")
+
+    monkeypatch.setattr(h5py.File, "copy", copy)
+    refused(lambda: merge_stores([path], tmp_path / "merged.h5"), path, "entry a")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

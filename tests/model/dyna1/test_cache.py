@@ -147,6 +147,28 @@ def test_damaged_files(path, name, change):
     refused(lambda: EmbeddingCache(path), path)
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.__setitem__("values", h5py.ExternalLink("sound.h5", "values")),
+        lambda file: file.__setitem__("values", h5py.SoftLink("/copy")),
+        lambda file: file.create_dataset("values", (21, 3), "f4", external=[("raw", 0, 252)]),
+        lambda file: file.create_dataset("values", (21, 10**9), "f4", chunks=(1, 64)),
+        lambda file: file.create_group("values"),
+    ],
+    ids=["external link", "soft link", "external", "absurd size", "group"],
+)
+def test_foreign_arrays_are_refused(path, spoil):
+    write_cache(path, Counting(), CHAINS)
+    path.with_name("sound.h5").write_bytes(path.read_bytes())
+    path.with_name("raw").write_bytes(bytes(252))
+    with h5py.File(path, "a") as file:
+        file["copy"] = file["values"][:]
+        del file["values"]
+        spoil(file)
+    refused(lambda: EmbeddingCache(path).read("4403", "MKTAY"), path, "values")
+
+
 # ---- the command
 
 

@@ -222,6 +222,19 @@ def test_damaged_predictions(tiny_model: DanceModel, tmp_path: Path) -> None:
     refused(lambda: read_prediction(tmp_path / "a.h5", "a"), "a.h5, a")
 
 
+def test_links_in_predictions_are_refused(tmp_path: Path) -> None:
+    store = PredictionFile(tmp_path / "out.h5", "f00", ["rmsf_nor"])
+    store.write(PROTEINS[0], np.zeros(3, np.int32), {"rmsf_nor": np.ones(3, np.float32)})
+    store.finish(PROTEINS[:1])
+    (tmp_path / "other.h5").write_bytes((tmp_path / "out.h5").read_bytes())
+    _, group = store.location(PROTEINS[0])
+    for name in (f"{group}/rmsf_nor", group):
+        with h5py.File(tmp_path / "out.h5", "a") as file:
+            del file[name]
+            file[name] = h5py.ExternalLink("other.h5", name)
+        refused(lambda: read_prediction(tmp_path / "out.h5", group), "out.h5", group)
+
+
 def test_hdf5_files_of_other_things_stay(tmp_path: Path) -> None:
     for number, content in enumerate(("embedding", "b/embedding", None)):
         path = tmp_path / f"{number}.h5"
