@@ -14,7 +14,6 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.properties import GROUPS, NMA_GROUPS, properties_of_group
 from model.config import TRAIN_PRESETS, TrainConfig
 from model.train_ddp import DanceTrainer
-from model.training.data import Batch, TrainingSet, batches, default_workers
+from model.training.data import TrainingSet, batches, default_workers
 from model.training.processes import Process
 from model.training.run_log import peak_memory
 from model.training.schedule import draws
@@ -68,7 +67,8 @@ class Arguments:
 
 def training_set(arguments: Arguments, path: Path) -> TrainingSet:
     """Made-up proteins in a store."""
-    rng, sequences = np.random.default_rng(0), {group: [] for group in GROUPS}
+    rng = np.random.default_rng(0)
+    sequences: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
     with StoreWriter(path) as writer:
         for number, residues in enumerate(np.linspace(*arguments.residues, arguments.entries).astype(int)):
             md, nma = made_up(int(residues), rng).values()
@@ -87,7 +87,7 @@ def trainer_of(form: Form, config: TrainConfig, data: TrainingSet) -> DanceTrain
     if form == "plain":
         plain_dance, sizes, parameters = plain_form().plain_dance, config.model, dict(trainer.model.named_parameters())
         dropout = {"encoder_dropout": sizes.encoder_dropout, "head_dropout": sizes.head_dropout}
-        trainer.network = lambda ids, mask: plain_dance(
+        trainer.network = lambda ids, mask: plain_dance(  # type: ignore[assignment]
             parameters, sizes.heads, ids, mask, frozen=sizes.freeze_encoder, **dropout
         )
     return trainer
@@ -117,7 +117,7 @@ def row(name: str, form: Form, held: bool, trainer: DanceTrainer, arguments: Arg
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     with closing(batches(trainer.data, samples, 0 if held else workers, device.type == "cuda", ahead)) as stream:
-        trainer.stream: Iterator[Batch] = itertools.cycle(list(stream)) if held else stream
+        trainer.stream = itertools.cycle(list(stream)) if held else stream  # type: ignore[assignment]
         for update in range(number):
             if update == arguments.warm_up:
                 trainer.losses.tokens = trainer.losses.pairs = 0

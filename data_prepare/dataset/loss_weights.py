@@ -96,7 +96,7 @@ def _pair_spread(pair: PairArray, channels: Sequence[int]) -> NDArray[np.float64
     for rows in row_blocks(pair.shape):
         block = pair[rows]  # (B, L, 10 or 3)
         valid = (block != MISSING).any(axis=-1)
-        if not (number := np.count_nonzero(valid)):
+        if not (number := int(valid.sum())):
             continue
         values = np.stack([block[..., channel][valid] for channel in channels]).astype(np.float64)  # (K, number)
         step = values.mean(axis=1) - mean

@@ -73,7 +73,8 @@ def _training(content: Mapping[str, Any], checkpoint: Path) -> str:
         if name in options:
             options[name] = _without_folders(str(options[name]))
     versions = content.get("versions") or {}
-    rows = {"checkpoint": checkpoint.name, **{name: json.dumps(value).strip('"') for name, value in options.items()}}
+    texts = {name: json.dumps(value).strip('"') for name, value in options.items()}
+    rows: dict[str, Any] = {"checkpoint": checkpoint.name, **texts}
     rows |= {"precision": content.get("precision"), "processes": content.get("processes")}
     rows["devices"] = ", ".join(sorted(set(map(str, content.get("devices") or ["-"]))))
     rows["versions"] = ", ".join(f"{name} {value}" for name, value in versions.items() if value)

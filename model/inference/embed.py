@@ -192,7 +192,7 @@ def write_embeddings(
                 write_text(written[-1], "".join(f"{line}\n" for line in lines))
         else:
             write = _write_npz if output.suffix.lower() == ".npz" else _write_hdf5
-            arrays = ((names[index], values) for index, values in rows)
+            arrays: Iterator[tuple[str, NDArray]] = ((names[index], values) for index, values in rows)
             key = "embedding" if features == "embedding" else "features"
             if not per_residue:
                 arrays = iter([(key, _stacked(rows, len(sequences), len(columns)))])

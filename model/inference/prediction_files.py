@@ -191,8 +191,8 @@ def _stored(path: Path, group: str | None) -> Iterator[Mapping[str, Any]]:
     with reading(where, "a prediction", remedy), open_npz(path) if group is None else h5py.File(path) as file:
         found: Any = file
         if group is not None:
-            require(isinstance(file.get(group, getlink=True), h5py.HardLink), f"{where}: no prediction; {remedy}")
-            found = file[group]
+            require(isinstance(found.get(group, getlink=True), h5py.HardLink), f"{where}: no prediction; {remedy}")
+            found = found[group]
             for name in found:
                 own_array(found, name, where, remedy)
         yield found

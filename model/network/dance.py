@@ -130,6 +130,7 @@ class DanceModel(HubModel):
         if pair:
             q, k = self.res_transform_nn(hidden).chunk(2, dim=-1)  # each (B, L, hidden)
             logits = pair_logits(q, k, self.pair_middle_linear, self.pair_pred_linear, self.tile)  # (B, 13, L, L)
+            assert attention_part is not None  # the encoder has a layer
             outputs |= pair_properties(logits + attention_part)
         if embedding:
             outputs["res_emb"] = hidden

@@ -54,7 +54,7 @@ class ESMwrap(DanceModel):
     ) -> None:
         super().__init__(config or ModelConfig.from_dict({"esm2_select": esm2_select, "model_select": model_select}))
         sizes = {"num_hidden_layers": self.config.layers, "num_attention_heads": self.config.heads}
-        self.esm2.config = SimpleNamespace(**sizes, hidden_size=self.config.hidden)
+        self.esm2.config = SimpleNamespace(**sizes, hidden_size=self.config.hidden)  # type: ignore[assignment]
         self.encoder_loaded = False
         self.esm2.register_load_state_dict_post_hook(self._encoder_is_loaded)
 
@@ -66,7 +66,9 @@ class ESMwrap(DanceModel):
         """ "esmdance" if the encoder is frozen, else "seqdance"."""
         return "esmdance" if self.config.freeze_encoder else "seqdance"
 
-    def forward(self, batch: Any, *options: Any, **named_options: Any) -> dict[str, Tensor]:
+    def forward(  # type: ignore[override]
+        self, batch: Any, *options: Any, **named_options: Any
+    ) -> dict[str, Tensor]:
         """Predict a batch of a Hugging Face tokenizer, or a dictionary, of `input_ids` and `attention_mask` (B, L).
 
         Options: return_res_emb=False, return_attention_map=False, return_res_pred=True, return_pair_pred=True. Returns,

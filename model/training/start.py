@@ -38,7 +38,8 @@ def divided(config: TrainConfig, processes: int, most: Callable[[Stage], int]) -
     is possible (the demo: those of its preset on each process). Where the micro-batch is not chosen either, it is the
     largest divisor of a process's share that is at most `most`.
     """
-    return replace(config, **{name: _divided(config, name, processes, most) for name in STAGES})
+    short, long = (_divided(config, name, processes, most) for name in STAGES)
+    return replace(config, short=short, long=long)
 
 
 def _divided(config: TrainConfig, name: str, processes: int, most: Callable[[Stage], int]) -> Stage:
