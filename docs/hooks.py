@@ -23,8 +23,6 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 SITE: Final = "https://github.com/seqdance/seqdance/blob/main/"
 COLAB: Final = "https://colab.research.google.com/github/seqdance/seqdance/blob/main/"
 FORMULA: Final = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
-RULE: Final = re.compile(r"\s*-{5,}\s*")
-PLAIN_NETWORKS: Final = ("MD_features.py", "NMA_features.py")
 sys.path.insert(0, str(ROOT))
 
 
@@ -37,10 +35,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_content(page: str, **_: object) -> str:
+def on_page_content(content: str, /, **_: object) -> str:
     """Formulas as MathML, which browsers draw without JavaScript."""
     display = {"span": "inline", "div": "block"}
-    return FORMULA.sub(lambda found: convert(html.unescape(found[2]), display=display[found[1]]), page)
+    return FORMULA.sub(lambda found: convert(html.unescape(found[2]), display=display[found[1]]), content)
 
 
 def notebook_pages() -> Iterator[tuple[str, str | bytes]]:
@@ -78,7 +76,7 @@ def command_pages() -> Iterator[tuple[str, str]]:
         named.append((name, "command of the paper, or beside it"))
         yield page_of(name, [help_of(call, [])])
     lines = [f"- [`{name}`]({_file_name(name)}): {what}" for name, what in named]
-    head = "# Commands\n\nMade from `--help` of each command. An option without a default is optional unless it is *required*.\n"
+    head = "# Commands\n\nMade from `--help` of each command. An option is optional unless it is *required*.\n"
     yield "reference/commands/index.md", "\n".join([head, *lines]) + "\n"
 
 

@@ -32,7 +32,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]  # of a forward pass, see `n
 Betas = Annotated[tuple[Fraction, Fraction], Strict(False)]  # a list in JSON and YAML
 File = Annotated[Path, Strict(False)]  # a string in JSON and YAML
 
-MAX_TOKENS: Final = 1024  # most tokens seen in training; model/README.md lists how each command treats longer proteins
+MAX_TOKENS: Final = 1024  # most tokens seen in training; docs/how-to/train.md lists how commands treat longer proteins
 FORMER: Final = ("pair_tile", "pair_recompute_above")  # in config.json of earlier versions; they changed no results
 SIZE_NAMES: Final = {  # fields of ModelConfig that weights determine
     "hidden": "channels",

@@ -1,76 +1,152 @@
-"""What the README says can be typed, works."""
+"""What the README and docs/ say can be typed, works; what they link to exists.
+
+Blocks run in a folder that looks like a clone, with small files under the names that the pages use and a small network
+in the place of the published ones. `<!-- not run: REASON -->` before a block leaves it out; its options are checked.
+"""
 
 from __future__ import annotations
 
+import gzip
+import io
+import os
 import re
-import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stdout, suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
+from documentation import PAGES, READMES, ROOT, blocks, command_lines, links, name_of
 
-import model.network.dance
-from model.config import ModelConfig
-from model.network.dance import DanceModel
+import seqdance
 from model.train_ddp import parse
 from seqdance.cli import COMMANDS, main
 from seqdance.cli import DYNA1_COMMANDS as DYNA1
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def test_python_runs(monkeypatch):
-    """With a small random network in place of the one from the Hub."""
-    asked = []
-
-    def small(name):
-        asked.append(name)
-        return DanceModel(ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16)).eval()
-
-    monkeypatch.setattr(model.network.dance, "load_model", small)
-    namespace: dict[str, object] = {}
-    for code in blocks("python"):
-        exec(code, namespace)
-    assert asked == ["ChaoHou/ESMDance"]
-    assert len(namespace["table"]) == 2
-
-
-def command_lines():
-    lines = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
-    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
-
-
-def test_targets_and_files_exist():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    made = {words[1] for words in command_lines() if words[0] == "make"}
-    scripts = {words[1] for words in command_lines() if words[0] == "python"}
-    assert made <= targets
-    assert all((ROOT / script).is_file() for script in scripts)
-    assert len(made) >= 2
-    assert len(scripts) >= 2
-
-
-@pytest.mark.parametrize(
-    "words", [w for w in command_lines() if w[0].endswith("seqdance")], ids=lambda w: " ".join(w[1:3])
+SITE = "https://seqdance.github.io/seqdance/"
+FILES = re.compile(
+    r"https://(?:github\.com/seqdance/seqdance/(?:blob|tree)|raw\.githubusercontent\.com/seqdance/seqdance)/main/"
 )
-def test_options_of_seqdance_exist(words, capsys):
-    ours = [word for word in words[1:3] if word in COMMANDS or word in DYNA1]  # dyna1 has sub-commands
-    with pytest.raises(SystemExit):
-        main([*ours, *([words[3]] if ours[-1] == "labels" else []), "--help"])
-    shown = capsys.readouterr().out
-    for option in (word for word in words if word.startswith("--")):
-        assert option in shown
+GENERATED = ("notebooks/", "reference/commands/")  # made while the site is built; MkDocs checks links to them
+EXAMPLES = ROOT / "data_prepare" / "examples"
+RUN = [page for page in PAGES if any(block.reason is None for block in blocks(page))]
+COMMANDS_OF_PAGES = sorted({tuple(words) for page in PAGES for words in command_lines(page)})
 
 
-def test_training_command_is_parsed():
-    words = next(words for words in command_lines() if words[0] == "torchrun")
-    assert parse(words[3:]).preset == "seqdance"
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What a clone has, and the files that a reader would have."""
+    for name in ("data_prepare", "model", "notebook", "seqdance"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("long", "bioemu"):
+        shutil.copy(EXAMPLES / "trajectories" / "5pti.pdb", tmp_path / f"{name}.pdb")
+    for name in ("long", "bioemu", "r1", "r2", "r3"):
+        shutil.copy(EXAMPLES / "trajectories" / "5pti.xtc", tmp_path / f"{name}.xtc")
+    shutil.copy(EXAMPLES / "trajectories" / "2juy.pdb", tmp_path / "protein_h.pdb")
+    with gzip.open(EXAMPLES / "structures" / "1ubi_A.pdb.gz", "rb") as structure:
+        (tmp_path / "protein.pdb").write_bytes(structure.read())
+    (tmp_path / "proteins.fasta").write_text(">first\nMKTAYIAKQRQISFVKSHFSRQ\n>second\nMQIFVKTLTGKTITLEV\n")
+    changes = {"wt": 2.0, "K2A": 1.0, "T3A": 0.5}
+    rows = [f"MKTAYIAKQRQISFVKSHFSRQ,one,c,{mutant},{value}\n" for mutant, value in changes.items()]
+    (tmp_path / "measured.csv").write_text("aa_seq,WT_name,WT_cluster,mut_type,ddG_ML\n" + "".join(rows))
+    return tmp_path
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Commands on the PATH, and the demonstration network in the Hub's cache under the published names."""
+    demo = ROOT / "model" / "network" / "demo"
+    hub = tmp_path / "hugging_face" / "hub"
+    for name in ("SeqDance", "ESMDance"):
+        snapshot = hub / f"models--ChaoHou--{name}" / "snapshots" / "0" / "x"
+        shutil.copytree(demo, snapshot.parent)
+        (snapshot.parents[2] / "refs").mkdir()
+        (snapshot.parents[2] / "refs" / "main").write_text("0")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    found = {"PATH": path, "PYTHONPATH": str(Path(seqdance.__file__).parents[1]), "HF_HOME": str(hub.parent)}
+    return os.environ | found | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_blocks_run(page: Path, clone: Path, environment: dict[str, str]) -> None:
+    """In order, in one folder."""
+    for block in blocks(page):
+        if block.reason is None:
+            words = ["bash", "-euo", "pipefail", "-c"] if block.language == "sh" else [sys.executable, "-c"]
+            done = subprocess.run(
+                [*words, block.code], cwd=clone, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{block.code}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def test_every_block_is_found() -> None:
+    """No other fence hides code, and a mark has a block."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        fences = re.findall(r"^```(\w*)", text, re.MULTILINE)[::2]
+        assert fences.count("sh") + fences.count("python") == len(blocks(page)), page
+        assert set(fences) <= {"sh", "python", "", "text"}, page
+        assert text.count("<!-- not run") == sum(block.reason is not None for block in blocks(page)), page
+
+
+def test_targets_and_files_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    made = {words[1] for words in COMMANDS_OF_PAGES if words[0] == "make"}
+    assert made <= targets
+    assert len(made) >= 2
+
+
+@cache
+def help_of(*words: str) -> str:
+    told = io.StringIO()
+    with redirect_stdout(told), suppress(SystemExit):
+        main([*words, "--help"])
+    return told.getvalue()
+
+
+@pytest.mark.parametrize("words", [w for w in COMMANDS_OF_PAGES if w[0] == "seqdance"], ids=lambda w: " ".join(w[1:3]))
+def test_options_of_seqdance_exist(words: tuple[str, ...]) -> None:
+    """Also those of blocks that are not run."""
+    known = [word for word in words[1:3] if word in COMMANDS or word in DYNA1]  # dyna1 has sub-commands
+    assert known or words[1].startswith("-"), words
+    ours, _, others = " ".join(words).partition(" -- ")
+    for own, text in ((known, ours), (["prepare"], others)):
+        if text:
+            told = help_of(*own, *([words[3]] if own[-1:] == ["labels"] else []))
+            options = [word.split("=")[0] for word in text.split() if word.startswith("--")]
+            assert not [option for option in options if option not in told]
+
+
+def test_training_commands_are_parsed() -> None:
+    trainings = [words for words in COMMANDS_OF_PAGES if words[0] == "torchrun" and "train_ddp" in " ".join(words)]
+    assert len(trainings) >= 3
+    for words in trainings:
+        start = next(i for i, word in enumerate(words) if "train_ddp" in word)
+        assert parse([word for word in words[start + 1 :] if word != "..."]).preset in ("seqdance", "demo")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *READMES[1:]], ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Files of the repository, pages of the site; other addresses are not visited."""
+    for target in links(page):
+        place = target.partition("#")[0]
+        if place.startswith(SITE):
+            source = place.removeprefix(SITE).replace(".html", ".md") or "index.md"
+            assert source.startswith(GENERATED) or (ROOT / "docs" / source).is_file(), target
+        elif FILES.match(place):
+            assert (ROOT / FILES.sub("", place)).exists(), target
+        elif not place.startswith("https://") and place and ROOT / "docs" not in page.parents:
+            assert (page.parent / place).exists(), target
+
+
+def test_readme_links_work_elsewhere() -> None:
+    """On PyPI, where relative links lead nowhere."""
+    assert all(target.startswith("https://") for target in links(ROOT / "README.md"))
+
+
+def test_reference_names_all_public_names() -> None:
+    text = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^::: seqdance\.(\w+)", text, re.MULTILINE)) == set(seqdance.__all__)

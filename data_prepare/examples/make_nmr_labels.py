@@ -1,7 +1,7 @@
 """Choose entries of RefDB for the example labels and write them to `nmr/refdb_labels.csv`.
 
 The shifts come with makeshift-nmr (MIT); entries that are or resemble proteins of RelaxDB and RelaxDB-CPMG are left
-out, so that a network trained on the example can be tried on those. First make the tables (data_prepare/nmr/README.md):
+out, so that a network trained on the example can be tried on those. First make the tables (docs/how-to/nmr_labels.md):
 
     seqdance dyna1 labels refdb --output refdb.csv
     seqdance dyna1 labels split --table refdb.csv --against relaxdb.csv cpmg.csv --output split

@@ -17,7 +17,7 @@ ALIGNED: Final = 0.5  # of the shorter sequence: a shared domain counts, a share
 # Short proteins at 30 % identity share few exact k-mers: the most sensitive prefilter, k-mers of 5, no masking, no
 # limit of hits. The E-value refers to the test set (about 20,000 residues in RelaxDB): 0.1 is about 23 bits, which
 # a pair of 50 residues at 30 % can reach. False hits cost a few training entries, missed ones would spoil the test;
-# README.md has the measured rates. --dbtype 1 is protein, which MMseqs2 would otherwise guess.
+# docs/how-to/nmr_labels.md has the measured rates. --dbtype 1 is protein, which MMseqs2 would otherwise guess.
 SEARCH: Final = "--dbtype 1 -s 7.5 -k 5 --mask 0 --comp-bias-corr 0 --max-seqs 100000 --alignment-mode 3 -e 0.1".split()
 
 

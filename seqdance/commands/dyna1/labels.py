@@ -1,4 +1,4 @@
-"""Command `seqdance dyna1 labels`: NMR data -> assignment codes; data_prepare/nmr/README.md has its sub-commands."""
+"""Command `seqdance dyna1 labels`: NMR data -> assignment codes; docs/how-to/nmr_labels.md explains them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TableOptions(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StarOptions(TableOptions):
-    """NMR-STAR files of BMRB or wwPDB -> missing assignments; also failures.csv. Rules: data_prepare/nmr/README.md."""
+    """NMR-STAR files of BMRB or wwPDB -> missing assignments; also failures.csv. Rules: docs/how-to/nmr_labels.md."""
 
     file: Path
     """NMR-STAR file, or folder of them (.gz too). Shifts of the wwPDB (1abc_cs.str) take the sequence of the structure
