@@ -6,7 +6,7 @@ BIN := .venv/bin
 OUT ?= runs/demo
 DATA ?= ../shared/data
 
-.PHONY: install demo demo-network notebooks images test test-fast test-corpus test-latest dist chaos lint format clean
+.PHONY: install demo demo-network docs notebooks images test test-fast test-corpus test-latest dist chaos lint format clean
 
 install: .venv/installed
 
@@ -19,6 +19,10 @@ install: .venv/installed
 
 demo: install
 	$(BIN)/seqdance demo --out $(OUT)
+
+docs: install  # build/site; fails on any warning
+	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 notebooks: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebook

@@ -61,23 +61,25 @@ def _without_style(body: str) -> str:
 
 def command_pages() -> Iterator[tuple[str, str]]:
     """A page for each command, made from its --help, and one that lists them."""
+    lines = ["# Commands", "", "Made from `--help` of each command. An option is optional unless it is *required*.", ""]
+    for name, what, texts in help_texts():
+        yield f"reference/commands/{_file_name(name)}", page_of(name, texts)
+        lines.append(f"- [`{name}`]({_file_name(name)}): {what}")
+    yield "reference/commands/index.md", "\n".join(lines) + "\n"
+
+
+def help_texts() -> Iterator[tuple[str, str, list[str]]]:
+    """Name of each command, what it does, and its help text or those of its sub-commands."""
     from seqdance.cli import COMMANDS, DYNA1_COMMANDS, main
 
-    named: list[tuple[str, str]] = []
-    for name, (_, what) in [*COMMANDS.items(), *((f"dyna1 {name}", told) for name, told in DYNA1_COMMANDS.items())]:
-        if name == "dyna1":
-            continue
+    ours = {name: what for name, (_, what) in COMMANDS.items() if name != "dyna1"}
+    ours |= {f"dyna1 {name}": what for name, (_, what) in DYNA1_COMMANDS.items()}
+    for name, what in ours.items():
         words = name.split()
-        found = subcommands(help_of(main, words))
-        texts = [help_of(main, [*words, one]) for one in found] or [help_of(main, words)]
-        named.append((f"seqdance {name}", what))
-        yield page_of(f"seqdance {name}", texts)
+        text = help_of(main, words)
+        yield f"seqdance {name}", what, [help_of(main, [*words, one]) for one in subcommands(text)] or [text]
     for name, call in scripts():
-        named.append((name, "command of the paper, or beside it"))
-        yield page_of(name, [help_of(call, [])])
-    lines = [f"- [`{name}`]({_file_name(name)}): {what}" for name, what in named]
-    head = "# Commands\n\nMade from `--help` of each command. An option is optional unless it is *required*.\n"
-    yield "reference/commands/index.md", "\n".join([head, *lines]) + "\n"
+        yield name, "a command of the paper, or beside one", [help_of(call, [])]
 
 
 def scripts() -> Iterator[tuple[str, Callable[[Sequence[str]], None]]]:
@@ -94,9 +96,9 @@ def scripts() -> Iterator[tuple[str, Callable[[Sequence[str]], None]]]:
 
 
 def help_of(call: Callable[[Sequence[str]], Any], words: Sequence[str]) -> str:
-    """What `--help` prints, one line per option."""
+    """What `--help` prints."""
     told = io.StringIO()
-    os.environ.update(COLUMNS="2000", NO_COLOR="1")
+    os.environ.update(COLUMNS="120", NO_COLOR="1")  # wider ones get several columns
     with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
         call([*words, "--help"])
     return told.getvalue()
@@ -107,15 +109,15 @@ def subcommands(told: str) -> list[str]:
     return re.findall(r"^ +• (\w+)", told, re.MULTILINE)
 
 
-def page_of(name: str, texts: Sequence[str]) -> tuple[str, str]:
-    """Path and Markdown of the page of a command; several help texts are those of sub-commands."""
+def page_of(name: str, texts: Sequence[str]) -> str:
+    """Markdown of the page of a command; several help texts are those of sub-commands."""
     lines = [f"# {name}", ""]
     for text in texts:
-        usage, _, rest = text.partition("\n")
+        usage, _, rest = text.partition("\n\n")
         if len(texts) > 1:
             lines += [f"## {usage.removeprefix('usage: ').partition(' [')[0]}", ""]
         lines += ["```text", usage.strip(), "```", "", *tables(rest), ""]
-    return f"reference/commands/{_file_name(name)}", "\n".join(lines)
+    return "\n".join(lines)
 
 
 def _file_name(command: str) -> str:
@@ -125,18 +127,18 @@ def _file_name(command: str) -> str:
 def tables(told: str) -> Iterator[str]:
     """Description and options of a help text as Markdown: a table for each group of options."""
     description, *groups = re.split(r"^ (\S.*?)\s*\n -{5,}\s*\n", told, flags=re.MULTILINE)
-    yield description.strip()
+    yield _plain(description.strip())
     for title, body in zip(groups[::2], groups[1::2], strict=True):
         head, ruled, options = body.rpartition("-" * 9)
         if len(groups) > 2:
             yield f"\n### {title.capitalize()}"
-        yield "\n" + (" ".join(head.strip(" -\n").split()) if ruled else "")
+        yield "\n" + (_plain(" ".join(head.strip(" -\n").split())) if ruled else "")
         yield "\n| option | meaning | default |\n|---|---|---|"
         for option, meaning in entries(options if ruled else body):
             default = re.search(r"\s*\(default: ?(.*?)\)$", meaning) or re.search(r"\s*\((required)\)$", meaning)
             text = meaning[: default.start()] if default else meaning
             value = default[1] if default and default[1] not in ("None", "") else ""
-            yield f"| {_code(option)} | {_cell(text)} | {'*required*' if value == 'required' else _code(value)} |"
+            yield f"| {_code(option)} | {_plain(text)} | {'*required*' if value == 'required' else _code(value)} |"
 
 
 def entries(options: str) -> Iterator[tuple[str, str]]:
@@ -151,8 +153,9 @@ def entries(options: str) -> Iterator[tuple[str, str]]:
             yield option, " ".join(meaning.split())
 
 
-def _cell(text: str) -> str:
-    return html.escape(text, quote=False).replace("|", "\\|").replace("*", "\\*")
+def _plain(text: str) -> str:
+    """Text without a meaning in Markdown."""
+    return re.sub(r"([|*_\[\]])", r"\\\1", html.escape(text, quote=False))
 
 
 def _code(text: str) -> str:

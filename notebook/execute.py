@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 
 from model.network.names import DEMO_NOTE
 
-SECONDS_PER_CELL: Final = 120
+SECONDS_PER_CELL: Final = 300  # compiling for the first time
 
 
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:

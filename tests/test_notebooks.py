@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import nbformat
@@ -108,10 +109,27 @@ def test_runs(path: Path, copy: Path, load_script, monkeypatch: pytest.MonkeyPat
 def test_finds_its_files_from_both_folders(path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT / folder)
     names: dict[str, object] = {}
-    exec(next(cell.source for cell in read(path).cells if cell.cell_type == "code"), names)
+    exec(next(cell.source for cell in read(path).cells if cell.id in ("weights", "setup")), names)
     paths = [value for value in names.values() if isinstance(value, Path)]
     assert paths
     assert all(path.exists() for path in paths)
+
+
+@notebooks
+def test_first_cell_installs_a_missing_package(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Colab, where it also fetches the files; elsewhere it does nothing."""
+    commands: list[list[str]] = []
+    folders: list[str] = []
+    monkeypatch.setattr("subprocess.run", lambda words, check: commands.append(words))
+    monkeypatch.setattr("os.chdir", folders.append)
+    first = next(cell for cell in read(path).cells if cell.cell_type == "code")
+    exec(first.source, {})
+    assert not commands
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exec(first.source, {})
+    assert [words[:2] for words in commands] == [["git", "clone"], [sys.executable, "-m"]]
+    assert commands[0][-1].endswith(f"/{folders[0]}")
+    assert commands[1][-1] == f"./{folders[0]}"
 
 
 @notebooks
