@@ -48,9 +48,8 @@ def clone(tmp_path: Path) -> Path:
     with gzip.open(EXAMPLES / "structures" / "1ubi_A.pdb.gz", "rb") as structure:
         (tmp_path / "protein.pdb").write_bytes(structure.read())
     (tmp_path / "proteins.fasta").write_text(">first\nMKTAYIAKQRQISFVKSHFSRQ\n>second\nMQIFVKTLTGKTITLEV\n")
-    changes = {"wt": 2.0, "K2A": 1.0, "T3A": 0.5}
-    rows = [f"MKTAYIAKQRQISFVKSHFSRQ,one,c,{mutant},{value}\n" for mutant, value in changes.items()]
-    (tmp_path / "measured.csv").write_text("aa_seq,WT_name,WT_cluster,mut_type,ddG_ML\n" + "".join(rows))
+    rows = ["MKTAYIAK,one,c,wt,2.0", "MATAYIAK,one,c,K2A,1.0", "MKAAYIAK,one,c,T3A,0.5", "MKTAYIAR,one,c,K8R,2.1"]
+    (tmp_path / "measured.csv").write_text("\n".join(["aa_seq,WT_name,WT_cluster,mut_type,ddG_ML", *rows]))
     return tmp_path
 
 
