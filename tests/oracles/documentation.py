@@ -17,11 +17,15 @@ BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; `reason` says why it is not run."""
+    """A fenced block; `reason` says why it is not run, in a mark before it unless it installs packages."""
 
     language: str
     code: str
-    reason: str | None
+    mark: str | None
+
+    @property
+    def reason(self) -> str | None:
+        return "installs packages" if "pip install" in self.code else self.mark
 
 
 def name_of(page: Path) -> str:
