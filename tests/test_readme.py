@@ -1,8 +1,8 @@
 """What the README and docs/ say can be typed, works; what they link to exists.
 
 Blocks run in a folder that looks like a clone, with small files under the names that the pages use and a small network
-in the place of the published ones. `<!-- not run: REASON -->` before a block leaves it out, and so does `pip install` in
-it; its options are checked.
+in the place of the published ones. `<!-- not run: REASON -->` before a block leaves it out, and so does `pip install`
+in it; its options are checked.
 """
 
 from __future__ import annotations
