@@ -20,7 +20,7 @@ install: .venv/installed
 demo: install
 	$(BIN)/seqdance demo --out $(OUT)
 
-docs: install  # build/site; fails on any warning
+docs: install  # the folder site; fails on any warning
 	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
@@ -69,4 +69,4 @@ format: install
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-latest dist build runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-latest dist build site runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
