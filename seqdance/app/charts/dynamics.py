@@ -160,10 +160,9 @@ def pair_figure(heat: go.Heatmap, chain: NDArray[Any], title: str, key: str, mod
     square: dict[str, Any] = {"title_text": "residue", "constrain": "domain", "showgrid": False}
     figure.update_xaxes(range=[0.5, n + 0.5], **square)
     figure.update_yaxes(range=[n + 0.5, 0.5], scaleanchor="x", **square)
-    figure = styled(
-        figure, 560, key, model, title={"text": title, "x": 0.5, "y": 0.97, "yanchor": "top", "font": {"size": 13}}
-    )
-    return figure.update_layout(margin={"t": 90})
+    place: dict[str, Any] = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 1, "yanchor": "bottom", "yshift": 38}
+    figure.add_annotation(text=title, showarrow=False, font={"size": 13}, **place)
+    return styled(figure, 560, key, model).update_layout(margin={"t": 90})
 
 
 def along_sequence(
