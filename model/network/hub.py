@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,7 @@ from model.network.weights import weights_digest, write_model
 CARD_NAME: Final = "README.md"  # of a model card
 
 
-class HubModel(nn.Module):
+class HubModel(nn.Module, ABC):
     """A network with a `config` that can be saved in a folder and published on the Hub."""
 
     config: Any
@@ -30,13 +31,13 @@ class HubModel(nn.Module):
         return weights_digest(self)[:12]
 
     @property
+    @abstractmethod
     def about(self) -> str:
         """What the network is, in a sentence for the model card."""
-        raise NotImplementedError
 
+    @abstractmethod
     def usage(self, source: str) -> str:
         """Lines of Python that use the weights `source`."""
-        raise NotImplementedError
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` to a folder, each atomically."""
