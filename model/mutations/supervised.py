@@ -148,9 +148,10 @@ def supervised_table(
     by_protein = dict(iter(table.groupby("protein", sort=False)))
     rows = []
     for protein in proteins:
-        n, own = len(protein.mutants), by_protein[protein.name]
+        n = len(protein.mutants)
         if n < FEWEST:
             continue
+        own = by_protein[protein.name]
         scores = {name: own[[name]].to_numpy(np.float64) for name in own.columns[3:]}  # after protein, mutant, loss
         errors = {predictor: values for (name, predictor), values in regressions.items() if name == protein.name}
         for predictor, features in (scores | {CONSTANT: np.empty((n, 0))}).items():
