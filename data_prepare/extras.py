@@ -20,6 +20,10 @@ OPTIONAL: Final[dict[str, tuple[str, str]]] = {
     "pynmrstar": ("pynmrstar", "nmr"),
     "pyarrow": ("pyarrow", "parquet"),
     "openpyxl": ("openpyxl", "excel"),
+    "dash": ("dash", "app"),
+    "dash_molstar": ("dash-molstar", "app"),
+    "plotly": ("plotly", "app"),
+    "waitress": ("waitress", "app"),
     "dask_jobqueue": ("dask-jobqueue", "slurm"),
 }
 

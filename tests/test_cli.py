@@ -17,7 +17,9 @@ from seqdance.cli import DYNA1_COMMANDS as DYNA1
 WORDS = {"labels": ["labels", "refdb"]}  # it has sub-commands of its own
 COMMAND_LINES = [[name] for name in COMMANDS if name != "dyna1"]
 COMMAND_LINES += [["dyna1", *WORDS.get(name, [name])] for name in DYNA1]
-HEAVY = "torch pandas mdtraj numba h5py sklearn scipy matplotlib distributed tensorboard transformers gradio".split()
+HEAVY = (
+    "torch pandas mdtraj numba h5py sklearn scipy matplotlib distributed tensorboard transformers dash plotly".split()
+)
 
 
 def python(code, **options):

@@ -70,6 +70,7 @@ def test_prediction_needs_no_extra(form, inputs, tmp_path):
     [
         ("prepare --source structures --raw . --out x/f.h5", "prepare"),
         ("compare a.pdb:a.xtc b.h5:b --output x", "evaluate"),
+        ("app --model demo", "app"),
         ("dyna1 labels star --file x.str --output x.csv", "nmr"),
         ("embed --model x --regress t.csv --target y --output x.csv", "evaluate"),
     ],

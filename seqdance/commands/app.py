@@ -12,7 +12,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
-from data_prepare.errors import InputError
 from seqdance.options import DeviceOptions
 
 
@@ -44,12 +43,11 @@ class AppOptions(DeviceOptions):
 
 def app(options: AppOptions) -> Iterator[str]:
     """Serve the page until interrupted; yields its address."""
-    try:
-        from seqdance.app.server import serve
-    except ImportError as error:
-        raise InputError(f"seqdance app requires {error.name}; pip install 'seqdance[app]'") from None
+    import dash  # noqa: F401  # the extra `app` brings all that the page needs; named first if it is missing
+
     from seqdance.app.analysis import load_networks
     from seqdance.app.given import Limits
+    from seqdance.app.server import serve
 
     networks = load_networks(options.model, options.dyna1, options.embedder, options.device)
     limits = Limits(options.max_length, options.max_upload)
