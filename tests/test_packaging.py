@@ -68,7 +68,7 @@ def test_prediction_needs_no_extra(form, inputs, tmp_path):
 @pytest.mark.parametrize(
     ("args", "extra"),
     [
-        ("prepare --source structures --raw . --out x/f.h5", "prepare"),
+        ("prepare --source structures --raw raw --out x/f.h5", "prepare"),
         ("compare a.pdb:a.xtc b.h5:b --output x", "evaluate"),
         ("app --model demo", "app"),
         ("dyna1 labels star --file x.str --output x.csv", "nmr"),
@@ -76,8 +76,9 @@ def test_prediction_needs_no_extra(form, inputs, tmp_path):
     ],
 )
 def test_a_missing_extra_is_named(args, extra, tmp_path):
-    for name in ("a.pdb", "a.xtc", "x.str"):
-        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "raw").mkdir()
+    for name in ("a.pdb", "a.xtc", "x.str", "raw/a.pdb"):
+        (tmp_path / name).touch()
     run = without_extras(*args.split(), cwd=tmp_path)
     assert run.returncode == 2
     (line,) = run.stderr.strip().splitlines()
