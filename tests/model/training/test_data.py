@@ -323,7 +323,7 @@ def test_a_packed_batch_made_dense_equals_the_dense_collate(tmp_path_factory, en
             samples.append(load_sample(store, name, sequence, group, start, window))
             expected.append(load_entry(half, name, sequence, group, start, window))
             exact.append(load_entry(store, name, sequence, group, start, window))
-    packed, dense = collate(group, samples, packed=True), collate(group, expected)
+    packed, dense = collate(group, samples), collate(group, expected)
     assert packed.pair.dtype == torch.float16
     found = packed.to(torch.device("cpu"))
     assert found.pair.dtype == torch.float32
@@ -347,7 +347,7 @@ def test_interactions_are_handed_over_as_a_list(tmp_path: Path) -> None:
     for path in (tmp_path / "s.h5", publish(tmp_path / "p.h5", **entries)):
         with FeatureStore(path) as store:
             samples = [load_sample(store, name, "A" * (len(entry[0]) - 2), IDR) for name, entry in entries.items()]
-        batches.append(collate(IDR, samples, packed=True))
+        batches.append(collate(IDR, samples))
     packed, published = batches
     assert packed.places.dtype == torch.int32
     assert published.places is None
