@@ -60,10 +60,13 @@ def is_built_in(source: str | os.PathLike[str]) -> bool:
 
 
 def name_of(source: str | os.PathLike[str], weights: Path) -> str:
-    """Name of weights for outputs: as they were asked for; the checkpoint of a training run."""
+    """Name of weights for outputs: as they were asked for; the checkpoint of a training run; ./demo for that folder."""
     if weights.parent == DEMO_FOLDER:
         return DEMO
-    return str(weights.parent if not is_built_in(source) and Path(source).is_dir() else source)
+    if is_built_in(source):
+        return str(source)
+    name = str(weights.parent if Path(source) in weights.parents and weights.parent != Path(source) else source)
+    return f"./{name}" if name in BUILT_IN else name
 
 
 def short_name(path_or_hub_id: str) -> str:

@@ -35,9 +35,9 @@ def test_demo_is_in_the_package_and_says_so(saved: DanceModel) -> None:
     assert demo.name == "demo"
     assert demo.label == f"demo {demo.digest} ({names.DEMO_NOTE})"
     assert demo.digest != saved.digest
-    for path in ("./demo", Path("demo"), "demo/model.safetensors"):
+    for path, name in (("./demo", "./demo"), (Path("demo"), "./demo"), ("demo/model.safetensors",) * 2):
         loaded = load_model(path, "cpu")
-        assert loaded.label == f"{path} {saved.digest}"
+        assert loaded.label == f"{name} {saved.digest}"
     assert (names.DEMO_FOLDER / "model.safetensors").stat().st_size < 10e6
 
 
