@@ -237,7 +237,8 @@ class Trainer(ABC, Generic[C]):
         """InputError if data or options that are not among `allow_changes` differ from those of a checkpoint."""
         require("options" in state, f"{checkpoint}: of an earlier version of seqdance; give another --output")
         former, of_data = state["options"], state["data"]
-        changed = {n: f"--{n} {former.get(n)}" for n, value in self.config.fixed().items() if former.get(n) != value}
+        differing = [n for n, value in self.fixed().items() if former.get(n) != value]
+        changed = {n: self.described(n, former.get(n)) for n in differing}
         sizes = [text for name, text in changed.items() if name in self.config.SIZES]
         remedy = "give the same sizes, or another --output for a new network"
         require(not sizes, f"{checkpoint}: made with {', '.join(sizes)}; {remedy}")
