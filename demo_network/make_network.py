@@ -1,6 +1,6 @@
 """Train the demonstration network and write its card: `make demo-network DATA=FOLDER`.
 
-    python demo_network/make_network.py --data FOLDER [--out runs/demo_network] [--processes 2] [--install]
+    python demo_network/make_network.py --data FOLDER [--out runs/demo_network] [--cores 2] [--install]
 
 FOLDER has `structures/{bm5,tsuboyama,s2648}/*.pdb.gz`, `trajectories/` and `ddg/s2648_ddg_experimental.csv`. Rerun the
 same command to resume; `--install` puts the result into the package.
@@ -48,17 +48,17 @@ class Options:
     """Folder of the structures, trajectories and measured stabilities."""
     out: Path = Path("runs/demo_network")
     """Folder of features, training and result."""
-    processes: int = 2
-    """Processes for features and training."""
+    cores: int = 2
+    """Processes for the features, threads of the training."""
     install: bool = False
     """Copy network, card and table of entries into the package."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
-def command(*words: object) -> None:
-    """Run a Python command with one thread per process; stop if it fails."""
-    subprocess.run([sys.executable, *map(str, words)], env={"OMP_NUM_THREADS": "1"} | dict(os.environ), check=True)
+def command(*words: object, threads: int = 1) -> None:
+    """Run a Python command; stop if it fails."""
+    subprocess.run([sys.executable, *map(str, words)], env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=True)
 
 
 def weigh(source: Path, path: Path) -> None:
@@ -91,11 +91,11 @@ def make(options: Options) -> list[str]:
     if not manifest.exists():
         entries.write_manifest(data, manifest)
     prepare = ("-m", "seqdance.cli", "prepare", "--manifest", manifest, "--out", store, "--dtype", "float16")
-    command(*prepare, "--workers", options.processes)
+    command(*prepare, "--workers", options.cores)
     weigh(store.with_name("loss_weights.csv"), weights)
     files = ("--table", table, "--store", store, "--loss-weights", weights)
-    launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={options.processes}")
-    command(*launch, ROOT / "model" / "train_ddp.py", "--config", HERE / "train.yaml", "--output", training, *files)
+    train = ("-m", "seqdance.cli", "train", "--config", HERE / "train.yaml", "--output", training)
+    command(*train, *files, threads=options.cores)
 
     write_average(checkpoints(training / "checkpoints")[-AVERAGED:], network)
     metrics, mutations = out / "metrics.json", out / "s2648"
