@@ -83,7 +83,7 @@ def test_module_is_the_command():
     ("words", "expected"),
     [
         (["pred"], ["predict"]),
-        (["predict", "--plo"], ["--plot"]),
+        (["predict", "--plo"], ["--plot", "--plot-format"]),
         (["dyna1", "tr"], ["train"]),
         (["dyna1", "predict", "--save"], ["--save-dir"]),
         (["predict", "model"], []),  # bash completes file names then

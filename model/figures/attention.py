@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from model.evaluation.attention import Example, best_map
+if TYPE_CHECKING:
+    from model.evaluation.attention import Example
 
 TITLES: Final = {  # metric -> title of its heat map
     "co_move_topL_ratio": "co-movement:\ntop-L over the rest",
@@ -90,6 +91,8 @@ def draw_analysis(means: pd.DataFrame, heads: int, example: Example | None) -> F
 
 def _show_metric(axes: Axes, means: pd.DataFrame, metric: str, heads: int) -> None:
     """Heat map of one metric; white is the value of uninformative attention."""
+    from model.evaluation.attention import best_map  # imports SciPy, which figures of maps do not need
+
     values = means[metric].to_numpy().reshape(-1, heads)  # (layers, heads)
     axes.set_title(f"{TITLES[metric]} (n = {means[f'{metric}_proteins'].max()})", fontsize=10)
     axes.set_facecolor("lightgrey")

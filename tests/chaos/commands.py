@@ -117,7 +117,7 @@ class Run:
     def alive(self) -> list[psutil.Process]:
         """Its processes, the first one included."""
         self.process.poll()
-        return [process for process in psutil.process_iter() if self._has(process)]
+        return [process for process in psutil.process_iter(["cmdline", "name"]) if self._has(process)]
 
     def _has(self, process: psutil.Process) -> bool:
         """Whether it is in the session of the run or has its mark, and is not a zombie."""
@@ -133,12 +133,12 @@ class Run:
         except subprocess.TimeoutExpired:
             return None
 
-    def gone(self, seconds: float) -> int:
-        """Wait until no process is left; the number of those that are."""
+    def gone(self, seconds: float) -> list[str]:
+        """Wait until no process is left; the command lines of those that are."""
         stop = time.monotonic() + seconds
-        while (left := len(self.alive())) and time.monotonic() < stop:
+        while (left := self.alive()) and time.monotonic() < stop:
             time.sleep(0.1)
-        return left
+        return [" ".join(process.info["cmdline"] or [process.info["name"]])[-100:] for process in left]
 
     def end(self) -> None:
         """Kill what is left."""

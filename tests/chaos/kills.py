@@ -63,7 +63,7 @@ def kill_round(lab: Lab, name: str, seed: int) -> Round:
                 found.faults.append(("other", "hangs"))
         grace = max(GRACE, reference.seconds)  # longer on a loaded machine
         if left := run.gone(grace):
-            found.faults.append(("orphans", f"{left} processes alive after {grace:.0f} s"))
+            found.faults.append(("orphans", f"alive after {grace:.0f} s: {', '.join(left)}"))
         run.end()
         if run.process.returncode == 0 and name not in TRAININGS:
             found.faults += (("other", f"exit code 0, but {line}") for line in reference.differences(output))

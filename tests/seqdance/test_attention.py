@@ -21,6 +21,7 @@ from data_prepare.dataset.token_space import md_entry, nma_entry
 from model.config import ModelConfig
 from model.evaluation import attention as evaluation
 from model.evaluation.attention import METRICS, attention_metrics
+from model.figures import attention as figures
 from model.figures.attention import draw_analysis
 from model.inference.attention import attention_maps
 from model.inference.inputs import file_name
@@ -70,7 +71,7 @@ def of_store(model: Path, data: Path, output: Path, *more: object) -> list[str]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list:
     """Examples of the figures, which are not drawn: that takes most of the time of so small an analysis."""
     examples: list = []
-    monkeypatch.setattr(command, "draw_analysis", lambda *args: examples.append(args[2]) or Figure())
+    monkeypatch.setattr(figures, "draw_analysis", lambda *args: examples.append(args[2]) or Figure())
     return examples
 
 
@@ -173,7 +174,7 @@ def test_interrupted_run_resumes(
     def interrupted(*more: object) -> list[int]:
         measured.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(command, "draw_analysis", interrupt)
+            patch.setattr(figures, "draw_analysis", interrupt)
             with pytest.raises(SystemExit, match="130"):
                 main(of_store(tiny_model_folder, data, output, *more))
         return measured.copy()

@@ -190,7 +190,7 @@ def test_command(tmp_path, path, capsys):
 
 def test_command_reads_structures(tmp_path, path, examples, monkeypatch, capsys):
     structures, table = examples / "structures", tmp_path / "codes.csv"
-    monkeypatch.setattr(command, "make_embedder", lambda line, device: OneHot() if line == "onehot" else Counting())
+    monkeypatch.setattr(embedders, "make_embedder", lambda line, device: OneHot() if line == "onehot" else Counting())
     run("--embedder", "counting", "--pdb", structures / "1ubi_A.pdb.gz", "--output", path)
     (sequence, inputs, digest) = EmbeddingCache(path).proteins["1ubi_A"]
     assert inputs == "structure"

@@ -91,9 +91,9 @@ def test_written_below_each_other(tmp_path: Path, suffix: str) -> None:
 def test_excel_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs(".xlsx")
     monkeypatch.setattr(tables, "EXCEL_ROWS", 3)
-    table = pd.DataFrame({"x": [0.5, np.nan]})
+    table = pd.DataFrame({"x": [np.nan, 0.5]})
     write_tables([table], tmp_path / "a.xlsx")
-    assert np.isnan(pd.read_excel(tmp_path / "a.xlsx")["x"][1])
+    assert np.isnan(pd.read_excel(tmp_path / "a.xlsx")["x"].iloc[0])
     refused(lambda: write_tables([table, table], tmp_path / "b.xlsx"), "b.xlsx", "rows", ".csv")
     assert not (tmp_path / "b.xlsx").exists()
 

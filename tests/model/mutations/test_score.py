@@ -241,7 +241,7 @@ def test_windows_of_a_long_protein(tiny_model: DanceModel, shapes: list, threads
 def test_refused(tiny_model: DanceModel) -> None:
     for mutants, named in (("K2A", "list"), ([], "no mutants"), (["K2A", "A2G"], "A2G")):
         refused(lambda mutants=mutants: score_mutations(tiny_model, WILD_TYPE, mutants), named)
-    refused(lambda: score_mutations(tiny_model, "mKT", ["K2A"]), "position 1", "m")
+    refused(lambda: score_mutations(tiny_model, "1KT", ["K2A"]), "position 1")
     refused(lambda: property_changes(tiny_model, "ACDE", ["ACDF", "ACD"]), "ACD ")
     refused(lambda: property_changes(tiny_model, "ACDE", ["ACDF"], batch_size=0), "batch_size", 0)
     refused(lambda: combine_scores(np.zeros((0, 23))), "(0, 23)")

@@ -111,7 +111,7 @@ def test_numbers_of_a_structure() -> None:
 @pytest.mark.parametrize(
     ("label", "named"),
     [
-        ("K52A", ["several residues", "KH52A", "WL52A"]),
+        ("K52A", ["several residues", "KH52", "WL52"]),
         ("K2A", ["residue 2 ", "does not exist", "--numbering sequence"]),
         ("R52bG", ["52b", "does not exist"]),
         ("AH52G", ["H52", "is K"]),

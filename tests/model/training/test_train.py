@@ -279,7 +279,7 @@ def test_a_training_longer_than_a_month_says_so(
 ) -> None:
     """After three updates, by the time of the last two of them; only once."""
     times = iter([0.0, 1e6, 1e6 + seconds, 1e6 + 2 * seconds, 1e9])
-    log = RunLog(small_data.config(tmp_path), CPU, "fp32", 0, left + 3)
+    log = RunLog(small_data.config(tmp_path), CPU, {}, 0, left + 3)
     with log:
         monkeypatch.setattr(run_log.time, "perf_counter", lambda: next(times))
         next(times)
