@@ -6,7 +6,7 @@ BIN := .venv/bin
 OUT ?= runs/demo
 DATA ?= ../shared/data
 
-.PHONY: install demo demo-network docs notebooks images test test-fast test-corpus test-latest dist chaos lint format clean
+.PHONY: install demo demo-network docs notebooks images test test-all test-fast test-corpus test-latest dist chaos lint format clean
 
 install: .venv/installed
 
@@ -33,10 +33,13 @@ images: install
 	$(BIN)/python image/draw_held_out.py
 
 test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+
+test-all: install  # also every command of the documentation, and the wheel in an environment of its own
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-fast: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not long"
 
 test-corpus: install
 	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[dev,corpus]'
@@ -49,7 +52,7 @@ test-latest:  # the newest versions of all dependencies, in an environment of it
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager pip -e '.[dev]'
 	.venv-latest/bin/python -m pip list
-	OMP_NUM_THREADS=1 .venv-latest/bin/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 .venv-latest/bin/python -m pytest -n 2 --dist loadgroup -m "not slow and not long"
 
 dist: install  # wheel and source distribution
 	rm -rf build dist

@@ -13,7 +13,7 @@ from seqdance import embed, load_model
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "own_labels.md"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_code_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("peft", reason="peft is not installed")
     monkeypatch.chdir(tmp_path)
@@ -24,7 +24,7 @@ def test_code_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert namespace["residue_correlation"] > 0.8
     assert namespace["same"]
     adapters = {name: value for name, value in namespace["model"].named_parameters() if "lora_" in name}
-    assert len(adapters) == 2 * 2 * 2  # two matrices on queries and values of two layers
+    assert len(adapters) == 2 * 2 * 4  # two matrices on queries and values of four layers
     assert all(value.any() for value in adapters.values())  # lora_B starts at zero
     demo, merged = load_model("demo", "cpu").state_dict(), load_model("my_network", "cpu").state_dict()
     changed = {name for name, value in merged.items() if not torch.equal(value, demo[name])}

@@ -73,6 +73,7 @@ main("score", *protein, "--mutations", "Q2A,K6R:T7S", "--output", "scores.csv")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [EVERYTHING, USES], ids=["imports", "uses"])
 def test_without_posix(code, tiny_model_folder, tmp_path):
     text = f"{WINDOWS}\nMODEL = {str(tiny_model_folder)!r}\n{code}"

@@ -34,6 +34,7 @@ FILES = re.compile(
 GENERATED = ("notebooks/", "reference/commands/")  # made while the site is built; MkDocs checks links to them
 EXAMPLES = ROOT / "data_prepare" / "examples"
 TESTED_ELSEWHERE = {"docs/how-to/own_labels.md"}  # needs peft: tests/test_own_labels.py
+WITH_STORE = ("docs/how-to/compare.md", "docs/how-to/predict.md")  # other pages make data/ themselves
 RUN = [
     page
     for page in PAGES
@@ -75,10 +76,33 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return os.environ | found | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", RUN, ids=name_of)
-def test_blocks_run(page: Path, clone: Path, environment: dict[str, str]) -> None:
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the features of a trajectory and a structure."""
+    from seqdance.commands import prepare
+
+    folder = tmp_path_factory.mktemp("store")
+    lines = (EXAMPLES / "examples.csv").read_text().splitlines()
+    rows = [line for line in lines if line.startswith(("name,", "5pti,", "1ubi_A,", "p53_tad,"))]
+    manifest = folder / "entries.csv"
+    manifest.write_text("\n".join(rows).replace("trajectories/", f"{EXAMPLES}/trajectories/"))
+    manifest.write_text(manifest.read_text().replace("structures/", f"{EXAMPLES}/structures/"))
+    prepare.main(["--manifest", str(manifest), "--out", str(folder / "features.h5")])
+    return folder
+
+
+def slow_but(pages: list[Path], *names: str) -> list:
+    """Parameters: these pages take a minute, all others together many."""
+    return [
+        pytest.param(page, marks=pytest.mark.slow if name_of(page) in names else pytest.mark.long) for page in pages
+    ]
+
+
+@pytest.mark.parametrize("page", slow_but(RUN, "README.md", "docs/start.md"), ids=name_of)
+def test_blocks_run(page: Path, clone: Path, store: Path, environment: dict[str, str]) -> None:
     """In order, in one folder; the Python of a page is one session."""
+    if name_of(page) in WITH_STORE:
+        shutil.copytree(store, clone / "data")
     code = json.dumps([(block.language, block.code) for block in blocks(page) if block.reason is None])
     words = [sys.executable, ROOT / "tests" / "oracles" / "run_blocks.py"]
     done = subprocess.run(words, input=code, cwd=clone, env=environment, capture_output=True, text=True, check=False)

@@ -13,7 +13,6 @@ import pytest
 from matplotlib.figure import Figure
 from refusals import command_refused
 
-import seqdance.commands.attention as command
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import write_table

@@ -65,7 +65,7 @@ def test_dynamics_of_a_pasted_sequence(new_page) -> None:
     page.click("#panels label:has-text('normal modes')")
     page.wait_for_function(f"document.querySelectorAll('#profiles path.js-line').length < {lines}")
     with np.load(io.BytesIO(download(page, "prediction.npz"))) as arrays:
-        assert {*PROPERTIES, "name", "sequence", "model", "chain"} == set(arrays)
+        assert {*PROPERTIES, "name", "sequence", "model", "digest", "chain"} == set(arrays)
         assert arrays["sequence"].item() == PEPTIDE
     table = pd.read_csv(io.BytesIO(download(page, "residues.csv")))
     assert "".join(table["residue"]) == PEPTIDE
@@ -169,7 +169,7 @@ def test_errors_are_one_line(new_page, text: str, words: tuple[str, ...]) -> Non
 
 def test_a_file_that_is_none(new_page, tmp_path: Path) -> None:
     page = new_page()
-    for name, content, word in (("x.pdb", b"HEADER\n", "no protein"), ("x.exe", b"MZ", "unknown format")):
+    for name, content, word in (("x.pdb", b"HEADER\n", "no atoms"), ("x.exe", b"MZ", "unknown format")):
         path = tmp_path / name
         path.write_bytes(content)
         page.set_input_files("#file input", path)
