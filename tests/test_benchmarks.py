@@ -48,8 +48,12 @@ TINY = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", TINY)
+LONG = ("launches.py", "loader.py", "scale.py")
+
+
+@pytest.mark.parametrize(
+    "script", [pytest.param(name, marks=pytest.mark.long if name in LONG else pytest.mark.slow) for name in TINY]
+)
 def test_runs(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     options, words = TINY[script]
     shutil.copy(STRUCTURES / "1ubi_A.pdb.gz", tmp_path)

@@ -109,6 +109,7 @@ def test_long_work_is_cancelled(new_page) -> None:
     assert page.locator(HEAT_MAP).count() == 0
 
 
+@pytest.mark.long
 def test_structure(new_page, examples: Path) -> None:
     page = new_page()
     page.set_input_files("#file input", examples / "structures" / "1hvr_AB.pdb.gz")
@@ -128,6 +129,7 @@ def test_structure(new_page, examples: Path) -> None:
     page.wait_for_selector("#chosen:has-text('RMSF')")
 
 
+@pytest.mark.long
 def test_exchange(new_page) -> None:
     page = new_page()
     predict(page, PEPTIDE)
@@ -139,6 +141,7 @@ def test_exchange(new_page) -> None:
     assert table["p_exchange"].between(0, 1).all()
 
 
+@pytest.mark.long
 def test_simulation_beside_the_prediction(new_page, examples: Path) -> None:
     page = new_page()
     predict(page, PEPTIDE)
