@@ -17,6 +17,7 @@ LARGEST = 600_000  # bytes
 MACHINE = re.compile(r"(?<![\w./-])/(?:home|root|tmp|usr|work|Users|opt|mnt|var)/|[A-Z]:\\\\")
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+LONG = [path for path in NOTEBOOKS if path.stem != "zero_shot_mutation"]
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -76,8 +77,11 @@ OPTIONS = {
 }
 
 
-@pytest.mark.slow
-@notebooks
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.long if path in LONG else pytest.mark.slow) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_runs(path: Path, copy: Path, load_script, monkeypatch: pytest.MonkeyPatch) -> None:
     """All cells, then the optional one with a file: the words and nearly the numbers that are committed."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

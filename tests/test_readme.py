@@ -98,7 +98,7 @@ def slow_but(pages: list[Path], *names: str) -> list:
     ]
 
 
-@pytest.mark.parametrize("page", slow_but(RUN, "README.md", "docs/start.md"), ids=name_of)
+@pytest.mark.parametrize("page", slow_but(RUN, "README.md"), ids=name_of)
 def test_blocks_run(page: Path, clone: Path, store: Path, environment: dict[str, str]) -> None:
     """In order, in one folder; the Python of a page is one session."""
     if name_of(page) in WITH_STORE:
