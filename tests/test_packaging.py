@@ -52,7 +52,7 @@ def inputs(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["fasta", "pdb", "cif"])
+@pytest.mark.parametrize("form", ["fasta", *(pytest.param(form, marks=pytest.mark.long) for form in ("pdb", "cif"))])
 def test_prediction_needs_no_extra(form, inputs, tmp_path):
     source = [f"--{form}", inputs[form]]
     commands = {
