@@ -34,4 +34,4 @@ def test_code_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with torch.no_grad():
         again = namespace["again"]([namespace["proteins"][0]])[0]
         torch.testing.assert_close(namespace["again"].head(hidden)[:, 0], again, rtol=0, atol=1e-4)
-    assert embed(found, "MKV").shape == (48,)
+    assert embed(found, "MKV").shape == (128,)
