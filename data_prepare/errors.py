@@ -20,7 +20,7 @@ _FORMAT: Final = warnings.formatwarning
 # numbers of an OSError that can be due to the content of a file: libraries give none
 OF_CONTENT: Final = (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)
 OF_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # full, or broken
-LONGEST_LINE: Final = 1000  # characters of a message
+LONGEST_LINE: Final = 700  # characters of a message
 LONGEST: Final = 200  # of one of a library
 _VALUES: Final = reprlib.Repr()
 _VALUES.maxlevel, _VALUES.maxstring, _VALUES.maxother, _VALUES.maxlong = 2, 60, 60, 60

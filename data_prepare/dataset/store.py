@@ -101,9 +101,12 @@ class FeatureStore:
         self._file, self._opened = None, _Opened("")
 
     def keys(self) -> list[str]:
-        """Names of all datasets, sorted."""
+        """Names of all datasets, sorted; InputError if one is no text."""
         with self.reading() as file:
-            return sorted(file)
+            keys = list(file)
+        texts = all(isinstance(key, str) for key in keys)  # h5py returns others as bytes
+        require(texts, f"{self.path}: the name of an entry is not UTF-8; copy or make the file again")
+        return sorted(keys)
 
     @property
     def version(self) -> int | None:

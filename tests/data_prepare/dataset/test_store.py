@@ -484,3 +484,9 @@ def test_a_linked_entry_has_its_interactions(tmp_path):
     assert stored_bytes(tmp_path / "m.h5") == stored_bytes(write_store(tmp_path / "all.h5", **entries))
     for name, (_, pair) in entries.items():
         np.testing.assert_array_equal(FeatureStore(tmp_path / "s.h5").read(name)[1], pair)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file[b"\xff\xfe_res_feature"] = np.zeros(3)
+    refused(FeatureStore(tmp_path / "s.h5").names, tmp_path / "s.h5", "UTF-8")
