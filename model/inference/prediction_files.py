@@ -11,14 +11,17 @@ from typing import Any, Final
 
 import h5py
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from data_prepare.errors import reading, require
 from data_prepare.files import new_hdf5, open_npz, own_array, remove_leftovers, whole_file, write_attributes
-from data_prepare.properties import PROPERTIES
+from data_prepare.properties import PROPERTIES, RESIDUE_COLUMNS, table_columns
 from data_prepare.resume import Results, digest
+from model.inference.batches import residue_rows
 from model.inference.inputs import Protein, file_name
-from model.inference.tables import residue_table, write_tables
+from model.inference.tables import write_tables
+from model.network.tokenizer import split_tokens
 
 Properties = dict[str, NDArray[np.float32]]  # property -> (N,), (N, bins) or (N, N)
 
@@ -52,6 +55,28 @@ def read_prediction(path: str | os.PathLike[str], group: str | None = None) -> P
         texts = {name: _text(arrays[name]) for name in TEXTS}
         values = {name: np.asarray(arrays[name]) for name in PROPERTIES if name in arrays}
         return Prediction(chain=np.asarray(arrays["chain"]), properties=values, digest=_digest(arrays), **texts)
+
+
+def residue_table(protein: Protein, prediction: Prediction) -> pd.DataFrame:
+    """A row per residue: protein, chain, number, position (from 1 over all chains), residue, properties, model.
+
+    Chain and number are those of the structure, see `Protein.residue_ids`; numbers are text, as they may have insertion
+    codes. Columns of secondary structure and angles: `properties.table_columns`.
+    """
+    rows, _ = residue_rows(protein.sequence)
+    tokens = ["<cls>", *split_tokens(protein.sequence)]
+    chains, numbers = zip(*protein.residue_ids, strict=True)
+    columns: dict[str, Any] = {
+        "protein": protein.name,
+        "chain": chains,
+        "number": numbers,
+        "position": np.arange(1, len(rows) + 1),
+        "residue": [tokens[row] for row in rows],
+    }
+    for name in RESIDUE_COLUMNS:
+        if name in prediction.properties:
+            columns |= zip(table_columns(name), prediction.properties[name].reshape(len(rows), -1).T, strict=True)
+    return pd.DataFrame(columns | {"model": prediction.model})
 
 
 class PredictionFolder:

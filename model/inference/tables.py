@@ -9,20 +9,12 @@ import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from data_prepare.errors import require
 from data_prepare.files import check_output, whole_file
-from data_prepare.properties import RESIDUE_COLUMNS, table_columns
-from model.inference.batches import residue_rows
-from model.inference.inputs import Protein
-from model.network.tokenizer import split_tokens
-
-if TYPE_CHECKING:
-    from model.inference.prediction_files import Prediction
 
 TABLE_SUFFIXES: Final = (".csv", ".csv.gz", ".xlsx", ".parquet")
 PACKAGES: Final = {".xlsx": ("openpyxl", "excel"), ".parquet": ("pyarrow", "parquet")}  # package, extra of ours
@@ -47,28 +39,6 @@ def check_table(path: Path) -> None:
     package, extra = PACKAGES.get(path.suffix.lower(), ("", ""))
     remedy = f"pip install 'seqdance[{extra}]', or write .csv"
     require(not package or importlib.util.find_spec(package), f"--output {path}: requires {package}; {remedy}")
-
-
-def residue_table(protein: Protein, prediction: Prediction) -> pd.DataFrame:
-    """A row per residue: protein, chain, number, position (from 1 over all chains), residue, properties, model.
-
-    Chain and number are those of the structure, see `Protein.residue_ids`; numbers are text, as they may have insertion
-    codes. Columns of secondary structure and angles: `properties.table_columns`.
-    """
-    rows, _ = residue_rows(protein.sequence)
-    tokens = ["<cls>", *split_tokens(protein.sequence)]
-    chains, numbers = zip(*protein.residue_ids, strict=True)
-    columns: dict[str, Any] = {
-        "protein": protein.name,
-        "chain": chains,
-        "number": numbers,
-        "position": np.arange(1, len(rows) + 1),
-        "residue": [tokens[row] for row in rows],
-    }
-    for name in RESIDUE_COLUMNS:
-        if name in prediction.properties:
-            columns |= zip(table_columns(name), prediction.properties[name].reshape(len(rows), -1).T, strict=True)
-    return pd.DataFrame(columns | {"model": prediction.model})
 
 
 def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from model.inference.tables import residue_table
+from model.inference.prediction_files import residue_table
 from seqdance.app.analysis import Analysis, Networks
 from seqdance.app.charts.structure import with_b_factors
 

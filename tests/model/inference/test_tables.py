@@ -13,8 +13,8 @@ from refusals import refused
 from data_prepare.properties import RESIDUE_COLUMNS, RESIDUE_PROPERTIES, table_columns
 from model.inference import tables
 from model.inference.inputs import Protein, protein_of_structure
-from model.inference.prediction_files import Prediction
-from model.inference.tables import check_table, residue_table, without_suffix, write_tables
+from model.inference.prediction_files import Prediction, residue_table
+from model.inference.tables import check_table, without_suffix, write_tables
 
 READERS = {".csv": pd.read_csv, ".csv.gz": pd.read_csv, ".parquet": pd.read_parquet, ".xlsx": pd.read_excel}
 
