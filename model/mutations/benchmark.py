@@ -26,7 +26,6 @@ from model.mutations.measured import LeftOut, MeasuredProtein
 from model.mutations.score import PUBLISHED_SCORE, score_mutations
 from model.mutations.substitution import parse_mutation
 from model.network.dance import DanceModel, load_model
-from model.network.device import choose_precision, device_of
 from model.network.language_model import LanguageModel, load_language_model
 from model.network.names import short_name
 from model.network.tokenizer import AMINO_ACIDS
@@ -122,7 +121,7 @@ def score_measured(
 
     `scores_of` is `dance_scores` or `esm2_scores`. InputError if a score is not finite or a mutant does not fit.
     """
-    network = network_digest(model, model.config.heads, choose_precision(precision, device_of(model)))
+    network = network_digest(model, model.config.heads, precision)
     found = []
     with tqdm(total=sum(len(protein.mutants) for protein in proteins), unit="mutant", desc=name) as bar:
         for protein in proteins:

@@ -28,7 +28,6 @@ from model.inference.embed import embed
 from model.mutations.measured import MeasuredProtein
 from model.mutations.substitution import apply_mutation
 from model.network.dance import DanceModel
-from model.network.device import choose_precision, device_of
 from model.network.language_model import LanguageModel
 from model.network.weights import network_digest
 
@@ -117,7 +116,7 @@ def regression_errors(
     `results` keeps those of each protein. Proteins with fewer than `FEWEST` mutants are left out. InputError if an
     embedding is not finite.
     """
-    made_of = network_digest(network, network.config.heads, choose_precision(precision, device_of(network)))
+    made_of = network_digest(network, network.config.heads, precision)
     found = {}
     large = [protein for protein in proteins if len(protein.mutants) >= FEWEST]
     for protein in tqdm(large, unit="protein", desc=f"{name}, {EMBEDDING}"):

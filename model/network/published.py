@@ -24,7 +24,6 @@ from model.network.names import CONFIG_NAME, name_of
 from model.network.weights import UNUSED_ENTRIES
 
 BATCH: Final = ("input_ids", "attention_mask")  # of a tokenizer, as DanceModel names them
-REQUESTS: Final = ("return_res_emb", "return_attention_map", "return_res_pred", "return_pair_pred")
 FIRST: Final = ("res_emb", "attention_map")  # keys before the properties
 
 

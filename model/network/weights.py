@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from data_prepare.errors import reading, require, shown
 from data_prepare.files import whole_file, write_text
+from model.config import Precision
+from model.network.device import choose_precision, device_of
 from model.network.names import CONFIG_NAME, TORCH_SUFFIXES, WEIGHTS_NAME, find_weights
 
 STATE_NAMES: Final = ("model_state_dict", "state_dict", "model")  # of the weights inside a checkpoint
@@ -215,9 +217,11 @@ def weights_digest(module: nn.Module, *more: object) -> str:
     return digest.hexdigest()[:32]
 
 
-def network_digest(network: nn.Module, heads: int, precision: str) -> str:
+def network_digest(network: nn.Module, heads: int, precision: Precision) -> str:
     """Hash of what the results of a network depend on: its weights and heads, and the precision of its forward pass.
 
-    That of fp32 is the hash without a precision.
+    "auto" is the precision that `choose_precision` takes for the device of the network. The hash of fp32 is that
+    without a precision.
     """
-    return weights_digest(network, heads, *(() if precision == "fp32" else (precision,)))
+    chosen = choose_precision(precision, device_of(network))
+    return weights_digest(network, heads, *(() if chosen == "fp32" else (chosen,)))

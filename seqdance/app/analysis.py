@@ -26,7 +26,6 @@ from model.inference.prediction_files import Prediction
 from model.mutations.score import changes_of, mean_damage, score_table
 from model.mutations.substitution import Mutants
 from model.network.dance import DanceModel, load_model
-from model.network.device import choose_precision, device_of
 from model.network.weights import network_digest
 from seqdance.app.given import Choice, File
 from seqdance.app.jobs import Job
@@ -112,7 +111,7 @@ def predict(networks: Networks, analysis: Analysis, job: Job) -> Callable[[], No
     protein, model = analysis.choice.protein, networks.model
     properties = predict_properties(model, protein.sequence)
     chain = residue_rows(protein.sequence)[1]
-    digest = network_digest(model, model.config.heads, choose_precision("auto", device_of(model)))
+    digest = network_digest(model, model.config.heads, "auto")
     found = Prediction(protein.name, protein.sequence, model.label, chain, properties, digest)
     return partial(analysis.set, prediction=found)
 

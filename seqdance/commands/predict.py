@@ -102,14 +102,13 @@ def predict(options: PredictOptions) -> list[Path]:
     from model.inference.prediction_files import PredictionFile, PredictionFolder, PredictionTable
     from model.inference.structure_scripts import RMSF, script_paths, write_on_structure
     from model.network.dance import load_model
-    from model.network.device import choose_precision, device_of
     from model.network.weights import network_digest
 
     proteins, output = options.proteins(), options.output
     figures, copy = options.figures(proteins), options.write_pdb
     model = load_model(options.model, options.device)
     label = model.label
-    network = network_digest(model, model.config.heads, choose_precision(options.precision, device_of(model)))
+    network = network_digest(model, model.config.heads, options.precision)
     copies = [copy, *script_paths(copy)] if copy else []
     written = [output, *figures.values(), *copies]
     results = Results(output) if options.table else None

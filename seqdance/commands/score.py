@@ -95,7 +95,6 @@ def score(config: ScoreConfig) -> list[Path]:
     from model.mutations.score import mean_damage, score_tables
     from model.mutations.tables import measured_mutants, mutants_to_score
     from model.network.dance import load_model
-    from model.network.device import choose_precision, device_of
     from model.network.weights import network_digest
 
     check_table(config.output)
@@ -115,7 +114,7 @@ def score(config: ScoreConfig) -> list[Path]:
     paths += [copy, *script_paths(copy)] if copy else []
     model, results = load_model(config.model, config.device), Results(config.output)
     key = digest(
-        network_digest(model, model.config.heads, choose_precision(config.precision, device_of(model))),
+        network_digest(model, model.config.heads, config.precision),
         (config.properties, config.sequences, config.offset, config.of_structure),
         [(protein.name, protein.sequence, protein.structure_ids) for protein in proteins],
         sample_digest(structure) if structure else "",
