@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import pandas as pd
@@ -36,16 +37,14 @@ def table_of(table: pd.DataFrame) -> html.Table:
     return html.Table([head, html.Tbody(rows)])
 
 
+def _figure(app: Dash, name: str, *inputs: Input) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator of what draws a figure anew: from the version of the results, other inputs, key and chosen residue."""
+    drawn, state = (Output(name, "figure"), Output(name, "style")), (State("key", "data"), State("residue", "data"))
+    return app.callback(*drawn, Input("version", "data"), *inputs, *state, prevent_initial_call=True)
+
+
 def _register_dynamics(app: Dash, service: Service) -> None:
-    @app.callback(
-        Output("profiles", "figure"),
-        Output("profiles", "style"),
-        Input("version", "data"),
-        Input("panels", "value"),
-        State("key", "data"),
-        State("residue", "data"),
-        prevent_initial_call=True,
-    )
+    @_figure(app, "profiles", Input("panels", "value"))
     def profiles(_: Any, panels: list[str], key: str, residue: int | None) -> Any:
         found = service.get(key)
         if found is None or found.prediction is None:
@@ -53,29 +52,14 @@ def _register_dynamics(app: Dash, service: Service) -> None:
         figure = dynamics.profiles(found.prediction, found.choice.residues, panels, key, service.label)
         return sized(figure, residue)
 
-    @app.callback(
-        Output("map", "figure"),
-        Output("map", "style"),
-        Input("version", "data"),
-        Input("map-name", "value"),
-        State("key", "data"),
-        State("residue", "data"),
-        prevent_initial_call=True,
-    )
+    @_figure(app, "map", Input("map-name", "value"))
     def pair_map(_: Any, name: str, key: str, residue: int | None) -> Any:
         found = service.get(key)
         if found is None or found.prediction is None:
             return no_update, no_update
         return sized(dynamics.pair_map(found.prediction, name, key, service.label), residue, pairs=True)
 
-    @app.callback(
-        Output("exchange-plot", "figure"),
-        Output("exchange-plot", "style"),
-        Input("version", "data"),
-        State("key", "data"),
-        State("residue", "data"),
-        prevent_initial_call=True,
-    )
+    @_figure(app, "exchange-plot")
     def exchange(_: Any, key: str, residue: int | None) -> Any:
         found = service.get(key)
         if found is None or found.exchange is None:
