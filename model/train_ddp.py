@@ -30,7 +30,7 @@ from data_prepare.dataset.loss_weights import Weights, read_loss_weights
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.errors import named, require
-from data_prepare.properties import GROUPS, PAIR_CHANNELS, properties_of_group
+from data_prepare.properties import PAIR_CHANNELS, properties_of_group
 from data_prepare.resume import digest, sample_digest
 from model.config import Stage, TrainConfig
 from model.network.dance import DanceModel, load_esm2_encoder, load_initial_weights, read_config
@@ -222,7 +222,7 @@ class DanceTrainer(Trainer[TrainConfig]):
 
     def losses_of(self, line: Mapping[str, Any]) -> str:
         """See `Trainer`."""
-        losses = {group: line.get(f"{group}_loss") for group in GROUPS}
+        losses = {group: line.get(f"{group}_loss") for group in self.data.groups}
         return ", ".join(f"{group} {loss:.4g}" for group, loss in losses.items() if loss is not None)
 
     def next_command(self) -> str:

@@ -29,7 +29,7 @@ from data_prepare.dataset.loss_weights import read_loss_weights, write_loss_weig
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import read_table
-from data_prepare.properties import GROUPS, properties_of_group
+from data_prepare.properties import CONFORMATIONS, GROUPS, properties_of_group
 from model.config import ModelConfig, Stage, TrainConfig
 from model.evaluate import EvaluateOptions, read_data
 from model.evaluation.test_set import Evaluation
@@ -252,6 +252,13 @@ def test_resume_of_another_training_is_refused(small_data, whole: Path, tmp_path
         refused(lambda changes=changes: train(replace(config, **changes), CPU), checkpoint, *named)
     absent = tmp_path / "absent"
     refused(lambda: train(replace(config, output=tmp_path, resume=str(absent)), CPU), absent, "manifest.json")
+
+
+def test_last_losses_are_those_of_the_trained_groups(small_data, tmp_path: Path) -> None:
+    with first_update(small_data.config(tmp_path)) as trainer:
+        trainer.data.groups = ("IDRome", CONFORMATIONS)
+        line = {"IDRome_loss": 0.5, f"{CONFORMATIONS}_loss": 0.25, f"{GROUPS[0]}_loss": 1.0}
+        assert trainer.losses_of(line) == f"IDRome 0.5, {CONFORMATIONS} 0.25"
 
 
 def test_last_lines_say_where_and_what_next(small_data, tmp_path: Path, capsys) -> None:
