@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ class Networks:
     model: DanceModel
     classifier: Any = None  # of Dyna-1
     source: EmbeddingSource | None = None
+
+    @cached_property
+    def label(self) -> str:
+        """Name and digest of the network, for figures and tables; the digest reads all weights."""
+        return self.model.label
 
     @property
     def dyna1_label(self) -> str:
@@ -73,6 +78,7 @@ class Analysis:
     prediction: Prediction | None = None
     mutants: Mutants | None = None
     scores: pd.DataFrame | None = None  # a row per mutant
+    damage: NDArray[np.float64] | None = None  # (N,) mean over the substitutions of each residue, if all are scored
     exchange: pd.DataFrame | None = None  # a row per residue
     comparison: Comparison | None = None
     _changes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
@@ -82,19 +88,13 @@ class Analysis:
         """Chains are joined by `<eos><cls>`."""
         return self.choice.protein.sequence
 
-    def mean_damage(self) -> NDArray[np.float64] | None:
-        """(N,) mean over the substitutions of each residue; None before all of them are scored."""
-        if self.scores is None or not set(single_mutants(self.choice)) <= set(self.scores["mutant"]):
-            return None
-        return mean_damage(self.scores, len(self.choice.letters))
-
     def residue_values(self) -> dict[str, NDArray[Any]]:
         """Values (N,) that can colour a structure, by name."""
         found: dict[str, NDArray[Any]] = {}
         if self.prediction is not None:
             found |= {"RMSF": self.prediction.properties["rmsf_nor"], "SASA": self.prediction.properties["sasa_mean"]}
-        if (damage := self.mean_damage()) is not None:
-            found["mean damage"] = damage
+        if self.damage is not None:
+            found["mean damage"] = self.damage
         if self.exchange is not None:
             found["p_exchange"] = self.exchange["p_exchange"].to_numpy()
         return found
@@ -112,7 +112,7 @@ def predict(networks: Networks, analysis: Analysis, job: Job) -> Callable[[], No
     properties = predict_properties(model, protein.sequence)
     chain = residue_rows(protein.sequence)[1]
     digest = network_digest(model, model.config.heads, "auto")
-    found = Prediction(protein.name, protein.sequence, model.label, chain, properties, digest)
+    found = Prediction(protein.name, protein.sequence, networks.label, chain, properties, digest)
     return partial(analysis.set, prediction=found)
 
 
@@ -142,8 +142,10 @@ def score(networks: Networks, analysis: Analysis, labels: list[str], job: Job) -
     changes = changes_of(model, Mutants(protein, labels, of_structure=True), done=job.advance)
     both = np.vstack([analysis._changes, changes]) if len(known) else changes
     mutants = Mutants(protein, [*known, *labels], of_structure=True)
-    table = score_table(mutants, both, model=model.label)
-    return partial(analysis.set, mutants=mutants, scores=table, _changes=both)
+    table = score_table(mutants, both, model=networks.label)
+    every = set(single_mutants(analysis.choice)) <= set(mutants.labels)
+    damage = mean_damage(table, len(analysis.choice.letters)) if every else None
+    return partial(analysis.set, mutants=mutants, scores=table, damage=damage, _changes=both)
 
 
 def changes_of_mutant(analysis: Analysis, label: str) -> pd.DataFrame | None:

@@ -27,7 +27,7 @@ def files(analysis: Analysis, networks: Networks) -> dict[str, Callable[[], byte
     if analysis.exchange is not None:
         found["exchange.csv"] = partial(csv, analysis.exchange.assign(model=networks.dyna1_label))
     if analysis.comparison is not None:
-        found["comparison.csv"] = partial(csv, analysis.comparison.table.assign(model=networks.model.label))
+        found["comparison.csv"] = partial(csv, analysis.comparison.table.assign(model=networks.label))
     structure = analysis.choice.structure
     if structure is not None:
         for name, values in analysis.residue_values().items():

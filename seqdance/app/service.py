@@ -28,11 +28,6 @@ class Service:
         self._results: OrderedDict[str, tuple[Given, str, Analysis]] = OrderedDict()
         self._lock = threading.Lock()
 
-    @property
-    def label(self) -> str:
-        """Name of the network in figures."""
-        return self.networks.model.label
-
     def start(self, given: Given, chosen: str | None, notes: Sequence[str]) -> str:
         """Predict one of the given proteins; returns the key of its results. InputError if it is too long."""
         name, choice = given.choose(chosen, self.limits)

@@ -64,7 +64,7 @@ def _register_structure(app: Dash, service: Service) -> None:
             return no_update, no_update, no_update
         own, residues = values[colour], found.choice.residues
         scale = (0.0, 1.0) if colour == "p_exchange" else (float(np.nanmin(own)), float(np.nanmax(own)))
-        model = service.networks.dyna1_label if colour == "p_exchange" else service.label
+        model = service.networks.dyna1_label if colour == "p_exchange" else service.networks.label
         figure = dynamics.along_sequence(own, residues, UNITS.get(colour, colour), key, model, scale)
         return structure.viewer_data(found.choice, own, scale), *sized(figure, residue)
 

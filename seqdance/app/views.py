@@ -49,7 +49,7 @@ def _register_dynamics(app: Dash, service: Service) -> None:
         found = service.get(key)
         if found is None or found.prediction is None:
             return no_update, no_update
-        figure = dynamics.profiles(found.prediction, found.choice.residues, panels, key, service.label)
+        figure = dynamics.profiles(found.prediction, found.choice.residues, panels, key, service.networks.label)
         return sized(figure, residue)
 
     @_figure(app, "map", Input("map-name", "value"))
@@ -57,7 +57,7 @@ def _register_dynamics(app: Dash, service: Service) -> None:
         found = service.get(key)
         if found is None or found.prediction is None:
             return no_update, no_update
-        return sized(dynamics.pair_map(found.prediction, name, key, service.label), residue, pairs=True)
+        return sized(dynamics.pair_map(found.prediction, name, key, service.networks.label), residue, pairs=True)
 
     @_figure(app, "exchange-plot")
     def exchange(_: Any, key: str, residue: int | None) -> Any:
@@ -86,7 +86,7 @@ def _register_dynamics(app: Dash, service: Service) -> None:
         if found is None or found.comparison is None:
             return *((no_update,) * 4), [], True
         charts = (comparison.compared_profiles, comparison.compared_contacts)
-        figures = [part for chart in charts for part in sized(chart(found.comparison, key, service.label))]
+        figures = [part for chart in charts for part in sized(chart(found.comparison, key, service.networks.label))]
         columns = ["property", "n", "pearson", "spearman", "rmse", "jensen_shannon", "average_precision", "overlap"]
         return *figures, table_of(found.comparison.table[columns]), False
 
@@ -111,7 +111,7 @@ def _register_mutations(app: Dash, service: Service) -> None:
                 HIDE,
                 "A mutant is scored by how much its predicted dynamics differ from the wild type.",
             )
-        figure = mutations.mutation_map(found.scores, found.choice, found.mean_damage(), key, service.label)
+        figure = mutations.mutation_map(found.scores, found.choice, found.damage, key, service.networks.label)
         hint = (
             f"{len(found.scores):,} mutants are scored. Damage is the fraction of the others and the wild type that "
             "score lower. Click a cell to see which properties change."
@@ -181,7 +181,7 @@ def _register_mutations(app: Dash, service: Service) -> None:
             label = str(found.scores["mutant"].iloc[int(found.scores["score"].argmax())])
             table = changes_of_mutant(found, label)
         assert table is not None
-        return *sized(mutations.property_changes(table, str(label), key, service.label)), SHOW
+        return *sized(mutations.property_changes(table, str(label), key, service.networks.label)), SHOW
 
 
 def _mutant_button(label: str) -> html.Button:

@@ -65,7 +65,7 @@ def test_prediction_and_scores_are_those_of_the_package(service, tiny_model, tmp
         np.testing.assert_array_equal(stored.properties[name], expected)
     assert run(service, key, new_mutants(found, "K2R")).state == "finished"
     assert new_mutants(found, "K2R") == []
-    assert found.mean_damage() is None
+    assert found.damage is None
     rest = new_mutants(found, "")
     assert len(rest) == 19 * len(PEPTIDE) - 1
     assert run(service, key, rest).done == len(rest)
@@ -74,7 +74,7 @@ def test_prediction_and_scores_are_those_of_the_package(service, tiny_model, tmp
     np.testing.assert_allclose(ours["damage"], every["damage"], atol=0.01)  # equal scores may change places
     np.testing.assert_allclose(ours["score"], every["score"], rtol=1e-4)
     damage = every["damage"].groupby(every.index.str[1:-1].astype(int)).mean()
-    np.testing.assert_allclose(found.mean_damage(), damage, atol=0.01)
+    np.testing.assert_allclose(found.damage, damage, atol=0.01)
 
 
 def test_cancelled_scores_are_not_kept(service) -> None:
