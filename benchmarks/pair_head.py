@@ -21,7 +21,7 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.network.dance import DanceModel
-from model.network.pair_head import attention_logits, pair_logits
+from model.network.pair_head import attention_logits, attention_weight, pair_logits
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Case:
         logits = pair_logits(self.q, self.k, self.middle, self.pred)  # (1, 13, L, L)
         attention: Tensor | float = 0.0
         for layer, maps in enumerate(self.maps):
-            attention = attention + attention_logits(maps, layer, self.pred)
+            attention = attention + attention_logits(maps, attention_weight(self.pred, layer, maps.shape[1]))
         return (logits + attention).permute(0, 2, 3, 1)
 
     def plain(self) -> Tensor:

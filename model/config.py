@@ -225,8 +225,9 @@ class TrainConfig(TrainingOptions):
     """Precision of the forward pass. auto: fp32 on a CPU, bf16 on a GPU that supports it, else fp16 (published)."""
     tf32: bool = False
     """Use TF32 for fp32 matrix products on a GPU. Does not affect bf16 or fp16 forward passes."""
-    compile: bool = False
-    """Compile the encoder layers and the pair head; requires a C++ compiler. Results differ by rounding."""
+    kernels: bool = True
+    """On an NVIDIA GPU, in half precision and with Triton installed, run attention maps and pair head in own kernels,
+    which are several times faster. Dropout draws other random numbers; otherwise results differ by rounding."""
     joint_groups: bool | None = None
     """Pass the proteins of all groups through the network together: fewer and larger operations, more memory.
     Default: on a GPU."""
@@ -240,7 +241,7 @@ class TrainConfig(TrainingOptions):
     """Also keep the weights of checkpoints whose update is a multiple of this; only the newest can be resumed."""
 
     FREE: ClassVar[frozenset[str]] = TrainingOptions.FREE | frozenset(
-        "config store loss_weights encoder init freeze given tf32 compile joint_groups workers log_every keep_every "
+        "config store loss_weights encoder init freeze given tf32 kernels joint_groups workers log_every keep_every "
         "short.micro_batch short.accumulation long.micro_batch long.accumulation".split()
     )
     SIZES: ClassVar[frozenset[str]] = frozenset(f"model.{name.replace('_', '-')}" for name in SIZE_NAMES)

@@ -34,7 +34,7 @@ from data_prepare.properties import PAIR_CHANNELS, properties_of_group
 from data_prepare.resume import digest, sample_digest
 from model.config import Stage, TrainConfig
 from model.network.dance import DanceModel, load_esm2_encoder, load_initial_weights, read_config
-from model.network.device import autocast, choose_precision, enough_memory, memory_of
+from model.network.device import autocast, choose_precision, enough_memory, kernels_for, memory_of
 from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from model.training.checkpoint import choose_checkpoint
@@ -68,7 +68,7 @@ from model.training.throughput import training_flops
 LOGGER: Final = logging.getLogger("seqdance")
 
 BLOCK: Final = 16  # proteins of similar length: the published micro-batch, for the order must not follow the division
-LENGTHS: Final = 64  # compiled parts see batches padded to multiples of this: few shapes, and whole tiles on a GPU
+GPU_LENGTHS: Final = 16  # tokens are padded to multiples of it: unaligned products and loads are several times slower
 
 
 class DanceTrainer(Trainer[TrainConfig]):
@@ -87,10 +87,7 @@ class DanceTrainer(Trainer[TrainConfig]):
             process.first(lambda: load_esm2_encoder(model, str(config.encoder)))
         if process.device.type == "cuda":
             torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
-        if config.compile:
-            recent = torch.torch_version.TorchVersion(torch.__version__) >= "2.13"
-            require(recent, f"--compile: gradients of PyTorch {torch.__version__} may be wrong; install 2.13 or newer")
-            model.compile_parts()
+        model.kernels = config.kernels
         precision = choose_precision(config.precision, process.device)
         losses = LossRecord(process, data.groups, skip_infinite=precision == "fp16")
         contents = {
@@ -103,6 +100,7 @@ class DanceTrainer(Trainer[TrainConfig]):
         self.keep_every = config.keep_every
         joint = process.device.type == "cuda" if config.joint_groups is None else config.joint_groups
         self.together = len(data.groups) if joint else 1  # groups in a pass
+        self.multiple = GPU_LENGTHS if process.device.type == "cuda" else 1
         self.course = divided(config, process.processes, self.most_proteins)  # its micro-batches are the actual ones
         self.chosen = {"precision": precision} | {name: asdict(getattr(self.course, name)) for name in STAGES}
         self.last = min(config.stop_after or config.updates, config.updates)
@@ -113,7 +111,9 @@ class DanceTrainer(Trainer[TrainConfig]):
         if self.process.device.type == "cpu":
             return stage.micro_batch
         memory = min(self.process.gather(memory_of(self.process.device)))
-        return gpu_micro_batch(self.config.model, stage.length, self.together, self.precision, memory)
+        with autocast(self.process.device, self.precision):
+            keeps = self.config.kernels and kernels_for(self.process.device) is not None
+        return gpu_micro_batch(self.config.model, stage.length, self.together, self.precision, memory, keeps)
 
     def division(self) -> str:
         """One line that says how processes and passes share the proteins of an update."""
@@ -170,7 +170,7 @@ class DanceTrainer(Trainer[TrainConfig]):
         self.losses.pairs += int(lengths.square().sum())
         batch = [own.to(self.process.device) for own in batch]
         with autocast(self.process.device, self.precision):
-            outputs = self.network(*joined(batch, LENGTHS if self.config.compile else 1))
+            outputs = self.network(*joined(batch, self.multiple))
         total = torch.zeros((), device=self.process.device)
         first = 0
         for own in batch:

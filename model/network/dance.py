@@ -18,13 +18,13 @@ from data_prepare.errors import InputError, InputWarning, first_line, named, req
 from data_prepare.properties import NUM_PAIR_OUTPUTS, NUM_RESIDUE_OUTPUTS
 from model.config import SIZE_NAMES, ModelConfig
 from model.network.checkpoints import CHECKPOINTS, NETWORK_FILES, newest_checkpoint
-from model.network.device import choose_device
-from model.network.encoder import Esm2Encoder
+from model.network.device import choose_device, kernels_for
+from model.network.encoder import Esm2Encoder, attention_maps
 from model.network.heads import head, linear, pair_properties, residue_properties
 from model.network.hub import HubModel
 from model.network.language_model import check_esm2
 from model.network.names import CONFIG_NAME, DEMO, DEMO_NOTE, WEIGHTS_NAME, find_weights, is_built_in, name_of
-from model.network.pair_head import attention_logits, pair_logits, tile_logits
+from model.network.pair_head import attention_logits, attention_weight, pair_logits
 from model.network.weights import (
     UNUSED_ENTRIES,
     UNUSED_ESM2_ENTRIES,
@@ -52,6 +52,7 @@ class DanceModel(HubModel):
     """
 
     name: str = "untrained"
+    kernels: bool = True  # use Triton kernels where they run
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
@@ -61,7 +62,6 @@ class DanceModel(HubModel):
         self.res_transform_nn = head(config.hidden, 2 * config.hidden, config.head_dropout)
         self.pair_middle_linear = linear(2 * config.hidden, config.maps)
         self.pair_pred_linear = linear(2 * config.maps, NUM_PAIR_OUTPUTS)
-        self.tile = tile_logits
         if config.freeze_encoder:
             self.esm2.requires_grad_(False)
         self.train()
@@ -75,15 +75,6 @@ class DanceModel(HubModel):
     def label(self) -> str:
         """Name and digest, which all outputs carry; that of the demonstration network says what it is."""
         return f"{self.name} {self.digest}" + (f" ({DEMO_NOTE})" if self.name == DEMO else "")
-
-    def compile_parts(self) -> None:
-        """Compile each encoder layer and the tiles of the pair head at their first call, for any batch and length.
-
-        Parameter names stay the same; a whole network as one graph would take minutes to compile.
-        """
-        for layer in self.esm2.encoder.layer:
-            layer.compile(dynamic=True)
-        self.tile = torch.compile(tile_logits, dynamic=True)
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; a frozen encoder stays in evaluation mode."""
@@ -111,15 +102,28 @@ class DanceModel(HubModel):
         kept: list[Tensor] = []
         attention_part: Tensor | None = None  # of the pair logits, (B, 13, L, L) float32; grows layer by layer
         heads_learn = torch.is_grad_enabled()
+        device = input_ids.device
+        kernels = kernels_for(device) if self.kernels and pair else None
+        seeds = None if kernels is None else torch.randint(2**31 - 1, (self.config.layers,), device=device).int()
 
-        def sink(layer: int, maps: Tensor) -> None:
+        def sink(layer: int, scores: Tensor, keys: Tensor | None, dropout: float) -> Tensor:
             nonlocal attention_part
-            if attention:
-                kept.append(maps)
+            if kernels is None:
+                maps = attention_maps(scores, keys, dropout)
             if pair:
                 with torch.set_grad_enabled(heads_learn):
-                    part = attention_logits(maps, layer, self.pair_pred_linear)
-                    attention_part = part.float() if attention_part is None else attention_part.add_(part)
+                    weight = attention_weight(self.pair_pred_linear, layer, self.config.heads)
+                    if kernels is not None:
+                        if attention_part is None:
+                            attention_part = scores.new_zeros(len(scores), len(weight), *scores.shape[2:], dtype=torch.float32)
+                        apply = kernels.AttentionMaps.apply
+                        maps, attention_part = apply(scores, weight, attention_part, keys, dropout, seeds, layer)
+                    else:
+                        part = attention_logits(maps, weight.to(maps.dtype))
+                        attention_part = part.float() if attention_part is None else attention_part.add_(part)
+            if attention:
+                kept.append(maps)
+            return maps
 
         with torch.set_grad_enabled(heads_learn and not self.config.freeze_encoder):
             hidden = self.esm2(input_ids, attention_mask, sink if pair or attention else None)  # (B, L, hidden)
@@ -129,9 +133,10 @@ class DanceModel(HubModel):
             outputs |= residue_properties(self.res_pred_nn(hidden).float())
         if pair:
             q, k = self.res_transform_nn(hidden).chunk(2, dim=-1)  # each (B, L, hidden)
-            logits = pair_logits(q, k, self.pair_middle_linear, self.pair_pred_linear, self.tile)  # (B, 13, L, L)
+            kernel = None if kernels is None else kernels.tile_logits
+            logits = pair_logits(q, k, self.pair_middle_linear, self.pair_pred_linear, kernel)  # (B, 13, L, L)
             assert attention_part is not None  # the encoder has a layer
-            outputs |= pair_properties(logits + attention_part)
+            outputs |= pair_properties(attention_part.add_(logits))
         if embedding:
             outputs["res_emb"] = hidden
         if attention:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Final
 
 import torch
@@ -56,6 +59,14 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def kernels_for(device: torch.device) -> ModuleType | None:
+    """The Triton kernels, in half precision on an NVIDIA GPU that Triton supports; otherwise None."""
+    half = device.type == "cuda" and torch.is_autocast_enabled("cuda")
+    if not half or torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0) or not find_spec("triton"):
+        return None
+    return import_module("model.network.kernels")
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -7,6 +7,7 @@ contact head, learned positions. Attention maps are handed over layer by layer a
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import torch
@@ -19,8 +20,9 @@ from model.network.tokenizer import MASK_ID, PAD_ID, VOCABULARY
 LAYER_NORM_EPS: Final = 1e-5
 TRAINED_MASK_FRACTION: Final = 0.15 * 0.8  # fraction of <mask> tokens in the training of ESM2
 
-# receives (layer, maps): maps (B, heads, L, L), value at (i, j) = attention of query i on key j, after dropout
-AttentionSink = Callable[[int, Tensor], None]
+# (scores (B, heads, L, L) of query i and key j, keys (B, 1, 1, L) or None, dropout) -> their attention maps
+MapsOf = Callable[[Tensor, Tensor | None, float], Tensor]
+AttentionSink = Callable[[int, Tensor, Tensor | None, float], Tensor]  # the same, with the number of the layer
 Rotary = tuple[Tensor, Tensor]  # cosines and sines
 
 
@@ -55,8 +57,8 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(config.hidden, config.hidden)
         self.value = nn.Linear(config.hidden, config.hidden)
 
-    def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps: bool) -> tuple[Tensor, Tensor | None]:
-        """(B, L, hidden) -> (B, L, hidden) and, with `maps`, the attention maps (B, heads, L, L) after dropout.
+    def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps_of: MapsOf | None) -> Tensor:
+        """(B, L, hidden) -> (B, L, hidden); with `maps_of`, through the attention maps that it makes of the scores.
 
         `keys` (B, 1, 1, L) is True for keys to attend to, None for all; `rotary` is that of `rotary_angles`.
         """
@@ -65,18 +67,13 @@ class SelfAttention(nn.Module):
         q = rotate(self._split(self.query(x)) * self.head_dim**-0.5, rotary)  # (B, heads, L, head_dim)
         k = rotate(self._split(self.key(x)), rotary)  # (B, heads, L, head_dim)
         v = self._split(self.value(x))  # (B, heads, L, head_dim)
-        attention = None
-        if maps:
+        if maps_of is None:
+            context = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout, scale=1.0)
+        else:
             # on a GPU autocast would keep all maps in float32; the sums inside the kernels are float32 anyway
             with torch.autocast(x.device.type, enabled=False):
-                scores = q @ k.mT  # (B, heads, L, L)
-                if keys is not None:  # outside of autograd: a probability of 0 has no gradient
-                    scores.detach().masked_fill_(~keys, -torch.inf)
-                attention = drop(scores.softmax(-1), dropout)  # (B, heads, L, L)
-                context = attention @ v  # (B, heads, L, head_dim)
-        else:
-            context = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout, scale=1.0)
-        return context.transpose(1, 2).flatten(2), attention  # (B, L, hidden)
+                context = maps_of(q @ k.mT, keys, dropout) @ v  # (B, heads, L, head_dim)
+        return context.transpose(1, 2).flatten(2)  # (B, L, hidden)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, L, hidden) -> (B, heads, L, head_dim)
@@ -96,10 +93,9 @@ class Attention(nn.Module):
         self.output = dense(config.hidden, config.hidden)
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
 
-    def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps_of: MapsOf | None) -> Tensor:
         """As `SelfAttention.forward`, before dropout and residual."""
-        context, attention = self.self(self.LayerNorm(x), keys, rotary, maps)
-        return self.output["dense"](context), attention
+        return self.output["dense"](self.self(self.LayerNorm(x), keys, rotary, maps_of))
 
 
 class Layer(nn.Module):
@@ -113,13 +109,12 @@ class Layer(nn.Module):
         self.output = dense(config.feed_forward, config.hidden)
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
 
-    def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps: bool) -> tuple[Tensor, Tensor | None]:
-        """(B, L, hidden) -> (B, L, hidden) and, with `maps`, the attention maps."""
-        update, attention = self.attention(x, keys, rotary, maps)
+    def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps_of: MapsOf | None) -> Tensor:
+        """(B, L, hidden) -> (B, L, hidden); see `SelfAttention.forward`."""
         dropout = self.dropout if self.training else 0.0
-        x = x + drop(update, dropout)
+        x = x + drop(self.attention(x, keys, rotary, maps_of), dropout)
         update = self.output["dense"](gelu(self.intermediate["dense"](self.LayerNorm(x))))
-        return x + drop(update, dropout), attention
+        return x + drop(update, dropout)
 
 
 class Stack(nn.Module):
@@ -153,8 +148,8 @@ class Esm2Encoder(nn.Module):
     ) -> Tensor:
         """Last hidden state (B, L, hidden) of token ids (B, L) int64; rows of padding are meaningless.
 
-        `attention_mask` (B, L) is 1 or True for tokens (default: all). `sink` receives (layer, maps (B, heads, L, L))
-        of each layer; without it, attention runs in PyTorch's fused kernel, which never forms the maps.
+        `attention_mask` (B, L) is 1 or True for tokens (default: all). `sink` makes the attention maps of the scores of
+        each layer, by `attention_maps`; without it, attention runs in PyTorch's fused kernel, which never forms them.
         """
         mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()  # (B, L)
         keys = None
@@ -164,10 +159,15 @@ class Esm2Encoder(nn.Module):
         x = self.embeddings(input_ids, mask)  # (B, L, hidden)
         rotary = rotary_angles(input_ids.shape[1], self.head_dim, x.device)
         for number, layer in enumerate(self.encoder.layer):
-            x, maps = layer(x, keys, rotary, sink is not None)
-            if sink is not None:
-                sink(number, maps)
+            x = layer(x, keys, rotary, None if sink is None else partial(sink, number))
         return self.encoder.emb_layer_norm_after(x)
+
+
+def attention_maps(scores: Tensor, keys: Tensor | None, dropout: float) -> Tensor:
+    """Attention maps (B, heads, L, L) after dropout of scores, which are changed; `keys` as in `SelfAttention`."""
+    if keys is not None:  # outside of autograd: a probability of 0 has no gradient
+        scores.detach().masked_fill_(~keys, -torch.inf)
+    return drop(scores.softmax(-1), dropout)
 
 
 def drop(x: Tensor, probability: float) -> Tensor:

@@ -21,44 +21,49 @@ from torch.utils.checkpoint import checkpoint
 
 CPU_TILE: Final = 2**23  # numbers in D and the middle layer of a tile: larger tensors are slow to allocate and read
 GPU_TILE: Final = 2**29  # 1 GB in bfloat16
+KERNEL_TILE: Final = 2**30  # numbers of the middle layer of a tile, whose gradient a kernel holds
 CPU_KEPT: Final = 2**26  # numbers of the middle layer of all pairs
 GPU_KEPT: Final = 2**31
 CPU_PAIRS: Final = 2**11  # pairs per step of the form with products
 GPU_PAIRS: Final = 2**16
 
 
-def attention_logits(maps: Tensor, layer: int, pred: nn.Linear) -> Tensor:
-    """One layer's part of V_a a, (B, outputs, L, L), from its maps (B, heads, L, L): attention of query i on key j.
+def attention_weight(pred: nn.Linear, layer: int, heads: int) -> Tensor:
+    """The columns of V_a for the attention maps of a layer, (outputs, heads): V_a is the second half of `pred`."""
+    first = pred.in_features // 2 + layer * heads
+    return pred.weight[:, first : first + heads]
 
-    Weights of these maps: from column layer * heads of V_a, the second half of the columns of `pred`.
-    """
-    heads = maps.shape[1]
-    first = pred.in_features // 2 + layer * heads  # the first half is V_m
-    weight = pred.weight[:, first : first + heads]  # (outputs, heads)
+
+def attention_logits(maps: Tensor, weight: Tensor) -> Tensor:
+    """One layer's part of V_a a, (B, outputs, L, L), from its maps (B, heads, L, L): attention of query i on key j."""
     # (B, outputs, heads) @ (B, heads, L * L); a broadcasting `matmul` would copy the maps
     return torch.bmm(weight.expand(len(maps), -1, -1), maps.flatten(2)).unflatten(2, maps.shape[2:])
 
 
 def pair_logits(
-    q: Tensor, k: Tensor, middle: nn.Linear, pred: nn.Linear, tile: Callable[..., Tensor] | None = None
+    q: Tensor, k: Tensor, middle: nn.Linear, pred: nn.Linear, kernel: Callable[..., Tensor] | None = None
 ) -> Tensor:
     """V_m GELU(middle) + c of all residue pairs: (B, outputs, L, L), row i, column j, at least float32.
 
     q and k (B, L, hidden) are the halves of the transformed residue embeddings; products use their dtype. The memory
     beyond the result is that of a tile of rows and of the middle layer of all pairs, if it has at most `CPU_KEPT` or
-    `GPU_KEPT` numbers: the backward pass computes everything else again. `tile` is `tile_logits` or its compiled form.
+    `GPU_KEPT` numbers: the backward pass computes everything else again. With `kernel`, which computes a tile in place
+    of `tile_logits`, it is the middle layer, and nothing without gradients.
     """
-    tile = tile or tile_logits
     with torch.autocast(q.device.type, enabled=False):
         v_m = pred.weight[:, : middle.out_features]  # (outputs, channels)
         parameters = [value.to(q.dtype) for value in (middle.weight, middle.bias, v_m, pred.bias)]
-        if not torch.is_grad_enabled() and q.shape[1] < middle.out_features:  # q * k is smaller than D
-            return _logits_of_products(q, k, *parameters)
         batch, length, hidden = q.shape
+        of_row = batch * middle.out_features * length
+        if kernel is not None:
+            tiles = [kernel(q, k_i, *parameters) for k_i in k.split(max(1, KERNEL_TILE // of_row), dim=1)]
+            return tiles[0] if len(tiles) == 1 else torch.cat(tiles, dim=2)
+        if not torch.is_grad_enabled() and length < middle.out_features:  # q * k is smaller than D
+            return _logits_of_products(q, k, *parameters)
         most = GPU_TILE if q.is_cuda else CPU_TILE
-        rows = max(1, most // (batch * middle.out_features * (length + hidden)))
-        kept = batch * middle.out_features * length**2 <= (GPU_KEPT if q.is_cuda else CPU_KEPT)
-        return torch.cat([tile(kept, q, k_i, *parameters) for k_i in k.split(rows, dim=1)], dim=2)
+        rows = max(1, most // (of_row + batch * middle.out_features * hidden))
+        kept = of_row * length <= (GPU_KEPT if q.is_cuda else CPU_KEPT)
+        return torch.cat([tile_logits(kept, q, k_i, *parameters) for k_i in k.split(rows, dim=1)], dim=2)
 
 
 def tile_logits(kept: bool, q: Tensor, k: Tensor, weight: Tensor, bias: Tensor, v_m: Tensor, c: Tensor) -> Tensor:

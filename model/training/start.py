@@ -13,7 +13,7 @@ from typing import Final
 from data_prepare.properties import NUM_PAIR_OUTPUTS
 from model.config import SIZE_NAMES, ModelConfig, Stage, TrainConfig, encoder_parameters
 from model.network.dance import encoder_sizes, model_sizes, read_config
-from model.network.pair_head import GPU_KEPT, GPU_TILE
+from model.network.pair_head import GPU_KEPT, GPU_TILE, KERNEL_TILE
 from model.network.weights import CONFIG_NAME
 
 PROTEINS_PER_UPDATE: Final = 128  # of each group, in the published trainings
@@ -80,15 +80,20 @@ def unusual_batches(config: TrainConfig, processes: int) -> str | None:
     )
 
 
-def gpu_micro_batch(config: ModelConfig, length: int, groups: int, precision: str, memory: int) -> int:
+def gpu_micro_batch(
+    config: ModelConfig, length: int, groups: int, precision: str, memory: int, kernels: bool = False
+) -> int:
     """Proteins of each group in a pass of `groups` groups, all of `length` tokens, for a GPU with `memory` bytes free.
 
     They fit into half of the memory to all of it, a power of two, so that another start on that card finds the same;
-    and the pair head keeps its middle layer for them: beyond that it would be computed twice.
+    and without the Triton kernels, which always do, the pair head keeps its middle layer for them: beyond that it
+    would be computed twice.
     """
     share = 2 ** (max(1, memory).bit_length() - 1) - 16 * parameters(config)  # weights, gradients, AdamW's two moments
-    share -= 2 * GPU_TILE * bytes_of(precision)  # tiles of the pair head
-    proteins = min(share // training_bytes(config, length, precision), GPU_KEPT // (config.maps * length**2))
+    share -= 2 * (KERNEL_TILE if kernels else GPU_TILE) * bytes_of(precision)  # tiles of the pair head
+    proteins = share // training_bytes(config, length, precision)
+    if not kernels:
+        proteins = min(proteins, GPU_KEPT // (config.maps * length**2))
     return max(1, proteins // groups)
 
 
@@ -97,8 +102,8 @@ def training_bytes(config: ModelConfig, length: int, precision: str) -> int:
 
     For each layer and token the forward pass keeps the residual stream twice, two dropout masks and eight more arrays
     of the size of the embedding, and the feed-forward layer before and after GELU; for each pair of tokens and map
-    three numbers and a mask (probabilities before and after dropout, the middle layer of the pair head); and some
-    copies of the outputs in float32. A frozen encoder keeps nothing but its maps.
+    three numbers and a mask (probabilities before and after dropout, the middle layer of the pair head; the kernels
+    keep scores and no mask); and some copies of the outputs in float32. A frozen encoder keeps nothing but its maps.
     """
     size, layers = bytes_of(precision), 0 if config.freeze_encoder else config.layers
     per_token = layers * (config.hidden * (8 * size + 10) + 2 * size * config.feed_forward)

@@ -82,22 +82,6 @@ def test_nothing_of_the_size_of_pairs_without_pair_outputs() -> None:
     assert max(sizes) < length * length
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(torch.torch_version.TorchVersion(torch.__version__) < (2, 13), reason="wrong gradients in 2.5.1")
-def test_compiled_attention_equals_eager() -> None:
-    """Generated code of the least common operations; test_train.py captures and differentiates the whole network."""
-    eager = DanceModel(ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16)).eval()
-    eager = eager.esm2.encoder.layer[0].attention.self
-    x, mask = torch.randn(3, 16, 16, requires_grad=True), tokenize(SEQUENCES)["attention_mask"].bool()
-    results = []
-    for layer in (torch.compile(copy.deepcopy(eager)), eager):
-        outputs = layer(x, mask[:, None, None, :], rotary_angles(16, 8, x.device), True)
-        total = sum(value.square().sum() for value in outputs)
-        results.append((*outputs, *torch.autograd.grad(total, [x, *layer.parameters()])))
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-
-
 def test_only_what_is_asked_for() -> None:
     model, batch = tiny(), tokenize(SEQUENCES)
     assert tuple(model(**batch)) == PROPERTIES

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.network.device import DTYPES, autocast
-from model.network.encoder import Embeddings, Esm2Encoder, drop
+from model.network.encoder import Embeddings, Esm2Encoder, attention_maps, drop
 from model.network.tokenizer import tokenize
 
 CONFIG = ModelConfig(hidden=48, layers=3, heads=4, feed_forward=80, encoder_dropout=0.0)
@@ -23,9 +23,13 @@ def encoder(config: ModelConfig = CONFIG) -> Esm2Encoder:
 
 def run(module: Esm2Encoder, batch: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
     maps: list[Tensor] = []
+
+    def sink(layer: int, scores: Tensor, keys: Tensor | None, dropout: float) -> Tensor:
+        maps.insert(layer, attention_maps(scores, keys, dropout))
+        return maps[layer]
+
     with torch.no_grad():
-        hidden = module(**batch, sink=lambda layer, values: maps.insert(layer, values))
-    return hidden, maps
+        return module(**batch, sink=sink), maps
 
 
 def test_equals_hugging_face() -> None:
@@ -65,7 +69,7 @@ def test_padding_only_is_finite(maps: bool) -> None:
     module, batch = encoder(), tokenize(["ACDEF", "AC"])
     expected = module(**batch)[0]
     batch["input_ids"][1], batch["attention_mask"][1] = 1, 0
-    hidden = module(**batch, sink=(lambda layer, values: None) if maps else None)
+    hidden = module(**batch, sink=(lambda _, *scores: attention_maps(*scores)) if maps else None)
     torch.testing.assert_close(hidden[0], expected, rtol=0, atol=1e-5)
     assert hidden.isfinite().all()
     hidden.sum().backward()
@@ -87,8 +91,7 @@ def test_dropout_keeps_a_byte_per_number() -> None:
 def test_dropout_of_the_maps_reaches_the_sink() -> None:
     module = encoder(ModelConfig(hidden=48, layers=1, heads=4, feed_forward=80, encoder_dropout=0.5)).train()
     torch.manual_seed(1)
-    maps: list[Tensor] = []
-    module(**tokenize(["ACDEFGHIKLMNPQRSTVWY" * 3]), sink=lambda layer, values: maps.append(values))
+    _, maps = run(module, tokenize(["ACDEFGHIKLMNPQRSTVWY" * 3]))
     assert 0.4 < (maps[0] == 0).float().mean() < 0.6
 
 
@@ -102,7 +105,7 @@ def test_attention_probabilities_are_dropped(maps: bool) -> None:
         torch.nn.init.zeros_(linear.bias)
     torch.nn.init.ones_(attention.value.bias)
     keys, rotary = torch.ones(4, 1, 1, 50, dtype=torch.bool), (torch.ones(50, 6), torch.zeros(50, 6))
-    context = attention(torch.zeros(4, 50, 48), keys, rotary, maps)[0].detach()
+    context = attention(torch.zeros(4, 50, 48), keys, rotary, attention_maps if maps else None).detach()
     assert context.mean().item() == pytest.approx(1, abs=0.02)
     assert context.std().item() == pytest.approx((0.25 / 0.75 / 50) ** 0.5, rel=0.2)
 

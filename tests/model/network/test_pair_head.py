@@ -9,7 +9,7 @@ from plain_dance import plain_pair_head
 from torch import Tensor, nn
 
 from model.network import pair_head
-from model.network.pair_head import attention_logits, pair_logits
+from model.network.pair_head import attention_logits, attention_weight, pair_logits
 
 LAYERS, HEADS, HIDDEN, OUTPUTS = 3, 4, 20, 13
 MAPS = LAYERS * HEADS
@@ -31,7 +31,7 @@ def plain(q: Tensor, k: Tensor, layers: list[Tensor], middle: nn.Linear, pred: n
 def fast(q: Tensor, k: Tensor, layers: list[Tensor], middle: nn.Linear, pred: nn.Linear) -> Tensor:
     logits = pair_logits(q, k, middle, pred)
     for number, maps in enumerate(layers):
-        logits = logits + attention_logits(maps, number, pred)
+        logits = logits + attention_logits(maps, attention_weight(pred, number, HEADS))
     return logits
 
 
@@ -92,7 +92,7 @@ def test_attention_term_keeps_only_the_maps(linears: tuple[nn.Linear, nn.Linear]
     sizes: list[int] = []
     maps = torch.rand(2, HEADS, 9, 9)  # of a frozen encoder
     with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.data_ptr()) or x, lambda x: x):
-        attention_logits(maps, 1, linears[1])
+        attention_logits(maps, attention_weight(linears[1], 1, HEADS))
     assert sizes == [maps.data_ptr()]
 
 

@@ -1,0 +1,92 @@
+"""The Triton kernels in Triton's interpreter, on a CPU, against the plain forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.network import dance
+from model.network.dance import DanceModel
+from model.network.pair_head import attention_logits, pair_logits
+from model.network.tokenizer import tokenize
+
+pytest.importorskip("triton", reason="Triton is not installed")
+from model.network import kernels  # noqa: E402  # conftest.py chooses the interpreter
+
+OUTPUTS = 13
+
+
+def close(found: list[Tensor], expected: list[Tensor], tolerance: float = 2e-6) -> None:
+    for got, right in zip(found, expected, strict=True):
+        assert (got - right).norm() <= tolerance * right.norm()
+
+
+@pytest.mark.parametrize(("rows", "length", "hidden", "maps"), [(37, 37, 24, 12), (40, 33, 40, 150), (1, 5, 20, 300)])
+def test_pair_head(rows: int, length: int, hidden: int, maps: int) -> None:
+    """Logits and all gradients, with sizes that are no multiples of the blocks, and more rows than a program adds up."""
+    middle, pred = nn.Linear(2 * hidden, maps), nn.Linear(2 * maps, OUTPUTS)
+    results = []
+    for kernel in (kernels.tile_logits, None):
+        torch.manual_seed(0)
+        q, k = (torch.randn(2, n, hidden, requires_grad=True) for n in (length, rows))
+        parameters = [*middle.parameters(), *pred.parameters()]
+        logits = pair_logits(q, k, middle, pred, kernel)
+        results.append([logits, *torch.autograd.grad(logits.square().sum(), [q, k, *parameters])])
+    close(*results)
+    with torch.no_grad():
+        close([pair_logits(q, k, middle, pred, kernels.tile_logits)], results[1][:1])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("length", "heads"), [(37, 5), (140, 3)])
+def test_attention_maps(length: int, heads: int, masked: bool, dropout: float) -> None:
+    """Maps, logits and gradients, also of a frozen encoder, whose scores have none."""
+    torch.manual_seed(1)
+    scores, weight = 2 * torch.randn(2, heads, length, length), torch.randn(OUTPUTS, heads)
+    part, of_maps, of_part = torch.randn(2, OUTPUTS, length, length), torch.randn_like(scores), torch.randn(1)
+    keys = (torch.arange(length) < torch.tensor([length, length - 6])[:, None])[:, None, None] if masked else None
+    seeds = torch.tensor([7, 8, 9], dtype=torch.int32)
+
+    def run(fused: bool, frozen: bool, kept: Tensor | None = None) -> list[Tensor]:
+        s, v, p = (x.clone().requires_grad_(name != "s" or not frozen) for name, x in zip("svp", (scores, weight, part)))
+        if fused:
+            maps, logits = kernels.AttentionMaps.apply(s, v, p * 1, keys, dropout, seeds, 2)
+        else:
+            maps = (s if keys is None else s.masked_fill(~keys, -torch.inf)).softmax(-1)
+            maps = maps if kept is None else maps * kept / (1 - dropout)
+            logits = p + attention_logits(maps, v)
+        total = (logits.square() * of_part).sum() + (0 if frozen else (maps * of_maps).sum())
+        return [maps, logits, *torch.autograd.grad(total, [v, p] if frozen else [s, v, p])]
+
+    found = run(True, False)
+    kept = (found[0] > 0).float() if dropout else None
+    if kept is not None:
+        share = kept.mean().item() if keys is None else kept[0].mean().item()
+        assert share == pytest.approx(1 - dropout, abs=0.02)
+        # no pattern between neighbours, queries and heads
+        noise = kept[0] - kept[0].mean()
+        for shift in ((0, 0, 1), (0, 1, 0), (1, 0, 0)):
+            assert (noise * noise.roll(shift, (0, 1, 2))).mean().abs() < 0.02 * dropout * (1 - dropout) * 10
+    close(found, run(False, False, kept))
+    close(run(True, True), run(False, True, kept))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_network(monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
+    """All outputs and gradients of a network that uses them, padded; its attention maps too."""
+    sizes = {"hidden": 24, "layers": 2, "heads": 3, "feed_forward": 32}
+    torch.manual_seed(0)
+    model = DanceModel(ModelConfig(**sizes, freeze_encoder=frozen, encoder_dropout=0.0, head_dropout=0.0))
+    batch = tokenize(["MQIFVKTLTGK", "ACDEF"])
+    results: list[list[Tensor]] = []
+    for module in (None, kernels):
+        monkeypatch.setattr(dance, "kernels_for", lambda _, module=module: module)
+        outputs = [*model(**batch, attention=True, embedding=True).values()]
+        loss = sum(value[:, :7].square().sum() for value in outputs[:-2])  # not of padding alone
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(loss, learned, allow_unused=True)
+        results.append([value for value in (*outputs, *gradients) if value is not None])
+    close(*results, tolerance=1e-5)
