@@ -161,17 +161,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, store=Path(folder, "features.h5"))
         data = training_set(arguments, config.store)
-        # the share of a card, divided as its memory suits; then fixed, as if it were chosen
         whole = trainer_of(arguments.forms[0], config, data)
-        course = divided(config, arguments.processes, whole.most_proteins)
         print(f"{card(whole.process.device)}, PyTorch {torch.__version__}, {arguments.preset}, {whole.precision}\n")
         head = "stage, tokens x proteins x passes, form, batches from, ms per update, ms waiting for data, tokens/s, "
         head += "model TFLOP/s, share of the peak, peak GiB"
         print(f"| {head.replace(', ', ' | ')} |\n|{'---|' * 10}")
         profiles, hours = [], {}
         for form in arguments.forms:
+            # the share of a card, divided as its memory suits, then fixed, as if it were chosen; plain, which needs more
+            # memory, as published
             given = ("short.accumulation", "long.accumulation")
-            own = config if form == "plain" else course  # which needs more memory: the published division
+            most = trainer_of(form, config, data).most_proteins
+            own = config if form == "plain" else divided(config, arguments.processes, most)
             trainer = trainer_of(form, replace(config, short=own.short, long=own.long, given=given), data)
             seconds: list[float] = []
             for name in ("short", "long"):

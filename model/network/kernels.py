@@ -34,11 +34,11 @@ SHARED: Final = 200_000  # bytes of shared memory that the blocks of `LARGE` nee
 # blocks of the kernels: fastest on an H200, and for cards with less shared memory
 LARGE: Final = {
     "forward": {"BJ": 128, "BC": 256, "BK": 64, "num_warps": 8, "num_stages": 3},
-    "middle": {"BJ": 32, "BC": 64, "num_warps": 4, "num_stages": 1},
+    "middle": {"BJ": 32, "BC": 128, "num_warps": 4, "num_stages": 2},
     "q": {"BJ": 128, "BH": 128, "BC": 128, "num_warps": 8, "num_stages": 3},
     "k": {"BJ": 64, "BH": 128, "BC": 128, "num_warps": 8, "num_stages": 4},
     "maps": {"BJ": 128, "num_warps": 4},
-    "scores": {"BJ": 128, "ROWS": 8, "num_warps": 4},
+    "scores": {"BJ": 256, "ROWS": 8, "num_warps": 4},
 }
 SMALL: Final = LARGE | {
     "forward": {"BJ": 64, "BC": 128, "BK": 32, "num_warps": 4, "num_stages": 3},

@@ -120,7 +120,7 @@ def test_sublayer_outputs_are_dropped(sublayer: str) -> None:
     torch.nn.init.ones_((layer.attention.output if sublayer == "attention" else layer.output).dense.bias)
     x, keys = torch.zeros(4, 50, 48), torch.ones(4, 1, 1, 50, dtype=torch.bool)
     rotary = (torch.ones(50, 6), torch.zeros(50, 6))
-    y, _ = layer.train()(x, keys, rotary, True)
+    y = layer.train()(x, keys, rotary, attention_maps)
     assert y.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
     assert (y == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
 
