@@ -168,8 +168,7 @@ def main() -> None:
         print(f"| {head.replace(', ', ' | ')} |\n|{'---|' * 10}")
         profiles, hours = [], {}
         for form in arguments.forms:
-            # the share of a card, divided as its memory suits, then fixed, as if it were chosen; plain, which needs more
-            # memory, as published
+            # the share of a card, divided as its memory suits, then fixed, as if it were chosen; plain as published
             given = ("short.accumulation", "long.accumulation")
             most = trainer_of(form, config, data).most_proteins
             own = config if form == "plain" else divided(config, arguments.processes, most)

@@ -40,8 +40,6 @@ class Arguments(Timing):
     """Proteins of the training step."""
     inference_length: int = 1024
     """Tokens of the one protein of the inference; the plain form needs about 9 kB per pair of them."""
-    compiled: bool = False
-    """Time torch.compile of the model against the model instead, and the difference of the results."""
 
 
 class Training:
@@ -130,31 +128,10 @@ def peak(arguments: Arguments, form: str) -> float:
     return peak_growth(steps)
 
 
-def compiled(arguments: Arguments) -> None:
-    """Time the compiled network against the network: inference of all properties, and a training step."""
-    training = Training(arguments.preset, arguments.length, arguments.batch)
-    training.model.eval()
-    fast = torch.compile(training.model)
-    with torch.no_grad():
-        outputs, expected = fast(**training.batch), training.model(**training.batch)
-        difference = max((outputs[name] - value).abs().max().item() for name, value in expected.items())
-        print(f"largest difference of the outputs of the compiled network {difference:.1e}")
-        result = compare(lambda: fast(**training.batch), lambda: training.model(**training.batch), arguments)
-        print(line("inference (ours = compiled, plain = not)", *result, "s"), flush=True)
-    training.model.train()
-    result = compare(
-        lambda: training.step(lambda: fast(**training.batch)), lambda: training.step(training.ours), arguments
-    )
-    print(line("training step (ours = compiled, plain = not)", *result, "s"), flush=True)
-
-
 def main() -> None:
     """Measure and print."""
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(arguments.threads)
-    if arguments.compiled:
-        compiled(arguments)
-        return
     training = Training(arguments.preset, arguments.length, arguments.batch)
     what = f"training step, L = {arguments.length}, batch {arguments.batch}"
     result = compare(lambda: training.step(training.ours), lambda: training.step(training.plain), arguments)

@@ -24,7 +24,7 @@ from model.network.heads import head, linear, pair_properties, residue_propertie
 from model.network.hub import HubModel
 from model.network.language_model import check_esm2
 from model.network.names import CONFIG_NAME, DEMO, DEMO_NOTE, WEIGHTS_NAME, find_weights, is_built_in, name_of
-from model.network.pair_head import attention_logits, attention_weight, pair_logits
+from model.network.pair_head import AttentionPart, pair_logits
 from model.network.weights import (
     UNUSED_ENTRIES,
     UNUSED_ESM2_ENTRIES,
@@ -100,27 +100,11 @@ class DanceModel(HubModel):
         heads + head, value at (i, j) = attention of query i on key j.
         """
         kept: list[Tensor] = []
-        attention_part: Tensor | None = None  # of the pair logits, (B, 13, L, L) float32; grows layer by layer
-        heads_learn = torch.is_grad_enabled()
-        device = input_ids.device
-        kernels = kernels_for(device) if self.kernels and pair else None
-        seeds = None if kernels is None else torch.randint(2**31 - 1, (self.config.layers,), device=device).int()
+        heads_learn, kernels = torch.is_grad_enabled(), kernels_for(input_ids.device) if self.kernels and pair else None
+        part = AttentionPart(self.pair_pred_linear, self.config.layers, kernels)
 
-        def sink(layer: int, scores: Tensor, keys: Tensor | None, dropout: float) -> Tensor:
-            nonlocal attention_part
-            if kernels is None:
-                maps = attention_maps(scores, keys, dropout)
-            if pair:
-                with torch.set_grad_enabled(heads_learn):
-                    weight = attention_weight(self.pair_pred_linear, layer, self.config.heads)
-                    if kernels is not None:
-                        if attention_part is None:
-                            attention_part = scores.new_zeros(len(scores), len(weight), *scores.shape[2:], dtype=torch.float32)
-                        apply = kernels.AttentionMaps.apply
-                        maps, attention_part = apply(scores, weight, attention_part, keys, dropout, seeds, layer)
-                    else:
-                        part = attention_logits(maps, weight.to(maps.dtype))
-                        attention_part = part.float() if attention_part is None else attention_part.add_(part)
+        def sink(*inputs: Any) -> Tensor:
+            maps = part.maps(*inputs) if pair else attention_maps(*inputs[1:])
             if attention:
                 kept.append(maps)
             return maps
@@ -135,8 +119,8 @@ class DanceModel(HubModel):
             q, k = self.res_transform_nn(hidden).chunk(2, dim=-1)  # each (B, L, hidden)
             kernel = None if kernels is None else kernels.tile_logits
             logits = pair_logits(q, k, self.pair_middle_linear, self.pair_pred_linear, kernel)  # (B, 13, L, L)
-            assert attention_part is not None  # the encoder has a layer
-            outputs |= pair_properties(attention_part.add_(logits))
+            assert part.logits is not None  # the encoder has a layer
+            outputs |= pair_properties(part.logits.add_(logits))
         if embedding:
             outputs["res_emb"] = hidden
         if attention:

@@ -1,15 +1,15 @@
 """Triton kernels for NVIDIA GPUs: attention maps and the middle layer of the pair head, forward and backward.
 
-`pair_head` and `encoder` have the plain forms, and the notation. They stay on the memory bus: each of their steps reads
-and writes all maps or the whole middle layer. These kernels read and write them once.
+`pair_head` and `encoder` have the plain forms, and the notation. There each operation reads and writes all maps, or the
+whole middle layer, which takes most of the time. Here one kernel does what it can while it holds them.
 
 Attention: a program has the scores of a query in all heads. It writes their maps after softmax and dropout, and adds
 V_a a to the pair logits. The backward pass has the sum X of the gradients that reach a map from the context and from
 the pair logits, and forms that of a score, P * (X - sum over keys of P * X), where P are the maps before dropout.
 
-Pair head: for the pairs of a row i, mid = (q * k_i) W_p^T + from_q - from_k_i, with from_q = q W_d^T + b and from_k = k W_d^T. The
-forward kernel forms the products, GELU and V_m in registers and writes the logits and, for the backward pass, mid. With
-G the gradient of the logits and D = (G V_m) * GELU'(mid) that of mid, the backward pass computes
+Pair head: for the pairs of a row i, mid = (q * k_i) W_p^T + from_q - from_k_i, with from_q = q W_d^T + b and from_k =
+k W_d^T. The forward kernel forms the products, GELU and V_m in registers and writes the logits and, for the backward
+pass, mid. With G the gradient of the logits and D = (G V_m) * GELU'(mid) that of mid, the backward pass computes
 
     dq_j = sum_i k_i * (D_ij W_p)          one product per pair
     E_i = sum_j D_ij^T q_j                 another; dk_i = sum_c W_p * E_i, dW_p = sum_i k_i * E_i
@@ -51,12 +51,12 @@ SMALL: Final = LARGE | {
 @cache
 def blocks(device: torch.device) -> dict[str, dict[str, int]]:
     """Blocks of the kernels for a device."""
-    large = device.type == "cuda" and torch.cuda.get_device_properties(device).shared_memory_per_block_optin >= SHARED
-    return LARGE if large else SMALL
+    properties: Any = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    return LARGE if properties and properties.shared_memory_per_block_optin >= SHARED else SMALL
 
 
 @triton.jit
-def normal(x):  # type: ignore[no-untyped-def]
+def normal(x):
     """Distribution function and density of the normal distribution: GELU(x) = x times the former.
 
     Abramowitz and Stegun, formula 7.1.26: error at most 1.5e-7, in fewer operations than `tl.erf`.
@@ -68,11 +68,11 @@ def normal(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def forward_kernel(  # type: ignore[no-untyped-def]
+def forward_kernel(
     q, k, w, from_q, from_k, v, c, logits, middle, T, L,
     H: tl.constexpr, C: tl.constexpr, O: tl.constexpr, KEEP: tl.constexpr, P: tl.constexpr,
     BJ: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr,
-):
+):  # fmt: skip
     """One row i and BJ partners j of a protein."""
     row = tl.program_id(0).to(tl.int64)  # b * T + i
     b = row // T
@@ -108,10 +108,10 @@ def forward_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def middle_kernel(  # type: ignore[no-untyped-def]
+def middle_kernel(
     middle, grad, v, d_middle, part_q, part_k, part_v, T, L,
     C: tl.constexpr, O: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr, BJ: tl.constexpr, BC: tl.constexpr,
-):
+):  # fmt: skip
     """D of `ROWS` rows i, BJ partners j and BC channels, and its sums over the pairs."""
     chunks = tl.cdiv(T, ROWS)
     b = (tl.program_id(0) // chunks).to(tl.int64)
@@ -144,10 +144,10 @@ def middle_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def q_kernel(  # type: ignore[no-untyped-def]
+def q_kernel(
     d_middle, k, w, d_q, T, L,
     H: tl.constexpr, C: tl.constexpr, BC: tl.constexpr, BJ: tl.constexpr, BH: tl.constexpr,
-):
+):  # fmt: skip
     """dq of BJ residues and BH channels."""
     b = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BJ + tl.arange(0, BJ)
@@ -166,10 +166,10 @@ def q_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def k_kernel(  # type: ignore[no-untyped-def]
+def k_kernel(
     d_middle, q, k, w, part_k, part_w, T, L,
     H: tl.constexpr, C: tl.constexpr, ROWS: tl.constexpr, BC: tl.constexpr, BH: tl.constexpr, BJ: tl.constexpr,
-):
+):  # fmt: skip
     """E of `ROWS` rows i for BC x BH channels, and its sums."""
     chunks = tl.cdiv(T, ROWS)
     b = (tl.program_id(0) // chunks).to(tl.int64)
@@ -203,25 +203,24 @@ class MiddleLayer(torch.autograd.Function):
     """V_m GELU(mid) + c, (B, outputs, T, L) float32, of q (B, L, hidden) and k (B, T, hidden)."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, w_p: Tensor, from_q: Tensor, from_k: Tensor, v: Tensor, c: Tensor):  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, q: Tensor, k: Tensor, w_p: Tensor, from_q: Tensor, from_k: Tensor, v: Tensor, c: Tensor):
         """w_p (channels, hidden), from_q (B, L, channels), from_k (B, T, channels), v (outputs, channels), c."""
         given = [value.contiguous() for value in (q, k, w_p, from_q, from_k, v, c)]
-        q, k, w_p, from_q, from_k, v, c = given
+        q, k, w_p, v = (given[n] for n in (0, 1, 2, 5))
         (batch, length, hidden), rows, (outputs, channels) = q.shape, k.shape[1], v.shape
         logits = q.new_empty(batch, outputs, rows, length, dtype=torch.float32)
         keep = any(ctx.needs_input_grad)
         middle = q.new_empty((batch, rows, length, channels) if keep else 0)
         own = blocks(q.device)["forward"]
         forward_kernel[batch * rows, triton.cdiv(length, own["BJ"])](
-            q, k, w_p, from_q, from_k, v, c, logits, middle, rows, length,
-            H=hidden, C=channels, O=outputs, KEEP=keep, P=OUTPUTS, **own,
+            *given, logits, middle, rows, length, H=hidden, C=channels, O=outputs, KEEP=keep, P=OUTPUTS, **own
         )
         ctx.save_for_backward(q, k, w_p, v, middle)
         return logits
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, grad: Tensor):
         """Gradients of the inputs of `forward`."""
         q, k, w_p, v, middle = ctx.saved_tensors
         grad = grad.contiguous()
@@ -235,9 +234,9 @@ class MiddleLayer(torch.autograd.Function):
         d_middle, d_q = torch.empty_like(middle), torch.empty_like(q)
         from_q, from_k = sums(batch, chunks, length, channels), sums(batch, partners, rows, channels)
         of_v = sums(batch * chunks * partners, outputs, channels)
+        found = (d_middle, from_q, from_k, of_v)
         middle_kernel[batch * chunks, partners, triton.cdiv(channels, of["middle"]["BC"])](
-            middle, grad, v, d_middle, from_q, from_k, of_v, rows, length,
-            C=channels, O=outputs, P=OUTPUTS, ROWS=ROWS, **of["middle"],
+            middle, grad, v, *found, rows, length, C=channels, O=outputs, P=OUTPUTS, ROWS=ROWS, **of["middle"]
         )
         q_kernel[batch, triton.cdiv(length, of["q"]["BJ"]), triton.cdiv(hidden, of["q"]["BH"])](
             d_middle, k, w_p, d_q, rows, length, H=hidden, C=channels, **of["q"]
@@ -246,8 +245,8 @@ class MiddleLayer(torch.autograd.Function):
         k_kernel[batch * chunks, parts, triton.cdiv(hidden, of["k"]["BH"])](
             d_middle, q, k, w_p, of_k, of_w, rows, length, H=hidden, C=channels, ROWS=ROWS, **of["k"]
         )
-        found = (d_q, of_k.sum(0), of_w.sum(0), from_q.sum(1), from_k.sum(1), of_v.sum(0), grad.sum((0, 2, 3)))
-        return tuple(part.to(q.dtype) for part in found)
+        gradients = (d_q, of_k.sum(0), of_w.sum(0), from_q.sum(1), from_k.sum(1), of_v.sum(0), grad.sum((0, 2, 3)))
+        return tuple(part.to(q.dtype) for part in gradients)
 
 
 def tile_logits(q: Tensor, k: Tensor, weight: Tensor, bias: Tensor, v_m: Tensor, c: Tensor) -> Tensor:
@@ -258,7 +257,7 @@ def tile_logits(q: Tensor, k: Tensor, weight: Tensor, bias: Tensor, v_m: Tensor,
 
 
 @triton.jit
-def mixed(x):  # type: ignore[no-untyped-def]
+def mixed(x):
     """32 bits in which each bit depends on all bits of x: a multiply-and-shift hash."""
     x ^= x >> 16
     x *= 0x7FEB352D
@@ -268,11 +267,11 @@ def mixed(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def maps_kernel(  # type: ignore[no-untyped-def]
+def maps_kernel(
     scores, keys, seeds, v, maps, sums, part, L, layer, dropout,
     H: tl.constexpr, O: tl.constexpr, P: tl.constexpr, BH: tl.constexpr,
     MASK: tl.constexpr, DROP: tl.constexpr, BJ: tl.constexpr,
-):
+):  # fmt: skip
     """Attention maps of query i in all heads, and their part of the pair logits."""
     row = tl.program_id(0).to(tl.int64)  # b * L + i
     b = row // L
@@ -318,11 +317,11 @@ def maps_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def scores_kernel(  # type: ignore[no-untyped-def]
+def scores_kernel(
     scores, keys, v, maps, sums, d_maps, grad, d_scores, part_v, T, L, dropout,
     H: tl.constexpr, O: tl.constexpr, P: tl.constexpr, BH: tl.constexpr, ROWS: tl.constexpr,
     MASK: tl.constexpr, DROP: tl.constexpr, LEARN: tl.constexpr, BJ: tl.constexpr,
-):
+):  # fmt: skip
     """Gradients of the scores of `ROWS` of the T = B * L queries in all heads, and of V_a."""
     n = tl.arange(0, BH)
     o = tl.arange(0, P)
@@ -373,8 +372,14 @@ class AttentionMaps(torch.autograd.Function):
     """Attention maps after dropout of scores (B, heads, L, L), and pair logits to which their part V_a a is added."""
 
     @staticmethod
-    def forward(  # type: ignore[no-untyped-def]
-        ctx: Any, scores: Tensor, v: Tensor, part: Tensor, keys: Tensor | None, dropout: float, seeds: Tensor | None,
+    def forward(
+        ctx: Any,
+        scores: Tensor,
+        v: Tensor,
+        part: Tensor,
+        keys: Tensor | None,
+        dropout: float,
+        seeds: Tensor | None,
         layer: int,
     ):
         """v (outputs, heads), part (B, outputs, L, L) float32, changed in place, keys (B, 1, 1, L) bool or None, for
@@ -388,7 +393,9 @@ class AttentionMaps(torch.autograd.Function):
         ctx.options |= {"MASK": keys is not None, "DROP": dropout > 0}
         ctx.dropout = dropout
         own = ctx.options | blocks(scores.device)["maps"]
-        maps_kernel[(batch * length,)](scores, given, seeds if dropout else v, v, maps, sums, part, length, layer, dropout, **own)
+        found = (maps, sums, part)
+        random = seeds if dropout else v
+        maps_kernel[(batch * length,)](scores, given, random, v, *found, length, layer, dropout, **own)
         ctx.save_for_backward(scores, given, v, maps, sums)
         ctx.mark_dirty(part)
         ctx.set_materialize_grads(False)
@@ -396,7 +403,7 @@ class AttentionMaps(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_maps: Tensor | None, grad: Tensor):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, d_maps: Tensor | None, grad: Tensor):
         """Gradients of scores and v; that of the pair logits passes through."""
         scores, keys, v, maps, sums = ctx.saved_tensors
         learn, queries = ctx.needs_input_grad[0], scores.shape[0] * scores.shape[2]
@@ -405,8 +412,8 @@ class AttentionMaps(torch.autograd.Function):
         d_scores = torch.empty_like(scores) if learn else scores
         part_v = v.new_empty(programs, *v.shape, dtype=torch.float32)
         d_maps, grad = (scores if d_maps is None else d_maps.contiguous()), grad.contiguous()
+        found = (d_scores, part_v)
         scores_kernel[(programs,)](
-            scores, keys, v, maps, sums, d_maps, grad, d_scores, part_v, queries, scores.shape[2], ctx.dropout,
-            LEARN=learn, **own,
+            scores, keys, v, maps, sums, d_maps, grad, *found, queries, scores.shape[2], ctx.dropout, LEARN=learn, **own
         )
         return (d_scores if learn else None), part_v.sum(0).to(ctx.of_v), grad, None, None, None, None

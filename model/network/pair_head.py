@@ -12,12 +12,15 @@ for short proteins, where it is smaller than W_p diag(k) + W_d.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from model.network.encoder import attention_maps
 
 CPU_TILE: Final = 2**23  # numbers in D and the middle layer of a tile: larger tensors are slow to allocate and read
 GPU_TILE: Final = 2**29  # 1 GB in bfloat16
@@ -38,6 +41,34 @@ def attention_logits(maps: Tensor, weight: Tensor) -> Tensor:
     """One layer's part of V_a a, (B, outputs, L, L), from its maps (B, heads, L, L): attention of query i on key j."""
     # (B, outputs, heads) @ (B, heads, L * L); a broadcasting `matmul` would copy the maps
     return torch.bmm(weight.expand(len(maps), -1, -1), maps.flatten(2)).unflatten(2, maps.shape[2:])
+
+
+class AttentionPart:
+    """V_a a, which grows layer by layer as the encoder makes its attention maps; `kernels` are the Triton kernels."""
+
+    def __init__(self, pred: nn.Linear, layers: int, kernels: ModuleType | None) -> None:
+        self.pred, self.layers, self.kernels = pred, layers, kernels
+        self.learn = torch.is_grad_enabled()  # also where the encoder is frozen
+        self.logits: Tensor | None = None  # (B, outputs, L, L) float32
+        self.seeds: Tensor | None = None  # of the kernels' dropout, one for each layer
+
+    def maps(self, layer: int, scores: Tensor, keys: Tensor | None, dropout: float) -> Tensor:
+        """Attention maps of a layer, as `encoder.attention_maps`; adds their part."""
+        maps = None if self.kernels else attention_maps(scores, keys, dropout)
+        with torch.set_grad_enabled(self.learn):
+            weight = attention_weight(self.pred, layer, scores.shape[1])
+            if maps is not None:
+                part = attention_logits(maps, weight.to(maps.dtype))
+                self.logits = part.float() if self.logits is None else self.logits.add_(part)
+                return maps
+            assert self.kernels is not None
+            if self.logits is None:
+                shape = (len(scores), len(weight), *scores.shape[2:])
+                self.logits = scores.new_zeros(shape, dtype=torch.float32)
+                self.seeds = torch.randint(2**31 - 1, (self.layers,), device=scores.device, dtype=torch.int32)
+            inputs = (scores, weight, self.logits, keys, dropout, self.seeds, layer)
+            maps, self.logits = self.kernels.AttentionMaps.apply(*inputs)
+        return maps
 
 
 def pair_logits(

@@ -66,7 +66,8 @@ def test_command_line_changes_a_former_run(small_data, tmp_path: Path, capsys) -
     path = tmp_path / "config.json"
     start = replace(run, config=path, resume="auto", stop_after=None, debug=False)
     assert parse(["--config", str(path)]) == start
-    again = parse(["--output", "x", f"--config={path}", "--short.length", "99", "--betas", "0.5", "0.6", "--no-kernels"])
+    options = ["--output", "x", "--short.length", "99", "--betas", "0.5", "0.6", "--no-kernels"]
+    again = parse([*options, f"--config={path}"])
     changes = {"output": Path("x"), "short": replace(start.short, length=99), "betas": (0.5, 0.6), "kernels": False}
     assert again == replace(start, **changes)
     command_refused(main, ["--config", path, "--preset", "demo"], capsys, "--preset demo", path)

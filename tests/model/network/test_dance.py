@@ -1,4 +1,3 @@
-import copy
 import dataclasses
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERT
 from model.config import PRESETS, ModelConfig
 from model.network import pair_head
 from model.network.dance import DanceModel, load_esm2_encoder
-from model.network.encoder import rotary_angles
 from model.network.heads import pair_properties, residue_properties
 from model.network.tokenizer import tokenize
 

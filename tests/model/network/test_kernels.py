@@ -13,7 +13,7 @@ from model.network.pair_head import attention_logits, pair_logits
 from model.network.tokenizer import tokenize
 
 pytest.importorskip("triton", reason="Triton is not installed")
-from model.network import kernels  # noqa: E402  # conftest.py chooses the interpreter
+from model.network import kernels  # conftest.py chooses the interpreter
 
 OUTPUTS = 13
 
@@ -23,9 +23,9 @@ def close(found: list[Tensor], expected: list[Tensor], tolerance: float = 2e-6) 
         assert (got - right).norm() <= tolerance * right.norm()
 
 
-@pytest.mark.parametrize(("rows", "length", "hidden", "maps"), [(37, 37, 24, 12), (40, 33, 40, 150), (1, 5, 20, 300)])
+@pytest.mark.parametrize(("rows", "length", "hidden", "maps"), [(37, 37, 24, 12), (5, 70, 40, 150), (1, 5, 20, 300)])
 def test_pair_head(rows: int, length: int, hidden: int, maps: int) -> None:
-    """Logits and all gradients, with sizes that are no multiples of the blocks, and more rows than a program adds up."""
+    """Logits and all gradients: sizes that are no multiples of the blocks, more rows than a program adds up."""
     middle, pred = nn.Linear(2 * hidden, maps), nn.Linear(2 * maps, OUTPUTS)
     results = []
     for kernel in (kernels.tile_logits, None):
@@ -41,17 +41,20 @@ def test_pair_head(rows: int, length: int, hidden: int, maps: int) -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(("length", "heads"), [(37, 5), (140, 3)])
-def test_attention_maps(length: int, heads: int, masked: bool, dropout: float) -> None:
-    """Maps, logits and gradients, also of a frozen encoder, whose scores have none."""
+def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: float) -> None:
+    """Maps, logits and gradients, also of a frozen encoder, whose scores have none. Several blocks of keys."""
+    monkeypatch.setitem(kernels.SMALL, "maps", {"BJ": 16})
+    monkeypatch.setitem(kernels.SMALL, "scores", {"BJ": 16, "ROWS": 4})
     torch.manual_seed(1)
+    length, heads = 21, 5
     scores, weight = 2 * torch.randn(2, heads, length, length), torch.randn(OUTPUTS, heads)
     part, of_maps, of_part = torch.randn(2, OUTPUTS, length, length), torch.randn_like(scores), torch.randn(1)
     keys = (torch.arange(length) < torch.tensor([length, length - 6])[:, None])[:, None, None] if masked else None
     seeds = torch.tensor([7, 8, 9], dtype=torch.int32)
 
     def run(fused: bool, frozen: bool, kept: Tensor | None = None) -> list[Tensor]:
-        s, v, p = (x.clone().requires_grad_(name != "s" or not frozen) for name, x in zip("svp", (scores, weight, part)))
+        s, v, p = (value.clone().requires_grad_() for value in (scores, weight, part))
+        s.requires_grad_(not frozen)
         if fused:
             maps, logits = kernels.AttentionMaps.apply(s, v, p * 1, keys, dropout, seeds, 2)
         else:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from refusals import command_refused, refused
-from runs import assert_same_run, log_lines, plain, without_time
+from runs import assert_same_run, log_lines, plain
 from safetensors.torch import load_file
 from stores import without_properties
 from torch.distributed.run import get_args_parser
