@@ -5,16 +5,18 @@
 The 35M network in bfloat16 on tensors without memory. A launch is an operation that is not a view; its bytes are those
 of its inputs and outputs. On a GPU most of these operations are one kernel. The peak is that of the tensors, targets
 and gradients included, weights and the optimizer not. Tiles of the pair head are those of a GPU; autocast is that of
-the CPU, which differs in a few operations. Group by group, and the three groups together. Without the Triton kernels.
+the CPU, which differs in a few operations. Group by group, the three groups together, and these with
+the Triton kernels, each of which reads its inputs and writes its outputs once.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
 
@@ -39,6 +41,7 @@ NO_KERNEL = (
     "_unsafe_view",
     "empty",
     "empty_like",
+    "new_empty",
     "empty_strided",
     "detach",
     "alias",
@@ -97,6 +100,31 @@ def gpu_tiles() -> Iterator[None]:
         yield
 
 
+class Kernel:
+    """In the place of a Triton kernel: counts it, its inputs and outputs (pair logits as both), and runs nothing."""
+
+    def __init__(self, name: str, counted: Launches) -> None:
+        self.name, self.counted = name, counted
+
+    def __getitem__(self, _: object) -> Callable[..., None]:
+        def launch(*args: Any, **_: Any) -> None:
+            both = args[6:7] if self.name == "maps_kernel" else ()
+            self.counted.number[self.name] += 1
+            self.counted.bytes[self.name] += sum(x.nbytes for x in (*args, *both) if isinstance(x, Tensor))
+
+        return launch
+
+
+@contextmanager
+def triton_kernels(counted: Launches) -> Iterator[None]:
+    """The network with its kernels, counted."""
+    from model.network import dance, kernels
+
+    stubs: Any = {name: Kernel(name, counted) for name in vars(kernels) if name.endswith("_kernel")}
+    with patch.multiple(kernels, **stubs), patch.object(dance, "kernels_for", lambda _: kernels):
+        yield
+
+
 def targets(group: str, proteins: int, length: int) -> tuple[Tensor, Tensor]:
     """Residue and pair targets."""
     widths = (3, 3) if group in NMA_GROUPS else (47, 10)
@@ -104,13 +132,18 @@ def targets(group: str, proteins: int, length: int) -> tuple[Tensor, Tensor]:
 
 
 def micro_step(
-    length: int, proteins: int, together: bool, config: ModelConfig | None = None, precision: str = "bf16"
+    length: int,
+    proteins: int,
+    together: bool,
+    config: ModelConfig | None = None,
+    precision: str = "bf16",
+    kernels: bool = False,
 ) -> tuple[Launches, int]:
-    """Launches and FLOPs of all groups."""
+    """Launches of all groups, and the FLOPs of their operations without those of kernels."""
     with FakeTensorMode(allow_non_fake_inputs=True), gpu_tiles():
         model = DanceModel(config)
-        flops = FlopCounterMode(display=False)
-        with Launches() as counted, flops:
+        flops, counted = FlopCounterMode(display=False), Launches()
+        with triton_kernels(counted) if kernels else nullcontext(), counted, flops:
             data = {group: targets(group, proteins, length) for group in GROUPS}
             for groups in [GROUPS] if together else [(group,) for group in GROUPS]:
                 ids = torch.ones(len(groups) * proteins, length, dtype=torch.int64)
@@ -135,9 +168,11 @@ def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
     for stage in arguments.stages:
         length, proteins = map(int, stage.split("x"))
-        for together in (False, True):
-            counted, flops = micro_step(length, proteins, together)
-            how = "three groups together" if together else "group by group"
+        for together, kernels in ((False, False), (True, False), (True, True)):
+            if kernels and not find_spec("triton"):
+                continue
+            counted, flops = micro_step(length, proteins, together, kernels=kernels)
+            how = "together, kernels" if kernels else "three groups together" if together else "group by group"
             gigabytes = counted.bytes.total() / 1e9
             print(
                 f"{stage:8} {how:22} {counted.number.total():6} launches {gigabytes:7.1f} GB {flops / 1e12:6.2f} TFLOP "
