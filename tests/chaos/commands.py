@@ -40,8 +40,8 @@ LONGEST = 300.0  # seconds that an undisturbed command may take on a loaded mach
 NETWORK = "--model {inputs}/model --device cpu"
 SIZES = "--model.layers 1 --model.feed-forward 8 --device cpu"
 TRAIN = (
-    "--preset demo --table {inputs}/a/table.csv --store {inputs}/a/features.h5 --output {output} --updates 24 "
-    "--loss-weights {inputs}/a/loss_weights.csv --model.hidden 8 --model.heads 2 --short-updates 18 "
+    "--preset demo --init None --table {inputs}/a/table.csv --store {inputs}/a/features.h5 --output {output} "
+    "--updates 24 --loss-weights {inputs}/a/loss_weights.csv --model.hidden 8 --model.heads 2 --short-updates 18 "
     f"--warmup-updates 2 --log-every 2 --checkpoint-every 5 {SIZES}"
 )
 COMMANDS = {  # without `python -m`

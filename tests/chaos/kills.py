@@ -136,9 +136,12 @@ def main() -> None:
         def work(name: str, seed: int) -> Round | None:
             if time.monotonic() > stop:
                 return None
-            if name in SCENARIOS:
-                return scenario_round(lab, name, seed, options.entries)
-            return kill_round(lab, name, seed)
+            try:
+                if name in SCENARIOS:
+                    return scenario_round(lab, name, seed, options.entries)
+                return kill_round(lab, name, seed)
+            except AssertionError as error:  # an undisturbed run fails; the others go on
+                return Round(name, seed, "undisturbed", "before", False, [("other", str(error))])
 
         try:
             for finished in as_completed([pool.submit(work, *one) for one in wanted]):
