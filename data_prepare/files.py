@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import mmap
 import os
 import re
 import secrets
+import struct
 import time
 import warnings
 import zipfile
@@ -113,7 +115,12 @@ def new_hdf5(path: Path, **options: Any) -> Iterator[tuple[h5py.File, Callable[[
 def write_attributes(item: h5py.HLObject, attributes: Mapping[str, Any]) -> None:
     """Set attributes of an HDF5 file or dataset; texts have a fixed length, in which damage cannot hang HDF5."""
     for name, value in attributes.items():
-        item.attrs[name] = np.bytes_(value.encode() or b" ") if isinstance(value, str) else value
+        item.attrs[name] = fixed_text(value)
+
+
+def fixed_text(value: Any) -> Any:
+    """A text as HDF5 stores it in a fixed length, others as they are; `plain_value` is the inverse."""
+    return np.bytes_(value.encode() or b" ") if isinstance(value, str) else value
 
 
 def read_attributes(item: h5py.HLObject) -> dict[str, Any]:
@@ -149,7 +156,36 @@ def own_array(file: h5py.Group, key: str, where: object, remedy: str, size: int 
     if opened.get_type().get_size() * math.prod(opened.shape) > MOST_COMPRESSED * stored:
         what = f"({shown(opened.shape)}, {opened.dtype}, {stored} bytes)"
         raise InputError(f"{where}: {key} is damaged {what}; {remedy}")
+    check_texts(opened)
     return opened
+
+
+def check_texts(array: h5py.h5d.DatasetID) -> None:
+    """ValueError if HDF5 would read an array of texts of variable length without end.
+
+    The array has 16 bytes for each text: length, address of a heap, index in it. A heap is 16 bytes ("GCOL", version,
+    size), then objects of 16 bytes (index, 0 if free; count; size) and content. HDF5 reads all of it, and stays for
+    ever at a free one of no size.
+    """
+    import h5py
+
+    kind, start = array.get_type(), array.get_offset()
+    variable = isinstance(kind, h5py.h5t.TypeVlenID)
+    variable = variable or (isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str())
+    if not variable or start is None:  # None: not in one piece, as no text of ours
+        return
+    name = h5py.h5f.get_name(array)
+    with open(name, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        texts = content[start : start + 16 * math.prod(array.shape)]
+        for address in {address for _, address, _ in struct.iter_unpack("<IQI", texts[: len(texts) // 16 * 16])}:
+            mark, size = struct.unpack("<4s4xQ", content[address : address + 16].ljust(16))
+            place, end = address + 16, min(address + size, len(content))
+            while mark == b"GCOL" and place + 16 <= end:
+                index, size = struct.unpack_from("<H6xQ", content, place)
+                step = 16 + (size + 7) // 8 * 8 if index else size  # that of a free one includes the 16 bytes
+                if not 0 < step <= end - place:
+                    raise ValueError("its texts are damaged")
+                place += step
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from data_prepare.errors import InputWarning, reading
+from data_prepare.errors import InputWarning, reading, require, shown
 from data_prepare.structure.sequence import UNKNOWN
 
+LONGEST: Final = 100_000  # residues from the first with a shift to the last; titin has 35,000
 BARE_TABLE: Final = re.compile(r"\s*(loop_|_(Assigned_chem_shift_list|pdbx_nmr_assigned_chem_shift_list)\.)", re.I)
 
 
@@ -71,6 +72,9 @@ def wwpdb_sequences(path: Path, tables: list[list[list[str]]]) -> dict[str, dict
         for entity, _, component, sequence_number, name, *_ in table:
             seen.setdefault(entity, {})[int(component or sequence_number)] = name.upper()
     for entity, known in seen.items():
-        numbers = range(min(known), max(known) + 1)
+        first, last = min(known), max(known)
+        span = f"{path}: entity {entity} has residues {shown(first)} and {shown(last)}, more than {LONGEST} apart"
+        require(last - first <= LONGEST, f"{span}; correct the numbers")
+        numbers = range(first, last + 1)
         sequences[entity] = {str(number): known.get(number, UNKNOWN) for number in numbers}
     return sequences

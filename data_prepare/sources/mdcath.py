@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from data_prepare.errors import reading, require
+from data_prepare.files import check_texts
 from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.sources.walk import files_under
 from data_prepare.structure import pdb
@@ -60,6 +61,7 @@ class MdCathEntry(Entry):
             with reading(self.path, FORM):
                 require(self.domain in file, f"{self.path}: no group {self.domain}; it has {', '.join(file) or 'none'}")
                 domain = file[self.domain]
+                check_texts(domain["pdbProteinAtoms"].id)
                 lines = domain["pdbProteinAtoms"].asstr()[()].splitlines()
                 topology = selection.of(pdb.first_model(self.path, lines).topology)
                 replicas = self._replicas(domain)

@@ -15,7 +15,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prepare.errors import reading, require
-from data_prepare.files import new_hdf5, open_npz, own_array, remove_leftovers, whole_file, write_attributes
+from data_prepare.files import (
+    fixed_text,
+    new_hdf5,
+    open_npz,
+    own_array,
+    plain_value,
+    remove_leftovers,
+    whole_file,
+    write_attributes,
+)
 from data_prepare.properties import PROPERTIES, RESIDUE_COLUMNS, table_columns
 from data_prepare.resume import Results, digest
 from model.inference.batches import residue_rows
@@ -156,7 +165,7 @@ class PredictionFile(PredictionFolder):
         with new_hdf5(path) as (file, _):
             for name, values in arrays.items():
                 options = COMPRESSED if np.asarray(values).nbytes >= SMALL and np.ndim(values) else {}
-                file.create_dataset(f"{PART}/{name}", data=values, **options)
+                file.create_dataset(f"{PART}/{name}", data=fixed_text(values), **options)
             write_attributes(file[PART], {"model": self.model})
 
     def location(self, protein: Protein) -> tuple[Path, str | None]:
@@ -229,5 +238,4 @@ def _digest(arrays: Mapping[str, Any]) -> str:
 
 
 def _text(array: Any) -> str:
-    value = np.asarray(array).item()
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return str(plain_value(np.asarray(array).item()))

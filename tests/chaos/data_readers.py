@@ -29,7 +29,9 @@ from data_prepare.molecular_dynamics.features.md_features import MDFeatures, md_
 from data_prepare.molecular_dynamics.frames.trajectory import count_frames, read_chunks
 from data_prepare.molecular_dynamics.get_contact_frequencies import count_frames_in_contact, read_labels
 from data_prepare.properties import GROUPS, INTERACTIONS, PROPERTIES
+from data_prepare.sources.entry import Selection
 from data_prepare.sources.manifest import read_manifest
+from data_prepare.sources.registry import list_source
 from data_prepare.structure.readers import read_models, read_structure, read_topology
 from data_prepare.structure.topology import Topology, label_of_residue
 from model.config import ModelConfig
@@ -135,6 +137,18 @@ def _frames(path: Path) -> list[Any]:
     return [count_frames(path), *read_chunks(_topology(), path, size=2, whole=True)]
 
 
+def _mdcath(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["a/pdbProteinAtoms"] = EXAMPLE.with_suffix(".pdb").read_text()
+        file["a/348/0/coords"] = 10 * _trajectory().xyz
+
+
+def _pooled(path: Path) -> list[Any]:
+    (entry,) = list_source("mdcath", path.parent)
+    with entry.open(Selection()) as ensemble:
+        return list(ensemble.chunks)
+
+
 def _contacts(path: Path) -> None:
     labels = label_of_residue(_topology())
     lines = [f"# total_frames:{FRAMES} beg:0 end:{FRAMES - 1} stride:1 interaction_types:{','.join(INTERACTIONS)}"]
@@ -216,6 +230,7 @@ DATA_READERS: dict[str, Reader] = {
     "mmcif_models": Reader(_mmcif, lambda path: list(read_models(path)), "p.cif"),
     **{kind: Reader(write, read_topology, f"p.{kind}") for kind, write in TOPOLOGIES.items()},
     **{kind: Reader(_saved, _frames, name, _known_topology) for kind, name in TRAJECTORIES.items()},
+    "mdcath": Reader(_mdcath, _pooled, "mdcath_dataset_a.h5"),
     "contacts": Reader(_contacts, _contacts_per_frame, "c.tsv"),
     "contact_frequencies": Reader(_contacts, lambda path: count_frames_in_contact(path, {"all"}, None), "c.tsv"),
     "contact_labels": Reader(text("A:ALA:1\tfirst\nA:ALA:2\tsecond\n"), read_labels, "labels.tsv"),

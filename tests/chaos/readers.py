@@ -21,7 +21,7 @@ from data_readers import DATA_READERS
 from reader import Reader, text
 from safetensors.torch import save_file
 
-from data_prepare.files import read_text_table
+from data_prepare.files import fixed_text, read_text_table
 from data_prepare.nmr.assignments import read_assignments
 from data_prepare.nmr.nmr_star import codes_of_deposition
 from data_prepare.nmr.refdb import read_refdb
@@ -166,6 +166,7 @@ READERS: dict[str, Reader] = {
     "npz": Reader(lambda path: np.savez(path, **PREDICTION), read_prediction, "p.npz"),
     "npz_compressed": Reader(lambda path: np.savez_compressed(path, **PREDICTION), read_prediction, "p.npz"),
     "h5": Reader(_hdf5(PREDICTION), _predictions, "p.h5"),
+    "h5_fixed": Reader(_hdf5({name: fixed_text(value) for name, value in PREDICTION.items()}), _predictions, "p.h5"),
     "npy": Reader(
         lambda path: np.save(path, np.ones((4, 8), np.float32)), lambda path: read_embeddings(path, 4), "x.npy"
     ),

@@ -21,6 +21,7 @@ from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.errors import InputError
 from data_prepare.files import (
     check_output,
+    check_texts,
     csv_pieces,
     new_hdf5,
     open_npz,
@@ -228,3 +229,25 @@ def test_texts(tmp_path, monkeypatch):
     refused(lambda: read_text(tmp_path / "x.gz", "a text"), "x.gz")
     monkeypatch.setattr("data_prepare.files.MOST_TEXT", 1000)
     refused(lambda: read_text(tmp_path / "x.gz", "a text"), "x.gz", "split")
+
+
+def test_texts_for_which_hdf5_would_never_end(tmp_path):
+    path = tmp_path / "texts.h5"
+    with h5py.File(path, "w") as file:
+        file["one"] = "MKT"
+    sound = path.read_bytes()
+    size = sound.index(b"GCOL") + 24  # of the text; that of the free space follows 8 bytes of text, index and count
+    for place, value in ((size + 24, 0), (size + 24, 2**32), (size, 2**64 - 16)):
+        path.write_bytes(sound[:place] + value.to_bytes(8, "little") + sound[place + 8 :])
+        with h5py.File(path) as file, pytest.raises(ValueError, match="texts are damaged"):
+            check_texts(file["one"].id)
+
+
+def test_sound_texts_of_hdf5_files(tmp_path):
+    """Many heaps, empty texts, one that is longer than a usual heap."""
+    with h5py.File(tmp_path / "texts.h5", "w") as file:
+        file["one"], file["long"], file["numbers"] = "MKT", "A" * 10_000, np.ones(3)
+        file["many"] = [f"{number}" * (number % 7) * 9 for number in range(999)]
+    with h5py.File(tmp_path / "texts.h5") as file:
+        for name in file:
+            check_texts(file[name].id)

@@ -312,6 +312,15 @@ def test_chemical_shifts_of_the_wwpdb(tmp_path, year, structure):
         assert codes_of_deposition(path, 0.4)[0] == [expected]
 
 
+def test_residues_of_the_wwpdb_that_are_too_far_apart_are_refused(tmp_path):
+    """Without a structure the residues between them are `X`, which would fill the memory."""
+    path = tmp_path / "2abc_cs.str"
+    rows = "1 1 1 GLY H 8.1\n2 1 1000000000 GLY N 8.1"
+    path.write_text(WWPDB.format(rows=rows, **MADE[2017]))
+    with pytest.warns(InputWarning, match="no sequence"):
+        refused(lambda: codes_of_deposition(path, 0.4), path, "entity 1", "1000000000")
+
+
 def test_a_folder_with_files_that_fail(tmp_path):
     whole = deposition(entity(1, "GGG"), shifts(1, atoms(1, "GGG", "AAA")))
     (tmp_path / "sub").mkdir()

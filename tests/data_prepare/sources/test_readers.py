@@ -104,6 +104,12 @@ def test_mdcath_damaged_and_foreign(tmp_path, helix):
         with h5py.File(path, "r+") as file:
             change(file["1a0aA00"])
         failure(entry, path, named)
+    with h5py.File(path, "w") as file:
+        file["1a0aA00/pdbProteinAtoms"] = "text"
+    text = path.read_bytes()
+    heap = text.index(b"GCOL") + 16
+    path.write_bytes(text[:heap] + bytes(4080) + text[heap + 4080 :])  # HDF5 would read it without end
+    failure(entry, path, "texts are damaged")
     other = path.rename(tmp_path / "mdcath_dataset_9xyzA00.h5")
     other.write_bytes(whole)
     failure(only(list_source("mdcath", tmp_path)), other, "9xyzA00", "1a0aA00")

@@ -235,6 +235,26 @@ def test_links_in_predictions_are_refused(tmp_path: Path) -> None:
         refused(lambda: read_prediction(tmp_path / "out.h5", group), "out.h5", group)
 
 
+def test_damaged_texts_of_predictions_are_refused(tmp_path: Path) -> None:
+    """Texts of a fixed length, and those of variable length of earlier versions, which HDF5 may read without end."""
+    store = PredictionFile(tmp_path / "out.h5", "", ["rmsf_nor"])
+    store.write(PROTEINS[0], np.zeros(3, np.int32), {"rmsf_nor": np.ones(3, np.float32)})
+    store.finish(PROTEINS[:1])
+    _, group = store.location(PROTEINS[0])
+    written = read_prediction(tmp_path / "out.h5", group)
+    assert (written.name, written.sequence, written.digest) == (PROTEINS[0].name, PROTEINS[0].sequence, "")
+    assert b"GCOL" not in (tmp_path / "out.h5").read_bytes()  # the heap of texts of variable length
+    with h5py.File(tmp_path / "out.h5", "a") as file:
+        del file[group]["sequence"]
+        file[group]["sequence"] = written.sequence
+    assert read_prediction(tmp_path / "out.h5", group).sequence == written.sequence
+    content = bytearray((tmp_path / "out.h5").read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + 16 : heap + 4096] = bytes(4080)
+    (tmp_path / "out.h5").write_bytes(content)
+    refused(lambda: read_prediction(tmp_path / "out.h5", group), "out.h5", group, "texts are damaged")
+
+
 def test_hdf5_files_of_other_things_stay(tmp_path: Path) -> None:
     for number, content in enumerate(("embedding", "b/embedding", None)):
         path = tmp_path / f"{number}.h5"
