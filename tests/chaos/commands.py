@@ -30,7 +30,7 @@ import psutil
 from readers import MEGASCALE, network
 from server import Forked, Server
 
-from model.training.run_log import LOG_NAME, PEAK_MEMORY, TOKENS_PER_SECOND
+from model.training.run_log import DATA_WAIT, LOG_NAME, MODEL_FLOPS, PEAK_MEMORY, TOKENS_PER_SECOND
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "data_prepare" / "examples"
@@ -191,7 +191,7 @@ def content(folder: Path) -> dict[str, Any]:
 def _content(path: Path) -> Any:
     if path.name == LOG_NAME:
         lines = map(json.loads, path.read_text().splitlines())
-        times = ("Batch time", "Epoch time", TOKENS_PER_SECOND, PEAK_MEMORY)
+        times = ("Batch time", "Epoch time", TOKENS_PER_SECOND, MODEL_FLOPS, DATA_WAIT, PEAK_MEMORY)
         return [{key: value for key, value in line.items() if key not in times} for line in lines]
     if path.suffix == ".made_of":  # has the times of other files
         return None
