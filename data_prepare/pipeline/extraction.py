@@ -202,9 +202,11 @@ def run_tasks(
 def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iterator[tuple[Task, str | None]]:
     """Tasks, as Dask finishes them, with the reason of a failure; InputError if the scheduler is lost."""
     from distributed import Client, KilledWorker, LocalCluster, as_completed
+    from distributed.utils import silence_logging_cmgr
 
     lost = f"the Dask scheduler {scheduler or 'of this run'} is lost; the same command goes on with what is left"
     with ExitStack() as stack:
+        stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # the client logs a traceback of a lost scheduler
         if scheduler is None:
             cluster = LocalCluster(
                 n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL

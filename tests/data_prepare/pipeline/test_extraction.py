@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -234,6 +236,20 @@ def test_a_scheduler_that_dies(examples, tmp_path):
         assert 0 < len(rest) < 30
         assert run_tasks(rest, 40 - len(rest), 1, cluster("second")[1]) == {}
         assert len(made()) == 40
+
+
+def test_a_lost_scheduler_is_one_line(monkeypatch):
+    """The client of Dask would log a traceback beside it."""
+    shown = logging.StreamHandler(io.StringIO())
+
+    def client(*_, **__):
+        logging.getLogger("distributed").error("traceback")
+        raise OSError("lost")
+
+    monkeypatch.setattr("distributed.Client", client)
+    monkeypatch.setattr(logging.getLogger("distributed"), "handlers", [shown])
+    refused(lambda: run_tasks([], 0, 1, "tcp://x:1"), "--scheduler tcp://x:1", "lost")
+    assert shown.stream.getvalue() == ""
 
 
 def until(holds):
