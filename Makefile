@@ -58,7 +58,7 @@ dist: install  # wheel and source distribution
 	rm -rf build dist
 	$(BIN)/python -m build --outdir dist .
 
-chaos: install  # 30,000 damaged files, 20 kills of each command, all scenarios
+chaos: install  # 31,000 damaged files, 20 kills of each command, all scenarios
 	export OMP_NUM_THREADS=1; $(BIN)/python tests/chaos/fuzz.py --rounds 440 --jobs 2; fuzzed=$$?; \
 		$(BIN)/python tests/chaos/kills.py --jobs 2 && exit $$fuzzed
 
