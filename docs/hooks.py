@@ -83,12 +83,9 @@ def help_texts() -> Iterator[tuple[str, str, list[str]]]:
 
 
 def scripts() -> Iterator[tuple[str, Callable[[Sequence[str]], None]]]:
-    """Commands with names of their own: those of pyproject.toml, and the two that are called by their path."""
+    """Commands with names of their own: those of pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    targets: Mapping[str, str] = project["scripts"] | {
-        "MD_features.py": "data_prepare.molecular_dynamics.MD_features:main",
-        "NMA_features.py": "data_prepare.normal_mode_analysis.NMA_features:main",
-    }
+    targets: Mapping[str, str] = project["scripts"]
     for name, target in targets.items():
         module, _, function = target.partition(":")
         if name != "seqdance":

@@ -96,6 +96,8 @@ def dyna1(args: Sequence[str]) -> None:
 get_dynamic_contacts = partial(call, "data_prepare.molecular_dynamics.get_dynamic_contacts")
 get_static_contacts = partial(call, "data_prepare.molecular_dynamics.get_static_contacts")
 get_contact_frequencies = partial(call, "data_prepare.molecular_dynamics.get_contact_frequencies")
+md_features = partial(call, "data_prepare.molecular_dynamics.MD_features")
+nma_features = partial(call, "data_prepare.normal_mode_analysis.NMA_features")
 dyna1_py = partial(call, "seqdance.commands.dyna1.published:dyna1")
 dyna1_esm2_py = partial(call, "seqdance.commands.dyna1.published:dyna1_esm2")
 

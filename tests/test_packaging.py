@@ -140,7 +140,8 @@ def test_wheel_in_an_empty_folder(run_installed, installed, tmp_path):
         run_installed("python", "-m", module, "--help")
     for module in ("molecular_dynamics.MD_features", "normal_mode_analysis.NMA_features"):
         run_installed("python", "-m", f"data_prepare.{module}", "--help")
-    for name in ("get_dynamic_contacts.py", "get_static_contacts.py", "get_contact_frequencies.py"):
+    contacts = ("get_dynamic_contacts.py", "get_static_contacts.py", "get_contact_frequencies.py")
+    for name in (*contacts, "MD_features.py", "NMA_features.py"):
         run_installed(name, "--help")
     protein = ("--model", "demo", "--sequence", "MQIFVKTLTG")
     run_installed("seqdance", "predict", *protein, "--output", "predictions")

@@ -75,6 +75,11 @@ def require_members(names: Iterable[str], members: Collection[str]) -> None:
     )
 
 
+def entries_outside(sequences: Mapping[str, str], members: Collection[str]) -> list[str]:
+    """Entries that are no members of a cluster, nor are their chains; see `entry_clusters`."""
+    return [name for name, s in sequences.items() if not any(key in members for key in (name, *chains_of(name, s)))]
+
+
 def entry_clusters(sequences: Mapping[str, str], members: Mapping[str, str]) -> dict[str, str]:
     """Merge clusters of chains to clusters of entries: entry -> alphabetically first entry of its cluster.
 

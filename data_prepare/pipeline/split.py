@@ -13,7 +13,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import Settings
-from data_prepare.dataset.splits import entry_clusters, label_clusters, mmseqs_clusters, read_clusters
+from data_prepare.dataset.splits import entries_outside, entry_clusters, label_clusters, mmseqs_clusters, read_clusters
+from data_prepare.errors import some_of
 from data_prepare.resume import digest
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class Split(Settings):
         known = {name: known[name] for name in sequences if name in known}
         if self.clusters is not None:
             clusters = entry_clusters(sequences, self.members)
+            if lone := entries_outside(sequences, self.members):
+                which_ones = f"{len(lone)} of {len(sequences)} entries are in no cluster of {self.clusters}"
+                names = "each is a cluster of its own; name members like entries (chains of a complex: NAME:0, ...)"
+                print(f"warning: {which_ones} ({some_of(lone)}): {names}", file=sys.stderr)
         elif which("mmseqs"):
             clusters = mmseqs_clusters(sequences, self.identity)
         else:
@@ -73,7 +78,8 @@ class Split(Settings):
         labels, moved = label_clusters(sequences, clusters, known, self.test_share, self.seed)
         if known:
             kept, new = len(known) - len(moved), len(labels) - len(known)
-            print(f"note: {kept} labels are kept, {new} are new; --new-split draws all anew", file=sys.stderr)
+            how = "whatever share and clusters say; --new-split draws all anew"
+            print(f"note: {kept} labels are kept, {new} are new, {how}", file=sys.stderr)
         table = table.assign(label=table["name"].map(labels))
         tested = set(table["group"][table["label"] == "test"])
         if absent := sorted(set(table["group"]) - tested):

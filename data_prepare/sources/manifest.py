@@ -26,14 +26,20 @@ def read_manifest(path: str | Path) -> list[Entry]:
     """
     path = Path(path)
     entries: dict[str, Entry] = {}
-    sources = f"one of {', '.join(GROUP_OF_SOURCE)}; for others add a column group with {', '.join(ALL_GROUPS)}"
+    lines: dict[str, int] = {}
+    known = ", ".join(ALL_GROUPS)
+    sources = f"one of {', '.join(GROUP_OF_SOURCE)}; for others add a column group with {known}"
     groups = f"structures belong to {' or '.join(STRUCTURE_GROUPS)}, trajectories to the other groups"
     for line, row in enumerate(read_text_table(path, COLUMNS).to_dict("records"), 2):
         name, source, label = row["name"], row["source"], row["label"]
         group = group_of(source, row.get("group", "")) or ""
         trajectories = tuple(path.parent / part.strip() for part in row["trajectory"].split(";") if part.strip())
         where = f"{path}: line {line}, entry {name}"
-        require(name and "/" not in name and name not in entries, f"{where}: give a unique name without '/'")
+        require(name and "/" not in name, f"{where}: give a name without '/'")
+        require(name not in entries, f"{where}: the name of line {lines.get(name)}, too; give unique names")
+        lines[name] = line
+        if own := row.get("group", ""):
+            require(group, f"{where}: unknown group {own}; give {known}")
         require(group, f"{where}: unknown source {source}; give {sources}")
         require(label in (*LABELS, ""), f"{where}: unknown label {label}; give train, test or nothing")
         require(row["topology"], f"{where}: no topology; give a structure file, or the topology of the trajectory")

@@ -54,6 +54,7 @@ def read_topology(path: str | Path) -> Topology:
     path = Path(path)
     if is_structure_file(path):
         return read_structure(path).topology
+    require(suffix_of(path) not in (".xtc", ".trr", ".dcd"), f"{path}: a trajectory; give its topology in its place")
     with reading(path, "a readable topology"):
         path.stat()
         atoms = FORCE_FIELD_READERS.get(suffix_of(path), mdtraj_atoms)

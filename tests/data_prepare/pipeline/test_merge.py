@@ -12,6 +12,7 @@ from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table, write_table
 from data_prepare.pipeline.merge import merge
 from data_prepare.pipeline.split import Split
+from data_prepare.structure.sequence import CHAIN_LINKER
 
 
 @pytest.fixture
@@ -117,3 +118,16 @@ def test_a_rerun_leaves_the_store_unless_its_entries_change(store, split, tmp_pa
         assert "all.h5" not in found
         assert rewritten(clusters, **options) == set()
     assert "all.h5" in rewritten("ab c", "keep-last")
+
+
+def test_entries_outside_of_all_clusters_are_named(tmp_path, capsys):
+    table = pd.DataFrame({"name": ["one", "two", "pair"], "modify_seq": ["ACD", "CDE", f"DEF{CHAIN_LINKER}EFG"]})
+    table["group"] = "IDRome"
+    path = tmp_path / "clusters.tsv"
+    path.write_text("one\tone\none\tpair:1\n")
+    Split(clusters=path).label(table, {})
+    shown = capsys.readouterr().err
+    assert f"1 of 3 entries are in no cluster of {path} (two)" in shown
+    path.write_text("one\tone\none\tpair:1\ntwo\ttwo\n")
+    Split(clusters=path).label(table, {})
+    assert str(path) not in capsys.readouterr().err

@@ -209,7 +209,7 @@ def test_manifest(tmp_path, helix):
         ("a,PED,train,x.pdb, ; ", ("line 2", "entry a")),
         ("a,proteinflow_pdb,train,x.pdb,a.xtc;b.xtc", ("line 2", "entry a")),
         ("a,PED,train,,x.xtc", ("line 2", "entry a", "topology")),
-        ("r,PED,train,x.pdb,x.xtc\nr,PED,train,x.pdb,x.xtc", ("line 3", "entry r")),
+        ("r,PED,train,x.pdb,x.xtc\nr,PED,train,x.pdb,x.xtc", ("line 3", "entry r", "line 2")),
         (",PED,train,x.pdb,x.xtc", ("line 2",)),
         ("a/b,PED,train,x.pdb,x.xtc", ("line 2", "entry a/b")),
         ("a,XYZ,train,x.pdb,x.xtc", ("line 2", "XYZ", "mdCATH")),
@@ -222,3 +222,5 @@ def test_manifest_refused(tmp_path, rows, named):
     path = tmp_path / "entries.csv"
     path.write_text(HEAD + rows)
     refused(lambda: read_manifest(path), path, *named)
+    path.write_text("name,source,label,topology,trajectory,group\na,mine,train,x.pdb,,flow\n")
+    refused(lambda: read_manifest(path), path, "group flow", "Proteinflow")

@@ -477,3 +477,8 @@ def test_any_text_is_read_or_refused(tmp_path_factory, lines):
         assert read_topology(path).num_atoms > 0
     except InputError as error:
         assert "x.pdb" in str(error)  # noqa: PT017
+
+
+def test_a_trajectory_is_no_topology(tmp_path):
+    (path := tmp_path / "x.xtc").write_bytes(b"frames")
+    refused(lambda: read_topology(path), path, "a trajectory")
