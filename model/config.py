@@ -322,8 +322,8 @@ ONCE: Final = (
 def read_train_config(path: Path) -> TrainConfig:
     """Configuration from config.json of a run, or from a YAML or JSON file of fields; the preset supplies the rest.
 
-    Ignores the fields in `ONCE`. Raises InputError if the file cannot be read or holds
-    an unknown field or an invalid value.
+    Ignores the fields in `ONCE` of a run. Raises InputError if the file cannot be read or holds
+    an unknown field or an invalid value, or a YAML file one of these.
     """
     import yaml  # type: ignore[import-untyped]
 
@@ -335,7 +335,11 @@ def read_train_config(path: Path) -> TrainConfig:
     )
     with reading(path, "a JSON or YAML file of training options", "give config.json of a run, or fields and values"):
         values = yaml.load(read_text(path, "a YAML file"), Loader)
-        values = values["config"] if isinstance(values.get("config"), dict) else values  # config.json of a run
+        own = isinstance(values.get("config"), dict)  # config.json of a run
+        values = values["config"] if own else values
+    once = [name for name in ONCE if name in values and not own and path.suffix != ".json"]
+    options = " ".join(f"--{name.replace('_', '-')}" for name in once)
+    require(not once, f"{path}: {', '.join(once)} hold for one call; give {options} on the command line")
     values = {name: value for name, value in values.items() if name not in ONCE}
     if "weights" in values:  # former name
         values["loss_weights"] = values.pop("weights")

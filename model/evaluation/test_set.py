@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from data_prepare.dataset.loss_weights import Weights
 from data_prepare.dataset.store import FeatureStore
-from data_prepare.errors import InputError, require
+from data_prepare.errors import InputError, require, some_of
 from data_prepare.properties import (
     ALL_GROUPS,
     GROUPS,
@@ -33,7 +33,7 @@ from model.evaluation.elastic_networks import NETWORKS, structure_profiles
 from model.evaluation.metrics import pearson, spearman
 from model.inference.batches import length_batches
 from model.network.dance import DanceModel
-from model.network.device import autocast
+from model.network.device import autocast, require_finite
 from model.training.data import Batch, Sequences, collate, group_sequences, load_entry
 from model.training.loss import dance_loss, valid_counts
 from model.training.processes import Process
@@ -146,7 +146,9 @@ class Evaluation:
 
         def predict(batch: Batch) -> dict[str, Outputs]:
             with autocast(batch.residue.device, self.precision):
-                return {"model": model(batch.input_ids, batch.attention_mask)}
+                outputs = model(batch.input_ids, batch.attention_mask)
+            require_finite(outputs, some_of(batch.names))
+            return {"model": outputs}
 
         return self._gather(row for group in self.groups for row in self._measure(group, "model", predict))
 

@@ -19,7 +19,8 @@ from model.config import Precision
 from model.inference.batches import residue_rows
 from model.inference.inputs import Protein, parse_sequence, sequence_list
 from model.network.dance import DanceModel
-from model.network.device import choose_precision, device_of, inference
+from model.network.device import choose_precision, device_of, inference, require_finite
+from model.network.encoder import attention_maps as maps_of_scores
 from model.network.tokenizer import split_tokens, tokenize
 
 
@@ -68,10 +69,13 @@ def attention_maps(
     kept = np.arange(tokens) if special_tokens else np.intersect1d(np.arange(tokens), residue_rows(sequences)[0])
     maps = np.empty((model.config.maps, len(kept), len(kept)), dtype)
 
-    def store_layer(layer: int, attention: Tensor) -> None:
+    def store_layer(layer: int, scores: Tensor, keys: Tensor | None, dropout: float) -> Tensor:
+        attention = maps_of_scores(scores, keys, dropout)
         first = layer * model.config.heads
+        require_finite({"maps": attention}, "attention maps")
         heads = attention[0] if special_tokens else attention[0][:, kept][..., kept]  # (heads, T, T)
         maps[first : first + model.config.heads] = heads.float().cpu().numpy()
+        return attention
 
     with inference(model, choose_precision(precision, device)):
         model.esm2(input_ids.to(device), sink=store_layer)

@@ -14,7 +14,7 @@ from data_prepare.errors import require
 from data_prepare.properties import NUM_PAIR_OUTPUTS
 from model.config import ModelConfig, Precision
 from model.network.dance import DanceModel
-from model.network.device import choose_precision, device_of, enough_memory, inference, memory_of
+from model.network.device import choose_precision, device_of, enough_memory, inference, memory_of, require_finite
 from model.network.tokenizer import split_tokens, tokenize
 
 GPU_TOKENS: Final = 2**17  # most tokens of a batch on a GPU: more are not faster, and finished batches are results
@@ -98,4 +98,5 @@ def run_batches(
         remedy = "use a smaller batch size" if len(mask) > 1 else "predict no residue pairs or use another device"
         with enough_memory(what, device, remedy), inference(model, precision):
             found = model(tokens["input_ids"].to(device), mask, **outputs)
+            require_finite(found, what)
         yield BatchOutput(indices, mask, found)

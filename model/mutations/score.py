@@ -27,7 +27,7 @@ from model.inference.predict import property_names
 from model.inference.threads import side_by_side
 from model.mutations.substitution import WILD_TYPE_LABEL, Mutants
 from model.network.dance import DanceModel
-from model.network.device import autocast, choose_precision, device_of, evaluating
+from model.network.device import autocast, choose_precision, device_of, evaluating, require_finite
 from model.network.weights import network_digest
 
 Matrix = npt.NDArray[np.float64]
@@ -204,7 +204,9 @@ def _batch_changes(
             (predicted[name] - wt).abs_().mul_(weight).flatten(1).mean(1)  # (B,)
             for name, (wt, weight) in reference.items()
         ]
-        return torch.stack(columns, dim=1).cpu().double().numpy()  # Apple GPUs have no float64
+        found = torch.stack(columns, dim=1)  # (B, properties)
+        require_finite({"changes": found}, "mutants")
+        return found.cpu().double().numpy()  # Apple GPUs have no float64
 
     streams = streams_of(model.config, batches, mutants.window, device.type, properties)
     yield from side_by_side(changes, with_wild_type(), streams)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data_prepare.errors import InputError, first_line, require, shown
 from data_prepare.memory import available_memory
@@ -101,6 +101,13 @@ def inference(network: nn.Module, precision: str) -> Iterator[None]:
     """
     with evaluating(network), torch.inference_mode(), autocast(device_of(network), precision):
         yield
+
+
+def require_finite(outputs: Mapping[str, Tensor], what: str) -> None:
+    """InputError if a network predicts NaN or an infinite number, as one whose training has diverged."""
+    finite = torch.stack([value.isfinite().all() for value in outputs.values()]).all()
+    remedy = "its training has diverged or its weights are damaged; use another checkpoint, or --precision fp32"
+    require(finite, f"{what}: the network predicts numbers that are not finite: {remedy}")
 
 
 @contextmanager

@@ -60,8 +60,8 @@ def dance_loss(
         for predictions, target, own in zip((residues, pairs), (residue_target, pair_target), has, strict=True)
     ]
     errors = torch.cat(mse, dim=1)  # (B, properties)
-    positive = errors > 0  # sqrt has no finite derivative at 0
-    rmse = torch.where(positive, torch.where(positive, errors, 1).sqrt(), 0)
+    exact = errors == 0  # sqrt has no finite derivative there; NaN stays NaN
+    rmse = torch.where(exact, 0, torch.where(exact, 1, errors).sqrt())
     values = rmse.sum(0) / counts.where(counts > 0, 1)  # the sum is 0 where no protein is valid
     weight = torch.tensor([weights[name] for name in names]).to(values.device, non_blocking=True)
     return {**dict(zip(names, values.unbind(), strict=True)), "loss": values @ weight}

@@ -96,6 +96,7 @@ def test_command_line_changes_a_former_run(small_data, tmp_path: Path, capsys) -
         ('{"updates": 1000000000000}', ["updates"]),
         ('{"preset": [demo]}', ["demo"]),
         ("1: 2", ["fields"]),
+        ("stop_after: 2", ["stop_after", "--stop-after"]),
         ("a: &a [x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a]\nmodel: [*b, *b, *b, *b, *b, *b]", ["model"]),
     ],
 )

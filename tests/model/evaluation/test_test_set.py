@@ -59,6 +59,13 @@ def run(data, model: DanceModel, rows=lambda table: slice(None), **options) -> d
         return evaluation.metrics(evaluation.measure(model))
 
 
+def test_a_diverged_network_is_refused(small_data) -> None:
+    broken = DanceModel(ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16))
+    with torch.no_grad():
+        broken.res_pred_nn[0].weight.fill_(torch.nan)
+    refused(lambda: run(small_data, broken), "not finite", "diverged")
+
+
 def entries(data, group: str, label: str, length: int | None = None) -> Iterator[Entry]:
     with FeatureStore(data.store) as store:
         for name, sequence in group_sequences(read_table(data.table), store, label)[group]:

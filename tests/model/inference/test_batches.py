@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from refusals import refused
 
 from model.config import PRESETS, ModelConfig
-from model.inference import batches, embed, predict
+from model.inference import attention, batches, embed, predict
 from model.inference.batches import GPU_TOKENS, gpu_batch_size, sequence_bytes
+from model.mutations import score
 from model.network.dance import DanceModel
 from model.network.device import memory_of
 
@@ -62,3 +66,13 @@ def test_free_memory_of_a_gpu_includes_what_pytorch_holds(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
     assert memory_of(CUDA) == 140
+
+
+@pytest.mark.parametrize("use", [predict.predict_properties, attention.attention_maps, score.score_mutations])
+def test_a_diverged_network_is_refused(use: Callable) -> None:
+    """Its weights are finite, its predictions are not."""
+    model = DanceModel(ModelConfig(hidden=16, layers=1, heads=2, feed_forward=16)).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.fill_(1e38)
+    refused(lambda: use(model, "MKTAYIAKQRQI"), "not finite", "diverged")

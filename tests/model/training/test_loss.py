@@ -96,6 +96,17 @@ def test_equals_brute_force(group: str) -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
+def test_a_prediction_that_is_not_finite_is_no_zero(group: str) -> None:
+    outputs, residue, pair = random_batch(group)
+    name = properties_of_group(group)[0]
+    with torch.no_grad():
+        outputs[name][0, residue[0, :, 0] != -1] = torch.nan
+    losses = dance_loss(outputs, residue, pair, group, WEIGHTS[group])
+    assert losses[name].isnan()
+    assert losses["loss"].isnan()
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_missing_values_never_enter(group: str) -> None:
     outputs, residue, pair = random_batch(group)
     expected = dance_loss(outputs, residue, pair, group, WEIGHTS[group])["loss"].item()
