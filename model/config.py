@@ -337,9 +337,9 @@ def read_train_config(path: Path) -> TrainConfig:
         values = yaml.load(read_text(path, "a YAML file"), Loader)
         own = isinstance(values.get("config"), dict)  # config.json of a run
         values = values["config"] if own else values
-    once = [name for name in ONCE if name in values and not own and path.suffix != ".json"]
+    once = [name for name in ONCE if values.get(name) and values[name] != getattr(TrainConfig, name) and not own]
     options = " ".join(f"--{name.replace('_', '-')}" for name in once)
-    require(not once, f"{path}: {', '.join(once)} hold for one call; give {options} on the command line")
+    require(not once, f"{path}: {', '.join(once)}: no part of a configuration; give {options} on the command line")
     values = {name: value for name, value in values.items() if name not in ONCE}
     if "weights" in values:  # former name
         values["loss_weights"] = values.pop("weights")

@@ -41,7 +41,7 @@ def test_yaml_file_changes_fields_of_its_preset(tmp_path: Path) -> None:
     path = tmp_path / "ours.yml"
     path.write_text(
         "preset: esmdance\nlearning_rate: 3e-4\nclip: 1\nshort:\n  length: 128\nmodel: {head_dropout: 0.2}\n"
-        "betas: [0.9, 0.95]\nencoder: null\noutput: runs/ours\nresume: none\n"
+        "betas: [0.9, 0.95]\nencoder: null\noutput: runs/ours\n"
     )
     start = TRAIN_PRESETS["esmdance"]
     changes = {"learning_rate": 3e-4, "clip": 1.0, "short": Stage(128, 16, 2), "betas": (0.9, 0.95), "encoder": None}
