@@ -11,7 +11,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import sleep
@@ -41,6 +41,8 @@ MOST_BROKEN: Final = 0.1  # of the frames of an entry that may be left out
 MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker beyond it
 CONNECT_SECONDS: Final = 30
 POLL_SECONDS: Final = 0.1
+
+Scheduler = str | AbstractContextManager[str]  # address of a Dask scheduler, or what starts one and ends it
 
 
 class EntryFeatures(NamedTuple):
@@ -176,14 +178,14 @@ def run_tasks(
     tasks: Sequence[Task],
     done: int,
     workers: int,
-    scheduler: str | None = None,
+    scheduler: Scheduler | None = None,
     failed: Callable[[str, str], object] = lambda name, reason: None,
 ) -> dict[str, str]:
     """Make results, the largest entries first, and show the progress; returns name -> reason of failed entries.
 
     `done` entries exist already. `workers` are processes on this machine, unless the workers of a Dask `scheduler`
-    (`tcp://host:8786`), which must see the same folders, do the work. `failed` is called with the name and the reason
-    of an entry when it fails.
+    (`tcp://host:8786`), which must see the same folders, do the work; a context that
+    gives its address is entered. `failed` is called with the name and the reason of an entry when it fails.
     """
     tasks = sorted(tasks, key=lambda task: (-task.entry.size, task.entry.name))
     in_process = workers == 1 and scheduler is None
@@ -199,12 +201,13 @@ def run_tasks(
     return failures
 
 
-def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iterator[tuple[Task, str | None]]:
+def _results(tasks: Sequence[Task], workers: int, scheduler: Scheduler | None) -> Iterator[tuple[Task, str | None]]:
     """Tasks, as Dask finishes them, with the reason of a failure; InputError if the scheduler is lost."""
     from distributed import Client, KilledWorker, LocalCluster, as_completed
     from distributed.utils import silence_logging_cmgr
 
-    lost = f"the Dask scheduler {scheduler or 'of this run'} is lost; the same command goes on with what is left"
+    which = scheduler if isinstance(scheduler, str) else "of this run"
+    lost = f"the Dask scheduler {which} is lost; the same command goes on with what is left"
     with ExitStack() as stack:
         stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # the client logs a traceback of a lost scheduler
         if scheduler is None:
@@ -213,10 +216,11 @@ def _results(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iter
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         else:
+            address = scheduler if isinstance(scheduler, str) else stack.enter_context(scheduler)
             try:
-                client = stack.enter_context(Client(scheduler, timeout=CONNECT_SECONDS))
+                client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS))
             except (OSError, ValueError) as error:
-                raise InputError(f"--scheduler {scheduler}: no connection ({error}); start `dask scheduler`") from None
+                raise InputError(f"--scheduler {address}: no connection ({error}); start `dask scheduler`") from None
         futures = {
             client.submit(make_entry, task, key=task.key(), priority=-rank, pure=False): task
             for rank, task in enumerate(tasks)

@@ -22,7 +22,7 @@ from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.dataset.table import COLUMNS
 from data_prepare.errors import require
 from data_prepare.files import remove_leftovers, whole_file
-from data_prepare.pipeline.extraction import Task, result_attributes, run_tasks
+from data_prepare.pipeline.extraction import Scheduler, Task, result_attributes, run_tasks
 from data_prepare.pipeline.split import FAILURES, Split
 from data_prepare.pipeline.training_set import MADE_OF, TrainingSet
 from data_prepare.properties import FEATURES, group_of
@@ -51,7 +51,7 @@ def prepare(
     store: Path,
     split: Split,
     workers: int = 1,
-    scheduler: str | None = None,
+    scheduler: Scheduler | None = None,
     compression: Compression | Literal["link"] = "blosc2",
 ) -> dict[str, str]:
     """Make a store of tasks (`tasks_of`), its table, loss weights and failures.csv; keep what is up to date.

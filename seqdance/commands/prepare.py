@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -22,6 +22,9 @@ from data_prepare.sources.manifest import read_manifest
 from data_prepare.sources.mdcath import DEFAULT_TEMPERATURES
 from data_prepare.sources.registry import SOURCES, list_source, unused_files
 from seqdance.options import CommandOptions
+
+if TYPE_CHECKING:
+    from data_prepare.pipeline.extraction import Scheduler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +84,20 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
         return sorted(entries, key=lambda entry: entry.name)
 
 
-def prepare_source(options: PrepareOptions) -> None:
-    """Run the command and name the unused files of the folder; exit code 1 if entries failed."""
+def prepare_source(options: PrepareOptions, scheduler: Scheduler | None = None) -> None:
+    """Run the command and name the unused files of the folder; exit code 1 if entries failed.
+
+    `scheduler` is used instead of that of the options. A context is entered only when there are entries to make.
+    """
     entries = options.entries()
     try:
-        _prepare(options, entries[: options.limit])
+        _prepare(options, entries[: options.limit], scheduler or options.scheduler)
     finally:
         if options.raw is not None and (unused := unused_files(options.raw.absolute(), entries)):
             print(f"note: {options.raw}: {unused}", file=sys.stderr)
 
 
-def _prepare(options: PrepareOptions, entries: Sequence[Entry]) -> None:
+def _prepare(options: PrepareOptions, entries: Sequence[Entry], scheduler: Scheduler | None) -> None:
     from data_prepare.pipeline.extraction import result_attributes
     from data_prepare.pipeline.prepare import prepare, tasks_of
 
@@ -104,7 +110,7 @@ def _prepare(options: PrepareOptions, entries: Sequence[Entry]) -> None:
             print(f"{entry.name}\t{entry.source}\t{'made' if entry.name in made else f'{entry.size / 1e6:.1f} MB'}")
         print(f"{len(tasks)} entries, {len(made)} made already, {len(tasks) - len(made)} to make in {store}")
         return
-    failures = prepare(tasks, store, options, options.workers, options.scheduler, options.compression)
+    failures = prepare(tasks, store, options, options.workers, scheduler, options.compression)
     files = map(store.with_name, (store.name, TABLE, LOSS_WEIGHTS, LABEL_CHANGES, FAILURES))
     print(*(file for file in files if file.is_file()), sep="\n")
     if failures:

@@ -10,8 +10,8 @@ Rerun the same command to resume an interrupted run. Requires `pip install 'seqd
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -78,15 +78,22 @@ class SlurmOptions(CommandOptions):
             python=sys.executable,
         )
 
+    @contextmanager
+    def started(self) -> Iterator[str]:
+        """Address of the scheduler, with its jobs submitted."""
+        with self.cluster() as cluster:
+            cluster.adapt(minimum_jobs=self.jobs, maximum_jobs=self.jobs)
+            yield cluster.scheduler_address
+
 
 def prepare_on_slurm(options: SlurmOptions, prepare: PrepareOptions) -> None:
-    """Start the jobs and run `seqdance prepare` on them."""
-    with options.cluster() as cluster:
-        if options.print_job:
+    """Run `seqdance prepare` on jobs, which start after all checks and only if there are entries to make."""
+    if options.print_job:
+        prepare.entries()  # refuses a wrong list, too
+        with options.cluster() as cluster:
             print(cluster.job_script())
-            return
-        cluster.adapt(minimum_jobs=options.jobs, maximum_jobs=options.jobs)
-        prepare_source(replace(prepare, scheduler=cluster.scheduler_address))
+        return
+    prepare_source(prepare, options.started())
 
 
 def main(args: Sequence[str] | None = None) -> None:

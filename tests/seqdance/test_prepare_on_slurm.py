@@ -8,7 +8,21 @@ from refusals import command_refused
 from seqdance.commands import prepare_on_slurm
 from seqdance.commands.prepare_on_slurm import SlurmOptions, main
 
-PREPARE = ["--", "--source", "atlas", "--raw", "r", "--out", "o/f.h5"]
+PREPARE = ["--", "--manifest", "m.csv", "--out", "o/f.h5"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder with a manifest of a structure that nothing reads."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.pdb").touch()
+    (tmp_path / "m.csv").write_text("name,source,label,topology,trajectory\ns,Proteinflow,train,s.pdb,\n")
+    return tmp_path
+
+
+@pytest.fixture
+def no_cluster(monkeypatch):
+    monkeypatch.setattr(SlurmOptions, "cluster", lambda self: pytest.fail("started"))
 
 
 def test_walltime():
@@ -23,19 +37,31 @@ def test_walltime():
         (["--walltime", "00:10:00", *PREPARE], "--walltime 00:10:00"),
         (["--jobs", "0", *PREPARE], "--jobs 0"),
         ([*PREPARE, "--seed", "-1"], "--seed -1"),
-        ([*PREPARE[:3], "--out", "f.h5"], "--raw"),
+        ([*PREPARE[:3], "--source", "atlas", "--out", "f.h5"], "--raw"),
+        (["--", "--manifest", "none.csv", "--out", "f.h5"], "none.csv"),
+        (["--print-job", "--", "--manifest", "none.csv", "--out", "f.h5"], "none.csv"),
+        (["--", "--manifest", "bad.csv", "--out", "f.h5"], "bad.csv: line 2, entry s: unknown label wrong"),
+        ([*PREPARE, "--clusters", "c.tsv"], "no entry is a member"),
     ],
 )
-def test_wrong_options(capsys, monkeypatch, words, named):
-    """Those of `seqdance prepare`, too, are refused before a job starts."""
-    monkeypatch.setattr(SlurmOptions, "cluster", lambda self: pytest.fail("started"))
+def test_wrong_options(capsys, folder, no_cluster, words, named):
+    """Those of `seqdance prepare` and its entries, too, are refused before a job starts."""
+    (folder / "bad.csv").write_text((folder / "m.csv").read_text().replace("train", "wrong"))
+    (folder / "c.tsv").write_text("other\tother\n")
     command_refused(main, words, capsys, named)
 
 
-def test_job_script(tmp_path, monkeypatch, capsys):
+def test_dry_run(capsys, folder, no_cluster):
+    """Lists the entries and starts nothing."""
+    main(["--jobs", "3", *PREPARE, "--dry-run"])
+    assert "1 entries, 0 made already, 1 to make" in capsys.readouterr().out
+    assert not (folder / "o").exists()
+
+
+def test_job_script(monkeypatch, capsys):
     """Cores, memory and time of the options; a worker a core, which stops taking entries before the time is over."""
     pytest.importorskip("dask_jobqueue")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dask_jobqueue.SLURMCluster.adapt", lambda *_, **__: pytest.fail("submitted"))
     options = ["--cores", "16", "--memory", "64GB", "--walltime", "12:00:00", "--partition", "cpu", "--account", "lab"]
     main([*options, "--prologue", "module load python", "--print-job", *PREPARE])
     script = capsys.readouterr().out
@@ -47,14 +73,32 @@ def test_job_script(tmp_path, monkeypatch, capsys):
     assert "--lifetime 710m" in script
 
 
-def test_what_follows_is_for_prepare(tmp_path, monkeypatch):
-    """`seqdance prepare` gets its own options and the address of the scheduler."""
+def test_what_follows_is_for_prepare(monkeypatch):
+    """`seqdance prepare` gets its own options and, when it asks for it, the address of the scheduler."""
     pytest.importorskip("dask_jobqueue")
-    monkeypatch.chdir(tmp_path)
-    given = []
-    monkeypatch.setattr(prepare_on_slurm, "prepare_source", given.append)
-    monkeypatch.setattr("dask_jobqueue.SLURMCluster.adapt", lambda *_, **__: None)
+    given, jobs = [], []
+    monkeypatch.setattr(prepare_on_slurm, "prepare_source", lambda *them: given.extend(them))
+    monkeypatch.setattr("dask_jobqueue.SLURMCluster.adapt", lambda _, **many: jobs.append(many))
     main(["--jobs", "3", *PREPARE])
-    (options,) = given
-    assert (options.source, str(options.raw), str(options.out)) == ("atlas", "r", "o/f.h5")
-    assert options.scheduler.startswith("tcp://")
+    options, scheduler = given
+    assert (str(options.manifest), str(options.out), jobs) == ("m.csv", "o/f.h5", [])
+    with scheduler as address:
+        assert address.startswith("tcp://")
+    assert jobs == [{"minimum_jobs": 3, "maximum_jobs": 3}]
+
+
+def test_entries_are_made_by_the_cluster(monkeypatch, folder, capsys):
+    """Of the jobs, here a thread."""
+    from distributed import LocalCluster
+
+    started = []
+
+    def cluster(_):
+        started.append(LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"))
+        started[-1].adapt = lambda **_: None
+        return started[-1]
+
+    monkeypatch.setattr(SlurmOptions, "cluster", cluster)
+    command_refused(main, PREPARE, capsys, "every entry failed")
+    assert "s.pdb" in (folder / "o" / "failures.csv").read_text()
+    assert len(started) == 1
