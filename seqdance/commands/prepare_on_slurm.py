@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from shutil import which
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -93,6 +94,9 @@ def prepare_on_slurm(options: SlurmOptions, prepare: PrepareOptions) -> None:
         with options.cluster() as cluster:
             print(cluster.job_script())
         return
+    # without it Dask would wait for its workers forever
+    there = prepare.dry_run or which("sbatch")
+    require(there, "sbatch is not on the PATH; run this on a login node of the cluster")
     prepare_source(prepare, options.started())
 
 

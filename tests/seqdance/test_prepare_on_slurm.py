@@ -15,6 +15,7 @@ PREPARE = ["--", "--manifest", "m.csv", "--out", "o/f.h5"]
 def folder(tmp_path, monkeypatch):
     """A folder with a manifest of a structure that nothing reads."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(prepare_on_slurm, "which", lambda name: f"/usr/bin/{name}")
     (tmp_path / "s.pdb").touch()
     (tmp_path / "m.csv").write_text("name,source,label,topology,trajectory\ns,Proteinflow,train,s.pdb,\n")
     return tmp_path
@@ -51,8 +52,15 @@ def test_wrong_options(capsys, folder, no_cluster, words, named):
     command_refused(main, words, capsys, named)
 
 
-def test_dry_run(capsys, folder, no_cluster):
-    """Lists the entries and starts nothing."""
+def test_without_slurm(capsys, monkeypatch, no_cluster):
+    """One line; Dask would wait for workers forever."""
+    monkeypatch.setattr(prepare_on_slurm, "which", lambda _: None)
+    command_refused(main, PREPARE, capsys, "sbatch is not on the PATH")
+
+
+def test_dry_run(capsys, monkeypatch, folder, no_cluster):
+    """Lists the entries and starts nothing, also without SLURM."""
+    monkeypatch.setattr(prepare_on_slurm, "which", lambda _: None)
     main(["--jobs", "3", *PREPARE, "--dry-run"])
     assert "1 entries, 0 made already, 1 to make" in capsys.readouterr().out
     assert not (folder / "o").exists()
@@ -61,6 +69,7 @@ def test_dry_run(capsys, folder, no_cluster):
 def test_job_script(monkeypatch, capsys):
     """Cores, memory and time of the options; a worker a core, which stops taking entries before the time is over."""
     pytest.importorskip("dask_jobqueue")
+    monkeypatch.setattr(prepare_on_slurm, "which", lambda _: None)
     monkeypatch.setattr("dask_jobqueue.SLURMCluster.adapt", lambda *_, **__: pytest.fail("submitted"))
     options = ["--cores", "16", "--memory", "64GB", "--walltime", "12:00:00", "--partition", "cpu", "--account", "lab"]
     main([*options, "--prologue", "module load python", "--print-job", *PREPARE])
