@@ -9,6 +9,7 @@ Rerun the same command to resume an interrupted run. Requires `pip install 'seqd
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from data_prepare.errors import require, run_command
 from seqdance.commands.prepare import PrepareOptions, prepare_source
 from seqdance.options import CommandOptions
 
+# sizes that Dask and SLURM understand, from 0.01MB; dask_jobqueue takes no bytes
+MEMORY: Final = re.compile(r"(?=\d*\.?\d?[1-9])\d+(\.\d+)? ?[MGTP]i?B?", re.IGNORECASE)
 LAST_MINUTES: Final = 10  # workers accept no entry in the last minutes of a job
 
 
@@ -50,6 +53,8 @@ class SlurmOptions(CommandOptions):
     """Only print the job script."""
 
     def __post_init__(self) -> None:
+        right = MEMORY.fullmatch(self.memory)
+        require(right, f"--memory {self.memory}: a number and a unit, such as 64GB")
         require(self.minutes > LAST_MINUTES, f"--walltime {self.walltime}: expected more than {LAST_MINUTES} minutes")
 
     @property

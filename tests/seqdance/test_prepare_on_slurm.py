@@ -37,6 +37,9 @@ def test_walltime():
         (["--walltime", "soon", *PREPARE], "--walltime soon"),
         (["--walltime", "00:10:00", *PREPARE], "--walltime 00:10:00"),
         (["--jobs", "0", *PREPARE], "--jobs 0"),
+        (["--memory", "lots", *PREPARE], "--memory lots: a number and a unit, such as 64GB"),
+        (["--memory", "64", *PREPARE], "--memory 64: a number"),
+        (["--memory", "0GB", *PREPARE], "--memory 0GB"),
         ([*PREPARE, "--seed", "-1"], "--seed -1"),
         ([*PREPARE[:3], "--source", "atlas", "--out", "f.h5"], "--raw"),
         (["--", "--manifest", "none.csv", "--out", "f.h5"], "none.csv"),
@@ -64,6 +67,14 @@ def test_dry_run(capsys, monkeypatch, folder, no_cluster):
     main(["--jobs", "3", *PREPARE, "--dry-run"])
     assert "1 entries, 0 made already, 1 to make" in capsys.readouterr().out
     assert not (folder / "o").exists()
+
+
+@pytest.mark.parametrize("memory", ["64GB", "0.5 tb", "100G", "0.01MB", "64GiB"])
+def test_sizes_of_memory(memory):
+    """What is accepted becomes a line of the job script."""
+    pytest.importorskip("dask_jobqueue")
+    with SlurmOptions(memory=memory, cores=1).cluster() as cluster:
+        assert "#SBATCH --mem=" in cluster.job_script()
 
 
 def test_job_script(monkeypatch, capsys):
