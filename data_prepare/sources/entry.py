@@ -64,6 +64,10 @@ class Entry(ABC):
         files = [path for path in self.paths if path.is_file()]
         return sum(path.stat().st_size * (GZIP_RATIO if path.suffix == ".gz" else 1) for path in files)
 
+    def problem(self) -> str | None:
+        """Why the entry would fail, as far as names of files tell; None if they are all there."""
+        return next((f"no such file: {path}" for path in self.paths if not path.exists()), None)
+
     @abstractmethod
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
         """The system, valid inside the context; an unusable file raises InputError here or while chunks are read."""
@@ -81,9 +85,13 @@ class UnusableEntry(Entry):
         """The files that exist."""
         return (self.path, *self.others)
 
+    def problem(self) -> str:
+        """The reason, with the folder."""
+        return f"{self.path.parent}: entry {self.name} {self.reason}"
+
     def open(self, selection: Selection) -> AbstractContextManager[Ensemble | Structure]:
         """Raise InputError with the reason."""
-        raise InputError(f"{self.path.parent}: entry {self.name} {self.reason}")
+        raise InputError(self.problem())
 
 
 @dataclass(frozen=True, kw_only=True)

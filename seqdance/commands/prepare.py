@@ -13,7 +13,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
-from data_prepare.errors import require
+from data_prepare.errors import require, some_of
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.pipeline.split import FAILURES, LABEL_CHANGES, LOSS_WEIGHTS, TABLE, Split
 from data_prepare.properties import CONFORMATIONS, FEATURES, NMA_GROUPS, group_of
@@ -60,7 +60,7 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use only the first entries by name."""
     dry_run: bool = False
-    """Only list the entries and their state."""
+    """Only list the entries and their state; exit code 2 if files of some are missing."""
 
     def __post_init__(self) -> None:
         Split.__post_init__(self)
@@ -106,9 +106,13 @@ def _prepare(options: PrepareOptions, entries: Sequence[Entry], scheduler: Sched
     tasks = tasks_of(entries, store, selection, options.properties, options.dtype)
     if options.dry_run:
         made = {task.entry.name for task in tasks if result_attributes(task)}
-        for entry in (task.entry for task in tasks):
-            print(f"{entry.name}\t{entry.source}\t{'made' if entry.name in made else f'{entry.size / 1e6:.1f} MB'}")
+        failing = {entry.name: problem for entry in entries if (problem := entry.problem())}
+        for entry in entries:
+            state = "made" if entry.name in made else f"{entry.size / 1e6:.1f} MB"
+            print(f"{entry.name}\t{entry.source}\t{failing.get(entry.name, state)}")
         print(f"{len(tasks)} entries, {len(made)} made already, {len(tasks) - len(made)} to make in {store}")
+        where, names = options.manifest or options.raw, some_of(failing)
+        require(not failing, f"{where}: {len(failing)} entries would fail: {names}; mend what their lines above name")
         return
     failures = prepare(tasks, store, options, options.workers, scheduler, options.compression)
     files = map(store.with_name, (store.name, TABLE, LOSS_WEIGHTS, LABEL_CHANGES, FAILURES))

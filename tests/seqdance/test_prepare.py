@@ -152,8 +152,13 @@ def test_a_folder_of_strangers(examples, tmp_path, capsys):
     assert sorted(failures.index) == ["a_zzz_notopology", "b.c_x"]
     assert "zzz_notopology.xtc" in failures["a_zzz_notopology"]
     assert str(folder / "b.c_x.pdb") in failures["b.c_x"]
-    assert run(prepare, *words, "--dry-run") == 0
-    assert "a/md.log" in capsys.readouterr().err
+    assert run(prepare, *words, "--dry-run") == 2
+    shown = capsys.readouterr()
+    assert "a/md.log" in shown.err
+    assert f"{folder}: 2 entries would fail: a_zzz_notopology, b.c_x" in shown.err
+    assert any(
+        line.startswith("a_zzz_notopology\t") and "zzz_notopology.xtc" in line for line in shown.out.splitlines()
+    )
 
 
 def test_entries_that_cannot_be_made_at_all(manifest, tmp_path, capsys):
@@ -221,6 +226,19 @@ def test_dry_run_and_limit(manifest, tmp_path, capsys):
     capsys.readouterr()
     assert run(prepare, *words, "--dry-run") == 0
     assert "3 entries, 1 made already, 2 to make" in capsys.readouterr().out
+
+
+def test_dry_run_names_missing_files(manifest, tmp_path, capsys):
+    row = ("a", "IDRome", "train", GOOD, "none.xtc")
+    path = manifest(["1ubi_A"], row)
+    words = ["--manifest", path, "--out", tmp_path / "s.h5", "--dry-run"]
+    with pytest.raises(SystemExit, match="2"):
+        prepare.main([str(word) for word in words])
+    shown = capsys.readouterr()
+    good, bad = shown.out.splitlines()[:2]
+    assert good.endswith(" MB")
+    assert bad == f"a\tIDRome\tno such file: {path.parent / 'none.xtc'}"
+    assert shown.err == f"error: {path}: 1 entries would fail: a; mend what their lines above name\n"
 
 
 def test_frames_chains_features_and_dtype(manifest, tmp_path):
