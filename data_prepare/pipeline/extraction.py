@@ -211,8 +211,11 @@ def _results(tasks: Sequence[Task], workers: int, scheduler: Scheduler | None) -
     with ExitStack() as stack:
         stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # the client logs a traceback of a lost scheduler
         if scheduler is None:
+            # Dask serves its state over HTTP even without the dashboard: on any free port of this machine, for it warns
+            # if another run has its usual one
+            quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
             cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+                n_workers=workers, threads_per_worker=1, silence_logs=logging.CRITICAL, scheduler_kwargs=quiet
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         else:

@@ -6,11 +6,12 @@ import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from threading import Thread
 from types import SimpleNamespace
 
@@ -179,6 +180,27 @@ def test_the_largest_entries_come_first(tmp_path, monkeypatch, dask):
     else:
         assert run_tasks(tasks, 0, 1) == {}
     assert (tmp_path / "log").read_text() == "bdcfae"
+
+
+def test_another_cluster_on_the_port_of_dask(monkeypatch, recwarn):
+    """No warning about it: the port for HTTP is a free one of this machine."""
+    from distributed import LocalCluster
+
+    clusters = []
+
+    def local(**options):
+        clusters.append(LocalCluster(**options, processes=False))
+        return clusters[-1]
+
+    monkeypatch.setattr("distributed.LocalCluster", local)
+    with socket.socket() as taken:
+        with suppress(OSError):  # another program has it: as good
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        assert run_tasks([], 0, 2) == {}
+    assert not [warning for warning in recwarn if "already in use" in str(warning.message)]
+    services = clusters[0].scheduler.services
+    assert services["dashboard"].address == "127.0.0.1"
 
 
 def other_folder(task):
