@@ -107,7 +107,7 @@ def require_finite(outputs: Mapping[str, Tensor], what: str) -> None:
     """InputError if a network predicts NaN or an infinite number, as one whose training has diverged."""
     finite = torch.stack([value.isfinite().all() for value in outputs.values()]).all()
     remedy = "its training has diverged or its weights are damaged; use another checkpoint, or --precision fp32"
-    require(finite, f"{what}: the network predicts numbers that are not finite: {remedy}")
+    require(finite.cpu(), f"{what}: the network predicts numbers that are not finite: {remedy}")
 
 
 @contextmanager
