@@ -156,7 +156,7 @@ def _read_ddg(
     from data_prepare.structure.readers import is_structure_file
 
     if structures is None:
-        raise InputError(f"{path}: its residue numbers are those of structure files; give their folder (structures)")
+        raise InputError(f"{path}: its residue numbers are those of structure files; give their folder (--structures)")
     folder = Path(structures)
     require(folder.is_dir(), f"{folder}: no such folder of structures")
     files = {

@@ -105,9 +105,9 @@ def inference(network: nn.Module, precision: str) -> Iterator[None]:
 
 def require_finite(outputs: Mapping[str, Tensor], what: str) -> None:
     """InputError if a network predicts NaN or an infinite number, as one whose training has diverged."""
-    finite = torch.stack([value.isfinite().all() for value in outputs.values()]).all()
+    broken = torch.stack([(~value.isfinite()).any() for value in outputs.values()]).any()
     remedy = "its training has diverged or its weights are damaged; use another checkpoint, or --precision fp32"
-    require(finite.cpu(), f"{what}: the network predicts numbers that are not finite: {remedy}")
+    require(not broken.cpu(), f"{what}: the network predicts numbers that are not finite: {remedy}")
 
 
 @contextmanager

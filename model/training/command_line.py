@@ -33,7 +33,7 @@ def parse_training(
     chosen, _ = chooser.parse_known_args(args)
     start = presets.get(chosen.preset, next(iter(presets.values())))  # tyro refuses an unknown preset
     if read is not None and chosen.config is not None:
-        both = f"--preset {chosen.preset}: --config {chosen.config} already defines the preset; remove one of them"
+        both = f"--preset {chosen.preset}: --config {chosen.config} takes its place; write the preset into the file"
         require(chosen.preset is None, both)
         start = replace(read(chosen.config), **{"config": chosen.config})
     return parse_options(type(start), args, default=start)
