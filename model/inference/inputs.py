@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from data_prepare.errors import InputError, InputWarning, require, shown
+from data_prepare.errors import InputError, InputWarning, named, require, shown, some_of
 from data_prepare.files import read_text
-from data_prepare.structure.sequence import CHAIN_LINKER
+from data_prepare.structure.sequence import CHAIN_LINKER, STANDARD
 from model.network.tokenizer import VOCABULARY, split_tokens
 
 if TYPE_CHECKING:
@@ -24,12 +24,19 @@ if TYPE_CHECKING:
 
 RESIDUE_LETTERS: Final = frozenset(token for token in VOCABULARY if token.isalpha())  # the 20, and X B U Z O
 RESIDUE_TOKENS: Final = RESIDUE_LETTERS | {"<mask>", "<unk>"}
+LETTERS_OF: Final = STANDARD | {"SEC": "U", "PYL": "O", "ASX": "B", "GLX": "Z", "XAA": "X"}  # of three-letter codes
+NUCLEOTIDES: Final = frozenset("ACGTUN")
+SHORTEST_DNA: Final = 20  # letters; shorter peptides may well have these letters only
 LONGEST_NAME: Final = 200  # bytes; file systems allow 255, suffix and temporary names included
 GAP: Final = re.compile("[-.]")
 _TYPES: Final = "(protein|dna|rna|ligand|smiles|ccd|glycan)"
 ENTITY_TYPE: Final = re.compile(rf"[^|]*\|\s*{_TYPES}\s*(?:\||$)|{_TYPES}\s*\|")  # headers of Boltz or Chai
 SECONDARY_STRUCTURE: Final = re.compile(r"(ss|sa|aa)_(pred|conf|dssp)")  # rows that HH-suite adds to an a3m
-REMEDIES: Final = {"-": "remove the gaps", ".": "remove the gaps", "*": "cut the sequence at the stop"}
+REMEDIES: Final = {
+    **dict.fromkeys("-.", "remove the gaps"),
+    **dict.fromkeys("0123456789", "remove numbers"),
+    "*": "cut the sequence at the stop",
+}
 
 
 Records = Sequence[tuple[str, str]]  # header without '>', sequence without white space
@@ -115,13 +122,14 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Protein]:
     elif all(types):
         proteins = [_complex(records, [found[1] or found[2] for found in types if found], stem, path)]
     else:
-        proteins = [Protein(_name(header), parse_sequence(text)) for header, text in _without_gaps(records, path)]
+        proteins = [_protein(header, text, path) for header, text in _without_gaps(records, path)]
     names: set[str] = set()
     for number, protein in enumerate(proteins, start=1):
         require(protein.name, f"{path}: sequence {number} has no name; write one after the '>'")
         require(protein.name not in names, f"{path}: duplicate name {protein.name}; rename one")
         names.add(protein.name)
         check_sequence(protein.sequence, f"{path}, {protein.name}")
+    _warn_of_dna([protein.name for protein in proteins if _is_dna(protein.sequence)], f"{path}, ")
     return proteins
 
 
@@ -129,7 +137,12 @@ def parse_sequence(text: str) -> str:
     """Sequence in upper case (lower case masks regions), without white space and the `*` at the end of a chain.
 
     `<eos><cls>`, `:` (ColabFold) and `/` (ProteinMPNN) join the chains of a complex and become `<eos><cls>`.
+    InputError for three-letter codes such as `MetGlnIle`, which would be read as nine residues.
     """
+    words = re.findall("[A-Z][a-z]{2}", letters := re.sub("[^A-Za-z]", "", text))
+    if len(words) > 1 and "".join(words) == letters and all(word.upper() in LETTERS_OF for word in words):
+        one = shown("".join(LETTERS_OF[word.upper()] for word in words)).strip("'")
+        raise InputError(f"{shown(text)}: three-letter code; write {one}")
     text = re.sub("<[A-Z]+>", lambda token: token[0].lower(), "".join(text.split()).upper())
     return CHAIN_LINKER.join(chain.removesuffix("*") for chain in re.split(f"{CHAIN_LINKER}|[:/]", text))
 
@@ -137,15 +150,38 @@ def parse_sequence(text: str) -> str:
 def sequence_list(sequences: Iterable[str] | Mapping[Any, str]) -> list[str]:
     """The sequences of a list, array, Series or mapping as `parse_sequence` reads them; InputError for other values."""
     texts = list(sequences.values() if isinstance(sequences, Mapping) else sequences)
+    names = list(sequences) if isinstance(sequences, Mapping) else range(1, len(texts) + 1)
     for number, text in enumerate(texts, start=1):
         require(isinstance(text, str), f"sequence {number} is {shown(text)}, not a text; give the letters of a protein")
-    return [parse_sequence(text) for text in texts]
+    found = []
+    for name, text in zip(names, texts, strict=True):
+        with named(f"sequence {name}"):
+            found.append(parse_sequence(text))
+    _warn_of_dna([name for name, text in zip(names, found, strict=True) if _is_dna(text)], "sequence ")
+    return found
+
+
+def _is_dna(sequence: str) -> bool:
+    """Whether a chain is long and has only letters of nucleotides, all of which are amino acids, too."""
+    return any(len(chain) >= SHORTEST_DNA and NUCLEOTIDES.issuperset(chain) for chain in sequence.split(CHAIN_LINKER))
+
+
+def _warn_of_dna(names: Sequence[object], where: str) -> None:
+    if names:
+        what = f"{where}{some_of(names)}: looks like DNA or RNA; translate it first"
+        warnings.warn(what, InputWarning, stacklevel=3)
 
 
 def _name(header: str) -> str:
     """First word of a header; with the number of the sample in those of ProteinMPNN and LigandMPNN."""
     sample = re.match(r"(\S+),\s(?:.*,\s*)?((?:sample|id)=\d+)", header)  # T=0.1, sample=1, score=0.7
     return ",".join(sample.groups()) if sample else (header.split() or [""])[0].removesuffix(",")
+
+
+def _protein(header: str, text: str, path: Path) -> Protein:
+    name = _name(header)
+    with named(f"{path}, {name}"):
+        return Protein(name, parse_sequence(text))
 
 
 def _query(records: Records, comment: str, stem: str, path: Path) -> Protein:
@@ -165,7 +201,7 @@ def _query(records: Records, comment: str, stem: str, path: Path) -> Protein:
     if len(sequences) > 1:
         warn = f"{path}: an alignment (a3m) of {len(sequences)} sequences; only the first one, {name}, is read"
         warnings.warn(warn, InputWarning, stacklevel=3)
-    return Protein(name, parse_sequence(sequence))
+    return _protein(name, sequence, path)
 
 
 def _complex(records: Records, types: Sequence[str], stem: str, path: Path) -> Protein:
@@ -176,7 +212,7 @@ def _complex(records: Records, types: Sequence[str], stem: str, path: Path) -> P
     left_out = f"; left out: {', '.join(others)}" if others else ""
     what = f"{path}: typed entries (as of Boltz and Chai): one complex of {len(chains)} protein chain(s){left_out}"
     warnings.warn(what, InputWarning, stacklevel=3)
-    return Protein(stem, CHAIN_LINKER.join(map(parse_sequence, chains)))
+    return Protein(stem, CHAIN_LINKER.join(_protein(stem, text, path).sequence for text in chains))
 
 
 def _without_gaps(records: Records, path: Path) -> Records:
@@ -251,7 +287,9 @@ def proteins_of(
         return [protein_of_structure(structure, chain)]
     if fasta:
         return read_fasta(fasta)
-    protein = Protein("sequence", parse_sequence(str(sequence)))
+    with named("--sequence"):
+        protein = Protein("sequence", parse_sequence(str(sequence)))
     require(protein.sequence, "--sequence is empty; give the letters of a protein")
     check_sequence(protein.sequence)
+    _warn_of_dna(["--sequence"] if _is_dna(protein.sequence) else [], "")
     return [protein]

@@ -22,7 +22,7 @@ from data_prepare.resume import Results, digest
 from model.choices import Numbering, PropertySet
 from model.config import ModelConfig, Precision
 from model.inference.batches import gpu_batch_size, sequence_bytes
-from model.inference.inputs import Protein, parse_sequence
+from model.inference.inputs import Protein, parse_sequence, sequence_list
 from model.inference.predict import property_names
 from model.inference.threads import side_by_side
 from model.mutations.substitution import WILD_TYPE_LABEL, Mutants
@@ -90,7 +90,7 @@ def score_mutations(
     require(not isinstance(mutants, str), "mutants must be a list; put the single mutant into a list")
     numbered = isinstance(wild_type, Protein) and wild_type.structure_ids is not None
     require(numbering != "structure" or numbered, "numbering by structure requires the protein of protein_of_structure")
-    wild_type = parse_sequence(wild_type) if isinstance(wild_type, str) else wild_type
+    wild_type = sequence_list([wild_type])[0] if isinstance(wild_type, str) else wild_type
     collected = Mutants(wild_type, mutants, of_structure=numbering != "sequence")
     require(collected.labels, "no mutants to score; give at least one")
     with tqdm(total=len(collected.labels), unit="mutant", disable=not progress) as bar:

@@ -17,17 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputError, require, shown
-from data_prepare.structure.sequence import STANDARD
 from model.config import MAX_TOKENS
-from model.inference.inputs import RESIDUE_LETTERS, Protein, ResidueId, numbered_ids
+from model.inference.inputs import LETTERS_OF, RESIDUE_LETTERS, Protein, ResidueId, numbered_ids
 from model.network.tokenizer import AMINO_ACIDS, TOKEN_ID, VOCABULARY, split_tokens, tokenize
 
 WILD_TYPE_LABEL: Final = "wt"
 WINDOW_STEP: Final = 256  # windows start at multiples of it, so that nearby mutants share one
 
 # one letter, or three as in HGVS
-_LETTERS_OF: Final = STANDARD | {"SEC": "U", "PYL": "O", "ASX": "B", "GLX": "Z", "XAA": "X"}
-_RESIDUE: Final = f"[{''.join(sorted(RESIDUE_LETTERS))}]|{'|'.join(f'{name}|{name.title()}' for name in _LETTERS_OF)}"
+_RESIDUE: Final = f"[{''.join(sorted(RESIDUE_LETTERS))}]|{'|'.join(f'{name}|{name.title()}' for name in LETTERS_OF)}"
 _SITE: Final = r"[A-Za-z]?-?\d+[A-Za-z]?|\[\d+\]"
 _SUBSTITUTION: Final = re.compile(rf"\s*(?:p\.)?(\()?({_RESIDUE})({_SITE})({_RESIDUE})(?(1)\))\s*")
 _ALLELE: Final = re.compile(r"\s*p\.\[(.*)\]\s*")  # p.[Met1Ala;Lys2Arg]
@@ -46,7 +44,7 @@ def parse_mutation(label: str) -> list[tuple[str, str, str]]:
     parts = re.split("[:;,]", allele[1] if allele else label)
     for part in parts:
         match = _SUBSTITUTION.fullmatch(part)
-        old, new = (_LETTERS_OF.get(match[k].upper(), match[k]) for k in (2, 4)) if match else ("", "")
+        old, new = (LETTERS_OF.get(match[k].upper(), match[k]) for k in (2, 4)) if match else ("", "")
         if match is None or old == new:
             raise InputError(
                 f"mutation {shown(label)}: {shown(part)} is not a substitution such as A12G; use upper-case one-letter "

@@ -10,7 +10,7 @@ import gemmi
 import pytest
 from refusals import refused
 
-from model.inference.inputs import Protein, file_name, file_names, proteins_of, read_fasta
+from model.inference.inputs import Protein, file_name, file_names, proteins_of, read_fasta, sequence_list
 
 
 @pytest.mark.parametrize("name", ["p.fasta", "p.fa.gz"])
@@ -37,6 +37,7 @@ def test_fasta(tmp_path: Path, name: str) -> None:
         (">a\nMQ*IF\n", ["a, residue 3", "'*'"]),
         (">a\nMQ-IF\n", ["a, residue 3", "'-'"]),
         (">a\nMQ<eos><cls>AJ\n", ["a, residue 4", "'J'"]),
+        (">a\nMQ\n>b\nMet-Gln\nIle\n", ["p.fasta, b: ", "three-letter code; write MQI"]),
     ],
 )
 def test_fasta_that_cannot_be_used(tmp_path: Path, text: str, named: list[str]) -> None:
@@ -146,12 +147,36 @@ def test_unresolved_residues_and_other_formats(write_pdb, tmp_path: Path) -> Non
         ({"sequence": "mj"}, ["--sequence, residue 2", "'J'"]),
         ({"sequence": "MKV<eos><cls>"}, ["--sequence", "chain"]),
         ({"sequence": "MK<eos><cls>A-C"}, ["--sequence, residue 4", "'-'"]),
+        ({"sequence": "Met-Gln-Ile"}, ["--sequence: ", "three-letter code; write MQI"]),
+        ({"sequence": "MetGln Ile"}, ["--sequence: ", "three-letter code; write MQI"]),
+        ({"sequence": "MQIFV KTLTG 10"}, ["--sequence, residue 11", "remove numbers"]),
         ({"sequence": "M<eos>K"}, ["--sequence, residue 2", "<eos>"]),
     ],
 )
 def test_options(options: dict, named: list[str]) -> None:
     refused(lambda: proteins_of(**options), *named)
     assert proteins_of(sequence="mX<mask><unk>:F") == [Protein("sequence", "MX<mask><unk><eos><cls>F")]
+
+
+@pytest.mark.parametrize("text", ["metglnile", "METGLNILE", "Met", "MetGlnAil", "MQIfvk", "MeTGlN", "MetGlnI"])
+def test_sound_letters_in_any_case_are_read(text: str) -> None:
+    assert proteins_of(sequence=text) == [Protein("sequence", text.upper())]
+
+
+def test_dna_is_read_with_a_warning(tmp_path: Path) -> None:
+    """As protein: a peptide may have these letters."""
+    dna, path = "ACGTN" * 4, tmp_path / "p.fasta"
+    path.write_text(f">a\n{dna}\n>b\n{dna[1:]}\n>c\nMQ:{dna.lower()}\n>d\n{dna}M\n")
+    remedy = "looks like DNA or RNA; translate it first"
+    with warnings.catch_warnings(record=True) as noticed:
+        warnings.simplefilter("always")
+        assert read_fasta(path)[0].sequence == dna
+        assert proteins_of(sequence=dna.replace("T", "U"))[0].sequence == "ACGUN" * 4
+        assert sequence_list([dna[1:], dna]) == [dna[1:], dna]
+        sequence_list({"x": dna, "y": "MQ"})
+    where = [f"{path}, a, c", "--sequence", "sequence 2", "sequence x"]
+    assert [str(note.message) for note in noticed] == [f"{own}: {remedy}" for own in where]
+    refused(lambda: sequence_list(["MQ", "MetGln"]), "sequence 2: ", "write MQ")
 
 
 def test_names_of_files() -> None:
