@@ -92,7 +92,7 @@ class _Layout(NamedTuple):
         wide = LEFT + profile + RIGHT if panels else 0.0
         high = sum(panel.height + GAP for panel in panels) + NUMBERS if panels else 0.0
         beside = profile <= BESIDE
-        columns = min(maps, WIDE_COLUMNS) if not beside else 1 if maps < WIDE_COLUMNS else 2
+        columns = min(maps, WIDE_COLUMNS if not beside else 1 if maps < WIDE_COLUMNS else 2)
         rows = -(-maps // max(columns, 1))
         room = high / max(rows, 1) - MAP_TOP - MAP_BOTTOM if beside else wide / max(columns, 1) - MAP_LEFT - MAP_RIGHT
         side = float(np.clip(room, *MAP_SIDE))

@@ -35,7 +35,7 @@ class PredictOptions(ModelOptions, ProteinOptions):
     """all, residue (without pair properties: faster, less memory), or names such as rmsf_nor corr."""
     plot: bool = False
     """Draw a figure of each protein: NAME.png in the output folder, in the folder NAME of NAME.h5, or beside the
-    table."""
+    table. It has maps of the pair properties, unless --properties leaves them out."""
     plot_format: FigureFormat = "png"
     """Format of the figures of --plot."""
     write_pdb: Path | None = None
@@ -71,10 +71,13 @@ class PredictOptions(ModelOptions, ProteinOptions):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The properties to predict."""
+        """The properties to predict: for a table those of residues, and with a figure of all also those of pairs."""
         from model.inference.predict import property_names, table_names
 
-        return table_names(self.properties) if self.table else property_names(self.properties)
+        if self.table:
+            names = table_names(self.properties)
+            return property_names(self.properties) if self.plot and "all" in self.properties else names
+        return property_names(self.properties)
 
     def figures(self, proteins: list[Protein]) -> dict[Protein, Path]:
         """The figure of each protein."""

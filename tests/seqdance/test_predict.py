@@ -13,6 +13,7 @@ from interruptions import kill_at_work
 from refusals import command_refused
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
+from model.figures import prediction
 from model.inference.predict import predict_properties
 from model.inference.prediction_files import PART, read_prediction
 from seqdance.commands.predict import main
@@ -122,6 +123,22 @@ def test_tables_of_several_proteins(run, fasta: Path, tmp_path: Path) -> None:
     assert table["chain"].tolist() == [*"A" * 19, *"B" * 3, *"A" * 3]
     figures = {"x_a.png", "x_b_x_y.png", "x_c.png"}
     assert {path.name for path in tmp_path.iterdir()} == {".x.csv.gz.made_of", "x.csv.gz", "in.fasta", *figures}
+
+
+def test_the_figure_of_a_table_has_maps_of_pairs(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table has the same columns; without pair properties the page ends beside the profiles."""
+    drawn, draw = [], prediction.draw_prediction
+    monkeypatch.setattr(prediction, "draw_prediction", lambda own: drawn.append(draw(own)) or drawn[-1])
+    options = ["--sequence", "MKVLAAGG", "--output", tmp_path / "x.csv"]
+    run(*options)
+    table = pd.read_csv(tmp_path / "x.csv")
+    run(*options, "--plot")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "x.csv"), table, rtol=0, atol=1e-5)
+    run(*options, "--plot", "--properties", "residue")
+    titles = [[axes.get_title() for axes in figure.axes if axes.get_title()] for figure in drawn]
+    assert [len(own) for own in titles] == [5, 0]
+    profile = drawn[1].axes[0].get_position()
+    assert profile.width > 0.7
 
 
 def test_figures(run, tmp_path: Path, capsys) -> None:
