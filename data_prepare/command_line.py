@@ -78,6 +78,8 @@ def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) ->
 def _one_line(told: str) -> str:
     """Message of tyro without its frame and its first line, a title that the next one repeats; choices in order."""
     text = BOX.sub(" ", told.strip().partition("\n")[2] or told)
+    # a list such as `--mutations K27A, H102A` is two words for a shell
+    text = re.sub(r"^\s*(Unrecognized options: [^-\s]\S*)", r"\1; put a list with spaces in quotes.", text)
     return CHOICES.sub(lambda found: ", ".join(sorted({*re.findall(r"'(.*?)'", found[1])} - {"None"})), text)
 
 

@@ -112,16 +112,21 @@ class Results:
         `key` is the `digest` of what they were made from.
         """
         self.remove()
-        write_text(self._record, _state(key, outputs))
+        write_text(self._record, f"{key}\n{_state(key, outputs)}")
 
     def is_finished(self, key: str, outputs: Sequence[Path]) -> bool:
-        """Whether `finish` recorded this key and these files, unchanged since; says so."""
+        """Whether `finish` recorded this key and these files, unchanged since; says so, or that the key was another."""
         try:
-            finished = self._record.read_text(encoding="utf-8") == _state(key, outputs)
+            record = self._record.read_text(encoding="utf-8")
+            # records of earlier versions have no key
+            other = outputs[0].exists() and "\n" in record and record.partition("\n")[0] != key
+            finished = not other and record == f"{key}\n{_state(key, outputs)}"
         except OSError:  # no record, or a file is missing
             return False
         if finished:
             print(f"note: {outputs[0]} is up to date", file=sys.stderr)
+        if other:
+            print(f"note: {outputs[0]} was made with other options or inputs and is replaced", file=sys.stderr)
         return finished
 
     @property

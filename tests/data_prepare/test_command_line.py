@@ -67,6 +67,7 @@ def test_a_command_prints_what_it_returns(tmp_path, capsys):
         (["--path", "a", "--source", "x"], "Expected one of a, b, c."),
         (["--path"], "error: Missing value for argument '--path'"),
         (["--path", "a", "--other", "1"], "--other"),
+        (["--path", "a,", "b"], "b; put a list with spaces in quotes"),
         (["--path", "none.txt"], "none.txt: no such file"),
         (["--path", "."], "not a text"),
     ],
@@ -214,6 +215,23 @@ def test_samples_of_a_file_tell_other_contents(tmp_path):
         path.write_bytes(content)
         digests.add(sample_digest(path))
     assert len(digests) == len(contents)
+
+
+def test_an_output_of_another_key_is_replaced_with_a_note(tmp_path, capsys):
+    output = tmp_path / "out.csv"
+    output.write_text("1")
+    results = Results(output)
+
+    def noted(key):
+        assert results.is_finished(key, [output]) == (key == "a")
+        return capsys.readouterr().err
+
+    assert noted("b") == ""  # made by hand
+    results.finish("a", [output])
+    assert noted("a") == f"note: {output} is up to date\n"
+    assert noted("b") == f"note: {output} was made with other options or inputs and is replaced\n"
+    output.unlink()
+    assert noted("b") == ""
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"no", -9])
