@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import Settings
-from data_prepare.errors import require
+from data_prepare.errors import require, some_of
 from model.config import Precision
 
 FigureFormat: TypeAlias = Literal["png", "pdf", "svg"]
@@ -84,4 +85,9 @@ class ProteinOptions(Settings):
         """The proteins; InputError unless exactly one source is given and can be read."""
         from model.inference.inputs import proteins_of
 
-        return proteins_of(self.sequence, self.fasta, self.pdb, self.cif, self.chain)
+        proteins = proteins_of(self.sequence, self.fasta, self.pdb, self.cif, self.chain)
+        chains = list(dict.fromkeys(residue.chain for own in proteins for residue in own.structure_ids or ()))
+        if len(chains) > 1 and self.chain is None:
+            how = f"chains {some_of(chains)} are read as one complex; --chain {chains[0]} for one"
+            print(f"note: {self.structure}: {how}", file=sys.stderr)
+        return proteins

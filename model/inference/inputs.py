@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RESIDUE_LETTERS: Final = frozenset(token for token in VOCABULARY if token.isalpha())  # the 20, and X B U Z O
 RESIDUE_TOKENS: Final = RESIDUE_LETTERS | {"<mask>", "<unk>"}
 LETTERS_OF: Final = STANDARD | {"SEC": "U", "PYL": "O", "ASX": "B", "GLX": "Z", "XAA": "X"}  # of three-letter codes
+FASTA_SUFFIXES: Final = (".fasta", ".fa", ".faa", ".fas", ".a3m")
 NUCLEOTIDES: Final = frozenset("ACGTUN")
 SHORTEST_DNA: Final = 20  # letters; shorter peptides may well have these letters only
 LONGEST_NAME: Final = 200  # bytes; file systems allow 255, suffix and temporary names included
@@ -284,6 +285,8 @@ def proteins_of(
     structure = pdb or cif
     require(structure or chain is None, f"--chain {chain} requires --pdb or --cif")
     if structure:
+        given_fasta = structure.name.lower().removesuffix(".gz").endswith(FASTA_SUFFIXES)
+        require(not given_fasta, f"{structure}: a FASTA file; use --fasta")
         return [protein_of_structure(structure, chain)]
     if fasta:
         return read_fasta(fasta)

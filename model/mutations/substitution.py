@@ -28,6 +28,7 @@ WINDOW_STEP: Final = 256  # windows start at multiples of it, so that nearby mut
 _RESIDUE: Final = f"[{''.join(sorted(RESIDUE_LETTERS))}]|{'|'.join(f'{name}|{name.title()}' for name in LETTERS_OF)}"
 _SITE: Final = r"[A-Za-z]?-?\d+[A-Za-z]?|\[\d+\]"
 _SUBSTITUTION: Final = re.compile(rf"\s*(?:p\.)?(\()?({_RESIDUE})({_SITE})({_RESIDUE})(?(1)\))\s*")
+_LOWER: Final = re.compile(r"\s*[a-z]-?\d+[a-z]\s*")  # k25a: neither chain nor insertion code, which have a case
 _ALLELE: Final = re.compile(r"\s*p\.\[(.*)\]\s*")  # p.[Met1Ala;Lys2Arg]
 _CHAIN_ENDS: Final = frozenset(("<cls>", "<eos>"))
 
@@ -37,12 +38,13 @@ def parse_mutation(label: str) -> list[tuple[str, str, str]]:
 
     The number may have a chain and an insertion code. Substitutions are joined by `:`, `;` or `,`. Those of HGVS are
     read too: `p.Ala12Gly`, `p.(Ala12Gly)`. InputError for any other form, an unknown letter, an unchanged residue or a
-    duplicate number.
+    duplicate number. `a12g` is read as `A12G`.
     """
     found = {}
     allele = _ALLELE.fullmatch(label)
     parts = re.split("[:;,]", allele[1] if allele else label)
     for part in parts:
+        part = part.upper() if _LOWER.fullmatch(part) else part
         match = _SUBSTITUTION.fullmatch(part)
         old, new = (LETTERS_OF.get(match[k].upper(), match[k]) for k in (2, 4)) if match else ("", "")
         if match is None or old == new:
@@ -86,6 +88,7 @@ class WildType:
         self.of_structure = ids is not None
         ids = numbered_ids(sequence, offset) if ids is None else ids
         self.names = dict(zip(self.residues, site_names(ids), strict=True))  # of token indices
+        self.chains = {index: chain for index, (chain, _) in zip(self.residues, ids, strict=True)}
         self.sites: dict[str, list[int]] = {}  # number, with or without chain -> token indices
         for position, (index, (chain, number)) in enumerate(zip(self.residues, ids, strict=True), start=1):
             keys = {f"[{position}]", *((number.lower(), f"{chain}{number.lower()}") if number else ())}
@@ -104,20 +107,23 @@ class WildType:
             return self._read_sequence(text)
         changes: dict[int, str] = {}
         for old, site, new in parse_mutation(text):
-            index = self._find(site, old, text)
+            index = self._find(old, site, new, text)
             require(index not in changes, f"mutation {shown(text)}: duplicate position; name each position once")
             changes[index] = new
         return changes
 
-    def _find(self, site: str, old: str, text: str) -> int:
+    def _find(self, old: str, site: str, new: str, text: str) -> int:
         """Token index of a residue; InputError if it is not there, another one, or several."""
         chain, number = (site[:1], site[1:]) if site[:1].isalpha() else ("", site)
         found = self.sites.get(chain + number.lower(), [])
-        require(
-            len(found) < 2,
-            f"mutation {shown(text)}: {site} is the number of several residues; write them as "
-            f"{' or '.join(f'{self.tokens[index]}{self.names[index]}' for index in found[:2])}",
-        )
+        if len(found) > 1:
+            fitting = [index for index in found if self.tokens[index] == old] or found
+            labels = " or ".join(f"{self.tokens[index]}{self.names[index]}{new}" for index in fitting[:2])
+            chains = " or ".join(self.chains[index] for index in fitting[:2])
+            raise InputError(
+                f"mutation {shown(text)}: {site} is the number of several residues; write the chain after the first "
+                f"letter: {labels}, or choose --chain {chains}"
+            )
         if not found or self.tokens[found[0]] != old:
             what = f"is {self.tokens[found[0]]}, not {old}" if found else "does not exist"
             names = [name for name in self.names.values() if not name.startswith("[")] or ["none"]
@@ -158,6 +164,21 @@ class WildType:
     def mutated(self, changes: dict[int, str]) -> str:
         """Sequence of a mutant."""
         return "".join([changes.get(index, token) for index, token in enumerate(self.tokens)][1:-1])
+
+
+def fitting_offset(sequence: str, mutants: Iterable[str]) -> int | None:
+    """The only offset at which all substitutions of a chain fit; None without one, or for fewer than two residues."""
+    try:
+        parsed = [part for mutant in mutants for part in parse_mutation(mutant)]
+        sites = {int(site): old for old, site, _ in parsed}
+    except (InputError, ValueError):  # a chain, an insertion code, or no substitution
+        return None
+    letters = dict(enumerate(split_tokens(sequence), start=1))
+    if len(sites) < 2 or "<eos>" in letters.values():
+        return None
+    offsets = range(min(sites) - len(letters), min(sites))
+    fitting = [k for k in offsets if all(letters.get(int(site) - k) == old for old, site, _ in parsed)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 class Mutants:

@@ -14,7 +14,7 @@ from data_prepare.errors import InputError, named, require, shown
 from data_prepare.files import csv_pieces
 from model.inference.inputs import Protein
 from model.mutations.measured import Form, read_measured
-from model.mutations.substitution import Mutants
+from model.mutations.substitution import Mutants, fitting_offset
 
 MUTANT_COLUMNS: Final = ("mutant", "mut_type", "mutated_sequence", "aa_seq")  # the first one in the table counts
 ROWS_PER_PIECE: Final = 5_000  # of a table read at once
@@ -61,7 +61,15 @@ def mutants_to_score(
             return checked(read_mutants(table, proteins, offset, of_structure))
     if mutations is not None:
         require(len(proteins) == 1, f"mutations belong to one protein, not {len(proteins)}; give a table of mutants")
-        return checked([Mutants(proteins[0], mutations.split(","), offset, of_structure)])
+        labels = mutations.split(",")
+        try:
+            return checked([Mutants(proteins[0], labels, offset, of_structure)])
+        except InputError as error:  # a paper often numbers residues in another way than the structure
+            found = fitting_offset(proteins[0].sequence, labels)
+            if found is None or (found == offset and not of_structure):
+                raise
+            how = f"{'--numbering sequence ' * of_structure}--offset {found}"
+            raise InputError(f"{error}; all of them fit with {how}") from None
     made = (Mutants(protein, None, offset, of_structure) for protein in proteins)
     singles = (mutants for mutants in made if mutants.labels)
     first = checked(islice(singles, 1))

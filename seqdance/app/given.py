@@ -19,11 +19,18 @@ from typing import Final
 
 from data_prepare.errors import InputError, InputWarning, require, shown
 from data_prepare.structure.readers import STRUCTURE_SUFFIXES, read_topology, suffix_of
-from model.inference.inputs import Protein, protein_of_structure, proteins_of, read_fasta, select_protein
+from model.inference.inputs import (
+    FASTA_SUFFIXES,
+    Protein,
+    protein_of_structure,
+    proteins_of,
+    read_fasta,
+    select_protein,
+)
 from model.mutations.substitution import WildType
 from seqdance.app.jobs import noted
 
-FASTA_SUFFIXES: Final = (".fasta", ".fa", ".faa", ".fas", ".a3m", ".txt")
+SEQUENCE_SUFFIXES: Final = (*FASTA_SUFFIXES, ".txt")
 FORMATS: Final = "FASTA (.fasta, .fa, .a3m, .txt), PDB (.pdb, .ent) or mmCIF (.cif, .mmcif), also gzipped"
 ALL_CHAINS: Final = "all chains"
 MOST_CHOICES: Final = 1000  # proteins of a file that the page lists
@@ -155,7 +162,7 @@ def read_text(text: str) -> Given:
 
 def read_file(file: File) -> Given:
     """The proteins of a FASTA file or the chains of a structure; InputError if it is neither or cannot be read."""
-    require(file.suffix in (*FASTA_SUFFIXES, *STRUCTURE_SUFFIXES), f"{file.name}: unknown format; give {FORMATS}")
+    require(file.suffix in (*SEQUENCE_SUFFIXES, *STRUCTURE_SUFFIXES), f"{file.name}: unknown format; give {FORMATS}")
     with file.on_disk() as path:
         if file.suffix in STRUCTURE_SUFFIXES:
             topology = select_protein(read_topology(path), None)

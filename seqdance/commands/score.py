@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -19,6 +19,8 @@ from seqdance.options import FigureFormat, ModelOptions, ProteinOptions
 
 if TYPE_CHECKING:
     from model.mutations.substitution import Mutants
+
+FEW: Final = 20  # mutants of a protein, below which their ranks say little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,8 @@ class ScoreConfig(ProteinOptions, ModelOptions):
         require(not (self.megascale and self.names_proteins), wild_types)
         asked = self.numbering == "structure"
         require(not asked or (self.structure and not measured), "--numbering structure requires --pdb or --cif")
-        require(not (self.of_structure and self.offset), f"--offset {self.offset}: add --numbering sequence")
+        by_position = "--numbering sequence, which counts positions in the sequence of the structure"
+        require(not (self.of_structure and self.offset), f"--offset {self.offset}: add {by_position}")
         require(not (self.write_pdb and measured), f"--write-pdb does not apply to {measured}; remove it")
         self.check_write_pdb(self.write_pdb)
 
@@ -108,6 +111,8 @@ def score(config: ScoreConfig) -> list[Path]:
             how = "mutations have the residue numbers of the structure; --numbering sequence counts positions from 1"
             print(f"note: {config.structure}: {how}", file=sys.stderr)
         chosen = mutants_to_score(proteins, config.mutations, config.mutants, config.offset, config.of_structure)
+        if config.mutations or config.mutants:
+            _note_few(chosen, "--mutations" if config.mutations else "--mutants")
     drawn = len(proteins) == 1 and not (config.mutations or config.mutants or measured)
     copy, structure = config.write_pdb, config.structure
     paths = [config.output, config.output.with_suffix(f".{config.plot_format}")] if drawn else [config.output]
@@ -136,6 +141,15 @@ def score(config: ScoreConfig) -> list[Path]:
             write_on_structure(structure, damage, copy, config.chain, DAMAGE, model.label)
     results.finish(key, paths)
     return paths
+
+
+def _note_few(chosen: Iterable[Mutants], option: str) -> None:
+    """Say what damage means where a protein has few mutants: 1 may be a harmless one."""
+    counts = [sum(label != "wt" for label in own.labels) for own in chosen]
+    few = min(filter(None, counts), default=FEW)
+    if few < FEW:
+        which = f"these {few} mutants among themselves" if few > 1 else "this mutant only"
+        print(f"note: damage ranks {which}; leave out {option} to score all", file=sys.stderr)
 
 
 main = partial(run, ScoreConfig, score)

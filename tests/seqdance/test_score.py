@@ -16,6 +16,7 @@ from data_prepare.errors import InputError, InputWarning
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
 from model.mutations.score import SCORES, score_mutations
+from model.mutations.substitution import all_single_mutants
 from model.network.dance import DanceModel, load_model
 from seqdance.commands.score import main
 
@@ -140,8 +141,28 @@ def test_on_a_structure(tiny_model_folder: Path, tmp_path: Path, examples: Path,
     other = pd.read_csv(tmp_path / "t.csv")
     assert other["mutant"].tolist() == ["K1A", "K1G", "E2G:E3K"]
     pd.testing.assert_frame_equal(other.drop(columns="mutant"), table.drop(columns="mutant"))
+    shifted = {"pdb": structure, "mutations": "K3A,E4G,E5K"}
+    named = "all of them fit with --numbering sequence --offset 2"
+    command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **shifted), capsys, "K3A", named)
     more = {"pdb": structure, "mutations": "K1A"}
     command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **more), capsys, "K1A", "34 to 161")
+
+
+def test_notes_on_few_mutants_and_several_chains(
+    tiny_model_folder: Path, tmp_path: Path, examples: Path, capsys
+) -> None:
+    def notes(**options: object) -> str:
+        main(arguments(tiny_model_folder, tmp_path / "s.csv", properties="residue", **options))
+        return capsys.readouterr().err
+
+    few, several = "among themselves; leave out --mutations to score all", "are read as one complex"
+    assert f"damage ranks these 2 mutants {few}" in notes(sequence="MQIF", mutations="M1A,Q2A,wt")
+    assert "damage ranks this mutant only;" in notes(sequence="MQIF", mutations="M1A")
+    assert "damage ranks" not in notes(sequence="M")
+    assert "damage ranks" not in notes(sequence="MQ", mutations=",".join(all_single_mutants("MQ")[:20]))
+    structure = examples / "structures" / "1hvr_AB.pdb.gz"
+    assert f"{structure}: chains A, B {several}; --chain A for one" in notes(pdb=structure, mutations="PA1A")
+    assert several not in notes(pdb=structure, mutations="P1A", chain="A")
 
 
 MEASURED = {

@@ -150,6 +150,7 @@ def test_unresolved_residues_and_other_formats(write_pdb, tmp_path: Path) -> Non
         ({"sequence": "Met-Gln-Ile"}, ["--sequence: ", "three-letter code; write MQI"]),
         ({"sequence": "MetGln Ile"}, ["--sequence: ", "three-letter code; write MQI"]),
         ({"sequence": "MQIFV KTLTG 10"}, ["--sequence, residue 11", "remove numbers"]),
+        ({"pdb": Path("p.fa.gz")}, ["p.fa.gz: ", "use --fasta"]),
         ({"sequence": "M<eos>K"}, ["--sequence, residue 2", "<eos>"]),
     ],
 )

@@ -13,6 +13,7 @@ from model.mutations.substitution import (
     Mutants,
     all_single_mutants,
     apply_mutation,
+    fitting_offset,
     parse_mutation,
     window_start,
 )
@@ -111,7 +112,8 @@ def test_numbers_of_a_structure() -> None:
 @pytest.mark.parametrize(
     ("label", "named"),
     [
-        ("K52A", ["several residues", "KH52", "WL52"]),
+        ("K52A", ["several residues", "letter: KH52A, or choose --chain H"]),
+        ("A52G", ["letter: KH52G or WL52G, or choose --chain H or L"]),
         ("K2A", ["residue 2 ", "does not exist", "--numbering sequence"]),
         ("R52bG", ["52b", "does not exist"]),
         ("AH52G", ["H52", "is K"]),
@@ -121,6 +123,21 @@ def test_numbers_of_a_structure() -> None:
 )
 def test_numbers_that_the_structure_does_not_have(label: str, named: list[str]) -> None:
     refused(lambda: Mutants(ANTIBODY, [label], of_structure=True), label, *named)
+
+
+def test_lower_case_is_read_unless_it_may_be_a_chain_or_an_insertion_code() -> None:
+    assert Mutants(WILD_TYPE, ["k2a", " y5f:K2A"]).labels == ["K2A", "Y5F:K2A"]
+    for label in ("K2a", "k2A", "kh52a", "k52ba", "k2j", "p.k2a"):
+        refused(lambda label=label: Mutants(WILD_TYPE, [label]), label)
+
+
+def test_the_only_offset_that_fits() -> None:
+    assert fitting_offset(WILD_TYPE, ["K12A", "Y15F"]) == 10
+    assert fitting_offset(WILD_TYPE, ["K-8A:Y-5F"]) == -10
+    for unfit in (["Y15F"], ["K12A", "Y16F"], ["K12A", "Y15F", "W12A"], ["KA12A", "Y15F"], ["wt"]):
+        assert fitting_offset(WILD_TYPE, unfit) is None, unfit
+    assert fitting_offset("MKMK", ["M11A", "K12A"]) is None  # 10 and 8
+    assert fitting_offset("MKTA<eos><cls>YIAK", ["K12A", "Y15F"]) is None
 
 
 UNFIT = "A2G K13A K0A K2A:K2C K2A:K2A K2J K2a k2A K2* K2- K2K 2KA insA2 K2A:".split()
