@@ -197,8 +197,8 @@ class DanceTrainer(Trainer[TrainConfig]):
         nn.utils.clip_grad_value_(self.model.parameters(), self.config.clip)
 
     def log_update(self, log: RunLog) -> None:
-        """Write a log line; losses, times and gradient norm are means since the previous line."""
-        if self.update % self.config.log_every:
+        """Write a log line, also at the last update; losses, times and gradient norm are means since the one before."""
+        if self.update % self.config.log_every and self.update < self.config.updates:
             return
         self.losses.check()
         means, process = self.losses.means(), self.process

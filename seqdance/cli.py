@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -86,6 +88,9 @@ def call(command: str, args: Sequence[str] | None = None) -> None:
         if "--debug" in (sys.argv if args is None else args) or not (line := missing_extra(error)):
             raise
         exit_with(line)
+    finally:
+        # runs before what libraries registered for the end, which Ctrl-C would interrupt with a traceback
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def dyna1(args: Sequence[str]) -> None:

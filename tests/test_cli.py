@@ -73,6 +73,17 @@ for words in {COMMAND_LINES}:
     assert found.returncode == 0, found.stderr
 
 
+def test_ctrl_c_at_the_end_is_no_traceback():
+    code = """
+import atexit, os, signal
+from seqdance.cli import call
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+call("builtins:print", ["done"])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "['done']\n", "")
+
+
 def test_module_is_the_command():
     run = subprocess.run([sys.executable, "-m", "seqdance", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout == f"seqdance {seqdance.__version__}\n"

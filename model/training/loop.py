@@ -154,7 +154,7 @@ class Trainer(ABC, Generic[C]):
         print(f"{'stopped' if early else 'finished'} after update {self.update}: saved in {self.saved}{losses}")
         if not early:
             print(f"next: {self.next_command()}")
-        elif self.update == stop_after:
+        elif stop_after is not None and self.update >= stop_after:  # of this call or of one before
             print(f"next: the same command with another --stop-after, or without it, to continue to update {updates}")
         else:
             print("next: the same command again, to resume")

@@ -351,6 +351,12 @@ def test_frozen_encoder_keeps_the_weights_it_starts_from(small_data, whole: Path
 # options of the training step
 
 
+def test_last_update_is_logged(small_data, tmp_path: Path) -> None:
+    config = small_data.config(tmp_path, log_every=1_000, model=replace(NO_DROPOUT, layers=1))
+    train(config, CPU)
+    assert [line["n_update"] for line in log_lines(tmp_path)] == [config.updates]
+
+
 def test_groups_in_one_pass(small_data, tmp_path: Path) -> None:
     """The same losses and gradients as group after group, from a third of the passes, padded or not."""
     config = small_data.config(tmp_path, model=NO_DROPOUT, short=Stage(12, 2, 2))
