@@ -388,7 +388,7 @@ class AttentionMaps(torch.autograd.Function):
         (batch, heads, length, _), outputs = scores.shape, len(v)
         ctx.of_v, v = v.dtype, v.to(scores.dtype).contiguous()
         maps, sums = torch.empty_like(scores), scores.new_empty(scores.shape[:3], dtype=torch.float32)
-        given = scores if keys is None else keys.contiguous().view(torch.uint8)
+        given = v if keys is None else keys.contiguous().view(torch.uint8)  # unused without keys
         ctx.options = {"H": heads, "O": outputs, "P": OUTPUTS, "BH": max(16, triton.next_power_of_2(heads))}
         ctx.options |= {"MASK": keys is not None, "DROP": dropout > 0}
         ctx.dropout = dropout
@@ -396,7 +396,8 @@ class AttentionMaps(torch.autograd.Function):
         found = (maps, sums, part)
         random = seeds if dropout else v
         maps_kernel[(batch * length,)](scores, given, random, v, *found, length, layer, dropout, **own)
-        ctx.save_for_backward(scores, given, v, maps, sums)
+        kept = scores if ctx.needs_input_grad[0] else maps  # of a frozen encoder nothing but its maps
+        ctx.save_for_backward(kept, given, v, maps, sums)
         ctx.mark_dirty(part)
         ctx.set_materialize_grads(False)
         return maps, part

@@ -78,6 +78,15 @@ def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: 
 
 
 @pytest.mark.parametrize("frozen", [False, True])
+def test_scores_of_a_frozen_encoder_are_not_kept(frozen: bool) -> None:
+    scores, weight = torch.randn(1, 3, 5, 5, requires_grad=not frozen), torch.randn(OUTPUTS, 3, requires_grad=True)
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.data_ptr()) or x, lambda x: x):
+        kernels.AttentionMaps.apply(scores, weight, torch.zeros(1, OUTPUTS, 5, 5), None, 0.0, None, 0)
+    assert (scores.data_ptr() in kept) != frozen
+
+
+@pytest.mark.parametrize("frozen", [False, True])
 def test_network(monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
     """All outputs and gradients of a network that uses them, padded; its attention maps too."""
     sizes = {"hidden": 24, "layers": 2, "heads": 3, "feed_forward": 32}

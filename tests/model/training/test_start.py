@@ -216,7 +216,8 @@ def test_a_configuration_of_other_batches_is_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "freeze", "kernels"), [("bf16", False, False), ("bf16", False, True), ("fp32", True, False)]
+    ("precision", "freeze", "kernels"),
+    [("bf16", False, False), ("bf16", False, True), ("bf16", True, True), ("fp32", True, False)],
 )
 def test_estimated_memory_is_that_of_a_pass(
     monkeypatch: pytest.MonkeyPatch, freeze: bool, precision: str, kernels: bool
