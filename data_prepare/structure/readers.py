@@ -24,6 +24,8 @@ FORCE_FIELD_READERS: Final = {".psf": psf_atoms, ".prmtop": prmtop_atoms, ".parm
 # the most informative first: PDB and mmCIF have chains and elements, PSF segments and masses
 TOPOLOGY_SUFFIXES: Final = (*STRUCTURE_SUFFIXES, *FORCE_FIELD_READERS)
 STRUCTURE_FILE: Final = "a readable PDB or mmCIF file"
+NETCDF_SUFFIXES: Final = (".nc", ".netcdf", ".ncdf")
+TRAJECTORY_SUFFIXES: Final = (".xtc", ".trr", ".dcd", *NETCDF_SUFFIXES)
 
 
 def suffix_of(path: str | Path) -> str:
@@ -54,7 +56,7 @@ def read_topology(path: str | Path) -> Topology:
     path = Path(path)
     if is_structure_file(path):
         return read_structure(path).topology
-    require(suffix_of(path) not in (".xtc", ".trr", ".dcd"), f"{path}: a trajectory; give its topology in its place")
+    require(suffix_of(path) not in TRAJECTORY_SUFFIXES, f"{path}: a trajectory; give its topology in its place")
     with reading(path, "a readable topology"):
         path.stat()
         atoms = FORCE_FIELD_READERS.get(suffix_of(path), mdtraj_atoms)

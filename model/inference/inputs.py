@@ -285,8 +285,9 @@ def proteins_of(
     structure = pdb or cif
     require(structure or chain is None, f"--chain {chain} requires --pdb or --cif")
     if structure:
-        given_fasta = structure.name.lower().removesuffix(".gz").endswith(FASTA_SUFFIXES)
-        require(not given_fasta, f"{structure}: a FASTA file; use --fasta")
+        from data_prepare.structure.readers import suffix_of
+
+        require(suffix_of(structure) not in FASTA_SUFFIXES, f"{structure}: a FASTA file; use --fasta")
         return [protein_of_structure(structure, chain)]
     if fasta:
         return read_fasta(fasta)

@@ -14,8 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
-from data_prepare.molecular_dynamics.frames.trajectory import TRAJECTORY_SUFFIXES
-from data_prepare.structure.readers import TOPOLOGY_SUFFIXES
+from data_prepare.structure.readers import TOPOLOGY_SUFFIXES, TRAJECTORY_SUFFIXES
 from data_prepare.structure.sequence import CHAIN_LINKER
 from model.dyna1.embeddings.source import ChainInput, EmbeddingSource
 from model.evaluation.compare import Comparison, compare_measurements

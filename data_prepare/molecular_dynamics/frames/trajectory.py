@@ -23,15 +23,13 @@ from data_prepare.molecular_dynamics.frames.netcdf import NetCDFTrajectory
 from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
 from data_prepare.molecular_dynamics.frames.xtc import first_damaged
 from data_prepare.structure.covalent import CovalentGeometry
-from data_prepare.structure.readers import is_structure_file, read_models
+from data_prepare.structure.readers import NETCDF_SUFFIXES, TRAJECTORY_SUFFIXES, is_structure_file, read_models
 from data_prepare.structure.topology import Topology
 
 ANGSTROM_PER_NM: Final = np.float32(10.0)
 NM_PER_ANGSTROM: Final = np.float32(0.1)
 CHUNK_FRAMES: Final = 100
 CHUNK_ATOMS: Final = 1_000_000  # frames x atoms: 12 MB of coordinates, a few times over
-NETCDF_SUFFIXES: Final = (".nc", ".netcdf", ".ncdf")
-TRAJECTORY_SUFFIXES: Final = (".xtc", ".trr", ".dcd", *NETCDF_SUFFIXES)
 ALL_FRAMES: Final = FrameRange()
 
 Unit = Literal["angstrom", "nm"]
