@@ -92,16 +92,21 @@ def run(
     """
     chosen = parse(config, args, **options)
     output = getattr(chosen, "output", None) or getattr(chosen, "out", None)
+    run_alone(lambda: action(chosen), output, getattr(chosen, "debug", False))
+
+
+def run_alone(action: Callable[[], Iterable[object] | None], output: Path | None, debug: bool) -> None:
+    """Run an action and print what it returns, as the only run that writes `output`; SIGTERM ends it as Ctrl-C does."""
 
     def work() -> None:
         from data_prepare.resume import sole_run  # slow to import
 
         with nullcontext() if output is None else sole_run(output):
-            for line in action(chosen) or ():  # a generator works inside this loop
+            for line in action() or ():  # a generator works inside this loop
                 print(line)
 
     with _terminable():
-        run_command(work, getattr(chosen, "debug", False))
+        run_command(work, debug)
 
 
 @contextmanager

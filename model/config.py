@@ -293,7 +293,7 @@ TRAIN_PRESETS: Final[dict[str, TrainConfig]] = {
     ),
     "demo": TrainConfig(
         preset="demo",
-        output=Path("runs/demo"),
+        output=Path("runs/demo_training"),  # `seqdance demo` writes runs/demo
         init="demo",
         model=PRESETS["demo"],
         updates=150,

@@ -33,13 +33,8 @@ FILES = re.compile(
 )
 GENERATED = ("notebooks/", "reference/commands/")  # made while the site is built; MkDocs checks links to them
 EXAMPLES = ROOT / "data_prepare" / "examples"
-TESTED_ELSEWHERE = {"docs/how-to/own_labels.md"}  # needs peft: tests/test_own_labels.py
 WITH_STORE = ("docs/how-to/compare.md", "docs/how-to/predict.md")  # other pages make data/ themselves
-RUN = [
-    page
-    for page in PAGES
-    if name_of(page) not in TESTED_ELSEWHERE and any(block.reason is None for block in blocks(page))
-]
+RUN = [page for page in PAGES if any(block.reason is None for block in blocks(page))]
 COMMANDS_OF_PAGES = sorted({tuple(words) for page in PAGES for words in command_lines(page)})
 
 

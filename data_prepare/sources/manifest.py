@@ -6,15 +6,17 @@ can be its own trajectory. Paths are relative to the CSV. Other columns are igno
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from data_prepare.dataset.table import LABELS
-from data_prepare.errors import require
+from data_prepare.errors import InputError, require
 from data_prepare.files import read_text_table
 from data_prepare.properties import ALL_GROUPS, GROUP_OF_SOURCE, STRUCTURE_GROUPS, group_of
 from data_prepare.sources.entry import Entry, FileEntry
 
+MOST_SHOWN: Final = 3  # wrong lines in a message
 COLUMNS: Final = ("name", "source", "label", "topology", "trajectory")
 
 
@@ -27,28 +29,35 @@ def read_manifest(path: str | Path) -> list[Entry]:
     path = Path(path)
     entries: dict[str, Entry] = {}
     lines: dict[str, int] = {}
-    known = ", ".join(ALL_GROUPS)
-    sources = f"one of {', '.join(GROUP_OF_SOURCE)}; for others add a column group with {known}"
-    groups = f"structures belong to {' or '.join(STRUCTURE_GROUPS)}, trajectories to the other groups"
+    wrong: list[str] = []
     for line, row in enumerate(read_text_table(path, COLUMNS).to_dict("records"), 2):
-        name, source, label = row["name"], row["source"], row["label"]
-        group = group_of(source, row.get("group", "")) or ""
-        trajectories = tuple(path.parent / part.strip() for part in row["trajectory"].split(";") if part.strip())
-        where = f"{path}: line {line}, entry {name}"
-        require(name and "/" not in name, f"{where}: give a name without '/'")
-        require(name not in entries, f"{where}: the name of line {lines.get(name)}, too; give unique names")
-        lines[name] = line
-        if own := row.get("group", ""):
-            require(group, f"{where}: unknown group {own}; give {known}")
-        require(group, f"{where}: unknown source {source}; give {sources}")
-        require(label in (*LABELS, ""), f"{where}: unknown label {label}; give train, test or nothing")
-        require(row["topology"], f"{where}: no topology; give a structure file, or the topology of the trajectory")
-        require((group in STRUCTURE_GROUPS) != bool(trajectories), f"{where}: {groups}")
-        topology = path.parent / row["topology"]
-        entries[name] = FileEntry(
-            name=name, source=source, group=group, label=label, path=topology, trajectories=trajectories
-        )
+        name = row["name"]
+        try:
+            require(name not in lines, f"the name of line {lines.get(name)}, too; give unique names")
+            entries[name] = _entry(row, path.parent)
+        except InputError as error:
+            wrong.append(f"line {line}, entry {name}: {error}")
+        lines.setdefault(name, line)
+    more = f"; {len(wrong) - MOST_SHOWN} more lines are wrong" if len(wrong) > MOST_SHOWN else ""
+    require(not wrong, f"{path}: {'; '.join(wrong[:MOST_SHOWN])}{more}")
     require(entries, f"{path}: no entries; add a row per entry")
     labelled = len({entry.label == "" for entry in entries.values()}) == 1
     require(labelled, f"{path}: some entries have no label; label all, or none to split them by clusters")
     return list(entries.values())
+
+
+def _entry(row: Mapping[Any, str], folder: Path) -> FileEntry:
+    name, source, label, own = row["name"], row["source"], row["label"], row.get("group", "")
+    require(name and "/" not in name, "give a name without '/'")
+    group = group_of(source, own)
+    known = ", ".join(ALL_GROUPS)
+    sources = f"one of {', '.join(GROUP_OF_SOURCE)}; for others add a column group with {known}"
+    require(group or not own, f"unknown group {own}; give {known}")
+    require(group, f"unknown source {source}; give {sources}")
+    require(label in (*LABELS, ""), f"unknown label {label}; give train, test or nothing")
+    require(row["topology"], "no topology; give a structure file, or the topology of the trajectory")
+    trajectories = tuple(folder / part.strip() for part in row["trajectory"].split(";") if part.strip())
+    structures = f"structures belong to {' or '.join(STRUCTURE_GROUPS)}, trajectories to the other groups"
+    require((group in STRUCTURE_GROUPS) != bool(trajectories), structures)
+    path = folder / row["topology"]
+    return FileEntry(name=name, source=source, group=str(group), label=label, path=path, trajectories=trajectories)

@@ -22,7 +22,7 @@ from data_prepare.resume import Results
 from model.config import Precision
 from model.evaluation.metrics import pearson
 from model.inference.embed import mean_embeddings
-from model.inference.inputs import check_sequence, parse_sequence
+from model.inference.inputs import check_sequence, sequence_list
 from model.network.dance import load_model
 
 Matrix = NDArray[np.float64]
@@ -148,7 +148,7 @@ def regress_table(
     values = pd.DataFrame({name: read_numbers(path, table[name]) for name in targets})
     with named(path):
         splits = read_splits(table, repeats, seed)
-    sequences = [parse_sequence(text) for text in table[column]]
+        sequences = sequence_list({f"of line {line}": text for line, text in enumerate(table[column], start=2)})
     for line, sequence in enumerate(sequences, start=2):
         check_sequence(sequence, f"{path}, line {line}: {column}")
     kept, rows = Results(output), len(table)

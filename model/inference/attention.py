@@ -17,7 +17,7 @@ from data_prepare.files import new_hdf5, whole_file, write_attributes
 from data_prepare.memory import require_memory
 from model.config import Precision
 from model.inference.batches import residue_rows
-from model.inference.inputs import Protein, parse_sequence, sequence_list
+from model.inference.inputs import Protein, sequence_list
 from model.network.dance import DanceModel
 from model.network.device import choose_precision, device_of, inference, require_finite
 from model.network.encoder import attention_maps as maps_of_scores
@@ -58,15 +58,26 @@ def attention_maps(
     head, value at (i, j) = attention of query i on key j; a list of them for several sequences, by name for a
     dictionary. Each map is contiguous in memory. InputError if a sequence cannot be tokenised.
     """
-    if not isinstance(sequences, str):
-        options = (special_tokens, dtype, max_length, precision)
-        maps_of = [attention_maps(model, sequence, *options) for sequence in sequence_list(sequences)]
-        return dict(zip(sequences, maps_of, strict=True)) if isinstance(sequences, Mapping) else maps_of
+    texts = sequence_list([sequences] if isinstance(sequences, str) else sequences)
+    found = [_maps_of(model, text, special_tokens, dtype, max_length, precision) for text in texts]
+    if isinstance(sequences, str):
+        return found[0]
+    return dict(zip(sequences, found, strict=True)) if isinstance(sequences, Mapping) else found
+
+
+def _maps_of(
+    model: DanceModel,
+    sequence: str,
+    special_tokens: bool,
+    dtype: DTypeLike,
+    max_length: int | None,
+    precision: Precision,
+) -> NDArray:
+    """`attention_maps` of one parsed sequence."""
     device = device_of(model)
-    sequences = parse_sequence(sequences)
-    input_ids = tokenize([sequences], max_length)["input_ids"]  # (1, T)
+    input_ids = tokenize([sequence], max_length)["input_ids"]  # (1, T)
     tokens = input_ids.shape[1]
-    kept = np.arange(tokens) if special_tokens else np.intersect1d(np.arange(tokens), residue_rows(sequences)[0])
+    kept = np.arange(tokens) if special_tokens else np.intersect1d(np.arange(tokens), residue_rows(sequence)[0])
     maps = np.empty((model.config.maps, len(kept), len(kept)), dtype)
 
     def store_layer(layer: int, scores: Tensor, keys: Tensor | None, dropout: float) -> Tensor:
@@ -109,7 +120,7 @@ def write_maps(
         else:
             write_attributes(file[0], {"model": model.label})
         for name, protein in zip(tqdm(names, unit="sequence", disable=len(names) == 1), proteins, strict=True):
-            maps = attention_maps(model, protein.sequence, special_tokens, dtype, None, precision)
+            maps = _maps_of(model, protein.sequence, special_tokens, dtype, None, precision)
             if npz:
                 with file.open(f"{name}.npy", "w", force_zip64=True) as array:
                     np.lib.format.write_array(array, np.ascontiguousarray(maps))

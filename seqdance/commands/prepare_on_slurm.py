@@ -10,6 +10,8 @@ Rerun the same command to resume an interrupted run. Requires `pip install 'seqd
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +21,8 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from data_prepare.command_line import parse
-from data_prepare.errors import require, run_command
+from data_prepare.command_line import parse, run_alone
+from data_prepare.errors import require, shown
 from seqdance.commands.prepare import PrepareOptions, prepare_source
 from seqdance.options import CommandOptions
 
@@ -66,8 +68,10 @@ class SlurmOptions(CommandOptions):
 
     def cluster(self) -> Any:
         """A Dask scheduler in this process with workers in SLURM jobs, dask_jobqueue.SLURMCluster."""
+        on_interrupt = signal.getsignal(signal.SIGINT)
         from dask_jobqueue import SLURMCluster
 
+        signal.signal(signal.SIGINT, on_interrupt)  # that import makes Ctrl-C a success without a word
         return SLURMCluster(
             cores=self.cores,
             processes=self.cores,
@@ -86,14 +90,20 @@ class SlurmOptions(CommandOptions):
 
     @contextmanager
     def started(self) -> Iterator[str]:
-        """Address of the scheduler, with its jobs submitted."""
+        """Address of the scheduler, with its jobs submitted; InputError if SLURM would refuse them."""
         with self.cluster() as cluster:
+            test = ["sbatch", "--test-only"]  # Dask would submit a refused job again and again
+            tested = subprocess.run(test, input=cluster.job_script(), text=True, capture_output=True, check=False)
+            remedy = "correct the options of the jobs (--print-job shows their script)"
+            require(tested.returncode == 0, f"sbatch refuses the jobs: {shown(tested.stderr.strip())}; {remedy}")
             cluster.adapt(minimum_jobs=self.jobs, maximum_jobs=self.jobs)
             yield cluster.scheduler_address
 
 
 def prepare_on_slurm(options: SlurmOptions, prepare: PrepareOptions) -> None:
     """Run `seqdance prepare` on jobs, which start after all checks and only if there are entries to make."""
+    local = prepare.workers > 1 or prepare.scheduler
+    require(not local, "--workers and --scheduler are of no use after --: the jobs have the workers; omit them")
     if options.print_job:
         prepare.entries()  # refuses a wrong list, too
         with options.cluster() as cluster:
@@ -111,4 +121,4 @@ def main(args: Sequence[str] | None = None) -> None:
     at = args.index("--") if "--" in args else len(args)
     options = parse(SlurmOptions, args[:at], description=__doc__)
     prepare = parse(PrepareOptions, args[at + 1 :])  # refuses wrong options before any job starts
-    run_command(lambda: prepare_on_slurm(options, prepare), options.debug)
+    run_alone(lambda: prepare_on_slurm(options, prepare), prepare.out, options.debug)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
 import pytest
 from refusals import command_refused
 
+from data_prepare.errors import INTERRUPTED
+from data_prepare.resume import sole_run
 from seqdance.commands import prepare_on_slurm
 from seqdance.commands.prepare_on_slurm import SlurmOptions, main
 
@@ -19,6 +25,20 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "s.pdb").touch()
     (tmp_path / "m.csv").write_text("name,source,label,topology,trajectory\ns,Proteinflow,train,s.pdb,\n")
     return tmp_path
+
+
+@pytest.fixture
+def sbatch(folder, monkeypatch):
+    """An `sbatch` on the PATH that answers with a line and an exit code."""
+
+    def answer(line: str, code: int) -> None:
+        program = folder / "bin" / "sbatch"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\ncat > script.sh\necho $* > words\necho '{line}' >&2\nexit {code}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+
+    return answer
 
 
 @pytest.fixture
@@ -41,6 +61,8 @@ def test_walltime():
         (["--memory", "64", *PREPARE], "--memory 64: a number"),
         (["--memory", "0GB", *PREPARE], "--memory 0GB"),
         ([*PREPARE, "--seed", "-1"], "--seed -1"),
+        ([*PREPARE, "--workers", "4"], "--workers"),
+        ([*PREPARE, "--scheduler", "tcp://host:8786"], "--scheduler"),
         ([*PREPARE[:3], "--source", "atlas", "--out", "f.h5"], "--raw"),
         (["--", "--manifest", "none.csv", "--out", "f.h5"], "none.csv"),
         (["--print-job", "--", "--manifest", "none.csv", "--out", "f.h5"], "none.csv"),
@@ -93,9 +115,10 @@ def test_job_script(monkeypatch, capsys):
     assert "--lifetime 710m" in script
 
 
-def test_what_follows_is_for_prepare(monkeypatch):
+def test_what_follows_is_for_prepare(monkeypatch, sbatch):
     """`seqdance prepare` gets its own options and, when it asks for it, the address of the scheduler."""
     pytest.importorskip("dask_jobqueue")
+    sbatch("Job 1 to start", 0)
     given, jobs = [], []
     monkeypatch.setattr(prepare_on_slurm, "prepare_source", lambda *them: given.extend(them))
     monkeypatch.setattr("dask_jobqueue.SLURMCluster.adapt", lambda _, **many: jobs.append(many))
@@ -107,15 +130,55 @@ def test_what_follows_is_for_prepare(monkeypatch):
     assert jobs == [{"minimum_jobs": 3, "maximum_jobs": 3}]
 
 
-def test_entries_are_made_by_the_cluster(monkeypatch, folder, capsys):
+def test_jobs_that_slurm_refuses(monkeypatch, folder, sbatch, capsys):
+    """They are tested before they are submitted: Dask would try for ever."""
+    pytest.importorskip("dask_jobqueue")
+    sbatch("sbatch: error: invalid partition specified: gpu", 1)
+    monkeypatch.setattr("dask_jobqueue.SLURMCluster.adapt", lambda *_, **__: pytest.fail("submitted"))
+    command_refused(main, ["--partition", "gpu", *PREPARE], capsys, "invalid partition specified: gpu")
+    assert (folder / "words").read_text() == "--test-only\n"
+    assert "#SBATCH -p gpu" in (folder / "script.sh").read_text()
+
+
+def test_ctrl_c(monkeypatch, sbatch, capsys):
+    """It ends with a line and the exit code of an interruption, whatever dask_jobqueue makes of the signal."""
+    pytest.importorskip("dask_jobqueue")
+    sbatch("Job 1 to start", 0)
+    make = SlurmOptions.cluster
+
+    def cluster(options):
+        made = make(options)
+        made.adapt = lambda **_: signal.raise_signal(signal.SIGINT)
+        return made
+
+    monkeypatch.setattr(SlurmOptions, "cluster", cluster)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dask_jobqueue"]:
+        monkeypatch.delitem(sys.modules, name)  # importing it again sets a handler
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(SystemExit) as leaving:
+        main(PREPARE)
+    assert leaving.value.code == INTERRUPTED
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_one_run_at_a_time(monkeypatch, folder, no_cluster, capsys):
+    """A second run on the same output is refused."""
+    monkeypatch.setattr("data_prepare.resume.LOCK_SECONDS", 0.1)
+    with sole_run(folder / "o" / "f.h5"):
+        command_refused(main, PREPARE, capsys, "another run is writing it")
+
+
+def test_entries_are_made_by_the_cluster(monkeypatch, folder, sbatch, capsys):
     """Of the jobs, here a thread."""
     from distributed import LocalCluster
 
+    sbatch("Job 1 to start", 0)
     started = []
 
     def cluster(_):
         started.append(LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"))
         started[-1].adapt = lambda **_: None
+        started[-1].job_script = lambda: ""
         return started[-1]
 
     monkeypatch.setattr(SlurmOptions, "cluster", cluster)

@@ -214,6 +214,7 @@ def test_manifest(tmp_path, helix):
         ("a/b,PED,train,x.pdb,x.xtc", ("line 2", "entry a/b")),
         ("a,XYZ,train,x.pdb,x.xtc", ("line 2", "XYZ", "mdCATH")),
         ("a,PED,valid,x.pdb,x.xtc", ("line 2", "valid", "train")),
+        ("a,XYZ,train,x.pdb,x.xtc\n" * 4 + "b,PED,valid,x.pdb,x.xtc", ("line 2", "XYZ", "line 3", "line 4", "2 more")),
         ("a,PED,train,x.pdb,x.xtc\nb,PED,,x.pdb,x.xtc", ("label",)),
         ("", ()),
     ],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from data_prepare.errors import InputWarning
 from model.inference.attention import attention_maps
 from model.network.dance import DanceModel
 from model.network.tokenizer import tokenize
 
 COMPLEX = "MKTAY<eos><cls>IAKQRQ"
+DNA = "ACGT" * 5
 RESIDUES = [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]
 
 
@@ -31,6 +34,13 @@ def test_maps_are_those_of_the_model(tiny_model: DanceModel) -> None:
     np.testing.assert_allclose(short, cut, rtol=0, atol=1e-7)
     inside = np.ix_(RESIDUES[:6], RESIDUES[:6])
     np.testing.assert_array_equal(attention_maps(model, COMPLEX, False, max_length=9), short[inside])
+
+
+def test_dna_is_noted_once(tiny_model: DanceModel) -> None:
+    for sequences, name in ((DNA, "1"), (["MKT", DNA], "2"), ({"x": DNA}, "x")):
+        with pytest.warns(InputWarning, match=f"sequence {name}: looks like DNA") as noticed:
+            attention_maps(tiny_model, sequences)
+        assert len(noticed) == 1
 
 
 def test_list_gives_list_and_mode_comes_back(tiny_model: DanceModel) -> None:
