@@ -66,8 +66,8 @@ def pymol_script(file: str, chains: list[str], measure: Measure, model: str) -> 
     return "\n".join(
         [
             *_comments(measure, model),
-            "import os, pymol",
-            f'cmd.load(os.path.join(os.path.dirname(pymol.__script__), {json.dumps(file)}), "{name}")',
+            "import os",
+            f'cmd.load(os.path.join(os.path.dirname(cmd._pymol.__script__), {json.dumps(file)}), "{name}")',
             *definitions,
             f"hide everything, {name}",
             f"show cartoon, {name}",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from model.inference.structure_scripts import DAMAGE, PALETTE, RMSF, write_on_structure
+from model.inference.structure_scripts import DAMAGE, PALETTE, write_on_structure
 
 
 def c_alpha_values(path: Path) -> list[str]:
@@ -43,29 +45,38 @@ def test_files(examples: Path, tmp_path: Path, chain: str | None) -> None:
     assert coloured == f"color byattribute a:bfactor {shown} target abcs palette {colours} range 0,1"
 
 
-def test_pymol_loads_the_copy_beside_its_script(examples: Path, tmp_path: Path) -> None:
-    """From any folder, and after the folder was moved: the line that loads it, run with a stand-in for PyMOL."""
-    structure = examples / "structures" / "2gu3_A.pdb.gz"
-    write_on_structure(structure, np.zeros(128), tmp_path / "a" / "it's.pdb.gz", None, RMSF, "n")
-    folder = Path(shutil.move(tmp_path / "a", tmp_path / "b"))
-    script = folder / "it's.pml"
-    loads = [line for line in script.read_text().splitlines() if re.match(r"import|cmd\.", line)]
-    loaded: list[tuple[str, str]] = []
-
-    class Stand:
-        __script__ = str(script)
-
-        @staticmethod
-        def load(path: str, name: str) -> None:
-            loaded.append((path, name))
-
-    for line in loads:
-        exec(line.replace("import os, pymol", "import os"), {"pymol": Stand, "cmd": Stand, **globals_of_os()})
-    assert loaded == [(str(folder / "it's.pdb.gz"), "rmsf")]
-    assert (folder / "it's.pdb.gz").is_file()
+IN_PYMOL = """
+import json, pymol2, sys
+with pymol2.PyMOL() as pymol:
+    cmd, found = pymol.cmd, []
+    cmd.load(sys.argv[1])
+    cmd.sync()
+    cmd.iterate("name CA", "found.append((chain, b, color))", space={"found": found})
+    grey = cmd.get_color_index("grey80")
+    ends = [cmd.get_color_index(f"seqdance_{number}") for number in (0, 4)]
+    ends = [[round(255 * part) for part in cmd.get_color_tuple(end)] for end in ends]
+    shown = [[round(255 * part) for part in cmd.get_color_tuple(color)] for _, _, color in found]
+    print(json.dumps({"names": cmd.get_names(), "atoms": found, "grey": grey, "shown": shown, "ends": ends}))
+"""
 
 
-def globals_of_os() -> dict[str, object]:
-    import os
-
-    return {"os": os}
+def test_in_pymol(examples: Path, tmp_path: Path) -> None:
+    """The script finds the copy beside it from any folder, and colours the chain: the ends of the scale, and grey."""
+    pytest.importorskip("pymol2", reason="PyMOL is not installed", exc_type=ImportError)
+    structure = examples / "structures" / "1hvr_AB.pdb.gz"
+    values = np.linspace(0, 1, 99)
+    values[3] = np.nan
+    write_on_structure(structure, values, tmp_path / "a" / "it's a.pdb.gz", "B", DAMAGE, "n")
+    folder = Path(shutil.move(tmp_path / "a", tmp_path / "b c"))
+    words = [sys.executable, "-c", IN_PYMOL, folder / "it's a.pml"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["names"] == ["damage"]
+    chains, b_factors, colours = map(np.array, zip(*found["atoms"], strict=True))
+    assert list(chains).count("A") == list(chains).count("B") == 99
+    np.testing.assert_allclose(b_factors[chains == "B"], np.where(np.isnan(values), -1, values), atol=0.006)
+    own = np.arange(198)[chains == "B"]
+    assert (colours[chains == "A"] == found["grey"]).all()
+    assert (colours[own] == found["grey"]).nonzero()[0].tolist() == [3]
+    assert [found["shown"][index] for index in (own[0], own[-1])] == found["ends"]
+    assert found["ends"] == [[0x44, 0x01, 0x54], [0xFD, 0xE7, 0x25]]
