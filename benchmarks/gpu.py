@@ -29,7 +29,7 @@ from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.properties import GROUPS, NMA_GROUPS, properties_of_group
 from model.config import TRAIN_PRESETS, TrainConfig
-from model.train_ddp import DanceTrainer
+from model.training.dance_trainer import DanceTrainer
 from model.training.data import TrainingSet, batches, default_workers
 from model.training.processes import Process
 from model.training.run_log import peak_memory

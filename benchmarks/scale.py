@@ -47,7 +47,7 @@ from data_prepare.errors import require
 from data_prepare.pipeline.split import Split
 from data_prepare.properties import GROUPS, NMA_GROUPS, SOURCES_OF_GROUP
 from model.config import TrainConfig
-from model.train_ddp import open_data
+from model.training.dance_trainer import open_data
 from model.training.data import TrainingSet, batches
 from model.training.schedule import draws
 

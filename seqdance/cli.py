@@ -28,7 +28,7 @@ COMMANDS: Final[Commands] = {
     "show": ("seqdance.commands.show", "picture of an entry of a feature store, also beside its prediction"),
     "compare": ("seqdance.commands.compare", "two simulations, ensembles or predictions of a protein side by side"),
     "check": ("seqdance.commands.check", "verify a feature store and its training table"),
-    "train": ("seqdance.commands.train", "train a network (with several processes: torchrun model/train_ddp.py)"),
+    "train": ("model.train_ddp", "train a network (with several processes: torchrun model/train_ddp.py)"),
     "evaluate": ("model.evaluate", "losses and correlations of a network and of baselines on the test entries"),
     "plot": ("seqdance.commands.plot", "training curves in one figure"),
     "publish": ("seqdance.commands.publish", "trained weights on the Hugging Face Hub, with a model card"),
@@ -39,7 +39,7 @@ DYNA1_COMMANDS: Final[Commands] = {
     "predict": ("seqdance.commands.dyna1.predict", "probability of exchange of each residue"),
     "labels": ("seqdance.commands.dyna1.labels", "NMR depositions, RefDB or RelaxDB -> assignment codes and splits"),
     "embed": ("seqdance.commands.dyna1.embed", "embeddings of a frozen model for training and prediction"),
-    "train": ("seqdance.commands.dyna1.train", "train a classifier (with several processes: torchrun)"),
+    "train": ("model.dyna1.train", "train a classifier (with several processes: torchrun)"),
     "evaluate": (
         "seqdance.commands.dyna1.evaluate",
         "metrics of a classifier and of baselines on RelaxDB, CPMG, a table",

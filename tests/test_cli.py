@@ -128,8 +128,8 @@ def test_public_names_exist():
     ("modules", "libraries"),
     [
         ("seqdance", "torch mdtraj gemmi pandas"),
-        ("model.train_ddp, model.mutations.score", "mdtraj prody gemmi transformers scipy torch._dynamo"),
-        ("model.evaluate", "mdtraj prody gemmi transformers"),
+        ("model.train_ddp, model.evaluate, model.dyna1.train", "torch mdtraj gemmi"),
+        ("model.training.dance_trainer, model.mutations.score", "mdtraj prody gemmi transformers scipy torch._dynamo"),
         ("seqdance.commands.prepare", "torch mdtraj prody distributed numba"),
     ],
 )

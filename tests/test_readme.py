@@ -23,7 +23,7 @@ import pytest
 from documentation import PAGES, READMES, ROOT, blocks, command_lines, links, name_of
 
 import seqdance
-from model.train_ddp import parse
+from model.training.command_line import parse_train_config as parse
 from seqdance.cli import COMMANDS, main
 from seqdance.cli import DYNA1_COMMANDS as DYNA1
 

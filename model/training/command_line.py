@@ -60,7 +60,7 @@ def parse_train_config(args: Sequence[str] | None = None) -> TrainConfig:
 def run_distributed(
     parse: Callable[[Sequence[str] | None], Options],
     action: Callable[[Options, Process], None],
-    args: Sequence[str] | None,
+    args: Sequence[str] | None = None,
 ) -> None:
     """Run a command in this process or in each one started by torchrun; rank 0 prints errors in the options.
 

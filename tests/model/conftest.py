@@ -16,7 +16,7 @@ from data_prepare.dataset.table import write_table
 from data_prepare.dataset.token_space import to_token_space
 from data_prepare.properties import GROUP_OF_SOURCE, GROUPS, NMA_GROUPS, PROPERTIES, RESIDUE_COLUMNS
 from model.config import TrainConfig
-from model.train_ddp import parse
+from model.training.command_line import parse_train_config as parse
 
 SOURCES = {"ATLAS": 3, "GPCRmd": 1, "PED": 1, "mdCATH": 3, "IDRome": 5, "proteinflow_pdb": 4, "proteinflow_sabdab": 2}
 

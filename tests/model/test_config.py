@@ -10,7 +10,8 @@ import pytest
 from refusals import command_refused, refused
 
 from model.config import PRESETS, TRAIN_PRESETS, ModelConfig, Stage, TrainConfig, read_train_config
-from model.train_ddp import main, parse
+from model.train_ddp import main
+from model.training.command_line import parse_train_config as parse
 from model.training.run_log import write_config
 
 

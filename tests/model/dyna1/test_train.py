@@ -19,13 +19,16 @@ from refusals import command_refused, refused
 from runs import assert_same_run, without_time
 from safetensors.torch import load_file
 
-from model.dyna1 import train as module
+from model.dyna1 import trainer as module
 from model.dyna1.classifier import PRESETS, Classifier, Dyna1Config, load_dyna1
+from model.dyna1.config import Dyna1TrainConfig
+from model.dyna1.config import parse_dyna1_config as parse
 from model.dyna1.data import read_proteins
 from model.dyna1.embeddings.cache import EmbeddingCache
 from model.dyna1.embeddings.source import Embedder
 from model.dyna1.evaluate import logits_of, pooled
-from model.dyna1.train import Dyna1TrainConfig, Dyna1Trainer, main, open_labels, parse, train
+from model.dyna1.train import main
+from model.dyna1.trainer import Dyna1Trainer, open_labels, train
 from model.evaluation.metrics import auroc
 from model.training.checkpoint import checkpoints
 from model.training.processes import Process

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from runs import assert_same_run
 
-from model.train_ddp import train
+from model.training.dance_trainer import train
 from model.training.processes import Process
 
 

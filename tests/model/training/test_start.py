@@ -17,8 +17,10 @@ from model.config import PRESETS, SIZE_NAMES, TRAIN_PRESETS, ModelConfig, TrainC
 from model.network.dance import DanceModel, encoder_sizes
 from model.network.pair_head import KERNEL_TILE
 from model.network.weights import read_esm2
-from model.train_ddp import DanceTrainer, main, parse, train
+from model.train_ddp import main
 from model.training.checkpoint import read_training
+from model.training.command_line import parse_train_config as parse
+from model.training.dance_trainer import DanceTrainer, train
 from model.training.processes import Process
 from model.training.run_log import write_config
 from model.training.start import (

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.config import PRESETS, ModelConfig
 from model.network.dance import DanceModel
-from model.train_ddp import DanceTrainer, train
+from model.training.dance_trainer import DanceTrainer, train
 from model.training.processes import Process
 from model.training.run_log import DATA_WAIT, MODEL_FLOPS, SHARE_OF_PEAK
 from model.training.throughput import peak_flops, training_flops

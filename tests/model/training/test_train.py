@@ -35,9 +35,11 @@ from model.evaluate import EvaluateOptions, read_data
 from model.evaluation.test_set import Evaluation
 from model.network.dance import DanceModel
 from model.network.device import choose_precision
-from model.train_ddp import DanceTrainer, main, open_data, parse, train
+from model.train_ddp import main
 from model.training import run_log
 from model.training.checkpoint import checkpoints, read_training
+from model.training.command_line import parse_train_config as parse
+from model.training.dance_trainer import DanceTrainer, open_data, train
 from model.training.data import batches
 from model.training.loss import dance_loss
 from model.training.processes import Process, attempt
@@ -580,7 +582,7 @@ from model.config import Stage
 from model.training.data import batches
 from model.training.processes import start_process
 from model.training.schedule import draws
-from model.train_ddp import DanceTrainer, open_data, train
+from model.training.dance_trainer import DanceTrainer, open_data, train
 
 data, out = SmallData(*map(Path, {files!r})), Path({out!r})
 process = start_process("cpu")
