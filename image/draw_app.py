@@ -1,6 +1,6 @@
 """Take the pictures of docs/how-to/app.md from the page in Chromium, with the demonstration network.
 
-seqdance dyna1 train --table data_prepare/examples/nmr/refdb_labels.csv --output runs/dyna1_small ...
+seqdance dyna1 train ... --output runs/dyna1_small      as in docs/how-to/dyna1.md
 python image/draw_app.py --dyna1 runs/dyna1_small/best [--output docs/images]
 """
 
