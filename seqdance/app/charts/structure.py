@@ -50,11 +50,10 @@ def target(chain: str, residue: ResidueId | None = None) -> dict[str, Any]:
 
 def position_of(focus: dict[str, Any] | None, residues: Sequence[ResidueId]) -> int | None:
     """Position (from 0) of the residue that the user has clicked in the viewer; None if it is none of ours."""
-    for each in (focus or {}).get("targets") or []:
-        for chain in each.get("chains") or []:
-            for found in chain.get("residues") or []:
-                number = f"{found.get('number')}{found.get('ins_code') or ''}"
-                for position, residue in enumerate(residues):
-                    if (residue.chain, residue.number) == (chain.get("auth_name"), number):
-                        return position
+    for chain in (focus or {}).get("chains") or []:
+        for found in chain.get("residues") or []:
+            number = f"{found.get('number')}{found.get('ins_code') or ''}"
+            for position, residue in enumerate(residues):
+                if (residue.chain, residue.number) == (chain.get("auth_name"), number):
+                    return position
     return None

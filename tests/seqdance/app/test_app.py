@@ -21,7 +21,9 @@ from model.mutations.substitution import all_single_mutants
 
 pytest.importorskip("dash", reason="the extra app is not installed")
 
+from model.inference.inputs import ResidueId
 from seqdance.app.analysis import Networks, new_mutants, score
+from seqdance.app.charts.structure import position_of
 from seqdance.app.given import File, Limits, read_file, read_text, unpack
 from seqdance.app.jobs import Job, Jobs, collect_warnings, noted
 from seqdance.app.server import make_app
@@ -208,3 +210,17 @@ def test_residues_of_a_complex(service) -> None:
     assert table["chain"].tolist() == ["A"] * len(PEPTIDE) + ["B"] * 3
     assert table["number"].tolist() == list(range(1, len(PEPTIDE) + 4))
     assert table["protein"].unique().tolist() == ["sequence"]
+
+
+def test_residue_that_is_clicked_in_the_viewer() -> None:
+    """The form in which dash-molstar reports it."""
+    residues = [ResidueId("A", "30"), ResidueId("B", "30"), ResidueId("B", "30A")]
+
+    def clicked(chain: str, number: int, code: str = "") -> dict:
+        return {"chains": [{"name": "x", "auth_name": chain, "residues": [{"number": number, "ins_code": code}]}]}
+
+    assert position_of(clicked("B", 30), residues) == 1
+    assert position_of(clicked("B", 30, "A"), residues) == 2
+    assert position_of(clicked("C", 30), residues) is None  # a ligand
+    assert position_of({"chains": []}, residues) is None  # beside the structure
+    assert position_of(None, residues) is None
