@@ -22,7 +22,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import parse, run_alone
-from data_prepare.errors import require, shown
+from data_prepare.errors import require
 from seqdance.commands.prepare import PrepareOptions, prepare_source
 from seqdance.options import CommandOptions
 
@@ -95,7 +95,7 @@ class SlurmOptions(CommandOptions):
             test = ["sbatch", "--test-only"]  # Dask would submit a refused job again and again
             tested = subprocess.run(test, input=cluster.job_script(), text=True, capture_output=True, check=False)
             remedy = "correct the options of the jobs (--print-job shows their script)"
-            require(tested.returncode == 0, f"sbatch refuses the jobs: {shown(tested.stderr.strip())}; {remedy}")
+            require(tested.returncode == 0, f"sbatch refuses the jobs: {tested.stderr.strip()}; {remedy}")
             cluster.adapt(minimum_jobs=self.jobs, maximum_jobs=self.jobs)
             yield cluster.scheduler_address
 
