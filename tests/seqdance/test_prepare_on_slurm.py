@@ -133,11 +133,10 @@ def test_what_follows_is_for_prepare(monkeypatch, sbatch):
 def test_jobs_that_slurm_refuses(monkeypatch, folder, sbatch, capsys):
     """They are tested before they are submitted: Dask would try for ever."""
     pytest.importorskip("dask_jobqueue")
-    sbatch("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", 1)
+    reason = "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified"
+    sbatch(reason, 1)
     monkeypatch.setattr("dask_jobqueue.SLURMCluster.adapt", lambda *_, **__: pytest.fail("submitted"))
-    command_refused(
-        main, ["--partition", "gpu", *PREPARE], capsys, "Invalid account or account/partition combination specified"
-    )
+    command_refused(main, ["--partition", "gpu", *PREPARE], capsys, reason)
     assert (folder / "words").read_text() == "--test-only\n"
     assert "#SBATCH -p gpu" in (folder / "script.sh").read_text()
 
