@@ -27,6 +27,7 @@ from model.dyna1.data import read_proteins
 from model.dyna1.embeddings.cache import EmbeddingCache
 from model.dyna1.embeddings.source import Embedder
 from model.dyna1.evaluate import logits_of, pooled
+from model.dyna1.train import __file__ as train_file
 from model.dyna1.train import main
 from model.dyna1.trainer import Dyna1Trainer, open_labels, train
 from model.evaluation.metrics import auroc
@@ -280,7 +281,7 @@ def test_two_processes_train_as_one(labels: Path, tmp_path: Path) -> None:
     # eps: rounding of gradients that are 0 (biases of keys) must not become a step
     changes = {"model.dropout": 0.0, "epochs": 2, "batch": 3, "accumulation": 2, "eps": 1e-3}
     main(arguments(labels, tmp_path / "one", **changes))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", module.__file__]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", train_file]
     command += arguments(labels, tmp_path / "two", **changes)
     found = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
