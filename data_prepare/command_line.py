@@ -96,7 +96,7 @@ def run(
 
 
 def run_alone(action: Callable[[], Iterable[object] | None], output: Path | None, debug: bool) -> None:
-    """Run an action and print what it returns, as the only run that writes `output`; SIGTERM ends it as Ctrl-C does."""
+    """Run an action and print what it returns, as the only run that writes `output`; after SIGTERM it tidies up."""
 
     def work() -> None:
         from data_prepare.resume import sole_run  # slow to import

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,12 +16,13 @@ from typing import Any, Final
 
 import tyro
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "oracles"))
+from browser import chromium, chromium_path, open_tab, served  # noqa: E402
+
 UBIQUITIN: Final = ROOT / "data_prepare" / "examples" / "structures" / "1ubi_A.pdb.gz"
-BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS: Final = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL in software
 PATIENCE: Final = 300_000  # ms
 COLOURS: Final = 255  # of a picture: half the bytes
 
@@ -40,22 +37,9 @@ class Pictures:
     """Folder of app_dynamics.png and the others."""
 
 
-@contextmanager
-def served(dyna1: Path) -> Iterator[str]:
-    """Address of a page of its own."""
-    words = [sys.executable, "-m", "seqdance.cli", "app", "--port", "0", "--device", "cpu", "--dyna1", str(dyna1)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield str(process.stdout.readline().split()[3]) if process.stdout else ""
-        finally:
-            process.terminate()
-
-
 def draw(options: Pictures) -> None:
     """Every tab, with ubiquitin."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    with served(options.dyna1) as address, sync_playwright() as started, TemporaryDirectory() as folder:
-        browser = started.chromium.launch(executable_path=path, headless=True, args=ARGUMENTS)
+    with served(options.dyna1) as address, chromium(chromium_path()) as browser, TemporaryDirectory() as folder:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(PATIENCE)
         page.goto(address)
@@ -85,12 +69,6 @@ def draw(options: Pictures) -> None:
         page.wait_for_selector("#compared path.js-line")
         page.wait_for_selector("#compared-map .heatmaplayer image")
         take(page, options.output, "trajectory")
-        browser.close()
-
-
-def open_tab(page: Page, name: str) -> None:
-    """Show a tab."""
-    page.click(f".label:has-text('{name}')")
 
 
 def middle_of(page: Page, selector: str) -> tuple[float, float]:

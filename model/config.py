@@ -322,8 +322,8 @@ ONCE: Final = (
 def read_train_config(path: Path) -> TrainConfig:
     """Configuration from config.json of a run, or from a YAML or JSON file of fields; the preset supplies the rest.
 
-    Ignores the fields in `ONCE` of a run. Raises InputError if the file cannot be read or holds
-    an unknown field or an invalid value, or a YAML file one of these.
+    Ignores the fields in `ONCE` of a run. Raises InputError if the file cannot be read or holds an unknown field or an
+    invalid value, or a YAML file one of these.
     """
     import yaml  # type: ignore[import-untyped]
 

@@ -184,8 +184,8 @@ def run_tasks(
     """Make results, the largest entries first, and show the progress; returns name -> reason of failed entries.
 
     `done` entries exist already. `workers` are processes on this machine, unless the workers of a Dask `scheduler`
-    (`tcp://host:8786`), which must see the same folders, do the work; a context that
-    gives its address is entered. `failed` is called with the name and the reason of an entry when it fails.
+    (`tcp://host:8786`), which must see the same folders, do the work; a context that gives its address is entered.
+    `failed` is called with the name and the reason of an entry when it fails.
     """
     tasks = sorted(tasks, key=lambda task: (-task.entry.size, task.entry.name))
     in_process = workers == 1 and scheduler is None

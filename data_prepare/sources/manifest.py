@@ -17,6 +17,9 @@ from data_prepare.properties import ALL_GROUPS, GROUP_OF_SOURCE, STRUCTURE_GROUP
 from data_prepare.sources.entry import Entry, FileEntry
 
 MOST_SHOWN: Final = 3  # wrong lines in a message
+KNOWN: Final = ", ".join(ALL_GROUPS)
+SOURCES: Final = f"one of {', '.join(GROUP_OF_SOURCE)}; for others add a column group with {KNOWN}"
+STRUCTURES: Final = f"structures belong to {' or '.join(STRUCTURE_GROUPS)}, trajectories to the other groups"
 COLUMNS: Final = ("name", "source", "label", "topology", "trajectory")
 
 
@@ -50,14 +53,11 @@ def _entry(row: Mapping[Any, str], folder: Path) -> FileEntry:
     name, source, label, own = row["name"], row["source"], row["label"], row.get("group", "")
     require(name and "/" not in name, "give a name without '/'")
     group = group_of(source, own)
-    known = ", ".join(ALL_GROUPS)
-    sources = f"one of {', '.join(GROUP_OF_SOURCE)}; for others add a column group with {known}"
-    require(group or not own, f"unknown group {own}; give {known}")
-    require(group, f"unknown source {source}; give {sources}")
+    require(group or not own, f"unknown group {own}; give {KNOWN}")
+    require(group, f"unknown source {source}; give {SOURCES}")
     require(label in (*LABELS, ""), f"unknown label {label}; give train, test or nothing")
     require(row["topology"], "no topology; give a structure file, or the topology of the trajectory")
     trajectories = tuple(folder / part.strip() for part in row["trajectory"].split(";") if part.strip())
-    structures = f"structures belong to {' or '.join(STRUCTURE_GROUPS)}, trajectories to the other groups"
-    require((group in STRUCTURE_GROUPS) != bool(trajectories), structures)
+    require((group in STRUCTURE_GROUPS) != bool(trajectories), STRUCTURES)
     path = folder / row["topology"]
     return FileEntry(name=name, source=source, group=str(group), label=label, path=path, trajectories=trajectories)

@@ -145,7 +145,9 @@ def score(config: ScoreConfig) -> list[Path]:
 
 def _note_few(chosen: Iterable[Mutants], option: str) -> None:
     """Say what damage means where a protein has few mutants: 1 may be a harmless one."""
-    counts = [sum(label != "wt" for label in own.labels) for own in chosen]
+    from model.mutations.substitution import WILD_TYPE_LABEL
+
+    counts = [sum(label != WILD_TYPE_LABEL for label in own.labels) for own in chosen]
     few = min(filter(None, counts), default=FEW)
     if few < FEW:
         which = f"these {few} mutants among themselves" if few > 1 else "this mutant only"

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from browser import chromium, chromium_path, served
 
 pytest.importorskip("dash", reason="the extra app is not installed")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# WebGL in software; nothing that the browser itself would ask the network for
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-)
 PATIENCE = 120_000  # ms
 
 
@@ -39,28 +30,19 @@ def dyna1_weights(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def address(dyna1_weights: Path) -> Iterator[str]:
     """Address of `seqdance app` with the small network."""
-    command = [sys.executable, "-m", "seqdance.cli", "app", "--port", "0", "--device", "cpu"]
-    command += ["--dyna1", str(dyna1_weights), "--max-length", "400", "--max-upload", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[3]
-    finally:
-        process.terminate()
-        process.wait(30)
+    with served(dyna1_weights, "--max-length", "400", "--max-upload", "2") as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
 def browser():
     """Chromium of the system."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = chromium_path()
     if path is None:
         pytest.skip("no Chromium here (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=path, headless=True, args=list(ARGUMENTS))
+    with chromium(path) as found:
         yield found
-        found.close()
 
 
 @pytest.fixture

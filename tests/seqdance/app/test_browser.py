@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from browser import open_tab
 from PIL import Image
 
 from data_prepare.properties import PROPERTIES
@@ -24,10 +25,6 @@ def predict(page, text: str) -> None:
     page.fill("#text", text)
     page.click("#predict")
     page.wait_for_selector("#profiles .main-svg path.js-line")
-
-
-def open_tab(page, name: str) -> None:
-    page.click(f".label:has-text('{name}')")
 
 
 def colours(page, selector: str) -> int:
