@@ -139,6 +139,12 @@ def test_imports_are_light(modules, libraries):
     assert found.stdout == "[]\n", found.stderr
 
 
+def test_loading_a_network_does_not_import_the_compiler():
+    """It takes seconds; PyTorch imports it to draw normal numbers on the meta device."""
+    found = python("import sys, seqdance; seqdance.load_model('demo', 'cpu'); print('torch._dynamo' in sys.modules)")
+    assert found.stdout == "False\n", found.stderr
+
+
 def test_another_model_package_is_named(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "__init__.py").write_text("")

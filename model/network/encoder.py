@@ -26,12 +26,21 @@ AttentionSink = Callable[[int, Tensor, Tensor | None, float], Tensor]  # the sam
 Rotary = tuple[Tensor, Tensor]  # cosines and sines
 
 
+class Embedding(nn.Embedding):
+    """Draws no numbers on the meta device: PyTorch would import its compiler for that, which takes seconds."""
+
+    def reset_parameters(self) -> None:
+        """See `nn.Embedding`."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class Embeddings(nn.Module):
     """Word embeddings with ESM2's token dropout."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(len(VOCABULARY), config.hidden, padding_idx=PAD_ID)
+        self.word_embeddings = Embedding(len(VOCABULARY), config.hidden, padding_idx=PAD_ID)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L) token ids and boolean mask -> (B, L, hidden).
