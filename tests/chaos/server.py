@@ -18,7 +18,10 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-LIBRARIES = ("torch.distributed.run", "torch.utils.tensorboard", "distributed", "sklearn.metrics", "mdtraj", "prody")
+LIBRARIES = (
+    *("torch.distributed.run", "torch.utils.tensorboard", "torch._dynamo"),  # optimizers import the last one
+    *("distributed", "sklearn.metrics", "mdtraj", "prody", "filelock"),
+)
 TICK = 0.05  # seconds
 
 
