@@ -199,7 +199,8 @@ def _locked(path: Path) -> Iterator[None]:
         yield
         return
     while True:
-        with open(path, "xb") as file:  # x: never through a link that someone else has put there
+        # x: never through a link that someone else has put there; +: NFS does not lock a file that cannot be read
+        with open(path, "x+b") as file:
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_SH)
             if path.exists():  # not removed before it was locked

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+import mdtraj
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ POSIX = {"fcntl", "resource", "pwd", "grp", "termios"}
 OURS = ("seqdance", "model", "data_prepare")
 for name in ("SIGUSR1", "SIGUSR2", "SIGKILL", "SIGHUP", "SIGALRM"):
     delattr(signal, name)
-for name in ("fork", "sched_getaffinity", "O_DIRECTORY"):
+for name in ("fork", "sched_getaffinity", "O_DIRECTORY", "pread"):
     delattr(os, name)
 original = builtins.__import__
 
@@ -70,13 +72,20 @@ protein = ("--model", MODEL, "--sequence", "MQIFVKTLTG")
 main("predict", *protein, "--output", "predictions")
 main("predict", *protein, "--output", "predictions.h5")
 main("score", *protein, "--mutations", "Q2A,K6R:T7S", "--output", "scores.csv")
+from data_prepare.molecular_dynamics.MD_features import main as features
+for form in ("xtc", "dcd"):
+    features(["-p", f"{TRAJECTORY}.pdb", "-t", f"{TRAJECTORY}.{form}", "-o", form])
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [EVERYTHING, USES], ids=["imports", "uses"])
-def test_without_posix(code, tiny_model_folder, tmp_path):
-    text = f"{WINDOWS}\nMODEL = {str(tiny_model_folder)!r}\n{code}"
+def test_without_posix(code, tiny_model_folder, examples, tmp_path):
+    trajectory = Path(shutil.copy(examples / "trajectories" / "helix_aeaaak.pdb", tmp_path)).with_suffix("")
+    frames = mdtraj.load(examples / "trajectories" / "helix_aeaaak.xtc", top=f"{trajectory}.pdb")[:3]
+    for form in ("xtc", "dcd"):
+        frames.save(f"{trajectory}.{form}")
+    text = f"{WINDOWS}\nMODEL = {str(tiny_model_folder)!r}\nTRAJECTORY = {str(trajectory)!r}\n{code}"
     words = [sys.executable, "-X", "warn_default_encoding", "-c", text]
     run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -10,7 +10,7 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -135,8 +135,8 @@ def _plain(protein: Any, where: str) -> dict[str, str]:
     return plain | {FIELD_STRENGTH: f"{strength:g}" if known else ""}
 
 
-def read_dssp_strings(path: Path) -> list[tuple[str, Any]]:
-    """Entry and DSSP string of each row of a file; empty if it has no column dssp or DSSP.
+def read_dssp_strings(path: Path) -> dict[str, list[Any]]:
+    """DSSP strings of each entry in the order of a file, without empty ones; none if it has no column dssp or DSSP.
 
     The file is a CSV (.gz too) with the entry in the column entry_ID or PDB, or a JSON of columns, also zipped.
     """
@@ -148,18 +148,35 @@ def read_dssp_strings(path: Path) -> list[tuple[str, Any]]:
     require(name, f"{path}: missing columns: entry_ID; expected entry_ID (or PDB) and dssp")
     column = next((column for column in (DSSP, "DSSP") if column in table), None)
     if column is None:
-        return []
+        return {}
     require(table[name].notna().all(), f"{path}: dssp has rows that {name} lacks; write both for each entry")
-    return list(zip(table[name].astype(str), table[column], strict=True))
+    given = table[column].notna() & (table[column] != "")
+    texts: dict[str, list[Any]] = {}
+    for entry, text in zip(table[name][given].astype(str), table[column][given], strict=True):
+        texts.setdefault(entry, []).append(text)
+    return texts
+
+
+def dssp_of(texts: Mapping[str, Sequence[Any]], entry: str, length: int) -> Any:
+    """The last of an entry's `read_dssp_strings` with its length, otherwise the last; None if it has none.
+
+    Those of a protein without field strength stand for its measurements.
+    """
+    given = texts.get(entry) or texts.get(without_field_strength(entry)) or [None]
+    return next((text for text in reversed(given) if isinstance(text, str) and len(text) == length), given[-1])
+
+
+def without_field_strength(name: str) -> str:
+    """Name of the protein of an entry."""
+    return re.sub(AT_FIELD_STRENGTH, "", name)
 
 
 def add_dssp(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Fill the column dssp of a table of codes; of several strings of an entry the last one of its length counts."""
-    texts: dict[tuple[str, int], str] = {}
-    for name, text in read_dssp_strings(path):
-        texts[name, len(text)] = text
-    entries = zip(table["entry_ID"], table["sequence"], strict=True)
-    found = [texts.get((name, len(sequence)), "") for name, sequence in entries]
+    """Fill the column dssp of a table of codes from the strings of a file that have the length of the sequence."""
+    texts, found = read_dssp_strings(path), []
+    for name, sequence in zip(table["entry_ID"], table["sequence"], strict=True):
+        text = dssp_of(texts, name, len(sequence))
+        found.append(text if isinstance(text, str) and len(text) == len(sequence) else "")
     require(any(found), f"{path}: no DSSP string of these entries with the length of its sequence; give another file")
     return table.assign(**{DSSP: found})
 

@@ -36,7 +36,7 @@ from data_prepare.structure.sequence import CHAIN_LINKER
 if TYPE_CHECKING:
     from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk
 
-FEATURES_VERSION: Final = 5  # increase it when features change, so that no older result is used
+FEATURES_VERSION: Final = 6  # increase it when features change, so that no older result is used
 MOST_BROKEN: Final = 0.1  # of the frames of an entry that may be left out
 MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker beyond it
 CONNECT_SECONDS: Final = 30
@@ -136,11 +136,12 @@ def result_attributes(task: Task) -> Mapping[str, str | int | float] | None:
 def make_entry(task: Task) -> str | None:
     """Write the result of one entry; returns the reason of a failure."""
     try:
+        fingerprint = task.fingerprint()  # of the files as they are before they are read
         with warnings.catch_warnings(record=True) as noticed, threadpool_limits(1):  # one task per core
             warnings.simplefilter("always", InputWarning)
             features = entry_features(task.entry, task.selection, task.features, _memory_of_worker())
         attributes = {
-            "fingerprint": task.fingerprint(),
+            "fingerprint": fingerprint,
             "modify_seq": features.modify_seq,
             "notes": "; ".join(dict.fromkeys(str(note.message) for note in noticed if note.category is InputWarning)),
         }

@@ -90,8 +90,8 @@ def prepare(
                     writer.link(task.entry.name)
                 else:
                     writer.copy_from(task.result)
-        _write_left_out(store)
     if not result.is_finished():
+        _write_left_out(store)
         result.write(*((table, {}) if labelled else split.label(table, known)))
     return failures
 

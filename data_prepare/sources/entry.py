@@ -102,8 +102,8 @@ class FileEntry(Entry):
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All files to read; a multi-model file may be its own trajectory."""
-        return tuple(dict.fromkeys((self.path, *self.trajectories)))
+        """All files to read; a multi-model file that is its own trajectory twice, to differ from a structure."""
+        return (self.path, *self.trajectories)
 
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble | Structure]:

@@ -59,6 +59,7 @@ class _Residue(NamedTuple):
     first: AtomRecord
     atoms: dict[str, AtomRecord]  # the first of each name
     members: list[tuple[int, AtomRecord]]  # index in the file
+    dropped: list[int]  # index in the file of atoms of other alternate locations
 
     def add(self, index: int, atom: AtomRecord) -> None:
         self.atoms.setdefault(atom.atom_name, atom)
@@ -101,17 +102,19 @@ def residues_of(records: Iterable[AtomRecord]) -> list[_Residue]:
         if current and place == before and not atom.after_ter:
             same_name = atom.residue_name == current.first.residue_name
             if atom.alternate and (not same_name or atom.atom_name in current.atoms):
+                current.dropped.append(index)
                 continue
             if same_name and atom.atom_name != current.first.atom_name:
                 current.add(index, atom)
                 continue
         earlier = latest.get((place, atom.residue_name))
         if earlier and atom.alternate and atom.atom_name in earlier.atoms:
+            earlier.dropped.append(index)
             continue
         if earlier and earlier.is_missing(atom):
             current = earlier
         else:
-            current = latest[place, atom.residue_name] = _Residue(atom, {}, [])
+            current = latest[place, atom.residue_name] = _Residue(atom, {}, [], [])
             residues.append(current)
         current.add(index, atom)
     return residues
@@ -249,6 +252,7 @@ def topology_of(
         sequence_index=np.array([residue.first.sequence_index for residue in residues], np.int32),
         file_index=np.array([index for residue in residues for index, _ in residue.members], np.int64),
         atoms_in_file=len(every),
+        alternates={index: residue.members[0][0] for residue in residues for index in residue.dropped},
     )
     amino_acid = topology.is_amino_acid[topology.residue_of_atom]
     return replace(topology, elements=tuple(map(_element, topology.elements, topology.atom_names, amino_acid)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prepare.structure.atom_records import AtomRecord
 from data_prepare.structure.pdb import open_text
+from data_prepare.structure.sequence import CAPS_OF_END
 
 # rounded atomic mass -> element
 ELEMENT_OF_MASS: Final = {
@@ -43,16 +44,22 @@ def psf_atoms(path: Path) -> Iterator[AtomRecord]:
 
 
 def prmtop_atoms(path: Path) -> Iterator[AtomRecord]:
-    """Atoms of an AMBER PRMTOP file; residues are numbered from 1, and molecules, if listed, are chains."""
+    """Atoms of an AMBER PRMTOP file; residues are numbered from 1, and molecules, if listed, are chains.
+
+    Molecules are sets of bonded atoms: disulfides join chains, which end at a terminal oxygen or cap.
+    """
     sections = _prmtop_sections(path)
     names, masses = sections["ATOM_NAME"], sections["MASS"]
     starts = [int(first) - 1 for first in sections["RESIDUE_POINTER"]]
     molecule_ends = np.cumsum([int(atoms) for atoms in sections.get("ATOMS_PER_MOLECULE", [])])
     ends = [*starts[1:], len(names)]
+    chain = 0  # in its molecule or after
     for number, (residue, start, end) in enumerate(zip(sections["RESIDUE_LABEL"], starts, ends, strict=False), 1):
         molecule = int(np.searchsorted(molecule_ends, start, side="right")) if len(molecule_ends) else None
         for atom in range(start, end):
-            yield AtomRecord(names[atom], _element(masses[atom]), residue, str(number), chain_key=molecule)
+            key = None if molecule is None else (molecule, chain)
+            yield AtomRecord(names[atom], _element(masses[atom]), residue, str(number), chain_key=key)
+        chain += residue in CAPS_OF_END or "OXT" in names[start:end]
 
 
 def _prmtop_sections(path: Path) -> dict[str, list[str]]:

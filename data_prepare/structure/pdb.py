@@ -19,7 +19,7 @@ from data_prepare.structure.atom_records import AtomRecord, Position, topology_o
 from data_prepare.structure.sequence import CAPS, ONE_LETTER, align_to_sequence, one_letter_sequence
 from data_prepare.structure.topology import Structure, Topology
 
-ATOM_RECORDS = ("ATOM  ", "HETATM")
+ATOM_RECORDS = ("ATOM", "HETATM")  # a serial number of six digits may begin right behind ATOM
 
 
 def open_text(path: Path) -> TextIO:
@@ -34,13 +34,13 @@ def first_model(path: Path, lines: Iterable[str]) -> Structure:
     declared: dict[str, list[list[str]]] = {}  # chain id -> SEQRES of each chain of that id
     for line in lines:
         record = line[:6]
-        if record in ATOM_RECORDS:
+        if line.startswith(ATOM_RECORDS):
             atoms.append(line)
         elif record == "SEQRES":
             sequences = declared.setdefault(line[11].strip(), [])
             if line[7:10].strip() == "1" or not sequences:  # serial number 1 begins a sequence
                 sequences.append([])
-            sequences[-1] += (name for name in line[19:].split() if name not in CAPS)
+            sequences[-1] += (name for name in line[19:70].split() if name not in CAPS)
         elif record[:3] == "TER":
             after_ter.add(len(atoms))
         elif _ends_model(record) and atoms:
@@ -61,7 +61,7 @@ def read_models(path: Path) -> Iterator[NDArray[np.float64]]:
     with open_text(path) as lines:
         for line in lines:
             record = line[:6]
-            if record in ATOM_RECORDS:
+            if line.startswith(ATOM_RECORDS):
                 atoms.append(line)
             elif _ends_model(record) and atoms:
                 yield _positions(atoms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,7 @@ class Topology:
     sequence_index: NDArray[np.int32]  # (residues,) index in the declared sequence of the chain, -1 if unknown
     file_index: NDArray[np.int64]  # (atoms,) index among all atoms of the file, alternate locations included
     atoms_in_file: int
+    alternates: Mapping[int, int]  # atom in the file that is left out -> another one there of its residue
 
     @property
     def num_atoms(self) -> int:
@@ -159,6 +160,7 @@ class Topology:
             sequence_index=self.sequence_index[residues],
             file_index=self.file_index[atoms],
             atoms_in_file=self.atoms_in_file,
+            alternates=self.alternates,
         )
 
     def atoms_of_chains(self, chain_ids: Sequence[str]) -> NDArray[np.intp]:

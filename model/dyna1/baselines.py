@@ -5,7 +5,6 @@ Also properties of residues that RelaxDB lists: conservation, pLDDT, SASA.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import reading, require, shown
 from data_prepare.files import read_text_table
-from data_prepare.nmr.relaxdb import AT_FIELD_STRENGTH, has_columns, read_columns, read_dssp_strings
+from data_prepare.nmr.relaxdb import dssp_of, has_columns, read_columns, read_dssp_strings, without_field_strength
 from model.dyna1.data import AnnotatedProtein
 from model.network.tokenizer import TOKEN_ID
 
@@ -118,17 +117,10 @@ def read_dssp(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[str, NDA
     if unknown for the whole entry; InputError otherwise. Of several rows of an entry the last one of its length counts.
     Returns entry -> (L,) classes, -1 where unknown; empty if the file has no such column.
     """
-    texts: dict[str, list[object]] = {}
-    for name, text in read_dssp_strings(path):
-        if text is not None and text != "" and text == text:  # NaN differs from itself
-            texts.setdefault(name, []).append(text)
-    classes = {}
+    texts, classes = read_dssp_strings(path), {}
     for protein in proteins:
         n = len(protein.sequence)
-        given = texts.get(protein.name) or texts.get(_without_field_strength(protein.name)) or []
-        text = next(
-            (text for text in reversed(given) if isinstance(text, str) and len(text) == n), *given[-1:] or [None]
-        )
+        text = dssp_of(texts, protein.name, n)
         if text is None:
             continue
         where = f"{path}: entry {protein.name}: DSSP is {shown(text)}"
@@ -154,7 +146,7 @@ def read_properties(path: Path, proteins: Sequence[AnnotatedProtein]) -> dict[st
         for protein in proteins:
             where = f"{path}: entry {protein.name}: {column}"
             with reading(where, "a list of numbers"):
-                found: Any = rows.get(protein.name, rows.get(_without_field_strength(protein.name)))
+                found: Any = rows.get(protein.name, rows.get(without_field_strength(protein.name)))
                 values = np.array([np.nan if value is None else value for value in found], np.float64)
             n = len(protein.sequence)
             require(values.shape == (n,), f"{where} has {len(values)} values for {n} residues; write one per residue")
@@ -168,7 +160,3 @@ def sampled(scores: Mapping[str, NDArray[np.float64]], seed: int) -> dict[str, N
     """Entry -> (L,) of 0 and 1, drawn with these probabilities, as the published evaluation of the baselines does."""
     random = np.random.default_rng(seed)
     return {name: (random.random(len(p)) < p).astype(np.float64) for name, p in scores.items()}
-
-
-def _without_field_strength(name: str) -> str:
-    return re.sub(AT_FIELD_STRENGTH, "", name)

@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from data_prepare.errors import InputWarning
 from data_prepare.properties import PAIR_CHANNELS
 from data_prepare.structure.topology import Topology
 
@@ -47,7 +48,7 @@ def radii(topology: Topology) -> NDArray[np.float64]:
     """Van der Waals radii (atoms,) in Angstrom; unknown elements have 1.7, with a warning."""
     if unknown := sorted(set(topology.elements) - RADII.keys()):
         problem = f"no van der Waals radius of {', '.join(unknown)}; using {UNKNOWN_RADIUS} A"
-        warnings.warn(f"{topology.path}: {problem}", stacklevel=2)
+        warnings.warn(f"{topology.path}: {problem}", InputWarning, stacklevel=2)
     return np.array([RADII.get(element, UNKNOWN_RADIUS) for element in topology.elements])
 
 

@@ -10,28 +10,37 @@ from numpy.typing import NDArray
 
 from data_prepare.correlation import correlation
 from data_prepare.properties import DSSP_STATES, NUM_ANGLE_BINS
-from data_prepare.structure.topology import Topology
+from data_prepare.structure.topology import CARBONYL_OXYGENS, Topology
 
 BIN_EDGES: Final = np.linspace(-np.pi, np.pi, NUM_ANGLE_BINS + 1)  # radians
 CHI1_ENDS: Final = ("CG", "CG1", "SG", "OG", "OG1", "SE")
 ANGLES: Final = ("chi", "phi", "psi")
+LONGEST_PEPTIDE_BOND: Final = 0.25  # nm, as in DSSP
 
 
 class SecondaryStructure:
     """Fraction of frames in each of the eight DSSP states (Kabsch and Sander, Biopolymers 1983) for N protein residues.
 
-    A residue without a carbonyl oxygen counts as blank.
+    A residue without a carbonyl oxygen counts as blank. MDTraj does not get it: the hydrogen of the next residue would
+    be placed by an atom outside of its array.
     """
 
     def __init__(self, molecule: Topology) -> None:
-        self._protein = np.flatnonzero(molecule.is_protein)
-        self._counts = np.zeros((len(self._protein), len(DSSP_STATES)), np.int64)
+        oxygens = {*CARBONYL_OXYGENS}
+        whole = np.array(["C" in atoms and not oxygens.isdisjoint(atoms) for atoms in molecule.atoms_by_name])
+        backbone = np.isin(molecule.atom_names, ("N", "CA", "C", *CARBONYL_OXYGENS))
+        self._atoms = np.flatnonzero(backbone & whole[molecule.residue_of_atom])
+        self._topology = molecule.subset(self._atoms).to_mdtraj()
+        self._columns = np.flatnonzero(molecule.is_protein[whole])  # of the protein residues in the array of MDTraj
+        self._rows = np.flatnonzero(whole[molecule.is_protein])  # the same among all protein residues
+        self._counts = np.zeros((int(molecule.is_protein.sum()), len(DSSP_STATES)), np.int64)
 
     def add(self, trajectory: mdtraj.Trajectory) -> None:
         """Add frames."""
-        states = mdtraj.compute_dssp(trajectory, simplified=False)[:, self._protein]  # (frames, N)
+        backbone = mdtraj.Trajectory(trajectory.xyz[:, self._atoms], self._topology)
+        states = mdtraj.compute_dssp(backbone, simplified=False)[:, self._columns]  # (frames, residues)
         for column, state in enumerate(DSSP_STATES[:-1]):
-            self._counts[:, column] += (states == state).sum(axis=0)
+            self._counts[self._rows, column] += (states == state).sum(axis=0)
 
     def result(self, frames: int) -> dict[str, NDArray]:
         """`ss` (N, 8)."""
@@ -69,10 +78,16 @@ def angle_bins(angles: NDArray) -> NDArray[np.intp]:
 
 
 class Dihedrals:
-    """Fraction of frames in each of 12 bins of 30 degrees from -pi for chi1, phi and psi."""
+    """Fraction of frames in each of 12 bins of 30 degrees from -pi for chi1, phi and psi.
 
-    def __init__(self, molecule: Topology) -> None:
+    phi and psi need a peptide bond in the first frame (atoms, 3), nm: a chain may have gaps.
+    """
+
+    def __init__(self, molecule: Topology, first: NDArray[np.float32]) -> None:
         self._atoms = angle_atoms(molecule)
+        for angle, bond in (("phi", slice(0, 2)), ("psi", slice(2, 4))):
+            carbon, nitrogen = first[self._atoms[angle][:, bond].T]  # (N, 3) each
+            self._atoms[angle][np.linalg.norm(carbon - nitrogen, axis=1) > LONGEST_PEPTIDE_BOND] = -1
         self._counts = {angle: np.zeros((len(atoms), NUM_ANGLE_BINS), np.int64) for angle, atoms in self._atoms.items()}
 
     def add(self, trajectory: mdtraj.Trajectory) -> None:

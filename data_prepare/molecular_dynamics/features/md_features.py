@@ -94,7 +94,7 @@ class _Accumulators:
         if "ss" in properties:
             self._of_chunks.append(SecondaryStructure(molecule))
         if not {*ANGLES}.isdisjoint(properties):
-            self._of_chunks.append(Dihedrals(molecule))
+            self._of_chunks.append(Dihedrals(molecule, first.nm[0, self.atoms]))
         if not {"rmsf_nor", "corr"}.isdisjoint(properties):
             self._of_chunks.append(Fluctuations(self.ca, self._reference))
 

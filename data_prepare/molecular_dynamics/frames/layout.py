@@ -47,10 +47,11 @@ def layout_of(path: Path) -> Layout:
         return _dcd_layout(path)
     frame_of = {".xtc": _xtc_frame, ".trr": _trr_frame}[path.suffix.lower()]
     starts, begin, atoms = [], 0, 0
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         while begin < size:
-            frame = frame_of(os.pread(file.fileno(), LONGEST_HEADER, begin))
+            file.seek(begin)
+            frame = frame_of(file.read(LONGEST_HEADER))
             if not 0 < frame.size <= size - begin or atoms not in (0, frame.atoms):
                 break
             if frame.has_positions:

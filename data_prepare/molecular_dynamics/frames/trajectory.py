@@ -30,6 +30,7 @@ ANGSTROM_PER_NM: Final = np.float32(10.0)
 NM_PER_ANGSTROM: Final = np.float32(0.1)
 CHUNK_FRAMES: Final = 100
 CHUNK_ATOMS: Final = 1_000_000  # frames x atoms: 12 MB of coordinates, a few times over
+SHORTEST_BOX: Final = 1.0  # nm; shorter vectors stand for no box, such as CRYST1 1 1 1 of NMR structures
 ALL_FRAMES: Final = FrameRange()
 
 Unit = Literal["angstrom", "nm"]
@@ -217,6 +218,9 @@ def _stored_frames(topology: Topology, path: Path, frames: FrameRange, size: int
         numbers = np.array(frames.numbers(file.count(frames.end), path))
         for some in np.split(numbers, range(size, len(numbers), size)):
             xyz, boxes = file.read(some)
+            if boxes is not None:
+                lengths = np.linalg.norm(boxes, axis=2)  # (frames, 3)
+                boxes[(lengths < (SHORTEST_BOX if unit == "nm" else 10 * SHORTEST_BOX)).any(axis=1)] = 0.0
             yield Chunk(some, _atoms_of_topology(topology, path, xyz), unit), boxes
 
 

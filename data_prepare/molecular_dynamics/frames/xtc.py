@@ -5,8 +5,8 @@ It would write damaged ones past the end of its arrays. Source: `xdrfile_decompr
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numba import njit
@@ -26,11 +26,12 @@ WIDE = 0xFFFFFF  # from this range on, the three integers of an atom are stored 
 def first_damaged(path: Path, starts: NDArray[np.int64]) -> int | None:
     """Index of the first frame, of those that begin at these bytes, that does not fit its number of atoms."""
     with open(path, "rb") as file:
-        return next((k for k, start in enumerate(starts.tolist()) if not _is_sound(file.fileno(), start)), None)
+        return next((k for k, start in enumerate(starts.tolist()) if not _is_sound(file, start)), None)
 
 
-def _is_sound(file: int, start: int) -> bool:
-    header = os.pread(file, LONGEST_HEADER, start)
+def _is_sound(file: BinaryIO, start: int) -> bool:
+    file.seek(start)
+    header = file.read(LONGEST_HEADER)
     atoms = XTC_START.unpack_from(header)[1]
     if atoms <= XTC_PLAIN_ATOMS:
         return True
@@ -38,7 +39,7 @@ def _is_sound(file: int, start: int) -> bool:
     sizes = [high - low + 1 for low, high in zip(integers[:3], integers[3:], strict=True)]
     wide = max(sizes) > WIDE
     bits = sum(size.bit_length() for size in sizes) if wide else (sizes[0] * sizes[1] * sizes[2]).bit_length()
-    content = np.frombuffer(os.pread(file, length, start + LONGEST_HEADER), np.uint8)
+    content = np.frombuffer(file.read(length), np.uint8)
     return max(sizes) < 2**31 and _fits(content, atoms, bits, small, XTC_SMALL_SIZES.start, XTC_SMALL_SIZES.stop)
 
 

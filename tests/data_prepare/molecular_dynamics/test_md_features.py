@@ -151,6 +151,37 @@ def test_angles_stop_at_chain_ends(write_pdb):
     }
 
 
+def test_angles_stop_at_gaps_of_a_chain(helix, features_of_helix):
+    """phi and psi need a peptide bond, whatever the numbers of the residues are."""
+    topology, trajectory = helix
+    xyz = next(read_chunks(topology, trajectory)).angstrom
+    kept = np.flatnonzero(~np.isin(topology.residue_of_atom, (6, 7, 8)))
+    features = md_features(topology.subset(kept), [angstrom_chunk(xyz[:, kept])], features=("dihedrals",))
+    expected = np.delete(features_of_helix.residue, (6, 7, 8), axis=0)
+    expected[5, entry_residue_columns("psi")] = expected[6, entry_residue_columns("phi")] = np.nan
+    for angle in ("chi", "phi", "psi"):
+        columns = entry_residue_columns(angle)
+        np.testing.assert_array_equal(features.residue[:, columns], expected[:, columns])
+
+
+def test_secondary_structure_is_that_of_the_backbone_alone(helix):
+    """A residue without an oxygen, and another last atom: it is no neighbour of the residue after."""
+    topology, trajectory = helix
+    xyz = next(read_chunks(topology, trajectory)).angstrom
+    carbon, oxygen = (topology.atoms_by_name[8][name] for name in ("C", "O"))
+    kept = np.setdiff1d(np.arange(topology.num_atoms), oxygen)
+    assert topology.atom_names[kept[-1]] == "OXT"
+    found = []
+    for toward in (1, -1):
+        moved = xyz.copy()
+        moved[:, kept[-1]] = xyz[:, carbon] + toward * (xyz[:, oxygen] - xyz[:, carbon])
+        features = md_features(topology.subset(kept), [angstrom_chunk(moved[:, kept])], features=("ss",))
+        found.append(features.residue[:, entry_residue_columns("ss")])
+    np.testing.assert_array_equal(*found)
+    assert found[0][8, -1] == 1  # blank
+    assert (found[0][2:8, 0:7].sum(axis=1) > 0.5).all()
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.floats(-3.140625, 3.140625, width=32))
 def test_bins_are_those_of_a_histogram(angle):

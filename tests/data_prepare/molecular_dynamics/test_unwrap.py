@@ -93,6 +93,17 @@ def test_boxes_of_file_formats(complex_, tmp_path, suffix):
     np.testing.assert_array_equal(one_by_one, whole.nm)
 
 
+@pytest.mark.parametrize("suffix", ["xtc", "dcd"])
+def test_a_box_that_stands_for_none(complex_, tmp_path, suffix):
+    """CRYST1 1 1 1 of an NMR structure, in Angstrom."""
+    topology, xyz = complex_
+    frames = mdtraj.Trajectory(xyz, topology.to_mdtraj())
+    frames.unitcell_vectors = np.repeat(0.1 * np.eye(3)[None], len(xyz), axis=0)
+    frames.save(str(tmp_path / f"t.{suffix}"))
+    (whole,) = read_chunks(topology, tmp_path / f"t.{suffix}", whole=True)
+    np.testing.assert_allclose(whole.nm, xyz, atol=1e-3)
+
+
 def test_chains_are_joined_where_they_are_nearest(write_pdb):
     """Two chains end to end along x; their far ends are a little farther apart through the box than the near ones."""
     box, gap, step = 6.0, 0.4, 0.322  # nm

@@ -162,7 +162,7 @@ def test_split(tmp_path, monkeypatch, capsys):
         ["split", "--min-identity", "30"],
         ["split", "--min-identity", "nan"],
         ["split", "--seed", "-1"],
-        ["split", "--validation-share", "1"],
+        ["split", "--validation-fraction", "1"],
         ["split", "--table"],
         ["refdb", "--min-coverage", "80"],
     ],

@@ -136,6 +136,18 @@ def test_dssp_as_downloaded(shared):
     assert filled["dssp"].tolist() == table["dssp"].tolist()
 
 
+def test_dssp_of_a_protein_stands_for_its_measurements(tmp_path):
+    """The last string of the right length; empty ones, and null in a JSON, are none."""
+    table = pd.DataFrame({"entry_ID": ["1_600MHz", "1_800MHz", "2", "3"], "sequence": ["GGP", "GGP", "GA", "GA"]})
+    csv, columns = tmp_path / "d.csv", tmp_path / "d.json"
+    csv.write_text("PDB,dssp\n1,EEE\n1,CCH\n1,CCHH\n2,\n3,HH\n1_800MHz,EEE\n")
+    columns.write_text(
+        json.dumps({"entry_ID": dict(enumerate("1123")), "dssp": dict(enumerate(["EEE", "CCH", None, "HH"]))})
+    )
+    assert add_dssp(table, csv)["dssp"].tolist() == ["CCH", "EEE", "", "HH"]
+    assert add_dssp(table, columns)["dssp"].tolist() == ["CCH", "CCH", "", "HH"]
+
+
 @pytest.mark.parametrize("members", [{}, {"a.json": "{}", "b.json": "{}"}, {"a.pkl": "no pickle"}, {"a.json": "["}])
 def test_bad_archives(tmp_path, members):
     path = tmp_path / "r.zip"

@@ -12,6 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from threading import Thread
 from types import SimpleNamespace
 
@@ -97,6 +98,8 @@ def test_stale_results_are_made_again(source, tmp_path):
     assert result_attributes(task(source, features=("sasa",))) is None
     assert result_attributes(task(source, dtype="float16")) is None
     assert result_attributes(task(source, features=tuple(reversed(FEATURES)))) is not None
+    ensemble = FileEntry(name="s", source="Proteinflow", path=source, trajectories=(source,))  # its models
+    assert result_attributes(replace(task(source), entry=ensemble)) is None
     source.write_text(source.read_text().replace("GLY", "ALA"))
     os.utime(source, ns=(1, 1))
     assert result_attributes(task(source)) is None
@@ -124,6 +127,24 @@ def make_with(monkeypatch, source, tmp_path, features_of):
     monkeypatch.setattr(extraction, "entry_features", features_of)
     entry = FileEntry(name="s", source="Proteinflow", path=source)
     return make_entry(Task(entry, Selection(), FEATURES, "float32", tmp_path / "x.h5"))
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_again(source, tmp_path, monkeypatch):
+    task = Task(
+        FileEntry(name="s", source="Proteinflow", path=source), Selection(), FEATURES, "float32", tmp_path / "x"
+    )
+    features_of = extraction.entry_features
+
+    def slowly(*arguments):
+        found = features_of(*arguments)
+        os.utime(source, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr(extraction, "entry_features", slowly)
+    assert make_entry(task) is None
+    assert result_attributes(task) is None
+    assert make_entry(task) is None
+    assert result_attributes(task) is not None
 
 
 def test_an_unexpected_exception_is_a_failure_of_its_entry(source, tmp_path, monkeypatch):

@@ -165,6 +165,14 @@ def test_unresolved_residues_stay_in_the_sequence(write_pdb):
     assert (sequences, residue_index.tolist()) == (["ST"], [0])
 
 
+def test_declared_sequences_of_old_files(write_pdb):
+    """Their columns 73 to 80 hold the code and a line number."""
+    path = write_pdb(backbone("ALA", "A", 1) + backbone("TRP", "A", 3, 8))
+    declared = f"{'SEQRES   1 A    3  ALA GLY TRP':72}1MBN  51\n"
+    path.write_text(declared + path.read_text())
+    assert read_topology(path).full_sequences()[0] == ["AGW"]
+
+
 def test_unresolved_residues_of_mmcif(write_pdb, tmp_path):
     """label_seq_id is the index; a second residue name for one index (heterogeneity) is ignored."""
     path = write_pdb(backbone("ALA", "A", 5) + backbone("TRP", "A", 9, 9))
@@ -361,6 +369,8 @@ def test_models(tmp_path, form):
     path.write_text(2 * form.format(ATOMS))
     assert np.array(list(read_models(path))).shape == (2, 2, 3)
     assert read_topology(path).num_atoms == 2
+    path.write_text(form.format(ATOMS).replace("ATOM      2", "ATOM 100000"))
+    assert read_topology(path).num_atoms == 2
     path.write_text(form.format(ATOMS) + form.format(ATOMS.splitlines(True)[0]))
     refused(lambda: list(read_models(path)), path, "model 2 has 1 atoms")
 
@@ -386,6 +396,10 @@ def test_prmtop(tmp_path):
     assert topology.residue_names == ("HIE", "CYX", "CA", "WAT")
     assert topology.chain_lengths == [1, 1, 1, 1]
     assert topology.elements == (*"NCCONCCO", "CA", "O", "H", "H")
+    path.write_text(prmtop("8 1 3"))  # bonded by a disulfide
+    assert read_topology(path).chain_lengths == [2, 1, 1]
+    path.write_text(prmtop("8 1 3").replace("C   O   N   ", "C   OXT N   ", 1))
+    assert read_topology(path).chain_lengths == [1, 1, 1, 1]
     path.write_text(prmtop())
     assert read_topology(path).chain_lengths == [4]
 
