@@ -3,7 +3,7 @@
 #
 #   sbatch --nodes=2 --gpus-per-node=4 model/train_on_slurm.sh --preset seqdance --output runs/seqdance --table ...
 #
-# All options are those of train_ddp.py; --output is required, and all paths must be on a file system that the nodes share.
+# All options are those of seqdance train; --output is required, and all paths must be on a file system that the nodes share.
 # Options of sbatch take precedence over the lines below. Activate the Python environment in the submitting shell.
 
 #SBATCH --job-name=seqdance
@@ -31,8 +31,6 @@ if [ -z "$run" ]; then
     exit 2
 fi
 
-# sbatch runs a copy of this file; it was submitted from the folder of the project, or TRAIN names the script
-train="${TRAIN:-model/train_ddp.py}"
 head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 10000))
 
@@ -52,11 +50,13 @@ exit $status
 srun bash -c "$step" torchrun \
     --nnodes="$SLURM_JOB_NUM_NODES" --nproc_per_node="$SLURM_GPUS_ON_NODE" --max-restarts=3 \
     --rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" --rdzv-backend=c10d --rdzv-endpoint="$head_node:$port" \
-    "$train" --resume auto "$@"
+    -m model.train_ddp --resume auto "$@"
 
-last=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["config"]["updates"])' "$run/config.json")
+last=$(python -c 'import json, sys
+config = json.load(open(sys.argv[1]))["config"]
+print(min(config["updates"], config["stop_after"] or config["updates"]))' "$run/config.json")
 if [ -d "$run/checkpoints/update_$last" ]; then
-    echo "$run: all $last updates are done"
+    echo "$run: update $last is done"
 else
     scontrol requeue "$SLURM_JOB_ID"
 fi

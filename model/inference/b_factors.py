@@ -55,9 +55,8 @@ def _values_of_atoms(topology: Topology, values: NDArray[np.float64], chain: str
     require(len(values) == residues, f"{topology.path}: {residues} residues, but {len(values)} values for them")
     rows = np.zeros(topology.atoms_in_file)
     rows[protein.file_index] = values[residue_index][protein.residue_of_atom]
-    # other alternate locations, which the topology leaves out, follow another atom of their residue in the file
-    atoms = np.searchsorted(topology.file_index, np.arange(topology.atoms_in_file), side="right") - 1
-    return rows[topology.file_index[atoms]]
+    rows[list(topology.alternates)] = rows[list(topology.alternates.values())]
+    return rows
 
 
 def _pdb_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
@@ -65,7 +64,7 @@ def _pdb_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
         lines = file.readlines()
     row = 0
     for number, line in enumerate(lines):
-        if line[:6] in (b"ATOM  ", b"HETATM"):
+        if line.startswith((b"ATOM", b"HETATM")):
             require(row < len(rows), f"{path}: a model has more atoms than the first; remove it")
             body = line.rstrip(b"\r\n")
             lines[number] = b"%-60b%6.2f%b%b" % (body[:60], rows[row], body[66:], line[len(body) :])  # columns 61 to 66

@@ -23,8 +23,8 @@ from model.config import Precision
 from model.evaluation.metrics import bootstrap_interval, bootstrap_spearman, spearman
 from model.mutations.likelihood import log_likelihood_ratios
 from model.mutations.measured import LeftOut, MeasuredProtein
-from model.mutations.score import PUBLISHED_SCORE, score_mutations
-from model.mutations.substitution import parse_mutation
+from model.mutations.score import PUBLISHED_SCORE, changes_of, score_table
+from model.mutations.substitution import Mutants, parse_mutation
 from model.network.dance import DanceModel, load_model
 from model.network.language_model import LanguageModel, load_language_model
 from model.network.names import short_name
@@ -93,7 +93,8 @@ def dance_scores(
     model: DanceModel, protein: MeasuredProtein, batch_size: int | None, precision: Precision = "auto"
 ) -> Scores:
     """SeqDance or ESMDance: the published score, and the changes of `sasa_mean` and of `psi` alone."""
-    table = score_mutations(model, protein.wild_type, protein.mutants, batch_size, precision=precision)
+    mutants = Mutants(protein.wild_type, protein.mutants)
+    table = score_table(mutants, changes_of(model, mutants, batch_size=batch_size, precision=precision))
     return {name: table[name].to_numpy(np.float64) for name in DANCE_SCORES}
 
 
@@ -214,10 +215,10 @@ def correlation_summary(
         scores[name] = {
             "proteins": len(own),
             **{
-                of.__name__: _estimate(of(own) if len(own) else math.nan, bootstrap_interval(own, of, bootstrap, seed))
+                of.__name__: estimate(of(own) if len(own) else math.nan, bootstrap_interval(own, of, bootstrap, seed))
                 for of in (np.median, np.mean)
             },
-            "pooled": _estimate(pooled[column], np.percentile(drawn, (2.5, 97.5)) if len(drawn) else (math.nan,) * 2),
+            "pooled": estimate(pooled[column], np.percentile(drawn, (2.5, 97.5)) if len(drawn) else (math.nan,) * 2),
         }
     return {
         "proteins": len(per_protein),
@@ -230,8 +231,8 @@ def correlation_summary(
     }
 
 
-def _estimate(value: float, interval: Sequence[float]) -> dict[str, float | None]:
-    """Value and ends of its interval; None instead of NaN."""
+def estimate(value: float, interval: Sequence[float]) -> dict[str, float | None]:
+    """`value`, and `low` and `high` of its interval, for a summary; None instead of NaN."""
     numbers = zip(("value", "low", "high"), (value, *interval), strict=True)
     return {name: round(float(number), 6) if math.isfinite(number) else None for name, number in numbers}
 
@@ -251,7 +252,7 @@ def write_results(
 def summary_text(summary: Mapping[str, Any]) -> str:
     """A `correlation_summary` as lines of text."""
     rows = {
-        name: [values["proteins"], *(_cell(**values[statistic]) for statistic in STATISTICS)]
+        name: [values["proteins"], *(estimate_text(**values[statistic]) for statistic in STATISTICS)]
         for name, values in summary["scores"].items()
     }
     headings = ["proteins", *(f"{name} [95 %]" for name in STATISTICS)]
@@ -264,7 +265,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     return f"{text}\n{pd.DataFrame.from_dict(rows, orient='index', columns=headings).to_string()}"
 
 
-def _cell(value: float | None, low: float | None, high: float | None) -> str:
+def estimate_text(value: float | None, low: float | None, high: float | None) -> str:
+    """An `estimate` for a table, such as `0.460 [0.441, 0.478]`."""
     if value is None:
         return "-"
     return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"

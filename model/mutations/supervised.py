@@ -25,6 +25,7 @@ from data_prepare.resume import Results, digest
 from model.config import Precision
 from model.evaluation.metrics import bootstrap_interval, spearman
 from model.inference.embed import embed
+from model.mutations.benchmark import estimate, estimate_text
 from model.mutations.measured import MeasuredProtein
 from model.mutations.substitution import apply_mutation
 from model.network.dance import DanceModel
@@ -175,9 +176,7 @@ def supervised_summary(supervised: pd.DataFrame, min_mutants: int, bootstrap: in
         for name in STATISTICS:
             values = rows[name].dropna().to_numpy()
             value = float(np.median(values)) if len(values) else np.nan
-            interval = bootstrap_interval(values, np.median, bootstrap, seed)
-            numbers = zip(("value", "low", "high"), (value, *interval), strict=True)
-            found[str(predictor)][name] = {of: float(number) if np.isfinite(number) else None for of, number in numbers}
+            found[str(predictor)][name] = estimate(value, bootstrap_interval(values, np.median, bootstrap, seed))
     return found
 
 
@@ -193,12 +192,8 @@ def write_supervised(
 
 def supervised_text(summary: Mapping[str, Any], repeats: int) -> str:
     """A `supervised_summary` as lines of text, best correlation first."""
-
-    def cell(value: float | None, low: float | None, high: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
-
     rows = {
-        name: [values["proteins"], *(cell(**values[statistic]) for statistic in STATISTICS)]
+        name: [values["proteins"], *(estimate_text(**values[statistic]) for statistic in STATISTICS)]
         for name, values in sorted(summary.items(), key=lambda item: -(item[1]["spearman"]["value"] or -1))
     }
     title = f"Trained on half of the mutants of each protein, tested on the others; {repeats} random halves, medians"

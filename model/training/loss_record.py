@@ -92,7 +92,6 @@ class LossRecord:
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
         device = self.process.device
-        self.sums, self.passes = (
-            {group: state[name][group].to(device) for group in self.groups} for name in ("sums", "passes")
-        )
+        for own, found in ((self.sums, state["sums"]), (self.passes, state["passes"])):  # a changed table has others
+            own.update({group: found[group].to(device) for group in self.groups if group in found})
         self.norms = state["norms"].to(device)

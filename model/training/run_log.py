@@ -7,6 +7,7 @@ import logging
 import platform
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,6 +66,7 @@ class RunLog:
             write_config(self.config, self.chosen, devices)
             kept = [line for line in read_log(self.path) if line["n_update"] <= self.update]
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+            self._hook, threading.excepthook = threading.excepthook, self._show
             self._board = SummaryWriter(str(self.config.output / "tensorboard"), purge_step=self.update + 1)
             interval = 0.1 if sys.stderr.isatty() else 30.0  # seconds; each refresh adds a line to a batch job's output
             self._bar = tqdm(
@@ -75,7 +77,15 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         if self.process.rank == 0:
             self._bar.close()
-            self._board.close()
+            try:
+                self._board.close()
+            finally:
+                threading.excepthook = self._hook
+
+    def _show(self, args: threading.ExceptHookArgs) -> None:
+        """Show an error of a thread, unless it is TensorBoard's: that raises it again where it is used next."""
+        if type(args.thread).__name__ != "_AsyncWriterThread":
+            self._hook(args)
 
     def lap(self, update: int) -> tuple[float, int]:
         """Seconds and updates since the last lap, or since the start."""

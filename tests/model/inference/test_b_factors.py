@@ -125,6 +125,19 @@ def test_what_cannot_be_written(structure: Path, tmp_path: Path, values, name: s
     assert list(tmp_path.iterdir()) == [structure]
 
 
+def test_atoms_that_stand_apart_from_their_residue(write_pdb, tmp_path: Path) -> None:
+    """All hydrogens behind the heavy atoms, and the second locations behind both."""
+    atoms = []
+    for number in (1, 2, 3):
+        for name, offset in (("N", 0.0), ("CA", 1.2), ("C", 2.5)):
+            atoms.append((name, "GLY", "A", number, (3.8 * number + offset, 0.0, 0.0), {}))
+    atoms[4][-1]["altloc"] = "A"
+    atoms += [("HA2", "GLY", "A", number, (3.8 * number + 1.2, 1.0, 0.0), {}) for number in (1, 2, 3)]
+    atoms.append(("CA", "GLY", "A", 2, (8.8, 0.5, 0.0), {"altloc": "B"}))
+    found = written(write_pdb(atoms), [0.1, 0.2, 0.3], tmp_path / "out.pdb")
+    assert found == [0.1] * 3 + [0.2] * 3 + [0.3] * 3 + [0.1, 0.2, 0.3, 0.2]
+
+
 @pytest.mark.parametrize("suffix", [".pdb", ".cif"])
 def test_a_model_with_more_atoms_is_refused(structure: Path, tmp_path: Path, suffix: str) -> None:
     lines = structure.read_text().splitlines()

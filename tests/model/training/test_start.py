@@ -7,6 +7,7 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from hugging_face import esm2_settings
@@ -271,6 +272,18 @@ def test_another_card_continues_the_same_run(small_data, tmp_path: Path, monkeyp
     assert (record["short"]["micro_batch"], record["short"]["accumulation"]) == (1, 4)
     assert record["config"]["short"]["micro_batch"] == 4  # for another run
     assert "short: 1 in a pass x 4 passes" in capsys.readouterr().out
+
+
+def test_a_group_that_joins_later(small_data, tmp_path: Path) -> None:
+    """The table has its entries from the fourth update on."""
+    table = pd.read_csv(small_data.table)
+    (first := tmp_path / "first.csv").write_text(table[table["source"] != "IDRome"].to_csv(index=False))
+    config = small_data.config(tmp_path / "run", table=first, stop_after=3, log_every=4, checkpoint_every=3)
+    train(config, CPU)
+    train(replace(config, table=small_data.table, stop_after=4, allow_changes=("table", "loss-weights")), CPU)
+    (line,) = map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())
+    losses = line["IDRome_loss"], line["Proteinflow_loss"]
+    assert all(loss is not None and loss > 0 for loss in losses)
 
 
 def test_another_number_of_proteins_is_refused(small_data, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -280,6 +282,23 @@ def test_last_lines_say_where_and_what_next(small_data, tmp_path: Path, capsys) 
     train(config, CPU)
     assert capsys.readouterr().out == finished
     assert {path: path.stat().st_mtime_ns for path in config.output.rglob("*")} == before
+
+
+def test_a_folder_that_vanishes_is_an_error_without_a_traceback(small_data, tmp_path: Path, monkeypatch) -> None:
+    """TensorBoard writes in a thread of its own."""
+    monkeypatch.setattr(threading, "excepthook", hook := Mock())
+
+    def record() -> None:
+        with RunLog(small_data.config(tmp_path), CPU, {}, 0, 9) as log:
+            shutil.rmtree(tmp_path / "tensorboard")
+            for update in range(200):
+                log.append({"n_update": update, "loss": 1.0}, {})
+                time.sleep(0.05)
+
+    with pytest.raises(FileNotFoundError):
+        record()
+    assert threading.excepthook is hook
+    hook.assert_not_called()
 
 
 @pytest.mark.parametrize(("seconds", "left", "warned"), [(2.0, 1_300_000, True), (2.0, 1_290_000, False)])

@@ -43,7 +43,6 @@ def job(tmp_path: Path) -> dict[str, str]:
         **os.environ,
         "PATH": path,
         "JOB_FOLDER": str(tmp_path),
-        "TRAIN": str(SCRIPT.with_name("train_ddp.py")),
         "OMP_NUM_THREADS": "1",
         "SLURM_JOB_ID": str(os.getpid()),  # another port for each run of the tests
         "SLURM_JOB_NODELIST": "node[1-2]",
@@ -74,18 +73,19 @@ def test_job_stopped_by_the_time_limit_is_requeued(small_data, tmp_path: Path, j
     assert len(json.loads((run / "config.json").read_text())["devices"]) == 2
 
 
-@pytest.mark.parametrize("end", ["failed", "stopped", "finished"])
+@pytest.mark.parametrize("end", ["failed", "stopped", "finished", "early"])
 def test_only_a_stopped_training_is_requeued(tmp_path: Path, job, end: str) -> None:
     """A stand-in for torchrun shows how it is called after a restart of the job."""
     write_command(tmp_path / "bin/torchrun", f'#!/bin/bash\necho "$@"\nexit {3 if end == "failed" else 0}\n')
-    (tmp_path / "run/checkpoints" / ("update_8" if end == "finished" else "update_4")).mkdir(parents=True)
-    (tmp_path / "run/config.json").write_text('{"config": {"updates": 8}}')
+    (tmp_path / "run/checkpoints" / ("update_8" if end in ("finished", "early") else "update_4")).mkdir(parents=True)
+    updates, stop_after = (20, 8) if end == "early" else (8, None)
+    (tmp_path / "run/config.json").write_text(json.dumps({"config": {"updates": updates, "stop_after": stop_after}}))
     found = submit(job | {"SLURM_RESTART_COUNT": "1"}, tmp_path, "--output=run", "--clip", "1")
     assert found.returncode == (3 if end == "failed" else 0)
     called, *rest = found.stdout.splitlines()
-    assert called.endswith(f"{job['TRAIN']} --resume auto --output=run --clip 1")
+    assert called.endswith("-m model.train_ddp --resume auto --output=run --clip 1")
     assert {"--max-restarts=3", f"--rdzv-id={os.getpid()}.1"} <= set(called.split())
-    assert rest == (["run: all 8 updates are done"] if end == "finished" else [])
+    assert rest == (["run: update 8 is done"] if end in ("finished", "early") else [])
     assert (tmp_path / "requeued").exists() == (end == "stopped")
 
 
