@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_prepare.errors import require
-from data_prepare.structure.readers import TOPOLOGY_SUFFIXES, TRAJECTORY_SUFFIXES
+from data_prepare.errors import InputWarning, require
+from data_prepare.structure.readers import TOPOLOGY_SUFFIXES, TRAJECTORY_SUFFIXES, read_topology
 from data_prepare.structure.sequence import CHAIN_LINKER
 from model.dyna1.embeddings.source import ChainInput, EmbeddingSource
 from model.evaluation.compare import Comparison, compare_measurements
@@ -26,8 +27,10 @@ from model.mutations.score import changes_of, mean_damage, score_table
 from model.mutations.substitution import Mutants
 from model.network.dance import DanceModel, load_model
 from model.network.weights import network_digest
-from seqdance.app.given import Choice, File
+from seqdance.app.given import Choice, File, Limits
 from seqdance.app.jobs import Job
+
+MOST_LISTED: Final = 20_000  # mutants of a list
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,13 @@ class Analysis:
         """Chains are joined by `<eos><cls>`."""
         return self.choice.protein.sequence
 
+    @property
+    def nbytes(self) -> int:
+        """Approximate memory, also of a prediction to come: thirteen maps, and twenty of a comparison."""
+        compared = len(self.comparison.first.residue) if self.comparison else 0
+        table = 0 if self.scores is None else int(self.scores.memory_usage(deep=True).sum())
+        return 52 * len(self.choice.letters) ** 2 + 92 * compared**2 + table + self._changes.nbytes
+
     def residue_values(self) -> dict[str, NDArray[Any]]:
         """Values (N,) that can colour a structure, by name."""
         found: dict[str, NDArray[Any]] = {}
@@ -123,6 +133,8 @@ def single_mutants(choice: Choice) -> list[str]:
 def labels_of_list(choice: Choice, text: str) -> list[str]:
     """Labels of a list such as `A12G,K5R:L7V`, in the order of the sequence; InputError if one does not fit."""
     words = [word for word in text.replace("\n", ",").split(",") if word.strip()]
+    most = f"{len(words):,} mutants, at most {MOST_LISTED:,} at once; use seqdance score for so many"
+    require(len(words) <= MOST_LISTED, most)
     return [choice.wild_type.label(dict(sorted(choice.wild_type.read(word).items()))) for word in words]
 
 
@@ -185,9 +197,12 @@ def exchange(networks: Networks, analysis: Analysis, job: Job) -> Callable[[], N
 
 
 def compare(
-    networks: Networks, analysis: Analysis, topology: File, trajectory: File | None, job: Job
+    networks: Networks, limits: Limits, analysis: Analysis, topology: File, trajectory: File | None, job: Job
 ) -> Callable[[], None]:
-    """A trajectory, or the models of a structure file, beside the prediction for its sequence."""
+    """A trajectory, or the models of a structure file, beside the prediction for its own sequence.
+
+    InputError if it is too long, InputWarning if it is not the protein of the analysis.
+    """
     known = topology.suffix in TOPOLOGY_SUFFIXES
     require(known, f"{topology.name}: not a topology; give one of {', '.join(TOPOLOGY_SUFFIXES)}")
     if trajectory is not None:
@@ -196,8 +211,13 @@ def compare(
     with ExitStack() as files:
         path = files.enter_context(topology.on_disk())
         frames: Path = files.enter_context(trajectory.on_disk()) if trajectory else path
+        limits.require(int(read_topology(path).is_protein.sum()), topology.name)
         measured = of_trajectories(path, [frames])
     job.advance()
     measured = replace(measured, name=(trajectory or topology).stem)
     found = compare_measurements(measured, predicted(networks.model, measured, f"prediction by {networks.model.name}"))
-    return partial(analysis.set, comparison=found)
+    if CHAIN_LINKER.join(measured.sequences) != analysis.sequence:
+        other = f"the simulation is of another protein, {measured.name}; the prediction beside it is for that one"
+        warnings.warn(other, InputWarning, stacklevel=2)
+    kept = replace(found, first=replace(found.first, parts=()))  # the halves have the size of the whole
+    return partial(analysis.set, comparison=kept)

@@ -196,4 +196,4 @@ def _task(
         require(topology[0], "no topology; choose a PDB file first, then its trajectory")
         first = unpack_upload(service, str(topology[0]), topology[1])
         files = first, unpack_upload(service, frames[0], frames[1]) if frames[0] else None
-    return Job("Reading the simulation"), partial(work.compare, service.networks, found, *files)
+    return Job("Reading the simulation"), partial(work.compare, service.networks, service.limits, found, *files)

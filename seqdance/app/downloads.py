@@ -27,7 +27,8 @@ def files(analysis: Analysis, networks: Networks) -> dict[str, Callable[[], byte
     if analysis.exchange is not None:
         found["exchange.csv"] = partial(csv, analysis.exchange.assign(model=networks.dyna1_label))
     if analysis.comparison is not None:
-        found["comparison.csv"] = partial(csv, analysis.comparison.table.assign(model=networks.label))
+        table = analysis.comparison.table.assign(simulation=analysis.comparison.first.name, model=networks.label)
+        found["comparison.csv"] = partial(csv, table)
     structure = analysis.choice.structure
     if structure is not None:
         for name, values in analysis.residue_values().items():

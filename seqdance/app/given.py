@@ -6,6 +6,8 @@ reaches the file system.
 
 from __future__ import annotations
 
+import gzip
+import io
 import re
 import warnings
 import zlib
@@ -43,6 +45,11 @@ class Limits:
 
     residues: int = 1000
     megabytes: float = 20
+
+    def require(self, residues: int, where: str) -> None:
+        """InputError if a protein is too long."""
+        remedy = "choose a shorter protein or chain, or start seqdance app with a larger --max-length"
+        require(residues <= self.residues, f"{where}: {residues:,} residues, at most {self.residues:,}; {remedy}")
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,12 @@ class Given:
     proteins: tuple[Protein, ...] = ()  # without a structure
     structure: File | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Approximate memory."""
+        text = sum(len(protein.sequence) for protein in self.proteins)
+        return text + (len(self.structure.content) if self.structure else 0)
+
     def choose(self, name: str | None, limits: Limits) -> tuple[str, Choice]:
         """One of the names, by default the first that is short enough; InputError if it is too long."""
         problem = None
@@ -127,9 +140,7 @@ class Given:
             choice = Choice(self.proteins[self.names.index(name)])
         else:
             choice = _of_structure(self.structure, None if len(self.names) == 1 or name == ALL_CHAINS else name)
-        length, where = len(choice.residues), choice.protein.name
-        remedy = "choose a shorter protein or chain, or start seqdance app with a larger --max-length"
-        require(length <= limits.residues, f"{where}: {length:,} residues, at most {limits.residues:,}; {remedy}")
+        limits.require(len(choice.residues), choice.protein.name)
         return choice
 
 
@@ -139,8 +150,9 @@ def unpack(name: str, content: bytes, limits: Limits) -> File:
     label = re.sub(r"[^\w.,=+@() -]", "_", PurePath(name.replace("\\", "/")).name)[-80:] or "file"
     if content.startswith(GZIP):
         try:
-            content = zlib.decompressobj(wbits=31).decompress(content, most + 1)
-        except zlib.error:
+            with gzip.open(io.BytesIO(content)) as file:
+                content = file.read(most + 1)
+        except (OSError, EOFError, zlib.error):
             raise InputError(f"{label}: a damaged gzip file; copy it again") from None
     remedy = "give a smaller one, or start seqdance app with a larger --max-upload"
     require(len(content) <= most, f"{label}: more than {limits.megabytes:g} MB; {remedy}")

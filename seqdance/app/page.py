@@ -188,8 +188,8 @@ def _trajectory() -> list[Any]:
 
     return [
         html.P(
-            "Compare the prediction with a simulation (topology and trajectory) or an ensemble (a PDB or mmCIF file "
-            "with several models).",
+            "Compare a simulation (topology and trajectory) or an ensemble (a PDB or mmCIF file with several models) "
+            "with the prediction for its sequence.",
             className="hint",
         ),
         html.Div(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import socket
 from collections.abc import Iterator
 from typing import Final
 
@@ -21,6 +22,7 @@ from seqdance.app.service import Service
 
 THREADS: Final = 8  # requests at the same time; long work has its own threads
 LOCAL: Final = ("127.0.0.1", "localhost")
+ANY: Final = ("0.0.0.0", "::")  # every address of this computer
 # the browser itself refuses every request to another host; Dash and Mol* need inline scripts
 POLICY: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -74,14 +76,17 @@ def serve(networks: Networks, limits: Limits, host: str, port: int) -> Iterator[
     service = Service(networks, limits)
     app = make_app(service, local=host in LOCAL)
     most = request_bytes(limits)
+    listen = "127.0.0.1" if host == "localhost" else host  # one socket, not one for each version of IP
     try:
         server = create_server(
-            app.server, host=host, port=port, threads=THREADS, max_request_body_size=most, ident=None
+            app.server, host=listen, port=port, threads=THREADS, max_request_body_size=most, ident=None
         )
     except (OSError, ValueError) as error:
         raise InputError(f"--host {host} --port {port}: {first_line(error)}; choose others") from None
     try:
-        yield f"http://{host}:{server.effective_port}/"
+        name = socket.gethostname() if host in ANY else f"[{host}]" if ":" in host else host
+        # a name with several addresses has no one port
+        yield f"http://{name}:{getattr(server, 'effective_port', port)}/"
         server.run()
     finally:
         service.jobs.close()

@@ -34,23 +34,27 @@ class Service:
         key, analysis = secrets.token_urlsafe(16), Analysis(choice, given.names, tuple(notes))
         with self._lock:
             self._results[key] = (given, name, analysis)
+        self.run(analysis, Job("Predicting dynamics"), partial(predict, self.networks, analysis))
+        return key
+
+    def _make_room(self) -> None:
+        """Drop the results that were not looked at for the longest time."""
+        with self._lock:
             while len(self._results) > MOST_RESULTS or (self._bytes() > KEPT_BYTES and len(self._results) > 1):
                 _, (_, _, oldest) = self._results.popitem(last=False)
                 if oldest.job:
                     oldest.job.cancel()
-        self.run(analysis, Job("Predicting dynamics"), partial(predict, self.networks, analysis))
-        return key
 
     def _bytes(self) -> int:
-        """Approximate memory of all results: thirteen maps of each protein, and its input."""
-        return sum(
-            52 * len(analysis.choice.letters) ** 2 + len(given.structure.content if given.structure else b"")
-            for given, _, analysis in self._results.values()
-        )
+        """Approximate memory of all results and their inputs."""
+        return sum(given.nbytes + analysis.nbytes for given, _, analysis in self._results.values())
 
     def get(self, key: str | None) -> Analysis | None:
         """Results by their key; None if there are none, or none any more."""
-        found = self._results.get(key or "")
+        with self._lock:
+            found = self._results.get(key or "")
+            if found and key:
+                self._results.move_to_end(key)
         return found[2] if found else None
 
     def input_of(self, key: str | None) -> tuple[Given | None, str | None]:
@@ -60,6 +64,7 @@ class Service:
 
     def run(self, analysis: Analysis, job: Job, task: Callable[[Job], object], lane: str = "short") -> None:
         """Start a job of an analysis; a prediction does not wait for long jobs."""
+        self._make_room()
         analysis.job = self.jobs.start(job, task, lane)
 
     def progress(self, job: Job) -> tuple[str, str | None]:

@@ -32,7 +32,7 @@ def compared_profiles(comparison: Comparison, key: str, model: str) -> go.Figure
             figure.add_trace(trace, row=row, col=1)
         figure.update_yaxes(title_text=UNITS.get(name, NAMES.get(name, name)), rangemode="tozero", row=row, col=1)
     figure.update_xaxes(range=[0.5, len(x) + 0.5])
-    figure.update_xaxes(title_text="residue", row=len(shown), col=1)
+    figure.update_xaxes(title_text="position", row=len(shown), col=1)
     legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
     return styled(figure, 110 + 150 * len(shown), key, model, legend=legend, hovermode="x")
 

@@ -52,7 +52,7 @@ def profiles(prediction: Prediction, residues: Sequence[str], panels: Sequence[s
         else:
             figure.update_yaxes(rangemode="tozero", row=row, col=1)
     figure.update_xaxes(range=[0.5, len(residues) + 0.5])
-    figure.update_xaxes(title_text="residue", row=len(chosen), col=1)
+    figure.update_xaxes(title_text="position", row=len(chosen), col=1)
     legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}, "itemclick": False}
     return styled(figure, 110 + 140 * len(chosen), key, model, legend=legend, hovermode="x")
 
@@ -120,7 +120,7 @@ def pair_map(prediction: Prediction, name: str, key: str, model: str) -> go.Figu
         kinds = INTERACTIONS if name == CONTACTS else (name,)
         heat = contact_heatmap(np.sum([properties[kind] for kind in kinds], axis=0), prediction.chain)
     else:
-        hover = "residues %{y} and %{x}<br>correlation %{z:.2f}<extra></extra>"
+        hover = "positions %{y} and %{x}<br>correlation %{z:.2f}<extra></extra>"
         heat = go.Heatmap(z=properties[name], colorscale="RdBu_r", zmin=-1, zmax=1, hovertemplate=hover)
     unit = "contacts per frame" if name == CONTACTS or name in INTERACTIONS else "correlation"
     return pair_figure(heat, prediction.chain, f"{NAMES[name]}: {unit}", f"{key} {name}", model)
@@ -134,7 +134,7 @@ def contact_heatmap(contacts: NDArray[Any], chain: NDArray[Any]) -> go.Heatmap:
     most = np.nanmax(shown, initial=1.0)
     ticks = [tick for tick in TICKS if tick <= most]
     bar = {"tickvals": np.cbrt(ticks), "ticktext": [f"{tick:g}" for tick in ticks]}
-    hover = "residues %{y} and %{x}<br>%{customdata:.3f} contacts per frame<extra></extra>"
+    hover = "positions %{y} and %{x}<br>%{customdata:.3f} contacts per frame<extra></extra>"
     return go.Heatmap(
         z=np.cbrt(shown),
         customdata=shown,
@@ -157,7 +157,7 @@ def pair_figure(heat: go.Heatmap, chain: NDArray[Any], title: str, key: str, mod
         across = ([0.5, n + 0.5], [edge, edge])
         for x, y in (across, across[::-1]):
             figure.add_trace(go.Scatter(x=x, y=y, hoverinfo="skip", showlegend=False, **line))
-    square: dict[str, Any] = {"title_text": "residue", "constrain": "domain", "showgrid": False}
+    square: dict[str, Any] = {"title_text": "position", "constrain": "domain", "showgrid": False}
     figure.update_xaxes(range=[0.5, n + 0.5], **square)
     figure.update_yaxes(range=[n + 0.5, 0.5], scaleanchor="x", **square)
     place: dict[str, Any] = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 1, "yanchor": "bottom", "yshift": 38}
@@ -179,6 +179,6 @@ def along_sequence(
         hovertemplate="%{customdata}: %{y:.2f}<extra></extra>",
     )
     figure = go.Figure(bars)
-    figure.update_xaxes(title_text="residue", range=[0.5, len(values) + 0.5])
+    figure.update_xaxes(title_text="position", range=[0.5, len(values) + 0.5])
     figure.update_yaxes(title_text=title, range=[0, max(scale[1], 1e-6) * 1.05])
     return styled(figure, 270, f"{key} {title}", model, hovermode="x", bargap=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
+import socket
 import threading
 import warnings
 from pathlib import Path
@@ -22,11 +24,11 @@ from model.mutations.substitution import all_single_mutants
 pytest.importorskip("dash", reason="the extra app is not installed")
 
 from model.inference.inputs import ResidueId
-from seqdance.app.analysis import Networks, new_mutants, score
+from seqdance.app.analysis import Networks, compare, new_mutants, score
 from seqdance.app.charts.structure import position_of
 from seqdance.app.given import File, Limits, read_file, read_text, unpack
 from seqdance.app.jobs import Job, Jobs, collect_warnings, noted
-from seqdance.app.server import make_app
+from seqdance.app.server import make_app, serve
 from seqdance.app.service import Service
 from seqdance.commands.app import main
 
@@ -159,6 +161,9 @@ def test_limits_and_damaged_files() -> None:
     assert len(bomb) < 100_000
     refused(lambda: unpack("x.pdb.gz", bomb, LIMITS), "x.pdb.gz", "0.1 MB", "--max-upload")
     refused(lambda: unpack("x.pdb.gz", b"\x1f\x8bnothing", LIMITS), "x.pdb.gz", "damaged")
+    refused(lambda: unpack("x.fasta.gz", gzip.compress(bytes(range(256)) * 9)[:-20], LIMITS), "x.fasta.gz", "damaged")
+    parts = gzip.compress(b">a\nMKT\n") + gzip.compress(b">b\nGGS\n")  # as bgzip and cat make them
+    assert read_file(unpack("x.fasta.gz", parts, LIMITS)).names == ("a", "b")
     refused(lambda: unpack("x.fasta", b"", LIMITS), "x.fasta", "empty")
     refused(lambda: read_file(File("x.docx", b"MKT")), "x.docx", "unknown format")
     refused(lambda: read_text("  "), "no sequence")
@@ -197,6 +202,36 @@ def test_the_oldest_results_make_room(service, monkeypatch) -> None:
     keys = [done(service, PEPTIDE) for _ in range(3)]
     assert [service.get(key) is not None for key in keys] == [False, True, True]
     assert len(set(keys)) == 3
+
+
+def test_a_simulation_of_another_protein_is_named(service) -> None:
+    found, files = service.get(done(service, PEPTIDE)), service.example_trajectory()
+    job = Job("simulation")
+    job.run(lambda own: compare(service.networks, LIMITS, found, *files, own))
+    assert (job.state, found.comparison) == ("failed", None)
+    assert "BPTI.pdb: 58 residues, at most 50" in job.message
+    with warnings.catch_warnings():
+        collect_warnings()
+        job.run(lambda own: compare(service.networks, Limits(), found, *files, own))
+    assert any("another protein, BPTI" in note for note in job.notes)
+    table = pd.read_csv(io.BytesIO(service.files(found)["comparison.csv"]()))
+    assert table["simulation"].unique().tolist() == ["BPTI"]
+    assert table["within_a_pearson"].notna().any()
+    assert found.nbytes > 92 * 58**2
+
+
+def test_results_that_are_looked_at_stay(service, monkeypatch) -> None:
+    keys = [done(service, PEPTIDE) for _ in range(2)]
+    assert service.get(keys[0])
+    monkeypatch.setattr("seqdance.app.service.KEPT_BYTES", 2.5 * service.get(keys[0]).nbytes)
+    keys.append(done(service, PEPTIDE))
+    assert [service.get(key) is not None for key in keys] == [True, False, True]
+
+
+@pytest.mark.parametrize(("host", "name"), [("localhost", "localhost"), ("0.0.0.0", socket.gethostname())])
+def test_the_address_that_is_printed(tiny_model, host: str, name: str) -> None:
+    address = next(serve(Networks(tiny_model), LIMITS, host, 0))
+    assert re.fullmatch(rf"http://{re.escape(name)}:[1-9]\d*/", address)
 
 
 def test_wrong_options(capsys, tmp_path: Path) -> None:
