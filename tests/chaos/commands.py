@@ -157,7 +157,7 @@ class Run:
         parts = re.split(r"\n?.*Traceback \(most recent call last\):?\n", "\n" + "\n".join(self.lines))
         found = []
         for before, block in pairwise(parts):
-            if "torch/distributed/run.py" not in block:
+            if "torch/distributed/run.py" not in block and "torch/distributed/elastic" not in block:
                 places = re.findall(r'File "(.*?)", line (\d+)', block)
                 last = next((line for line in block.splitlines() if line[:1].strip()), "cut off")
                 found.append(f"{before.splitlines()[-1:]} {places[-1:]} {last}")

@@ -6,6 +6,8 @@ that it starts are not.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import pkgutil
@@ -14,6 +16,7 @@ import select
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -101,6 +104,7 @@ def _import_all() -> None:
     for name in LIBRARIES:
         import_module(name)
     assert threading.active_count() == 1  # forks have this thread only
+    gc.freeze()  # collecting garbage would copy the pages of all imports into each fork
 
 
 def _serve() -> list[str]:
@@ -140,4 +144,18 @@ if __name__ == "__main__":
     sys.path.pop(0)
     _import_all()
     module, *sys.argv[1:] = _serve()
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    code: object = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as left:
+        code = left.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)  # without freeing the imports one by one
