@@ -10,6 +10,7 @@ Mean = Literal["tokens", "residues"]  # of `inference.embed`: with or without <c
 Numbering = Literal["sequence", "structure"]  # of mutations
 MeasuredForm = Literal["auto", "megascale", "proteingym", "ddg"]  # of `mutations.measured`
 AttentionForm = Literal["notebook", "paper"]  # of `evaluation.attention`
+ESM_PACKAGE: Final = "esm==3.2.1.post1"  # ESM-3 and ESM C; it pins older libraries than ours
 SEPARATION: Final = 3  # of `evaluation.compare`: least distance in the chain of the residues of a pair
 FREQUENT: Final = 0.5  # of `evaluation.compare`: contacts per frame from which a pair is a frequent contact
 OWN_NAME: Final = "model"  # of `evaluation.regression`: name of the embeddings of the chosen model

@@ -234,7 +234,8 @@ class TrainConfig(TrainingOptions):
     sort_by_length: bool = False
     """Batch proteins of similar length, in random order: less padding. Default: random batches, as published."""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    """Processes that read the store. Default: 0 on a CPU, up to 4 on a GPU."""
+    """Processes that read the store. Default: 0 on a CPU; for a GPU the cores of the machine divided by its
+    training processes."""
     log_every: Count = 20
     """Updates between log lines."""
     keep_every: Count = 1_000

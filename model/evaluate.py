@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 class EvaluateOptions(Settings):
     """Evaluate a network, or each checkpoint of a training run, on the test entries."""
 
-    checkpoint: str | None = None
-    """Folder with model.safetensors and config.json, weight file, or Hub id."""
+    checkpoint: Annotated[str | None, tyro.conf.arg(aliases=["--model"])] = None
+    """seqdance, esmdance, demo, a folder with model.safetensors and config.json, a weight file, or a Hub id."""
     run_folder: Path | None = None
     """Instead: folder of a training run, also of the published script. Evaluates its checkpoints without current
     metrics for these settings."""

@@ -37,7 +37,7 @@ class AttentionOptions(ModelOptions, ProteinOptions):
     store: Path | None = None
     """Feature store to analyse, instead of sequences."""
     table: Path | None = None
-    """Training table of the store."""
+    """Training table of the store. Default: table.csv in its folder."""
     label: Literal["test", "train"] = "test"
     """Entries of the table to use."""
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -54,7 +54,7 @@ class AttentionOptions(ModelOptions, ProteinOptions):
         suffixes = (".csv",) if self.store else (".npz", ".h5", ".hdf5")
         known = self.output.suffix.lower() in suffixes
         require(known, f"--output {self.output}: expected a name that ends in {' or '.join(suffixes)}")
-        require((self.store is None) == (self.table is None), "give both --store and --table, or neither")
+        require(self.store or not self.table, "--table requires --store")
         if self.store:
             names = ("sequence", "fasta", "pdb", "cif", "chain", "plot", "residues_only")
             given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name)]
@@ -86,8 +86,8 @@ def maps_of_sequences(options: AttentionOptions) -> list[Path]:
 
 
 def attention(options: AttentionOptions) -> Sequence[object]:
-    """Write maps, or with --store and --table their analysis; returns the lines to print."""
-    if options.store is None or options.table is None:
+    """Write maps, or with --store their analysis; returns the lines to print."""
+    if options.store is None:
         return maps_of_sequences(options)
     from model.evaluation.attention import analyse_store, summary_text
     from model.figures.attention import draw_analysis
@@ -95,10 +95,11 @@ def attention(options: AttentionOptions) -> Sequence[object]:
     from model.network.dance import load_model
     from model.training.data import require_files
 
-    require_files(table=options.table, store=options.store)
+    table = options.table or options.store.with_name("table.csv")
+    require_files(table=table, store=options.store)
     model, output = load_model(options.model, options.device), options.output
     settings = (options.label, options.limit, options.length, options.form, options.example, options.precision)
-    found, best = analyse_store(model, options.store, options.table, output, *settings)
+    found, best = analyse_store(model, options.store, table, output, *settings)
     figure = output.with_suffix(f".{options.plot_format}")
     save_figure(draw_analysis(found.means, model.config.heads, found.example), figure, note=model.label)
     return [summary_text(found.means, found.best), output, best, figure]

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -31,7 +32,7 @@ class DemoOptions(CommandOptions):
     Rerun the same command to resume an interrupted demo.
     """
 
-    out: Path = Path("runs/demo")
+    out: Annotated[Path, tyro.conf.arg(aliases=["--output"])] = Path("runs/demo")
     """Output folder."""
     processes: Annotated[int, Field(ge=1)] = 2
     """Processes for feature extraction and training."""

@@ -24,7 +24,7 @@ class MergeOptions(CommandOptions, Split):
 
     stores: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Stores to merge."""
-    out: Path
+    out: Annotated[Path, tyro.conf.arg(aliases=["--output"])]
     """Output store, FOLDER/NAME.h5; table.csv and loss_weights.csv are written to the same folder."""
     dtype: Literal["float32", "float16"] | None = None
     """Number type of the store. Default: float16 if all stores are float16, else float32."""

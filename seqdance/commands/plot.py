@@ -34,7 +34,7 @@ class PlotOptions(CommandOptions):
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder, also one of the published script (training_log.json)."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["--output"])] = None
     """The figure; its suffix selects the format. Default: curves.png in the run folder."""
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 class PrepareOptions(CommandOptions, Split, FrameRange):
     """Make a store, a training table and loss weights from structures and trajectories."""
 
-    out: Path
+    out: Annotated[Path, tyro.conf.arg(aliases=["--output"])]
     """Output store, FOLDER/NAME.h5; table.csv, loss_weights.csv and failures.csv are written to the same folder."""
     source: Literal[tuple(SOURCES)] | None = None  # type: ignore[valid-type]
     """Kind of raw data: a published source, or a folder of structures, of trajectories or of generated ensembles."""

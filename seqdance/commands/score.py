@@ -36,10 +36,9 @@ class ScoreConfig(ProteinOptions, ModelOptions):
     output: Path
     """Table: .csv, .csv.gz, .xlsx or .parquet. All single mutants of one protein also give a heat map (NAME.png). Rerun
     the same command to resume an interrupted run; a finished one is recognized."""
-    all_single: bool = False
-    """All 19 mutants of each residue (default)."""
     mutations: str | None = None
-    """Mutants of one protein, such as A12G,K5R:L7V; also p.Ala12Gly. Insertion code and chain: A27bG, AH27bG."""
+    """Mutants of one protein, such as A12G,K5R:L7V; also p.Ala12Gly. Insertion code and chain: A27bG, AH27bG. Default:
+    all 19 of each residue."""
     mutants: Path | None = None
     """CSV with a column mutant or mut_type (A12G:K5R), mutated_sequence or aa_seq; and protein for several proteins."""
     megascale: Path | None = None
@@ -64,7 +63,7 @@ class ScoreConfig(ProteinOptions, ModelOptions):
     """Mutants per batch; does not change the results. Default: by protein length and, on a GPU, free memory."""
 
     def __post_init__(self) -> None:
-        sources = ("all_single", "mutations", "mutants", "megascale", "proteingym")
+        sources = ("mutations", "mutants", "megascale", "proteingym")
         given = [f"--{name.replace('_', '-')}" for name in sources if getattr(self, name)]
         require(len(given) < 2, f"{' and '.join(given)} exclude each other; give one of them")
         measured = self.megascale or self.proteingym

@@ -54,7 +54,7 @@ def test_all_single_mutants_of_one_protein(
     assert table["damage"].tolist() == pytest.approx((table["score"].rank() / 190).tolist())  # the wild type is below
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(os.listdir(tmp_path)) == [".s.csv.made_of", "s.csv", "s.png"]  # nothing is left of the finished parts
-    main(arguments(tiny_model_folder, tmp_path / "s.csv", sequence="MQIF", all_single=True, offset=-2))
+    main(arguments(tiny_model_folder, tmp_path / "s.csv", sequence="MQIF", offset=-2))
     assert pd.read_csv(tmp_path / "s.csv")["mutant"][0] == "M-1A"
 
 
@@ -205,7 +205,7 @@ def test_proteingym_as_downloaded(tiny_model_folder: Path, tmp_path: Path, share
     ("options", "named"),
     [
         ({}, ["--sequence"]),
-        ({"sequence": "MQIF", "mutations": "M1A", "all_single": True}, ["--all-single", "--mutations"]),
+        ({"sequence": "MQIF", "mutations": "M1A", "mutants": "x.csv"}, ["--mutants", "--mutations"]),
         ({"sequence": "MQIF", "mutations": "M1A,Q2C,M1A"}, ["sequence", "M1A", "1 and 3"]),
         ({"sequence": "MQIF", "mutants": "none.csv"}, ["none.csv"]),
         ({"fasta": "two.fasta", "mutations": "M1A"}, ["mutations", 2]),

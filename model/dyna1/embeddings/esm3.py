@@ -1,6 +1,6 @@
 """Embeddings of ESM-3 and ESM C, of the package `esm`.
 
-The package pins old libraries. Install requirements-esm3.txt in a separate environment, where `seqdance dyna1 embed`
+The package pins old libraries. Install it in a separate environment, where `seqdance dyna1 embed`
 writes the cache that other environments read. All assumptions about it (3.1 to 3.4) are inside `_assumed`.
 """
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from data_prepare.errors import InputError, first_line, require
+from model.choices import ESM_PACKAGE
 from model.dyna1.embeddings.source import Backbone, Embedder, output_of, residue_tokens
 from model.network.device import choose_device
 from model.network.weights import weights_digest
@@ -117,8 +118,8 @@ def _load(name: str, kind: Literal["ESM3", "ESMC"]) -> tuple[Any, Any]:
             from esm.models.esmc import ESMC as Model
     except ImportError as error:
         raise InputError(
-            f"{name} requires the package esm, which cannot be imported ({error}); install requirements-esm3.txt in "
-            "another environment, write a cache there (seqdance dyna1 embed) and give cache:FILE.h5 here"
+            f"{name} requires the package esm, which cannot be imported ({error}); in another environment pip install "
+            f"{ESM_PACKAGE} seqdance, write a cache there (seqdance dyna1 embed) and give cache:FILE.h5 here"
         ) from None
     try:
         model = Model.from_pretrained(name, device=torch.device("cpu"))  # on a GPU it would be bf16
@@ -137,6 +138,5 @@ def _assumed(what: str) -> Iterator[None]:
         yield
     except (AttributeError, TypeError, ValueError, AssertionError, LookupError) as error:
         raise InputError(
-            f"the installed package esm has an unexpected {what} ({first_line(error)}); install the version of "
-            "requirements-esm3.txt"
+            f"the installed package esm has an unexpected {what} ({first_line(error)}); install {ESM_PACKAGE}"
         ) from None

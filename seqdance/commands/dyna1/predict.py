@@ -41,12 +41,9 @@ class PredictOptions(ChainOptions):
     write_pdb: Path | None = None
     """With --pdb or --cif: copy of the structure with p_exchange (0 to 1) as B-factors, 0 for other atoms; and scripts
     beside it that show it, .pml of PyMOL and .cxc of ChimeraX."""
-    write_to_pdb: bool = False
-    """The same, named NAME-Dyna1.pdb in --save-dir."""
 
     def __post_init__(self) -> None:
         self.check_write_pdb(self.write_pdb)
-        require(self.structure or not self.write_to_pdb, "--write-to-pdb requires --pdb or --cif")
         require(not (self.cache and self.embedder), "give only one of --cache and --embedder")
 
 
@@ -82,10 +79,8 @@ def predict(options: PredictOptions) -> Iterator[object]:
         unresolved = np.array([residue == "" for residue in chain.structure_residues or chain.sequence])
         save_figure(draw_exchange(chain.name, chain.sequence, p, unresolved), picture, dpi=110, note=label)
         yield from (table, picture)
-        if options.structure and (options.write_pdb or options.write_to_pdb):
-            ending = Path(options.structure.name.lower().removesuffix(".gz")).suffix
-            copy = options.write_pdb or base.with_name(f"{base.name}{ending}")
-            yield from write_on_structure(options.structure, p, copy, chain.chain, EXCHANGE, label)
+        if options.structure and options.write_pdb:
+            yield from write_on_structure(options.structure, p, options.write_pdb, chain.chain, EXCHANGE, label)
 
 
 main = partial(run, PredictOptions, predict)

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
+from model.choices import ESM_PACKAGE
 from seqdance.options import DeviceOptions
 
 
@@ -78,7 +79,8 @@ def predict(options: PublishedOptions) -> list[Path]:
     from model.dyna1.published import run_published
 
     needs_esm3 = isinstance(options, Esm3Options) and options.weights is None
-    remedy = "run dyna1.py in an environment of its own (requirements-esm3.txt), or dyna1-esm2.py --sequence here"
+    install = f"pip install {ESM_PACKAGE} seqdance in an environment of its own"
+    remedy = f"{install}, or run dyna1-esm2.py --sequence here"
     usable = not needs_esm3 or has_esm3()
     require(usable, f"dyna1.py reads ESM-3, and the package esm is not installed; {remedy}")
     return run_published(

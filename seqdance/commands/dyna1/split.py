@@ -26,7 +26,7 @@ class SplitOptions(CommandOptions):
     """Sequence identity, as a fraction, from which entries are similar to a test entry or share a cluster."""
     clusters: Path | None = None
     """TSV of representative and entry. Default: MMseqs2 makes the clusters."""
-    validation_share: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
     """Fraction of the entries used for validation."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the split."""
@@ -36,4 +36,4 @@ class SplitOptions(CommandOptions):
         from data_prepare.nmr.convert import split_tables
 
         similarity = (self.min_identity, self.clusters)
-        return split_tables(self.table, self.output, self.against, *similarity, self.validation_share, self.seed)
+        return split_tables(self.table, self.output, self.against, *similarity, self.validation_fraction, self.seed)

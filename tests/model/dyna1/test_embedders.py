@@ -13,6 +13,7 @@ from hugging_face import esm2_settings
 from refusals import refused
 from torch import nn
 
+from model.choices import ESM_PACKAGE
 from model.config import ModelConfig
 from model.dyna1.embeddings.embedders import Af2Pairs, Dance, Esm2, OneHot, make_embedder
 from model.dyna1.embeddings.esm3 import Esm3
@@ -219,7 +220,7 @@ def test_esm3(monkeypatch, provide, newer):
 
 def test_esm3_that_cannot_be_loaded(monkeypatch, provide):
     monkeypatch.setitem(sys.modules, "esm", None)
-    refused(lambda: make_embedder("esm3", "cpu"), "requirements-esm3.txt", "cache:FILE.h5")
+    refused(lambda: make_embedder("esm3", "cpu"), ESM_PACKAGE, "cache:FILE.h5")
     provide(StandIn)
     refused(lambda: make_embedder("esm3", "cpu"), "22", "0 to 3")  # the default layer
     refused(lambda: make_embedder("esm3:esm4:2", "cpu"), "esm4")
@@ -280,7 +281,7 @@ def test_esmc(monkeypatch, provide):
     refused(lambda: make_embedder("esmc", "cpu").embed(["MKTAYI"]), "ESMC.forward(sequence_tokens)")
     monkeypatch.setitem(sys.modules, "esm", None)
     monkeypatch.delitem(sys.modules, "esm.sdk.api")
-    refused(lambda: make_embedder("esmc", "cpu"), "requirements-esm3.txt", "cache:FILE.h5")
+    refused(lambda: make_embedder("esmc", "cpu"), ESM_PACKAGE, "cache:FILE.h5")
 
 
 # --- AlphaFold2 and lines

@@ -146,11 +146,11 @@ def test_four_modes(structural, gapped, run):
 
 
 def test_structure_files_with_b_factors_and_gaps(structural, gapped, tmp_path, run):
-    table = run(structural, "--pdb", gapped, "--chain", "A", "--write_to_pdb", name="gapped_A")
+    table = run(structural, "--pdb", gapped, "--chain", "A", "--write-pdb", tmp_path / "copy.pdb", name="gapped_A")
     labels = list(table["structure_residue"])
     assert labels[5:12] == ["A:LYS:6", "A:THR:7", "", "", "", "", "A:THR:12"]
     assert labels[71:] == ["A:ARG:72", "", "", "", ""]
-    structure = gemmi.read_structure(str(tmp_path / "out" / "gapped_A-Dyna1.pdb"))
+    structure = gemmi.read_structure(str(tmp_path / "copy.pdb"))
     assert [len(chain) for chain in structure[0]] == [68, 19]
     for chain in structure[0]:
         for residue in chain:
@@ -193,13 +193,13 @@ def test_cached_embeddings(structural, weights, gapped, tmp_path, run, capsys, m
 
 
 def test_the_first_chain_is_the_default(structural, gapped, tmp_path, run):
-    words = ["--pdb", gapped, "--write-to-pdb", "--use-pdb-seq"]
+    words = ["--pdb", gapped, "--write-pdb", tmp_path / "copy.pdb", "--use-pdb-seq"]
     with pytest.warns(InputWarning, match="has chains A, B; A is used"):
         table = run(structural, *words, name="gapped_A")
     pd.testing.assert_frame_equal(table, run(structural, *words, "--chain", "A", name="gapped_A"))
     with pytest.warns(InputWarning, match="A is used"):
         run(structural, *words, name="gapped_A")
-    structure = gemmi.read_structure(str(tmp_path / "out" / "gapped_A-Dyna1.pdb"))
+    structure = gemmi.read_structure(str(tmp_path / "copy.pdb"))
     assert {atom.b_iso for residue in structure[0]["B"] for atom in residue} == {0}
     assert min(atom.b_iso for residue in structure[0]["A"] for atom in residue) > 0
     refused(lambda: read_structure_chain(gapped, only=True), gapped, "A, B")
@@ -214,9 +214,9 @@ def test_code_of_a_pdb_entry(structural, gapped, tmp_path, run, monkeypatch, cap
     (tmp_path / "pdb/1ABC.cif.gz").write_bytes(gzip.compress(document.as_string().encode()))
     words = ["--chain", "A", "--use-pdb-seq"]
     expected = run(structural, "--cif", tmp_path / "pdb/1ABC.cif.gz", *words, name="1ABC_A")
-    table = run(structural, "--pdb", "1abc", *words, "--write-to-pdb", name="1ABC_A")
+    table = run(structural, "--pdb", "1abc", *words, "--write-pdb", tmp_path / "copy.cif", name="1ABC_A")
     pd.testing.assert_frame_equal(table, expected)
-    assert (tmp_path / "out/1ABC_A-Dyna1.cif").is_file()
+    assert (tmp_path / "copy.cif").is_file()
     monkeypatch.setattr(chains.urllib.request, "urlopen", Mock(side_effect=AssertionError))
     pd.testing.assert_frame_equal(run(structural, "--pdb", "1abc", *words, name="1ABC_A"), expected)
     given = ["--weights", structural, "--save-dir", tmp_path / "out", "--pdb"]
@@ -242,7 +242,6 @@ def test_code_of_a_pdb_entry(structural, gapped, tmp_path, run, monkeypatch, cap
         (["--pdb", "GAPPED", "--chain", "A", "--sequence", UBIQUITIN[:-1]], "76 residues (8 of them"),
         (["--sequence", "MK", "--use-pdb-seq"], "--use-pdb-seq"),
         (["--sequence", "MK", "--write-pdb", "x.pdb"], "--write-pdb"),
-        (["--sequence", "MK", "--write-to-pdb"], "--write-to-pdb"),
         (["--sequence", "MK<eos><cls>LV"], "one chain"),
         (["--sequence", "MQ-IF"], "'-'"),
         (["--sequence", "MQ<mask>IF"], "<mask>"),

@@ -16,6 +16,7 @@ from dyna1_inputs import logits_of_chain, random_classifier
 from refusals import command_refused
 from torch import nn
 
+from model.choices import ESM_PACKAGE
 from model.dyna1 import published as module
 from model.dyna1.classifier import Classifier, p_exchange
 from model.dyna1.embeddings.embedders import OneHot
@@ -161,7 +162,7 @@ def test_refused(esm3, capsys: pytest.CaptureFixture, words: str, named: list[st
 
 def test_without_esm3(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "has_esm3", lambda: False)
-    line = command_refused(command.dyna1, ["--sequence", "MKV"], capsys, "ESM-3", "requirements-esm3.txt")
+    line = command_refused(command.dyna1, ["--sequence", "MKV"], capsys, "ESM-3", ESM_PACKAGE)
     assert "dyna1-esm2.py" in line
 
 
