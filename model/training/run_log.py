@@ -11,24 +11,30 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from tqdm import tqdm
 
-from data_prepare.errors import InputWarning, writing
+from data_prepare.errors import InputWarning, reading, require, writing
 from data_prepare.files import read_text, write_text
 from data_prepare.memory import peak_resident_memory
+from data_prepare.properties import ALL_GROUPS, properties_of_group
 from model.config import MOST, TrainingOptions
 from model.training.processes import Process
 from model.training.throughput import peak_flops
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 LOGGER: Final = logging.getLogger("seqdance")
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOG_NAME: Final = "log.jsonl"
+PUBLISHED_LOG: Final = "training_log.json"
 LARGEST: Final = 1e300  # number in a log; Python's integers have no limit, those of pandas do
 GRADIENT_NORM: Final = "Gradient norm"  # before clipping
 TOKENS_PER_SECOND: Final = "Tokens per second"  # of all processes, without padding
@@ -166,6 +172,51 @@ def log_lines(found: Iterable[Any]) -> list[dict[str, Any]]:
         and 0 <= update <= MOST
         and all(value is None or isinstance(value, str) or _is_number(value) for value in line.values())
     ]
+
+
+def read_run_log(run: Path) -> pd.DataFrame:
+    """One row per logged update of a run: log.jsonl, or training_log.json of the published script.
+
+    The published log may be JSON lines or one JSON list; of several processes, the lines of the first are taken.
+    """
+    import pandas as pd
+
+    path = run / LOG_NAME
+    if not path.is_file() and (run / PUBLISHED_LOG).is_file():
+        path = run / PUBLISHED_LOG
+    lines = _whole_json(path) or read_log(path)
+    require(lines, f"{path}: no log with logged updates; give the folder of a run (its --output) that has some")
+    log = pd.DataFrame(lines)
+    log = log.apply(pd.to_numeric, errors="coerce")  # a text in place of a number is no value
+    if "rank" in log:
+        log = log[log["rank"] == log["rank"].min()]
+    return log.drop_duplicates("n_update", keep="last").reset_index(drop=True)  # an update again after a resume
+
+
+def _whole_json(path: Path) -> list[dict[str, Any]]:
+    """Lines of a published log that is one JSON; none of any other file."""
+    if path.name != PUBLISHED_LOG:
+        return []
+    with suppress(ValueError, RecursionError):
+        whole = json.loads(read_text(path, "a training log (JSON)", errors="replace"))
+        return log_lines(whole if isinstance(whole, list) else [whole])
+    return []
+
+
+def read_metrics(folder: Path) -> dict[int, Mapping[str, Any]]:
+    """Update -> metrics of each group, from the files update_N.json of `seqdance evaluate`."""
+    metrics = {}
+    for path in folder.glob("update_*.json"):
+        with reading(path, "the metrics of a checkpoint", "remove it or evaluate the checkpoint again"):
+            update = int(path.stem.removeprefix("update_"))
+            groups = json.loads(path.read_text(encoding="utf-8"), parse_int=float)["groups"]
+            for group in groups.keys() & set(ALL_GROUPS):
+                model = groups[group]["model"]
+                values = [model["loss"], *(model["properties"][name] for name in properties_of_group(group))]
+                if not all(value is None or isinstance(value, float | int) for value in values):
+                    raise TypeError(f"losses of {group} are not numbers")
+            metrics[update] = groups
+    return dict(sorted(metrics.items()))
 
 
 def peak_memory(device: torch.device) -> float:

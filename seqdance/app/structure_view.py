@@ -9,11 +9,11 @@ from dash import Dash, Input, Output, Patch, State, ctx, html, no_update
 
 from seqdance.app.analysis import Analysis
 from seqdance.app.charts import dynamics, structure
-from seqdance.app.charts.style import mark, sized
+from seqdance.app.charts.style import AXES, mark, sized
 from seqdance.app.page import COLOURS
 from seqdance.app.service import Service
 
-UNITS: Final = {"RMSF": "RMSF / max", "SASA": "SASA (nm²)"}
+UNITS: Final = {"RMSF": AXES["rmsf_nor"], "SASA": AXES["sasa_mean"]}
 ALONG: Final = ("profiles", "mutation-map", "exchange-plot", "colour-plot")  # figures along the sequence
 # hover over a bar of the structure's plot -> the residue in the viewer
 HOVER: Final = """(hover, targets) => hover && targets && targets[hover.points[0].x - 1]

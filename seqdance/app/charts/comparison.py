@@ -10,10 +10,9 @@ from plotly.subplots import make_subplots
 
 from model.evaluation.compare import CONTACTS, SCALARS, Comparison, pair_values
 from seqdance.app.charts.dynamics import contact_heatmap, pair_figure
-from seqdance.app.charts.style import INK, NAMES, styled
+from seqdance.app.charts.style import AXES, INK, NAMES, styled
 
 COLOURS: Final = (INK, "#CC3377")
-UNITS: Final = {"rmsf_nor": "RMSF / max", "sasa_mean": "SASA (nm²)", "sasa_std": "SASA, SD (nm²)", "rmsf": "RMSF (nm)"}
 
 
 def compared_profiles(comparison: Comparison, key: str, model: str) -> go.Figure:
@@ -30,7 +29,7 @@ def compared_profiles(comparison: Comparison, key: str, model: str) -> go.Figure
             trace = go.Scatter(x=x, y=side.properties[name], line=line, name=side.name, customdata=names)
             trace.update(hovertemplate=hover, showlegend=row == 1, legendgroup=side.name)
             figure.add_trace(trace, row=row, col=1)
-        figure.update_yaxes(title_text=UNITS.get(name, NAMES.get(name, name)), rangemode="tozero", row=row, col=1)
+        figure.update_yaxes(title_text=AXES.get(name, NAMES.get(name, name)), rangemode="tozero", row=row, col=1)
     figure.update_xaxes(range=[0.5, len(x) + 0.5])
     figure.update_xaxes(title_text="position", row=len(shown), col=1)
     legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}

@@ -14,7 +14,7 @@ from data_prepare.properties import DSSP_STATES, INTERACTIONS
 from model.evaluation.measurement import of_prediction
 from model.figures.prediction import ANGLES, MODE_COLOURS, STATE_COLOURS
 from model.inference.prediction_files import Prediction, Properties
-from seqdance.app.charts.style import BLUE, CONTACTS, INK, MODES, NAMES, SEQUENTIAL, styled
+from seqdance.app.charts.style import AXES, BLUE, CONTACTS, INK, MODES, NAMES, SEQUENTIAL, styled
 
 PANELS: Final = {
     "rmsf": "RMSF",
@@ -23,7 +23,7 @@ PANELS: Final = {
     **ANGLES,
     "modes": "normal modes",
 }
-TITLES: Final = {"rmsf": "RMSF / max", "sasa": "SASA (nm²)", "ss": "DSSP fraction", "modes": "GNM fluct."}
+TITLES: Final = {"rmsf": AXES["rmsf_nor"], "sasa": AXES["sasa_mean"], "ss": "DSSP fraction", "modes": "GNM fluct."}
 SEPARATION: Final = 3  # closest residues of a contact map; closer ones touch in any protein
 TICKS: Final = (0.01, 0.1, 0.5, 1, 2, 5, 10)  # contacts per frame
 ANGLE_CENTRES: Final = np.arange(-165, 180, 30)

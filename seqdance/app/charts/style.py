@@ -39,6 +39,7 @@ NAMES: Final[dict[str, str]] = {
     "corr": "co-movement",
     **{f"nma_pair{n}": f"normal modes, {mode} freq." for n, mode in enumerate(MODES, 1)},
 }
+AXES: Final = {"rmsf_nor": "RMSF / max", "sasa_mean": "SASA (nm²)", "sasa_std": "SASA, SD (nm²)", "rmsf": "RMSF (nm)"}
 PAIR_MAPS: Final = (CONTACTS, "corr", "nma_pair1", "nma_pair2", "nma_pair3", *INTERACTIONS)
 
 
