@@ -139,7 +139,7 @@ def draw_system() -> Figure:
     page.line([(centre + 5, joint), (up, joint), (up, 249)])
     page.line([(right, 364), (right, joint)])
     page.arrow((centre, 172), (centre, 392))
-    text = "transformer over the hidden states\nof a frozen language model"
+    text = "transformer over the hidden states\nof frozen ESM-3, ESM2 or SeqDance"
     page.box(network, 392, wide_network, 88, "Dyna-1 classifier", text, NETWORK)
     page.arrow((features + wide_features, 344), (network, 344))
     page.text((features + wide_features + network) / 2, 332, "train", SMALL)
@@ -266,9 +266,9 @@ def draw_dyna1() -> Figure:
     marks = ["t" if k == 0 else "." if k in missing else "A" for k in range(n)]
     strip(140, marks, colours, "label")
     for x, colour, text in (
-        (150, "#F2A490", ". missing: exchange"),
-        (330, "#CFE5CC", "A assigned: no exchange"),
-        (540, "#DDDDDD", "t terminus: not evaluated"),
+        (110, "#F2A490", ". missing: taken as exchange"),
+        (330, "#CFE5CC", "A assigned: taken as no exchange"),
+        (570, "#DDDDDD", "t terminus: not evaluated"),
     ):
         page.axes.add_patch(Rectangle((x, 164), 12, 12, fc=colour, ec=GREY, lw=0.6))
         page.text(x + 18, 170, text, SMALL, ha="left")
@@ -279,7 +279,7 @@ def draw_dyna1() -> Figure:
         (186, 150, "language model", "frozen: ESM2, ESM-3\nor ESMDance", NETWORK),
         (372, 130, "hidden states", "one vector\nof each residue", PLAIN),
         (538, 150, "classifier", "transformer encoder,\ntrained on the labels", NETWORK),
-        (724, 156, "p_exchange", "probability of\nms exchange", USE),
+        (724, 156, "p_exchange", "0 to 1 of each\nresidue; prior 0.5", USE),
     )
     for x, width, title, text, colour in steps:
         page.box(x, 222, width, 78, title, text, colour)

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "tests" / "oracles"))
 from browser import chromium, chromium_path, open_tab, served  # noqa: E402
 
 UBIQUITIN: Final = ROOT / "data_prepare" / "examples" / "structures" / "1ubi_A.pdb.gz"
+TRAJECTORIES: Final = ROOT / "data_prepare" / "examples" / "trajectories"
 PATIENCE: Final = 300_000  # ms
 COLOURS: Final = 255  # of a picture: half the bytes
 
@@ -49,11 +50,14 @@ def draw(options: Pictures) -> None:
         page.set_input_files("#file input", structure)
         page.wait_for_selector("#profiles path.js-line")
         page.wait_for_selector("#map .heatmaplayer image")
+        page.click("#map-name")
+        page.click("text=co-movement")
+        page.wait_for_timeout(2000)
         take(page, options.output, "dynamics")
         open_tab(page, "Mutations")
         page.click("#score-all")
         page.wait_for_selector("#mutation-map .heatmaplayer image")
-        page.mouse.click(*middle_of(page, "#mutation-map .heatmaplayer image"))
+        page.mouse.click(*place_in(page, "#mutation-map .heatmaplayer image", 0.572))  # isoleucine 44
         page.wait_for_selector("#changes .yaxislayer-above .ytick")
         take(page, options.output, "mutations")
         open_tab(page, "Exchange")
@@ -64,6 +68,8 @@ def draw(options: Pictures) -> None:
         page.wait_for_selector("#colour-plot .bars path")
         page.wait_for_selector("#viewer canvas")
         take(page, options.output, "structure", 8000)
+        page.set_input_files("#file input", TRAJECTORIES / "5pti.pdb")
+        page.wait_for_selector("#title:has-text('5pti')")
         open_tab(page, "Trajectory")
         page.click("#compare-example")
         page.wait_for_selector("#compared path.js-line")
@@ -71,10 +77,10 @@ def draw(options: Pictures) -> None:
         take(page, options.output, "trajectory")
 
 
-def middle_of(page: Page, selector: str) -> tuple[float, float]:
-    """Place of an element on the screen."""
+def place_in(page: Page, selector: str, across: float) -> tuple[float, float]:
+    """Place on the screen in the middle row of an element."""
     box: Any = page.locator(selector).bounding_box()
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    return box["x"] + across * box["width"], box["y"] + box["height"] / 2
 
 
 def take(page: Page, folder: Path, name: str, milliseconds: int = 2000) -> None:

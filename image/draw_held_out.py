@@ -15,7 +15,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from data_prepare.properties import DSSP_STATES
-from model.figures.prediction import CLASSES, dominant_classes, draw_states
+from model.figures.prediction import CLASSES, class_fractions, dominant_classes
 from model.figures.save import save_figure
 from model.inference.predict import predict_properties
 from model.network.dance import load_model
@@ -51,8 +51,10 @@ def draw(options: HeldOut) -> Figure:
         tracks.imshow(classes, cmap=colours, vmin=0, vmax=2, aspect="auto", extent=extent, interpolation="nearest")
         tracks.axhline(1, color="white", linewidth=1.5)
         tracks.set_yticks([0.5, 1.5], ["structure", "predicted"])
-        draw_states(fractions, predicted)
-        fractions.set_ylabel("predicted")
+        of_class = class_fractions(predicted["ss"]).T  # (3, N)
+        steps = np.hstack([of_class, of_class[:, -1:]])
+        fractions.stackplot(np.arange(steps.shape[1]) + 0.5, steps, step="post", colors=colours.colors, linewidth=0)
+        fractions.set(ylim=(0, 1), yticks=(0, 0.5, 1), ylabel="predicted")
         fractions.set_xlim(0.5, longest + 0.5)
         known = np.isfinite(classes[0])
         right = (classes[0] == classes[1])[known].mean()

@@ -1,8 +1,8 @@
-"""Draw results for the README: measured dynamics of BPTI, a prediction beside it, and a mutation map of ubiquitin.
+"""Draw results for the README: BPTI in a simulation, a prediction beside it, and a mutation map of ubiquitin.
 
     python image/draw_results.py [--model demo] [--output image]
 
-The measured dynamics are the features of an example trajectory and of the normal modes of its first frame. The default
+They are the features of an example trajectory and of the normal modes of its first frame. The default
 network is the small one from `make demo`: it shows what the commands draw, not the quality to expect.
 """
 
@@ -69,8 +69,8 @@ def draw_measured(trajectory: str, structure: Path) -> Figure:
     properties = dict(measured.properties)
     for k, (fluctuation, correlation) in enumerate(zip(modes.gnm_msf, modes.anm_cor, strict=True), start=1):
         properties |= {f"nma_res{k}": fluctuation, f"nma_pair{k}": correlation}
-    title = f"BPTI ({len(measured.residue)} residues): measured dynamics"
-    source = "features of an example simulation, 60 frames, and normal modes of its structure"
+    title = f"BPTI ({len(measured.residue)} residues): computed, not predicted"
+    source = "features of an example simulation (58 ps, 60 frames), and normal modes of its structure"
     return draw_properties([(f"{title}\n{source}", measured.chain, properties)])
 
 

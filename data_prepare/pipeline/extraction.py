@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import sleep
@@ -30,10 +30,13 @@ from data_prepare.dataset.token_space import md_entry, nma_entry
 from data_prepare.errors import InputError, InputWarning, require
 from data_prepare.properties import CONFORMATIONS, FEATURES, GROUPS, MD_RESIDUE_WIDTH, NMA_GROUPS
 from data_prepare.resume import digest
+from data_prepare.signals import held_signals
 from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.structure.sequence import CHAIN_LINKER
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from data_prepare.molecular_dynamics.frames.trajectory import BrokenFrame, Chunk
 
 FEATURES_VERSION: Final = 6  # increase it when features change, so that no older result is used
@@ -192,7 +195,8 @@ def run_tasks(
     in_process = workers == 1 and scheduler is None
     results = ((task, make_entry(task)) for task in tasks) if in_process else _results(tasks, workers, scheduler)
     failures: dict[str, str] = {}
-    with tqdm(total=done + len(tasks), initial=done, desc="features", unit="entry", smoothing=0.05) as bar:
+    bar = tqdm(total=done + len(tasks), initial=done, desc="features", unit="entry", smoothing=0.05)
+    with closing(results), bar:
         for task, reason in results:
             if reason:
                 failures[task.entry.name] = reason
@@ -202,9 +206,31 @@ def run_tasks(
     return failures
 
 
-def _results(tasks: Sequence[Task], workers: int, scheduler: Scheduler | None) -> Iterator[tuple[Task, str | None]]:
+@contextmanager
+def _local_client(workers: int) -> Iterator[Client]:
+    """Client of worker processes on this machine."""
+    from distributed import Client, LocalCluster
+
+    # Dask serves its state over HTTP even without the dashboard: on any free port of this machine, for it warns if
+    # another run has its usual one
+    quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    cluster = LocalCluster(
+        n_workers=workers, threads_per_worker=1, silence_logs=logging.CRITICAL, scheduler_kwargs=quiet
+    )
+    client = Client(cluster)
+    try:
+        yield client
+    finally:
+        with held_signals():  # at its end a process waits ten seconds for a cluster that is half closed
+            client.close()
+            cluster.close()
+
+
+def _results(
+    tasks: Sequence[Task], workers: int, scheduler: Scheduler | None
+) -> Generator[tuple[Task, str | None], None, None]:
     """Tasks, as Dask finishes them, with the reason of a failure; InputError if the scheduler is lost."""
-    from distributed import Client, KilledWorker, LocalCluster, as_completed
+    from distributed import Client, KilledWorker, as_completed
     from distributed.utils import silence_logging_cmgr
 
     which = scheduler if isinstance(scheduler, str) else "of this run"
@@ -212,13 +238,7 @@ def _results(tasks: Sequence[Task], workers: int, scheduler: Scheduler | None) -
     with ExitStack() as stack:
         stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # the client logs a traceback of a lost scheduler
         if scheduler is None:
-            # Dask serves its state over HTTP even without the dashboard: on any free port of this machine, for it warns
-            # if another run has its usual one
-            quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-            cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, silence_logs=logging.CRITICAL, scheduler_kwargs=quiet
-            )
-            client = stack.enter_context(Client(stack.enter_context(cluster)))
+            client = stack.enter_context(_local_client(workers))
         else:
             address = scheduler if isinstance(scheduler, str) else stack.enter_context(scheduler)
             try:

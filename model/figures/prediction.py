@@ -187,9 +187,14 @@ def dominant_classes(states: NDArray[np.float32]) -> NDArray[np.float64]:
 
     `states` (N, 8) are the fractions of the DSSP states.
     """
-    columns = [[DSSP_STATES.index(state) for state in of_class] for of_class, _ in CLASSES.values()]
-    fractions = np.stack([states[:, own].sum(axis=1) for own in columns], axis=1)  # (N, 3)
+    fractions = class_fractions(states)
     return np.where(np.isfinite(fractions).all(axis=1), fractions.argmax(axis=1), np.nan)
+
+
+def class_fractions(states: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fractions (N, 3) of helix, strand and coil from those of the DSSP states (N, 8)."""
+    columns = [[DSSP_STATES.index(state) for state in of_class] for of_class, _ in CLASSES.values()]
+    return np.stack([states[:, own].sum(axis=1) for own in columns], axis=1)
 
 
 def _positions(values: NDArray[np.float32]) -> NDArray[np.intp]:

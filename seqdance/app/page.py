@@ -159,7 +159,10 @@ def _exchange(networks: Networks) -> list[Any]:
             html.Pre("seqdance app --dyna1 gelnesr/Dyna-1/dyna1-esm2.pt"),
             html.Div([graph("exchange-plot"), html.Button(id="exchange")], hidden=True),
         ]
-    about = f"Probability of micro- to millisecond exchange, by Dyna-1 on {networks.source.fingerprint.split()[0]}."
+    about = (
+        f"Micro- to millisecond exchange by Dyna-1 on {networks.source.fingerprint.split()[0]}. 0.5 stands for the "
+        "prior probability of 5 %; prolines were not in training."
+    )
     run = html.Button("Predict exchange", id="exchange", className="main")
     return [html.P(about, className="hint"), html.Div(run, className="row controls"), graph("exchange-plot")]
 

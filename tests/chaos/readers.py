@@ -33,7 +33,6 @@ from model.config import ModelConfig, TrainConfig, read_train_config
 from model.dyna1.classifier import PRESETS, Classifier, load_dyna1
 from model.dyna1.embeddings.embedders import Af2Pairs
 from model.evaluation.regression import read_embeddings
-from model.evaluation.report import read_metrics
 from model.figures.training import draw_training
 from model.inference.inputs import Protein, read_fasta
 from model.inference.prediction_files import PredictionFile, read_prediction
@@ -42,7 +41,7 @@ from model.mutations.tables import read_mutants
 from model.network.dance import DanceModel, load_model
 from model.network.weights import read_esm2
 from model.training.checkpoint import read_training
-from model.training.run_log import read_run_log
+from model.training.run_log import read_metrics, read_run_log
 
 SIZES = ModelConfig(hidden=8, layers=1, heads=2, feed_forward=8)
 SEQUENCE = "MKTAYIAKQR"
