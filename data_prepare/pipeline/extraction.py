@@ -78,6 +78,7 @@ class Task:
         stats = [(path.name, path.stat()) for path in self.entry.paths if path.exists()]
         files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
         kind = [CONFORMATIONS] if self.entry.group == CONFORMATIONS else []
+        kind += ["models"] if self.entry.reads_models else []
         return digest(FEATURES_VERSION, self.dtype, asdict(self.selection), sorted(self.features), files, *kind)
 
     def key(self) -> str:

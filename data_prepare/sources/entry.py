@@ -59,6 +59,11 @@ class Entry(ABC):
         return (self.path,)
 
     @property
+    def reads_models(self) -> bool:
+        """Whether the frames are the models of the structure file, which is nothing but a structure otherwise."""
+        return False
+
+    @property
     def size(self) -> int:
         """Uncompressed bytes to read; the largest entries are processed first."""
         files = [path for path in self.paths if path.is_file()]
@@ -102,8 +107,13 @@ class FileEntry(Entry):
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All files to read; a multi-model file that is its own trajectory twice, to differ from a structure."""
-        return (self.path, *self.trajectories)
+        """All files to read; a multi-model file may be its own trajectory."""
+        return tuple(dict.fromkeys((self.path, *self.trajectories)))
+
+    @property
+    def reads_models(self) -> bool:
+        """Whether the frames are the models of the structure file."""
+        return self.path in self.trajectories
 
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble | Structure]:

@@ -92,7 +92,7 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, mo
 
     # nothing is computed again, and the files are the same
     before = {path.name: path.read_bytes() for path in output.glob("[!.]*")}
-    for name in ("score_mutations", "log_likelihood_ratios"):
+    for name in ("changes_of", "log_likelihood_ratios"):
         monkeypatch.setattr(benchmark, name, lambda *args: pytest.fail("computed again"))
     main(arguments(folder, output))
     assert {path.name: path.read_bytes() for path in output.glob("[!.]*")} == before

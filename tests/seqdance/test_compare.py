@@ -43,6 +43,7 @@ def test_files_of_a_comparison(store: Path, tmp_path: Path, capsys, form: str) -
         assert matplotlib.image.imread(paths[2]).shape[1] > 1500
 
 
+@pytest.mark.slow
 def test_prediction_beside_a_measurement(store: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     options = ["--model", str(tiny_model_folder), "--device", "cpu"]
     compare.main([f"{store}:a", *options, "--output", str(tmp_path / "out"), "--b.label", "tiny"])

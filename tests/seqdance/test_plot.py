@@ -12,9 +12,8 @@ from refusals import command_refused
 
 from data_prepare.errors import InputWarning
 from data_prepare.properties import GROUPS, PROPERTIES, properties_of_group
-from model.evaluation.report import read_metrics
 from model.figures import dyna1, training
-from model.training.run_log import GRADIENT_NORM, TOKENS_PER_SECOND, read_run_log
+from model.training.run_log import GRADIENT_NORM, TOKENS_PER_SECOND, read_metrics, read_run_log
 from seqdance.commands.plot import main
 
 MD, IDR, NMA = GROUPS

@@ -125,6 +125,7 @@ def test_tables_of_several_proteins(run, fasta: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {".x.csv.gz.made_of", "x.csv.gz", "in.fasta", *figures}
 
 
+@pytest.mark.slow
 def test_the_figure_of_a_table_has_maps_of_pairs(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table has the same columns; without pair properties the page ends beside the profiles."""
     drawn, draw = [], prediction.draw_prediction

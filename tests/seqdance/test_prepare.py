@@ -261,6 +261,7 @@ def test_frames_chains_features_and_dtype(manifest, tmp_path):
     assert "no chain B; it has" in store.with_name("failures.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_store_of_links_to_its_results(manifest, tmp_path, capsys):
     names, one, two = ["helix_aeaaak", "1ubi_A"], tmp_path / "one" / "s.h5", tmp_path / "two" / "s.h5"
     path = manifest(names)

@@ -154,6 +154,7 @@ def test_an_interruption_ends_what_mmseqs_has_started(fake_mmseqs, tmp_path):
 
 
 @needs_mmseqs
+@pytest.mark.slow
 def test_mmseqs_itself():
     rng = random.Random(0)
     one, other, third = ("".join(rng.choices("ACDEFGHIKLMNPQRSTVWY", k=120)) for _ in range(3))

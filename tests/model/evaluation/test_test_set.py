@@ -348,6 +348,7 @@ def test_published_run_folder(small_data, model: DanceModel, tmp_path: Path, cap
     ]
 
 
+@pytest.mark.slow
 def test_checkpoints_are_measured_once(small_data, model: DanceModel, tmp_path: Path, capsys, monkeypatch) -> None:
     """Baselines once; files of the same settings, checkpoint and data stay."""
     fits, fit = [], MeanBaselines.fit

@@ -118,6 +118,7 @@ def test_ambiguous_numbers_need_their_code(tmp_path: Path, write_pdb) -> None:
     assert "residue 5 " in left_out[0].reason
 
 
+@pytest.mark.slow
 def test_s2648(shared: Path) -> None:
     left_out: list[LeftOut] = []
     proteins = list(read_measured(shared / "data/ddg", "ddg", shared / "data/structures/s2648", left_out))

@@ -41,6 +41,7 @@ def test_pair_head(rows: int, length: int, hidden: int, maps: int) -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.slow
 def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: float) -> None:
     """Maps, logits and gradients, also of a frozen encoder, whose scores have none. Several blocks of keys."""
     monkeypatch.setitem(kernels.SMALL, "maps", {"BJ": 16})
@@ -87,6 +88,7 @@ def test_scores_of_a_frozen_encoder_are_not_kept(frozen: bool) -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.slow
 def test_network(monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
     """All outputs and gradients of a network that uses them, padded; its attention maps too."""
     sizes = {"hidden": 24, "layers": 2, "heads": 3, "feed_forward": 32}

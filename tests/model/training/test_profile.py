@@ -11,6 +11,7 @@ from model.training.dance_trainer import train
 from model.training.processes import Process
 
 
+@pytest.mark.slow
 def test_trace_of_some_updates_changes_no_result(small_data, tmp_path: Path) -> None:
     process = Process(torch.device("cpu"))
     train(small_data.config(tmp_path / "plain", stop_after=6), process)
