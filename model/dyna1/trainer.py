@@ -49,7 +49,7 @@ from model.network.weights import write_model
 from model.training.checkpoint import choose_checkpoint
 from model.training.loop import Trainer
 from model.training.processes import Process, run_process
-from model.training.run_log import PEAK_MEMORY, RunLog, peak_memory
+from model.training.run_log import DATA_WAIT, PEAK_MEMORY, RunLog, peak_memory
 
 LOGGER: Final = logging.getLogger("seqdance")
 Proteins = list[AnnotatedProtein]
@@ -153,10 +153,14 @@ class Dyna1Trainer(Trainer[Dyna1TrainConfig]):
                 write_model(self.config.output / "best", self.model)
                 best = {"epoch": self.epoch, "update": self.update, "validation_auroc": score}
                 write_text(self.config.output / "best/validation.json", json.dumps(best, indent=2) + "\n")
-        memory = max(self.process.gather(peak_memory(self.process.device)))
+        memory, waited = map(
+            max, zip(*self.process.gather((peak_memory(self.process.device), self.waited)), strict=True)
+        )
+        self.waited = 0.0
         line: dict[str, float | None] = {"n_epoch": self.epoch, "n_update": self.update}
         line |= {"Learning Rate": self.learning_rate(), "loss": loss, "validation_loss": validation_loss}
         line |= {"validation_auroc": score, "best_auroc": self.best_auroc, PEAK_MEMORY: memory}
+        line[DATA_WAIT] = waited / self.sampler.updates
         line["Epoch time"], _ = log.lap(self.update)
         log.append(line, {"auroc": f"{score:.3f}"}, TAGS)
 

@@ -33,6 +33,7 @@ from model.dyna1.trainer import Dyna1Trainer, open_labels, train
 from model.evaluation.metrics import auroc
 from model.training.checkpoint import checkpoints
 from model.training.processes import Process
+from model.training.run_log import read_log
 from seqdance.commands.dyna1.labels import main as labels_command
 
 CPU = Process(torch.device("cpu"))
@@ -87,6 +88,7 @@ def test_log_and_best_weights(labels: Path, whole: Path) -> None:
     updates = training.sampler.updates
     assert [line["n_update"] for line in lines] == [updates, 2 * updates, 3 * updates]
     assert all(0 < line["loss"] < 2 and 0 < line["validation_loss"] < 2 for line in lines)
+    assert all(0 < line["Data wait"] < line["Epoch time"] for line in read_log(whole / "log.jsonl"))
     best = max(lines, key=lambda line: line["validation_auroc"])
     found = json.loads((whole / "best/validation.json").read_text())
     assert found == {"epoch": best["n_epoch"], "update": best["n_update"], "validation_auroc": lines[-1]["best_auroc"]}
