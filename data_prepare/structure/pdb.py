@@ -24,7 +24,7 @@ ATOM_RECORDS = ("ATOM", "HETATM")  # a serial number of six digits may begin rig
 
 def open_text(path: Path) -> TextIO:
     """Open a text file, gzipped or not, whatever its name; undecodable bytes are replaced."""
-    return TextIOWrapper(open_binary(path), errors="replace")
+    return TextIOWrapper(open_binary(path), encoding="utf-8", errors="replace")
 
 
 def first_model(path: Path, lines: Iterable[str]) -> Structure:
