@@ -44,13 +44,14 @@ class AtomRecord(NamedTuple):
     insertion_code: str = ""
     chain_id: str = ""
     chain_key: Hashable = None  # what separates chains in formats that do so: label_asym_id, PSF segment, molecule
-    chain_label: str = ""  # label_asym_id of an mmCIF file
+    chain_label: str = ""  # another name of the chain: label_asym_id of an mmCIF file, a segment
     segment: str = ""  # of a PDB file
     after_ter: bool = False  # follows a TER line
     position: Position = NOWHERE  # Angstrom
     alternate: bool = False  # has several locations
     sequence_index: int = -1  # of the residue in the declared sequence of its chain
     hetero: bool = False  # HETATM, or outside the polymers that the file declares
+    virtual: bool = False  # no atom: a Drude particle, a lone pair, a site without mass
 
 
 class _Residue(NamedTuple):
@@ -89,13 +90,17 @@ def residues_of(records: Iterable[AtomRecord]) -> list[_Residue]:
     Another residue number, insertion code or name begins a residue, a TER line too, and so does a second atom with the
     name of the residue's first: waters and ions may share a number. Atoms that other ones separate from their residue,
     such as hydrogens after all heavy atoms, return to it, but not across a TER line; see `_Residue.is_missing`. An atom
-    of an alternate location is dropped if its residue already has an atom of this name or has another residue name.
+    of an alternate location is dropped if its residue already has an atom of this name or has another residue name, and
+    so are virtual sites.
     """
     residues: list[_Residue] = []
     latest: dict[Hashable, _Residue] = {}  # the last residue of a place and name
     place: Hashable = None
     current: _Residue | None = None
     for index, atom in enumerate(records):
+        if atom.virtual and current:
+            current.dropped.append(index)
+            continue
         if atom.after_ter:
             latest.clear()
         before, place = place, (atom.chain_key, atom.chain_id, atom.segment, atom.number, atom.insertion_code)
@@ -144,9 +149,10 @@ def begins_chain(
 ) -> bool:
     """Whether a chain begins at a residue.
 
-    Formats that separate chains (`chain_key`) decide themselves. Otherwise another chain id begins a chain; a peptide
-    bond, or a single sequence that the file declares for the chain id, continues it. Between two residues without such
-    a bond, a chain begins at
+    Formats that separate chains (`chain_key`) decide themselves; without positions (PSF, PRMTOP) a segment or molecule
+    may hold several, which end at terminal oxygens and caps or where a number comes again. Otherwise another chain id
+    begins a chain; a peptide bond, or a single sequence that the file declares for the chain id, continues it. Between
+    two residues without such a bond, a chain begins at
 
     - another segment name,
     - TER, unless up to `MAX_STEP` - 1 residue numbers are missing: programs also write TER at gaps,
@@ -156,8 +162,11 @@ def begins_chain(
     So a gap in one chain, where numbers are missing, stays in the chain. `used` are the numbers in the chain.
     """
     here, before = residue.first, last.first
+    caps = before.residue_name in CAPS_OF_END or here.residue_name in CAPS_OF_START
     if here.chain_key is not None:
-        return here.chain_key != before.chain_key
+        ends = caps or (last.has_backbone and not CARBOXYLATE.isdisjoint(last.atoms))
+        again = number < last_number and number in used
+        return here.chain_key != before.chain_key or (here.position == NOWHERE and (ends or again))
     if here.chain_id != before.chain_id:
         return True
     if residue.is_bonded_to(last) or num_declared == 1:
@@ -169,7 +178,6 @@ def begins_chain(
         return not (here.chain_id and 1 < step <= MAX_STEP)
     if step < 0:
         return not (min(used) < number < max(used) and number not in used)
-    caps = before.residue_name in CAPS_OF_END or here.residue_name in CAPS_OF_START
     termini = bool(CARBOXYLATE & last.atoms.keys() or AMMONIUM & residue.atoms.keys())
     return step == 1 and (caps or (residue.has_backbone and last.has_backbone and termini))
 

@@ -30,6 +30,7 @@ SAMPLE: Final = [
 ]
 MAY_BE_BROKEN: Final = 0.02  # of the bonds N-CA and CA-C: a badly built residue among fifty
 MAY_BE_ODD: Final = 0.1  # of the sample: side chains without density
+JUMP: Final = 10.0  # Angstrom: a bond of the first frame that is longer in another one crosses the periodic box
 MAY_BE_GAPS: Final = 0.2  # of the peptide bonds: gaps that the residue numbers do not show
 UNIT: Final = (5.0, 20.0)  # ratio of a typical bond to its length that means a factor of ten
 
@@ -66,6 +67,7 @@ class CovalentGeometry:
         self._shortest = np.repeat([SHORTEST, C_ALPHA_STEP[0]], bonds)
         self._typical = np.repeat([1.4, 3.8], bonds)
         self._longest = np.repeat([LONGEST, C_ALPHA_STEP[1]], bonds)
+        self._bonded: NDArray[np.bool_] | None = None  # (bonds,) those of the first sound frame: others may be gaps
 
     def problems(self, xyz: NDArray, scale: float, box: NDArray | None) -> list[str | None]:
         """What is wrong with each frame (frames, atoms, 3), None if nothing is; `scale` times a length is Angstrom."""
@@ -79,7 +81,14 @@ class CovalentGeometry:
         broken = _share(wrong[:, : self._within]) > MAY_BE_BROKEN
         broken |= _share(wrong[:, self._within :]) > MAY_BE_GAPS
         broken |= (lengths < AT_ONE_POINT).any(axis=1) | (np.abs(first).max(axis=(1, 2), initial=0) > LARGEST / scale)
+        if self._bonded is None and not broken.all():
+            self._bonded = ~wrong[broken.argmin()]
+        jumps = (lengths > JUMP) & (False if self._bonded is None else self._bonded)
         problems: list[str | None] = [None] * len(xyz)
+        for k in np.flatnonzero(jumps.any(axis=1)):
+            residue = self._topology.residue_of_atom[self._bonds[jumps[k].argmax(), 0]]
+            where = label_of_residue(self._topology)[residue]
+            problems[k] = f"has a chain that jumps across the periodic box at {where}: write whole molecules"
         for k in np.flatnonzero(broken):
             problems[k] = self._describe(scale * first[k], lengths[k], wrong[k])
         for k in np.flatnonzero(~np.isfinite(xyz).all(axis=(1, 2))):

@@ -46,7 +46,10 @@ def first_model(path: Path, lines: Iterable[str]) -> Structure:
         elif _ends_model(record) and atoms:
             break
     xyz = _positions(atoms)
-    two_letters = any(map(_has_two_letters, atoms))
+    of_pair: dict[str, set[str]] = {}  # possible chain id -> residue names; one modified residue is none
+    for line in filter(_may_have_two_letters, atoms):
+        of_pair.setdefault(line[20:22], set()).add(line[17:20])
+    two_letters = any(len(names) > 1 for names in of_pair.values())
     records = (
         _record(line, index in after_ter, (x, y, z), two_letters)
         for index, (line, (x, y, z)) in enumerate(zip(atoms, xyz.tolist(), strict=True))
@@ -56,18 +59,33 @@ def first_model(path: Path, lines: Iterable[str]) -> Structure:
 
 
 def read_models(path: Path) -> Iterator[NDArray[np.float64]]:
-    """Positions (atoms of the file, 3) in Angstrom of each model, including alternate locations."""
+    """Positions (atoms of the file, 3) in Angstrom of each model, including alternate locations.
+
+    If a model has the atoms of the first one in another order, their names decide.
+    """
+    first: list[str] = []
+    for atoms in _models(path):
+        names = [line[12:27] for line in atoms]  # atom, location, residue, chain, number
+        first = first or names
+        xyz = _positions(atoms)
+        if names != first and len(place := {name: k for k, name in enumerate(names)}) == len(first) == len(names):
+            order = [place.get(name, -1) for name in first]
+            xyz = xyz if -1 in order else xyz[order]
+        yield xyz
+
+
+def _models(path: Path) -> Iterator[list[str]]:
+    """Lines of the atoms of each model."""
     atoms: list[str] = []
     with open_text(path) as lines:
         for line in lines:
-            record = line[:6]
             if line.startswith(ATOM_RECORDS):
                 atoms.append(line)
-            elif _ends_model(record) and atoms:
-                yield _positions(atoms)
+            elif _ends_model(line[:6]) and atoms:
+                yield atoms
                 atoms = []
     if atoms:
-        yield _positions(atoms)
+        yield atoms
 
 
 def _ends_model(record: str) -> bool:
@@ -80,9 +98,9 @@ def _positions(atoms: list[str]) -> NDArray[np.float64]:
     return np.frombuffer(columns.encode("ascii"), "S8").astype(np.float64).reshape(-1, 3)
 
 
-def _has_two_letters(line: str) -> bool:
-    """Whether the chain id of an atom has two letters: the residue name is that of an amino acid without the first."""
-    two = line[20] != " " and line[21] != " "
+def _may_have_two_letters(line: str) -> bool:
+    """Whether the chain id may have two letters: the residue name is that of an amino acid without the first."""
+    two = line[20].isalnum() and line[21] != " "
     return two and line[17:20] in ONE_LETTER and line[17:21] not in ONE_LETTER
 
 
@@ -93,10 +111,11 @@ def _record(line: str, after_ter: bool, position: Position, two_letters: bool) -
     return AtomRecord(
         atom_name=line[12:16].strip(),
         element=line[76:78].strip(),
-        residue_name=line[17 : 20 if two_letters else 21].strip(),
+        residue_name=line[17 : 20 if two_letters else 21].strip().rstrip("+-"),  # CYANA writes the charge
         number=number,
         insertion_code=code,
         chain_id=line[20 if two_letters else 21 : 22].strip(),
+        chain_label=line[72:76].strip(),
         segment=line[72:76].strip(),
         after_ter=after_ter,
         position=position,

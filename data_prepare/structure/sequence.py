@@ -16,13 +16,18 @@ ONE_LETTER: Final[dict[str, str]] = {
     **STANDARD,
     # names that force fields give to protonation states and bonded cysteines
     **dict.fromkeys(("HSD", "HSE", "HSP", "HID", "HIE", "HIP"), "H"),
-    **dict.fromkeys(("HISA", "HISB", "HISD", "HISE", "HISH", "HISP", "HIS1", "HIS2"), "H"),
-    **dict.fromkeys(("CYX", "CYM", "CYSH", "CYS1", "CYS2"), "C"),
+    **dict.fromkeys(("HISA", "HISB", "HISD", "HISE", "HISH", "HISP", "HIST", "HIS1", "HIS2"), "H"),
+    **dict.fromkeys(("CYX", "CYM", "CYN", "CYSH", "CYSS", "CYS1", "CYS2"), "C"),
     **dict.fromkeys(("ASH", "ASPH", "ASPP"), "D"),
     **dict.fromkeys(("GLH", "GLUH", "GLUP"), "E"),
-    **{"LYN": "K", "LYSH": "K", "LYSN": "K", "ARGN": "R"},
+    **dict.fromkeys(("LYN", "LYP", "LSN", "LYSH", "LYSN"), "K"),
+    **{"ARN": "R", "ARGN": "R", "TYM": "Y"},
+    # terminal residues of AMBER in GROMACS
+    **{f"{end}{name}": letter for end in "NC" for name, letter in STANDARD.items()},
+    **{f"{end}{name}": "H" for end in "NC" for name in ("HID", "HIE", "HIP")},
+    **{"NCYX": "C", "CCYX": "C", "NLYP": "K", "CLYP": "K"},
     # modified residues
-    **{"MSE": "M", "SEP": "S", "TPO": "T", "PTR": "Y"},
+    **{"MSE": "M", "SEP": "S", "TPO": "T", "PTR": "Y", "S1P": "S", "T1P": "T", "Y1P": "Y"},
 }
 UNKNOWN: Final = "X"
 # groups at the ends of chains: part of the molecule, but no letter of its sequence

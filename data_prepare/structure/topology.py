@@ -36,7 +36,7 @@ class Topology:
     is_cap: NDArray[np.bool_]  # (residues,) acetyl, amide and the like at chain ends, see `atom_records.caps_of`
     chain_of_residue: NDArray[np.int32]  # (residues,) ascending
     chain_ids: tuple[str, ...]  # possibly ""
-    chain_labels: tuple[str, ...]  # label_asym_id of mmCIF files, otherwise ""
+    chain_labels: tuple[str, ...]  # label_asym_id of mmCIF files, segment of PSF and PDB files, otherwise ""
     declared_sequences: tuple[str | None, ...]  # per chain in one letter, as in SEQRES or `_entity_poly_seq`
     sequence_index: NDArray[np.int32]  # (residues,) index in the declared sequence of the chain, -1 if unknown
     file_index: NDArray[np.int64]  # (atoms,) index among all atoms of the file, alternate locations included
@@ -170,7 +170,8 @@ class Topology:
         """
         labels = [chain_id for chain_id in chain_ids if chain_id not in self.chain_ids]
         if unknown := [label for label in labels if label not in self.chain_labels]:
-            known = ", ".join(dict.fromkeys(chain_id or "(blank)" for chain_id in self.chain_ids))
+            pairs = zip(self.chain_ids, self.chain_labels, strict=True)
+            known = ", ".join(dict.fromkeys(chain_id or label or "(blank)" for chain_id, label in pairs))
             raise InputError(f"{self.path}: no chain {', '.join(unknown)}; it has {known}")
         names = zip(self.chain_ids, self.chain_labels, strict=True)
         wanted = np.array([chain_id in chain_ids or label in labels for chain_id, label in names])

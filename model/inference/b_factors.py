@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from itertools import chain as joined
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,11 +79,12 @@ def _mmcif_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
     from data_prepare.structure.mmcif import read_document
 
     document = read_document(path)
-    block = document.sole_block()
-    if not block.find_values("_atom_site.B_iso_or_equiv"):
-        block.find_loop("_atom_site.id").get_loop().add_columns(["_atom_site.B_iso_or_equiv"], "?")
-    counts: dict[str, int] = {}  # atoms of each model
-    for atom in block.find("_atom_site.", ["B_iso_or_equiv", "?pdbx_PDB_model_num"]):
+    counts: dict[str, int] = {}  # atoms of each model, over all blocks as they are read
+    blocks = [block for block in document if block.find_values("_atom_site.id")]
+    for block in blocks:
+        if not block.find_values("_atom_site.B_iso_or_equiv"):
+            block.find_loop("_atom_site.id").get_loop().add_columns(["_atom_site.B_iso_or_equiv"], "?")
+    for atom in joined(*(block.find("_atom_site.", ["B_iso_or_equiv", "?pdbx_PDB_model_num"]) for block in blocks)):
         model = atom[1] if atom.has(1) else ""
         row = counts.get(model, 0)
         require(row < len(rows), f"{path}: model {model} has more atoms than the first; remove it")

@@ -156,6 +156,16 @@ def test_broken_frames_are_named_or_left_out(helix, tmp_path, capsys, places, da
     np.testing.assert_array_equal(features.pair, expected.pair)
 
 
+def test_a_jump_across_an_unknown_box(helix, tmp_path):
+    """The first frame shows which bonds are none: gaps may be long in every frame."""
+    topology, frames = helix[0], helix[1][:]
+    frames.xyz[3:, np.searchsorted(topology.residue_of_atom, 9) :] += np.float32([6, 0, 0])
+    frames.save(str(tmp_path / "t.dcd"))
+    refused(lambda: list(read_chunks(topology, tmp_path / "t.dcd")), "t.dcd: frame 3", "jumps across the periodic box")
+    frames[3:].save(str(tmp_path / "gap.dcd"))
+    assert sum(len(chunk.numbers) for chunk in read_chunks(topology, tmp_path / "gap.dcd")) == 3
+
+
 def test_chains_that_the_box_breaks_are_sound(helix, tmp_path):
     """Also where they are read as they are; without a record of the box they are not."""
     topology, frames = helix

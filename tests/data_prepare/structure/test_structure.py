@@ -317,6 +317,8 @@ def test_four_letters_of_a_residue_or_two_of_a_chain(write_pdb):
     text = path.read_text()
     path.write_text(text.replace("LYS A", "LYSHA"))
     assert (read_topology(path).chain_ids, read_topology(path).chain_sequences()) == (("A",), ["KSX"])
+    path.write_text(text.replace("LYS A", "LYSPA").replace("SER A", "SER+A"))  # one modified residue, one of CYANA
+    assert (read_topology(path).chain_ids, read_topology(path).residue_names) == (("A",), ("LYSP", "SER", "ZAE"))
     path.write_text(text.replace(" A  ", "BA  "))
     topology = read_topology(path)
     assert (topology.chain_ids, topology.residue_names) == (("BA",), ("LYS", "SER", "ZAE"))
@@ -371,6 +373,9 @@ def test_models(tmp_path, form):
     assert read_topology(path).num_atoms == 2
     path.write_text(form.format(ATOMS).replace("ATOM      2", "ATOM 100000"))
     assert read_topology(path).num_atoms == 2
+    swapped = form.format("".join(reversed(ATOMS.splitlines(True))))
+    path.write_text(form.format(ATOMS) + swapped)
+    np.testing.assert_array_equal(*read_models(path))
     path.write_text(form.format(ATOMS) + form.format(ATOMS.splitlines(True)[0]))
     refused(lambda: list(read_models(path)), path, "model 2 has 1 atoms")
 
@@ -402,6 +407,14 @@ def test_prmtop(tmp_path):
     assert read_topology(path).chain_lengths == [1, 1, 1, 1]
     path.write_text(prmtop())
     assert read_topology(path).chain_lengths == [4]
+    repartitioned = (
+        prmtop().replace("14.01 12.01", "11.99 12.01").replace("1.008", "3.024").replace("16.0 1", "13.98 1")
+    )
+    path.write_text(repartitioned)
+    assert read_topology(path).elements == (*"NCCONCCO", "CA", "O", "H", "H")
+    numbers = "%FLAG ATOMIC_NUMBER\n%FORMAT(10I8)\n7 6 6 8 7 6 6 8 20 8 1 1\n"
+    path.write_text(repartitioned.replace("13.98", "40.08") + numbers)
+    assert read_topology(path).elements == (*"NCCONCCO", "CA", "O", "H", "H")
 
 
 GRO = "".join(f"{line}    1   0.1   0.2   0.3\n" for line in ("    1HSD    OT1", "    2SOL     OW", "    1SOL     OW"))
@@ -424,6 +437,48 @@ FORMATS = {
         *("N CA C OW", "N C C O", [2]),
     ),
 }
+
+
+def psf(*atoms):
+    lines = (
+        f"{n} {segment} {number} HSD {name} XX 0 {mass} 0\n" for n, (segment, number, name, mass) in enumerate(atoms)
+    )
+    return f"PSF\n\n 1 !NTITLE\n REMARKS x\n\n {len(atoms)} !NATOM\n{''.join(lines)}\n 0 !NBOND: bonds\n\n"
+
+
+@pytest.mark.parametrize(
+    ("segments", "numbers", "chains"),
+    [(("SYS", "SYS"), (1, 1), 2), (("SYS", "SYS"), (1, 2), 2), (("", ""), (1, 2), 2), (("A", "B"), (1, 2), 2)],
+)
+def test_segments_of_psf(tmp_path, segments, numbers, chains):
+    """One for all, as ParmEd writes it, or none, as VMD; particles of Drude are no atoms."""
+    path = tmp_path / "x.psf"
+    residue = (*PSF_ATOMS, ("OT2", 16.0), ("DN", 0.4), ("LP1", 0.0))
+    path.write_text(psf(*((*place, *atom) for place in zip(segments, numbers, strict=True) for atom in residue)))
+    topology = read_topology(path)
+    assert topology.chain_lengths == [1] * chains
+    assert (topology.num_atoms, topology.atoms_in_file) == (2 * 6, 2 * 8)
+    assert topology.elements[:6] == ("N", "C", "C", "O", "H", "O")
+    assert topology.chain_labels == segments
+
+
+def test_capped_ends_of_gro(tmp_path):
+    """Hydrogens of an amide are named like those of a first residue; the peptide bond decides."""
+    names, line = ("N", "CA", "C", "O"), "{:5d}ALA  {:>5}{:5d}{:8.3f}{:8.3f}{:8.3f}\n"
+    atoms = [(r, name, 0.38 * r + 0.12 * k) for r in (1, 2) for k, name in enumerate(names)]
+    atoms += [(2, "NT", 1.3), (2, "HT1", 1.4), (2, "HT2", 1.5)]
+    atoms[2] = (1, "C", 0.38 * 2 - 0.13)
+    text = "".join(line.format(r, name, k, x, 0, 0) for k, (r, name, x) in enumerate(atoms))
+    (tmp_path / "x.gro").write_text(f"t\n{len(atoms):5d}\n{text}   5.0   5.0   5.0\n")
+    assert read_topology(tmp_path / "x.gro").chain_lengths == [2]
+
+
+def test_chains_named_by_segments(write_pdb):
+    path = write_pdb(backbone("ALA", " ", 1) + backbone("TRP", " ", 1, 9))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(f"{line[:72]:72}{'AB'[k > 3]:4}" for k, line in enumerate(lines[:8])))
+    assert read_topology(path).select_chains(["B"]).residue_names == ("TRP",)
+    refused(lambda: read_topology(path).select_chains(["C"]), "no chain C; it has A, B")
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -125,6 +125,19 @@ def test_what_cannot_be_written(structure: Path, tmp_path: Path, values, name: s
     assert list(tmp_path.iterdir()) == [structure]
 
 
+def test_several_data_blocks(structure: Path, tmp_path: Path) -> None:
+    """As PyMOL writes objects, and with a block without atoms."""
+    (block,) = as_mmcif(structure)
+    text = as_mmcif(structure).as_string()
+    other = text.replace(f"data_{block.name}", "data_other", 1)
+    (tmp_path / "x.cif").write_text(f"data_library\n_chem_comp.id LIG\n{text}\n{other}")
+    write_b_factors(tmp_path / "x.cif", [*VALUES, *(value + 0.5 for value in VALUES)], tmp_path / "out.cif")
+    _, *found = gemmi.cif.read(str(tmp_path / "out.cif"))
+    for own, added in zip(found, (0.0, 0.5), strict=True):
+        values = [float(value) for value in own.find_values("_atom_site.B_iso_or_equiv")]
+        assert sorted(values) == pytest.approx(sorted(value + added * (value > 0) for value in EXPECTED * 2))
+
+
 def test_atoms_that_stand_apart_from_their_residue(write_pdb, tmp_path: Path) -> None:
     """All hydrogens behind the heavy atoms, and the second locations behind both."""
     atoms = []
