@@ -9,11 +9,12 @@ Rerun the same command to resume an interrupted run. Requires `pip install 'seqd
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from shutil import which
 from typing import Annotated, Any, Final
@@ -28,7 +29,7 @@ from seqdance.options import CommandOptions
 
 # sizes that Dask and SLURM understand, from 0.01MB; dask_jobqueue takes no bytes
 MEMORY: Final = re.compile(r"(?=\d*\.?\d?[1-9])\d+(\.\d+)? ?[MGTP]i?B?", re.IGNORECASE)
-LAST_MINUTES: Final = 10  # workers accept no entry in the last minutes of a job
+LAST_MINUTES: Final = 10  # the workers of a job end so long before it; another one makes their entries again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +70,27 @@ class SlurmOptions(CommandOptions):
     def cluster(self) -> Any:
         """A Dask scheduler in this process with workers in SLURM jobs, dask_jobqueue.SLURMCluster."""
         on_interrupt = signal.getsignal(signal.SIGINT)
+        from dask import config
+        from dask.utils import parse_timedelta
         from dask_jobqueue import SLURMCluster
 
         signal.signal(signal.SIGINT, on_interrupt)  # that import makes Ctrl-C a success without a word
-        return SLURMCluster(
+
+        class Jobs(SLURMCluster):
+            """Also replaces a job of several workers that has ended: Dask looks for one with the name of a worker."""
+
+            def _update_worker_status(self, op: str, address: str) -> None:
+                if op == "remove":
+                    job = _job_of(self.scheduler_info["workers"][address])
+                    delay = parse_timedelta(config.get("distributed.deploy.lost-worker-timeout"))
+                    asyncio.get_running_loop().call_later(delay, self._forget, job)
+                super()._update_worker_status(op, address)
+
+            def _forget(self, job: str) -> None:
+                if job in self.workers and job not in map(_job_of, self.scheduler_info["workers"].values()):
+                    self._futures.add(asyncio.ensure_future(self.workers.pop(job).close()))
+
+        return Jobs(
             cores=self.cores,
             processes=self.cores,
             memory=self.memory,
@@ -98,6 +116,11 @@ class SlurmOptions(CommandOptions):
             require(tested.returncode == 0, f"sbatch refuses the jobs: {tested.stderr.strip()}; {remedy}")
             cluster.adapt(minimum_jobs=self.jobs, maximum_jobs=self.jobs)
             yield cluster.scheduler_address
+
+
+def _job_of(worker: Mapping[str, Any]) -> str:
+    """Name of the job of a worker JOB-NUMBER."""
+    return str(worker["name"]).rpartition("-")[0]
 
 
 def prepare_on_slurm(options: SlurmOptions, prepare: PrepareOptions) -> None:

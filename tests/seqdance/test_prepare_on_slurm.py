@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from contextlib import suppress
 
 import pytest
 from refusals import command_refused
@@ -113,6 +115,51 @@ def test_job_script(monkeypatch, capsys):
     assert "--nthreads 1 " in script
     assert "--nworkers 16 " in script
     assert "--lifetime 710m" in script
+
+
+SBATCH = """#!/bin/sh
+for last; do :; done
+echo $$ >> submitted
+cp "$last" job$$.sh
+setsid sh job$$.sh > log$$ 2>&1 < /dev/null &
+echo $! >> running
+echo Submitted batch job $!
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_job_that_ends_is_replaced(folder, monkeypatch, cores: int) -> None:
+    """Jobs are processes of this machine here."""
+    pytest.importorskip("dask_jobqueue")
+    from dask import config
+    from distributed import Client
+
+    (folder / "bin").mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", "#!/bin/sh\n")):
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
+    running = folder / "running"
+    try:
+        with (
+            config.set({"distributed.deploy.lost-worker-timeout": "500ms"}),
+            SlurmOptions(cores=cores, memory="2GB").cluster() as cluster,
+            Client(cluster) as client,
+        ):
+            cluster.adapt(minimum_jobs=1, maximum_jobs=1, interval="500ms")
+            client.wait_for_workers(cores, timeout=60)
+            os.killpg(int(running.read_text()), signal.SIGKILL)
+            stop = time.monotonic() + 60
+            while len(running.read_text().split()) < 2 and time.monotonic() < stop:
+                time.sleep(0.2)
+            client.wait_for_workers(cores, timeout=60)
+            assert client.submit(lambda: 7).result(timeout=60) == 7
+    finally:
+        for job in running.read_text().split():
+            with suppress(ProcessLookupError):
+                os.killpg(int(job), signal.SIGKILL)
+    assert len(running.read_text().split()) == 2
 
 
 def test_what_follows_is_for_prepare(monkeypatch, sbatch):
