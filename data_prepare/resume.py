@@ -53,9 +53,10 @@ def sole_run(output: Path) -> Iterator[None]:
 
     path = output.absolute()
     path = path.with_name(f".{path.name}.lock")
-    lock = FileLock(path, timeout=LOCK_SECONDS, thread_local=False)
+    # a file in the place of a lock would outlive a run that is killed
+    lock = FileLock(path, timeout=LOCK_SECONDS, thread_local=False, fallback_to_soft=False)
     new_folders = [folder for folder in path.parents if not folder.exists()]
-    with suppress(OSError):
+    with suppress(OSError, NotImplementedError):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()

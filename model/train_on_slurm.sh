@@ -38,16 +38,18 @@ port=$((20000 + SLURM_JOB_ID % 10000))
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
 
-# On each node: pass SIGUSR1 on to the processes that torchrun has started. It would kill torchrun itself
+# On each node: pass SIGUSR1 on to the processes that torchrun has started (it would kill torchrun itself), and SIGTERM,
+# of a job that makes room for another one, to torchrun
 step='
 trap "" USR1
 torchrun "$@" &
 torchrun=$!
 trap "pkill -USR1 -P $torchrun" USR1
-while wait $torchrun; status=$?; [ $status -eq 138 ]; do :; done  # 128 + 10: the signal came, not the end
+trap "kill -TERM $torchrun" TERM
+while wait $torchrun; status=$?; kill -0 $torchrun 2>/dev/null; do :; done  # a signal came, not the end
 exit $status
 '
-srun bash -c "$step" torchrun \
+srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} bash -c "$step" torchrun \
     --nnodes="$SLURM_JOB_NUM_NODES" --nproc_per_node="$SLURM_GPUS_ON_NODE" --max-restarts=3 \
     --rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" --rdzv-backend=c10d --rdzv-endpoint="$head_node:$port" \
     -m model.train_ddp --resume auto "$@"

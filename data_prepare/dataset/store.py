@@ -36,7 +36,7 @@ from data_prepare.dataset.store_layout import (
 )
 from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import named, reading, require, shown
-from data_prepare.files import own_array, read_attributes
+from data_prepare.files import open_hdf5, own_array, read_attributes
 from data_prepare.properties import INTERACTIONS, MISSING, entry_columns
 
 
@@ -67,7 +67,7 @@ class FeatureStore:
     def _open(self) -> h5py.File:
         if self._file is None or self._pid != os.getpid():
             with reading(self.path, KIND, REMEDY):
-                file = h5py.File(self.path, "r")
+                file = open_hdf5(self.path)
                 version = file.attrs.get(FORMAT_ATTRIBUTE, FORMAT_VERSION)
                 require(
                     any(bool(version == known) for known in READABLE_VERSIONS),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -44,6 +44,7 @@ MOST_BROKEN: Final = 0.1  # of the frames of an entry that may be left out
 MEMORY_SHARE: Final = 0.8  # of a worker's memory limit that an entry may use; Dask pauses a worker beyond it
 CONNECT_SECONDS: Final = 30
 POLL_SECONDS: Final = 0.1
+LAG_SECONDS: Final = 90  # until a file of another machine is seen here
 
 Scheduler = str | AbstractContextManager[str]  # address of a Dask scheduler, or what starts one and ends it
 
@@ -139,6 +140,8 @@ def result_attributes(task: Task) -> Mapping[str, str | int | float] | None:
 
 def make_entry(task: Task) -> str | None:
     """Write the result of one entry; returns the reason of a failure."""
+    if result_attributes(task):  # made by a worker that was lost before it could say so
+        return None
     try:
         fingerprint = task.fingerprint()  # of the files as they are before they are read
         with warnings.catch_warnings(record=True) as noticed, threadpool_limits(1):  # one task per core
@@ -207,6 +210,14 @@ def run_tasks(
     return failures
 
 
+def _appears(path: Path) -> bool:
+    """Whether a file is there, or soon: NFS remembers for a minute that it was not."""
+    stop = monotonic() + LAG_SECONDS
+    while not path.exists() and monotonic() < stop:
+        sleep(POLL_SECONDS)
+    return path.exists()
+
+
 @contextmanager
 def _local_client(workers: int) -> Iterator[Client]:
     """Client of worker processes on this machine."""
@@ -267,7 +278,7 @@ def _results(
                     raise InputError(lost) from None
                 if isinstance(exception, KilledWorker):
                     reason = "workers were killed on this entry (out of memory?); run again with fewer workers"
-                there = reason is not None or task.result.exists()
+                there = reason is not None or _appears(task.result)
                 require(there, f"{task.result}: not here, but on a worker; its folders must be those of this machine")
                 yield task, reason
                 future.release()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from data_prepare.errors import reading, require
-from data_prepare.files import check_texts
+from data_prepare.files import check_texts, open_hdf5
 from data_prepare.sources.entry import Ensemble, Entry, Selection
 from data_prepare.sources.walk import files_under
 from data_prepare.structure import pdb
@@ -53,10 +53,9 @@ class MdCathEntry(Entry):
     @contextmanager
     def open(self, selection: Selection) -> Iterator[Ensemble]:
         """Frames of all replicas, in the order of their numbers."""
-        import h5py  # slow to import
 
         with reading(self.path, FORM):
-            file = h5py.File(self.path, "r", locking="best-effort")  # some file systems have no locks
+            file = open_hdf5(self.path)
         with file:
             with reading(self.path, FORM):
                 require(self.domain in file, f"{self.path}: no group {self.domain}; it has {', '.join(file) or 'none'}")

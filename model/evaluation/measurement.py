@@ -10,7 +10,6 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Final
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from data_prepare.dataset.store_layout import LIST_SUFFIX, SUFFIXES
 from data_prepare.dataset.table import read_table
 from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import InputWarning, reading, require, some_of
-from data_prepare.files import HDF5_SUFFIXES, csv_pieces, open_npz
+from data_prepare.files import HDF5_SUFFIXES, csv_pieces, open_hdf5, open_npz
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.properties import INTERACTIONS, MD_PROPERTIES, NMA_PROPERTIES, PAIR_CHANNELS, PROPERTIES
 from data_prepare.structure.sequence import CHAIN_LINKER
@@ -254,7 +253,7 @@ def _of_tokens(
 
 def _of_hdf5(path: Path, name: str, table: str | Path | None) -> Measurement:
     """An entry of a store, or a prediction in an HDF5 file."""
-    with reading(path, "an HDF5 file"), h5py.File(path) as file:
+    with reading(path, "an HDF5 file"), open_hdf5(path) as file:
         others = (SUFFIXES[1], LIST_SUFFIX)
         entries = sorted(key.removesuffix(SUFFIXES[0]) for key in file if not key.endswith(others))
         is_prediction = name in file

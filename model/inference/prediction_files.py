@@ -18,6 +18,7 @@ from data_prepare.errors import reading, require
 from data_prepare.files import (
     fixed_text,
     new_hdf5,
+    open_hdf5,
     open_npz,
     own_array,
     plain_value,
@@ -151,7 +152,10 @@ class PredictionFile(PredictionFolder):
         self.parts = Results(output)
         self.groups: frozenset[str] = frozenset()
         if output.exists():
-            with reading(output, "an HDF5 file of predictions", "choose another --output"), h5py.File(output) as file:
+            with (
+                reading(output, "an HDF5 file of predictions", "choose another --output"),
+                open_hdf5(output) as file,
+            ):
                 own = all(isinstance(group, h5py.Group) and "chain" in group for group in file.values())
                 require(own and not file.attrs, f"{output}: holds data other than predictions; choose another --output")
                 self.groups = frozenset(file)
@@ -222,7 +226,10 @@ def _part(results: Results, store: PredictionFolder, protein: Protein) -> Path:
 def _stored(path: Path, group: str | None) -> Iterator[Mapping[str, Any]]:
     """Arrays of an npz file or a group by name; whatever a reader raises becomes one line."""
     where, remedy = path if group is None else f"{path}, {group}", "remove it and predict again"
-    with reading(where, "a prediction", remedy), open_npz(path) if group is None else h5py.File(path) as file:
+    with (
+        reading(where, "a prediction", remedy),
+        open_npz(path) if group is None else open_hdf5(path) as file,
+    ):
         found: Any = file
         if group is not None:
             require(isinstance(found.get(group, getlink=True), h5py.HardLink), f"{where}: no prediction; {remedy}")

@@ -68,7 +68,7 @@ def remove_old(folder: Path, keep_last: int, keep_every: int | None) -> None:
     """
     for checkpoint in checkpoints(folder)[:-keep_last]:
         if keep_every is None or update_of(checkpoint) % keep_every:
-            shutil.rmtree(checkpoint)
+            shutil.rmtree(checkpoint, ignore_errors=True)  # NFS keeps files that another process has open
         else:
             (checkpoint / TRAINING_NAME).unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from types import FrameType
 from typing import Any, Final, TypeVar
 
@@ -26,6 +27,7 @@ from model.network.device import choose_device
 
 LOGGER: Final = logging.getLogger("seqdance")
 STDERR: Final = 2  # file descriptor
+PATIENCE: Final = timedelta(days=30)
 T = TypeVar("T")
 Options = TypeVar("Options", bound=Any)
 
@@ -37,6 +39,7 @@ class Process:
     device: torch.device
     rank: int = 0
     processes: int = 1
+    patient: Any = None  # process group for objects: one rank may work for hours before it has some
 
     def first(self, action: Callable[[], T]) -> T:
         """Result of `action`, run on rank 0, on all ranks. If it fails, rank 0 raises its error and the others exit."""
@@ -46,7 +49,7 @@ class Process:
                 result = [action(), True]
         finally:
             if self.processes > 1:
-                dist.broadcast_object_list(result)
+                dist.broadcast_object_list(result, group=self.patient)
         if not result[1]:
             raise SystemExit(2)
         return result[0]
@@ -55,7 +58,7 @@ class Process:
         """The values of all ranks, on all ranks."""
         values = [value] * self.processes
         if self.processes > 1:
-            dist.all_gather_object(values, value)
+            dist.all_gather_object(values, value, group=self.patient)
         return values
 
     def random_state(self) -> dict[str, Tensor | None]:
@@ -105,7 +108,7 @@ def start_process(choice: str) -> Process:
     dist.init_process_group(backend, store=PrefixStore(attempt(), store), rank=rank, world_size=processes)
     if rank:
         LOGGER.setLevel(logging.ERROR)  # rank 0 prints warnings
-    return Process(device, rank, processes)
+    return Process(device, rank, processes, dist.new_group(backend="gloo", timeout=PATIENCE))
 
 
 def started_by_torchrun() -> bool:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from shutil import which
 from typing import Annotated, Any, Final
 
@@ -50,6 +50,8 @@ class SlurmOptions(CommandOptions):
     """Account to charge."""
     prologue: tuple[str, ...] = ()
     """Shell lines that a job runs first, such as "module load python"."""
+    interface: str | None = None
+    """Network interface of this machine that the compute nodes reach, such as ib0. Default: that of its host name."""
     logs: str = "slurm_logs"
     """Folder for the log files of the jobs."""
     print_job: bool = False
@@ -104,18 +106,27 @@ class SlurmOptions(CommandOptions):
             # without it Dask shows its pages to the whole network
             scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             python=sys.executable,
+            interface=self.interface,
         )
 
     @contextmanager
     def started(self) -> Iterator[str]:
         """Address of the scheduler, with its jobs submitted; InputError if SLURM would refuse them."""
-        with self.cluster() as cluster:
+        with ExitStack() as stack:
+            cluster = self.cluster()
+            stack.callback(_close, cluster)
             test = ["sbatch", "--test-only"]  # Dask would submit a refused job again and again
             tested = subprocess.run(test, input=cluster.job_script(), text=True, capture_output=True, check=False)
             remedy = "correct the options of the jobs (--print-job shows their script)"
             require(tested.returncode == 0, f"sbatch refuses the jobs: {tested.stderr.strip()}; {remedy}")
             cluster.adapt(minimum_jobs=self.jobs, maximum_jobs=self.jobs)
             yield cluster.scheduler_address
+
+
+def _close(cluster: Any) -> None:
+    """End a cluster; the results are there, whatever SLURM said to its last jobs."""
+    with suppress(Exception):
+        cluster.close()
 
 
 def _job_of(worker: Mapping[str, Any]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import resource
 import signal
 import subprocess
 import sys
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import h5py
 import numpy as np
@@ -24,6 +25,7 @@ from data_prepare.files import (
     check_texts,
     csv_pieces,
     new_hdf5,
+    open_hdf5,
     open_npz,
     read_npy,
     read_numbers,
@@ -251,3 +253,23 @@ def test_sound_texts_of_hdf5_files(tmp_path):
     with h5py.File(tmp_path / "texts.h5") as file:
         for name in file:
             check_texts(file[name].id)
+
+
+@pytest.mark.parametrize(("number", "read"), [(errno.ENOLCK, True), (errno.EOPNOTSUPP, True), (errno.EAGAIN, False)])
+def test_hdf5_on_a_file_system_without_locks(tmp_path, monkeypatch, number, read):
+    """Another program that writes the file holds a lock."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = 7
+    original = h5py.File
+
+    def no_lock(path, mode, locking=None):
+        if locking is None:
+            raise OSError(number, f"Unable to synchronously open file (unable to lock file, errno = {number})")
+        return original(path, mode, locking=locking)
+
+    monkeypatch.setattr(h5py, "File", no_lock)
+    with (
+        nullcontext() if read else pytest.raises(OSError, match="unable to lock"),
+        open_hdf5(tmp_path / "x.h5") as file,
+    ):
+        assert file["x"][()] == 7

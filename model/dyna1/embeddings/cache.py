@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prepare.errors import reading, require
-from data_prepare.files import new_hdf5, own_array, read_attributes, whole_file, write_attributes
+from data_prepare.files import new_hdf5, open_hdf5, own_array, read_attributes, whole_file, write_attributes
 from data_prepare.resume import Results, digest
 from model.dyna1.embeddings.source import ChainInput, Embedder, EmbeddingSource
 from model.inference.batches import length_batches
@@ -38,7 +38,7 @@ class EmbeddingCache(EmbeddingSource):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        with reading(self.path, KIND, REMEDY), h5py.File(self.path) as file:
+        with reading(self.path, KIND, REMEDY), open_hdf5(self.path) as file:
             attributes = read_attributes(file)
             require(attributes.get("format") == FORMAT, f"{path}: not {KIND}; {REMEDY}")
             self.fingerprint = str(attributes["fingerprint"])
@@ -65,7 +65,7 @@ class EmbeddingCache(EmbeddingSource):
         same = self.proteins[name][0] == sequence
         require(same, f"{self.path}, {name}: embedding of another sequence; rename it, or {REMEDY}")
         end = self._end[name]
-        with reading(self.path, KIND, REMEDY), h5py.File(self.path) as file:
+        with reading(self.path, KIND, REMEDY), open_hdf5(self.path) as file:
             return torch.from_numpy(self._array(file, "values")[end - len(sequence) : end].astype(np.float32))
 
     def read_chain(self, chain: ChainInput) -> Tensor:

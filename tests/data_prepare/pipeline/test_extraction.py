@@ -235,6 +235,7 @@ def test_workers_that_see_other_folders(source, tmp_path, monkeypatch):
         FileEntry(name="s", source="Proteinflow", path=source), Selection(), FEATURES, "float32", tmp_path / "x.h5"
     )
     monkeypatch.setattr(extraction, "make_entry", other_folder)
+    monkeypatch.setattr(extraction, "LAG_SECONDS", 0.3)
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
         refused(lambda: run_tasks([task], 0, 1, cluster.scheduler_address), task.result)
 

@@ -19,7 +19,7 @@ SCRIPT = Path(train_ddp.__file__).with_name("train_on_slurm.sh")
 COMMANDS = {
     "scontrol": '#!/bin/bash\nif [ "$1" = show ]; then echo localhost; else echo "$@" >> "$JOB_FOLDER/requeued"; fi\n',
     "srun": f'#!{sys.executable}\nimport os, sys\nos.setpgid(0, 0)\nopen(os.environ["JOB_FOLDER"] + "/step", "w")'
-    ".write(str(os.getpid()))\nos.execvp(sys.argv[1], sys.argv[1:])\n",
+    ".write(str(os.getpid()))\nassert sys.argv[1] == '--cpus-per-task=3'\nos.execvp(sys.argv[2], sys.argv[2:])\n",
 }
 
 
@@ -48,13 +48,18 @@ def job(tmp_path: Path) -> dict[str, str]:
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_JOB_NUM_NODES": "1",
         "SLURM_GPUS_ON_NODE": "2",
+        "SLURM_CPUS_PER_TASK": "3",
     }
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("torchrun")
-def test_job_stopped_by_the_time_limit_is_requeued(small_data, tmp_path: Path, job) -> None:
-    """SIGUSR1 reaches torchrun in the process group of the step; the training processes have other sessions."""
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_job_stopped_by_slurm_saves(small_data, tmp_path: Path, job, number: int) -> None:
+    """SIGUSR1 before the time limit reaches the process group of the step, SIGTERM of a preempted job its first one.
+
+    The training processes have other sessions. SLURM itself requeues preempted jobs.
+    """
     run = tmp_path / "run"
     changes = {"updates": 2000, "short-updates": 2000, "checkpoint-every": 2000, "workers": 1}
     words = [SCRIPT, *small_data.arguments(run, **changes)]
@@ -64,10 +69,11 @@ def test_job_stopped_by_the_time_limit_is_requeued(small_data, tmp_path: Path, j
         waited = time.monotonic() + 120
         while not (log.is_file() and log.read_text()) and process.poll() is None and time.monotonic() < waited:
             time.sleep(0.1)
-        os.killpg(int((tmp_path / "step").read_text()), signal.SIGUSR1)
+        (os.killpg if number == signal.SIGUSR1 else os.kill)(int((tmp_path / "step").read_text()), number)
         output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output[-3000:]
-    assert (tmp_path / "requeued").read_text() == f"requeue {os.getpid()}\n"
+    requeued = f"requeue {os.getpid()}\n" if number == signal.SIGUSR1 else None
+    assert (process.returncode == 0) == (requeued is not None), output[-3000:]
+    assert ((tmp_path / "requeued").read_text() if (tmp_path / "requeued").exists() else None) == requeued
     (checkpoint,) = (run / "checkpoints").glob("update_*")
     assert 0 < int(checkpoint.name.removeprefix("update_")) < 2000
     assert len(json.loads((run / "config.json").read_text())["devices"]) == 2
