@@ -47,7 +47,8 @@ def sample_digest(path: Path) -> str:
 def sole_run(output: Path) -> Iterator[None]:
     """Hold the lock of an output NAME, the file `.NAME.lock` beside it; the lock ends with the process.
 
-    InputError if another run holds it. There is no lock where no file can be written.
+    What a killed run was writing beside the output is removed. InputError if another run holds the lock. There is no
+    lock where no file can be written.
     """
     from filelock import FileLock, Timeout  # 0.1 s of import
 
@@ -62,6 +63,7 @@ def sole_run(output: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             raise InputError(f"{output}: another run is writing it; wait for its end, or give another one") from None
+    remove_leftovers(path.parent)
     try:
         yield
     finally:
@@ -78,13 +80,12 @@ class Results:
     """Partial results of an output NAME (file or folder), one `.npz` each in the hidden folder `.NAME.parts`.
 
     The key of a part is the `digest` of what it was made from, so that a stale part is never used. What a killed run
-    was writing, there and beside the output, is removed.
+    was writing there is removed.
     """
 
     def __init__(self, output: Path) -> None:
         self.folder = output.with_name(f".{output.name}.parts")
-        for folder in (output.parent, self.folder):
-            remove_leftovers(folder)
+        remove_leftovers(self.folder)
 
     def path(self, key: str) -> Path:
         """File of a part."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -221,7 +222,13 @@ def _appears(path: Path) -> bool:
 @contextmanager
 def _local_client(workers: int) -> Iterator[Client]:
     """Client of worker processes on this machine."""
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, WorkerPlugin
+
+    class Uninterrupted(WorkerPlugin):
+        """Ctrl-C of a terminal reaches the workers, too; this process ends them."""
+
+        def setup(self, worker: object) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     # Dask serves its state over HTTP even without the dashboard: on any free port of this machine, for it warns if
     # another run has its usual one
@@ -231,6 +238,7 @@ def _local_client(workers: int) -> Iterator[Client]:
     )
     client = Client(cluster)
     try:
+        client.register_plugin(Uninterrupted())
         yield client
     finally:
         with held_signals():  # at its end a process waits ten seconds for a cluster that is half closed
