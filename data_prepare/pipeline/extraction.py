@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import current_thread, main_thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -228,7 +229,8 @@ def _local_client(workers: int) -> Iterator[Client]:
         """Ctrl-C of a terminal reaches the workers, too; this process ends them."""
 
         def setup(self, worker: object) -> None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if current_thread() is main_thread():  # of a process of its own
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     # Dask serves its state over HTTP even without the dashboard: on any free port of this machine, for it warns if
     # another run has its usual one
