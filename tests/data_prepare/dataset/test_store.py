@@ -371,6 +371,7 @@ def md_entries(draw):
     pair[..., :9] = np.where(
         rng.random((tokens, tokens, 9)) < draw(st.sampled_from([0.0, 0.03, 0.3])), pair[..., :9], 0
     )
+    pair[..., :9] = np.abs(pair[..., :9])  # contacts are counted
     pair[rng.random((tokens, tokens)) < 0.05, 9] = draw(st.sampled_from([-1.0, -0.9999, 0.0]))
     residue = rng.random((tokens, 47), dtype=np.float32)
     missing = draw(st.lists(st.sampled_from(MD_PROPERTIES), unique=True, max_size=16))
