@@ -75,8 +75,9 @@ def prmtop_atoms(path: Path) -> Iterator[AtomRecord]:
     """
     sections = _prmtop_sections(path)
     names, masses = sections["ATOM_NAME"], list(map(float, sections["MASS"]))
-    elements = [_element(mass, name) for mass, name in zip(masses, names, strict=True)]
-    if "ATOMIC_NUMBER" in sections:  # 0 or less of virtual sites
+    if "ATOMIC_NUMBER" not in sections:
+        elements = [_element(mass, name) for mass, name in zip(masses, names, strict=True)]
+    else:  # 0 or less of virtual sites
         elements = [gemmi.Element(max(int(number), 0)).name.upper() for number in sections["ATOMIC_NUMBER"]]
     starts = [int(first) - 1 for first in sections["RESIDUE_POINTER"]]
     molecule_ends = np.cumsum([int(atoms) for atoms in sections.get("ATOMS_PER_MOLECULE", [])])

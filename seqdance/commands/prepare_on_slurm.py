@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from shutil import which
 from typing import Annotated, Any, Final
 
@@ -112,21 +112,17 @@ class SlurmOptions(CommandOptions):
     @contextmanager
     def started(self) -> Iterator[str]:
         """Address of the scheduler, with its jobs submitted; InputError if SLURM would refuse them."""
-        with ExitStack() as stack:
-            cluster = self.cluster()
-            stack.callback(_close, cluster)
+        cluster = self.cluster()
+        try:
             test = ["sbatch", "--test-only"]  # Dask would submit a refused job again and again
             tested = subprocess.run(test, input=cluster.job_script(), text=True, capture_output=True, check=False)
             remedy = "correct the options of the jobs (--print-job shows their script)"
             require(tested.returncode == 0, f"sbatch refuses the jobs: {tested.stderr.strip()}; {remedy}")
             cluster.adapt(minimum_jobs=self.jobs, maximum_jobs=self.jobs)
             yield cluster.scheduler_address
-
-
-def _close(cluster: Any) -> None:
-    """End a cluster; the results are there, whatever SLURM said to its last jobs."""
-    with suppress(Exception):
-        cluster.close()
+        finally:
+            with suppress(Exception):  # the results are there, whatever SLURM said to its last jobs
+                cluster.close()
 
 
 def _job_of(worker: Mapping[str, Any]) -> str:

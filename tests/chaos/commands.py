@@ -160,10 +160,11 @@ class Run:
         parts = re.split(r"\n?.*Traceback \(most recent call last\):?\n", "\n" + "\n".join(self.lines))
         found = []
         for before, block in pairwise(parts):
-            of_torchrun = "torch/distributed/run.py" in block or "torch/distributed/elastic" in block
-            if not of_torchrun and "Exception ignored in" not in before[-200:]:
-                places = re.findall(r'File "(.*?)", line (\d+)', block)
-                last = next((line for line in block.splitlines() if line[:1].strip()), "cut off")
+            places = re.findall(r'File "(.*?)", line (\d+)', block)
+            last = next((line for line in block.splitlines() if line[:1].strip()), "cut off")
+            of_torchrun = "torch/distributed/run.py" in block or "elastic.multiprocessing.api.SignalException" in last
+            lost = "Exception ignored in" in "".join(before.splitlines()[-1:]) and last.startswith("KeyboardInterrupt")
+            if not (of_torchrun or lost):
                 found.append(f"{before.splitlines()[-1:]} {places[-1:]} {last}")
         return found
 
