@@ -90,3 +90,4 @@ def serve(networks: Networks, limits: Limits, host: str, port: int) -> Iterator[
         server.run()
     finally:
         service.jobs.close()
+        server.close()

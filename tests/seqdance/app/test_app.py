@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -230,8 +231,12 @@ def test_results_that_are_looked_at_stay(service, monkeypatch) -> None:
 
 @pytest.mark.parametrize(("host", "name"), [("localhost", "localhost"), ("0.0.0.0", socket.gethostname())])
 def test_the_address_that_is_printed(tiny_model, host: str, name: str) -> None:
-    address = next(serve(Networks(tiny_model), LIMITS, host, 0))
-    assert re.fullmatch(rf"http://{re.escape(name)}:[1-9]\d*/", address)
+    with closing(serve(Networks(tiny_model), LIMITS, host, 0)) as page:
+        address = next(page)
+        port = re.fullmatch(rf"http://{re.escape(name)}:([1-9]\d*)/", address)
+        assert port
+    with socket.socket() as free, pytest.raises(ConnectionRefusedError):  # nothing listens any more
+        free.connect(("127.0.0.1", int(port[1])))
 
 
 def test_wrong_options(capsys, tmp_path: Path) -> None:
