@@ -407,8 +407,10 @@ def test_models_without_side_chains(examples, tmp_path, capsys):
         part = frames.atom_slice(frames.topology.select(atoms))
         part[0].save(str(tmp_path / "raw" / f"{name}.pdb"))
         part.save(str(tmp_path / "raw" / f"{name}.xtc"))
-    store = tmp_path / "out" / "s.h5"
-    assert run(prepare, "--source", "trajectories", "--raw", tmp_path / "raw", "--out", store) == 0
+    clusters, store = tmp_path / "clusters.tsv", tmp_path / "out" / "s.h5"
+    clusters.write_text("whole\twhole\nbackbone\tbackbone\n")
+    words = ["--source", "trajectories", "--raw", tmp_path / "raw", "--out", store, "--clusters", clusters]
+    assert run(prepare, *words) == 0
     assert "note: backbone: " in capsys.readouterr().err
     with FeatureStore(store) as opened:
         assert opened.missing("whole") == ()
