@@ -47,8 +47,8 @@ def sample_digest(path: Path) -> str:
 def sole_run(output: Path) -> Iterator[None]:
     """Hold the lock of an output NAME, the file `.NAME.lock` beside it; the lock ends with the process.
 
-    What a killed run was writing beside the output is removed. InputError if another run holds the lock. There is no
-    lock where no file can be written.
+    What a killed run was writing beside the output, or in an output folder, is removed. InputError if another run
+    holds the lock. There is no lock where no file can be written.
     """
     from filelock import FileLock, Timeout  # 0.1 s of import
 
@@ -64,6 +64,7 @@ def sole_run(output: Path) -> Iterator[None]:
         except Timeout:
             raise InputError(f"{output}: another run is writing it; wait for its end, or give another one") from None
     remove_leftovers(path.parent)
+    remove_leftovers(output)
     try:
         yield
     finally:

@@ -189,7 +189,7 @@ class TrainConfig(TrainingOptions):
     config: File | None = None
     """Instead of a preset: config.json of an earlier run, or a YAML file of options."""
     table: File = Path("data/table.csv")
-    """Training table: name, modify_seq, source, label."""
+    """Training table: name, modify_seq, source, group, label."""
     store: File = Path("data/features.h5")
     """Feature store with the entries of the table."""
     loss_weights: Annotated[File, tyro.conf.arg(aliases=["--weights"])] = Path("data/loss_weights.csv")
@@ -234,8 +234,8 @@ class TrainConfig(TrainingOptions):
     sort_by_length: bool = False
     """Batch proteins of similar length, in random order: less padding. Default: random batches, as published."""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    """Processes that read the store. Default: 0 on a CPU; for a GPU the cores of the machine divided by its
-    training processes."""
+    """Processes that read the store. Default: 0 on a CPU; for a GPU the cores that the process may use, divided
+    by the training processes of the node."""
     log_every: Count = 20
     """Updates between log lines."""
     keep_every: Count = 1_000

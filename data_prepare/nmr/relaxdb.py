@@ -34,15 +34,16 @@ def read_relaxdb(path: str | Path, source: Source = "relaxdb", names: list[str] 
     """Table of assignment codes of a published set, in the order of the file or of the file names.
 
     `path` is a JSON `{column: {row: value}}`, a folder of pickled mappings with entry_ID, sequence and label, or a zip
-    of either. Only the entries in `names` are read, possibly none; without names, those of the set (a warning counts
-    the others). A column DSSP becomes `dssp`, and field_strength (MHz) is kept. A protein measured at several is one
-    entry for each, named `<entry>_<strength>MHz`. InputError if a file cannot be read, a field is missing, or codes do
-    not fit their sequence or source.
+    of either. Only the entries in `names` are read, possibly none, at all field strengths (see `select_entries`);
+    without names, those of the set (a warning counts the others). A column DSSP becomes `dssp`, and field_strength
+    (MHz) is kept. A protein measured at several is one entry for each, named `<entry>_<strength>MHz`. InputError if a file
+    cannot be read, a field is missing, or codes do not fit their sequence or source.
     """
     path = Path(path)
     proteins = [_plain(protein, where) for where, protein in _proteins(path)]
     if names is not None:
-        proteins = [protein for protein in proteins if protein["entry_ID"] in set(names)]
+        wanted = {*names, *map(without_field_strength, names)}
+        proteins = [protein for protein in proteins if protein["entry_ID"] in wanted]
         if not proteins:
             return assignment_table([], source)
     elif any(set_of(protein["entry_ID"]) == source for protein in proteins):

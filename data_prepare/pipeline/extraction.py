@@ -235,17 +235,21 @@ def _local_client(workers: int) -> Iterator[Client]:
     # Dask serves its state over HTTP even without the dashboard: on any free port of this machine, for it warns if
     # another run has its usual one
     quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-    cluster = LocalCluster(
-        n_workers=workers, threads_per_worker=1, silence_logs=logging.CRITICAL, scheduler_kwargs=quiet
-    )
-    client = Client(cluster)
-    try:
-        client.register_plugin(Uninterrupted())
-        yield client
-    finally:
+
+    def close(part: Client | LocalCluster) -> None:
         with held_signals():  # at its end a process waits ten seconds for a cluster that is half closed
-            client.close()
-            cluster.close()
+            part.close()
+
+    with ExitStack() as stack:
+        with held_signals():  # it shows a traceback for one that is half started
+            cluster = LocalCluster(
+                n_workers=workers, threads_per_worker=1, silence_logs=logging.CRITICAL, scheduler_kwargs=quiet
+            )
+            stack.callback(close, cluster)
+            client = Client(cluster)
+            stack.callback(close, client)
+            client.register_plugin(Uninterrupted())
+        yield client
 
 
 def _results(

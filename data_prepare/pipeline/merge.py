@@ -10,7 +10,6 @@ from data_prepare.dataset.store_layout import Compression, StoreDtype
 from data_prepare.dataset.store_writer import OnDuplicate, merge_stores, store_of_each
 from data_prepare.dataset.table import join_tables
 from data_prepare.errors import reading, require, some_of
-from data_prepare.files import remove_leftovers
 from data_prepare.pipeline.split import TABLE, Split
 from data_prepare.pipeline.training_set import MADE_OF, TrainingSet
 from data_prepare.resume import digest
@@ -46,7 +45,6 @@ def merge(
     others = [choice for choice, usual in ((on_duplicate, "error"), (compression, "blosc2")) if choice != usual]
     made_of = digest(stats, dtype, *others)
     result = TrainingSet(out, made_of, digest(made_of, texts, keep_labels, split.digest()), split.new_split)
-    remove_leftovers(out.parent)
     if result.is_finished():
         return
     known = result.labels()

@@ -61,7 +61,6 @@ def prepare(
     InputError if all fail.
     """
     require_members([task.entry.name for task in tasks], split.members)
-    remove_leftovers(store.parent)
     wanted = _training_set(tasks, store, split, compression)
     if wanted.is_finished():
         return {}

@@ -83,8 +83,8 @@ def _training(content: Mapping[str, Any], checkpoint: Path) -> str:
 
 def _without_folders(source: str) -> str:
     """A Hub id as it is; of a path on this machine the last part alone."""
-    kind, colon, path = source.rpartition(":")
-    return f"{kind}{colon}{Path(path).name}" if Path(path).is_absolute() or Path(path).exists() else source
+    parts = source.split(":")  # such as esm2:FOLDER:LAYER
+    return ":".join(Path(part).name if Path(part).is_absolute() or Path(part).exists() else part for part in parts)
 
 
 def _data(checkpoint: Path) -> str:

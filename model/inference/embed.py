@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, get_args, overload
 
@@ -224,7 +225,7 @@ def _write_npz(path: Path, arrays: Iterator[tuple[str, Array]], texts: dict[str,
     """As numpy.savez, one array in memory at a time."""
     others = {name: np.array(lines) for name, lines in texts.items()} | {"model": np.array(model)}
     with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
-        for name, values in (*arrays, *others.items()):
+        for name, values in chain(arrays, others.items()):
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, values, allow_pickle=False)
 

@@ -22,7 +22,6 @@ from data_prepare.files import (
     open_npz,
     own_array,
     plain_value,
-    remove_leftovers,
     whole_file,
     write_attributes,
 )
@@ -97,7 +96,6 @@ class PredictionFolder:
 
     def __init__(self, output: Path, digest: str, properties: Sequence[str], model: str = "") -> None:
         self.output, self.digest, self.properties, self.model = output, digest, properties, model
-        remove_leftovers(output)
 
     def part(self, protein: Protein) -> Path:
         """The npz file to which a new prediction is written."""

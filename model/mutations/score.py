@@ -65,7 +65,7 @@ def score_mutations(
         SeqDance or ESMDance.
     wild_type
         Sequence, also in lower case; chains of a complex are joined by `<eos><cls>` and numbered consecutively. Or the
-        protein of a structure, see `protein_of_structure`.
+        protein of a structure, see `model.inference.inputs.protein_of_structure`.
     mutants
         Substitutions such as `A12G` or `A12G:K5R`, `wt`, or whole sequences. A duplicate counts twice in the
         normalisation. Default: all single mutants.

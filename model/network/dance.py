@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import torch
 from torch import Tensor
 
-from data_prepare.errors import InputError, InputWarning, first_line, named, require, shown
+from data_prepare.errors import InputError, InputWarning, first_line, named, require
 from data_prepare.properties import NUM_PAIR_OUTPUTS, NUM_RESIDUE_OUTPUTS
 from model.config import SIZE_NAMES, ModelConfig
 from model.network.checkpoints import CHECKPOINTS, NETWORK_FILES, newest_checkpoint
@@ -204,11 +204,10 @@ def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str])
 
     Raises InputError if they are missing or do not fit.
     """
-    state, sizes = read_esm2(path_or_hub_id)
+    state, values = read_esm2(path_or_hub_id)
     ours = model.config.heads
-    heads = sizes.get("num_attention_heads", sizes.get("heads", ours))  # of ESM2's or our config.json; in no tensor
-    where = f"{path_or_hub_id}: {CONFIG_NAME}" if Path(path_or_hub_id).is_dir() else path_or_hub_id
-    require(heads == ours, f"{where}: {shown(heads)} attention heads, the model has {ours}; adapt heads")
+    heads = _encoder_sizes(path_or_hub_id, state, values).get("heads", ours)
+    require(heads == ours, f"{path_or_hub_id}: {heads} attention heads, the model has {ours}; adapt heads")
     state = {name: value for name, value in state.items() if not UNUSED_ESM2_ENTRIES.fullmatch(name)}
     load_entries(model.esm2, state, path_or_hub_id)
 
@@ -219,7 +218,13 @@ def encoder_sizes(path_or_hub_id: str | os.PathLike[str]) -> dict[str, int]:
     They come from config.json, otherwise from the tensors. The number of attention heads is absent where neither tells
     it. Raises InputError for weights of another kind.
     """
-    state, values = read_esm2(path_or_hub_id)
+    return _encoder_sizes(path_or_hub_id, *read_esm2(path_or_hub_id))
+
+
+def _encoder_sizes(
+    path_or_hub_id: str | os.PathLike[str], state: Mapping[str, Tensor], values: dict[str, Any]
+) -> dict[str, int]:
+    """See `encoder_sizes`; `state` and `values` as from `read_esm2`."""
     with named(path_or_hub_id):
         if "hidden_size" in values:  # of Hugging Face
             check_esm2(path_or_hub_id, values)
@@ -265,12 +270,9 @@ def read_config(path: Path) -> ModelConfig:
 
 def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
     """Sizes inferred from tensors; heads = channels of `pair_middle_linear` / layers."""
-    try:
-        hidden = state["esm2.embeddings.word_embeddings.weight"].shape[1]
-        feed_forward = state["esm2.encoder.layer.0.intermediate.dense.weight"].shape[0]
-        maps = state["pair_middle_linear.weight"].shape[0]
-    except (KeyError, IndexError) as error:
-        raise InputError(f"not weights of SeqDance or ESMDance (no {first_line(error)}); name another file") from None
-    layers = len({name.split(".")[3] for name in state if name.startswith("esm2.encoder.layer.")})
+    head = "pair_middle_linear.weight"
+    require(head in state, f"not weights of SeqDance or ESMDance (no {head}); name another file")
+    sizes = infer_encoder_sizes({name.removeprefix("esm2."): value for name, value in state.items()})
+    maps, layers = state[head].shape[0], sizes["layers"]
     require(not maps % layers, f"{maps} attention maps of {layers} layers; add the {CONFIG_NAME} of the model")
-    return ModelConfig(hidden=hidden, layers=layers, heads=maps // layers, feed_forward=feed_forward)
+    return ModelConfig.from_dict(sizes)

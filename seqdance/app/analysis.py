@@ -211,7 +211,8 @@ def compare(
     with ExitStack() as files:
         path = files.enter_context(topology.on_disk())
         frames: Path = files.enter_context(trajectory.on_disk()) if trajectory else path
-        limits.require(int(read_topology(path).is_protein.sum()), topology.name)
+        sequences, _ = read_topology(path).traced.full_sequences()
+        limits.require(sum(map(len, sequences)), topology.name)
         measured = of_trajectories(path, [frames])
     job.advance()
     measured = replace(measured, name=(trajectory or topology).stem)

@@ -34,7 +34,7 @@ class AppOptions(DeviceOptions):
     port: Annotated[int, Field(ge=0, le=65535)] = 8050
     """Port to serve; 0: any free one."""
     max_length: Annotated[int, Field(ge=1)] = 1000
-    """Most residues of a protein."""
+    """Longest protein, in residues."""
     max_upload: Annotated[float, Field(gt=0, le=1000)] = 20
     """Largest file that the page accepts, unpacked, in MB."""
     browser: bool = False

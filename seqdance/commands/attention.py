@@ -41,7 +41,7 @@ class AttentionOptions(ModelOptions, ProteinOptions):
     label: Literal["test", "train"] = "test"
     """Entries of the table to use."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Use only the first entries of each training group."""
+    """Use only the first N entries of each training group."""
     length: Annotated[int, Field(ge=1)] = MAX_TOKENS
     """Longer entries are cut after this many tokens."""
     form: AttentionForm = "notebook"

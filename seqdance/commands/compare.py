@@ -49,9 +49,9 @@ class CompareOptions(DeviceOptions):
     model: str | None = None
     """Network that predicts B: seqdance, esmdance, demo, a folder, weight file, or Hub id."""
     a: Side = Side()  # immutable
-    """Of A."""
+    """Frames and label of A."""
     b: Side = Side()
-    """Of B."""
+    """Frames and label of B."""
     table: Path | None = None
     """Training table with the sequences of store entries. Default: those in the store, or table.csv beside it."""
     convergence: bool = True

@@ -59,7 +59,7 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
     """gzip makes a file to pass on, which is read without the package hdf5plugin, but more slowly. link makes a small
     file of links to the results in NAME.entries: no second copy, and little to write when entries are added."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Use only the first entries by name."""
+    """Use only the first N entries, by name."""
     dry_run: bool = False
     """Only list the entries and their state; exit code 2 if files of some are missing."""
 
@@ -113,7 +113,7 @@ def _prepare(options: PrepareOptions, entries: Sequence[Entry], scheduler: Sched
             print(f"{entry.name}\t{entry.source}\t{failing.get(entry.name, state)}")
         print(f"{len(tasks)} entries, {len(made)} made already, {len(tasks) - len(made)} to make in {store}")
         where, names = options.manifest or options.raw, some_of(failing)
-        require(not failing, f"{where}: {len(failing)} entries would fail: {names}; mend what their lines above name")
+        require(not failing, f"{where}: {len(failing)} entries would fail: {names}; the lines above say why")
         return
     failures = prepare(tasks, store, options, options.workers, scheduler, options.compression)
     files = map(store.with_name, (store.name, TABLE, LOSS_WEIGHTS, LABEL_CHANGES, FAILURES))

@@ -93,7 +93,7 @@ def score(config: ScoreConfig) -> list[Path]:
     """Write the table, and the heat map of all single mutants of one protein; returns the paths."""
     from model.figures.mutations import plot_mutation_map
     from model.inference.structure_scripts import DAMAGE, script_paths, write_on_structure
-    from model.inference.tables import check_table, write_tables
+    from model.inference.tables import check_table, without_suffix, write_tables
     from model.mutations.score import mean_damage, score_tables
     from model.mutations.tables import measured_mutants, mutants_to_score
     from model.network.dance import load_model
@@ -114,7 +114,8 @@ def score(config: ScoreConfig) -> list[Path]:
             _note_few(chosen, "--mutations" if config.mutations else "--mutants")
     drawn = len(proteins) == 1 and not (config.mutations or config.mutants or measured)
     copy, structure = config.write_pdb, config.structure
-    paths = [config.output, config.output.with_suffix(f".{config.plot_format}")] if drawn else [config.output]
+    picture = config.output.with_name(f"{without_suffix(config.output).name}.{config.plot_format}")
+    paths = [config.output, picture] if drawn else [config.output]
     paths += [copy, *script_paths(copy)] if copy else []
     model, results = load_model(config.model, config.device), Results(config.output)
     key = digest(
@@ -134,7 +135,7 @@ def score(config: ScoreConfig) -> list[Path]:
     if kept:
         (mutants,) = chosen  # of the only protein
         if drawn:
-            plot_mutation_map(kept[0], mutants.wild_type, paths[1], note=model.label, name=mutants.name)
+            plot_mutation_map(kept[0], mutants.wild_type, picture, note=model.label, name=mutants.name)
         if copy and structure:
             damage = mean_damage(kept[0], len(mutants.ids))
             write_on_structure(structure, damage, copy, config.chain, DAMAGE, model.label)

@@ -238,7 +238,7 @@ def test_dry_run_names_missing_files(manifest, tmp_path, capsys):
     good, bad = shown.out.splitlines()[:2]
     assert good.endswith(" MB")
     assert bad == f"a\tIDRome\tno such file: {path.parent / 'none.xtc'}"
-    assert shown.err == f"error: {path}: 1 entries would fail: a; mend what their lines above name\n"
+    assert shown.err == f"error: {path}: 1 entries would fail: a; the lines above say why\n"
 
 
 def test_frames_chains_features_and_dtype(manifest, tmp_path):

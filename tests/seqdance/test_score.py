@@ -54,8 +54,9 @@ def test_all_single_mutants_of_one_protein(
     assert table["damage"].tolist() == pytest.approx((table["score"].rank() / 190).tolist())  # the wild type is below
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(os.listdir(tmp_path)) == [".s.csv.made_of", "s.csv", "s.png"]  # nothing is left of the finished parts
-    main(arguments(tiny_model_folder, tmp_path / "s.csv", sequence="MQIF", offset=-2))
-    assert pd.read_csv(tmp_path / "s.csv")["mutant"][0] == "M-1A"
+    main(arguments(tiny_model_folder, tmp_path / "t.csv.gz", sequence="MQIF", offset=-2))
+    assert pd.read_csv(tmp_path / "t.csv.gz")["mutant"][0] == "M-1A"
+    assert (tmp_path / "t.png").is_file()
 
 
 def test_several_proteins(tiny_model_folder: Path, tmp_path: Path) -> None:

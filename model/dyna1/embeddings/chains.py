@@ -17,7 +17,7 @@ from data_prepare.errors import InputError, InputWarning, require
 from data_prepare.files import read_text_table, whole_file
 from data_prepare.structure.sequence import CHAIN_LINKER
 from model.dyna1.embeddings.source import ChainInput
-from model.inference.inputs import check_sequence, proteins_of
+from model.inference.inputs import check_sequence, parse_sequence, proteins_of
 
 PDB_CODE: Final = re.compile(r"[1-9][A-Za-z0-9]{3}")
 PDB_URL: Final = "https://files.rcsb.org/download/{}.cif.gz"
@@ -73,7 +73,7 @@ def chain_inputs(
     if structure and not fasta and not (pdb and cif):
         found = read_structure_chain(structure, chain)
         if sequence is not None:
-            found = put_sequence(found, sequence, str(structure))
+            found = put_sequence(found, parse_sequence(sequence), str(structure))
         elif not use_pdb_seq:
             found = replace(found, sequence_seen=False)
         chains = [found]

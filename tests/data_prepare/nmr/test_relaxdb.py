@@ -112,6 +112,10 @@ def test_all_field_strengths_are_entries(tmp_path):
     table = read_relaxdb(by_columns(tmp_path / "r.json", *rows))
     assert table["entry_ID"].tolist() == ["15451_600MHz", "15451_800.5MHz", "ACBP"]
     assert table["field_strength"].tolist() == ["600", "800.5", ""]
+    for name in ("15451_800.5MHz", "15451"):
+        named = read_relaxdb(by_columns(tmp_path / "r.json", *rows), names=[name])
+        assert named["entry_ID"].tolist() == ["15451_600MHz", "15451_800.5MHz"]
+        assert select_entries(named, [name])[0]["entry_ID"].tolist() == [n for n in named["entry_ID"] if name in n]
     assert table["sequence"].tolist() == ["GGP", "GGP", "GXA"]  # O is none of the twenty
     assert [bmrb_id(name) for name in table["entry_ID"]] == ["15451", "15451", None]
     chosen, absent = select_entries(table, ["15451", "BPTI"])

@@ -132,7 +132,7 @@ def test_four_modes(structural, gapped, run):
     modes = {
         "both": ([*given, "--use_pdb_seq"], chain),
         "structure": (given, ChainInput("", UBIQUITIN, chain.backbone, sequence_seen=False)),
-        "other": ([*given, "--sequence", other], ChainInput("", other, chain.backbone)),
+        "other": ([*given, "--sequence", f" {other.lower()}*"], ChainInput("", other, chain.backbone)),
         "sequence": (["--sequence", UBIQUITIN], ChainInput("", UBIQUITIN)),
     }
     found = set()

@@ -82,7 +82,7 @@ def test_card_of_dyna1(tmp_path: Path) -> None:
     run = tmp_path / "run"
     write_model(run / "best", Classifier(Dyna1Config(width=24, layers=1, heads=6, feed_forward=8, embedder="onehot")))
     (run / "checkpoints").mkdir()
-    config = {"preset": "onehot", "epochs": 3, "embedder": f"dance:{tmp_path}/own", "table": f"{tmp_path}/labels.csv"}
+    config = {"preset": "onehot", "epochs": 3, "embedder": f"esm2:{tmp_path}/own:3", "table": f"{tmp_path}/labels.csv"}
     (run / "config.json").write_text(json.dumps({"config": config, "versions": {"torch": "2.13"}, "devices": ["cpu"]}))
     lines = [{"n_update": number, "loss": 0.25, "validation_auroc": 0.5 + number / 40} for number in (5, 6)]
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -95,7 +95,7 @@ def test_card_of_dyna1(tmp_path: Path) -> None:
     card = (tmp_path / "out" / "README.md").read_text()
     told = [
         "| epochs | 3 |",
-        "| embedder | dance:own |",
+        "| embedder | esm2:own:3 |",
         "| validation_auroc | 0.625 |",
         "| Dyna-1 | 9 | 0.75 | 0.75 | 0.75 |",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import h5py
@@ -85,6 +86,21 @@ def test_properties_and_means(tiny_model: DanceModel) -> None:
     assert embed(tiny_model, [], features="both").shape == (0, 82)
     refused(lambda: embed(tiny_model, "MKV", features="all"), "'all'", "properties")
     refused(lambda: embed(tiny_model, "MKV", mean="cls"), "'cls'", "residues")
+
+
+def test_embeddings_of_residues_are_written_one_by_one(tmp_path: Path) -> None:
+    alive: list[weakref.ref[np.ndarray]] = []
+
+    def arrays():
+        for number in range(4):
+            assert sum(array() is not None for array in alive) <= 1  # the one just written
+            values = np.full(3, number, np.float32)
+            alive.append(weakref.ref(values))
+            yield str(number), values
+            del values
+
+    module._write_npz(tmp_path / "e.npz", arrays(), {"names": ["x"]}, "model")
+    assert list(np.load(tmp_path / "e.npz")) == ["0", "1", "2", "3", "names", "model"]
 
 
 @pytest.mark.parametrize("per_residue", [False, True])

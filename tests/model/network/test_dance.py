@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from hugging_face import esm2_settings
 from plain_dance import plain_dance
 from refusals import refused
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from data_prepare.properties import PAIR_PROPERTIES, PROPERTIES, RESIDUE_PROPERTIES
 from model.config import PRESETS, ModelConfig
@@ -210,6 +211,18 @@ def test_encoder_weights_of_hugging_face(tmp_path: Path, form: str) -> None:
     for changes, named in (({"heads": 2}, "4 attention heads"), ({"layers": 3}, "missing: encoder")):
         other = DanceModel(dataclasses.replace(TINY, **changes))
         refused(lambda other=other: load_esm2_encoder(other, tmp_path), tmp_path, named)
+
+
+@pytest.mark.parametrize("config", [None, {"model_select": "seqdance", "esm2_select": "model_35M"}])
+def test_heads_of_an_encoder_come_from_weights_or_a_published_config(tmp_path: Path, config) -> None:
+    """Another number of heads fits all shapes and gives other numbers."""
+    sizes = ModelConfig() if config else TINY
+    save_file(DanceModel(sizes).state_dict(), tmp_path / "model.safetensors")
+    if config:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    load_esm2_encoder(DanceModel(sizes), tmp_path)
+    other = DanceModel(dataclasses.replace(sizes, heads=sizes.heads // 2))
+    refused(lambda: load_esm2_encoder(other, tmp_path), tmp_path, f"{sizes.heads} attention heads")
 
 
 def test_attention_maps_stay_in_the_dtype_of_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,6 +211,9 @@ def test_a_simulation_of_another_protein_is_named(service) -> None:
     job.run(lambda own: compare(service.networks, LIMITS, found, *files, own))
     assert (job.state, found.comparison) == ("failed", None)
     assert "BPTI.pdb: 58 residues, at most 50" in job.message
+    trace = [line for line in files[0].content.splitlines() if line[13:15] == b"CA"]
+    job.run(lambda own: compare(service.networks, LIMITS, found, File("CA.pdb", b"\n".join(trace)), None, own))
+    assert "CA.pdb: 58 residues, at most 50" in job.message
     with warnings.catch_warnings():
         collect_warnings()
         job.run(lambda own: compare(service.networks, Limits(), found, *files, own))
