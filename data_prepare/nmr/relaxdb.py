@@ -36,8 +36,8 @@ def read_relaxdb(path: str | Path, source: Source = "relaxdb", names: list[str] 
     `path` is a JSON `{column: {row: value}}`, a folder of pickled mappings with entry_ID, sequence and label, or a zip
     of either. Only the entries in `names` are read, possibly none, at all field strengths (see `select_entries`);
     without names, those of the set (a warning counts the others). A column DSSP becomes `dssp`, and field_strength
-    (MHz) is kept. A protein measured at several is one entry for each, named `<entry>_<strength>MHz`. InputError if a file
-    cannot be read, a field is missing, or codes do not fit their sequence or source.
+    (MHz) is kept. A protein measured at several is one entry for each, named `<entry>_<strength>MHz`. InputError if a
+    file cannot be read, a field is missing, or codes do not fit their sequence or source.
     """
     path = Path(path)
     proteins = [_plain(protein, where) for where, protein in _proteins(path)]
