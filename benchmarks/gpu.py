@@ -110,7 +110,7 @@ def row(name: str, form: Form, held: bool, trainer: DanceTrainer, arguments: Arg
     """One row of the table, and the seconds of an update."""
     config, device, start = trainer.course, trainer.process.device, config_start(trainer, name)
     number = arguments.warm_up + arguments.updates
-    samples = draws(config, start, 0, start + (1 if held else number))
+    samples = draws(config, start, 0, start + (1 if held else number), tokens=trainer.data.tokens)
     workers = default_workers(device)
     ahead = len(GROUPS) * max(config.short.accumulation, config.long.accumulation)
     trainer.update = start + 1

@@ -155,15 +155,16 @@ def balance(folder: Path) -> Action:
 
 
 def options(folder: Path) -> TrainConfig:
-    """The published training, with sorting by length, which reads the length of every sequence."""
+    """The published training."""
     table, weights = folder / "table.csv", folder / "loss_weights.csv"
-    return TrainConfig(table=table, store=folder / "features.h5", loss_weights=weights, sort_by_length=True)
+    return TrainConfig(table=table, store=folder / "features.h5", loss_weights=weights)
 
 
 def first_batches(config: TrainConfig, data: TrainingSet, update: int) -> None:
     """Read the first batch of each group after some updates of the short stage."""
     seen = update * config.short.micro_batch * config.short.accumulation
-    stream = batches(data, draws(config, update, seen, update + 1, groups=data.groups), workers=0, pin_memory=False)
+    samples = draws(config, update, seen, update + 1, groups=data.groups, tokens=data.tokens)
+    stream = batches(data, samples, workers=0, pin_memory=False)
     for group in data.groups:
         require(next(stream).group == group, "batches of the groups in turn")
     stream.close()

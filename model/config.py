@@ -231,8 +231,6 @@ class TrainConfig(TrainingOptions):
     joint_groups: bool | None = None
     """Pass the proteins of all groups through the network together: fewer and larger operations, more memory.
     Default: on a GPU."""
-    sort_by_length: bool = False
-    """Batch proteins of similar length, in random order: less padding. Default: random batches, as published."""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """Processes that read the store. Default: 0 on a CPU; for a GPU the cores that the process may use, divided
     by the training processes of the node."""

@@ -29,6 +29,7 @@ TINY = {
         ["| 64 x 4 x 1 | eager | store |", "| 128 x 2 x 2 | plain | memory |", "- plain: ", " hours for", "aten::"],
     ),
     "launches.py": ("--stages 16x1", ["16x1", "group by group", "three groups together", "launches"]),
+    "padding.py": ("", ["| 256 | 32 x 1 |", "| 1024 | 2 x 16 |"]),
     "loader.py": (
         "--entries 2 --updates 1 --timing.repeats 1",
         ["256 tokens, update", "1024 tokens, Proteinflow", "in format 1", "MB  ratio"],

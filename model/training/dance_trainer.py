@@ -8,6 +8,7 @@ GPU in one pass. The loop is `model.training.loop`.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -61,7 +62,6 @@ from model.training.throughput import training_flops
 
 LOGGER: Final = logging.getLogger("seqdance")
 
-BLOCK: Final = 16  # proteins of similar length: the published micro-batch, for the order must not follow the division
 GPU_LENGTHS: Final = 16  # tokens are padded to multiples of it: unaligned products and loads are several times slower
 
 
@@ -117,11 +117,12 @@ class DanceTrainer(Trainer[TrainConfig]):
 
     def train(self) -> None:
         """Train to the last update, or until a signal asks to stop."""
-        process, course = self.process, self.course
-        samples = draws(course, self.update, self.seen, self.last, process.rank, process.processes, self.data.groups)
+        process, course, data = self.process, self.course, self.data
+        ranks = process.rank, process.processes
+        samples = draws(course, self.update, self.seen, self.last, *ranks, data.groups, data.tokens)
         workers = default_workers(process.device) if course.workers is None else course.workers
-        ahead = len(self.data.groups) * max(course.short.accumulation, course.long.accumulation)
-        stream = batches(self.data, samples, workers, process.device.type == "cuda", ahead)
+        ahead = len(data.groups) * max(course.short.accumulation, course.long.accumulation)
+        stream = batches(data, samples, workers, process.device.type == "cuda", ahead)
         remedy = "give a smaller --short.micro-batch or --long.micro-batch and a larger accumulation"
         with closing(stream) as self.stream, enough_memory("a training step", process.device, remedy):
             self.fit(course.updates)
@@ -147,12 +148,15 @@ class DanceTrainer(Trainer[TrainConfig]):
         """
         groups, processes = self.data.groups, self.process.processes
         self.seen += proteins_per_update(self.stage, processes)
+        start = time.perf_counter()
         read = list(islice(self.stream, self.stage.accumulation * len(groups)))
+        self.waited += time.perf_counter() - start
         found = [valid_counts(own.residue, own.pair, own.group, own.present) for own in read]  # on the CPU
         counts = torch.cat([torch.stack(found[k :: len(groups)]).sum(0) for k in range(len(groups))])
         if processes > 1:
             dist.all_reduce(counts)
-        counts = (counts / processes).to(self.process.device)  # the gradient is the mean over processes
+        # the gradient is the mean over processes; a blocking copy would wait for the update before
+        counts = (counts / processes).to(self.process.device, non_blocking=True)
         self.counts = dict(zip(groups, counts.split([len(own) for own in found[: len(groups)]]), strict=True))
         waiting = deque(read[first : first + self.together] for first in range(0, len(read), self.together))
         return [waiting.popleft] * len(waiting)
@@ -262,8 +266,7 @@ def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:
     require_files(table=config.table, store=config.store, loss_weights=config.loss_weights)
     with FeatureStore(config.store) as store:
         sequences = group_sequences(read_table(config.table), store, "train")
-        block = BLOCK if config.sort_by_length else None
-        data = TrainingSet(store, sequences, config.seed, block, config.exchange)
+        data = TrainingSet(store, sequences, config.seed, config.exchange)
     return data, read_loss_weights(config.loss_weights, data.groups)
 
 

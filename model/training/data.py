@@ -47,7 +47,6 @@ LOGGER: Final = logging.getLogger("seqdance")
 RMSF_COLUMN: Final = entry_residue_columns("rmsf_nor").start
 HALF_MISSING: Final = np.float16(MISSING).view(np.int16)
 NEXT_TO_HALF_MISSING: Final = next_to_missing(np.dtype(np.float16)).view(np.int16)
-BLOCKS_SORTED: Final = 50  # number of blocks whose proteins are sorted together
 # streams of random numbers: order of an epoch, crop of a sample, its exchanged residues
 _ORDER, _CROP, _EXCHANGE = 0, 1, 2
 AMINO_ACID_IDS: Final = np.array([TOKEN_ID[letter] for letter in AMINO_ACIDS])
@@ -239,23 +238,19 @@ class TrainingSet(Dataset):
 
     `sequences` is that of `group_sequences`. Groups without entries are left out, which is logged; InputError if no
     group has any. `seed` determines orders and crops.
-    With `block`, each epoch is ordered by `blocks_of_similar_length` of this size; default: purely random.
     `exchange` is the share of the amino acids that are replaced by random ones; the features stay.
     """
 
-    def __init__(
-        self, store: FeatureStore, sequences: Sequences, seed: int, block: int | None = None, exchange: float = 0.0
-    ) -> None:
+    def __init__(self, store: FeatureStore, sequences: Sequences, seed: int, exchange: float = 0.0) -> None:
         self.groups = tuple(group for group in ALL_GROUPS if sequences.get(group))
         require(self.groups, f"{store.path}: no training entry; the table needs train entries that are in the store")
         if absent := [group for group in GROUPS if group not in self.groups]:
             trained = ", ".join(self.groups)
             LOGGER.warning("warning: no training entry of %s; training on %s alone", ", ".join(absent), trained)
-        self.store, self.sequences, self.seed, self.block, self.exchange = store, sequences, seed, block, exchange
-        self._lengths: dict[str, NDArray[np.int64]] = {}  # group -> tokens of its entries, without the outer two
-        if block is not None:
-            for group in self.groups:
-                self._lengths[group] = np.array([len(split_tokens(sequence)) for _, sequence in sequences[group]])
+        self.store, self.sequences, self.seed, self.exchange = store, sequences, seed, exchange
+        self._lengths = {  # group -> tokens of its entries
+            group: [2 + len(split_tokens(sequence)) for _, sequence in sequences[group]] for group in self.groups
+        }
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}  # group -> most recent epoch and its order
 
     def _random(self, group: str, stream: int, number: int) -> np.random.Generator:
@@ -267,12 +262,12 @@ class TrainingSet(Dataset):
         size = len(self.sequences[group])
         epoch, position = divmod(counter, size)
         if self._orders.get(group, (-1,))[0] != epoch:
-            random = self._random(group, _ORDER, epoch)
-            order = random.permutation(size)
-            if self.block is not None:
-                order = blocks_of_similar_length(order, self._lengths[group], epoch * size, self.block, random)
-            self._orders[group] = epoch, order
+            self._orders[group] = epoch, self._random(group, _ORDER, epoch).permutation(size)
         return int(self._orders[group][1][position])
+
+    def tokens(self, draw: Draw) -> int:
+        """Length of a sample."""
+        return min(draw.length, self._lengths[draw.group][self.entry_index(draw.group, draw.counter)])
 
     def __getitem__(self, draw: Draw) -> Entry:
         name, modify_seq = self.sequences[draw.group][self.entry_index(draw.group, draw.counter)]
@@ -292,24 +287,6 @@ class TrainingSet(Dataset):
             return collate(draws[0].group, [self[draw] for draw in draws])
         except InputError as error:
             return error
-
-
-def blocks_of_similar_length(
-    order: NDArray[np.int64], lengths: NDArray[np.int64], first: int, block: int, random: np.random.Generator
-) -> NDArray[np.int64]:
-    """Permutation of a random `order` (n,) of proteins in which those of a block have similar `lengths` (n,).
-
-    Within windows of `BLOCKS_SORTED` blocks, proteins are sorted by length and fill the blocks in random order. Blocks
-    start at multiples of `block` in the stream of the group, like batches, and `first` is the number of the epoch's
-    first sample in that stream: the first and last block of an epoch may be shorter.
-    """
-    position = np.arange(len(order))
-    blocks = (first + position) // block
-    windows = blocks // BLOCKS_SORTED
-    turn = random.permutation(blocks[-1] - blocks[0] + 1)[blocks - blocks[0]]  # rank of each position's block
-    result = np.empty_like(order)
-    result[np.lexsort((position, turn, windows))] = order[np.lexsort((position, lengths[order], windows))]
-    return result
 
 
 def _prepare_worker(_: int) -> None:

@@ -165,9 +165,7 @@ class Trainer(ABC, Generic[C]):
     def accumulate_gradients(self) -> None:
         """Accumulate the gradients of one update; processes exchange them once, in the last backward pass."""
         self.optimizer.zero_grad(set_to_none=True)
-        start = time.perf_counter()
         loads = self.micro_batches()
-        self.waited += time.perf_counter() - start
         for number, load in enumerate(loads, start=1):
             start = time.perf_counter()
             batch = load()

@@ -81,7 +81,7 @@ class Process:
         if self.processes == 1:
             return flag
         flags = torch.tensor([flag], dtype=torch.int32)
-        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.patient)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
 

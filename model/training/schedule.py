@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_prepare.properties import GROUPS
@@ -42,16 +43,23 @@ def draws(
     rank: int = 0,
     processes: int = 1,
     groups: Sequence[str] = GROUPS,
+    tokens: Callable[[Draw], int] = attrgetter("length"),
 ) -> Iterator[list[Draw]]:
     """Micro-batches of a process for updates `update` + 1 to `last`: for each accumulation step, for each of `groups`.
 
-    The samples of a group form one stream, the same for any number of processes, of which `seen` are used. A micro-step
-    uses the next ``processes * micro_batch`` samples, process r the r-th part of them.
+    The samples of a group form one stream, the same for any number of processes, of which `seen` are used. An update
+    uses the next ``processes * micro_batch * accumulation`` samples. Its steps take them by falling number of `tokens`
+    and the processes in turn: less padding, the same time on all, and the largest memory first.
     """
     for number in range(update + 1, last + 1):
         stage = stage_of(number, config)
-        for _ in range(stage.accumulation):
-            first = seen + rank * stage.micro_batch
+        size = processes * stage.micro_batch  # of a step
+        end = seen + size * stage.accumulation
+        samples = {
+            group: sorted((Draw(group, k, stage.length) for k in range(seen, end)), key=tokens, reverse=True)
+            for group in groups
+        }
+        for first in range(0, end - seen, size):
             for group in groups:
-                yield [Draw(group, first + k, stage.length) for k in range(stage.micro_batch)]
-            seen += processes * stage.micro_batch
+                yield samples[group][first + rank : first + size : processes]
+        seen = end

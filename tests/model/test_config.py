@@ -27,7 +27,7 @@ def test_presets() -> None:
 @pytest.mark.parametrize("preset", TRAIN_PRESETS)
 @pytest.mark.parametrize("form", ["run.json", "old.json", "fields.json", "fields.yaml"])
 def test_configuration_comes_back_from_a_file(tmp_path: Path, preset: str, form: str) -> None:
-    config = replace(TRAIN_PRESETS[preset], workers=3, sort_by_length=True, model=replace(PRESETS[preset], layers=5))
+    config = replace(TRAIN_PRESETS[preset], workers=3, joint_groups=True, model=replace(PRESETS[preset], layers=5))
     values = asdict(config)
     if form == "old.json":
         values["weights"] = values.pop("loss_weights")  # the name of the field in runs of former versions

@@ -22,11 +22,9 @@ from data_prepare.properties import GROUPS, entry_columns, properties_of_group
 from model.network.tokenizer import TOKEN_ID, tokenize
 from model.train_ddp import main
 from model.training.data import (
-    BLOCKS_SORTED,
     Batch,
     TrainingSet,
     batches,
-    blocks_of_similar_length,
     collate,
     default_workers,
     group_sequences,
@@ -39,9 +37,9 @@ from model.training.schedule import Draw, draws
 MD, IDR, NMA = GROUPS
 
 
-def training_set(data, seed: int = 0, block: int | None = None) -> TrainingSet:
+def training_set(data, seed: int = 0) -> TrainingSet:
     store = FeatureStore(data.store)
-    return TrainingSet(store, group_sequences(read_table(data.table), store, "train"), seed, block)
+    return TrainingSet(store, group_sequences(read_table(data.table), store, "train"), seed)
 
 
 def equal(first: Batch, second: Batch) -> bool:
@@ -49,9 +47,8 @@ def equal(first: Batch, second: Batch) -> bool:
     return first[:2] == second[:2] and all(torch.equal(a, b) for a, b in zip(first[2:6], second[2:6], strict=True))
 
 
-@pytest.mark.parametrize("block", [None, 3])
-def test_every_epoch_has_every_protein_of_all_sources_once(small_data, block: int | None) -> None:
-    dataset = training_set(small_data, block=block)
+def test_every_epoch_has_every_protein_of_all_sources_once(small_data) -> None:
+    dataset = training_set(small_data)
     table = read_table(small_data.table)
     train = table[table["label"] == "train"]
     orders = []
@@ -67,13 +64,13 @@ def test_every_epoch_has_every_protein_of_all_sources_once(small_data, block: in
     assert orders[0] != orders[1] != orders[2]
 
 
-@pytest.mark.parametrize("block", [None, 3])
-def test_order_and_crops_follow_from_the_seed(small_data, block: int | None) -> None:
+def test_order_and_crops_follow_from_the_seed(small_data) -> None:
     samples = [Draw(group, counter, 10) for group in GROUPS for counter in range(20)]
-    first, again, other = (training_set(small_data, seed, block) for seed in (0, 0, 1))
+    first, again, other = (training_set(small_data, seed) for seed in (0, 0, 1))
     for draw in reversed(samples):  # in any order
         again[draw]
     assert all(torch.equal(first[draw].input_ids, again[draw].input_ids) for draw in samples)
+    assert all(first.tokens(draw) == len(first[draw].input_ids) for draw in samples)
     assert [first[draw].name for draw in samples] != [other[draw].name for draw in samples]
 
 
@@ -92,30 +89,6 @@ def test_exchanged_amino_acids(small_data) -> None:
         assert torch.equal(first.input_ids[kept], second.input_ids[kept])
         changed, tokens = changed + int((first.input_ids != second.input_ids).sum()), tokens + int((~kept).sum())
     assert changed / tokens == pytest.approx(0.4 * 19 / 20, abs=0.06)
-
-
-def plain_blocks(order: list[int], lengths: list[int], first: int, block: int, random) -> list[int]:
-    """The same with loops: sorts the proteins of each window, which fill its blocks in random order."""
-    result = dict.fromkeys(range(len(order)), -1)
-    block_of = [(first + position) // block for position in result]
-    turns = random.permutation(block_of[-1] - block_of[0] + 1)
-    for window in sorted({number // BLOCKS_SORTED for number in block_of}):
-        positions = [position for position in result if block_of[position] // BLOCKS_SORTED == window]
-        proteins = sorted((order[position] for position in positions), key=lambda protein: lengths[protein])
-        positions.sort(key=lambda position: turns[block_of[position] - block_of[0]])
-        result |= zip(positions, proteins, strict=True)
-    return list(result.values())
-
-
-@pytest.mark.parametrize(
-    ("size", "first", "block"), [(7, 0, 3), (1000, 0, 4), (1000, 3003, 4), (333, 999, 1), (5, 8, 9)]
-)
-def test_blocks_of_similar_length_equal_the_plain_form(size: int, first: int, block: int) -> None:
-    random = np.random.default_rng(size + first)
-    order, lengths = random.permutation(size), random.integers(3, 40, size)  # many of equal length
-    found = blocks_of_similar_length(order, lengths, first, block, np.random.default_rng(5))
-    expected = plain_blocks(order.tolist(), lengths.tolist(), first, block, np.random.default_rng(5))
-    assert found.tolist() == expected
 
 
 def test_crop_is_one_window_of_ids_and_arrays(small_data) -> None:
@@ -223,10 +196,10 @@ def test_wrong_entries_and_empty_groups_are_named(small_data, caplog) -> None:
     refused(lambda: load_entry(store, name, "j" + sequence[1:], IDR), f"entry {name}:", "'j'")
     refused(lambda: load_entry(store, name, sequence, NMA), f"entry {name}:", "47 residue columns")
     without = group_sequences(table[table["group"] != "IDRome"], store, "train")
-    some = TrainingSet(store, without, 0, block=2)
+    some = TrainingSet(store, without, 0)
     assert some.groups == (MD, NMA)
     assert f"no training entry of {IDR}" in caplog.records[-1].message
-    whole = training_set(small_data, block=2)  # the samples of a group do not depend on the others
+    whole = training_set(small_data)  # the samples of a group do not depend on the others
     for draw in (Draw(group, counter, 10) for group in some.groups for counter in range(20)):
         assert torch.equal(some[draw].input_ids, whole[draw].input_ids)
     refused(lambda: TrainingSet(store, {group: [] for group in GROUPS}, 0), small_data.store)

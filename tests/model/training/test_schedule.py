@@ -45,7 +45,11 @@ def test_presets_hold_the_published_numbers() -> None:
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_samples_of_all_processes_are_one_stream(processes: int) -> None:
-    """Processes share each micro-batch; together they use the numbers 0, 1, 2, ... of each group once."""
+    """Together the processes use the numbers 0, 1, 2, ... of each group once, those of an update by falling length."""
+
+    def tokens(draw: Draw) -> int:
+        return (7 * draw.counter + len(draw.group)) % draw.length
+
     config = TrainConfig(
         updates=4,
         short_updates=2,
@@ -53,16 +57,20 @@ def test_samples_of_all_processes_are_one_stream(processes: int) -> None:
         short=Stage(8, 6 // processes, 2),
         long=Stage(16, 6 // processes, 3),
     )
-    ranks = [list(draws(config, 0, 0, 4, rank, processes)) for rank in range(processes)]
+    ranks = [list(draws(config, 0, 0, 4, rank, processes, tokens=tokens)) for rank in range(processes)]
     assert {len(part) for part in ranks} == {(2 * 2 + 2 * 3) * 3}
     stream: dict[str, list[Draw]] = {group: [] for group in GROUPS}
     for number, parts in enumerate(zip(*ranks, strict=True)):
-        for part in parts:
-            assert {draw.group for draw in part} == {GROUPS[number % 3]}
-            stream[part[0].group] += part
+        in_turn = [draw for draws_of_ranks in zip(*parts, strict=True) for draw in draws_of_ranks]
+        assert {draw.group for draw in in_turn} == {GROUPS[number % 3]}
+        stream[in_turn[0].group] += in_turn
     for group in GROUPS:
-        assert [draw.counter for draw in stream[group]] == list(range(6 * 10))
         assert [draw.length for draw in stream[group]] == [8] * 24 + [16] * 36
+        for first, size in ((0, 12), (12, 12), (24, 18), (42, 18)):
+            update = stream[group][first : first + size]
+            assert sorted(draw.counter for draw in update) == list(range(first, first + size))
+            lengths = [tokens(draw) for draw in update]
+            assert lengths == sorted(lengths, reverse=True)
 
 
 def test_draws_resume_where_they_stopped() -> None:

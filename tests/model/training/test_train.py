@@ -68,7 +68,8 @@ def first_update(config: TrainConfig) -> Iterator[DanceTrainer]:
     data, weights = open_data(config)
     trainer = DanceTrainer(config, CPU, data, weights, new=True)
     trainer.update = 1
-    with closing(batches(data, draws(config, 0, 0, config.updates), 0, False)) as trainer.stream:
+    samples = draws(config, 0, 0, config.updates, tokens=data.tokens)
+    with closing(batches(data, samples, 0, False)) as trainer.stream:
         yield trainer
 
 
@@ -243,7 +244,6 @@ def test_resume_of_another_training_is_refused(small_data, whole: Path, tmp_path
     table.write_text("".join([header, *rows]))
     for changes, named in (
         ({"seed": 1}, ("--seed 0", "--allow-changes seed")),
-        ({"sort_by_length": True}, ("--sort-by-length False",)),
         ({"seed": 1, "model": replace(config.model, hidden=32)}, ("--model.hidden 16;", "--output")),
         ({"learning_rate": 2e-3, "clip": 1.0}, ("--allow-changes learning-rate clip",)),
         ({"long": replace(config.long, length=9)}, (f"--long.length {config.long.length}",)),
@@ -615,7 +615,8 @@ def gradients(freeze):
     config = replace(config, model=replace(config.model, freeze_encoder=freeze, **dropout))
     trainer = DanceTrainer(config, process, *open_data(config), new=True)
     trainer.update = 1
-    with closing(batches(trainer.data, draws(config, 0, 0, 1, process.rank, 2), 0, False)) as trainer.stream:
+    samples = draws(config, 0, 0, 1, process.rank, 2, tokens=trainer.data.tokens)
+    with closing(batches(trainer.data, samples, 0, False)) as trainer.stream:
         trainer.accumulate_gradients()
     means = trainer.losses.means()
     if process.rank == 0:
