@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from shutil import which
 from types import ModuleType
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from data_prepare.errors import InputError, first_line, require, shown
+from data_prepare.errors import InputError, InputWarning, first_line, require, shown
 from data_prepare.memory import available_memory
 from model.config import Precision
 
@@ -65,6 +68,10 @@ def kernels_for(device: torch.device) -> ModuleType | None:
     """The Triton kernels, in half precision on an NVIDIA GPU that Triton supports; otherwise None."""
     half = device.type == "cuda" and torch.is_autocast_enabled("cuda")
     if not half or torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0) or not find_spec("triton"):
+        return None
+    if not (os.environ.get("CC") or which("gcc") or which("clang")):
+        line = "no C compiler, which Triton needs: training and pair properties are slower; install gcc"
+        warnings.warn(line, InputWarning, stacklevel=2)
         return None
     return import_module("model.network.kernels")
 

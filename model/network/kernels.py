@@ -30,8 +30,7 @@ from torch.nn import functional as F
 
 OUTPUTS: Final = 16  # rows of V_m and V_a, padded
 ROWS: Final = 32  # rows i that a program of the backward pass adds up
-SHARED: Final = 200_000  # bytes of shared memory that the blocks of `LARGE` need
-# blocks of the kernels: fastest on an H200, and for cards with less shared memory
+# blocks of the kernels: fastest on an H200, for cards with 227 KB of shared memory; and for those with 99 KB or more
 LARGE: Final = {
     "forward": {"BJ": 128, "BC": 256, "BK": 64, "num_warps": 8, "num_stages": 3},
     "middle": {"BJ": 32, "BC": 128, "num_warps": 4, "num_stages": 2},
@@ -51,8 +50,12 @@ SMALL: Final = LARGE | {
 @cache
 def blocks(device: torch.device) -> dict[str, dict[str, int]]:
     """Blocks of the kernels for a device."""
-    properties: Any = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
-    return LARGE if properties and properties.shared_memory_per_block_optin >= SHARED else SMALL
+    return blocks_of(torch.cuda.get_device_capability(device)) if device.type == "cuda" else SMALL
+
+
+def blocks_of(capability: tuple[int, int]) -> dict[str, dict[str, int]]:
+    """Blocks of the kernels for a compute capability."""
+    return LARGE if capability[0] in (9, 10) else SMALL
 
 
 @triton.jit
@@ -212,9 +215,10 @@ class MiddleLayer(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         middle = q.new_empty((batch, rows, length, channels) if keep else 0)
         own = blocks(q.device)["forward"]
-        forward_kernel[batch * rows, triton.cdiv(length, own["BJ"])](
-            *given, logits, middle, rows, length, H=hidden, C=channels, O=outputs, KEEP=keep, P=OUTPUTS, **own
-        )
+        with torch.cuda.device_of(q):  # Triton uses the current card; in the backward pass PyTorch sets it
+            forward_kernel[batch * rows, triton.cdiv(length, own["BJ"])](
+                *given, logits, middle, rows, length, H=hidden, C=channels, O=outputs, KEEP=keep, P=OUTPUTS, **own
+            )
         ctx.save_for_backward(q, k, w_p, v, middle)
         return logits
 
@@ -266,7 +270,7 @@ def mixed(x):
     return x ^ (x >> 16)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["layer"])
 def maps_kernel(
     scores, keys, seeds, v, maps, sums, part, L, layer, dropout,
     H: tl.constexpr, O: tl.constexpr, P: tl.constexpr, BH: tl.constexpr,
@@ -395,7 +399,8 @@ class AttentionMaps(torch.autograd.Function):
         own = ctx.options | blocks(scores.device)["maps"]
         found = (maps, sums, part)
         random = seeds if dropout else v
-        maps_kernel[(batch * length,)](scores, given, random, v, *found, length, layer, dropout, **own)
+        with torch.cuda.device_of(scores):
+            maps_kernel[(batch * length,)](scores, given, random, v, *found, length, layer, dropout, **own)
         kept = scores if ctx.needs_input_grad[0] else maps  # of a frozen encoder nothing but its maps
         ctx.save_for_backward(kept, given, v, maps, sums)
         ctx.mark_dirty(part)
@@ -404,9 +409,11 @@ class AttentionMaps(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_maps: Tensor | None, grad: Tensor):
+    def backward(ctx: Any, d_maps: Tensor | None, grad: Tensor | None):
         """Gradients of scores and v; that of the pair logits passes through."""
         scores, keys, v, maps, sums = ctx.saved_tensors
+        if grad is None:  # of a loss of residue properties alone
+            grad = v.new_zeros((len(maps), len(v), *maps.shape[2:]), dtype=torch.float32)
         learn, queries = ctx.needs_input_grad[0], scores.shape[0] * scores.shape[2]
         own = ctx.options | blocks(scores.device)["scores"]
         programs = triton.cdiv(queries, own["ROWS"])

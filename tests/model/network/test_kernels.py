@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
 from model.network import dance
 from model.network.dance import DanceModel
@@ -98,9 +99,12 @@ def test_network(monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
     results: list[list[Tensor]] = []
     for module in (None, kernels):
         monkeypatch.setattr(dance, "kernels_for", lambda _, module=module: module)
-        outputs = [*model(**batch, attention=True, embedding=True).values()]
-        loss = sum(value[:, :7].square().sum() for value in outputs[:-2])  # not of padding alone
+        outputs = model(**batch, attention=True, embedding=True)
         learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        gradients = torch.autograd.grad(loss, learned, allow_unused=True)
-        results.append([value for value in (*outputs, *gradients) if value is not None])
+        gradients: list[Tensor | None] = []
+        for names in (PROPERTIES, RESIDUE_PROPERTIES):  # all, and of residues alone
+            loss = sum(outputs[name][:, :7].square().sum() for name in names)  # not of padding alone
+            gradients += torch.autograd.grad(loss, learned, allow_unused=True, retain_graph=True)
+        # the kernels give gradients of 0 where the plain form has none
+        results.append([*outputs.values(), *(value for value in gradients if value is not None and value.any())])
     close(*results, tolerance=1e-5)

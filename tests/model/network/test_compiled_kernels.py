@@ -1,0 +1,71 @@
+"""The Triton kernels compiled for cards that are not here: Triton brings NVIDIA's assembler."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+KB_PER_BLOCK = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}  # shared memory, by compute capability
+# hidden, channels of the middle layer, heads: of SeqDance, and with the largest ESM2 that is common (650M)
+SIZES = [(480, 240, 20), (1280, 660, 20)]
+COMPILE = """
+import json, sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from model.network import kernels
+
+capability, (hidden, channels, heads) = int(sys.argv[1]), map(int, sys.argv[2:])
+half, single, byte, whole = "*bf16", "*fp32", "*u8", "i32"
+maps = {"H": heads, "O": 13, "P": kernels.OUTPUTS, "BH": 32, "MASK": True, "DROP": True}
+pairs = {"H": hidden, "C": channels, "O": 13, "P": kernels.OUTPUTS, "ROWS": kernels.ROWS}
+cases = {
+    "forward": (kernels.forward_kernel, [half] * 7 + [single, half, whole, whole], pairs | {"KEEP": True}),
+    "middle": (kernels.middle_kernel, [half, single, half, half, single, single, single, whole, whole], pairs),
+    "q": (kernels.q_kernel, [half] * 4 + [whole, whole], pairs),
+    "k": (kernels.k_kernel, [half] * 4 + [single, single, whole, whole], pairs),
+    "maps": (
+        kernels.maps_kernel,
+        [half, byte, "*i32", half, half, single, single, whole, whole, "fp32"],
+        maps,
+    ),
+    "scores": (
+        kernels.scores_kernel,
+        [half, byte, half, half, single, half, single, half, single, whole, whole, "fp32"],
+        maps | {"LEARN": True},
+    ),
+}
+found = {}
+for name, (kernel, types, sizes) in cases.items():
+    own = kernels.blocks_of(divmod(capability, 10))[name]
+    names = kernel.arg_names
+    constants = {key: value for key, value in (sizes | own).items() if key in names}
+    types = iter(types)
+    signature = {key: "constexpr" if key in constants else next(types) for key in names}
+    # on a GPU lengths are multiples of 16, and so are addresses
+    numbers = [n for n, key in enumerate(names) if signature[key] not in ("constexpr", "fp32")]
+    attributes = {(n,): [["tt.divisibility", 16]] for n in numbers}
+    source = ASTSource(kernel, signature, {(names.index(key),): value for key, value in constants.items()}, attributes)
+    options = {key: value for key, value in own.items() if key.startswith("num_")}
+    found[name] = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).metadata.shared
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("capability", KB_PER_BLOCK)
+def test_kernels_fit_into_the_shared_memory(capability: int, sizes: tuple[int, ...], monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    command = [sys.executable, "-c", COMPILE, *map(str, (capability, *sizes))]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    used = json.loads(run.stdout)
+    assert len(used) == 6
+    assert max(used.values()) <= KB_PER_BLOCK[capability] * 1024, used
