@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from data_prepare.properties import GROUPS, NMA_GROUPS, PAIR_CHANNELS, PROPERTIES, properties_of_group
+from data_prepare.properties import GROUPS, NMA_GROUPS, PROPERTIES, properties_of_group
 from model.config import ModelConfig
 from model.network import pair_head
 from model.network.dance import DanceModel
@@ -150,16 +150,16 @@ def micro_step(
                 with autocast(ids.device, precision):
                     outputs = model(ids, torch.ones_like(ids))
                 total: Tensor | float = 0.0
+                parts = {name: values.split(proteins) for name, values in outputs.items()}
                 for k, group in enumerate(groups):
-                    rows = slice(k * proteins, (k + 1) * proteins)
                     names = properties_of_group(group)
-                    part = {name: outputs[name][rows] for name in (*names, *(n for n in PAIR_CHANNELS if n in names))}
+                    part = {name: parts[name][k] for name in names}
                     counts = torch.ones(len(names))
                     total = total + dance_loss(part, *data[group], group, WEIGHTS, counts)["loss"]
                 assert isinstance(total, Tensor)
                 counted.held = counted.now
                 total.backward()
-                del outputs, part, total
+                del outputs, parts, part, total
     return counted, flops.get_total_flops()
 
 

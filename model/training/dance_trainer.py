@@ -21,18 +21,16 @@ from typing import Any, Final
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from data_prepare.dataset.loss_weights import Weights, read_loss_weights
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.table import read_table
 from data_prepare.errors import named, require
-from data_prepare.properties import PAIR_CHANNELS, properties_of_group
+from data_prepare.properties import properties_of_group
 from data_prepare.resume import digest, sample_digest
 from model.config import Stage, TrainConfig
 from model.network.dance import DanceModel, load_esm2_encoder, load_initial_weights, read_config
 from model.network.device import autocast, choose_precision, enough_memory, kernels_for, memory_of
-from model.network.tokenizer import PAD_ID
 from model.network.weights import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from model.training.checkpoint import choose_checkpoint
 from model.training.data import Batch, TrainingSet, batches, default_workers, group_sequences, require_files
@@ -166,18 +164,15 @@ class DanceTrainer(Trainer[TrainConfig]):
         lengths = torch.cat([own.attention_mask.sum(1) for own in batch])
         self.losses.tokens += int(lengths.sum())
         self.losses.pairs += int(lengths.square().sum())
-        batch = [own.to(self.process.device) for own in batch]
+        longest = -(-int(lengths.max()) // self.multiple) * self.multiple
+        batch = [own.to(self.process.device, longest) for own in batch]
         with autocast(self.process.device, self.precision):
-            outputs = self.network(*joined(batch, self.multiple))
+            outputs = self.network(*(torch.cat(parts) for parts in zip(*(own[2:4] for own in batch), strict=True)))
+        sizes = [len(own.input_ids) for own in batch]
+        parts = {name: values.split(sizes) for name, values in outputs.items()}
         total = torch.zeros((), device=self.process.device)
-        first = 0
-        for own in batch:
-            proteins, length = own.input_ids.shape
-            rows = slice(first, first := first + proteins)
-            part = {
-                name: outputs[name][rows, :length, :length] if name in PAIR_CHANNELS else outputs[name][rows, :length]
-                for name in properties_of_group(own.group)
-            }
+        for number, own in enumerate(batch):
+            part = {name: parts[name][number] for name in properties_of_group(own.group)}
             targets, counts = (own.residue, own.pair, own.group), self.counts[own.group]
             losses = dance_loss(part, *targets, self.weights[own.group], counts, own.present)
             self.losses.add(own, losses, counts, self.stage.accumulation)
@@ -250,15 +245,6 @@ class DanceTrainer(Trainer[TrainConfig]):
         require(same, f"{checkpoint}: made with different heads or freeze_encoder; use its configuration")
         with named(checkpoint):
             self.model.load_state_dict(read_weights(checkpoint / WEIGHTS_NAME))
-
-
-def joined(batch: Sequence[Batch], multiple: int) -> tuple[Tensor, Tensor]:
-    """Token ids and mask of several batches, padded to the longest one and to a multiple of some length."""
-    length = -(-max(own.input_ids.shape[1] for own in batch) // multiple) * multiple
-    padding = [(0, length - own.input_ids.shape[1]) for own in batch]
-    ids = [pad(own.input_ids, width, value=PAD_ID) for own, width in zip(batch, padding, strict=True)]
-    mask = [pad(own.attention_mask, width) for own, width in zip(batch, padding, strict=True)]
-    return torch.cat(ids), torch.cat(mask)
 
 
 def open_data(config: TrainConfig) -> tuple[TrainingSet, Weights]:

@@ -306,6 +306,14 @@ def test_a_packed_batch_made_dense_equals_the_dense_collate(tmp_path_factory, en
     assert torch.equal(found.residue.nan_to_num(nan=7), collate(group, exact).residue.nan_to_num(nan=7))
     assert torch.equal(found.input_ids, dense.input_ids)
     assert found.present is dense.present is None or torch.equal(found.present, dense.present)
+    length = found.input_ids.shape[1]
+    wide = packed.to(torch.device("cpu"), length + 3)
+    for name, outside in (("input_ids", 1), ("attention_mask", 0), ("residue", -1), ("pair", -1)):
+        whole, part = getattr(wide, name), getattr(found, name)
+        inside = (slice(None), slice(length), slice(length))[: 3 if name == "pair" else 2]
+        assert torch.equal(whole[inside].nan_to_num(nan=7), part.nan_to_num(nan=7))
+        whole[inside] = outside
+        assert (whole == outside).all()
     number = torch.finfo(torch.float16).eps
     torch.testing.assert_close(found.pair, collate(group, exact).pair, rtol=number / 2, atol=1e-7, equal_nan=True)
 
