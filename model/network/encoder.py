@@ -23,7 +23,8 @@ TRAINED_MASK_FRACTION: Final = 0.15 * 0.8  # fraction of <mask> tokens in the tr
 # (scores (B, heads, L, L) of query i and key j, keys (B, 1, 1, L) or None, dropout) -> their attention maps
 MapsOf = Callable[[Tensor, Tensor | None, float], Tensor]
 AttentionSink = Callable[[int, Tensor, Tensor | None, float], Tensor]  # the same, with the number of the layer
-Rotary = tuple[Tensor, Tensor]  # cosines and sines
+Table = tuple[Tensor, Tensor]  # cosines and sines of the rotary positions
+Rotary = tuple[Table, Table]  # for queries and for keys, see `rotary_tables`
 
 
 class Embedding(nn.Embedding):
@@ -69,12 +70,11 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps_of: MapsOf | None) -> Tensor:
         """(B, L, hidden) -> (B, L, hidden); with `maps_of`, through the attention maps that it makes of the scores.
 
-        `keys` (B, 1, 1, L) is True for keys to attend to, None for all; `rotary` is that of `rotary_angles`.
+        `keys` (B, 1, 1, L) is True for keys to attend to, None for all; `rotary` is that of `rotary_tables`.
         """
         dropout = self.dropout if self.training else 0.0
-        # ESM2 scales the query before rotating it
-        q = rotate(self._split(self.query(x)) * self.head_dim**-0.5, rotary)  # (B, heads, L, head_dim)
-        k = rotate(self._split(self.key(x)), rotary)  # (B, heads, L, head_dim)
+        q = rotate(self._split(self.query(x)), rotary[0])  # (B, heads, L, head_dim)
+        k = rotate(self._split(self.key(x)), rotary[1])  # (B, heads, L, head_dim)
         v = self._split(self.value(x))  # (B, heads, L, head_dim)
         if maps_of is None:
             context = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout, scale=1.0)
@@ -104,7 +104,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor | None, rotary: Rotary, maps_of: MapsOf | None) -> Tensor:
         """As `SelfAttention.forward`, before dropout and residual."""
-        return self.output["dense"](self.self(self.LayerNorm(x), keys, rotary, maps_of))
+        x = self.LayerNorm(x).to(compute_dtype(x))  # once: under autocast query, key and value would each do it
+        return self.output["dense"](self.self(x, keys, rotary, maps_of))
 
 
 class Layer(nn.Module):
@@ -166,7 +167,7 @@ class Esm2Encoder(nn.Module):
             keys = mask | ~mask.any(-1, keepdim=True)  # a row of only padding attends to all of it: no empty softmax
             keys = keys[:, None, None, :]  # (B, 1, 1, L)
         x = self.embeddings(input_ids, mask)  # (B, L, hidden)
-        rotary = rotary_angles(input_ids.shape[1], self.head_dim, x.device)
+        rotary = rotary_tables(input_ids.shape[1], self.head_dim, x.device, compute_dtype(x))
         for number, layer in enumerate(self.encoder.layer):
             x = layer(x, keys, rotary, None if sink is None else partial(sink, number))
         return self.encoder.emb_layer_norm_after(x)
@@ -189,16 +190,25 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 
-def rotary_angles(length: int, head_dim: int, device: torch.device) -> Rotary:
-    """Cosines and sines of the rotary positions, each (length, head_dim / 2) float32."""
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Dtype of products with x, which autocast chooses."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def rotary_tables(length: int, head_dim: int, device: torch.device, dtype: torch.dtype) -> Rotary:
+    """Cosines and sines of the rotary positions for queries and for keys, each (length, head_dim).
+
+    Those for queries include ESM2's scale 1 / sqrt(head_dim). The sines of the first half of the channels are negative.
+    """
     frequency = 10000.0 ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
     angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency  # (L, head_dim / 2)
-    return angle.cos(), angle.sin()
+    cos, sin = torch.cat([angle.cos()] * 2, dim=-1), torch.cat([-angle.sin(), angle.sin()], dim=-1)
+    scale = head_dim**-0.5
+    return ((cos * scale).to(dtype), (sin * scale).to(dtype)), (cos.to(dtype), sin.to(dtype))
 
 
-def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+def rotate(x: Tensor, table: Table) -> Tensor:
     """Rotate channel pairs (c, c + head_dim / 2) of x (B, heads, L, head_dim) by the angles of their positions."""
-    cos, sin = (part.to(x.dtype) for part in rotary)  # each (L, head_dim / 2)
-    first, second = x.chunk(2, dim=-1)  # each (B, heads, L, head_dim / 2)
-    rotated = (torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin))
-    return torch.cat(rotated, dim=-1)
+    cos, sin = table
+    return torch.addcmul(x.roll(x.shape[-1] // 2, -1) * sin, x, cos)

@@ -104,7 +104,7 @@ def test_attention_probabilities_are_dropped(maps: bool) -> None:
         torch.nn.init.zeros_(linear.weight)
         torch.nn.init.zeros_(linear.bias)
     torch.nn.init.ones_(attention.value.bias)
-    keys, rotary = torch.ones(4, 1, 1, 50, dtype=torch.bool), (torch.ones(50, 6), torch.zeros(50, 6))
+    keys, rotary = torch.ones(4, 1, 1, 50, dtype=torch.bool), ((torch.ones(50, 12), torch.zeros(50, 12)),) * 2
     context = attention(torch.zeros(4, 50, 48), keys, rotary, attention_maps if maps else None).detach()
     assert context.mean().item() == pytest.approx(1, abs=0.02)
     assert context.std().item() == pytest.approx((0.25 / 0.75 / 50) ** 0.5, rel=0.2)
@@ -119,7 +119,7 @@ def test_sublayer_outputs_are_dropped(sublayer: str) -> None:
         torch.nn.init.zeros_(dense.bias)
     torch.nn.init.ones_((layer.attention.output if sublayer == "attention" else layer.output).dense.bias)
     x, keys = torch.zeros(4, 50, 48), torch.ones(4, 1, 1, 50, dtype=torch.bool)
-    rotary = (torch.ones(50, 6), torch.zeros(50, 6))
+    rotary = ((torch.ones(50, 12), torch.zeros(50, 12)),) * 2
     y = layer.train()(x, keys, rotary, attention_maps)
     assert y.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
     assert (y == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
