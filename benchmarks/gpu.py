@@ -1,4 +1,5 @@
-"""Updates of a training on a GPU: time, tokens per second, share of the card's peak, memory, and where the time goes.
+"""Updates of a training on a GPU: time, tokens per second, share of the card's peak, memory, and where the time goes;
+and how far half precision changes outputs and gradients.
 
     python benchmarks/gpu.py [--device cuda] [--forms kernels eager plain] > gpu.md
 
@@ -14,6 +15,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +30,10 @@ from torch.profiler import ProfilerActivity, profile
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.properties import GROUPS, NMA_GROUPS, properties_of_group
-from model.config import TRAIN_PRESETS, TrainConfig
+from model.config import TRAIN_PRESETS, ModelConfig, Precision, TrainConfig
+from model.network.dance import DanceModel
+from model.network.device import autocast
+from model.network.tokenizer import tokenize
 from model.training.dance_trainer import DanceTrainer
 from model.training.data import TrainingSet, batches, default_workers
 from model.training.processes import Process
@@ -99,19 +104,14 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def one_update(trainer: DanceTrainer) -> None:
-    """As in `Trainer.fit`."""
-    trainer.accumulate_gradients()
-    trainer.step()
-    synchronize(trainer.process.device)
-
-
 def row(name: str, form: Form, held: bool, trainer: DanceTrainer, arguments: Arguments) -> tuple[str, float]:
     """One row of the table, and the seconds of an update."""
     config, device, start = trainer.course, trainer.process.device, config_start(trainer, name)
-    number = arguments.warm_up + arguments.updates
+    updates, workers = arguments.updates, default_workers(device)
+    if not held:  # three times what the readers have ready, so that they must keep up
+        updates = max(updates, -(-6 * workers // (len(GROUPS) * getattr(config, name).accumulation)))
+    number = arguments.warm_up + updates
     samples = draws(config, start, 0, start + (1 if held else number), tokens=trainer.data.tokens)
-    workers = default_workers(device)
     ahead = len(GROUPS) * max(config.short.accumulation, config.long.accumulation)
     trainer.update = start + 1
     if device.type == "cuda":
@@ -120,19 +120,22 @@ def row(name: str, form: Form, held: bool, trainer: DanceTrainer, arguments: Arg
         trainer.stream = itertools.cycle(list(stream)) if held else stream  # type: ignore[assignment]
         for update in range(number):
             if update == arguments.warm_up:
+                synchronize(device)
                 trainer.losses.tokens = trainer.losses.pairs = 0
                 trainer.waited, begin = 0.0, time.perf_counter()
-            one_update(trainer)
+            trainer.accumulate_gradients()  # as in `Trainer.fit`
+            trainer.step()
+        synchronize(device)
         took = time.perf_counter() - begin
     flops = training_flops(config.model, trainer.losses.tokens, trainer.losses.pairs) / took
     peak = peak_flops([card(device)])
     stage, share = trainer.stage, f"{flops / peak:.1%}" if peak else "peak unknown"
-    each = 1e3 / arguments.updates
+    each = 1e3 / updates
     return (
         f"| {name} | {stage.length} x {stage.micro_batch} x {stage.accumulation} | {form} | "
         f"{'memory' if held else 'store'} | {each * took:.1f} | {each * trainer.waited:.1f} | "
         f"{trainer.losses.tokens / took:.0f} | {flops / 1e12:.2f} | {share} | {peak_memory(device):.2f} |",
-        took / arguments.updates,
+        took / updates,
     )
 
 
@@ -150,8 +153,38 @@ def where(trainer: DanceTrainer) -> str:
     """The operations of an update that take most time; of batches held in memory."""
     device = trainer.process.device.type
     with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")) as profiler:
-        one_update(trainer)
+        trainer.accumulate_gradients()
+        trainer.step()
+        synchronize(trainer.process.device)
     return profiler.key_averages().table(sort_by=f"self_{device}_time_total", row_limit=15, max_name_column_width=60)
+
+
+def rounding(config: ModelConfig, device: torch.device) -> Iterator[str]:
+    """Differences of outputs and gradients in half precision from float32, of proteins of several lengths."""
+    torch.manual_seed(0)
+    config = replace(config, encoder_dropout=0.0, head_dropout=0.0)
+    model, rng = DanceModel(config).to(device), np.random.default_rng(0)
+    batch = tokenize(["".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), size)) for size in (40, 90, 190)])
+    ids, mask = (part.to(device) for part in batch.values())
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def values(precision: Precision, kernels: bool) -> list[list[torch.Tensor]]:
+        model.kernels = kernels
+        with autocast(device, precision):
+            outputs = model(ids, mask)
+        inside = {name: value[mask.bool()] for name, value in outputs.items()}
+        loss = torch.stack([value.square().mean() for value in inside.values()]).sum()
+        return [[value.detach() for value in inside.values()], list(torch.autograd.grad(loss, learned))]
+
+    exact = values("fp32", kernels=False)
+    precisions: tuple[Precision, ...] = ("bf16", "fp16")
+    for precision, kernels in itertools.product(precisions, (True, False) if device.type == "cuda" else (False,)):
+        found = []
+        for ours, others in zip(values(precision, kernels), exact, strict=True):
+            errors = [float((a - b).norm() / b.norm()) for a, b in zip(ours, others, strict=True) if b.norm() > 0]
+            found.append(f"median {np.median(errors):.1e}, largest {max(errors):.1e}")
+        how = "with" if kernels else "without"
+        yield f"- {precision} {how} the kernels, against float32: outputs {found[0]}; gradients {found[1]}"
 
 
 def main() -> None:
@@ -191,6 +224,9 @@ def main() -> None:
     print()
     for form, number in hours.items():
         print(f"- {form}: {number:.1f} hours for the {config.updates} updates on {arguments.processes} such cards")
+    print()
+    for line in rounding(config.model, whole.process.device):
+        print(line, flush=True)
     print("\n" + "\n".join(profiles))
 
 

@@ -26,7 +26,14 @@ TINY = {
     "gpu.py": (
         "--preset demo --device cpu --forms eager plain --processes 1 --updates 1 --warm-up 0 --entries 2 "
         "--residues 20 70",
-        ["| 64 x 4 x 1 | eager | store |", "| 128 x 2 x 2 | plain | memory |", "- plain: ", " hours for", "aten::"],
+        [
+            "| 64 x 4 x 1 | eager | store |",
+            "| 128 x 2 x 2 | plain | memory |",
+            "- plain: ",
+            " hours for",
+            "bf16 without the kernels",
+            "aten::",
+        ],
     ),
     "launches.py": ("--stages 16x1", ["16x1", "group by group", "three groups together", "launches"]),
     "padding.py": ("", ["| 256 | 32 x 1 |", "| 1024 | 2 x 16 |"]),
