@@ -68,6 +68,8 @@ def test_flops_of_the_published_network() -> None:
         (["NVIDIA H100 80GB HBM3"] * 2, 2 * 989),
         (["NVIDIA H100 PCIe"], 756),
         (["NVIDIA H100 NVL"], 835),
+        (["NVIDIA H20"], 148),
+        (["NVIDIA RTX 6000 Ada Generation"], 364.2),
         (["NVIDIA H200"], 989),
         (["NVIDIA B200"], 2250),
         (["NVIDIA L40S", "NVIDIA L4"], 483),
