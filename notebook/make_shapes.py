@@ -103,7 +103,7 @@ def make_shapes(options: ShapesOptions) -> list[str]:
         columns=["name", "sequence", *Shape._fields, "cluster"],
     )
     for seed in range(SPLITS):
-        labels = split_by_cluster(list(rows), clusters, dict.fromkeys(rows, "all"), TEST_FRACTION, seed)
+        labels = split_by_cluster(list(rows), clusters, TEST_FRACTION, seed)
         table[f"split_{seed}"] = table["name"].map(labels)
     with whole_file(options.output) as temporary:
         table.to_csv(temporary, index=False, float_format="%.4f")
