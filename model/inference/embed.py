@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args, overload
+from typing import Any, Final, Literal, NamedTuple, get_args, overload
 
 import h5py
 import numpy as np
@@ -55,41 +55,18 @@ class Form(NamedTuple):
 
 
 @overload
+def embed(model: DanceModel, sequences: Mapping[str, str], *options: Any, **named: Any) -> dict[str, Array]: ...
+
+
+@overload
 def embed(
-    model: DanceModel,
-    sequences: str | Sequence[str],
-    per_residue: Literal[False] = False,
-    batch_size: int | None = None,
-    precision: Precision = "auto",
-    *,
-    features: Features = "embedding",
-    mean: Mean | None = None,
+    model: DanceModel, sequences: str | Sequence[str], per_residue: Literal[False] = False, *options: Any, **named: Any
 ) -> Array: ...
 
 
 @overload
 def embed(
-    model: DanceModel,
-    sequences: Mapping[str, str],
-    per_residue: bool = False,
-    batch_size: int | None = None,
-    precision: Precision = "auto",
-    *,
-    features: Features = "embedding",
-    mean: Mean | None = None,
-) -> dict[str, Array]: ...
-
-
-@overload
-def embed(
-    model: DanceModel,
-    sequences: str | Sequence[str],
-    per_residue: bool,
-    batch_size: int | None = None,
-    precision: Precision = "auto",
-    *,
-    features: Features = "embedding",
-    mean: Mean | None = None,
+    model: DanceModel, sequences: str | Sequence[str], per_residue: bool, *options: Any, **named: Any
 ) -> Array | list[Array]: ...
 
 
