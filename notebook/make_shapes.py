@@ -16,7 +16,8 @@ Of equal sequences only the first is used. Columns:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -110,10 +111,7 @@ def make_shapes(options: ShapesOptions) -> list[str]:
     return [f"{options.output}: {len(table)} chains in {table['cluster'].nunique()} clusters"]
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(ShapesOptions, make_shapes, args)
-
+main = partial(run, ShapesOptions, make_shapes)
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ backbones or with C-alpha atoms only have fewer properties; the others are empty
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,10 +84,7 @@ def write_features(options: Options) -> list[Path]:
     return [table, array]
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(Options, write_features, args, description=__doc__)
-
+main = partial(run, Options, write_features, description=__doc__)
 
 if __name__ == "__main__":
     main()

@@ -7,7 +7,7 @@ A frame counts once for a pair, whatever the number of its contacts. The frames 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -123,10 +123,7 @@ def write_frequencies(options: Options) -> None:
             file.write(f"{first}\t{second}\t{number / total:.3f}\n")
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(Options, write_frequencies, args, use_underscores=True, description=__doc__)
-
+main = partial(run, Options, write_frequencies, use_underscores=True, description=__doc__)
 
 if __name__ == "__main__":
     main()
