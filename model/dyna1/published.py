@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from data_prepare.errors import require
 from data_prepare.files import whole_file
-from model.dyna1.classifier import load_dyna1
 from model.dyna1.embeddings.chains import chain_inputs, fetch_structure, put_sequence, read_structure_chain
-from model.dyna1.embeddings.embedders import make_embedder
 from model.dyna1.embeddings.source import ChainInput
-from model.dyna1.predict import check_source, default_embedder, exchange_table, predict_exchange
+from model.dyna1.predict import exchange_table, load_with_embedder, predict_exchange
 from model.inference.b_factors import write_b_factors
 from model.inference.inputs import file_names, parse_sequence
 
@@ -79,9 +77,7 @@ def run_published(
     """
     structure = fetch_structure(pdb, save_dir) if pdb else None
     found, resolved = published_chain(sequence, structure, chain, use_pdb_seq)
-    classifier = load_dyna1(weights or published_weights(weights_name), device)
-    source = make_embedder(default_embedder(classifier.config), device)
-    check_source(classifier.config, source)
+    classifier, source = load_with_embedder(weights or published_weights(weights_name), device=device)
     p = predict_exchange(classifier, source, found)  # (L,)
     (base,) = file_names([file_name or f"{found.name}{suffix}"])
     table, copy = save_dir / f"{base}.csv", save_dir / f"{base}.pdb"
