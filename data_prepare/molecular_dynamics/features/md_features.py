@@ -48,7 +48,7 @@ from data_prepare.properties import (
     entry_residue_columns,
 )
 from data_prepare.signals import held_signals
-from data_prepare.structure.covalent import CovalentGeometry
+from data_prepare.structure.covalent import require_covalent_geometry
 from data_prepare.structure.topology import Structure, Topology
 
 BYTES_PER_PAIR: Final = 110  # of residues: contact counts, pair array and covariances, at most
@@ -230,8 +230,7 @@ def conformation_features(structure: Structure, available: int | None = None) ->
     InputError as in `md_features`, or if the structure lacks the covalent geometry of a protein.
     """
     topology, xyz = structure
-    problem = CovalentGeometry(topology).problems(xyz[None], 1.0, None)[0]
-    require(problem is None, f"{topology.path}: the structure {problem}")
+    require_covalent_geometry(topology, xyz)
     frame = Chunk(np.zeros(1, np.int64), xyz[None].astype(np.float32), "angstrom")
     return md_features(topology, [frame], available=available, fluctuations=False)
 
