@@ -22,10 +22,9 @@ from data_prepare.molecular_dynamics.features.conformation import ANGLES, Dihedr
 from data_prepare.molecular_dynamics.features.contacts import ContactCounts, contacts_of_file
 from data_prepare.molecular_dynamics.features.sasa import SurfaceAreas, surface_radii
 from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
-from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.molecular_dynamics.frames.frame_range import ALL_FRAMES, FrameRange
 from data_prepare.molecular_dynamics.frames.superpose import superposed
 from data_prepare.molecular_dynamics.frames.trajectory import (
-    ALL_FRAMES,
     ANGSTROM_PER_NM,
     BrokenFrame,
     Chunk,

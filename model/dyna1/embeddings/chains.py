@@ -135,13 +135,11 @@ def read_structure_chain(path: str | Path, chain: str | None = None, only: bool 
 
 def add_structure(chain: ChainInput, folder: Path) -> ChainInput:
     """The chain with the backbone of its file NAME.pdb or NAME.cif (.gz too) in a folder."""
-    from data_prepare.structure.readers import STRUCTURE_SUFFIXES  # imports gemmi
+    from data_prepare.structure.readers import find_structure  # imports gemmi
 
-    paths = [folder / f"{chain.name}{suffix}{gz}" for suffix in STRUCTURE_SUFFIXES for gz in ("", ".gz")]
-    found = [path for path in paths if path.is_file()]
-    require(found, f"{folder}: no structure of {chain.name} ({chain.name}.pdb, .cif, ...); add it")
-    structure = read_structure_chain(found[0], only=True)
-    return put_sequence(replace(structure, name=chain.name), chain.sequence, str(found[0]))
+    path = find_structure(folder, chain.name)
+    structure = read_structure_chain(path, only=True)
+    return put_sequence(replace(structure, name=chain.name), chain.sequence, str(path))
 
 
 def put_sequence(chain: ChainInput, sequence: str, where: str) -> ChainInput:
