@@ -30,7 +30,7 @@ from tqdm import tqdm
 from data_prepare.command_line import Settings, run
 from data_prepare.dataset.splits import mmseqs_clusters, split_by_cluster
 from data_prepare.errors import require
-from data_prepare.files import whole_file
+from data_prepare.files import stem, whole_file
 from data_prepare.structure.readers import is_structure_file, read_structure
 
 MIN_RESIDUES: Final = 30
@@ -72,13 +72,12 @@ def chains_without_gaps(path: Path) -> Iterator[tuple[str, str, NDArray[np.float
     """Name, sequence and C-alpha positions (N, 3) in nm of the chains of a structure without gaps."""
     topology, xyz = read_structure(path)
     atoms_of, residues = topology.atoms_by_name, np.flatnonzero(topology.is_protein)
-    stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
     chain_of = topology.chain_of_residue[residues]
     seen: Counter[str] = Counter()
     for chain, sequence in zip(np.unique(chain_of), topology.protein.chain_sequences(), strict=True):
         chain_id = topology.chain_ids[chain] or "X"
         seen[chain_id] += 1
-        name = f"{stem}_{chain_id}{seen[chain_id] if seen[chain_id] > 1 else ''}"
+        name = f"{stem(path)}_{chain_id}{seen[chain_id] if seen[chain_id] > 1 else ''}"
         ca = xyz[[atoms_of[residue]["CA"] for residue in residues[chain_of == chain]]]  # (N, 3) Angstrom
         if (np.linalg.norm(np.diff(ca, axis=0), axis=1) <= MAX_STEP).all():
             yield name, sequence, ca / 10

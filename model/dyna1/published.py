@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
-from data_prepare.files import whole_file
+from data_prepare.files import stem, whole_file
 from model.dyna1.embeddings.chains import chain_inputs, fetch_structure, put_sequence, read_structure_chain
 from model.dyna1.embeddings.source import ChainInput
 from model.dyna1.predict import exchange_table, load_with_embedder, predict_exchange
@@ -48,7 +48,7 @@ def published_chain(
     require(whole.backbone is not None and resolved.any(), f"{structure}: no coordinates; use another file")
     found = replace(
         whole,
-        name=structure.name.removesuffix(".gz").rsplit(".", 1)[0],
+        name=stem(structure),
         sequence="".join(np.array(list(whole.sequence))[resolved]),
         backbone=whole.backbone[resolved],  # type: ignore[index]
         structure_residues=tuple(np.array(whole.structure_residues, object)[resolved]),
