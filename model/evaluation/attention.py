@@ -44,8 +44,8 @@ from model.training.data import group_sequences, load_entry
 Values = NDArray[np.float64]
 
 METRICS_VERSION: Final = 2  # increase it when metrics change; older results are then not used
-SEPARATION: Final[dict[Form, int]] = {"notebook": 2, "paper": 5}  # pairs with a larger |i - j| are used
-FREQUENT: Final = 0.01 * (1 - 1e-6)  # least summed frequency of an interacting pair; stored as float32 cube roots
+SEPARATION_ABOVE: Final[dict[Form, int]] = {"notebook": 2, "paper": 5}  # pairs with a larger |i - j| are used
+INTERACTING: Final = 0.01 * (1 - 1e-6)  # least summed frequency of an interacting pair; stored as float32 cube roots
 RATIO_OFFSET: Final = 1e-8  # keeps the ratio of the notebook finite
 ROUNDING: Final = 1e-12  # a smaller fraction of a sum is only rounding
 
@@ -123,7 +123,7 @@ def attention_metrics(maps: NDArray, pair_feature: NDArray, form: Form = "notebo
         f"form {form!r} and {channels} pair channels; give notebook or paper, and 10 or 3 channels",
     )
     position = np.arange(tokens)
-    used = (pair_feature[..., 0] != MISSING) & (np.abs(position[:, None] - position) > SEPARATION[form])  # (T, T)
+    used = (pair_feature[..., 0] != MISSING) & (np.abs(position[:, None] - position) > SEPARATION_ABOVE[form])  # (T, T)
     if form == "paper":
         used = np.triu(used & used.T)  # both directions of a pair are equal: each once gives the same correlation
     metrics = _metrics(pair_feature, used, form)
@@ -163,7 +163,7 @@ def _metrics(pair_feature: NDArray, used: NDArray[np.bool_], form: Form) -> dict
     if form == "paper":
         either_way = (frequency + frequencies.T[used]) / 2
         return metrics | {"inter_spearman": _spearman_with(either_way, ~np.isnan(either_way))}
-    frequent = frequency >= FREQUENT
+    frequent = frequency >= INTERACTING
     return metrics | {
         "co_move_topL_ratio": partial(_top_ratio, values=np.abs(correlation), top=len(used)),
         "inter_topL_ratio": partial(_top_ratio, values=frequency, top=len(used)),
