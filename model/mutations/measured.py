@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from data_prepare.errors import InputError, InputWarning, require
 from data_prepare.files import csv_pieces, read_numbers, stem
-from model.choices import MeasuredForm as Form
+from model.choices import MeasuredForm
 from model.mutations.substitution import WildType, apply_mutation, parse_mutation
 from model.network.tokenizer import AMINO_ACIDS
 
@@ -65,7 +65,7 @@ class LeftOut(NamedTuple):
 
 def read_measured(
     path: str | os.PathLike[str],
-    form: Form = "auto",
+    form: MeasuredForm = "auto",
     structures: str | os.PathLike[str] | None = None,
     left_out: list[LeftOut] | None = None,
     values: bool = True,
