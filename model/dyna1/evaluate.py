@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from data_prepare.errors import require, some_of
 from data_prepare.files import whole_file, write_text
 from data_prepare.nmr.assignments import read_assignments
+from data_prepare.nmr.choices import FILE_SETS
 from data_prepare.nmr.relaxdb import has_columns, read_relaxdb, read_split_list, select_entries
 from model.dyna1.baselines import (
     Dssp,
@@ -33,7 +34,6 @@ from model.evaluation.metrics import auroc, average_precision, best_threshold, b
 from model.network.device import autocast
 
 LOGGER: Final = logging.getLogger("seqdance")
-PUBLISHED: Final = ("relaxdb", "cpmg")  # data sets with files of their own form
 CLASSIFIER: Final = "Dyna-1"  # name of the classifier among the predictors
 TIE: Final = 1e-5  # logits of a protein closer than this are equal except for rounding
 MIN_POSITIVES: Final = 2  # proteins with fewer have no areas
@@ -44,9 +44,9 @@ Scores = Mapping[str, NDArray[np.floating]]  # entry -> (L,), higher = exchange 
 
 
 def read_evaluated(data: str, path: Path, split: Path | None) -> tuple[pd.DataFrame, list[str]]:
-    """Table of the entries to evaluate, and the names on the split list that `path` lacks; `data`: see `PUBLISHED`."""
+    """Table of the entries to evaluate, and the names on the split list that `path` lacks; `data`: see `FILE_SETS`."""
     names = read_split_list(split) if split else None
-    published = data in PUBLISHED and path.suffix != ".csv"
+    published = data in FILE_SETS and path.suffix != ".csv"
     table = read_relaxdb(path, data, names) if published else read_assignments(path)  # type: ignore[arg-type]
     if names is None:
         return table, []
