@@ -259,11 +259,11 @@ def analyse_store(
         best = best_maps(entries, tables, model.config.heads)
         chosen = next((entry for entry in entries if entry.name == (example or typical_entry(best))), None)
         shown = read_example(model, store, chosen, best, length, form, precision) if chosen else None
-    label = model.label
     means, best_path = mean_metrics(tables, model.config.heads), output.with_name(f"{output.stem}_best.csv")
+    network = model.label
     for path, content in ((output, means), (best_path, best)):
         with whole_file(path) as temporary:
-            content.assign(model=label).to_csv(temporary, index=False)
+            content.assign(model=network).to_csv(temporary, index=False)
     return Analysis(means, best, shown), best_path
 
 
