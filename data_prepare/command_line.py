@@ -7,8 +7,7 @@ A command is a pydantic dataclass that inherits from `Settings`, and a function 
         store: Path
         debug: bool = False
 
-    def main(args=None):
-        run(CheckOptions, check, args)
+    main = partial(run, CheckOptions, check)
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import numpy as np
@@ -44,6 +44,12 @@ HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.fo
 
 ABANDONED_SECONDS: Final = 24 * 3600  # since its last change, from which a temporary file without a lock is a leftover
 TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp(\..*)?")  # .NAME.RANDOM.tmp.SUFFIX
+
+
+def stem(path: PurePath) -> str:
+    """File name without .gz and without its suffix."""
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return PurePath(name).stem
 
 
 @contextmanager

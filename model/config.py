@@ -84,10 +84,6 @@ class ModelConfig(Settings):
         """Attention maps of the whole encoder, and middle channels of the pair head."""
         return self.layers * self.heads
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dictionary, as in config.json."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Configuration from config.json: fields of this class, or the published `esm2_select` and `model_select`.
@@ -100,7 +96,7 @@ class ModelConfig(Settings):
         known = preset in ("seqdance", "esmdance") and size == PUBLISHED_SIZE
         remedy = f"use seqdance or esmdance with {PUBLISHED_SIZE}"
         require(known, f"no preset for model_select {shown(preset)} with esm2_select {shown(size)}; {remedy}")
-        return cls(**PRESETS[preset].to_dict())
+        return cls(**asdict(PRESETS[preset]))
 
 
 PRESETS: Final[dict[str, ModelConfig]] = {

@@ -12,8 +12,6 @@ The paper reports medians over proteins of the correlation of fluctuations (rmsf
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -136,10 +134,7 @@ def read_data(options: EvaluateOptions) -> tuple[pd.DataFrame, Weights]:
     return table, read_loss_weights(options.loss_weights, [group for group in ALL_GROUPS if group in tested])
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line, in this process or in each process of torchrun."""
-    run_distributed(partial(parse, EvaluateOptions), evaluate, args)
-
+main = partial(run_distributed, partial(parse, EvaluateOptions), evaluate)
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

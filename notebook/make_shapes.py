@@ -16,7 +16,8 @@ Of equal sequences only the first is used. Columns:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,7 +30,7 @@ from tqdm import tqdm
 from data_prepare.command_line import Settings, run
 from data_prepare.dataset.splits import mmseqs_clusters, split_by_cluster
 from data_prepare.errors import require
-from data_prepare.files import whole_file
+from data_prepare.files import stem, whole_file
 from data_prepare.structure.readers import is_structure_file, read_structure
 
 MIN_RESIDUES: Final = 30
@@ -71,13 +72,12 @@ def chains_without_gaps(path: Path) -> Iterator[tuple[str, str, NDArray[np.float
     """Name, sequence and C-alpha positions (N, 3) in nm of the chains of a structure without gaps."""
     topology, xyz = read_structure(path)
     atoms_of, residues = topology.atoms_by_name, np.flatnonzero(topology.is_protein)
-    stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
     chain_of = topology.chain_of_residue[residues]
     seen: Counter[str] = Counter()
     for chain, sequence in zip(np.unique(chain_of), topology.protein.chain_sequences(), strict=True):
         chain_id = topology.chain_ids[chain] or "X"
         seen[chain_id] += 1
-        name = f"{stem}_{chain_id}{seen[chain_id] if seen[chain_id] > 1 else ''}"
+        name = f"{stem(path)}_{chain_id}{seen[chain_id] if seen[chain_id] > 1 else ''}"
         ca = xyz[[atoms_of[residue]["CA"] for residue in residues[chain_of == chain]]]  # (N, 3) Angstrom
         if (np.linalg.norm(np.diff(ca, axis=0), axis=1) <= MAX_STEP).all():
             yield name, sequence, ca / 10
@@ -103,17 +103,14 @@ def make_shapes(options: ShapesOptions) -> list[str]:
         columns=["name", "sequence", *Shape._fields, "cluster"],
     )
     for seed in range(SPLITS):
-        labels = split_by_cluster(list(rows), clusters, dict.fromkeys(rows, "all"), TEST_FRACTION, seed)
+        labels = split_by_cluster(list(rows), clusters, TEST_FRACTION, seed)
         table[f"split_{seed}"] = table["name"].map(labels)
     with whole_file(options.output) as temporary:
         table.to_csv(temporary, index=False, float_format="%.4f")
     return [f"{options.output}: {len(table)} chains in {table['cluster'].nunique()} clusters"]
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(ShapesOptions, make_shapes, args)
-
+main = partial(run, ShapesOptions, make_shapes)
 
 if __name__ == "__main__":
     main()

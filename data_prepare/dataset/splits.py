@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tempfile
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -197,57 +196,34 @@ def label_clusters(
 
 
 def split_by_cluster(
-    names: Collection[str],
-    clusters: Mapping[str, str],
-    groups: Mapping[str, str],
-    test_share: float = 0.05,
-    seed: int = 0,
+    names: Collection[str], clusters: Mapping[str, str], test_share: float = 0.05, seed: int = 0
 ) -> dict[str, str]:
-    """Label a fixed set of entries train or test: whole clusters, about the fraction `test_share` of each group.
+    """Label a fixed set of entries train or test: whole clusters, about the fraction `test_share` of the entries.
 
     One more entry may change all labels; `label_clusters` keeps them.
 
-    In a random order, each cluster becomes test if no group then has too many test entries. After that, the cluster
-    that most improves the fractions of all groups is added until none improves them. A group without a test entry gets
-    its smallest cluster unless it has no other for training. With a single group, the number of test entries differs
-    from the requested one by at most half of the smallest remaining cluster (or is one cluster).
+    In a random order, each cluster becomes test unless that makes too many test entries. The smallest of the others
+    follows if that is nearer to the fraction, or if no entry is test yet. So the number of test entries differs from
+    the requested one by at most half of the smallest remaining cluster (or is one cluster).
 
-    `clusters` maps an entry to its representative, others are singletons; `groups` maps it to its training group.
-    Returns entry -> "train" or "test"; two or more clusters give at least one test entry.
+    `clusters` maps an entry to its representative, others are singletons. Returns entry -> "train" or "test"; two or
+    more clusters give at least one test entry.
     """
     members: dict[str, list[str]] = {}
     for name in sorted(names):
         members.setdefault(clusters.get(name, name), []).append(name)
-    kinds = sorted({groups[name] for name in names})
     entries = list(members.values())  # by first name, whatever the representatives
-    counted = [Counter(groups[name] for name in cluster) for cluster in entries]
-    counts = np.array([[counter[kind] for kind in kinds] for counter in counted]).reshape(len(entries), len(kinds))
-    total = counts.sum(axis=0)
-    lacking = test_share * total  # test entries that each group lacks, (groups,)
-    chosen = np.zeros(len(entries), bool)
-    order = np.random.default_rng(seed).permutation(len(entries))
-    for k in order:
-        if (counts[k] <= lacking).all():
-            chosen[k] = True
-            lacking = lacking - counts[k]
-
-    def left_over() -> np.ndarray:
-        """Clusters, in random order, that can become test: each of their groups keeps a training entry."""
-        keeps = (counts < counts[~chosen].sum(axis=0)) | (counts == 0)
-        return order[(keeps.all(axis=1) & ~chosen)[order]]
-
-    while len(rest := left_over()):
-        change = (np.abs(lacking - counts[rest]) - np.abs(lacking)) / total
-        nearest = change.sum(axis=1).argmin()
-        if change[nearest].sum() >= 0:
-            break
-        chosen[rest[nearest]] = True
-        lacking = lacking - counts[rest[nearest]]
-    for group in range(len(kinds)):
-        rest = left_over()
-        rest = rest[counts[rest, group] > 0]
-        if len(rest) and not counts[chosen, group].any():
-            chosen[rest[counts[rest].sum(axis=1).argmin()]] = True
-    if len(entries) > 1 and not chosen.any():
-        chosen[order[counts[order].sum(axis=1).argmin()]] = True
-    return {name: "test" if chosen[k] else "train" for k, cluster in enumerate(entries) for name in cluster}
+    lacking = test_share * len(names)  # test entries
+    test, others = list[list[str]](), list[list[str]]()
+    for k in np.random.default_rng(seed).permutation(len(entries)):
+        if len(entries[k]) <= lacking:
+            test.append(entries[k])
+            lacking -= len(entries[k])
+        else:
+            others.append(entries[k])
+    if len(others) > 1:  # else none is left to train on
+        smallest = min(others, key=len)
+        if not test or len(smallest) - lacking < lacking:
+            test.append(smallest)
+    tested = {name for cluster in test for name in cluster}
+    return {name: "test" if name in tested else "train" for name in names}

@@ -1,4 +1,4 @@
-"""The HDF5 file of training features: write, read, crop, merge.
+"""Layout of the HDF5 file of training features, which `store` reads and `store_writer` writes.
 
 Each entry has datasets in token space: `{name}_res_feature` (L, 47 or 3), `{name}_pair_feature` (L, L, 1 or 3), the
 correlations, and for molecular dynamics `{name}_interactions` (4, M) float32, the rows first token (sorted), second

@@ -9,7 +9,7 @@ backbones or with C-alpha atoms only have fewer properties; the others are empty
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from data_prepare.command_line import Settings, run
 from data_prepare.errors import require
 from data_prepare.files import whole_file
-from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.molecular_dynamics.frames.frame_range import ALL_FRAMES, FrameRange
 from data_prepare.properties import FEATURES
 
 
@@ -36,7 +36,7 @@ class Options(Settings):
     """Prefix of the two files to write."""
     interactions: Annotated[Path | None, tyro.conf.arg(aliases=["-i"])] = None
     """Contact file of get_dynamic_contacts.py, made of the whole protein; by default contacts are computed."""
-    frames: tyro.conf.OmitArgPrefixes[FrameRange] = FrameRange()  # immutable
+    frames: tyro.conf.OmitArgPrefixes[FrameRange] = ALL_FRAMES
     """Frames to use."""
     properties: Annotated[tuple[Literal[FEATURES], ...], Field(min_length=1)] = FEATURES  # type: ignore[valid-type]
     """Features to compute."""
@@ -84,10 +84,7 @@ def write_features(options: Options) -> list[Path]:
     return [table, array]
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(Options, write_features, args, description=__doc__)
-
+main = partial(run, Options, write_features, description=__doc__)
 
 if __name__ == "__main__":
     main()

@@ -7,7 +7,7 @@ A frame counts once for a pair, whatever the number of its contacts. The frames 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -62,14 +62,11 @@ def count_frames_in_contact(path: Path, itypes: set[str], labels: dict[str, str]
     require(
         not missing, f"{path}: lacks the interactions {', '.join(sorted(missing))}; omit them or make the file again"
     )
-    frames = range(header.beg, header.end + 1, max(header.stride, 1))
-    numbers = f"{header.total_frames} frames from {header.beg} to {header.end} with stride {header.stride}"
-    require(0 < header.total_frames <= len(frames), f"{path}: {numbers} are impossible; make the file again")
     counts: dict[Pair, int] = {}
     latest: dict[Pair, int] = {}  # last frame that counted
     now, different = -1, 0  # frames of lines
     for frame, interaction, *atoms in read_contacts(path):
-        if frame not in frames:
+        if frame not in header.frames:
             raise InputError(f"{path}: frame {frame} is outside the range in the header; make the file again")
         if frame < now:
             raise InputError(f"{path}: frame {frame} stands after frame {now}; sort the lines with sort -s -n -k1,1")
@@ -83,8 +80,9 @@ def count_frames_in_contact(path: Path, itypes: set[str], labels: dict[str, str]
         if latest.get(pair) != frame:
             latest[pair] = frame
             counts[pair] = counts.get(pair, 0) + 1
-    require(different <= header.total_frames, f"{path}: {numbers}, but lines of {different}; make the file again")
-    return header.total_frames, counts
+    total = header.total_frames
+    require(different <= total, f"{path}: has lines of {different} of {total} frames; make the file again")
+    return total, counts
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -123,10 +121,7 @@ def write_frequencies(options: Options) -> None:
             file.write(f"{first}\t{second}\t{number / total:.3f}\n")
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(Options, write_frequencies, args, use_underscores=True, description=__doc__)
-
+main = partial(run, Options, write_frequencies, use_underscores=True, description=__doc__)
 
 if __name__ == "__main__":
     main()

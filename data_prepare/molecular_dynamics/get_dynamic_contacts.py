@@ -10,8 +10,9 @@ get_dynamic_contacts.py --topology T --trajectory X --output O --sele "chain A" 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
@@ -174,10 +175,7 @@ def contacts_of_trajectory(options: Options) -> None:
     write_contacts(options, topology, first, frames, chunks, options.cores)
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(Options, contacts_of_trajectory, args, use_underscores=True, description=__doc__)
-
+main = partial(run, Options, contacts_of_trajectory, use_underscores=True, description=__doc__)
 
 if __name__ == "__main__":
     main()

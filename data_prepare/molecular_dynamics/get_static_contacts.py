@@ -5,7 +5,7 @@ get_static_contacts.py --itypes all --structure S.pdb --output contacts.tsv --se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -42,10 +42,7 @@ def contacts_of_structure(options: Options) -> None:
     write_contacts(options, topology, chunk.angstrom[0], range(1), [chunk])
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(Options, contacts_of_structure, args, use_underscores=True, description=__doc__)
-
+main = partial(run, Options, contacts_of_structure, use_underscores=True, description=__doc__)
 
 if __name__ == "__main__":
     main()

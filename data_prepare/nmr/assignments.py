@@ -19,15 +19,20 @@ from numpy.typing import ArrayLike, NDArray
 from data_prepare.errors import require, shown
 from data_prepare.files import read_numbers, read_text_table, whole_file
 
-Form = Literal["missing", "relaxdb", "cpmg"]
+CodeForm = Literal["missing", "relaxdb", "cpmg"]
 COLUMNS: Final = ("entry_ID", "sequence", "label", "source", "cluster")
 DSSP: Final = "dssp"  # optional column, for naive baselines
 FIELD_STRENGTH: Final = "field_strength"  # optional column: 1H frequency of the relaxation measurement, MHz
-FORM_OF_SOURCE: Final[dict[str, Form]] = {"mbmrb": "missing", "refdb": "missing", "relaxdb": "relaxdb", "cpmg": "cpmg"}
+FORM_OF_SOURCE: Final[dict[str, CodeForm]] = {
+    "mbmrb": "missing",
+    "refdb": "missing",
+    "relaxdb": "relaxdb",
+    "cpmg": "cpmg",
+}
 NOT_EVALUATED: Final = -1
 AMINO_ACIDS: Final = frozenset("ACDEFGHIKLMNPQRSTVWYX")  # X: any other residue
 
-TARGETS: Final[dict[Form, dict[str, int]]] = {
+TARGETS: Final[dict[CodeForm, dict[str, int]]] = {
     "missing": {".": 1, "A": 0, "p": 0, "t": NOT_EVALUATED, "x": NOT_EVALUATED, "v": 0, "b": 0, "^": 0},
     "relaxdb": {".": 1, "A": 0, "p": 0, "t": NOT_EVALUATED, "x": NOT_EVALUATED, "v": 0, "b": 1, "^": 1},
     "cpmg": {".": 1, "A": 0, "p": 0, "t": NOT_EVALUATED, "P": 0, "N": NOT_EVALUATED, "X": 1, "Y": 0},
@@ -63,7 +68,7 @@ def missing_codes(sequence: str, assigned: Sequence[bool] | NDArray[np.bool_]) -
 def targets(
     codes: str,
     sequence: str,
-    form: Form,
+    form: CodeForm,
     *,
     missing_only: bool = False,
     rex_only: bool = False,

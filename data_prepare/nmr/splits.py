@@ -114,6 +114,6 @@ def train_and_validation(
     names = table["entry_ID"]
     clusters = {name: cluster or name for name, cluster in zip(names, table["cluster"], strict=True)}
     require(len(set(clusters.values())) > 1, "all entries are one cluster, which cannot be split; give more entries")
-    split = split_by_cluster(names, clusters, dict.fromkeys(names, "all"), validation_fraction, seed)
+    split = split_by_cluster(names, clusters, validation_fraction, seed)
     validates = names.map(split) == "test"
     return table[~validates].reset_index(drop=True), table[validates].reset_index(drop=True)

@@ -7,7 +7,7 @@ writes PREFIX.npz with gnm_msf (3, N) and anm_cor (3, N, N).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -44,10 +44,7 @@ def write_features(options: Options) -> list[Path]:
     return [output]
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    run(Options, write_features, args, description=__doc__)
-
+main = partial(run, Options, write_features, description=__doc__)
 
 if __name__ == "__main__":
     main()

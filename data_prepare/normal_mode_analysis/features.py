@@ -11,7 +11,7 @@ from data_prepare.correlation import correlation
 from data_prepare.errors import named, require
 from data_prepare.memory import require_memory
 from data_prepare.normal_mode_analysis.elastic_network import elastic_networks, mode_groups, modes
-from data_prepare.structure.covalent import CovalentGeometry
+from data_prepare.structure.covalent import require_covalent_geometry
 from data_prepare.structure.topology import Topology
 
 LARGEST_COORDINATE: Final = 1e6  # Angstrom; keeps squares finite
@@ -62,8 +62,7 @@ def nma_features_of(topology: Topology, xyz: NDArray, available: int | None = No
 
     InputError as in `nma_features`, or if the structure lacks the covalent geometry of a protein.
     """
-    problem = CovalentGeometry(topology).problems(xyz[None], 1.0, None)[0]
-    require(problem is None, f"{topology.path}: the structure {problem}")
+    require_covalent_geometry(topology, xyz)
     trace, positions = c_alpha_trace(topology, xyz)
     with named(topology.path):
         return trace, nma_features(positions, available)

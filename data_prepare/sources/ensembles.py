@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Final
 
 from data_prepare.errors import require
+from data_prepare.files import stem
 from data_prepare.sources.entry import Ensemble, Entry, FileEntry, Selection
 from data_prepare.sources.pooled import PooledEntry
 from data_prepare.sources.trajectories import GROUP, OWNER_OF_OTHERS, paired, without_topology
-from data_prepare.sources.walk import joined_name, stem, walk
+from data_prepare.sources.walk import joined_name, walk
 from data_prepare.structure.readers import is_structure_file, read_models
 from data_prepare.structure.topology import Structure
 

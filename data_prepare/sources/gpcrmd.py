@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from data_prepare.files import stem
 from data_prepare.sources.entry import Entry, FileEntry, UnusableEntry
-from data_prepare.sources.walk import stem, walk
+from data_prepare.sources.walk import walk
 
 SOURCE: Final = "GPCRmd"
 WANTED: Final = "a folder per system with .pdb or .psf and .dcd or .xtc, or files <id>_*"

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from data_prepare.files import stem
 from data_prepare.sources.entry import Entry, FileEntry
-from data_prepare.sources.walk import files_under, stem
+from data_prepare.sources.walk import files_under
 from data_prepare.structure.readers import is_structure_file
 
 WANTED: Final = "ensembles PED00001e001.pdb, .cif, also .gz"

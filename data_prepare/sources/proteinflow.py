@@ -14,9 +14,10 @@ from typing import Any, Final
 import numpy as np
 
 from data_prepare.errors import reading, require
+from data_prepare.files import stem
 from data_prepare.pickles import load_restricted
 from data_prepare.sources.entry import Entry, FileEntry, Selection
-from data_prepare.sources.walk import files_under, stem
+from data_prepare.sources.walk import files_under
 from data_prepare.structure.atom_records import AtomRecord, topology_of
 from data_prepare.structure.readers import is_structure_file
 from data_prepare.structure.sequence import THREE_LETTERS, UNKNOWN

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from data_prepare.files import stem
 from data_prepare.sources.entry import Entry, FileEntry, UnusableEntry
-from data_prepare.sources.walk import joined_name, stem, walk
+from data_prepare.sources.walk import joined_name, walk
 from data_prepare.structure.readers import TOPOLOGY_SUFFIXES, suffix_of
 
 GROUP: Final = "ATLAS_GPCRmd_PED_mdCATH"  # training group with dynamics

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_prepare.files import stem
+
 
 def walk(raw: Path) -> Iterator[tuple[Path, list[Path]]]:
     """Folders under `raw` with their files, sorted by name, without hidden ones; follows links."""
@@ -23,12 +25,6 @@ def walk(raw: Path) -> Iterator[tuple[Path, list[Path]]]:
 def files_under(raw: Path) -> Iterator[Path]:
     """All files under a folder; see `walk`."""
     return (path for _, files in walk(raw) for path in files)
-
-
-def stem(path: Path) -> str:
-    """File name without .gz and without its suffix."""
-    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    return Path(name).stem
 
 
 def joined_name(raw: Path, path: Path) -> str:

@@ -44,8 +44,7 @@ class AtomRecord(NamedTuple):
     insertion_code: str = ""
     chain_id: str = ""
     chain_key: Hashable = None  # what separates chains in formats that do so: label_asym_id, PSF segment, molecule
-    chain_label: str = ""  # another name of the chain: label_asym_id of an mmCIF file, a segment
-    segment: str = ""  # of a PDB file
+    chain_label: str = ""  # another name of the chain: label_asym_id of an mmCIF file, segment of a PSF or PDB file
     after_ter: bool = False  # follows a TER line
     position: Position = NOWHERE  # Angstrom
     alternate: bool = False  # has several locations
@@ -103,7 +102,7 @@ def residues_of(records: Iterable[AtomRecord]) -> list[_Residue]:
             continue
         if atom.after_ter:
             latest.clear()
-        before, place = place, (atom.chain_key, atom.chain_id, atom.segment, atom.number, atom.insertion_code)
+        before, place = place, (atom.chain_key, atom.chain_id, atom.chain_label, atom.number, atom.insertion_code)
         if current and place == before and not atom.after_ter:
             same_name = atom.residue_name == current.first.residue_name
             if atom.alternate and (not same_name or atom.atom_name in current.atoms):
@@ -171,7 +170,7 @@ def begins_chain(
         return True
     if residue.is_bonded_to(last) or num_declared == 1:
         return False
-    if here.segment != before.segment:
+    if here.chain_label != before.chain_label:
         return True
     step = number - last_number
     if here.after_ter:

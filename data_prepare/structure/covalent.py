@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prepare.errors import require
 from data_prepare.structure.topology import Topology, label_of_residue
 
 LARGEST: Final = 1e5  # Angstrom; no simulated system is that large, and float32 has 0.01 A there
@@ -33,6 +34,12 @@ MAY_BE_ODD: Final = 0.1  # of the sample: side chains without density
 JUMP: Final = 10.0  # Angstrom: a bond of the first frame that is longer in another one crosses the periodic box
 MAY_BE_GAPS: Final = 0.2  # of the peptide bonds: gaps that the residue numbers do not show
 UNIT: Final = (5.0, 20.0)  # ratio of a typical bond to its length that means a factor of ten
+
+
+def require_covalent_geometry(topology: Topology, xyz: NDArray) -> None:
+    """InputError unless a structure with positions (atoms, 3) in Angstrom has the covalent geometry of a protein."""
+    (problem,) = CovalentGeometry(topology).problems(xyz[None], 1.0, None)
+    require(problem is None, f"{topology.path}: the structure {problem}")
 
 
 class CovalentGeometry:

@@ -116,7 +116,6 @@ def _record(line: str, after_ter: bool, position: Position, two_letters: bool) -
         insertion_code=code,
         chain_id=line[20 if two_letters else 21 : 22].strip(),
         chain_label=line[72:76].strip(),
-        segment=line[72:76].strip(),
         after_ter=after_ter,
         position=position,
         alternate=line[16] != " ",

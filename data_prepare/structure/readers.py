@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.errors import reading, require
+from data_prepare.errors import InputError, reading, require
 from data_prepare.structure import mmcif, pdb
 from data_prepare.structure.atom_records import topology_of
 from data_prepare.structure.force_field import gro_atoms, mdtraj_atoms, prmtop_atoms, psf_atoms
@@ -36,6 +36,15 @@ def suffix_of(path: str | Path) -> str:
 def is_structure_file(path: str | Path) -> bool:
     """Whether a file name is that of a PDB or mmCIF file, also gzipped."""
     return suffix_of(path) in STRUCTURE_SUFFIXES
+
+
+def find_structure(folder: Path, name: str) -> Path:
+    """The PDB or mmCIF file NAME.pdb, NAME.cif, ... of a folder, also gzipped; InputError if there is none."""
+    paths = (folder / f"{name}{suffix}{gz}" for suffix in STRUCTURE_SUFFIXES for gz in ("", ".gz"))
+    found = next(filter(Path.is_file, paths), None)
+    if found is None:
+        raise InputError(f"{folder}: no structure of {name} ({name}.pdb, .cif, ...); add it")
+    return found
 
 
 def read_structure(path: str | Path) -> Structure:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_prepare.errors import require
+from data_prepare.errors import require, some_of
 from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments, table_targets
 from data_prepare.resume import digest
 
@@ -63,7 +63,7 @@ def annotated_proteins(table: pd.DataFrame, path: str, **options: bool) -> list[
     require(kept, f"{path}: no protein has a residue to evaluate; check the column label")
     if len(kept) < len(proteins):
         names = [protein.name for protein in proteins if (protein.target == NOT_EVALUATED).all()]
-        LOGGER.warning("warning: %s: no residue to evaluate in %s", path, first_names(names))
+        LOGGER.warning("warning: %s: no residue to evaluate in %d entries: %s", path, len(names), some_of(names))
     return kept
 
 
@@ -166,8 +166,3 @@ def whole_batches(proteins: Sequence[AnnotatedProtein], read: ReadEmbedding, siz
     order = sorted(proteins, key=lambda protein: len(protein.sequence))
     for first in range(0, len(order), size):
         yield collate([(p.name, embedding_of(p, read), p.target) for p in order[first : first + size]])
-
-
-def first_names(names: Sequence[str], most: int = 5) -> str:
-    """The number of entries and the first names, for messages."""
-    return f"{len(names)} entries: {', '.join(names[:most])}{', ...' if len(names) > most else ''}"

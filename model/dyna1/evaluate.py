@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from data_prepare.errors import require
+from data_prepare.errors import require, some_of
 from data_prepare.files import whole_file, write_text
 from data_prepare.nmr.assignments import read_assignments
+from data_prepare.nmr.choices import FILE_SETS
 from data_prepare.nmr.relaxdb import has_columns, read_relaxdb, read_split_list, select_entries
 from model.dyna1.baselines import (
     Dssp,
@@ -26,15 +27,13 @@ from model.dyna1.baselines import (
     read_properties,
     sampled,
 )
-from model.dyna1.classifier import Classifier, load_dyna1, p_exchange
-from model.dyna1.data import AnnotatedProtein, ReadEmbedding, first_names, read_proteins, whole_batches
-from model.dyna1.embeddings.embedders import make_embedder
-from model.dyna1.predict import check_source, default_embedder
+from model.dyna1.classifier import Classifier, p_exchange
+from model.dyna1.data import AnnotatedProtein, ReadEmbedding, read_proteins, whole_batches
+from model.dyna1.predict import load_with_embedder
 from model.evaluation.metrics import auroc, average_precision, best_threshold, bootstrap_means, chance_average_precision
 from model.network.device import autocast
 
 LOGGER: Final = logging.getLogger("seqdance")
-PUBLISHED: Final = ("relaxdb", "cpmg")  # data sets with files of their own form
 CLASSIFIER: Final = "Dyna-1"  # name of the classifier among the predictors
 TIE: Final = 1e-5  # logits of a protein closer than this are equal except for rounding
 MIN_POSITIVES: Final = 2  # proteins with fewer have no areas
@@ -45,15 +44,15 @@ Scores = Mapping[str, NDArray[np.floating]]  # entry -> (L,), higher = exchange 
 
 
 def read_evaluated(data: str, path: Path, split: Path | None) -> tuple[pd.DataFrame, list[str]]:
-    """Table of the entries to evaluate, and the names on the split list that `path` lacks; `data`: see `PUBLISHED`."""
+    """Table of the entries to evaluate, and the names on the split list that `path` lacks; `data`: see `FILE_SETS`."""
     names = read_split_list(split) if split else None
-    published = data in PUBLISHED and path.suffix != ".csv"
+    published = data in FILE_SETS and path.suffix != ".csv"
     table = read_relaxdb(path, data, names) if published else read_assignments(path)  # type: ignore[arg-type]
     if names is None:
         return table, []
     table, absent = select_entries(table, names)
     if absent:
-        LOGGER.warning("warning: %s lacks, of %s, %s", path, split, first_names(absent))
+        LOGGER.warning("warning: %s lacks %d entries of %s: %s", path, len(absent), split, some_of(absent))
     require(len(table), f"{split}: {path} has none of its entries")
     return table, absent
 
@@ -79,9 +78,7 @@ def scores_of(
     """
     scores: dict[str, Scores] = {}
     if weights is not None:
-        model = load_dyna1(weights, device, published_padding)
-        source = make_embedder(embedder or default_embedder(model.config), device)
-        check_source(model.config, source)
+        model, source = load_with_embedder(weights, embedder, device, published_padding)
         logits = logits_of(model, proteins, source.read, batch_size)
         for name, row in logits.items():
             require(np.isfinite(row).all(), f"{name}: logits are not finite; check --weights and the embeddings")
@@ -145,8 +142,8 @@ def baseline_scores(
     missing = [protein.name for protein in proteins if protein.name not in dssp]
     for baseline in baselines:
         if "dssp" in baseline.columns and missing:
-            names = first_names(missing)
-            LOGGER.warning("warning: baseline %s left out: %s has no DSSP of %s", baseline.name, path, names)
+            which = f"{len(missing)} entries: {some_of(missing)}"
+            LOGGER.warning("warning: baseline %s left out: %s has no DSSP of %s", baseline.name, path, which)
         else:
             scores[baseline.name] = {protein.name: baseline.scores(protein, dssp) for protein in proteins}
     return scores

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
-from model.dyna1.classifier import Classifier, Dyna1Config, p_exchange
+from model.dyna1.classifier import Classifier, Dyna1Config, load_dyna1, p_exchange
+from model.dyna1.embeddings.embedders import make_embedder
 from model.dyna1.embeddings.source import ChainInput, EmbeddingSource
 from model.network.device import enough_memory
 
@@ -42,6 +43,19 @@ def check_source(config: Dyna1Config, source: EmbeddingSource) -> None:
         config.embedder in (None, source.fingerprint),
         f"the classifier was trained on {config.embedder}, not on {source.fingerprint}; choose its --embedder",
     )
+
+
+def load_with_embedder(
+    weights: str, embedder: str | None = None, device: str = "auto", published_padding: bool = False
+) -> tuple[Classifier, EmbeddingSource]:
+    """`load_dyna1`, and `make_embedder` of what the classifier reads: by default what it was trained on.
+
+    InputError if the weights or the embedder cannot be used, or do not belong together.
+    """
+    classifier = load_dyna1(weights, device, published_padding)
+    source = make_embedder(embedder or default_embedder(classifier.config), device)
+    check_source(classifier.config, source)
+    return classifier, source
 
 
 def predict_exchange(classifier: Classifier, source: EmbeddingSource, chain: ChainInput) -> NDArray[np.float32]:

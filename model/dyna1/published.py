@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
-from data_prepare.files import whole_file
-from model.dyna1.classifier import load_dyna1
+from data_prepare.files import stem, whole_file
 from model.dyna1.embeddings.chains import chain_inputs, fetch_structure, put_sequence, read_structure_chain
-from model.dyna1.embeddings.embedders import make_embedder
 from model.dyna1.embeddings.source import ChainInput
-from model.dyna1.predict import check_source, default_embedder, exchange_table, predict_exchange
+from model.dyna1.predict import exchange_table, load_with_embedder, predict_exchange
 from model.inference.b_factors import write_b_factors
 from model.inference.inputs import file_names, parse_sequence
 
@@ -50,7 +48,7 @@ def published_chain(
     require(whole.backbone is not None and resolved.any(), f"{structure}: no coordinates; use another file")
     found = replace(
         whole,
-        name=structure.name.removesuffix(".gz").rsplit(".", 1)[0],
+        name=stem(structure),
         sequence="".join(np.array(list(whole.sequence))[resolved]),
         backbone=whole.backbone[resolved],  # type: ignore[index]
         structure_residues=tuple(np.array(whole.structure_residues, object)[resolved]),
@@ -79,9 +77,7 @@ def run_published(
     """
     structure = fetch_structure(pdb, save_dir) if pdb else None
     found, resolved = published_chain(sequence, structure, chain, use_pdb_seq)
-    classifier = load_dyna1(weights or published_weights(weights_name), device)
-    source = make_embedder(default_embedder(classifier.config), device)
-    check_source(classifier.config, source)
+    classifier, source = load_with_embedder(weights or published_weights(weights_name), device=device)
     p = predict_exchange(classifier, source, found)  # (L,)
     (base,) = file_names([file_name or f"{found.name}{suffix}"])
     table, copy = save_dir / f"{base}.csv", save_dir / f"{base}.pdb"

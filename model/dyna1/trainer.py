@@ -24,20 +24,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from data_prepare.errors import require
+from data_prepare.errors import require, some_of
 from data_prepare.files import write_text
 from data_prepare.nmr.assignments import NOT_EVALUATED, read_assignments
 from data_prepare.nmr.splits import train_and_validation
 from model.dyna1.classifier import Classifier, load_dyna1
 from model.dyna1.config import Dyna1TrainConfig
-from model.dyna1.data import (
-    AnnotatedProtein,
-    ClusterSampler,
-    ProteinBatch,
-    annotated_proteins,
-    fingerprint_of,
-    first_names,
-)
+from model.dyna1.data import AnnotatedProtein, ClusterSampler, ProteinBatch, annotated_proteins, fingerprint_of
 from model.dyna1.embeddings.cache import EmbeddingCache, write_cache
 from model.dyna1.embeddings.embedders import OneHot, make_embedder
 from model.dyna1.embeddings.source import ChainInput, Embedder, EmbeddingSource
@@ -250,7 +243,8 @@ def open_embeddings(line: str, cache: Path, proteins: Proteins, process: Process
     source = make_embedder(process.first(stored), process.device)
     if isinstance(source, EmbeddingCache):
         missing = [protein.name for protein in proteins if protein.name not in source]
-        require(not missing, f"{source.path}: lacks {first_names(missing)}; add them with seqdance dyna1 embed")
+        lacks = f"{len(missing)} entries: {some_of(missing)}"
+        require(not missing, f"{source.path}: lacks {lacks}; add them with seqdance dyna1 embed")
     return source
 
 

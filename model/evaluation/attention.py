@@ -31,7 +31,7 @@ from data_prepare.properties import (
     entry_pair_channel,
 )
 from data_prepare.resume import Results, digest
-from model.choices import AttentionForm as Form
+from model.choices import AttentionForm
 from model.config import Precision
 from model.evaluation.metrics import auroc_of_ranks, pearson
 from model.inference.attention import attention_maps
@@ -44,15 +44,15 @@ from model.training.data import group_sequences, load_entry
 Values = NDArray[np.float64]
 
 METRICS_VERSION: Final = 2  # increase it when metrics change; older results are then not used
-SEPARATION: Final[dict[Form, int]] = {"notebook": 2, "paper": 5}  # pairs with a larger |i - j| are used
-FREQUENT: Final = 0.01 * (1 - 1e-6)  # least summed frequency of an interacting pair; stored as float32 cube roots
+SEPARATION_ABOVE: Final[dict[AttentionForm, int]] = {"notebook": 2, "paper": 5}  # pairs with a larger |i - j| are used
+INTERACTING: Final = 0.01 * (1 - 1e-6)  # least summed frequency of an interacting pair; stored as float32 cube roots
 RATIO_OFFSET: Final = 1e-8  # keeps the ratio of the notebook finite
 ROUNDING: Final = 1e-12  # a smaller fraction of a sum is only rounding
 
 _CO_MOVE: Final = ("co_move_posi_spearman", "co_move_neg_spearman")
 _NMA: Final = tuple(f"{name}_{sign}_spearman" for name in PAIR_PROPERTIES[MD_PAIR_WIDTH:] for sign in ("posi", "neg"))
 # columns of `attention_metrics` by form and number of pair features
-METRICS: Final[dict[tuple[Form, int], tuple[str, ...]]] = {
+METRICS: Final[dict[tuple[AttentionForm, int], tuple[str, ...]]] = {
     ("notebook", MD_PAIR_WIDTH): ("co_move_topL_ratio", *_CO_MOVE, "inter_topL_ratio", "inter_auroc"),
     ("paper", MD_PAIR_WIDTH): (*_CO_MOVE, "inter_spearman"),
     ("notebook", NMA_PAIR_WIDTH): _NMA,
@@ -89,7 +89,7 @@ class AscendingPairs(NamedTuple):
 Metric = Callable[[AscendingPairs], float]
 
 
-def attention_metrics(maps: NDArray, pair_feature: NDArray, form: Form = "notebook") -> pd.DataFrame:
+def attention_metrics(maps: NDArray, pair_feature: NDArray, form: AttentionForm = "notebook") -> pd.DataFrame:
     """Compare the attention maps of a protein with its pair features.
 
     Pairs without features (first channel -1: special tokens, unresolved residues) are left out. Both forms have
@@ -123,7 +123,7 @@ def attention_metrics(maps: NDArray, pair_feature: NDArray, form: Form = "notebo
         f"form {form!r} and {channels} pair channels; give notebook or paper, and 10 or 3 channels",
     )
     position = np.arange(tokens)
-    used = (pair_feature[..., 0] != MISSING) & (np.abs(position[:, None] - position) > SEPARATION[form])  # (T, T)
+    used = (pair_feature[..., 0] != MISSING) & (np.abs(position[:, None] - position) > SEPARATION_ABOVE[form])  # (T, T)
     if form == "paper":
         used = np.triu(used & used.T)  # both directions of a pair are equal: each once gives the same correlation
     metrics = _metrics(pair_feature, used, form)
@@ -140,7 +140,7 @@ def attention_metrics(maps: NDArray, pair_feature: NDArray, form: Form = "notebo
     return pd.DataFrame(rows, columns=list(METRICS[form, channels]), dtype=np.float64).rename_axis(index="map")
 
 
-def _metrics(pair_feature: NDArray, used: NDArray[np.bool_], form: Form) -> dict[str, Metric]:
+def _metrics(pair_feature: NDArray, used: NDArray[np.bool_], form: AttentionForm) -> dict[str, Metric]:
     """Functions of the ordered pairs by metric; what does not depend on the map is computed only once."""
 
     def channel(name: str) -> Values:
@@ -163,7 +163,7 @@ def _metrics(pair_feature: NDArray, used: NDArray[np.bool_], form: Form) -> dict
     if form == "paper":
         either_way = (frequency + frequencies.T[used]) / 2
         return metrics | {"inter_spearman": _spearman_with(either_way, ~np.isnan(either_way))}
-    frequent = frequency >= FREQUENT
+    frequent = frequency >= INTERACTING
     return metrics | {
         "co_move_topL_ratio": partial(_top_ratio, values=np.abs(correlation), top=len(used)),
         "inter_topL_ratio": partial(_top_ratio, values=frequency, top=len(used)),
@@ -237,7 +237,7 @@ def analyse_store(
     label: str,
     limit: int | None,
     length: int,
-    form: Form,
+    form: AttentionForm,
     example: str | None,
     precision: Precision = "auto",
 ) -> tuple[Analysis, Path]:
@@ -259,11 +259,11 @@ def analyse_store(
         best = best_maps(entries, tables, model.config.heads)
         chosen = next((entry for entry in entries if entry.name == (example or typical_entry(best))), None)
         shown = read_example(model, store, chosen, best, length, form, precision) if chosen else None
-    label = model.label
     means, best_path = mean_metrics(tables, model.config.heads), output.with_name(f"{output.stem}_best.csv")
+    network = model.label
     for path, content in ((output, means), (best_path, best)):
         with whole_file(path) as temporary:
-            content.assign(model=label).to_csv(temporary, index=False)
+            content.assign(model=network).to_csv(temporary, index=False)
     return Analysis(means, best, shown), best_path
 
 
@@ -273,7 +273,7 @@ def entry_metrics(
     entries: Sequence[StoreEntry],
     results: Results,
     length: int,
-    form: Form,
+    form: AttentionForm,
     precision: Precision,
 ) -> list[pd.DataFrame]:
     """`attention_metrics` of each entry, with a progress bar; `results` keeps those of finished entries."""
@@ -342,7 +342,7 @@ def read_example(
     entry: StoreEntry,
     best: pd.DataFrame,
     length: int,
-    form: Form,
+    form: AttentionForm,
     precision: Precision,
 ) -> Example | None:
     """Best map of an entry in the form of its comparison; None if no map has a value."""

@@ -64,12 +64,16 @@ def compare(
 ) -> pd.DataFrame:
     """Compare two measurements or predictions of one protein; returns one row per property.
 
-    `first` and `second` are read as by `read_measurement`, such as "x.pdb:x.xtc", "bioemu.pdb" or "features.h5:x".
-    `separation` is the least distance of a pair in its chain, `frequent` the contacts per frame of a frequent one.
+    Each side is "TOPOLOGY:TRAJECTORY" (replicas: "TOPOLOGY:X1,X2"), a multi-model PDB or mmCIF file, an entry
+    "STORE.h5:NAME" of a feature store, the prefix of the files of MD_features.py (or "TOPOLOGY:PREFIX"), or a
+    prediction, "NAME.npz" or "FILE.h5:NAME". `separation` is the least distance of a pair in its chain, `frequent` the
+    contacts per frame of a frequent one.
 
-    Columns: `property`, `unit`, `n` residues or pairs, the `METRICS` where they apply, `frequent_a` and `frequent_b`
-    (frequent pairs of each side), and the metrics within a side, see the module. InputError if the proteins differ or
-    have no property in common; InputWarning that names properties of only one side.
+    Columns: `property`, `unit`, `n` residues or pairs; `pearson`, `spearman` and `rmse`; of DSSP states and angles
+    `jensen_shannon` instead, the mean divergence in bits; of contacts also `average_precision`, `overlap`, `frequent_a`
+    and `frequent_b` (frequent pairs of each side); and the same metrics between the replicas of a side, or the halves
+    of its trajectory, as `within_a_pearson`, `within_b_pearson`, ... InputError if the proteins differ or have no
+    property in common; InputWarning that names properties of only one side.
     """
     one, other = (side if isinstance(side, Measurement) else read_measurement(side) for side in (first, second))
     return compare_measurements(one, other, separation, frequent).table

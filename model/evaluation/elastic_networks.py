@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from data_prepare.correlation import correlation
 from data_prepare.dataset.token_space import token_rows
-from data_prepare.errors import InputError, named, require
+from data_prepare.errors import named, require
 from data_prepare.structure.sequence import CHAIN_LINKER, align_to_sequence
 from model.network.tokenizer import split_tokens
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 NUM_MODES: Final = 20
 NETWORKS: Final = ("gnm", "anm")
-SUFFIXES: Final = (".pdb", ".pdb.gz", ".cif", ".cif.gz")
 
 Array = NDArray[np.float64]
 
@@ -62,11 +61,9 @@ def structure_profiles(folder: Path, name: str, modify_seq: str) -> dict[str, Pr
     """
     # training nodes may lack the structure libraries
     from data_prepare.normal_mode_analysis.features import c_alpha_trace
-    from data_prepare.structure.readers import read_structure
+    from data_prepare.structure.readers import find_structure, read_structure
 
-    path = next((path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
-    if path is None:
-        raise InputError(f"{folder}: no {name} with {', '.join(SUFFIXES)}")
+    path = find_structure(folder, name)
     trace, xyz = c_alpha_trace(*read_structure(path))
     chains = [split_tokens(chain) for chain in modify_seq.split(CHAIN_LINKER)]
     rows = token_rows([len(chain) for chain in chains])[residue_indices(trace, chains)]  # (N,)

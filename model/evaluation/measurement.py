@@ -19,7 +19,8 @@ from data_prepare.dataset.table import read_table
 from data_prepare.dataset.token_space import named_properties
 from data_prepare.errors import InputWarning, reading, require, some_of
 from data_prepare.files import HDF5_SUFFIXES, csv_pieces, open_hdf5, open_npz
-from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.molecular_dynamics.frames.frame_range import ALL_FRAMES, FrameRange
+from data_prepare.pipeline.split import TABLE
 from data_prepare.properties import INTERACTIONS, MD_PROPERTIES, NMA_PROPERTIES, PAIR_CHANNELS, PROPERTIES
 from data_prepare.structure.sequence import CHAIN_LINKER
 from model.inference.batches import residue_rows
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
     from data_prepare.structure.topology import Topology
     from model.network.dance import DanceModel
 
-ALL_FRAMES: Final = FrameRange()
 FEWEST_FRAMES: Final = 2  # of a half
-TABLE: Final = "table.csv"  # beside a store
 FORMS: Final = (
     "TOPOLOGY:TRAJECTORY (replicas: TOPOLOGY:X1,X2), a multi-model PDB or mmCIF file, STORE.h5:NAME, the prefix of the "
     "files of MD_features (or TOPOLOGY:PREFIX), or a prediction (NAME.npz or FILE.h5:NAME)"

@@ -65,7 +65,7 @@ def read_splits(table: pd.DataFrame, repeats: int = 20, seed: int = 0) -> dict[s
         rows = [str(row) for row in range(len(table))]
         clusters = dict(zip(rows, table["cluster"].astype(str), strict=True))
         for number in range(seed, seed + repeats):
-            split = split_by_cluster(rows, clusters, dict.fromkeys(rows, "all"), TEST_FRACTION, number)
+            split = split_by_cluster(rows, clusters, TEST_FRACTION, number)
             labels[f"seed_{number}"] = pd.Series([split[row] for row in rows])
     for name, column in labels.items():
         other = sorted(set(column).difference(LABELS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from data_prepare.errors import require
-from model.figures.save import place, save_figure
+from model.figures.save import place
 from model.mutations.score import PUBLISHED_SCORE
 from model.mutations.substitution import WildType
 from model.network.tokenizer import AMINO_ACIDS
@@ -29,36 +28,18 @@ BASELINE_COLOUR: Final = "#777777"
 SCATTER_COLUMNS: Final = 3
 
 
-def plot_mutation_map(
-    table: pd.DataFrame,
-    wild_type: str | WildType,
-    path: str | os.PathLike[str],
-    score: str = PUBLISHED_SCORE,
-    offset: int = 0,
-    note: str = "",
-    name: str = "",
-) -> None:
-    """Write the figure of `draw_mutation_map`; the suffix of the path selects the format."""
-    save_figure(draw_mutation_map(table, wild_type, score, offset, note, name), path, dpi=150)
-
-
 def draw_mutation_map(
-    table: pd.DataFrame,
-    wild_type: str | WildType,
-    score: str = PUBLISHED_SCORE,
-    offset: int = 0,
-    note: str = "",
-    name: str = "",
+    table: pd.DataFrame, wild_type: str | WildType, score: str = PUBLISHED_SCORE, note: str = "", name: str = ""
 ) -> Figure:
     """Heat map of single substitutions: wild type along x, amino acids along y, colour = score (more = more damage).
 
-    `table` is that of `score_mutations`; rows with several substitutions are ignored. Residue numbers are positions +
-    `offset`, or those of a `WildType`. White is the median score. Bars above the map are the means of the positions,
-    from the median. Wild-type cells carry a dot, cells without a value are grey. Long proteins continue in further
-    panels. `name` is that of the protein, `note` that of the network. InputError if the table has no column `score`, or
+    `table` is that of `score_mutations`; rows with several substitutions are ignored. Residue numbers are positions, or
+    those of a `WildType`. White is the median score. Bars above the map are the means of the positions, from the
+    median. Wild-type cells carry a dot, cells without a value are grey. Long proteins continue in further panels.
+    `name` is that of the protein, `note` that of the network. InputError if the table has no column `score`, or
     mutations of another wild type.
     """
-    protein = wild_type if isinstance(wild_type, WildType) else WildType(wild_type, offset)
+    protein = wild_type if isinstance(wild_type, WildType) else WildType(wild_type)
     grid, letters = mutation_grid(table, protein, score)
     residue_names = list(protein.names.values())
     scale = _around_the_median(grid)
@@ -129,11 +110,11 @@ def _draw_means(axes: Axes, means: NDArray[np.float64], scale: TwoSlopeNorm, who
 
 
 def mutation_grid(
-    table: pd.DataFrame, wild_type: str | WildType, score: str = PUBLISHED_SCORE, offset: int = 0
+    table: pd.DataFrame, wild_type: str | WildType, score: str = PUBLISHED_SCORE
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Scores of single substitutions (20, residues), rows as `AMINO_ACIDS`, NaN without a value; and the residues."""
     require(score in table, f"no column {score!r} in the table; it has {', '.join(map(str, table.columns))}")
-    protein = wild_type if isinstance(wild_type, WildType) else WildType(wild_type, offset)
+    protein = wild_type if isinstance(wild_type, WildType) else WildType(wild_type)
     letters = [token if len(token := protein.tokens[index]) == 1 else "?" for index in protein.residues]
     grid = np.full((len(AMINO_ACIDS), len(letters)), np.nan)
     columns = {index: column for column, index in enumerate(protein.residues)}

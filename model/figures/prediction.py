@@ -32,7 +32,7 @@ CLASSES: Final = {"helix": ("HGI", "#D55E00"), "strand": ("EB", "#0072B2"), "coi
 MODE_COLOURS: Final = {"low": "#0072B2", "middle": "#E69F00", "high": "#009E73"}  # by frequency
 ANGLES: Final = {"chi": "χ1", "phi": "φ", "psi": "ψ"}
 
-NEAR: Final = 3  # pairs with |i - j| below it are left out of contact maps and do not set the range of the others
+NEAR: Final = 3  # pairs with |i - j| below it touch in any protein: no contact map has them, and they set no range
 CUBE_ROOT: Final = 1 / 3  # contacts are shown as the network predicts them
 FEWEST_CONTACTS: Final = 1.0  # contacts per frame that the darkest colour shows at least
 FEWEST_CORRELATION: Final = 0.2  # correlation that the strongest colours show at least
@@ -150,10 +150,15 @@ class PairMap(NamedTuple):
     ticks: list[float]  # of the colour bar
 
 
+def near_pairs(chain: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Pairs (N, N) of residues closer than `NEAR` in their chain."""
+    residue = np.arange(len(chain))
+    return (np.abs(residue[:, None] - residue) < NEAR) & (chain[:, None] == chain)
+
+
 def pair_maps(properties: Properties, chain: NDArray[np.int32]) -> list[PairMap]:
     """The maps of a protein; interactions are contacts per frame, blank where |i - j| < 3 in a chain."""
-    residue = np.arange(len(chain))
-    near = (np.abs(residue[:, None] - residue) < NEAR) & (chain[:, None] == chain)
+    near = near_pairs(chain)
     maps = []
     if shown := [name for name in INTERACTIONS if name in properties]:
         complete = len(shown) == len(INTERACTIONS)

@@ -94,4 +94,6 @@ def _mmcif_copy(path: Path, rows: NDArray[np.float64]) -> bytes:
 
 
 def _is_pdb(path: Path) -> bool:
-    return path.name.lower().removesuffix(".gz").endswith((".pdb", ".ent"))
+    from data_prepare.structure.readers import PDB_SUFFIXES, suffix_of  # imports gemmi
+
+    return suffix_of(path) in PDB_SUFFIXES

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args, overload
+from typing import Any, Final, Literal, NamedTuple, get_args, overload
 
 import h5py
 import numpy as np
@@ -34,7 +34,7 @@ RESERVED: Final = ("columns", "model")  # names in files of rows per residue
 BATCH_TOKENS: Final = 2**14  # of a batch on a CPU, padding included
 
 
-class Form(NamedTuple):
+class EmbeddingForm(NamedTuple):
     """Features of a sequence: a row per residue, or a mean over what `mean` says; see `embed`."""
 
     per_residue: bool = False
@@ -55,41 +55,18 @@ class Form(NamedTuple):
 
 
 @overload
+def embed(model: DanceModel, sequences: Mapping[str, str], *options: Any, **named: Any) -> dict[str, Array]: ...
+
+
+@overload
 def embed(
-    model: DanceModel,
-    sequences: str | Sequence[str],
-    per_residue: Literal[False] = False,
-    batch_size: int | None = None,
-    precision: Precision = "auto",
-    *,
-    features: Features = "embedding",
-    mean: Mean | None = None,
+    model: DanceModel, sequences: str | Sequence[str], per_residue: Literal[False] = False, *options: Any, **named: Any
 ) -> Array: ...
 
 
 @overload
 def embed(
-    model: DanceModel,
-    sequences: Mapping[str, str],
-    per_residue: bool = False,
-    batch_size: int | None = None,
-    precision: Precision = "auto",
-    *,
-    features: Features = "embedding",
-    mean: Mean | None = None,
-) -> dict[str, Array]: ...
-
-
-@overload
-def embed(
-    model: DanceModel,
-    sequences: str | Sequence[str],
-    per_residue: bool,
-    batch_size: int | None = None,
-    precision: Precision = "auto",
-    *,
-    features: Features = "embedding",
-    mean: Mean | None = None,
+    model: DanceModel, sequences: str | Sequence[str], per_residue: bool, *options: Any, **named: Any
 ) -> Array | list[Array]: ...
 
 
@@ -118,7 +95,7 @@ def embed(
     For a single sequence, or each name of a dictionary, (features,) or (N, features). InputError if a sequence cannot
     be used, or there is not enough memory.
     """
-    form = Form(per_residue, features, mean)
+    form = EmbeddingForm(per_residue, features, mean)
     for name, value, known in (("features", features, get_args(Features)), ("mean", mean, (None, *get_args(Mean)))):
         require(value in known, f"{name} {shown(value)}: unknown; use {', '.join(filter(None, known))}")
     if isinstance(sequences, str):
@@ -176,7 +153,7 @@ def write_embeddings(
     `DanceModel.label`: an attribute in HDF5. An .npy file holds the means; the names are in a .txt file of the same
     name, those of other features in NAME_columns.txt.
     """
-    form = Form(per_residue, features, mean)
+    form = EmbeddingForm(per_residue, features, mean)
     names, sequences = [protein.name for protein in proteins], [protein.sequence for protein in proteins]
     odd = [name for name in names if per_residue and ("/" in name or set(name) == {"."} or name in RESERVED)]
     require(not odd, f"{', '.join(odd[:1])}: not a valid name of a dataset; rename the protein, without slashes")
@@ -238,7 +215,8 @@ def mean_embeddings(
     precision: Precision = "auto",
 ) -> Array:
     """(n, hidden) means over the tokens; finished batches are kept in `results`, from which a later run resumes."""
-    rows = _resumed(model, sequences, results, Form(), batch_size, choose_precision(precision, device_of(model)))
+    chosen = choose_precision(precision, device_of(model))
+    rows = _resumed(model, sequences, results, EmbeddingForm(), batch_size, chosen)
     return _stacked(rows, len(sequences), model.config.hidden)
 
 
@@ -246,7 +224,7 @@ def _resumed(
     model: DanceModel,
     sequences: Sequence[str],
     results: Results,
-    form: Form,
+    form: EmbeddingForm,
     batch_size: int | None,
     precision: Precision,
 ) -> Iterator[tuple[int, Array]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from data_prepare.errors import InputError, InputWarning, named, require, shown, some_of
-from data_prepare.files import read_text
+from data_prepare.files import read_text, stem
 from data_prepare.structure.sequence import CHAIN_LINKER, STANDARD
 from model.network.tokenizer import VOCABULARY, split_tokens
 
@@ -252,7 +252,7 @@ def protein_of_structure(path: str | os.PathLike[str], chain: str | None = None)
 
     path = Path(path)
     protein = select_protein(read_structure(path).topology, chain)
-    name = "_".join([path.name.removesuffix(".gz").rsplit(".", 1)[0], *_chain_ids(chain)])
+    name = "_".join([stem(path), *_chain_ids(chain)])
     sequences, index = protein.full_sequences()
     chains = np.repeat(np.array(protein.chain_ids, object), list(map(len, sequences)))
     numbers = np.full(len(chains), "", object)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, overload
+from typing import Any, Final, overload
 
 import torch
 from tqdm import tqdm
@@ -51,32 +51,18 @@ def table_names(properties: Names) -> tuple[str, ...]:
 
 
 @overload
-def predict_properties(
-    model: DanceModel,
-    sequences: str,
-    properties: Names = "all",
-    batch_size: int | None = None,
-    precision: Precision = "auto",
-) -> Properties: ...
+def predict_properties(model: DanceModel, sequences: str, *options: Any, **named: Any) -> Properties: ...
 
 
 @overload
 def predict_properties(
-    model: DanceModel,
-    sequences: Mapping[str, str],
-    properties: Names = "all",
-    batch_size: int | None = None,
-    precision: Precision = "auto",
+    model: DanceModel, sequences: Mapping[str, str], *options: Any, **named: Any
 ) -> dict[str, Properties]: ...
 
 
 @overload
 def predict_properties(
-    model: DanceModel,
-    sequences: list[str] | tuple[str, ...],
-    properties: Names = "all",
-    batch_size: int | None = None,
-    precision: Precision = "auto",
+    model: DanceModel, sequences: Sequence[str], *options: Any, **named: Any
 ) -> list[Properties]: ...
 
 

@@ -179,7 +179,7 @@ class PredictionFile(PredictionFolder):
         return self._fits(protein) if file_name(protein.name) in self.groups else self.part(protein).exists()
 
     def finish(self, proteins: Sequence[Protein]) -> None:
-        """Add the finished predictions to the file and remove their npz files."""
+        """Add the finished predictions to the file and remove their parts."""
         new = [protein for protein in proteins if file_name(protein.name) not in self.groups]
         if new:
             with whole_file(self.output) as temporary, new_hdf5(temporary) as (file, check):

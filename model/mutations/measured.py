@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prepare.errors import InputError, InputWarning, require
-from data_prepare.files import csv_pieces, read_numbers
-from model.choices import MeasuredForm as Form
+from data_prepare.files import csv_pieces, read_numbers, stem
+from model.choices import MeasuredForm
 from model.mutations.substitution import WildType, apply_mutation, parse_mutation
 from model.network.tokenizer import AMINO_ACIDS
 
@@ -65,7 +65,7 @@ class LeftOut(NamedTuple):
 
 def read_measured(
     path: str | os.PathLike[str],
-    form: Form = "auto",
+    form: MeasuredForm = "auto",
     structures: str | os.PathLike[str] | None = None,
     left_out: list[LeftOut] | None = None,
     values: bool = True,
@@ -159,11 +159,7 @@ def _read_ddg(
         raise InputError(f"{path}: its residue numbers are those of structure files; give their folder (--structures)")
     folder = Path(structures)
     require(folder.is_dir(), f"{folder}: no such folder of structures")
-    files = {
-        file.name.lower().removesuffix(".gz").rsplit(".", 1)[0]: file
-        for file in sorted(folder.iterdir())
-        if is_structure_file(file)
-    }
+    files = {stem(file).lower(): file for file in sorted(folder.iterdir()) if is_structure_file(file)}
     measurement = next((column for column in _header(path) if column in DDG_COLUMNS), DDG_COLUMNS[0])
     table = pd.concat(_pieces(path, "ddg", measurement))
     for (pdb_id, chain_id), own in table.groupby(["pdb_id", "chain"], sort=False):

@@ -81,10 +81,9 @@ class WildType:
 
     def __init__(self, sequence: str, offset: int = 0, ids: Sequence[ResidueId] | None = None) -> None:
         tokenize([sequence])  # checks the letters
-        self.sequence, self.offset = sequence, offset
+        self.sequence = sequence
         self.tokens = ["<cls>", *split_tokens(sequence), "<eos>"]
         self.residues = [index for index, token in enumerate(self.tokens) if token not in _CHAIN_ENDS]  # token indices
-        self.numbers = {index: number for number, index in enumerate(self.residues, start=1 + offset)}
         self.of_structure = ids is not None
         ids = numbered_ids(sequence, offset) if ids is None else ids
         self.names = dict(zip(self.residues, site_names(ids), strict=True))  # of token indices

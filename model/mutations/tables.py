@@ -12,8 +12,9 @@ import pandas as pd
 
 from data_prepare.errors import InputError, named, require, shown
 from data_prepare.files import csv_pieces
+from model.choices import MeasuredForm
 from model.inference.inputs import Protein
-from model.mutations.measured import Form, read_measured
+from model.mutations.measured import read_measured
 from model.mutations.substitution import Mutants, fitting_offset
 
 MUTANT_COLUMNS: Final = ("mutant", "mut_type", "mutated_sequence", "aa_seq")  # the first one in the table counts
@@ -76,7 +77,7 @@ def mutants_to_score(
     return first if len(proteins) == 1 else chain(first, singles)
 
 
-def measured_mutants(path: Path, form: Form, wild_types: Sequence[Protein] = ()) -> list[Mutants]:
+def measured_mutants(path: Path, form: MeasuredForm, wild_types: Sequence[Protein] = ()) -> list[Mutants]:
     """Mutants of each protein of a measured data set, see `read_measured`; ProteinGym's need no values.
 
     InputError if the data set cannot be read, or its wild types are not those of `wild_types`, if any.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -35,7 +36,7 @@ from model.network.weights import (
     read_weights,
 )
 
-OUR_FIELDS: Final = frozenset(ModelConfig().to_dict()) | {"model_select"}  # of a config.json, ours or published
+OUR_FIELDS: Final = frozenset(asdict(ModelConfig())) | {"model_select"}  # of a config.json, ours or published
 HUGGING_FACE_SIZES: Final = {
     "hidden": "hidden_size",
     "layers": "num_hidden_layers",

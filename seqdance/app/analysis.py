@@ -58,14 +58,9 @@ def load_networks(model: str, dyna1: str | None, embedder: str | None, device: s
     if dyna1 is None:
         require(embedder is None, f"--embedder {embedder} requires --dyna1")
         return Networks(network)
-    from model.dyna1.classifier import load_dyna1
-    from model.dyna1.embeddings.embedders import make_embedder
-    from model.dyna1.predict import check_source, default_embedder
+    from model.dyna1.predict import load_with_embedder
 
-    classifier = load_dyna1(dyna1, device)
-    source = make_embedder(embedder or default_embedder(classifier.config), device)
-    check_source(classifier.config, source)
-    return Networks(network, classifier, source)
+    return Networks(network, *load_with_embedder(dyna1, embedder, device))
 
 
 @dataclass

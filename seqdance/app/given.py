@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from data_prepare.errors import InputError, InputWarning, require, shown
+from data_prepare.files import stem
 from data_prepare.structure.readers import STRUCTURE_SUFFIXES, read_topology, suffix_of
 from model.inference.inputs import (
     FASTA_SUFFIXES,
@@ -67,7 +68,7 @@ class File:
     @property
     def stem(self) -> str:
         """Name without suffixes."""
-        return PurePath(self.name.removesuffix(".gz")).stem or "protein"
+        return stem(PurePath(self.name)) or "protein"
 
     @contextmanager
     def on_disk(self) -> Iterator[Path]:

@@ -12,7 +12,8 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
-from data_prepare.files import check_output
+from data_prepare.files import HDF5_SUFFIXES, check_output
+from data_prepare.pipeline.split import TABLE
 from model.choices import AttentionForm
 from model.config import MAX_TOKENS
 from seqdance.options import FigureFormat, ModelOptions, ProteinOptions
@@ -51,7 +52,7 @@ class AttentionOptions(ModelOptions, ProteinOptions):
 
     def __post_init__(self) -> None:
         check_output(self.output)
-        suffixes = (".csv",) if self.store else (".npz", ".h5", ".hdf5")
+        suffixes = (".csv",) if self.store else (".npz", *HDF5_SUFFIXES)
         known = self.output.suffix.lower() in suffixes
         require(known, f"--output {self.output}: expected a name that ends in {' or '.join(suffixes)}")
         require(self.store or not self.table, "--table requires --store")
@@ -95,7 +96,7 @@ def attention(options: AttentionOptions) -> Sequence[object]:
     from model.network.dance import load_model
     from model.training.data import require_files
 
-    table = options.table or options.store.with_name("table.csv")
+    table = options.table or options.store.with_name(TABLE)
     require_files(table=table, store=options.store)
     model, output = load_model(options.model, options.device), options.output
     settings = (options.label, options.limit, options.length, options.form, options.example, options.precision)

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
+from data_prepare.files import HDF5_SUFFIXES
 from data_prepare.pipeline.split import LABEL_CHANGES, LOSS_WEIGHTS, TABLE, Split
 from seqdance.options import CommandOptions
 
@@ -38,7 +39,7 @@ class MergeOptions(CommandOptions, Split):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.stores, "no stores; name the stores to merge")
-        require(self.out.suffix in (".h5", ".hdf5"), f"--out {self.out}: expected FOLDER/NAME.h5")
+        require(self.out.suffix in HDF5_SUFFIXES, f"--out {self.out}: expected FOLDER/NAME.h5")
 
 
 def merge_all(options: MergeOptions) -> list[Path]:

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require, some_of
+from data_prepare.files import HDF5_SUFFIXES
 from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
 from data_prepare.pipeline.split import FAILURES, LABEL_CHANGES, LOSS_WEIGHTS, TABLE, Split
 from data_prepare.properties import CONFORMATIONS, FEATURES, NMA_GROUPS, group_of
@@ -66,7 +67,7 @@ class PrepareOptions(CommandOptions, Split, FrameRange):
     def __post_init__(self) -> None:
         Split.__post_init__(self)
         FrameRange.__post_init__(self)
-        require(self.out.suffix in (".h5", ".hdf5"), f"--out {self.out}: expected FOLDER/NAME.h5")
+        require(self.out.suffix in HDF5_SUFFIXES, f"--out {self.out}: expected FOLDER/NAME.h5")
         given = (self.source is not None, self.raw is not None, self.manifest is not None)
         require(given in ((1, 1, 0), (0, 0, 1)), "give either --source and --raw, or --manifest")
         require(self.temperatures is None or self.source == "mdcath", "--temperatures requires --source mdcath")

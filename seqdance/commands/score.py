@@ -91,7 +91,8 @@ class ScoreConfig(ProteinOptions, ModelOptions):
 
 def score(config: ScoreConfig) -> list[Path]:
     """Write the table, and the heat map of all single mutants of one protein; returns the paths."""
-    from model.figures.mutations import plot_mutation_map
+    from model.figures.mutations import draw_mutation_map
+    from model.figures.save import save_figure
     from model.inference.structure_scripts import DAMAGE, script_paths, write_on_structure
     from model.inference.tables import check_table, without_suffix, write_tables
     from model.mutations.score import mean_damage, score_tables
@@ -135,7 +136,8 @@ def score(config: ScoreConfig) -> list[Path]:
     if kept:
         (mutants,) = chosen  # of the only protein
         if drawn:
-            plot_mutation_map(kept[0], mutants.wild_type, picture, note=model.label, name=mutants.name)
+            figure = draw_mutation_map(kept[0], mutants.wild_type, note=model.label, name=mutants.name)
+            save_figure(figure, picture, dpi=150)
         if copy and structure:
             damage = mean_damage(kept[0], len(mutants.ids))
             write_on_structure(structure, damage, copy, config.chain, DAMAGE, model.label)

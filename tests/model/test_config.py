@@ -19,7 +19,7 @@ def test_presets() -> None:
     assert TrainConfig() == TRAIN_PRESETS["seqdance"] == parse([])
     assert all(config.preset == name for name, config in TRAIN_PRESETS.items())
     for config in PRESETS.values():
-        assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+        assert ModelConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
     for name in ("seqdance", "esmdance"):
         assert ModelConfig.from_dict({"model_select": name, "esm2_select": "model_35M"}) == PRESETS[name]
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prepare.errors import InputError, reading
+from data_prepare.errors import InputError, reading, require
 from data_prepare.molecular_dynamics.contacts.ligand import LINE_TYPES
 from data_prepare.molecular_dynamics.contacts.search import Contacts
 from data_prepare.molecular_dynamics.contacts.water_bridge import Bridge
@@ -37,6 +37,11 @@ class ContactHeader(NamedTuple):
     end: int
     stride: int
     interaction_types: tuple[str, ...]
+
+    @property
+    def frames(self) -> range:
+        """Numbers of the frames in the trajectory; of broken ones too, which may have been left out."""
+        return range(self.beg, self.end + 1, self.stride)
 
     def __str__(self) -> str:
         return (
@@ -70,13 +75,17 @@ def contact_lines(
 
 
 def read_header(path: str | Path) -> ContactHeader:
-    """Header of a contact file; InputError if it has none."""
+    """Header of a contact file; InputError if it has none, or one that is impossible."""
     with reading(path, "a contact file"), open(path, encoding="utf-8") as file:
         match = HEADER.fullmatch(file.readline())
     if match is None:
         raise InputError(f"{path}: not a contact file; its first line must begin with '# total_frames:'")
     total, beg, end, stride = map(int, match.groups()[:4])
-    return ContactHeader(total, beg, end, stride, tuple(match[5].split(",")))
+    header = ContactHeader(total, beg, end, stride, tuple(match[5].split(",")))
+    possible = stride > 0 and 0 < total <= len(header.frames)
+    numbers = f"{total} frames from {beg} to {end} with stride {stride}"
+    require(possible, f"{path}: {numbers} are impossible; make the file again")
+    return header
 
 
 def read_contacts(path: str | Path) -> Iterator[tuple[int, str, str, str]]:

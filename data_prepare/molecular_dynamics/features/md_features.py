@@ -22,10 +22,9 @@ from data_prepare.molecular_dynamics.features.conformation import ANGLES, Dihedr
 from data_prepare.molecular_dynamics.features.contacts import ContactCounts, contacts_of_file
 from data_prepare.molecular_dynamics.features.sasa import SurfaceAreas, surface_radii
 from data_prepare.molecular_dynamics.frames.cell_list import neighbour_lists
-from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.molecular_dynamics.frames.frame_range import ALL_FRAMES, FrameRange
 from data_prepare.molecular_dynamics.frames.superpose import superposed
 from data_prepare.molecular_dynamics.frames.trajectory import (
-    ALL_FRAMES,
     ANGSTROM_PER_NM,
     BrokenFrame,
     Chunk,
@@ -48,7 +47,7 @@ from data_prepare.properties import (
     entry_residue_columns,
 )
 from data_prepare.signals import held_signals
-from data_prepare.structure.covalent import CovalentGeometry
+from data_prepare.structure.covalent import require_covalent_geometry
 from data_prepare.structure.topology import Structure, Topology
 
 BYTES_PER_PAIR: Final = 110  # of residues: contact counts, pair array and covariances, at most
@@ -230,8 +229,7 @@ def conformation_features(structure: Structure, available: int | None = None) ->
     InputError as in `md_features`, or if the structure lacks the covalent geometry of a protein.
     """
     topology, xyz = structure
-    problem = CovalentGeometry(topology).problems(xyz[None], 1.0, None)[0]
-    require(problem is None, f"{topology.path}: the structure {problem}")
+    require_covalent_geometry(topology, xyz)
     frame = Chunk(np.zeros(1, np.int64), xyz[None].astype(np.float32), "angstrom")
     return md_features(topology, [frame], available=available, fluctuations=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Annotated
+from typing import Annotated, Final
 
 import tyro
 from pydantic import Field
@@ -39,3 +39,6 @@ class FrameRange(Settings):
         if self.end is not None and self.end >= total:
             warnings.warn(f"{source}: no frame {self.end}; its last one is {total - 1}", InputWarning, stacklevel=1)
         return numbers
+
+
+ALL_FRAMES: Final = FrameRange()

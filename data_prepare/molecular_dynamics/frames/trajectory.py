@@ -17,7 +17,7 @@ from mdtraj.utils import lengths_and_angles_to_box_vectors
 from numpy.typing import NDArray
 
 from data_prepare.errors import InputWarning, reading, require
-from data_prepare.molecular_dynamics.frames.frame_range import FrameRange
+from data_prepare.molecular_dynamics.frames.frame_range import ALL_FRAMES, FrameRange
 from data_prepare.molecular_dynamics.frames.layout import layout_of
 from data_prepare.molecular_dynamics.frames.netcdf import NetCDFTrajectory
 from data_prepare.molecular_dynamics.frames.unwrap import WholeChains
@@ -31,7 +31,6 @@ NM_PER_ANGSTROM: Final = np.float32(0.1)
 CHUNK_FRAMES: Final = 100
 CHUNK_ATOMS: Final = 1_000_000  # frames x atoms: 12 MB of coordinates, a few times over
 SHORTEST_BOX: Final = 1.0  # nm; shorter vectors stand for no box, such as CRYST1 1 1 1 of NMR structures
-ALL_FRAMES: Final = FrameRange()
 
 Unit = Literal["angstrom", "nm"]
 

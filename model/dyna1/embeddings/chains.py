@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from data_prepare.errors import InputError, InputWarning, require
-from data_prepare.files import read_text_table, whole_file
+from data_prepare.files import read_text_table, stem, whole_file
 from data_prepare.structure.sequence import CHAIN_LINKER
 from model.dyna1.embeddings.source import ChainInput
 from model.inference.inputs import check_sequence, parse_sequence, proteins_of
@@ -114,7 +114,7 @@ def read_structure_chain(path: str | Path, chain: str | None = None, only: bool 
     structure = structure.subset(structure.topology.protein_atoms)
     chain_ids = list(dict.fromkeys(structure.topology.chain_ids))
     require(chain_ids, f"{path}: no protein (residues with atoms N, CA and C); use another file")
-    name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    name = stem(path)
     if chain is None and len(chain_ids) > 1:
         listed = f"{path}: has chains {', '.join(chain_ids)}"
         require(not only, f"{listed}; keep only the one of the entry")
@@ -135,13 +135,11 @@ def read_structure_chain(path: str | Path, chain: str | None = None, only: bool 
 
 def add_structure(chain: ChainInput, folder: Path) -> ChainInput:
     """The chain with the backbone of its file NAME.pdb or NAME.cif (.gz too) in a folder."""
-    from data_prepare.structure.readers import STRUCTURE_SUFFIXES  # imports gemmi
+    from data_prepare.structure.readers import find_structure  # imports gemmi
 
-    paths = [folder / f"{chain.name}{suffix}{gz}" for suffix in STRUCTURE_SUFFIXES for gz in ("", ".gz")]
-    found = [path for path in paths if path.is_file()]
-    require(found, f"{folder}: no structure of {chain.name} ({chain.name}.pdb, .cif, ...); add it")
-    structure = read_structure_chain(found[0], only=True)
-    return put_sequence(replace(structure, name=chain.name), chain.sequence, str(found[0]))
+    path = find_structure(folder, chain.name)
+    structure = read_structure_chain(path, only=True)
+    return put_sequence(replace(structure, name=chain.name), chain.sequence, str(path))
 
 
 def put_sequence(chain: ChainInput, sequence: str, where: str) -> ChainInput:

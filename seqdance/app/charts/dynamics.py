@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from data_prepare.properties import DSSP_STATES, INTERACTIONS
 from model.evaluation.measurement import of_prediction
-from model.figures.prediction import ANGLES, MODE_COLOURS, STATE_COLOURS
+from model.figures.prediction import ANGLES, MODE_COLOURS, STATE_COLOURS, near_pairs
 from model.inference.prediction_files import Prediction, Properties
 from seqdance.app.charts.style import AXES, BLUE, CONTACTS, INK, MODES, NAMES, SEQUENTIAL, styled
 
@@ -24,7 +24,6 @@ PANELS: Final = {
     "modes": "normal modes",
 }
 TITLES: Final = {"rmsf": AXES["rmsf_nor"], "sasa": AXES["sasa_mean"], "ss": "DSSP fraction", "modes": "GNM fluct."}
-SEPARATION: Final = 3  # closest residues of a contact map; closer ones touch in any protein
 TICKS: Final = (0.01, 0.1, 0.5, 1, 2, 5, 10)  # contacts per frame
 ANGLE_CENTRES: Final = np.arange(-165, 180, 30)
 
@@ -127,10 +126,8 @@ def pair_map(prediction: Prediction, name: str, key: str, model: str) -> go.Figu
 
 
 def contact_heatmap(contacts: NDArray[Any], chain: NDArray[Any]) -> go.Heatmap:
-    """Contacts per frame (N, N) on a cube-root scale, without pairs closer than `SEPARATION` in their chain."""
-    place = np.arange(len(contacts))
-    near = (np.abs(place[:, None] - place) < SEPARATION) & (chain[:, None] == chain)
-    shown = np.where(near, np.nan, contacts).astype(np.float32)
+    """Contacts per frame (N, N) on a cube-root scale, without `near_pairs`."""
+    shown = np.where(near_pairs(chain), np.nan, contacts).astype(np.float32)
     most = np.nanmax(shown, initial=1.0)
     ticks = [tick for tick in TICKS if tick <= most]
     bar = {"tickvals": np.cbrt(ticks), "ticktext": [f"{tick:g}" for tick in ticks]}

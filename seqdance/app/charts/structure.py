@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prepare.structure.readers import PDB_SUFFIXES
 from model.inference.b_factors import write_b_factors
 from model.inference.inputs import ResidueId
 from model.inference.structure_scripts import PALETTE, WITHOUT_VALUE
 from seqdance.app.given import Choice, File
-
-PDB_SUFFIXES = (".pdb", ".ent")
 
 
 def with_b_factors(choice: Choice, values: NDArray[Any]) -> File:

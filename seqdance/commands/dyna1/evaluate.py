@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from data_prepare.command_line import run
 from data_prepare.errors import require
+from data_prepare.nmr.choices import FILE_SETS
 from seqdance.options import DeviceOptions, FigureFormat
 
 
@@ -58,12 +59,10 @@ class EvaluateOptions(DeviceOptions):
     """Proteins per batch; does not change the results."""
 
     def __post_init__(self) -> None:
-        from model.dyna1.evaluate import PUBLISHED
-
         require(self.weights or not self.embedder, f"--embedder {self.embedder} requires --weights")
         require(self.weights or not self.published_padding, "--published-padding requires --weights")
         require(not (self.train and self.baselines), "give only one of --train and --baselines")
-        if self.data in PUBLISHED:
+        if self.data in FILE_SETS:
             require(self.file, f"--data {self.data} requires --file")
         else:
             require(not self.file, f"--file {self.file} requires --data relaxdb or --data cpmg")

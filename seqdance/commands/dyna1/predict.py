@@ -52,23 +52,18 @@ def predict(options: PredictOptions) -> Iterator[object]:
     import numpy as np
     from tqdm import tqdm
 
-    from model.dyna1.classifier import load_dyna1
-    from model.dyna1.embeddings.embedders import make_embedder
-    from model.dyna1.predict import check_source, default_embedder, exchange_table, predict_exchange
+    from model.dyna1.predict import exchange_table, load_with_embedder, predict_exchange
     from model.figures.dyna1 import draw_exchange
     from model.figures.save import save_figure
     from model.inference.inputs import file_names
     from model.inference.structure_scripts import EXCHANGE, write_on_structure
-    from model.network.weights import weights_digest
 
     options = options.with_structure(options.save_dir)
     chains = options.chains()
     bases = [options.save_dir / f"{name}{SUFFIX}" for name in file_names([chain.name for chain in chains])]
-    classifier = load_dyna1(options.weights, options.device)
-    line = f"cache:{options.cache}" if options.cache else options.embedder or default_embedder(classifier.config)
-    source = make_embedder(line, options.device)
-    label = f"{options.weights} {weights_digest(classifier)[:12]}"
-    check_source(classifier.config, source)
+    embedder = f"cache:{options.cache}" if options.cache else options.embedder
+    classifier, source = load_with_embedder(options.weights, embedder, options.device)
+    label = f"{options.weights} {classifier.digest}"
     if options.structure and not source.reads_structure:
         yield f"{source.fingerprint.split()[0]} reads no structure; only the sequence of the chain is used"
     for base, chain in tqdm(list(zip(bases, chains, strict=True)), unit="protein", disable=len(chains) == 1):

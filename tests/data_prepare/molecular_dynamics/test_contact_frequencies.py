@@ -89,7 +89,7 @@ def test_of_a_trajectory(run, examples, tmp_path):
     [
         (FIRST + "10\tvdw\tA:ALA:1:CB\tA:GLY:5:CA\n", ["frame 10", "16", "sort"]),
         (FIRST + "18\tvdw\tA:ALA:1:CB\tA:GLY:5:CA\n", ["frame 18"]),
-        (FIRST.replace("total_frames:4", "total_frames:1"), ["1 frames from 10 to 16"]),
+        (FIRST.replace("total_frames:4", "total_frames:1"), ["3 of 1 frames"]),
         ("0\tvdw\ta\tb\n", ["total_frames"]),
         (FIRST.replace("total_frames:4", f"total_frames:{10**400}"), ["total_frames"]),
         (FIRST + "16\tvdw\n", ["line 8"]),

@@ -59,8 +59,8 @@ def records(number, chain_id, key, fields, end=()):
         ("A", (9, 10), TER | NEAR, False),
         ("A", (9, 10), TER | FAR, True),
         # segments
-        ("A", (9, 10), {"segment": "S"}, True),
-        ("A", (9, 10), {"segment": "S", **NEAR}, False),
+        ("A", (9, 10), {"chain_label": "S"}, True),
+        ("A", (9, 10), {"chain_label": "S", **NEAR}, False),
         # numbers that fall, but for a gap that an inserted domain leaves
         ("A", (9, 8), {}, True),
         ("A", (9, 8), NEAR, False),

@@ -21,7 +21,7 @@ from data_prepare.errors import InputWarning
 from data_prepare.structure.readers import read_topology
 from model.dyna1 import predict as exchange
 from model.dyna1.classifier import Dyna1Config, p_exchange
-from model.dyna1.embeddings import chains, embedders
+from model.dyna1.embeddings import chains
 from model.dyna1.embeddings.cache import write_cache
 from model.dyna1.embeddings.chains import read_structure_chain
 from model.dyna1.embeddings.embedders import Af2Pairs, OneHot
@@ -66,7 +66,7 @@ def weights(tmp_path):
 def structural(tmp_path, monkeypatch):
     """A classifier of letters and structures."""
     write_model(tmp_path / "structural", centred(Structural()))
-    monkeypatch.setattr(embedders, "make_embedder", lambda line, device: Structural())
+    monkeypatch.setattr(exchange, "make_embedder", lambda line, device: Structural())
     monkeypatch.setattr(exchange, "default_embedder", lambda config: "structural")
     return tmp_path / "structural"
 

@@ -17,6 +17,7 @@ from refusals import command_refused
 from torch import nn
 
 from model.choices import ESM_PACKAGE
+from model.dyna1 import predict as exchange
 from model.dyna1 import published as module
 from model.dyna1.classifier import Classifier, p_exchange
 from model.dyna1.embeddings.embedders import OneHot
@@ -70,9 +71,9 @@ def esm3(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("model/weights").mkdir(parents=True)
     torch.save(classifier(Structural()).state_dict(), "model/weights/dyna1.pt")
     found = classifier(Structural())
-    monkeypatch.setattr(module, "load_dyna1", lambda path, device: asked.append(path) or found)
-    monkeypatch.setattr(module, "make_embedder", lambda line, device: Structural())
-    monkeypatch.setattr(module, "default_embedder", lambda config: "structural")
+    monkeypatch.setattr(exchange, "load_dyna1", lambda path, device, padding: asked.append(path) or found)
+    monkeypatch.setattr(exchange, "make_embedder", lambda line, device: Structural())
+    monkeypatch.setattr(exchange, "default_embedder", lambda config: "structural")
     monkeypatch.setattr(command, "has_esm3", lambda: True)
     asked.clear()
 

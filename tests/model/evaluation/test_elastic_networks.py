@@ -117,6 +117,6 @@ def test_structure_of_another_sequence(tmp_path: Path, write_pdb, first: str, mo
 
 @pytest.mark.parametrize("xyz", [np.ones((2, 3)), np.array([[1, 1, 1], [1, 1, np.nan]])])
 def test_structures_that_cannot_be_used(tmp_path: Path, write_pdb, xyz: np.ndarray) -> None:
-    refused(lambda: structure_profiles(tmp_path, "x", "AG"), tmp_path, "x", ".cif.gz")
+    refused(lambda: structure_profiles(tmp_path, "x", "AG"), tmp_path, "x", ".cif")
     path = write_pdb(atoms("A", "AG", xyz), "x.pdb")
     refused(lambda: structure_profiles(tmp_path, "x", "AG"), path, "C-alpha")

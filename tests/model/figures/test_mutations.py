@@ -10,9 +10,10 @@ import pytest
 from matplotlib.image import imread
 from refusals import refused
 
-from model.figures.mutations import draw_benchmark, draw_mutation_map, mutation_grid, plot_mutation_map
+from model.figures.mutations import draw_benchmark, draw_mutation_map, mutation_grid
+from model.figures.save import save_figure
 from model.mutations.score import PUBLISHED_SCORE
-from model.mutations.substitution import all_single_mutants
+from model.mutations.substitution import WildType, all_single_mutants
 
 
 def table_of(sequence: str, more: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -28,7 +29,7 @@ def test_grid() -> None:
     assert np.isnan(grid).sum() == 3  # the wild type
     assert grid["ACDEFGHIKLMNPQRSTVWY".index("W"), 1] == table.set_index("mutant")[PUBLISHED_SCORE]["K2W"]
     shifted = pd.DataFrame({"mutant": ["K12W"], PUBLISHED_SCORE: [0.5]})
-    assert np.argwhere(np.isfinite(mutation_grid(shifted, "MKT", offset=10)[0])).tolist() == [[18, 1]]
+    assert np.argwhere(np.isfinite(mutation_grid(shifted, WildType("MKT", 10))[0])).tolist() == [[18, 1]]
     refused(lambda: mutation_grid(table, "MTK"), "K2A")
     refused(lambda: mutation_grid(table, "MKT", "other"), "other", PUBLISHED_SCORE)
 
@@ -36,7 +37,7 @@ def test_grid() -> None:
 @pytest.mark.parametrize("length", [1, 90])
 def test_heat_map(tmp_path: Path, length: int) -> None:
     sequence = ("MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSG" * 4)[:length]
-    plot_mutation_map(table_of(sequence), sequence, tmp_path / "map.png")
+    save_figure(draw_mutation_map(table_of(sequence), sequence), tmp_path / "map.png")
     image = imread(tmp_path / "map.png")
     assert min(image.shape[:2]) > 300
     assert len(np.unique(image[..., 1])) > (10 if length == 1 else 100)  # many colours

@@ -14,7 +14,7 @@ from refusals import refused
 
 from data_prepare.properties import RESIDUE_PROPERTIES
 from model.inference import embed as module
-from model.inference.embed import Form, embed, write_embeddings
+from model.inference.embed import EmbeddingForm, embed, write_embeddings
 from model.inference.inputs import Protein
 from model.inference.predict import predict_properties
 from model.network.dance import DanceModel
@@ -107,7 +107,8 @@ def test_embeddings_of_residues_are_written_one_by_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("features", ["embedding", "properties", "both"])
 def test_all_files_hold_the_same(tiny_model: DanceModel, tmp_path: Path, features, per_residue: bool) -> None:
     expected = embed(tiny_model, SEQUENCES, per_residue, features=features)
-    key, columns = ("embedding", []) if features == "embedding" else ("features", Form(features=features).columns(32))
+    key = "embedding" if features == "embedding" else "features"
+    columns = [] if features == "embedding" else EmbeddingForm(features=features).columns(32)
     for suffix in (".h5", ".npz", *([] if per_residue else [".npy"])):
         path = tmp_path / f"e{suffix}"
         write_embeddings(tiny_model, PROTEINS, path, per_residue, features=features)
@@ -132,7 +133,7 @@ def test_all_files_hold_the_same(tiny_model: DanceModel, tmp_path: Path, feature
 
 
 def test_columns_name_the_properties(tiny_model: DanceModel) -> None:
-    columns = Form(features="both").columns(32)
+    columns = EmbeddingForm(features="both").columns(32)
     assert (len(columns), len(set(columns))) == (82, 82)
     found = dict(zip(columns, embed(tiny_model, "MKVAYI", features="both"), strict=True))
     predicted = predict_properties(tiny_model, "MKVAYI", "residue")
