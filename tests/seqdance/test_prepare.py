@@ -192,7 +192,7 @@ def test_entries_that_cannot_be_made_at_all(manifest, tmp_path, capsys):
 def test_wrong_options_of_prepare(manifest, tmp_path, words, named, monkeypatch, capsys):
     """Refused before any entry is made."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(extraction, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(extraction, "CONNECT_SECONDS", 0.1)
     monkeypatch.setattr(extraction, "make_entry", lambda task: pytest.fail("made"))
     (tmp_path / "others.tsv").write_text("a\ta\n")
     path = manifest(["1ubi_A"], label="")
