@@ -79,7 +79,6 @@ def write_models(helix, folder):
     return lambda name: (name, str(folder / f"{name}.pdb"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "write"),
     [

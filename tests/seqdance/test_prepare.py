@@ -200,9 +200,10 @@ def test_wrong_options_of_prepare(manifest, tmp_path, words, named, monkeypatch,
     assert not list(tmp_path.glob("out/*"))
 
 
-@pytest.mark.parametrize("given", [[], ["--source", "atlas"], ["--raw", "."], ["--manifest", "none.csv"]])
+@pytest.mark.parametrize("given", ["", "--source atlas", "--raw .", "--manifest none.csv"])
 def test_wrong_sources(tmp_path, given, capsys):
-    command_refused(prepare.main, ["--out", tmp_path / "s.h5", *given], capsys, given[-1] if len(given) > 2 else "")
+    named = ("none.csv: no such file",) if "none.csv" in given else ("--source and --raw", "--manifest")
+    command_refused(prepare.main, ["--out", tmp_path / "s.h5", *given.split()], capsys, *named)
 
 
 def test_one_store_a_folder(manifest, tmp_path, capsys):
@@ -261,7 +262,6 @@ def test_frames_chains_features_and_dtype(manifest, tmp_path):
     assert "no chain B; it has" in store.with_name("failures.csv").read_text()
 
 
-@pytest.mark.slow
 def test_a_store_of_links_to_its_results(manifest, tmp_path, capsys):
     names, one, two = ["helix_aeaaak", "1ubi_A"], tmp_path / "one" / "s.h5", tmp_path / "two" / "s.h5"
     path = manifest(names)
