@@ -358,12 +358,6 @@ def undisturbed(examples, tmp_path_factory):
     return folder / "entries.csv", stored_bytes(folder / "s.h5")
 
 
-def start(manifest, out):
-    command = [sys.executable, "-m", "seqdance.cli", "prepare", "--manifest", manifest, "--out", out, "--workers", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(list(map(str, command)), env=environment, start_new_session=True)
-
-
 def workers_after(process, out, number):
     """Processes of the Dask workers, those that do the work of a nanny, once there are some results."""
     deadline = time.monotonic() + 120
@@ -381,7 +375,20 @@ def test_a_killed_worker_and_a_killed_command_cost_nothing(undisturbed, tmp_path
     """Another worker makes the entry, the next run the rest; the store has the same bytes."""
     manifest, expected = undisturbed
     store, results = tmp_path / "s.h5", tmp_path / "s.entries"
-    process = start(manifest, store)
+    command = [
+        sys.executable,
+        "-m",
+        "seqdance.cli",
+        "prepare",
+        "--manifest",
+        manifest,
+        "--out",
+        store,
+        "--workers",
+        "2",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     workers = workers_after(process, store, 2)
     assert len(workers) == 2
     workers[0].send_signal(signal.SIGKILL)
@@ -392,7 +399,7 @@ def test_a_killed_worker_and_a_killed_command_cost_nothing(undisturbed, tmp_path
     assert not store.exists()
     made = {path: changed for path, changed in times(results).items() if not path.name.startswith(".")}
     assert 5 <= len(made) < len(expected) // 2
-    assert start(manifest, store).wait(timeout=240) == 0
+    assert run(prepare, "--manifest", manifest, "--out", store) == 0
     assert made.items() <= times(results).items()
     assert not list(results.glob(".*"))
     assert stored_bytes(store) == expected
