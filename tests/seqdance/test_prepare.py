@@ -136,8 +136,9 @@ def test_a_rerun_does_nothing_unless_something_changed(manifest, raw, tmp_path, 
     assert changed_by() == set()
 
 
-def test_a_folder_of_strangers(examples, tmp_path, capsys):
+def test_a_folder_of_strangers(examples, tmp_path, monkeypatch, capsys):
     """A trajectory without a topology and two files of one name fail alone; unused files are named at the end."""
+    monkeypatch.setenv("PATH", "")  # no mmseqs, which takes seconds
     folder, store = tmp_path / "raw", tmp_path / "out" / "s.h5"
     for place in "a/good.pdb a/good.xtc a/zzz_notopology.xtc b.c/x.pdb b.c/x.xtc b.c_x.pdb b.c_x.xtc".split():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
@@ -262,7 +263,8 @@ def test_frames_chains_features_and_dtype(manifest, tmp_path):
     assert "no chain B; it has" in store.with_name("failures.csv").read_text()
 
 
-def test_a_store_of_links_to_its_results(manifest, tmp_path, capsys):
+def test_a_store_of_links_to_its_results(manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")  # no mmseqs, which takes seconds
     names, one, two = ["helix_aeaaak", "1ubi_A"], tmp_path / "one" / "s.h5", tmp_path / "two" / "s.h5"
     path = manifest(names)
     assert run(prepare, "--manifest", path, "--out", one) == 0
