@@ -303,7 +303,7 @@ ALL_RUNS = Barrier(4)
 
 def name_with_others(task):
     """Replaces `make_entry`: waits until the other runs have submitted their tasks."""
-    ALL_RUNS.wait(60)
+    ALL_RUNS.wait(20)
     return f"{task.store.name} {task.features} {task.selection.stride}"
 
 
