@@ -114,23 +114,16 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wheel(source):
-    """The wheel that is made of it."""
-    offline = ["--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *offline, "-w", source.parent, source], check=True)
-    (wheel,) = source.parent.glob("*.whl")
-    return wheel
-
-
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
+def installed(source, tmp_path_factory):
     """Folder of the programs of a new environment with the wheel; only its dependencies are those of this one."""
     environment = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     programs = environment / ("Scripts" if os.name == "nt" else "bin")
     python = str(programs / "python")
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", str(wheel)]
-    subprocess.run(pip, check=True)
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", environment, source], check=True)
+    wheels = environment.glob("*.whl")
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", *wheels], check=True)
     ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
     # a .pth file in a folder that another one names is not read: the project itself is not found in it

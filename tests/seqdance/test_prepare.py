@@ -377,18 +377,8 @@ def test_a_killed_worker_and_a_killed_command_cost_nothing(undisturbed, tmp_path
     """Another worker makes the entry, the next run the rest; the store has the same bytes."""
     manifest, expected = undisturbed
     store, results = tmp_path / "s.h5", tmp_path / "s.entries"
-    command = [
-        sys.executable,
-        "-m",
-        "seqdance.cli",
-        "prepare",
-        "--manifest",
-        manifest,
-        "--out",
-        store,
-        "--workers",
-        "2",
-    ]
+    words = "-m seqdance.cli prepare --workers 2".split()
+    command = [sys.executable, *words, "--manifest", manifest, "--out", store]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     workers = workers_after(process, store, 2)
