@@ -13,6 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, then slow ones: while the last of several processes ends, the others wait for fast ones."""
+    items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("long", "slow")])
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of the reference data that are not part of the project."""

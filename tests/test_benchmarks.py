@@ -56,7 +56,7 @@ TINY = {
 }
 
 
-LONG = ("launches.py", "loader.py", "scale.py")
+LONG = ("gpu.py", "launches.py", "loader.py", "pair_head.py", "scale.py")
 
 
 @pytest.mark.parametrize(

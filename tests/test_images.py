@@ -37,7 +37,7 @@ def test_figures_are_up_to_date(drawing, tmp_path: Path) -> None:
         assert (IMAGE / path.name).stat().st_size < LARGEST
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_results_are_up_to_date(load_script, tmp_path: Path) -> None:
     script = load_script("image/draw_results.py")
     paths = script.draw(script.ResultsConfig(output=tmp_path))

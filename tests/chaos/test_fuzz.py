@@ -11,8 +11,3 @@ from readers import READERS
 def test_damaged_files_end_in_one_line(name, tmp_path):
     ends = fuzz(name, tmp_path, range(3))
     assert [end for end in ends if end[1] not in GOOD] == []
-
-
-@pytest.mark.parametrize("name", READERS)
-def test_sound_files_are_read(name, tmp_path):
-    READERS[name].read(READERS[name].make(tmp_path / "sound"))

@@ -30,7 +30,10 @@ def served(dyna1: Path, *options: str) -> Iterator[str]:
         yield process.stdout.readline().split()[3]
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
 
 
 def chromium_path() -> str | None:

@@ -123,7 +123,11 @@ def test_half_precision_and_residues_only(tiny_model_folder: Path, tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("form", ["notebook", "paper"])
-def test_analysis_is_that_of_each_entry(tiny_model_folder: Path, data: Path, tmp_path: Path, capsys, form) -> None:
+def test_analysis_is_that_of_each_entry(
+    tiny_model_folder: Path, data: Path, tmp_path: Path, capsys, form, request
+) -> None:
+    if form == "paper":
+        request.getfixturevalue("drawn")
     output = tmp_path / "x" / "attention.csv"
     main(of_store(tiny_model_folder, data, output, "--form", form))
     written = [output, output.with_name("attention_best.csv"), output.with_suffix(".png")]

@@ -79,7 +79,6 @@ def write_models(helix, folder):
     return lambda name: (name, str(folder / f"{name}.pdb"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "write"),
     [
@@ -90,7 +89,8 @@ def write_models(helix, folder):
         ("ensembles", write_models),
     ],
 )
-def test_left_out_frames(helix, tmp_path, capsys, source, write):
+def test_left_out_frames(helix, tmp_path, monkeypatch, capsys, source, write):
+    monkeypatch.setenv("PATH", "")  # no mmseqs, which takes a second
     raw, store = tmp_path / "raw", tmp_path / "out" / "s.h5"
     raw.mkdir()
     expected = write(helix, raw)

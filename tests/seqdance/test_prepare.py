@@ -136,8 +136,9 @@ def test_a_rerun_does_nothing_unless_something_changed(manifest, raw, tmp_path, 
     assert changed_by() == set()
 
 
-def test_a_folder_of_strangers(examples, tmp_path, capsys):
+def test_a_folder_of_strangers(examples, tmp_path, monkeypatch, capsys):
     """A trajectory without a topology and two files of one name fail alone; unused files are named at the end."""
+    monkeypatch.setenv("PATH", "")  # no mmseqs, which takes seconds
     folder, store = tmp_path / "raw", tmp_path / "out" / "s.h5"
     for place in "a/good.pdb a/good.xtc a/zzz_notopology.xtc b.c/x.pdb b.c/x.xtc b.c_x.pdb b.c_x.xtc".split():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +193,7 @@ def test_entries_that_cannot_be_made_at_all(manifest, tmp_path, capsys):
 def test_wrong_options_of_prepare(manifest, tmp_path, words, named, monkeypatch, capsys):
     """Refused before any entry is made."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(extraction, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(extraction, "CONNECT_SECONDS", 0.1)
     monkeypatch.setattr(extraction, "make_entry", lambda task: pytest.fail("made"))
     (tmp_path / "others.tsv").write_text("a\ta\n")
     path = manifest(["1ubi_A"], label="")
@@ -200,9 +201,10 @@ def test_wrong_options_of_prepare(manifest, tmp_path, words, named, monkeypatch,
     assert not list(tmp_path.glob("out/*"))
 
 
-@pytest.mark.parametrize("given", [[], ["--source", "atlas"], ["--raw", "."], ["--manifest", "none.csv"]])
+@pytest.mark.parametrize("given", ["", "--source atlas", "--raw .", "--manifest none.csv"])
 def test_wrong_sources(tmp_path, given, capsys):
-    command_refused(prepare.main, ["--out", tmp_path / "s.h5", *given], capsys, given[-1] if len(given) > 2 else "")
+    named = ("none.csv: no such file",) if "none.csv" in given else ("--source and --raw", "--manifest")
+    command_refused(prepare.main, ["--out", tmp_path / "s.h5", *given.split()], capsys, *named)
 
 
 def test_one_store_a_folder(manifest, tmp_path, capsys):
@@ -261,8 +263,8 @@ def test_frames_chains_features_and_dtype(manifest, tmp_path):
     assert "no chain B; it has" in store.with_name("failures.csv").read_text()
 
 
-@pytest.mark.slow
-def test_a_store_of_links_to_its_results(manifest, tmp_path, capsys):
+def test_a_store_of_links_to_its_results(manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")  # no mmseqs, which takes seconds
     names, one, two = ["helix_aeaaak", "1ubi_A"], tmp_path / "one" / "s.h5", tmp_path / "two" / "s.h5"
     path = manifest(names)
     assert run(prepare, "--manifest", path, "--out", one) == 0
@@ -358,12 +360,6 @@ def undisturbed(examples, tmp_path_factory):
     return folder / "entries.csv", stored_bytes(folder / "s.h5")
 
 
-def start(manifest, out):
-    command = [sys.executable, "-m", "seqdance.cli", "prepare", "--manifest", manifest, "--out", out, "--workers", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(list(map(str, command)), env=environment, start_new_session=True)
-
-
 def workers_after(process, out, number):
     """Processes of the Dask workers, those that do the work of a nanny, once there are some results."""
     deadline = time.monotonic() + 120
@@ -381,7 +377,10 @@ def test_a_killed_worker_and_a_killed_command_cost_nothing(undisturbed, tmp_path
     """Another worker makes the entry, the next run the rest; the store has the same bytes."""
     manifest, expected = undisturbed
     store, results = tmp_path / "s.h5", tmp_path / "s.entries"
-    process = start(manifest, store)
+    words = "-m seqdance.cli prepare --workers 2".split()
+    command = [sys.executable, *words, "--manifest", manifest, "--out", store]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     workers = workers_after(process, store, 2)
     assert len(workers) == 2
     workers[0].send_signal(signal.SIGKILL)
@@ -392,7 +391,7 @@ def test_a_killed_worker_and_a_killed_command_cost_nothing(undisturbed, tmp_path
     assert not store.exists()
     made = {path: changed for path, changed in times(results).items() if not path.name.startswith(".")}
     assert 5 <= len(made) < len(expected) // 2
-    assert start(manifest, store).wait(timeout=240) == 0
+    assert run(prepare, "--manifest", manifest, "--out", store) == 0
     assert made.items() <= times(results).items()
     assert not list(results.glob(".*"))
     assert stored_bytes(store) == expected

@@ -128,7 +128,7 @@ echo Submitted batch job $!
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("cores", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_job_that_ends_is_replaced(folder, monkeypatch, cores: int) -> None:
     """Jobs are processes of this machine here."""
     pytest.importorskip("dask_jobqueue")

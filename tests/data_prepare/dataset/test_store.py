@@ -381,7 +381,7 @@ def md_entries(draw):
     return residue, pair, missing
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(entry=md_entries(), dtype=st.sampled_from(["float32", "float16"]), start=st.integers(0, 20))
 def test_any_entry_is_read_as_written(tmp_path_factory, entry, dtype, start):
     """Whole, by crops, and from a copy; the list of interactions is that of a loop over the array."""

@@ -60,7 +60,7 @@ print(len(ContactSearch(topology, xyz, ["sb"]).contacts(xyz).channel))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_edited_rule_is_compiled_again(write_pdb, tmp_path):
     """Numba checks only the file of the called function; the rule is in another one."""
     package = tmp_path / "data_prepare"

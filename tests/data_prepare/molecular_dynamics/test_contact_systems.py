@@ -98,9 +98,8 @@ def check_random(folder, drawn, solvent, lose, limits, itypes, seed):
     check(folder, atoms, frames, limits, itypes, elements="left" if seed % 2 else "right")
 
 
-@pytest.mark.parametrize("examples", [12, pytest.param(60, marks=pytest.mark.slow)])
-def test_random_systems(tmp_path, examples):
-    settings(max_examples=examples, deadline=None)(random_systems(check_random))(tmp_path)
+def test_random_systems(tmp_path):
+    settings(max_examples=60, deadline=None)(random_systems(check_random))(tmp_path)
 
 
 # ---- the command ------------------------------------------------------------------------------------------------

@@ -22,10 +22,13 @@ FRAMES = 5
 BINARY = ("xtc", "trr", "dcd", "nc")
 
 
-@pytest.fixture(params=[(2, True), (4, True), (4, False)], ids=["8 atoms", "16 atoms", "16 atoms, no box"])
+SYSTEMS = {"8 atoms": (2, True), "16 atoms": (4, True), "16 atoms, no box": (4, False)}
+
+
+@pytest.fixture(params=SYSTEMS)
 def system(request, write_pdb):
     """Topology and frames (5, atoms, 3) in nm; XTC stores 8 atoms uncompressed."""
-    residues, boxed = request.param
+    residues, boxed = SYSTEMS[request.param]
     topology = read_topology(write_pdb(backbone_atoms(residues)))
     trajectory = mdtraj.Trajectory(backbone_frames(residues, FRAMES), topology.to_mdtraj())
     if boxed:
@@ -206,6 +209,7 @@ def test_damaged_headers(tmp_path, system, suffix):
                     everything(topology, path)
 
 
+@pytest.mark.parametrize("system", ["8 atoms", "16 atoms"], indirect=True)
 def test_damaged_content_of_xtc(tmp_path, system):
     """Any bit of the compressed positions of a frame changed: the process survives, which xdrfile alone does not."""
     topology, trajectory = system

@@ -355,7 +355,7 @@ TEXT = deposition(
 PIECES = "stop_ loop_ save_ data_x _Entity.ID _Atom_chem_shift.Val . ' \" ; \n; # \n".split(" ")
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damaged_files_give_a_message(tmp_path, data):
     """Cut, spliced or with pieces of the format in wrong places: a table or a message, never another exception."""

@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from threading import Thread
+from threading import Barrier, Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -175,7 +175,7 @@ LOG = "LOG_OF_THE_TASKS"
 
 def note(task):
     """Replaces `make_entry`: record the name, and wait until other tasks have arrived."""
-    time.sleep(0.1)
+    time.sleep(0.05)
     with open(os.environ[LOG], "a") as file:
         file.write(task.entry.name)
     task.result.parent.mkdir(exist_ok=True)
@@ -240,46 +240,42 @@ def test_workers_that_see_other_folders(source, tmp_path, monkeypatch):
         refused(lambda: run_tasks([task], 0, 1, cluster.scheduler_address), task.result)
 
 
+CLUSTER = """
+from distributed import LocalCluster
+options = {"protocol": "tcp://", "processes": False, "dashboard_address": None}
+print(LocalCluster(n_workers=1, threads_per_worker=1, **options).scheduler_address, flush=True)
+input()
+"""
+
+
 @pytest.mark.slow
 def test_a_scheduler_that_dies(examples, tmp_path):
     """The run ends in one line; the next one goes on with what is left."""
     with ExitStack() as stack:
 
-        def start(*arguments):
-            command = [sys.executable, "-m", "distributed.cli.dask_spec", *arguments]
-            return stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-
-        def cluster(name):
-            file = tmp_path / name
-            spec = {
-                "cls": "dask.distributed.Scheduler",
-                "opts": {"port": 0, "dashboard": False, "scheduler_file": str(file)},
-            }
-            scheduler = start("--spec", json.dumps(spec))
-            while not (file.is_file() and file.read_text()):
-                time.sleep(0.1)
-            address = json.loads(file.read_text())["address"]
-            spec = {"cls": "dask.distributed.Worker", "opts": {"nthreads": 1, "dashboard": False, "death_timeout": 5}}
-            stack.callback(start(address, "--spec", json.dumps(spec)).kill)
-            stack.callback(scheduler.kill)
-            return scheduler, address
+        def cluster():
+            command = [sys.executable, "-c", CLUSTER]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+            process = stack.enter_context(subprocess.Popen(command, **pipes))
+            stack.callback(process.kill)
+            return process, process.stdout.readline().strip()
 
         structures = sorted((examples / "structures").glob("*.pdb.gz"))
-        entries = [FileEntry(name=f"e{k}", source="Proteinflow", path=structures[k % 24]) for k in range(40)]
+        entries = [FileEntry(name=f"e{k}", source="Proteinflow", path=path) for k, path in enumerate(structures[:20])]
         tasks = [Task(entry, Selection(), FEATURES, "float32", tmp_path / "x.h5") for entry in entries]
 
         def made():
             return [task for task in tasks if task.result.exists()]
 
-        scheduler, address = cluster("first")
-        killer = Thread(target=lambda: (until(lambda: len(made()) > 10), scheduler.kill()))
+        scheduler, address = cluster()
+        killer = Thread(target=lambda: (until(lambda: len(made()) > 4), scheduler.kill()))
         killer.start()
         refused(lambda: run_tasks(tasks, 0, 1, address), "scheduler", address)
         killer.join()
         rest = [task for task in tasks if task not in made()]
-        assert 0 < len(rest) < 30
-        assert run_tasks(rest, 40 - len(rest), 1, cluster("second")[1]) == {}
-        assert len(made()) == 40
+        assert 0 < len(rest) < 16
+        assert run_tasks(rest, 20 - len(rest), 1, cluster()[1]) == {}
+        assert len(made()) == 20
 
 
 def test_a_lost_scheduler_is_one_line(monkeypatch):
@@ -302,9 +298,12 @@ def until(holds):
         time.sleep(0.02)
 
 
-def slow_name(task):
-    """Replaces `make_entry`: takes as long as it needs for another run to submit its tasks."""
-    time.sleep(1)
+ALL_RUNS = Barrier(4)
+
+
+def name_with_others(task):
+    """Replaces `make_entry`: waits until the other runs have submitted their tasks."""
+    ALL_RUNS.wait(20)
     return f"{task.store.name} {task.features} {task.selection.stride}"
 
 
@@ -315,7 +314,7 @@ def test_runs_on_one_scheduler_do_not_meet(source, tmp_path, monkeypatch):
     entry = FileEntry(name="s", source="Proteinflow", path=source)
     runs = [("a", 1, FEATURES), ("a", 2, FEATURES), ("a", 1, ("sasa",)), ("b", 1, FEATURES)]
     tasks = [Task(entry, Selection(stride=stride), kept, "float32", tmp_path / name) for name, stride, kept in runs]
-    monkeypatch.setattr(extraction, "make_entry", slow_name)
+    monkeypatch.setattr(extraction, "make_entry", name_with_others)
     with (
         LocalCluster(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=":0") as cluster,
         ThreadPoolExecutor(len(tasks)) as threads,

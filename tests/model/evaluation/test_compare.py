@@ -166,7 +166,6 @@ def halves(examples: Path, tmp_path_factory) -> tuple[Path, Path]:
     return tuple(Path(shutil.copy(examples / "trajectories" / f"helix_aeaaak.{end}", folder)) for end in ("pdb", "xtc"))
 
 
-@pytest.mark.slow
 def test_halves_and_replicas_are_the_ceiling(halves: tuple[Path, Path], tmp_path: Path) -> None:
     from data_prepare.molecular_dynamics.frames.trajectory import count_frames
 
@@ -188,7 +187,6 @@ def test_halves_and_replicas_are_the_ceiling(halves: tuple[Path, Path], tmp_path
     assert read_measurement(f"{pdb}:{xtc}", FrameRange(end=9), convergence=False).parts == ()
 
 
-@pytest.mark.slow
 def test_files_of_md_features(halves: tuple[Path, Path], tmp_path: Path) -> None:
     from data_prepare.molecular_dynamics import MD_features
 

@@ -24,6 +24,7 @@ def close(found: list[Tensor], expected: list[Tensor], tolerance: float = 2e-6) 
         assert (got - right).norm() <= tolerance * right.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "length", "hidden", "maps"), [(37, 37, 24, 12), (5, 70, 40, 150), (1, 5, 20, 300)])
 def test_pair_head(rows: int, length: int, hidden: int, maps: int) -> None:
     """Logits and all gradients: sizes that are no multiples of the blocks, more rows than a program adds up."""
@@ -40,8 +41,7 @@ def test_pair_head(rows: int, length: int, hidden: int, maps: int) -> None:
         close([pair_logits(q, k, middle, pred, kernels.tile_logits)], results[1][:1])
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("masked", "dropout"), [(False, 0.0), (True, 0.2)])
 @pytest.mark.slow
 def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: float) -> None:
     """Maps, logits and gradients, also of a frozen encoder, whose scores have none. Several blocks of keys."""

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from model.config import PRESETS, ModelConfig
+from model.dyna1 import classifier
 from model.dyna1.classifier import Classifier, Dyna1Config, load_dyna1
 from model.network.dance import DanceModel, infer_config, load_model
 from model.network.weights import weights_digest, write_model
@@ -114,9 +115,8 @@ def test_sizes_come_from_the_tensors(tmp_path: Path) -> None:
     assert same_weights(model, loaded)
     with torch.device("meta"):
         assert infer_config(DanceModel(PRESETS["seqdance"]).state_dict()) == PRESETS["seqdance"]
-    config = Dyna1Config(width=4096, layers=1, heads=8, feed_forward=8, pair_channels=128)
-    torch.save(network(config).state_dict(), tmp_path / "af2.pt")
-    assert load_dyna1(tmp_path / "af2.pt", "cpu").config == config
+        config = Dyna1Config(width=4096, layers=1, heads=8, feed_forward=8, pair_channels=128)
+        assert classifier.infer_config(Classifier(config).state_dict()) == config
 
 
 @pytest.mark.parametrize("form", ["plain", "with language model", "checkpoint", "half", "safetensors", "old pickle"])
@@ -198,13 +198,8 @@ def test_wrong_configurations_beside_weights_are_named(tmp_path: Path, kind: str
     model, load = network(kind), LOADERS[kind]
     write_model(tmp_path, model)
     values = asdict(model.config)
-    for text in (
-        json.dumps(values | {"layers": 3}),
-        json.dumps(values | {"size": 3}),
-        "{",
-        "[]",
-        json.dumps(values | {"layers": 900}),
-    ):
+    wide = {"hidden" if kind == "dance" else "width": 3 * 2**13, "feed_forward": 2**20}  # 400 GB
+    for text in ("{", "[]", *(json.dumps(values | changed) for changed in ({"layers": 3}, {"size": 3}, wide))):
         (tmp_path / "config.json").write_text(text)
         refused(lambda: load(tmp_path), tmp_path)
 

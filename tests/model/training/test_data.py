@@ -279,7 +279,7 @@ def written_entries(draw):
     return NMA if kind == "nma" else IDR, result
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(entries=written_entries(), dtype=st.sampled_from(["float32", "float16"]), window=st.integers(3, 50))
 def test_a_packed_batch_made_dense_equals_the_dense_collate(tmp_path_factory, entries, dtype, window: int) -> None:
     """Its pair features are those of a float16 store bit for bit, its residue features those of the store."""

@@ -54,7 +54,7 @@ def job(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("torchrun")
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_job_stopped_by_slurm_saves(small_data, tmp_path: Path, job, number: int) -> None:
     """SIGUSR1 before the time limit reaches the process group of the step, SIGTERM of a preempted job its first one.
 
