@@ -4,7 +4,6 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 OUT ?= runs/demo
-DATA ?= ../shared/data
 
 .PHONY: install demo demo-network docs notebooks images test test-all test-fast test-corpus test-latest dist chaos lint format clean
 
@@ -46,6 +45,7 @@ test-corpus: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/data_prepare/corpus.py
 
 demo-network: install  # trains the network `demo`: less than three hours on two cores
+	@test -n "$(DATA)" || { echo "error: give the folder of structures and simulations: make demo-network DATA=FOLDER" >&2; exit 2; }
 	$(BIN)/python demo_network/make_network.py --data $(DATA) --install
 
 test-latest:  # the newest versions of all dependencies, in an environment of its own
