@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 OUT ?= runs/demo
 
-.PHONY: install demo demo-network docs notebooks images test test-all test-fast test-corpus test-latest dist chaos lint format clean
+.PHONY: install demo need-data demo-network docs notebooks images test test-all test-fast test-corpus test-latest dist chaos lint format clean
 
 install: .venv/installed
 
@@ -44,8 +44,10 @@ test-corpus: install
 	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[dev,corpus]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/data_prepare/corpus.py
 
-demo-network: install  # trains the network `demo`: less than three hours on two cores
+need-data:
 	@test -n "$(DATA)" || { echo "error: give the folder of structures and simulations: make demo-network DATA=FOLDER" >&2; exit 2; }
+
+demo-network: need-data install  # trains the network `demo`: less than three hours on two cores
 	$(BIN)/python demo_network/make_network.py --data $(DATA) --install
 
 test-latest:  # the newest versions of all dependencies, in an environment of its own

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from data_prepare.dataset.store import FeatureStore
 from data_prepare.dataset.store_writer import StoreWriter
-from data_prepare.properties import GROUPS, NMA_GROUPS, properties_of_group
+from data_prepare.properties import GROUPS, NMA_GROUPS, PAIR_CHANNELS, properties_of_group
 from model.config import TRAIN_PRESETS, ModelConfig, Precision, TrainConfig
 from model.network.dance import DanceModel
 from model.network.device import autocast
@@ -111,7 +112,8 @@ def row(name: str, form: Form, held: bool, trainer: DanceTrainer, arguments: Arg
     if not held:  # three times what the readers have ready, so that they must keep up
         updates = max(updates, -(-6 * workers // (len(GROUPS) * getattr(config, name).accumulation)))
     number = arguments.warm_up + updates
-    samples = draws(config, start, 0, start + (1 if held else number), tokens=trainer.data.tokens)
+    order = attrgetter("length") if form == "plain" else trainer.data.tokens  # published: random
+    samples = draws(config, start, 0, start + (1 if held else number), tokens=order)
     ahead = len(GROUPS) * max(config.short.accumulation, config.long.accumulation)
     trainer.update = start + 1
     if device.type == "cuda":
@@ -172,7 +174,9 @@ def rounding(config: ModelConfig, device: torch.device) -> Iterator[str]:
         model.kernels = kernels
         with autocast(device, precision):
             outputs = model(ids, mask)
-        inside = {name: value[mask.bool()] for name, value in outputs.items()}
+        row = mask.bool()
+        pair = row[:, :, None] & row[:, None]
+        inside = {name: value[pair if name in PAIR_CHANNELS else row] for name, value in outputs.items()}
         loss = torch.stack([value.square().mean() for value in inside.values()]).sum()
         return [[value.detach() for value in inside.values()], list(torch.autograd.grad(loss, learned))]
 

@@ -6,7 +6,7 @@
 #         --preset demo --forms eager --updates 1 --warm-up 0 --entries 2 --residues 20 40
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=$(command -v python || command -v python3)
+python=$(command -v python || command -v python3 || true)
 [ -x .venv/bin/python ] && python=.venv/bin/python
 output=${1:-gpu.md}
 device=${DEVICE:-cuda}

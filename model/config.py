@@ -338,6 +338,7 @@ def read_train_config(path: Path) -> TrainConfig:
     values = {name: value for name, value in values.items() if name not in ONCE}
     if "weights" in values:  # former name
         values["loss_weights"] = values.pop("weights")
+    values.pop("sort_by_length", None)  # a former field
     if values.get("init") is not None:
         values = {"encoder": None} | values  # instead of the preset's
     preset = values.get("preset", "seqdance")

@@ -155,7 +155,6 @@ def supported(operation) -> bool:
 def test_uses_fit_apples_gpu(tiny_model, monkeypatch):
     model = type(tiny_model)(tiny_model.config).to("meta").eval()
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no meta device
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
     sequence = "MQIFVK<eos><cls>TLTG"
     with AppleGPU() as device:
         assert predict_properties(model, [sequence, "MQ"])[1]["corr"].shape == (2, 2)

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import torch
 from torch import Tensor
 
-from data_prepare.errors import InputError, InputWarning, first_line, named, require
+from data_prepare.errors import InputError, InputWarning, first_line, named, require, shown
 from data_prepare.properties import NUM_PAIR_OUTPUTS, NUM_RESIDUE_OUTPUTS
 from model.config import SIZE_NAMES, ModelConfig
 from model.network.checkpoints import CHECKPOINTS, NETWORK_FILES, newest_checkpoint
@@ -203,12 +203,13 @@ def model_sizes(path_or_hub_id: str | os.PathLike[str]) -> dict[str, int]:
 def load_esm2_encoder(model: DanceModel, path_or_hub_id: str | os.PathLike[str]) -> None:
     """Load the encoder weights of ESM2, SeqDance or ESMDance (see `read_esm2`) into a model of the same sizes.
 
-    Raises InputError if they are missing or do not fit.
+    Raises InputError if they are missing or do not fit, or are those of a form of ESM other than ESM2.
     """
     state, values = read_esm2(path_or_hub_id)
     ours = model.config.heads
     heads = _encoder_sizes(path_or_hub_id, state, values).get("heads", ours)
-    require(heads == ours, f"{path_or_hub_id}: {heads} attention heads, the model has {ours}; adapt heads")
+    where = f"{path_or_hub_id}: {CONFIG_NAME}" if values and Path(path_or_hub_id).is_dir() else path_or_hub_id
+    require(heads == ours, f"{where}: {shown(heads)} attention heads, the model has {ours}; adapt heads")
     state = {name: value for name, value in state.items() if not UNUSED_ESM2_ENTRIES.fullmatch(name)}
     load_entries(model.esm2, state, path_or_hub_id)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from shutil import which
@@ -69,11 +71,17 @@ def kernels_for(device: torch.device) -> ModuleType | None:
     half = device.type == "cuda" and torch.is_autocast_enabled("cuda")
     if not half or torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0) or not find_spec("triton"):
         return None
-    if not (os.environ.get("CC") or which("gcc") or which("clang")):
+    return import_module("model.network.kernels") if _has_compiler() else None
+
+
+@cache
+def _has_compiler() -> bool:
+    """Whether there is a C compiler, which Triton needs on Linux; warns once if not."""
+    found = sys.platform != "linux" or "CC" in os.environ or which("gcc") or which("clang")
+    if not found:
         line = "no C compiler, which Triton needs: training and pair properties are slower; install gcc"
         warnings.warn(line, InputWarning, stacklevel=2)
-        return None
-    return import_module("model.network.kernels")
+    return bool(found)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -193,7 +193,8 @@ def gelu(x: Tensor) -> Tensor:
 def compute_dtype(x: Tensor) -> torch.dtype:
     """Dtype of products with x, which autocast chooses."""
     device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta tensors have none
+    return torch.get_autocast_dtype(device) if on else x.dtype
 
 
 def rotary_tables(length: int, head_dim: int, device: torch.device, dtype: torch.dtype) -> Rotary:

@@ -90,36 +90,40 @@ class Batch(NamedTuple):
         ids, mask, residue, pair = (part.to(device, non_blocking=True) for part in self[2:6])
         present = None if self.present is None else self.present.to(device, non_blocking=True)
         more = 0 if length is None else length - ids.shape[1]
-        ids, mask = pad(ids, (0, more), value=PAD_ID), pad(mask, (0, more))
-        residue = pad(residue, (0, 0, 0, more), value=MISSING)
+        if more:
+            ids, mask = pad(ids, (0, more), value=PAD_ID), pad(mask, (0, more))
+            residue = pad(residue, (0, 0, 0, more), value=MISSING)
+            pair = pad(pair, (0, 0, 0, more, 0, more), value=MISSING)
         if self.places is None or self.interactions is None:
-            pair = pad(pair, (0, 0, 0, more, 0, more), value=MISSING).float()
+            pair = pair.float()
         else:
             places, interactions = (part.to(device, non_blocking=True) for part in (self.places, self.interactions))
-            pair = dense_pairs(pair, places, interactions, present, more)
+            pair = dense_pairs(pair, _moved(places.long(), ids.shape[1] - more, more), interactions, present)
         return Batch(self.group, self.names, ids, mask, residue, pair, present)
 
 
-def dense_pairs(
-    correlation: Tensor, places: Tensor, interactions: Tensor, present: Tensor | None, more: int = 0
-) -> Tensor:
-    """(B, L + more, L + more, 10) float32 pair features from those of a packed `Batch`, all on one device.
+def _moved(places: Tensor, length: int, more: int) -> Tensor:
+    """Places in (B, L, L, 10) as those in (B, L + more, L + more, 10)."""
+    if not more:
+        return places
+    pairs, channel = places // MD_PAIR_WIDTH, places % MD_PAIR_WIDTH
+    rows, second = pairs // length, pairs % length
+    rows = rows // length * (length + more) + rows % length
+    return (rows * (length + more) + second) * MD_PAIR_WIDTH + channel
+
+
+def dense_pairs(correlation: Tensor, places: Tensor, interactions: Tensor, present: Tensor | None) -> Tensor:
+    """(B, L, L, 10) float32 pair features from those of a packed `Batch`, all on one device.
 
     Missing interactions are NaN where the correlation is not -1, as in the correlation if that is missing.
     """
-    length, places = correlation.shape[1], places.long()
-    if more:  # the places in the larger array
-        pairs, channel = places // MD_PAIR_WIDTH, places % MD_PAIR_WIDTH
-        rows, second = pairs // length, pairs % length
-        rows = rows // length * (length + more) + rows % length
-        places = (rows * (length + more) + second) * MD_PAIR_WIDTH + channel
-    correlation = pad(correlation, (0, 0, 0, more, 0, more), value=MISSING).float()
+    correlation = correlation.float()
     unlisted = torch.zeros(MD_PAIR_WIDTH, device=correlation.device)
     if present is not None:
         unlisted = unlisted.where(present[:, None, None, -MD_PAIR_WIDTH:], torch.nan)  # (B, 1, 1, 10)
     pair = unlisted.where(correlation != MISSING, MISSING)  # (B, L, L, 10)
     pair[..., CORRELATION] = correlation[..., 0]
-    pair.view(-1)[places] = interactions.float()
+    pair.view(-1)[places.long()] = interactions.float()
     return pair
 
 

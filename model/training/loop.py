@@ -234,8 +234,10 @@ class Trainer(ABC, Generic[C]):
     def _check_same(self, checkpoint: Path, state: Mapping[str, Any]) -> None:
         """InputError if data or options that are not among `allow_changes` differ from those of a checkpoint."""
         require("options" in state, f"{checkpoint}: of an earlier version of seqdance; give another --output")
-        former, of_data = state["options"], state["data"]
-        differing = [n for n, value in self.fixed().items() if former.get(n) != value]
+        former, of_data, fixed = state["options"], state["data"], self.fixed()
+        gone = " ".join(f"--{n} {value}" for n, value in former.items() if value and n not in fixed)
+        require(not gone, f"{checkpoint}: made with {gone}, which this version does not have; give another --output")
+        differing = [n for n, value in fixed.items() if former.get(n) != value]
         changed = {n: self.described(n, former.get(n)) for n in differing}
         sizes = [text for name, text in changed.items() if name in self.config.SIZES]
         remedy = "give the same sizes, or another --output for a new network"

@@ -31,6 +31,7 @@ def test_configuration_comes_back_from_a_file(tmp_path: Path, preset: str, form:
     values = asdict(config)
     if form == "old.json":
         values["weights"] = values.pop("loss_weights")  # the name of the field in runs of former versions
+        values["sort_by_length"] = False  # a field of former versions
     if form in ("run.json", "old.json"):
         values = {"config": values, "versions": {"python": "3.11"}, "processes": 4}
     path = tmp_path / form

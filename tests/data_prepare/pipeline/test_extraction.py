@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -321,3 +322,23 @@ def test_runs_on_one_scheduler_do_not_meet(source, tmp_path, monkeypatch):
     ):
         found = threads.map(lambda task: run_tasks([task], 0, 1, cluster.scheduler_address), tasks)
         assert list(found) == [{"s": f"{name} {kept} {stride}"} for name, stride, kept in runs]
+
+
+def test_ctrl_c_while_the_workers_start_ends_them(monkeypatch):
+    ended = []
+
+    class Part:
+        def __init__(self, *_, **__):
+            os.kill(os.getpid(), signal.SIGINT)
+
+        def register_plugin(self, _):
+            pass
+
+        def close(self):
+            ended.append(type(self).__name__)
+
+    for name in ("LocalCluster", "Client"):
+        monkeypatch.setattr(f"distributed.{name}", type(name, (Part,), {}))
+    with pytest.raises(KeyboardInterrupt), extraction._local_client(2):
+        pytest.fail("the signal was lost")
+    assert ended == ["Client", "LocalCluster"]

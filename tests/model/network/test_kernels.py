@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
-from model.network import dance
+from model.network import dance, device
 from model.network.dance import DanceModel
 from model.network.pair_head import attention_logits, pair_logits
 from model.network.tokenizer import tokenize
@@ -108,3 +110,27 @@ def test_network(monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
         # the kernels give gradients of 0 where the plain form has none
         results.append([*outputs.values(), *(value for value in gradients if value is not None and value.any())])
     close(*results, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("capability", "half", "compiler", "used"),
+    [
+        ((8, 0), True, True, True),
+        ((7, 5), True, True, False),
+        ((9, 0), False, True, False),
+        ((9, 0), True, False, False),
+    ],
+)
+def test_where_the_kernels_run(monkeypatch: pytest.MonkeyPatch, capability, half, compiler, used) -> None:
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: half)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(device, "which", lambda name: "/usr/bin/gcc" if compiler and name == "gcc" else None)
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    monkeypatch.delenv("CC", raising=False)
+    device._has_compiler.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert device.kernels_for(torch.device("cuda")) is (kernels if used else None)
+    device._has_compiler.cache_clear()
+    assert ["gcc" in str(warning.message) for warning in caught] == [True] * (not compiler)  # once

@@ -91,6 +91,24 @@ def whole(small_data, tmp_path_factory) -> Path:
     return output
 
 
+def test_passes_take_the_proteins_of_an_update_by_length(small_data, tmp_path: Path, monkeypatch) -> None:
+    lengths: list[tuple[int, str, int]] = []  # update, group and longest protein of each pass
+    loss = DanceTrainer.loss
+
+    def noted(trainer: DanceTrainer, batch):
+        lengths.extend((trainer.update, own.group, own.input_ids.shape[1]) for own in batch)
+        return loss(trainer, batch)
+
+    monkeypatch.setattr(DanceTrainer, "loss", noted)
+    train(small_data.config(tmp_path, updates=6, short_updates=6, short=Stage(24, 1, 4)), CPU)
+    for update in range(1, 7):
+        for group in GROUPS:
+            own = [length for of, name, length in lengths if (of, name) == (update, group)]
+            assert len(own) == 4
+            assert own == sorted(own, reverse=True)
+    assert len({length for _, _, length in lengths}) > 3
+
+
 # the output of a run
 
 
