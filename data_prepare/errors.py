@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from data_prepare.extras import missing_extra
+from data_prepare.signals import never_lost
 
 T = TypeVar("T")
 _FORMAT: Final = warnings.formatwarning
@@ -141,7 +142,8 @@ def run_command(command: Callable[[], T], debug: bool = False) -> T:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names and paths on a terminal that lacks their letters
     try:
-        return command()
+        with never_lost():
+            return command()
     except BrokenPipeError:  # the reader of our output has closed it (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None

@@ -155,7 +155,7 @@ class Run:
     def tracebacks(self) -> list[str]:
         """Line before, innermost place and last line of each traceback.
 
-        But those of torchrun, and Python's note on a Ctrl-C during the removal of an object, which is lost.
+        But those of torchrun.
         """
         parts = re.split(r"\n?.*Traceback \(most recent call last\):?\n", "\n" + "\n".join(self.lines))
         found = []
@@ -163,8 +163,7 @@ class Run:
             places = re.findall(r'File "(.*?)", line (\d+)', block)
             last = next((line for line in block.splitlines() if line[:1].strip()), "cut off")
             of_torchrun = "torch/distributed/run.py" in block or "elastic.multiprocessing.api.SignalException" in last
-            lost = "Exception ignored in" in "".join(before.splitlines()[-1:]) and last.startswith("KeyboardInterrupt")
-            if not (of_torchrun or lost):
+            if not of_torchrun:
                 found.append(f"{before.splitlines()[-1:]} {places[-1:]} {last}")
         return found
 

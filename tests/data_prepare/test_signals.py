@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from data_prepare.command_line import run_alone
 from data_prepare.files import new_hdf5, whole_file
 from data_prepare.signals import held_signals
 
@@ -64,3 +67,21 @@ def test_ctrl_c_waits_until_hdf5_has_written(tmp_path):
         write_two_of_three(tmp_path / "x.h5", written)
     assert written == ["a", "b"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_an_object_is_removed_is_not_lost(number, expected, capfd):
+    class Thing:
+        pass
+
+    def command():
+        thing = Thing()
+        watched = weakref.ref(thing, lambda _: os.kill(os.getpid(), number))
+        del thing
+        assert watched() is None
+        time.sleep(60)
+
+    with pytest.raises(SystemExit) as ended:
+        run_alone(command, None, False)
+    assert ended.value.code == expected
+    assert "Traceback" not in capfd.readouterr().err
