@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from model.inference.prediction_files import residue_table
 from seqdance.app.analysis import Analysis, Networks
-from seqdance.app.charts.structure import with_b_factors
 
 
 def files(analysis: Analysis, networks: Networks) -> dict[str, Callable[[], bytes]]:
@@ -44,7 +43,7 @@ def csv(table: pd.DataFrame) -> bytes:
 
 def coloured(analysis: Analysis, values: NDArray[Any]) -> bytes:
     """The structure with values (N,) as B-factors."""
-    return with_b_factors(analysis.choice, values).content
+    return analysis.choice.with_b_factors(values).content
 
 
 def npz(arrays: dict[str, Any]) -> bytes:

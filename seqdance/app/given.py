@@ -17,11 +17,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from data_prepare.errors import InputError, InputWarning, require, shown
 from data_prepare.files import stem
 from data_prepare.structure.readers import STRUCTURE_SUFFIXES, read_topology, suffix_of
+from model.inference.b_factors import write_b_factors
 from model.inference.inputs import (
     FASTA_SUFFIXES,
     Protein,
@@ -30,6 +34,7 @@ from model.inference.inputs import (
     read_fasta,
     select_protein,
 )
+from model.inference.structure_scripts import WITHOUT_VALUE
 from model.mutations.substitution import WildType
 from seqdance.app.jobs import noted
 
@@ -109,6 +114,14 @@ class Choice:
         """Letter and number of each residue (N,), as in labels of mutants."""
         sites = self.wild_type.names.values()
         return tuple(f"{letter}{site}" for letter, site in zip(self.letters, sites, strict=True))
+
+    def with_b_factors(self, values: NDArray[Any]) -> File:
+        """The structure with the values (N,) as B-factors; NaN becomes -1, as in the commands."""
+        assert self.structure is not None
+        with self.structure.on_disk() as path:
+            copy = path.with_name(f"coloured{path.suffix}")
+            write_b_factors(path, np.nan_to_num(values, nan=WITHOUT_VALUE), copy, self.chain)
+            return File(f"{self.structure.stem}{path.suffix}", copy.read_bytes())
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ def _register_structure(app: Dash, service: Service) -> None:
         scale = (0.0, 1.0) if colour == "p_exchange" else (float(np.nanmin(own)), float(np.nanmax(own)))
         model = service.networks.dyna1_label if colour == "p_exchange" else service.networks.label
         figure = dynamics.along_sequence(own, residues, UNITS.get(colour, colour), key, model, scale)
-        return structure.viewer_data(found.choice, own, scale), *sized(figure, residue)
+        file = found.choice.with_b_factors(own)
+        chains = dict.fromkeys(chain for chain, _ in found.choice.protein.residue_ids)
+        return structure.viewer_data(file.content, file.suffix, chains, scale), *sized(figure, residue)
 
     app.clientside_callback(
         HOVER,

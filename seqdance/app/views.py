@@ -111,7 +111,8 @@ def _register_mutations(app: Dash, service: Service) -> None:
                 HIDE,
                 "A mutant is scored by how much its predicted dynamics differ from the wild type.",
             )
-        figure = mutations.mutation_map(found.scores, found.choice, found.damage, key, service.networks.label)
+        protein = found.choice.wild_type, found.choice.residues
+        figure = mutations.mutation_map(found.scores, *protein, found.damage, key, service.networks.label)
         hint = (
             f"{len(found.scores):,} mutants are scored. Damage is the fraction of the others and the wild type that "
             "score lower. Click a cell to see which properties change."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,29 +12,30 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from model.figures.mutations import mutation_grid
+from model.mutations.substitution import WildType
 from model.network.tokenizer import AMINO_ACIDS
 from seqdance.app.charts.style import BLUE, DIVERGING, FAINT, GREY, INK, NAMES, ORANGE, styled
-from seqdance.app.given import Choice
 
 ORDER: Final = "GAVLIMPFYWCSTNQHKRDE"  # small and hydrophobic, aromatic, polar, charged
 
 
 def mutation_map(
     scores: pd.DataFrame,
-    choice: Choice,
+    wild_type: WildType,
+    names: Sequence[str],
     mean_damage: NDArray[Any] | None,
     key: str,
     model: str,
 ) -> go.Figure:
-    """Colour: fraction of the scored mutants that score lower, white at the median; above it the mean of each residue.
+    """Scores of the mutants of residues called `names`, such as A12.
+
+    Colour: fraction of the scored mutants that score lower, white at the median; above it the mean of each residue.
 
     Black dots are the wild type, grey cells have no score.
     """
     rows = [AMINO_ACIDS.index(letter) for letter in ORDER]
-    grid, score = (
-        mutation_grid(scores, choice.wild_type, column)[0][rows] for column in ("damage", "score")
-    )  # (20, N)
-    names = choice.residues
+    # (20, N)
+    grid, score = (mutation_grid(scores, wild_type, column)[0][rows] for column in ("damage", "score"))
     x = np.arange(1, len(names) + 1)
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.17, 0.83], vertical_spacing=0.03)
     if mean_damage is not None:
@@ -60,7 +62,7 @@ def mutation_map(
         hovertemplate="%{customdata[1]} → %{y}<br>damage %{z:.3f}<br>score %{customdata[0]:.4g}<extra></extra>",
     )
     figure.add_trace(heat, row=2, col=1)
-    wild = [(k, letter) for k, letter in zip(x, choice.letters, strict=True) if letter in ORDER]
+    wild = [(k, letter) for k, letter in zip(x, (name[0] for name in names), strict=True) if letter in ORDER]
     dots: dict[str, Any] = {"mode": "markers", "marker": {"color": INK, "size": 4}, "showlegend": False}
     figure.add_trace(
         go.Scatter(x=[k for k, _ in wild], y=[letter for _, letter in wild], hoverinfo="skip", **dots), row=2, col=1

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from data_prepare.structure.readers import PDB_SUFFIXES
-from model.inference.b_factors import write_b_factors
 from model.inference.inputs import ResidueId
-from model.inference.structure_scripts import PALETTE, WITHOUT_VALUE
-from seqdance.app.given import Choice, File
+from model.inference.structure_scripts import PALETTE
 
 
-def with_b_factors(choice: Choice, values: NDArray[Any]) -> File:
-    """The structure of a choice with the values (N,) as B-factors; NaN becomes -1, as in the commands."""
-    assert choice.structure is not None
-    with choice.structure.on_disk() as path:
-        copy = path.with_name(f"coloured{path.suffix}")
-        write_b_factors(path, np.nan_to_num(values, nan=WITHOUT_VALUE), copy, choice.chain)
-        return File(f"{choice.structure.stem}{path.suffix}", copy.read_bytes())
+def viewer_data(content: bytes, suffix: str, chains: Iterable[str], scale: tuple[float, float]) -> dict[str, Any]:
+    """Input of the viewer: cartoon of the chains of a file with this suffix.
 
-
-def viewer_data(choice: Choice, values: NDArray[Any], scale: tuple[float, float]) -> dict[str, Any]:
-    """Input of the viewer: cartoon of the chosen chains, dark at the low end of the scale, yellow at the high one."""
-    file = with_b_factors(choice, values)
+    B-factors are colours, dark at the low end of the scale, yellow at the high one.
+    """
     # Mol* reverses the colours of B-factors
     colours = [int(colour[1:], 16) for colour in reversed(PALETTE)]
     palette = {"domain": list(scale), "list": {"kind": "interpolate", "colors": colours}}
     look = {"type": "cartoon", "color": "uncertainty", "colorParams": palette}
-    chains = dict.fromkeys(residue.chain for residue in choice.protein.residue_ids)
     part = {"label": "protein", "targets": [target(chain) for chain in chains], "representation": [look]}
-    kind = "pdb" if file.suffix in PDB_SUFFIXES else "mmcif"
-    text = file.content.decode(errors="replace")
+    kind = "pdb" if suffix in PDB_SUFFIXES else "mmcif"
+    text = content.decode(errors="replace")
     return {"type": "mol", "data": text, "format": kind, "preset": {"kind": "empty"}, "component": [part]}
 
 
