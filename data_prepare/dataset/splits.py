@@ -214,16 +214,16 @@ def split_by_cluster(
         members.setdefault(clusters.get(name, name), []).append(name)
     entries = list(members.values())  # by first name, whatever the representatives
     lacking = test_share * len(names)  # test entries
-    test, others = list[list[str]](), list[list[str]]()
+    test: set[str] = set()
+    others: list[list[str]] = []
     for k in np.random.default_rng(seed).permutation(len(entries)):
         if len(entries[k]) <= lacking:
-            test.append(entries[k])
+            test.update(entries[k])
             lacking -= len(entries[k])
         else:
             others.append(entries[k])
     if len(others) > 1:  # else none is left to train on
         smallest = min(others, key=len)
         if not test or len(smallest) - lacking < lacking:
-            test.append(smallest)
-    tested = {name for cluster in test for name in cluster}
-    return {name: "test" if name in tested else "train" for name in names}
+            test.update(smallest)
+    return {name: "test" if name in test else "train" for name in names}

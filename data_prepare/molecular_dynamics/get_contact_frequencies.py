@@ -62,11 +62,12 @@ def count_frames_in_contact(path: Path, itypes: set[str], labels: dict[str, str]
     require(
         not missing, f"{path}: lacks the interactions {', '.join(sorted(missing))}; omit them or make the file again"
     )
+    frames, total = header.frames, header.total_frames
     counts: dict[Pair, int] = {}
     latest: dict[Pair, int] = {}  # last frame that counted
     now, different = -1, 0  # frames of lines
     for frame, interaction, *atoms in read_contacts(path):
-        if frame not in header.frames:
+        if frame not in frames:
             raise InputError(f"{path}: frame {frame} is outside the range in the header; make the file again")
         if frame < now:
             raise InputError(f"{path}: frame {frame} stands after frame {now}; sort the lines with sort -s -n -k1,1")
@@ -80,7 +81,6 @@ def count_frames_in_contact(path: Path, itypes: set[str], labels: dict[str, str]
         if latest.get(pair) != frame:
             latest[pair] = frame
             counts[pair] = counts.get(pair, 0) + 1
-    total = header.total_frames
     require(different <= total, f"{path}: has lines of {different} of {total} frames; make the file again")
     return total, counts
 

@@ -167,7 +167,8 @@ class DanceTrainer(Trainer[TrainConfig]):
         longest = -(-int(lengths.max()) // self.multiple) * self.multiple
         batch = [own.to(self.process.device, longest) for own in batch]
         with autocast(self.process.device, self.precision):
-            outputs = self.network(*(torch.cat(parts) for parts in zip(*(own[2:4] for own in batch), strict=True)))
+            ids, mask = (torch.cat([getattr(own, name) for own in batch]) for name in ("input_ids", "attention_mask"))
+            outputs = self.network(ids, mask)
         sizes = [len(own.input_ids) for own in batch]
         parts = {name: values.split(sizes) for name, values in outputs.items()}
         total = torch.zeros((), device=self.process.device)

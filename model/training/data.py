@@ -89,7 +89,8 @@ class Batch(NamedTuple):
         """
         ids, mask, residue, pair = (part.to(device, non_blocking=True) for part in self[2:6])
         present = None if self.present is None else self.present.to(device, non_blocking=True)
-        more = 0 if length is None else length - ids.shape[1]
+        own = ids.shape[1]
+        more = 0 if length is None else length - own
         if more:
             ids, mask = pad(ids, (0, more), value=PAD_ID), pad(mask, (0, more))
             residue = pad(residue, (0, 0, 0, more), value=MISSING)
@@ -98,7 +99,7 @@ class Batch(NamedTuple):
             pair = pair.float()
         else:
             places, interactions = (part.to(device, non_blocking=True) for part in (self.places, self.interactions))
-            pair = dense_pairs(pair, _moved(places.long(), ids.shape[1] - more, more), interactions, present)
+            pair = dense_pairs(pair, _moved(places, own, more), interactions, present)
         return Batch(self.group, self.names, ids, mask, residue, pair, present)
 
 
@@ -106,6 +107,7 @@ def _moved(places: Tensor, length: int, more: int) -> Tensor:
     """Places in (B, L, L, 10) as those in (B, L + more, L + more, 10)."""
     if not more:
         return places
+    places = places.long()
     pairs, channel = places // MD_PAIR_WIDTH, places % MD_PAIR_WIDTH
     rows, second = pairs // length, pairs % length
     rows = rows // length * (length + more) + rows % length

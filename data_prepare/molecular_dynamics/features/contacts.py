@@ -56,8 +56,9 @@ def contacts_of_file(
     ambiguous, or if its frames do not match its header or `frames`.
     """
     header = read_header(path)
+    used = header.frames
     again = "make the file again, or omit -i"
-    other = next((frame for frame in header.frames if frame not in frames), None)
+    other = next((frame for frame in used if frame not in frames), None)
     of = f"the frames {frames.start} to {frames[-1]} with stride {frames.step}"
     require(other is None, f"{path}: frame {other} is none of {of}; {again}")
     missing = set(INTERACTIONS) - single_interactions(header.interaction_types)
@@ -84,7 +85,7 @@ def contacts_of_file(
         for label in pair:
             require(label in index, f"{path}: residue {label} is not in the protein of {topology.path}; {again}")
             require(label not in ambiguous, f"{path}: residue {label} is ambiguous in {topology.path}; omit -i")
-        require(frame in header.frames, f"{path}: frame {frame} is outside the range in the header; {again}")
+        require(frame in used, f"{path}: frame {frame} is outside the range in the header; {again}")
         counts[index[pair[0]], index[pair[1]], INTERACTIONS.index(interaction)] += 1
     require(
         len(seen) <= header.total_frames, f"{path}: has lines of {len(seen)} of {header.total_frames} frames; {again}"
