@@ -324,7 +324,15 @@ def test_runs_on_one_scheduler_do_not_meet(source, tmp_path, monkeypatch):
         assert list(found) == [{"s": f"{name} {kept} {stride}"} for name, stride, kept in runs]
 
 
-def test_ctrl_c_while_the_workers_start_ends_them(monkeypatch):
+@pytest.fixture
+def usual_ctrl_c():
+    """dask_jobqueue sets a handler of its own when it is imported, as another test may have done."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_the_workers_start_ends_them(monkeypatch, usual_ctrl_c):
     ended = []
 
     class Part:
