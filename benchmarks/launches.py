@@ -108,7 +108,7 @@ class Kernel:
 
     def __getitem__(self, _: object) -> Callable[..., None]:
         def launch(*args: Any, **_: Any) -> None:
-            both = args[6:7] if self.name == "maps_kernel" else ()
+            both = args[7:8] if self.name == "maps_kernel" else ()
             self.counted.number[self.name] += 1
             self.counted.bytes[self.name] += sum(x.nbytes for x in (*args, *both) if isinstance(x, Tensor))
 

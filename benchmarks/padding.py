@@ -3,7 +3,8 @@
     python benchmarks/padding.py > padding.md
 
 Counted, not timed, for made-up proteins of 100 to 1,000 residues, the share of one of four cards, and passes of all
-groups together. The pair head and the attention maps take time and memory in proportion. Prints Markdown.
+groups together. Pair head, attention maps and loss take time and memory in proportion. The Triton kernels leave out
+rows of padding, and blocks of columns that are all padding: the last column. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from model.config import TRAIN_PRESETS, Stage, TrainConfig
 from model.training.schedule import Draw, draws
 
 UPDATES = 50
+BLOCK = 128  # columns that a program of the kernels computes at least
 PROCESSES = 4
 RESIDUES = np.random.default_rng(0).integers(100, 1001, (len(GROUPS), 10_000))
 
@@ -36,23 +38,26 @@ def passes(config: TrainConfig, order: Callable[[Draw], int]) -> Iterator[list[i
         yield [tokens(draw) for group in groups for draw in group]
 
 
-def ratio(config: TrainConfig, order: Callable[[Draw], int]) -> float:
-    """Pairs with padding for each pair without."""
+def ratios(config: TrainConfig, order: Callable[[Draw], int]) -> tuple[float, float]:
+    """Pairs with padding for each pair without, and those that the kernels compute."""
     lengths = list(passes(config, order))
     padded = sum(len(own) * max(own) ** 2 for own in lengths)
-    return padded / sum(length**2 for own in lengths for length in own)
+    computed = sum(length * min(max(own), -(-length // BLOCK) * BLOCK) for own in lengths for length in own)
+    pairs = sum(length**2 for own in lengths for length in own)
+    return padded / pairs, computed / pairs
 
 
 def main() -> None:
     """Count and print."""
-    print("| tokens | proteins of each group in a pass x passes | random order | by length | ratio |")
-    print("|---|---|---|---|---|")
+    print("| tokens | proteins of each group in a pass x passes | random order | by length | ratio | kernels |")
+    print("|---|---|---|---|---|---|")
     for length in (256, 1024):
         for size in (32, 16, 8, 4, 2, 1):
             stage = Stage(length, size, 32 // size)
             config = replace(TRAIN_PRESETS["seqdance"], short=stage)
-            before, after = ratio(config, lambda draw: draw.length), ratio(config, tokens)
-            print(f"| {length} | {size} x {32 // size} | {before:.2f} | {after:.2f} | {before / after:.2f} x |")
+            (before, _), (after, computed) = ratios(config, lambda draw: draw.length), ratios(config, tokens)
+            row = (size, 32 // size, before, after, before / after, computed)
+            print("| {} | {} x {} | {:.2f} | {:.2f} | {:.2f} x | {:.2f} |".format(length, *row))
 
 
 if __name__ == "__main__":

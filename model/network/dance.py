@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -118,7 +119,7 @@ class DanceModel(HubModel):
             outputs |= residue_properties(self.res_pred_nn(hidden).float())
         if pair:
             q, k = self.res_transform_nn(hidden).chunk(2, dim=-1)  # each (B, L, hidden)
-            kernel = None if kernels is None else kernels.tile_logits
+            kernel = None if kernels is None else partial(kernels.tile_logits, part.lengths)
             logits = pair_logits(q, k, self.pair_middle_linear, self.pair_pred_linear, kernel)  # (B, 13, L, L)
             assert part.logits is not None  # the encoder has a layer
             outputs |= pair_properties(part.logits.add_(logits))

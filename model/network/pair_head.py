@@ -51,6 +51,7 @@ class AttentionPart:
         self.learn = torch.is_grad_enabled()  # also where the encoder is frozen
         self.logits: Tensor | None = None  # (B, outputs, L, L) float32
         self.seeds: Tensor | None = None  # of the kernels' dropout, one for each layer
+        self.lengths: Tensor | None = None  # (B,) int32, tokens of each protein up to its last
 
     def maps(self, layer: int, scores: Tensor, keys: Tensor | None, dropout: float) -> Tensor:
         """Attention maps of a layer, as `encoder.attention_maps`; adds their part."""
@@ -63,10 +64,12 @@ class AttentionPart:
                 return maps
             assert self.kernels is not None
             if self.logits is None:
-                shape = (len(scores), len(weight), *scores.shape[2:])
-                self.logits = scores.new_zeros(shape, dtype=torch.float32)
+                batch, length = len(scores), scores.shape[-1]
+                self.logits = scores.new_zeros(batch, len(weight), length, length, dtype=torch.float32)
                 self.seeds = torch.randint(2**31 - 1, (self.layers,), device=scores.device, dtype=torch.int32)
-            inputs = (scores, weight, self.logits, keys, dropout, self.seeds, layer)
+                numbers = torch.arange(1, length + 1, device=scores.device, dtype=torch.int32)
+                self.lengths = (numbers.expand(batch, -1) if keys is None else numbers * keys[:, 0, 0]).amax(-1)
+            inputs = (scores, weight, self.logits, keys, self.lengths, dropout, self.seeds, layer)
             maps, self.logits = self.kernels.AttentionMaps.apply(*inputs)
         return maps
 
@@ -78,8 +81,8 @@ def pair_logits(
 
     q and k (B, L, hidden) are the halves of the transformed residue embeddings; products use their dtype. The memory
     beyond the result is that of a tile of rows and of the middle layer of all pairs, if it has at most `CPU_KEPT` or
-    `GPU_KEPT` numbers: the backward pass computes everything else again. With `kernel`, which computes a tile in place
-    of `tile_logits`, it is the middle layer, and nothing without gradients.
+    `GPU_KEPT` numbers: the backward pass computes everything else again. With `kernel`, which computes a tile from its
+    first row in place of `tile_logits`, it is the middle layer, and nothing without gradients.
     """
     with torch.autocast(q.device.type, enabled=False):
         v_m = pred.weight[:, : middle.out_features]  # (outputs, channels)
@@ -87,7 +90,8 @@ def pair_logits(
         batch, length, hidden = q.shape
         of_row = batch * middle.out_features * length
         if kernel is not None:
-            tiles = [kernel(q, k_i, *parameters) for k_i in k.split(max(1, KERNEL_TILE // of_row), dim=1)]
+            rows = max(1, KERNEL_TILE // of_row)
+            tiles = [kernel(rows * n, q, k_i, *parameters) for n, k_i in enumerate(k.split(rows, dim=1))]
             return tiles[0] if len(tiles) == 1 else torch.cat(tiles, dim=2)
         if not torch.is_grad_enabled() and length < middle.out_features:  # q * k is smaller than D
             return _logits_of_products(q, k, *parameters)

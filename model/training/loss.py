@@ -89,5 +89,6 @@ def _errors(predictions: list[Tensor], target: Tensor, present: Tensor) -> Tenso
     of_column = torch.cat([present[:, k, None].expand(-1, width) for k, width in enumerate(widths)], dim=1)  # (B, K)
     error = (torch.cat(predictions, dim=-1).float() - target.float()).flatten(1, -2)  # (B, positions, K)
     squares = error.where(valid & of_column[:, None], 0.0).square().sum(1)  # (B, K)
-    means = torch.stack([part.mean(-1) for part in squares.split(widths, dim=-1)], dim=1)  # (B, properties)
-    return means / valid.sum(1).clamp(min=1)
+    if max(widths) > 1:  # over the bins: (B, properties)
+        squares = torch.stack([part.mean(-1) for part in squares.split(widths, dim=-1)], dim=1)
+    return squares / valid.sum(1).clamp(min=1)

@@ -21,34 +21,35 @@ from triton.compiler import ASTSource
 from model.network import kernels
 
 capability, (hidden, channels, heads) = int(sys.argv[1]), map(int, sys.argv[2:])
-half, single, byte, whole = "*bf16", "*fp32", "*u8", "i32"
+half, single, byte, many, whole = "*bf16", "*fp32", "*u8", "*i32", "i32"
+sizes = [whole] * 3
 maps = {"H": heads, "O": 13, "P": kernels.OUTPUTS, "BH": 32, "MASK": True, "DROP": True}
 pairs = {"H": hidden, "C": channels, "O": 13, "P": kernels.OUTPUTS, "ROWS": kernels.ROWS}
 cases = {
-    "forward": (kernels.forward_kernel, [half] * 7 + [single, half, whole, whole], pairs | {"KEEP": True}),
-    "middle": (kernels.middle_kernel, [half, single, half, half, single, single, single, whole, whole], pairs),
-    "q": (kernels.q_kernel, [half] * 4 + [whole, whole], pairs),
-    "k": (kernels.k_kernel, [half] * 4 + [single, single, whole, whole], pairs),
+    "forward": (kernels.forward_kernel, [half] * 7 + [many, single, half, *sizes], pairs | {"KEEP": True}),
+    "middle": (kernels.middle_kernel, [half, single, half, many, half, single, single, single, *sizes], pairs),
+    "q": (kernels.q_kernel, [half] * 3 + [many, half, *sizes], pairs),
+    "k": (kernels.k_kernel, [half] * 4 + [many, single, single, *sizes], pairs),
     "maps": (
         kernels.maps_kernel,
-        [half, byte, "*i32", half, half, single, single, whole, whole, "fp32"],
+        [half, byte, many, many, half, half, single, single, whole, whole, "fp32"],
         maps,
     ),
     "scores": (
         kernels.scores_kernel,
-        [half, byte, half, half, single, half, single, half, single, whole, whole, "fp32"],
+        [half, byte, many, half, half, single, half, single, half, single, whole, whole, "fp32"],
         maps | {"LEARN": True},
     ),
 }
 found = {}
-for name, (kernel, types, sizes) in cases.items():
+for name, (kernel, types, options) in cases.items():
     own = kernels.blocks_of(divmod(capability, 10))[name]
     names = kernel.arg_names
-    constants = {key: value for key, value in (sizes | own).items() if key in names}
+    constants = {key: value for key, value in (options | own).items() if key in names}
     types = iter(types)
     signature = {key: "constexpr" if key in constants else next(types) for key in names}
     # on a GPU lengths are multiples of 16, and so are addresses
-    numbers = [n for n, key in enumerate(names) if signature[key] not in ("constexpr", "fp32")]
+    numbers = [n for n, key in enumerate(names) if signature[key] not in ("constexpr", "fp32") and key != "first"]
     attributes = {(n,): [["tt.divisibility", 16]] for n in numbers}
     source = ASTSource(kernel, signature, {(names.index(key),): value for key, value in constants.items()}, attributes)
     options = {key: value for key, value in own.items() if key.startswith("num_")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from data_prepare.properties import PROPERTIES, RESIDUE_PROPERTIES
 from model.config import ModelConfig
-from model.network import dance, device
+from model.network import dance, device, pair_head
 from model.network.dance import DanceModel
 from model.network.pair_head import attention_logits, pair_logits
 from model.network.tokenizer import tokenize
@@ -28,19 +29,28 @@ def close(found: list[Tensor], expected: list[Tensor], tolerance: float = 2e-6) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("rows", "length", "hidden", "maps"), [(37, 37, 24, 12), (5, 70, 40, 150), (1, 5, 20, 300)])
-def test_pair_head(rows: int, length: int, hidden: int, maps: int) -> None:
+def test_pair_head(monkeypatch: pytest.MonkeyPatch, rows: int, length: int, hidden: int, maps: int) -> None:
     """Logits and all gradients: sizes that are no multiples of the blocks, more rows than a program adds up."""
     middle, pred = nn.Linear(2 * hidden, maps), nn.Linear(2 * maps, OUTPUTS)
-    results = []
-    for kernel in (kernels.tile_logits, None):
+    tokens = torch.tensor([length, max(1, length - 34)], dtype=torch.int32)
+    row, column = torch.arange(rows)[:, None], torch.arange(length)
+    inside = torch.stack([(row < own) & (column < own) for own in tokens])[:, None]
+    own_kernel = partial(kernels.tile_logits, tokens)
+    results: list[list[Tensor]] = []
+    few_rows = 2 * maps * length * 4
+    for kernel, tile in ((own_kernel, pair_head.KERNEL_TILE), (own_kernel, few_rows), (None, 1)):
+        monkeypatch.setattr(pair_head, "KERNEL_TILE", tile)
         torch.manual_seed(0)
         q, k = (torch.randn(2, n, hidden, requires_grad=True) for n in (length, rows))
         parameters = [*middle.parameters(), *pred.parameters()]
         logits = pair_logits(q, k, middle, pred, kernel)
+        if kernel is None:  # no middle layer in padding
+            logits = torch.where(inside, logits, pred.bias[:, None, None])
         results.append([logits, *torch.autograd.grad(logits.square().sum(), [q, k, *parameters])])
-    close(*results)
+    for found in results[:2]:
+        close(found, results[2])
     with torch.no_grad():
-        close([pair_logits(q, k, middle, pred, kernels.tile_logits)], results[1][:1])
+        close([pair_logits(q, k, middle, pred, own_kernel)], results[2][:1])
 
 
 @pytest.mark.parametrize(("masked", "dropout"), [(False, 0.0), (True, 0.2)])
@@ -53,16 +63,20 @@ def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: 
     length, heads = 21, 5
     scores, weight = 2 * torch.randn(2, heads, length, length), torch.randn(OUTPUTS, heads)
     part, of_maps, of_part = torch.randn(2, OUTPUTS, length, length), torch.randn_like(scores), torch.randn(1)
-    keys = (torch.arange(length) < torch.tensor([length, length - 6])[:, None])[:, None, None] if masked else None
+    tokens = torch.tensor([length, length - 6] if masked else [length, length], dtype=torch.int32)
+    keys = (torch.arange(length) < tokens[:, None])[:, None, None] if masked else None
+    if keys is not None:
+        keys[0, ..., 3] = False  # a key that is not attended to, before the last token
+    queries = torch.arange(length)[:, None] < tokens[:, None, None, None]
     seeds = torch.tensor([7, 8, 9], dtype=torch.int32)
 
     def run(fused: bool, frozen: bool, kept: Tensor | None = None) -> list[Tensor]:
         s, v, p = (value.clone().requires_grad_() for value in (scores, weight, part))
         s.requires_grad_(not frozen)
         if fused:
-            maps, logits = kernels.AttentionMaps.apply(s, v, p * 1, keys, dropout, seeds, 2)
+            maps, logits = kernels.AttentionMaps.apply(s, v, p * 1, keys, tokens, dropout, seeds, 2)
         else:
-            maps = (s if keys is None else s.masked_fill(~keys, -torch.inf)).softmax(-1)
+            maps = (s if keys is None else s.masked_fill(~keys, -torch.inf)).softmax(-1) * queries
             maps = maps if kept is None else maps * kept / (1 - dropout)
             logits = p + attention_logits(maps, v)
         total = (logits.square() * of_part).sum() + (0 if frozen else (maps * of_maps).sum())
@@ -71,10 +85,10 @@ def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: 
     found = run(True, False)
     kept = (found[0] > 0).float() if dropout else None
     if kept is not None:
-        share = kept.mean().item() if keys is None else kept[0].mean().item()
-        assert share == pytest.approx(1 - dropout, abs=0.02)
+        own = kept[0] if keys is None else kept[0][..., keys[0, 0, 0]]
+        assert own.mean().item() == pytest.approx(1 - dropout, abs=0.02)
         # no pattern between neighbours, queries and heads
-        noise = kept[0] - kept[0].mean()
+        noise = own - own.mean()
         for shift in ((0, 0, 1), (0, 1, 0), (1, 0, 0)):
             assert (noise * noise.roll(shift, (0, 1, 2))).mean().abs() < 0.02 * dropout * (1 - dropout) * 10
     close(found, run(False, False, kept))
@@ -84,10 +98,18 @@ def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_scores_of_a_frozen_encoder_are_not_kept(frozen: bool) -> None:
     scores, weight = torch.randn(1, 3, 5, 5, requires_grad=not frozen), torch.randn(OUTPUTS, 3, requires_grad=True)
+    tokens = torch.tensor([5], dtype=torch.int32)
     kept: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.data_ptr()) or x, lambda x: x):
-        kernels.AttentionMaps.apply(scores, weight, torch.zeros(1, OUTPUTS, 5, 5), None, 0.0, None, 0)
+        kernels.AttentionMaps.apply(scores, weight, torch.zeros(1, OUTPUTS, 5, 5), None, tokens, 0.0, None, 0)
     assert (scores.data_ptr() in kept) != frozen
+
+
+def mask_of(value: Tensor, mask: Tensor) -> Tensor:
+    """Rows, and columns of pairs, that are not padding."""
+    row = mask.bool()
+    length = row.shape[1]
+    return value[row[:, :, None] & row[:, None] if value.shape[1:3] == (length, length) else row]
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -105,10 +127,11 @@ def test_network(monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
         learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         gradients: list[Tensor | None] = []
         for names in (PROPERTIES, RESIDUE_PROPERTIES):  # all, and of residues alone
-            loss = sum(outputs[name][:, :7].square().sum() for name in names)  # not of padding alone
+            loss = sum(mask_of(outputs[name], batch["attention_mask"]).square().sum() for name in names)
             gradients += torch.autograd.grad(loss, learned, allow_unused=True, retain_graph=True)
         # the kernels give gradients of 0 where the plain form has none
-        results.append([*outputs.values(), *(value for value in gradients if value is not None and value.any())])
+        inside = [mask_of(value, batch["attention_mask"]) for value in outputs.values()]
+        results.append([*inside, *(value for value in gradients if value is not None and value.any())])
     close(*results, tolerance=1e-5)
 
 
