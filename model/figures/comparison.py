@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from data_prepare.properties import DSSP_STATES
 from model.evaluation.compare import CONTACTS, Comparison, divergence, pair_values
 from model.evaluation.measurement import Measurement
-from model.figures.prediction import ANGLES, MODE_COLOURS, STATE_COLOURS, draw_states, mark_chains
+from model.figures.prediction import ANGLES, MODE_COLOURS, STATE_COLOURS, draw_states, mark_chains, number_residues
 
 COLOURS: Final = ("#222222", "#CC3377")  # of A and B, unlike those of the DSSP states
 ANGLE_COLOURS: Final = {"chi": "#C4C4C4", "phi": "#009E73", "psi": "#4B4BC3"}
@@ -26,7 +26,6 @@ TRACK_HEIGHT: Final = 0.72
 MAP_WIDTH: Final = 4.2
 MAP_HEIGHT: Final = 3.9
 LONGEST_LABEL: Final = 32
-MOST_TICKS: Final = 10
 SMALL: Final = 8  # font size of numbers
 RARE_STATE: Final = 0.002  # mean fraction of a state below which the legend leaves it out
 TITLES: Final = {
@@ -81,7 +80,8 @@ def draw_comparison(comparison: Comparison) -> Figure:
             axes.set_xlim(0.5, len(first.residue) + 0.5)
             axes.tick_params(labelsize=SMALL)
             mark_chains(axes, first.chain, pairs=False)
-        _number(cells[-1], first, pairs=False)
+        number_residues(cells[-1], first.numbers, pairs=False)
+        cells[-1].set_xlabel("residue", fontsize=9)
     if maps:
         cells = parts.pop(0).subplots(below, columns, squeeze=False).T.flat
         for axes, name in zip(cells, maps, strict=False):
@@ -211,16 +211,6 @@ def _draw_map(axes: Axes, name: str, comparison: Comparison, row: Row) -> None:
     axes.figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02).ax.tick_params(labelsize=7)
     axes.tick_params(labelsize=SMALL)
     mark_chains(axes, comparison.first.chain, pairs=True)
-    _number(axes, comparison.first, pairs=True)
-
-
-def _number(axes: Axes, side: Measurement, pairs: bool) -> None:
-    """Ticks at round residue numbers."""
-    n = len(side.residue)
-    step = next(step for k in range(9) for step in (10**k, 2 * 10**k, 5 * 10**k) if n / step <= MOST_TICKS)
-    ticks = {k + 1: number for k, number in enumerate(side.numbers) if number.isdecimal() and int(number) % step == 0}
-    axes.set_xticks(list(ticks), list(ticks.values()))
+    number_residues(axes, comparison.first.numbers, pairs=True)
     axes.set_xlabel("residue", fontsize=9)
-    if pairs:
-        axes.set_yticks(list(ticks), list(ticks.values()))
-        axes.set_ylabel("residue", fontsize=9)
+    axes.set_ylabel("residue", fontsize=9)
