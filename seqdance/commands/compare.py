@@ -89,19 +89,18 @@ def compare(options: CompareOptions) -> list[Path]:
 
 def sides(options: CompareOptions) -> tuple[Measurement, Measurement, str]:
     """The two measurements, and the label of the network that predicts one of them, if any."""
-    from model.evaluation.measurement import predicted, read_measurement
+    from model.evaluation.measurement import check_source, predicted, read_measurement
+    from model.network.dance import load_model
 
-    label = ""
+    for source in options.sources:
+        check_source(source)
+    model = load_model(options.model, options.device) if options.model is not None else None
     more = (options.table, options.convergence, options.skip_broken_frames)
     both = zip(options.sources, (options.a, options.b), strict=False)
     measured = [read_measurement(source, side, side.label, *more) for source, side in both]
-    if options.model is not None:
-        from model.network.dance import load_model
-
-        model = load_model(options.model, options.device)
-        label = model.label
-        measured.append(predicted(model, measured[0], options.b.label or Path(options.model).name))
-    return measured[0], measured[1], label
+    if model is not None:
+        measured.append(predicted(model, measured[0], options.b.label or Path(str(options.model)).name))
+    return measured[0], measured[1], model.label if model else ""
 
 
 main = partial(run, CompareOptions, compare)

@@ -12,6 +12,7 @@ from stores import real_entry, write_store
 
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.errors import InputWarning
+from model.evaluation import measurement
 from seqdance.commands import compare, show
 
 SEQUENCE = "MKTAYIAKQRGSWLEEVNDP<eos><cls>CFHMKTGGAYLE"
@@ -63,6 +64,21 @@ def test_missing_properties_are_named(tmp_path: Path) -> None:
         writer.add("a", residue, pair, {"missing_properties": '["sasa_mean"]'})
     with pytest.warns(InputWarning, match="entry a lacks sasa_mean$"):
         show.main([str(path), "a", "--output", str(tmp_path / "a.png")])
+
+
+def test_both_sides_are_found_before_one_is_computed(
+    store: Path, tmp_path: Path, examples: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurement, "of_trajectories", lambda *_: pytest.fail("computed"))
+    pdb = examples / "trajectories" / "5pti.pdb"
+    trajectory, out = f"{pdb}:{pdb.with_suffix('.xtc')}", ["--output", tmp_path / "out"]
+    for second, named in (
+        (["none.pdb"], "none.pdb"),
+        ([f"{pdb}:none.xtc"], "none.xtc"),
+        ([f"{store}:none"], "'none'"),
+        (["--model", tmp_path / "none"], tmp_path / "none"),
+    ):
+        command_refused(compare.main, [trajectory, *second, *out], capsys, named)
 
 
 def test_refused(store: Path, tmp_path: Path, capsys) -> None:
