@@ -69,7 +69,9 @@ def mutants_to_score(
             found = fitting_offset(proteins[0].sequence, labels)
             if found is None or (found == offset and not of_structure):
                 raise
-            how = f"{'--numbering sequence ' * of_structure}--offset {found}"
+            how = f"--offset {found}"
+            if of_structure:
+                how = f"--numbering sequence {how}" if found else "--numbering sequence"
             raise InputError(f"{error}; all of them fit with {how}") from None
     made = (Mutants(protein, None, offset, of_structure) for protein in proteins)
     singles = (mutants for mutants in made if mutants.labels)

@@ -145,6 +145,9 @@ def test_on_a_structure(tiny_model_folder: Path, tmp_path: Path, examples: Path,
     shifted = {"pdb": structure, "mutations": "K3A,E4G,E5K"}
     named = "all of them fit with --numbering sequence --offset 2"
     command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **shifted), capsys, "K3A", named)
+    by_position = {"pdb": structure, "mutations": "K1A,E2G,E3K"}
+    refusal = command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **by_position), capsys, "K1A")
+    assert refusal.endswith("all of them fit with --numbering sequence")
     more = {"pdb": structure, "mutations": "K1A"}
     command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **more), capsys, "K1A", "34 to 161")
 
