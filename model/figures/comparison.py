@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from textwrap import shorten
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -57,7 +56,8 @@ def draw_comparison(comparison: Comparison) -> Figure:
     """
     first = comparison.first
     rows = {str(row["property"]): row for row in comparison.table.to_dict("records")}
-    names = [shorten(side.name.replace("_", " "), LONGEST_LABEL, placeholder="…") for side in sides(comparison)]
+    names = [side.name.replace("_", " ") for side in sides(comparison)]
+    names = [name if len(name) <= LONGEST_LABEL else f"{name[:15]}…{name[1 - LONGEST_LABEL + 15 :]}" for name in names]
     labels = [f"{letter}: {name}" for letter, name in zip("AB", names, strict=True)]
     panels, maps = _panels(comparison, rows), [name for name in MAP_TITLES if name in rows]
     below = min(len(maps), 2)

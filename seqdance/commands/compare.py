@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -100,7 +103,20 @@ def sides(options: CompareOptions) -> tuple[Measurement, Measurement, str]:
     measured = [read_measurement(source, side, side.label, *more) for source, side in both]
     if model is not None:
         measured.append(predicted(model, measured[0], options.b.label or Path(str(options.model)).name))
+    if measured[0].name == measured[1].name and not (options.a.label or options.b.label):
+        names = different_names([*options.sources, str(options.model)], measured[0].name, (options.a, options.b))
+        measured = [replace(own, name=name) for own, name in zip(measured, names, strict=True)]
     return measured[0], measured[1], model.label if model else ""
+
+
+def different_names(given: Sequence[str], name: str, frames: Sequence[Side]) -> list[str]:
+    """Names of two sides of one name: the ends of their files or entries that differ, otherwise their frames."""
+    one, other = (re.findall(r"[^/\\:,]+[/\\:,]*", text) for text in given[:2])  # folders, files, entries
+    for k in range(1, max(len(one), len(other)) + 1):
+        if one[-k:] != other[-k:]:
+            return ["".join(own[-k:]) for own in (one, other)]
+    options = [option for option in ("begin", "end", "stride") if len({getattr(own, option) for own in frames}) > 1]
+    return [", ".join([name, *(f"{option} {getattr(own, option)}" for option in options)]) for own in frames]
 
 
 main = partial(run, CompareOptions, compare)

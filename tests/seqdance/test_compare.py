@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.image
+import numpy as np
 import pandas as pd
 import pytest
 from refusals import command_refused
@@ -13,6 +14,7 @@ from stores import real_entry, write_store
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.errors import InputWarning
 from model.evaluation import measurement
+from model.evaluation.measurement import Measurement
 from seqdance.commands import compare, show
 
 SEQUENCE = "MKTAYIAKQRGSWLEEVNDP<eos><cls>CFHMKTGGAYLE"
@@ -42,6 +44,29 @@ def test_files_of_a_comparison(store: Path, tmp_path: Path, capsys, form: str) -
     assert "".join(residues["residue_a"]) == SEQUENCE.replace("<eos><cls>", "")
     if form == "png":
         assert matplotlib.image.imread(paths[2]).shape[1] > 1500
+
+
+@pytest.mark.parametrize(
+    ("sources", "second", "names"),
+    [
+        (("x/f.h5:a", "y/f.h5:a"), {}, ["x/f.h5:a", "y/f.h5:a"]),
+        (("runs/1/p.pdb:runs/1/p.xtc", "p.pdb:p.xtc"), {}, ["1/p.xtc", "p.pdb:p.xtc"]),
+        (("p.pdb:p.xtc", "p.pdb:p.xtc"), {"begin": 30}, ["p, begin 0", "p, begin 30"]),
+        (("p.pdb:p.xtc", "f.h5:p"), {"label": "p"}, ["p", "p"]),
+        (("p.pdb:p.xtc", "f.h5:q"), {}, ["p", "q"]),
+    ],
+)
+def test_sides_of_one_name_differ_by_what_differs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sources: tuple[str, str], second: dict, names: list[str]
+) -> None:
+    def read(source: str, *_: object) -> Measurement:
+        none = np.zeros(0, np.intp)
+        return Measurement(Path(source.split(":")[1]).stem, (), none, none.astype(np.int32), (), (), {})
+
+    monkeypatch.setattr(measurement, "check_source", lambda _: None)
+    monkeypatch.setattr(measurement, "read_measurement", read)
+    options = compare.CompareOptions(sources=sources, output=tmp_path / "out", b=compare.Side(**second))
+    assert [own.name for own in compare.sides(options)[:2]] == names
 
 
 @pytest.mark.slow

@@ -50,3 +50,11 @@ def test_panels_of_missing_properties_are_left_out(comparison: Comparison) -> No
     figure = draw_comparison(replace(comparison, table=kept))
     drawn = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
     assert len(drawn) == 1
+
+
+def test_long_names_keep_both_ends(comparison: Comparison) -> None:
+    first, second = (replace(comparison.first, name=f"folder_{k}/{'x' * 40}/run.xtc") for k in "12")
+    figure = draw_comparison(replace(comparison, first=first, second=second))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()][:2]
+    assert labels[0] != labels[1]
+    assert all("folder" in label and label.endswith("run.xtc") and len(label) < 40 for label in labels)
