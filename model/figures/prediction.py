@@ -30,6 +30,11 @@ STATE_COLOURS: Final = {
 }
 CLASSES: Final = {"helix": ("HGI", "#D55E00"), "strand": ("EB", "#0072B2"), "coil": ("TS ", "#A6A6A6")}
 MODE_COLOURS: Final = {"low": "#0072B2", "middle": "#E69F00", "high": "#009E73"}  # by frequency
+CORRELATIONS: Final = {  # maps of pairs, and their titles
+    "corr": "co-movement (correlation)",
+    **{f"nma_pair{n}": f"normal modes, {mode} frequencies" for n, mode in enumerate(MODE_COLOURS, 1)},
+}
+BLANK: Final = "#E4E4E4"  # of maps
 ANGLES: Final = {"chi": "χ1", "phi": "φ", "psi": "ψ"}
 
 NEAR: Final = 3  # pairs with |i - j| below it touch in any protein: no contact map has them, and they set no range
@@ -144,7 +149,7 @@ def _draw(
         sampling = "nearest" if len(chain) < PIXELS * layout.side else "antialiased"
         style: dict[str, Any] = {"extent": (*edges, *edges[::-1]), "aspect": "auto", "interpolation": sampling}
         image = axes.imshow(shown_map.values, cmap=shown_map.colours, norm=shown_map.scale, **style)
-        axes.set_facecolor("#E4E4E4")
+        axes.set_facecolor(BLANK)
         axes.set_title(shown_map.title, fontsize=10)
         axes.set(xlabel="residue", ylabel="residue")
         axes.tick_params(labelsize=9)
@@ -179,20 +184,26 @@ def pair_maps(properties: Properties, chain: NDArray[np.int32]) -> list[PairMap]
         complete = len(shown) == len(INTERACTIONS)
         title = "contacts per frame" if complete else f"contacts per frame: {', '.join(shown)}"
         contacts = np.where(near, np.nan, np.sum([properties[name] for name in shown], axis=0))
-        most = max(float(np.nanmax(contacts, initial=0)), FEWEST_CONTACTS)
-        ticks = [0.0, *(tick for k in range(-3, 3) for tick in (10.0**k, 3 * 10.0**k) if most / 300 < tick <= most)]
-        maps.append(PairMap(title, contacts, "magma_r", PowerNorm(CUBE_ROOT, 0, most), ticks))
-    titles = {"corr": "co-movement (correlation)"}
-    titles |= {f"nma_pair{n}": f"normal modes, {mode} frequencies" for n, mode in enumerate(MODE_COLOURS, 1)}
-    for name, title in titles.items():
+        maps.append(PairMap(title, contacts, *contact_colours(contacts)))
+    for name, title in CORRELATIONS.items():
         if name in properties:
-            far = np.abs(properties[name][~near])
-            far = far[np.isfinite(far)]
-            most = float(np.quantile(far, MOST_PAIRS)) if len(far) else 1.0
-            most = min(max(np.ceil(10 * most) / 10, FEWEST_CORRELATION), 1.0)  # one digit
-            ticks = [-most, -most / 2, 0, most / 2, most]
-            maps.append(PairMap(title, properties[name], "RdBu_r", Normalize(-most, most), ticks))
+            maps.append(PairMap(title, properties[name], *correlation_colours(properties[name][~near])))
     return maps
+
+
+def contact_colours(contacts: NDArray) -> tuple[str, Normalize, list[float]]:
+    """Colours, their scale and the ticks of its bar, of a map of contacts per frame."""
+    most = max(float(np.nanmax(contacts, initial=0)), FEWEST_CONTACTS)
+    ticks = [0.0, *(tick for k in range(-3, 3) for tick in (10.0**k, 3 * 10.0**k) if most / 300 < tick <= most)]
+    return "magma_r", PowerNorm(CUBE_ROOT, 0, most), ticks
+
+
+def correlation_colours(far: NDArray) -> tuple[str, Normalize, list[float]]:
+    """As `contact_colours`, of a map with these correlations of pairs that are not `near_pairs`."""
+    far = np.abs(far[np.isfinite(far)])
+    most = float(np.quantile(far, MOST_PAIRS)) if len(far) else 1.0
+    most = min(max(np.ceil(10 * most) / 10, FEWEST_CORRELATION), 1.0)  # one digit
+    return "RdBu_r", Normalize(-most, most), [-most, -most / 2, 0, most / 2, most]
 
 
 def mark_chains(axes: Axes, chain: NDArray[np.int32], pairs: bool) -> None:

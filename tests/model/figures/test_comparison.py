@@ -12,6 +12,7 @@ from stores import real_entry, write_store
 from model.evaluation.compare import Comparison, compare_measurements, pair_values
 from model.evaluation.measurement import of_entry
 from model.figures.comparison import draw_comparison
+from model.figures.prediction import pair_maps
 
 
 @pytest.fixture(params=["md", "nma"])
@@ -39,8 +40,11 @@ def test_profiles_bands_and_triangles(comparison: Comparison) -> None:
     for name, heading in (
         (("contacts", "contacts"), ("corr", "co-movement")) if md else (("nma_pair2", "normal modes, middle"),)
     ):
-        image = next(axes for axes in figure.axes if axes.get_title().startswith(heading)).images[0].get_array()
-        above, below = np.triu_indices(30, 1), np.tril_indices(30, -1)
+        drawn = next(axes for axes in figure.axes if axes.get_title().startswith(heading)).images[0]
+        alone = next(own for own in pair_maps(sides[0].properties, sides[0].chain) if own.title.startswith(heading))
+        assert (drawn.cmap.name, type(drawn.norm)) == (alone.colours, type(alone.scale))  # as in the picture of one
+        image = drawn.get_array()
+        above, below = np.triu_indices(30, 3), np.tril_indices(30, -3)  # nearer pairs are blank in maps of contacts
         for where, side in zip((above, below), sides, strict=True):
             np.testing.assert_allclose(image[where], pair_values(side.properties, name)[where])
 
