@@ -28,6 +28,8 @@ from data_prepare.errors import LONGEST, InputError, exit_with, run_command, sho
 
 C = TypeVar("C")
 BOX = re.compile(r"(?:[\s\u2500-\u257f]|-{5,})+")  # white space and the frames of tyro, also in ASCII
+HELP = re.compile(r"^[\u2502 ] {9,}\S.*\n", re.MULTILINE)  # what options are for, below each
+ENDS = re.compile(r"(?<=[A-Z\]}]) (?=--?\w)|(?<!\.) (?=For full|Unrecognized|Perhaps)")  # of options and parts
 CHOICES = re.compile(r"(?<=Expected one of )\(([^)]*)\)")
 
 
@@ -75,10 +77,11 @@ def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) ->
 
 
 def _one_line(told: str) -> str:
-    """Message of tyro without its frame and its first line, a title that the next one repeats; choices in order."""
-    text = BOX.sub(" ", told.strip().partition("\n")[2] or told)
+    """Message of tyro without its frame, the help texts, and its first line, which the next one repeats."""
+    text = BOX.sub(" ", HELP.sub("", told.strip().partition("\n")[2] or told)).strip()
     # a list such as `--mutations K27A, H102A` is two words for a shell
     text = re.sub(r"^\s*(Unrecognized options: [^-\s]\S*)", r"\1; put a list with spaces in quotes.", text)
+    text = ENDS.sub("; ", text)
     return CHOICES.sub(lambda found: ", ".join(sorted({*re.findall(r"'(.*?)'", found[1])} - {"None"})), text)
 
 

@@ -167,7 +167,7 @@ def test_wheel_in_an_empty_folder(run_installed, installed, tmp_path):
     assert (tmp_path / "scores.png").is_file()
     examples = run_installed("python", "-c", "from seqdance.commands.demo import EXAMPLES; print(EXAMPLES)").strip()
     run_installed("seqdance", "prepare", "--manifest", f"{examples}/examples.csv", "--limit", 2, "--out", "x/f.h5")
-    assert "2 entries, no problems" in run_installed("seqdance", "check", "x/f.h5")
+    assert "entries: 2, problems: none" in run_installed("seqdance", "check", "x/f.h5")
 
 
 @pytest.mark.slow

@@ -234,7 +234,7 @@ def store_of_each(paths: Sequence[str | Path], on_duplicate: OnDuplicate = "erro
                     origin[name] = number
     require(origin, f"{', '.join(map(str, paths))}: no entries to merge")
     if duplicates:
-        problem = f"{len(duplicates)} entries are in several stores and taken from the {on_duplicate[5:]} of them"
+        problem = f"entries in several stores, taken from the {on_duplicate[5:]} of them"
         print(f"note: {problem}: {some_of(sorted(duplicates))}", file=sys.stderr)
     return origin
 

@@ -63,7 +63,7 @@ def write_features(options: Options) -> list[Path]:
 
     topology = read_topology(options.pdb)
     numbers = frame_numbers(options.trajectory, options.frames)
-    with tqdm(total=len(numbers), desc="features", unit="frame") as bar:
+    with tqdm(total=len(numbers), desc="features", unit="frame", delay=0.1) as bar:  # errors of input come first
         features = md_features(
             topology,
             options.trajectory,

@@ -70,7 +70,7 @@ def convert_published(
         table, absent = select_entries(table, names)
         require(len(table), f"{split_list}: none of its entries is in {file}")
         if absent:
-            lines.append(f"{split_list}: {file} lacks {len(absent)} entries: {', '.join(absent)}")
+            lines.append(f"{split_list}: entries that {file} lacks: {', '.join(absent)}")
     if field_strengths:
         held = pd.to_numeric(table[FIELD_STRENGTH]) if FIELD_STRENGTH in table else pd.Series(dtype=float)
         chosen = held.isin(field_strengths)
@@ -140,10 +140,10 @@ def split_tables(
     train, validation = train_and_validation(table, validation_fraction, seed)
     with whole_file(output / "removed.csv") as temporary:
         removed.to_csv(temporary, index=False, float_format="%.3f")
-    lines = [f"removed: {len(rows)} entries, {reason}" for reason, rows in removed.groupby("reason")]
+    lines = [f"entries removed, {reason}: {len(rows)}" for reason, rows in removed.groupby("reason")]
     for name, part in (("train", train), ("validation", validation)):
         write_assignments(output / f"{name}.csv", part)
-        lines.append(f"{output / name}.csv: {summary(part)}, {part['cluster'].nunique()} clusters")
+        lines.append(f"{output / name}.csv: {summary(part)}, clusters: {part['cluster'].nunique()}")
     return lines
 
 
@@ -152,7 +152,7 @@ def summary(table: pd.DataFrame) -> str:
     target = np.concatenate([np.empty(0, np.int8), *table_targets(table)])
     evaluated, positive = int((target != NOT_EVALUATED).sum()), int((target == 1).sum())
     rate = f" ({positive / evaluated:.2%})" if evaluated else ""
-    return f"{len(table)} entries, {len(target)} residues, {evaluated} evaluated, {positive} positive{rate}"
+    return f"entries: {len(table)}, residues: {len(target)}, evaluated: {evaluated}, positive: {positive}{rate}"
 
 
 def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path | None]) -> None:

@@ -73,13 +73,13 @@ class Split(Settings):
             if without := len(sequences) - len(known):
                 remedy = "install MMseqs2 (Debian: apt install mmseqs2) or give --clusters FILE, and run again"
                 problem = f"no split into train and test: mmseqs is not on the PATH; {remedy}"
-                print(f"warning: {without} entries have no label: {problem}", file=sys.stderr)
+                print(f"warning: entries without a label: {without}; {problem}", file=sys.stderr)
             return table.assign(label=[known.get(name, "") for name in table["name"]]), {}
         labels, moved = label_clusters(sequences, clusters, known, self.test_share, self.seed)
         if known:
             kept, new = len(known) - len(moved), len(labels) - len(known)
             how = "whatever share and clusters say; --new-split draws all anew"
-            print(f"note: {kept} labels are kept, {new} are new, {how}", file=sys.stderr)
+            print(f"note: labels kept: {kept}, new: {new}, {how}", file=sys.stderr)
         table = table.assign(label=table["name"].map(labels))
         tested = set(table["group"][table["label"] == "test"])
         if absent := sorted(set(table["group"]) - tested):

@@ -63,7 +63,7 @@ def annotated_proteins(table: pd.DataFrame, path: str, **options: bool) -> list[
     require(kept, f"{path}: no protein has a residue to evaluate; check the column label")
     if len(kept) < len(proteins):
         names = [protein.name for protein in proteins if (protein.target == NOT_EVALUATED).all()]
-        LOGGER.warning("warning: %s: no residue to evaluate in %d entries: %s", path, len(names), some_of(names))
+        LOGGER.warning("warning: %s: entries without a residue to evaluate: %d: %s", path, len(names), some_of(names))
     return kept
 
 

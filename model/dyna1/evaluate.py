@@ -142,7 +142,7 @@ def baseline_scores(
     missing = [protein.name for protein in proteins if protein.name not in dssp]
     for baseline in baselines:
         if "dssp" in baseline.columns and missing:
-            which = f"{len(missing)} entries: {some_of(missing)}"
+            which = f"{some_of(missing)} (entries: {len(missing)})"
             LOGGER.warning("warning: baseline %s left out: %s has no DSSP of %s", baseline.name, path, which)
         else:
             scores[baseline.name] = {protein.name: baseline.scores(protein, dssp) for protein in proteins}

@@ -243,7 +243,7 @@ def open_embeddings(line: str, cache: Path, proteins: Proteins, process: Process
     source = make_embedder(process.first(stored), process.device)
     if isinstance(source, EmbeddingCache):
         missing = [protein.name for protein in proteins if protein.name not in source]
-        lacks = f"{len(missing)} entries: {some_of(missing)}"
+        lacks = f"{some_of(missing)} (entries: {len(missing)})"
         require(not missing, f"{source.path}: lacks {lacks}; add them with seqdance dyna1 embed")
     return source
 

@@ -120,6 +120,16 @@ def read_measurement(
     return found if name is None else replace(found, name=name)
 
 
+def check_source(source: str) -> None:
+    """InputError if a file or the entry that a source names is not there, see `read_measurement`."""
+    path, part = _split(source)
+    if path.suffix.lower() in HDF5_SUFFIXES:
+        _entry(path, part)
+    elif part and not _feature_files(Path(part))[0].is_file():
+        for text in part.split(","):
+            require(Path(text).is_file(), f"{text}: no such file; expected a trajectory")
+
+
 def _split(source: str) -> tuple[Path, str]:
     """File and what follows its colon; file names may have colons."""
     ends = [len(source), *(k for k, letter in enumerate(source) if letter == ":")]
@@ -252,15 +262,20 @@ def _of_tokens(
 
 def _of_hdf5(path: Path, name: str, table: str | Path | None) -> Measurement:
     """An entry of a store, or a prediction in an HDF5 file."""
-    with reading(path, "an HDF5 file"), open_hdf5(path) as file:
-        others = (SUFFIXES[1], LIST_SUFFIX)
-        entries = sorted(key.removesuffix(SUFFIXES[0]) for key in file if not key.endswith(others))
-        is_prediction = name in file
-    require(entries, f"{path}: no entries; give {FORMS}")
-    if not name and len(entries) == 1:
-        return _of_hdf5(path, entries[0], table)
-    require(name in entries, f"{path}: no entry {name!r}; give {path}:NAME, one of {some_of(entries)}")
+    name, is_prediction = _entry(path, name)
     return of_prediction(read_prediction(path, name)) if is_prediction else of_entry(path, name, table)
+
+
+def _entry(path: Path, name: str) -> tuple[str, bool]:
+    """Name of an entry, by default of the only one, and whether it is a prediction; InputError if it is not there."""
+    with reading(path, "an HDF5 file"), open_hdf5(path) as file:
+        keys = list(file)
+    others = (SUFFIXES[1], LIST_SUFFIX)
+    entries = sorted(key.removesuffix(SUFFIXES[0]) for key in keys if not key.endswith(others))
+    require(entries, f"{path}: no entries; give {FORMS}")
+    name = entries[0] if not name and len(entries) == 1 else name
+    require(name in entries, f"{path}: no entry {name!r}; give {path}:NAME, one of {some_of(entries)}")
+    return name, name in keys
 
 
 def of_entry(path: str | Path, name: str, table: str | Path | None = None) -> Measurement:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from textwrap import shorten
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from data_prepare.properties import DSSP_STATES
 from model.evaluation.compare import CONTACTS, Comparison, divergence, pair_values
 from model.evaluation.measurement import Measurement
-from model.figures.prediction import ANGLES, MODE_COLOURS, STATE_COLOURS, draw_states, mark_chains
+from model.figures.prediction import (
+    ANGLES,
+    BLANK,
+    CORRELATIONS,
+    MODE_COLOURS,
+    STATE_COLOURS,
+    contact_colours,
+    correlation_colours,
+    draw_states,
+    mark_chains,
+    near_pairs,
+    number_residues,
+)
 
 COLOURS: Final = ("#222222", "#CC3377")  # of A and B, unlike those of the DSSP states
 ANGLE_COLOURS: Final = {"chi": "#C4C4C4", "phi": "#009E73", "psi": "#4B4BC3"}
@@ -26,7 +36,6 @@ TRACK_HEIGHT: Final = 0.72
 MAP_WIDTH: Final = 4.2
 MAP_HEIGHT: Final = 3.9
 LONGEST_LABEL: Final = 32
-MOST_TICKS: Final = 10
 SMALL: Final = 8  # font size of numbers
 RARE_STATE: Final = 0.002  # mean fraction of a state below which the legend leaves it out
 TITLES: Final = {
@@ -35,11 +44,7 @@ TITLES: Final = {
     "sasa_mean": "SASA (nm²)",
     **{f"nma_res{k}": f"GNM, {mode} freq." for k, mode in enumerate(MODE_COLOURS, 1)},
 }
-MAP_TITLES: Final = {
-    CONTACTS: "contacts per frame",
-    "corr": "co-movement (correlation)",
-    **{f"nma_pair{k}": f"normal modes, {mode} frequencies" for k, mode in enumerate(MODE_COLOURS, 1)},
-}
+MAP_TITLES: Final = {CONTACTS: "contacts per frame", **CORRELATIONS}
 
 Row = Mapping[Any, Any]  # metric -> value of a property
 
@@ -58,7 +63,8 @@ def draw_comparison(comparison: Comparison) -> Figure:
     """
     first = comparison.first
     rows = {str(row["property"]): row for row in comparison.table.to_dict("records")}
-    names = [shorten(side.name.replace("_", " "), LONGEST_LABEL, placeholder="…") for side in sides(comparison)]
+    names = [side.name.replace("_", " ") for side in sides(comparison)]
+    names = [name if len(name) <= LONGEST_LABEL else f"{name[:15]}…{name[1 - LONGEST_LABEL + 15 :]}" for name in names]
     labels = [f"{letter}: {name}" for letter, name in zip("AB", names, strict=True)]
     panels, maps = _panels(comparison, rows), [name for name in MAP_TITLES if name in rows]
     below = min(len(maps), 2)
@@ -81,7 +87,8 @@ def draw_comparison(comparison: Comparison) -> Figure:
             axes.set_xlim(0.5, len(first.residue) + 0.5)
             axes.tick_params(labelsize=SMALL)
             mark_chains(axes, first.chain, pairs=False)
-        _number(cells[-1], first, pairs=False)
+        number_residues(cells[-1], first.numbers, pairs=False)
+        cells[-1].set_xlabel("residue", fontsize=9)
     if maps:
         cells = parts.pop(0).subplots(below, columns, squeeze=False).T.flat
         for axes, name in zip(cells, maps, strict=False):
@@ -190,37 +197,28 @@ def _draw_map(axes: Axes, name: str, comparison: Comparison, row: Row) -> None:
     common = comparison.first.properties.keys() & comparison.second.properties.keys()
     above, below = (pair_values({each: side.properties[each] for each in common}, name) for side in sides(comparison))
     values = np.where(np.triu(np.ones(above.shape, bool), 1), above, below)
-    if name == CONTACTS:
-        np.fill_diagonal(values, 0)
-        axes.axline((1, 1), slope=1, color="#777777", linewidth=0.6)
+    near = near_pairs(comparison.first.chain)
     edges = (0.5, len(values) + 0.5)
     if name == CONTACTS:
-        norm: Normalize = PowerNorm(0.5, 0, max(float(np.nanmax(values)), 1e-6))
+        values[near] = np.nan
+        colours, scale, ticks = contact_colours(values)
+        axes.axline((1, 1), slope=1, color="#777777", linewidth=0.6)
         frequent = f"average precision {_with_ceiling(row, 'average_precision')}"
         numbers = f"{frequent}\noverlap {_with_ceiling(row, 'overlap')}"
     else:
-        norm = Normalize(-1, 1)
+        colours, scale, ticks = correlation_colours(values[~near])
         numbers = f"Pearson {_with_ceiling(row, 'pearson')}"
-    colours = "gist_heat_r" if name == CONTACTS else "RdBu_r"
-    image = axes.imshow(values, cmap=colours, norm=norm, extent=(*edges, *edges[::-1]), interpolation="nearest")
+    image = axes.imshow(values, cmap=colours, norm=scale, extent=(*edges, *edges[::-1]), interpolation="nearest")
+    axes.set_facecolor(BLANK)
     axes.set_title(f"{MAP_TITLES[name]}\n{numbers}", fontsize=9)
     corners = (("A", 0.98, "right", "top"), ("B", 0.02, "left", "bottom"))
     for (letter, place, right, top), colour in zip(corners, COLOURS, strict=True):
         style: dict[str, Any] = {"ha": right, "va": top, "fontsize": 11, "fontweight": "bold", "color": colour}
         axes.text(place, place, letter, transform=axes.transAxes, **style)
-    axes.figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02).ax.tick_params(labelsize=7)
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], fontsize=7)
     axes.tick_params(labelsize=SMALL)
     mark_chains(axes, comparison.first.chain, pairs=True)
-    _number(axes, comparison.first, pairs=True)
-
-
-def _number(axes: Axes, side: Measurement, pairs: bool) -> None:
-    """Ticks at round residue numbers."""
-    n = len(side.residue)
-    step = next(step for k in range(9) for step in (10**k, 2 * 10**k, 5 * 10**k) if n / step <= MOST_TICKS)
-    ticks = {k + 1: number for k, number in enumerate(side.numbers) if number.isdecimal() and int(number) % step == 0}
-    axes.set_xticks(list(ticks), list(ticks.values()))
+    number_residues(axes, comparison.first.numbers, pairs=True)
     axes.set_xlabel("residue", fontsize=9)
-    if pairs:
-        axes.set_yticks(list(ticks), list(ticks.values()))
-        axes.set_ylabel("residue", fontsize=9)
+    axes.set_ylabel("residue", fontsize=9)

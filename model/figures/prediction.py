@@ -30,6 +30,11 @@ STATE_COLOURS: Final = {
 }
 CLASSES: Final = {"helix": ("HGI", "#D55E00"), "strand": ("EB", "#0072B2"), "coil": ("TS ", "#A6A6A6")}
 MODE_COLOURS: Final = {"low": "#0072B2", "middle": "#E69F00", "high": "#009E73"}  # by frequency
+CORRELATIONS: Final = {  # maps of pairs, and their titles
+    "corr": "co-movement (correlation)",
+    **{f"nma_pair{n}": f"normal modes, {mode} frequencies" for n, mode in enumerate(MODE_COLOURS, 1)},
+}
+BLANK: Final = "#E4E4E4"  # of maps
 ANGLES: Final = {"chi": "χ1", "phi": "φ", "psi": "ψ"}
 
 NEAR: Final = 3  # pairs with |i - j| below it touch in any protein: no contact map has them, and they set no range
@@ -47,28 +52,35 @@ GAP, NUMBERS, TITLE = 0.2, 0.5, 0.75
 MAP_LEFT, MAP_RIGHT, MAP_TOP, MAP_BOTTOM = 0.75, 0.9, 0.35, 0.5
 MAP_SIDE: Final = (2.2, 6.0)
 WIDE_COLUMNS: Final = 3  # of maps below the profiles
+MOST_TICKS: Final = 10  # of residue numbers
 LETTER: Final = 0.105  # mean width of a letter of a title
 PIXELS: Final = 100  # per inch: residues of a larger protein are averaged
 
 
-def draw_prediction(prediction: Prediction) -> Figure:
-    """Draw profiles along the sequence and maps of residue pairs, as far as the prediction has their properties."""
+def draw_prediction(prediction: Prediction, numbers: Sequence[str] = ()) -> Figure:
+    """Draw profiles along the sequence and maps of residue pairs, as far as the prediction has their properties.
+
+    `numbers` (N,) of a structure are those of the residues on the axes, positions from 1 without them.
+    """
     properties = dict(prediction.properties)
     properties |= {name: properties[name] ** 3 for name in INTERACTIONS if name in properties}  # from cube roots
     title = f"{prediction.name} ({len(prediction.chain)} residues): predicted dynamics"
-    return draw_properties([(f"{title}\nby {prediction.model}", prediction.chain, properties)])
+    return draw_properties([(f"{title}\nby {prediction.model}", prediction.chain, properties)], numbers)
 
 
-def draw_properties(pictures: Sequence[tuple[str, NDArray[np.int32], Properties]]) -> Figure:
+def draw_properties(
+    pictures: Sequence[tuple[str, NDArray[np.int32], Properties]], numbers: Sequence[str] = ()
+) -> Figure:
     """Draw the properties of one or more proteins below each other: title, chain of each residue (N,), properties.
 
     Interactions are contacts per frame. Values that are NaN are left blank. A second line of a title is drawn smaller.
+    See `draw_prediction` for the `numbers` of all of them.
     """
     layouts = [_Layout.of(*picture) for picture in pictures]
     figure = Figure(figsize=(max(layout.width for layout in layouts), sum(layout.height for layout in layouts)))
     top = 0.0
     for picture, layout in zip(pictures, layouts, strict=True):
-        _draw(figure, top, layout, *picture)
+        _draw(figure, top, layout, *picture, numbers)
         top += layout.height
     return figure
 
@@ -103,7 +115,13 @@ class _Layout(NamedTuple):
 
 
 def _draw(
-    figure: Figure, top: float, layout: _Layout, title: str, chain: NDArray[np.int32], properties: Properties
+    figure: Figure,
+    top: float,
+    layout: _Layout,
+    title: str,
+    chain: NDArray[np.int32],
+    properties: Properties,
+    numbers: Sequence[str],
 ) -> None:
     width, height = figure.get_size_inches()
     for text, size, down in zip(title.split("\n"), (13, 10), (0.25, 0.5), strict=False):
@@ -118,6 +136,7 @@ def _draw(
         axes.set_xlim(edges)
         axes.tick_params(labelsize=9, labelbottom=panel is panels[-1])
         mark_chains(axes, chain, pairs=False)
+        number_residues(axes, numbers, pairs=False)
         floor += panel.height + GAP
     if panels:
         axes.set_xlabel("residue")
@@ -130,11 +149,12 @@ def _draw(
         sampling = "nearest" if len(chain) < PIXELS * layout.side else "antialiased"
         style: dict[str, Any] = {"extent": (*edges, *edges[::-1]), "aspect": "auto", "interpolation": sampling}
         image = axes.imshow(shown_map.values, cmap=shown_map.colours, norm=shown_map.scale, **style)
-        axes.set_facecolor("#E4E4E4")
+        axes.set_facecolor(BLANK)
         axes.set_title(shown_map.title, fontsize=10)
         axes.set(xlabel="residue", ylabel="residue")
         axes.tick_params(labelsize=9)
         mark_chains(axes, chain, pairs=True)
+        number_residues(axes, numbers, pairs=True)
         bar = figure.colorbar(image, cax=place(figure, left + layout.side + 0.1, down, 0.13, layout.side))
         bar.ax.tick_params(labelsize=8)
         bar.set_ticks(shown_map.ticks, labels=[f"{tick:g}" for tick in shown_map.ticks])
@@ -164,20 +184,26 @@ def pair_maps(properties: Properties, chain: NDArray[np.int32]) -> list[PairMap]
         complete = len(shown) == len(INTERACTIONS)
         title = "contacts per frame" if complete else f"contacts per frame: {', '.join(shown)}"
         contacts = np.where(near, np.nan, np.sum([properties[name] for name in shown], axis=0))
-        most = max(float(np.nanmax(contacts, initial=0)), FEWEST_CONTACTS)
-        ticks = [0.0, *(tick for k in range(-3, 3) for tick in (10.0**k, 3 * 10.0**k) if most / 300 < tick <= most)]
-        maps.append(PairMap(title, contacts, "magma_r", PowerNorm(CUBE_ROOT, 0, most), ticks))
-    titles = {"corr": "co-movement (correlation)"}
-    titles |= {f"nma_pair{n}": f"normal modes, {mode} frequencies" for n, mode in enumerate(MODE_COLOURS, 1)}
-    for name, title in titles.items():
+        maps.append(PairMap(title, contacts, *contact_colours(contacts)))
+    for name, title in CORRELATIONS.items():
         if name in properties:
-            far = np.abs(properties[name][~near])
-            far = far[np.isfinite(far)]
-            most = float(np.quantile(far, MOST_PAIRS)) if len(far) else 1.0
-            most = min(max(np.ceil(10 * most) / 10, FEWEST_CORRELATION), 1.0)  # one digit
-            ticks = [-most, -most / 2, 0, most / 2, most]
-            maps.append(PairMap(title, properties[name], "RdBu_r", Normalize(-most, most), ticks))
+            maps.append(PairMap(title, properties[name], *correlation_colours(properties[name][~near])))
     return maps
+
+
+def contact_colours(contacts: NDArray) -> tuple[str, Normalize, list[float]]:
+    """Colours, their scale and the ticks of its bar, of a map of contacts per frame."""
+    most = max(float(np.nanmax(contacts, initial=0)), FEWEST_CONTACTS)
+    ticks = [0.0, *(tick for k in range(-3, 3) for tick in (10.0**k, 3 * 10.0**k) if most / 300 < tick <= most)]
+    return "magma_r", PowerNorm(CUBE_ROOT, 0, most), ticks
+
+
+def correlation_colours(far: NDArray) -> tuple[str, Normalize, list[float]]:
+    """As `contact_colours`, of a map with these correlations of pairs that are not `near_pairs`."""
+    far = np.abs(far[np.isfinite(far)])
+    most = float(np.quantile(far, MOST_PAIRS)) if len(far) else 1.0
+    most = min(max(np.ceil(10 * most) / 10, FEWEST_CORRELATION), 1.0)  # one digit
+    return "RdBu_r", Normalize(-most, most), [-most, -most / 2, 0, most / 2, most]
 
 
 def mark_chains(axes: Axes, chain: NDArray[np.int32], pairs: bool) -> None:
@@ -185,6 +211,15 @@ def mark_chains(axes: Axes, chain: NDArray[np.int32], pairs: bool) -> None:
     for edge in np.flatnonzero(np.diff(chain)) + 1.5:
         for line in (axes.axvline, axes.axhline)[: 1 + pairs]:
             line(edge, color="black", linewidth=0.8, linestyle="--")
+
+
+def number_residues(axes: Axes, numbers: Sequence[str], pairs: bool) -> None:
+    """Ticks at round residue numbers; those of the axes without numbers."""
+    n = len(numbers)
+    step = next(step for k in range(9) for step in (10**k, 2 * 10**k, 5 * 10**k) if n / step <= MOST_TICKS)
+    ticks = {k: number for k, number in enumerate(numbers, 1) if number.isdecimal() and int(number) % step == 0}
+    for set_ticks in (axes.set_xticks, axes.set_yticks)[: 1 + pairs] if numbers else ():
+        set_ticks(list(ticks), list(ticks.values()))
 
 
 def dominant_classes(states: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ def draw_training(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -
         _dots(axes, {n: groups[group]["model"]["loss"] for n, groups in metrics.items() if group in groups}, "black", 5)
         _mark_lengths(axes, log)
         axes.set_yscale("log")
-        axes.set_title(group.replace("_", " "), fontsize=12, color=COLOURS[group])
+        axes.set_title(group.replace("_", " "), fontsize=12, color=COLOURS[group], pad=20)  # above changes of length
         axes.set_xlabel("update")
     totals.suptitle("weighted loss of each group" + (" (dots: test entries)" if metrics else ""), fontsize=13)
 
@@ -85,15 +85,14 @@ def _dots(axes: Axes, values: Mapping[int, float | None], colour: str, size: flo
 
 
 def _mark_lengths(axes: Axes, log: pd.DataFrame) -> None:
-    """Draw a line where the crop length changes."""
+    """Draw a line where the crop length changes, and the lengths above it."""
     if "Max_len" not in log:
         return
     lengths, updates = log["Max_len"].to_numpy(), log.index.to_numpy()
     for row in np.flatnonzero(lengths[1:] != lengths[:-1]):
         axes.axvline(updates[row], color="#999999", linewidth=1, linestyle="--")
         label = f"length {lengths[row]} | {lengths[row + 1]}"
-        text = axes.text(updates[row], 0.98, label, transform=axes.get_xaxis_transform(), fontsize=9)
-        text.set(ha="center", va="top", backgroundcolor="white")
+        axes.text(updates[row], 1.01, label, transform=axes.get_xaxis_transform(), fontsize=9, ha="center")
 
 
 def _label_axes(axes: Axes) -> None:

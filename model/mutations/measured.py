@@ -113,7 +113,7 @@ def read_measured(
             left_out += dropped
         elif dropped:
             warnings.warn(
-                f"{file}: {len(dropped)} rows are left out; the first is line {dropped[0].line}, {dropped[0].mutant}: "
+                f"{file}: rows left out: {len(dropped)}; the first is line {dropped[0].line}, {dropped[0].mutant}: "
                 f"{dropped[0].reason}",
                 InputWarning,
                 stacklevel=2,

@@ -48,15 +48,24 @@ def parse_mutation(label: str) -> list[tuple[str, str, str]]:
         match = _SUBSTITUTION.fullmatch(part)
         old, new = (LETTERS_OF.get(match[k].upper(), match[k]) for k in (2, 4)) if match else ("", "")
         if match is None or old == new:
-            raise InputError(
-                f"mutation {shown(label)}: {shown(part)} is not a substitution such as A12G; use upper-case one-letter "
-                "codes, remove stops, insertions, deletions and unchanged residues"
-            )
+            raise InputError(f"mutation {shown(label)}: {shown(part)} {_fault(part, match is not None)}")
         site = re.sub(r"\d+", lambda digits: str(int(digits[0])), match[3])
         found[site] = (old, site, new)
     if len(found) < len(parts):
         raise InputError(f"mutation {shown(label)}: duplicate position; name each position once")
     return list(found.values())
+
+
+def _fault(part: str, unchanged: bool) -> str:
+    """Why a part of a label is no substitution, and the remedy."""
+    text = part.strip().rstrip(")")
+    if unchanged or text.endswith("="):
+        return "leaves the amino acid unchanged; remove it"
+    if text.upper().endswith(("*", "TER")):
+        return "is a stop, which is not scored; remove it"
+    if text[-1:].isdigit():
+        return "names no new amino acid; write it as A12G"
+    return "is not a substitution such as A12G; use upper-case one-letter codes, remove insertions and deletions"
 
 
 def site_names(ids: Sequence[ResidueId]) -> list[str]:

@@ -25,10 +25,12 @@ def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0, of_st
     """Mutants, possibly none, of each protein from a CSV, gzipped if its name ends in .gz.
 
     The first of `MUTANT_COLUMNS` in the table holds labels or sequences, see `WildType.read`. With several proteins,
-    the column `protein` names them. InputError names the line that does not fit.
+    the column `protein` names them; with one, that column may have any name, the same in all rows. InputError names the
+    line that does not fit.
     """
     mutants = {protein.name: Mutants(protein, (), offset, of_structure) for protein in proteins}
     several, only = len(proteins) > 1, proteins[0].name
+    alone: str | None = None  # name of the only protein in the table
     for piece in csv_pieces(path, chunksize=ROWS_PER_PIECE):
         column = next((name for name in MUTANT_COLUMNS if name in piece), None)
         require(column, f"{path}: no column with mutants; add one of {', '.join(MUTANT_COLUMNS)}")
@@ -36,11 +38,13 @@ def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0, of_st
             "protein" in piece or not several,
             f"{path}: no column protein; add it to name one of the {len(proteins)} proteins in each row",
         )
-        names = piece["protein"] if several else [only] * len(piece)
+        names = piece["protein"] if "protein" in piece else [only] * len(piece)
         for line, name, mutant in zip(piece.index + 2, names, piece[column], strict=True):
-            with named(f"{path}, line {line}"):
-                require(name in mutants, f"unknown protein {shown(name)}; use one of the {len(proteins)} given")
-                mutants[name].add(mutant)
+            with named(f"{path}, line {line}" + f", protein {shown(name)}" * ("protein" in piece)):
+                alone = name if alone is None else alone
+                require(several or name == alone, "the table has several proteins, one is given; keep its rows")
+                require(not several or name in mutants, f"unknown; use one of the {len(proteins)} proteins given")
+                mutants[name if several else only].add(mutant)
     return list(mutants.values())
 
 
@@ -69,7 +73,9 @@ def mutants_to_score(
             found = fitting_offset(proteins[0].sequence, labels)
             if found is None or (found == offset and not of_structure):
                 raise
-            how = f"{'--numbering sequence ' * of_structure}--offset {found}"
+            how = f"--offset {found}"
+            if of_structure:
+                how = f"--numbering sequence {how}" if found else "--numbering sequence"
             raise InputError(f"{error}; all of them fit with {how}") from None
     made = (Mutants(protein, None, offset, of_structure) for protein in proteins)
     singles = (mutants for mutants in made if mutants.labels)

@@ -99,7 +99,7 @@ def compare(config: BenchmarkMutationsConfig) -> list[str]:
     benchmark.write_results(config.output, table, per_protein, left_out, summary)
     figure = draw_benchmark(table, per_protein, summary, benchmark.BASELINES)
     save_figure(figure, config.output / f"proteins.{config.plot_format}", dpi=150, note="; ".join(labels.values()))
-    unusable = f"; {len(left_out)} rows could not be used, see left_out.csv" if left_out else ""
+    unusable = f"; rows that could not be used: {len(left_out)}, see left_out.csv" if left_out else ""
     return [*lines, f"files: {config.output}{unusable}"]
 
 

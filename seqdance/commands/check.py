@@ -35,7 +35,7 @@ def check(options: CheckOptions) -> None:
     with FeatureStore(options.store) as store:
         for line in missing_lines(store):
             print(f"{options.store}: {line}")
-        print(f"{options.store}: {len(store.names())} entries, {len(problems) or 'no'} problems")
+        print(f"{options.store}: entries: {len(store.names())}, problems: {len(problems) or 'none'}")
     if problems:
         raise SystemExit(1)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,19 +92,31 @@ def compare(options: CompareOptions) -> list[Path]:
 
 def sides(options: CompareOptions) -> tuple[Measurement, Measurement, str]:
     """The two measurements, and the label of the network that predicts one of them, if any."""
-    from model.evaluation.measurement import predicted, read_measurement
+    from model.evaluation.measurement import check_source, predicted, read_measurement
+    from model.network.dance import load_model
 
-    label = ""
+    for source in options.sources:
+        check_source(source)
+    model = load_model(options.model, options.device) if options.model is not None else None
     more = (options.table, options.convergence, options.skip_broken_frames)
     both = zip(options.sources, (options.a, options.b), strict=False)
     measured = [read_measurement(source, side, side.label, *more) for source, side in both]
-    if options.model is not None:
-        from model.network.dance import load_model
+    if model is not None:
+        measured.append(predicted(model, measured[0], options.b.label or Path(str(options.model)).name))
+    if measured[0].name == measured[1].name and not (options.a.label or options.b.label):
+        names = different_names([*options.sources, str(options.model)], measured[0].name, (options.a, options.b))
+        measured = [replace(own, name=name) for own, name in zip(measured, names, strict=True)]
+    return measured[0], measured[1], model.label if model else ""
 
-        model = load_model(options.model, options.device)
-        label = model.label
-        measured.append(predicted(model, measured[0], options.b.label or Path(options.model).name))
-    return measured[0], measured[1], label
+
+def different_names(given: Sequence[str], name: str, frames: Sequence[Side]) -> list[str]:
+    """Names of two sides of one name: the ends of their files or entries that differ, otherwise their frames."""
+    one, other = (re.findall(r"[^/\\:,]+[/\\:,]*", text) for text in given[:2])  # folders, files, entries
+    for k in range(1, max(len(one), len(other)) + 1):
+        if one[-k:] != other[-k:]:
+            return ["".join(own[-k:]) for own in (one, other)]
+    options = [option for option in ("begin", "end", "stride") if len({getattr(own, option) for own in frames}) > 1]
+    return [", ".join([name, *(f"{option} {getattr(own, option)}" for option in options)]) for own in frames]
 
 
 main = partial(run, CompareOptions, compare)

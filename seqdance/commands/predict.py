@@ -124,7 +124,8 @@ def predict(options: PredictOptions) -> list[Path]:
     predicted = set(predict_missing(model, proteins, store, options.batch_size, options.precision))
     stale = [protein for protein, path in figures.items() if options.table or protein in predicted or not path.exists()]
     for protein in tqdm(stale, unit="figure", disable=not stale):
-        save_figure(draw_prediction(store.read(protein)), figures[protein], dpi=110)
+        numbers = [own.number for own in protein.structure_ids or ()]
+        save_figure(draw_prediction(store.read(protein), numbers), figures[protein], dpi=110)
     if copy and options.structure:
         rmsf = store.read(proteins[0]).properties["rmsf_nor"]
         write_on_structure(options.structure, rmsf, copy, options.chain, RMSF, label)

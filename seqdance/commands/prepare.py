@@ -112,15 +112,15 @@ def _prepare(options: PrepareOptions, entries: Sequence[Entry], scheduler: Sched
         for entry in entries:
             state = "made" if entry.name in made else f"{entry.size / 1e6:.1f} MB"
             print(f"{entry.name}\t{entry.source}\t{failing.get(entry.name, state)}")
-        print(f"{len(tasks)} entries, {len(made)} made already, {len(tasks) - len(made)} to make in {store}")
+        print(f"{store}: entries: {len(tasks)}, made already: {len(made)}, to make: {len(tasks) - len(made)}")
         where, names = options.manifest or options.raw, some_of(failing)
-        require(not failing, f"{where}: {len(failing)} entries would fail: {names}; the lines above say why")
+        require(not failing, f"{where}: entries that would fail: {names}; the lines above say why")
         return
     failures = prepare(tasks, store, options, options.workers, scheduler, options.compression)
     files = map(store.with_name, (store.name, TABLE, LOSS_WEIGHTS, LABEL_CHANGES, FAILURES))
     print(*(file for file in files if file.is_file()), sep="\n")
     if failures:
-        print(f"error: {len(failures)} entries failed, see {store.with_name(FAILURES)}", file=sys.stderr)
+        print(f"error: failed entries: {len(failures)}, see {store.with_name(FAILURES)}", file=sys.stderr)
         raise SystemExit(1)
 
 

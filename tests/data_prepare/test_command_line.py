@@ -57,7 +57,7 @@ def test_a_command_prints_what_it_returns(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ([], "--path"),
+        ([], ": --path PATH; "),  # without help texts
         (["--path", "a", "--number", "0"], "--number 0"),
         (["--path", "a", "--number", "9"], "--number 9"),
         (

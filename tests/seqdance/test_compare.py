@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.image
+import numpy as np
 import pandas as pd
 import pytest
 from refusals import command_refused
@@ -12,6 +13,8 @@ from stores import real_entry, write_store
 
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.errors import InputWarning
+from model.evaluation import measurement
+from model.evaluation.measurement import Measurement
 from seqdance.commands import compare, show
 
 SEQUENCE = "MKTAYIAKQRGSWLEEVNDP<eos><cls>CFHMKTGGAYLE"
@@ -43,6 +46,29 @@ def test_files_of_a_comparison(store: Path, tmp_path: Path, capsys, form: str) -
         assert matplotlib.image.imread(paths[2]).shape[1] > 1500
 
 
+@pytest.mark.parametrize(
+    ("sources", "second", "names"),
+    [
+        (("x/f.h5:a", "y/f.h5:a"), {}, ["x/f.h5:a", "y/f.h5:a"]),
+        (("runs/1/p.pdb:runs/1/p.xtc", "p.pdb:p.xtc"), {}, ["1/p.xtc", "p.pdb:p.xtc"]),
+        (("p.pdb:p.xtc", "p.pdb:p.xtc"), {"begin": 30}, ["p, begin 0", "p, begin 30"]),
+        (("p.pdb:p.xtc", "f.h5:p"), {"label": "p"}, ["p", "p"]),
+        (("p.pdb:p.xtc", "f.h5:q"), {}, ["p", "q"]),
+    ],
+)
+def test_sides_of_one_name_differ_by_what_differs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sources: tuple[str, str], second: dict, names: list[str]
+) -> None:
+    def read(source: str, *_: object) -> Measurement:
+        none = np.zeros(0, np.intp)
+        return Measurement(Path(source.split(":")[1]).stem, (), none, none.astype(np.int32), (), (), {})
+
+    monkeypatch.setattr(measurement, "check_source", lambda _: None)
+    monkeypatch.setattr(measurement, "read_measurement", read)
+    options = compare.CompareOptions(sources=sources, output=tmp_path / "out", b=compare.Side(**second))
+    assert [own.name for own in compare.sides(options)[:2]] == names
+
+
 @pytest.mark.slow
 def test_prediction_beside_a_measurement(store: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     options = ["--model", str(tiny_model_folder), "--device", "cpu"]
@@ -63,6 +89,21 @@ def test_missing_properties_are_named(tmp_path: Path) -> None:
         writer.add("a", residue, pair, {"missing_properties": '["sasa_mean"]'})
     with pytest.warns(InputWarning, match="entry a lacks sasa_mean$"):
         show.main([str(path), "a", "--output", str(tmp_path / "a.png")])
+
+
+def test_both_sides_are_found_before_one_is_computed(
+    store: Path, tmp_path: Path, examples: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurement, "of_trajectories", lambda *_: pytest.fail("computed"))
+    pdb = examples / "trajectories" / "5pti.pdb"
+    trajectory, out = f"{pdb}:{pdb.with_suffix('.xtc')}", ["--output", tmp_path / "out"]
+    for second, named in (
+        (["none.pdb"], "none.pdb"),
+        ([f"{pdb}:none.xtc"], "none.xtc"),
+        ([f"{store}:none"], "'none'"),
+        (["--model", tmp_path / "none"], tmp_path / "none"),
+    ):
+        command_refused(compare.main, [trajectory, *second, *out], capsys, named)
 
 
 def test_refused(store: Path, tmp_path: Path, capsys) -> None:

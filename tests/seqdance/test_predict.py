@@ -34,6 +34,14 @@ def run(tiny_model_folder: Path):
     return lambda *options: main(["--model", str(tiny_model_folder), "--device", "cpu", *map(str, options)])
 
 
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The figures that the command draws."""
+    figures, draw = [], prediction.draw_prediction
+    monkeypatch.setattr(prediction, "draw_prediction", lambda *own: figures.append(draw(*own)) or figures[-1])
+    return figures
+
+
 def test_one_npz_for_each_protein(run, tiny_model, fasta: Path, tmp_path: Path, capsys) -> None:
     output = tmp_path / "out"
     output.mkdir()
@@ -88,8 +96,11 @@ def test_a_killed_run_resumes(run, tiny_model_folder: Path, tmp_path: Path) -> N
     assert resumed == {marked} <= names
 
 
-def test_a_table_of_residues(run, tiny_model, tmp_path: Path, examples: Path, capsys) -> None:
-    """No folder is made; figures are beside it; a finished one is recognized, unless the structure changed."""
+def test_a_table_of_residues(run, tiny_model, tmp_path: Path, examples: Path, capsys, drawn) -> None:
+    """No folder is made; figures are beside it; a finished one is recognized, unless the structure changed.
+
+    Table and figure have the numbers of the structure.
+    """
     output, copy = tmp_path / "x.csv", tmp_path / "on.pdb"
     structure = tmp_path / "s.pdb.gz"
     structure.write_bytes((examples / "structures" / "2gu3_A.pdb.gz").read_bytes())
@@ -104,6 +115,9 @@ def test_a_table_of_residues(run, tiny_model, tmp_path: Path, examples: Path, ca
     np.testing.assert_allclose(table["rmsf_nor"], expected["rmsf_nor"], atol=1e-5, rtol=0)
     np.testing.assert_allclose(table["ss_T"], expected["ss"][:, 6], atol=1e-5, rtol=0)
     assert table["number"].tolist() == list(range(34, 162))
+    axes = next(axes for axes in drawn[0].axes if axes.get_xlabel() == "residue")
+    ticks = {label.get_text(): label.get_position()[0] for label in axes.get_xticklabels()}
+    assert ticks == {str(number): number - 33 for number in range(40, 161, 20)}
     assert table["model"].str.endswith(tiny_model.digest).all()
     made = {".x.csv.made_of", "s.pdb.gz", "x.csv", "x.png", "on.pdb", "on.pml", "on.cxc"}
     assert {path.name for path in tmp_path.iterdir()} == made
@@ -126,10 +140,8 @@ def test_tables_of_several_proteins(run, fasta: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_figure_of_a_table_has_maps_of_pairs(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_figure_of_a_table_has_maps_of_pairs(run, tmp_path: Path, drawn: list) -> None:
     """The table has the same columns; without pair properties the page ends beside the profiles."""
-    drawn, draw = [], prediction.draw_prediction
-    monkeypatch.setattr(prediction, "draw_prediction", lambda own: drawn.append(draw(own)) or drawn[-1])
     options = ["--sequence", "MKVLAAGG", "--output", tmp_path / "x.csv"]
     run(*options)
     table = pd.read_csv(tmp_path / "x.csv")

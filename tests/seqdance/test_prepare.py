@@ -78,7 +78,7 @@ def test_prepare_continues_after_a_failure_and_resumes(manifest, raw, tmp_path, 
     store = tmp_path / "out" / "features.h5"
     words = ("--manifest", path, "--out", store)
     assert run(prepare, *words) == 1
-    assert "1 entries failed" in capsys.readouterr().err
+    assert "failed entries: 1," in capsys.readouterr().err
     failures = pd.read_csv(store.with_name("failures.csv"))
     assert failures["name"].tolist() == ["x"]
     assert "bad.pdb: no atoms" in failures["reason"][0]
@@ -156,7 +156,7 @@ def test_a_folder_of_strangers(examples, tmp_path, monkeypatch, capsys):
     assert run(prepare, *words, "--dry-run") == 2
     shown = capsys.readouterr()
     assert "a/md.log" in shown.err
-    assert f"{folder}: 2 entries would fail: a_zzz_notopology, b.c_x" in shown.err
+    assert f"{folder}: entries that would fail: a_zzz_notopology, b.c_x" in shown.err
     assert any(
         line.startswith("a_zzz_notopology\t") and "zzz_notopology.xtc" in line for line in shown.out.splitlines()
     )
@@ -221,13 +221,13 @@ def test_dry_run_and_limit(manifest, tmp_path, capsys):
     assert run(prepare, *words, "--limit", "2", "--dry-run") == 0
     assert not (tmp_path / "out").exists()
     shown = capsys.readouterr().out
-    assert "2 entries, 0 made already, 2 to make" in shown
+    assert "entries: 2, made already: 0, to make: 2" in shown
     assert "2cvi_A" not in shown
     assert run(prepare, *words, "--limit", "1") == 0
     assert FeatureStore(tmp_path / "out" / "s.h5").names() == ["1pdo_A"]
     capsys.readouterr()
     assert run(prepare, *words, "--dry-run") == 0
-    assert "3 entries, 1 made already, 2 to make" in capsys.readouterr().out
+    assert "entries: 3, made already: 1, to make: 2" in capsys.readouterr().out
 
 
 def test_dry_run_names_missing_files(manifest, tmp_path, capsys):
@@ -240,7 +240,7 @@ def test_dry_run_names_missing_files(manifest, tmp_path, capsys):
     good, bad = shown.out.splitlines()[:2]
     assert good.endswith(" MB")
     assert bad == f"a\tIDRome\tno such file: {path.parent / 'none.xtc'}"
-    assert shown.err == f"error: {path}: 1 entries would fail: a; the lines above say why\n"
+    assert shown.err == f"error: {path}: entries that would fail: a; the lines above say why\n"
 
 
 def test_frames_chains_features_and_dtype(manifest, tmp_path):
@@ -334,7 +334,7 @@ def test_split_merge_and_check(manifest, tmp_path, monkeypatch, capsys):
     assert not parts.with_name("loss_weights.csv").exists()
     assert run(check, parts) == 1  # nothing to train on
     assert run(check, out) == 0
-    assert "8 entries, no problems" in capsys.readouterr().out
+    assert "entries: 8, problems: none" in capsys.readouterr().out
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["names"] = [1, 2]
     for path in (tmp_path / "other.h5", clusters, tmp_path):

@@ -89,7 +89,7 @@ def test_dry_run(capsys, monkeypatch, folder, no_cluster):
     """Lists the entries and starts nothing, also without SLURM."""
     monkeypatch.setattr(prepare_on_slurm, "which", lambda _: None)
     main(["--jobs", "3", *PREPARE, "--dry-run"])
-    assert "1 entries, 0 made already, 1 to make" in capsys.readouterr().out
+    assert "entries: 1, made already: 0, to make: 1" in capsys.readouterr().out
     assert not (folder / "o").exists()
 
 

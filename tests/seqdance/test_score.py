@@ -145,13 +145,14 @@ def test_on_a_structure(tiny_model_folder: Path, tmp_path: Path, examples: Path,
     shifted = {"pdb": structure, "mutations": "K3A,E4G,E5K"}
     named = "all of them fit with --numbering sequence --offset 2"
     command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **shifted), capsys, "K3A", named)
+    by_position = {"pdb": structure, "mutations": "K1A,E2G,E3K"}
+    refusal = command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **by_position), capsys, "K1A")
+    assert refusal.endswith("all of them fit with --numbering sequence")
     more = {"pdb": structure, "mutations": "K1A"}
     command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **more), capsys, "K1A", "34 to 161")
 
 
-def test_notes_on_few_mutants_and_several_chains(
-    tiny_model_folder: Path, tmp_path: Path, examples: Path, capsys
-) -> None:
+def test_notes(tiny_model_folder: Path, tmp_path: Path, examples: Path, capsys) -> None:
     def notes(**options: object) -> str:
         main(arguments(tiny_model_folder, tmp_path / "s.csv", properties="residue", **options))
         return capsys.readouterr().err
@@ -163,7 +164,9 @@ def test_notes_on_few_mutants_and_several_chains(
     assert "damage ranks" not in notes(sequence="MQ", mutations=",".join(all_single_mutants("MQ")[:20]))
     structure = examples / "structures" / "1hvr_AB.pdb.gz"
     assert f"{structure}: chains A, B {several}; --chain A for one" in notes(pdb=structure, mutations="PA1A")
-    assert several not in notes(pdb=structure, mutations="P1A", chain="A")
+    one_chain = notes(pdb=structure, mutations="P1A", chain="A")
+    assert several not in one_chain
+    assert "--numbering" not in one_chain  # numbered from 1
 
 
 MEASURED = {

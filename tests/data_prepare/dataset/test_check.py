@@ -146,7 +146,7 @@ def test_entries_without_a_label_are_not_sound(tmp_path, capsys):
     assert f"{table}: 1 of 2 entries are neither train nor test" in shown
     table_of(table, a=("G" * 10, "IDRome", "train"), b=("G" * 10, "IDRome", "test"))
     check([str(path)])
-    assert "2 entries, no problems" in capsys.readouterr().out
+    assert "entries: 2, problems: none" in capsys.readouterr().out
 
 
 def test_check_of_a_damaged_chunk(tmp_path):

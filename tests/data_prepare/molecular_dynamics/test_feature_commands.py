@@ -199,3 +199,6 @@ def test_contact_files_are_checked_before_frames_are_read(helix, here, capsys):
         command_refused(
             MD_features.main, ["-p", pdb, "-t", "nan.dcd", "-i", "bad.tsv", "-o", "x"], capsys, "bad.tsv", named
         )
+    with pytest.raises(SystemExit):
+        MD_features.main(["-p", str(pdb), "-t", str(xtc), "-i", "none.tsv", "-o", "x"])
+    assert capsys.readouterr().err.startswith("error: none.tsv: ")  # before a progress bar

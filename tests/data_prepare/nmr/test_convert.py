@@ -39,7 +39,7 @@ def test_refdb(tmp_path, capsys):
     (tmp_path / "r.csv").write_text(f"bmrb_id,pdb_id,seq_id,aa,ss,H,HA,N,CA,CB,C\n{rows}")
     run("refdb", "--file", tmp_path / "r.csv", "--output", tmp_path / "out/codes.csv")
     assert read_assignments(tmp_path / "out/codes.csv")["label"].tolist() == ["AAA.AAAAAA"]
-    assert "1 entries, 10 residues, 10 evaluated, 1 positive (10.00%)" in capsys.readouterr().out
+    assert "entries: 1, residues: 10, evaluated: 10, positive: 1 (10.00%)" in capsys.readouterr().out
     rates = pd.read_csv(tmp_path / "out/codes_rates.csv")
     assert rates.loc[rates["kind"] == "all", ["min_coverage", "rate"]].to_numpy().tolist() == [
         [threshold, 0.1] for threshold in (0.5, 0.7, 0.8, 0.9)
@@ -67,14 +67,14 @@ def test_relaxation(tmp_path):
 @pytest.mark.parametrize(
     ("command", "file", "split", "told"),
     [
-        ("relaxdb", "RelaxDB_133x_22jan2025.json", "relaxdb.txt", ("111 entries",)),
+        ("relaxdb", "RelaxDB_133x_22jan2025.json", "relaxdb.txt", ("entries: 111,",)),
         (
             "relaxdb",
             "RelaxDB_133x_22jan2025.json",
             "relaxdb_WITH_PHOS.txt",
-            ("lacks 3 entries: 28132, DBHD1, DBHD2\n", "133 entries, 16255 residues, 13332 evaluated"),
+            ("lacks: 28132, DBHD1, DBHD2\n", "entries: 133, residues: 16255, evaluated: 13332"),
         ),
-        ("cpmg", "RelaxDB_CPMG_22jan2025.json", "relaxdb-cpmg.txt", ("lacks 1 entries: GRB2SH2_CPMG", "10 entries")),
+        ("cpmg", "RelaxDB_CPMG_22jan2025.json", "relaxdb-cpmg.txt", ("lacks: GRB2SH2_CPMG", "entries: 10,")),
     ],
 )
 def test_published_sets(tmp_path, shared, capsys, command, file, split, told):
@@ -106,7 +106,7 @@ def test_mbmrb_with_published_splits_and_clusters(tmp_path, capsys):
     given = ["mbmrb", "--file", tmp_path / "mBMRB_data.zip"]
     clustered = [*given, "--clusters", tmp_path / "cluster_80pc.tsv", "--dssp", tmp_path / "dssp.csv"]
     run(*clustered, "--split-list", tmp_path / "train_80pc.txt", "--output", tmp_path / "train.csv")
-    assert "lacks 1 entries: 9_0" in capsys.readouterr().out
+    assert "lacks: 9_0" in capsys.readouterr().out
     found = read_assignments(tmp_path / "train.csv")
     expected = [[f"{k}_0", "MGPGKX", labels[f"{k}_0"], "mbmrb"] for k in range(4)]
     assert found[["entry_ID", "sequence", "label", "source"]].to_numpy().tolist() == expected
@@ -150,7 +150,7 @@ def test_split(tmp_path, monkeypatch, capsys):
     removed = removed.sort_values("entry_ID", ignore_index=True)
     assert removed[["entry_ID", "test_entry"]].to_numpy().tolist() == [["15003", "15003"], ["15004", "T"]]
     assert np.isnan(removed["identity"][0])
-    assert "removed: 1 entries, same BMRB id" in capsys.readouterr().out
+    assert "entries removed, same BMRB id" in capsys.readouterr().out
     words = ["split", "--output", output, "--table"]
     command_refused(main, [*words, tables[0], tables[0]], capsys, "entry 15000")
     command_refused(main, [*words, tests, "--against", tests], capsys, tests)  # nothing is left

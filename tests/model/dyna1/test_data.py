@@ -45,7 +45,7 @@ def test_table_gives_targets_and_leaves_out_proteins_without_any(tmp_path, caplo
     found = read_proteins(path)
     assert [(protein.name, protein.cluster) for protein in found] == [("a", "c1"), ("c", "")]
     assert [protein.target.tolist() for protein in found] == [[0, 1, 0, -1, 0], [0, 1, 0]]
-    assert "no residue to evaluate in 1 entries: b" in caplog.text
+    assert "without a residue to evaluate: 1: b" in caplog.text
     table = read_assignments(path)
     refused(lambda: annotated_proteins(table[1:2], "here"), "here")
     assert annotated_proteins(table, "here", missing_only=True)[1].target.tolist() == [0, 0, 0]

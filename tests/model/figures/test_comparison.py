@@ -12,6 +12,7 @@ from stores import real_entry, write_store
 from model.evaluation.compare import Comparison, compare_measurements, pair_values
 from model.evaluation.measurement import of_entry
 from model.figures.comparison import draw_comparison
+from model.figures.prediction import pair_maps
 
 
 @pytest.fixture(params=["md", "nma"])
@@ -39,8 +40,11 @@ def test_profiles_bands_and_triangles(comparison: Comparison) -> None:
     for name, heading in (
         (("contacts", "contacts"), ("corr", "co-movement")) if md else (("nma_pair2", "normal modes, middle"),)
     ):
-        image = next(axes for axes in figure.axes if axes.get_title().startswith(heading)).images[0].get_array()
-        above, below = np.triu_indices(30, 1), np.tril_indices(30, -1)
+        drawn = next(axes for axes in figure.axes if axes.get_title().startswith(heading)).images[0]
+        alone = next(own for own in pair_maps(sides[0].properties, sides[0].chain) if own.title.startswith(heading))
+        assert (drawn.cmap.name, type(drawn.norm)) == (alone.colours, type(alone.scale))  # as in the picture of one
+        image = drawn.get_array()
+        above, below = np.triu_indices(30, 3), np.tril_indices(30, -3)  # nearer pairs are blank in maps of contacts
         for where, side in zip((above, below), sides, strict=True):
             np.testing.assert_allclose(image[where], pair_values(side.properties, name)[where])
 
@@ -50,3 +54,11 @@ def test_panels_of_missing_properties_are_left_out(comparison: Comparison) -> No
     figure = draw_comparison(replace(comparison, table=kept))
     drawn = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
     assert len(drawn) == 1
+
+
+def test_long_names_keep_both_ends(comparison: Comparison) -> None:
+    first, second = (replace(comparison.first, name=f"folder_{k}/{'x' * 40}/run.xtc") for k in "12")
+    figure = draw_comparison(replace(comparison, first=first, second=second))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()][:2]
+    assert labels[0] != labels[1]
+    assert all("folder" in label and label.endswith("run.xtc") and len(label) < 40 for label in labels)

@@ -42,9 +42,20 @@ def test_other_ways_to_write_substitutions(label: str) -> None:
     assert Mutants(WILD_TYPE, [label]).labels == ["M1A:K2R"]
 
 
-@pytest.mark.parametrize("label", "p.Met1Ter p.Met1= p.Met1fs p.(Met1Ala p.Met1Met p.MeT1Ala M1A;;K2R Met1del".split())
-def test_other_changes_are_refused(label: str) -> None:
-    refused(lambda: Mutants("M" * 9, [label]))
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        *((label, "stop") for label in ("p.Met1Ter", "p.(Met1*)", "M1*")),
+        *((label, "unchanged") for label in ("p.Met1=", "p.Met1Met", "M1M", "M2A:M1M")),
+        *((label, "no new amino acid") for label in ("M1", "p.Met1")),
+        *(
+            (label, "insertions and deletions")
+            for label in ("p.Met1fs", "p.(Met1Ala", "p.MeT1Ala", "M1A;;K2R", "Met1del")
+        ),
+    ],
+)
+def test_other_changes_are_refused(label: str, reason: str) -> None:
+    refused(lambda: Mutants("M" * 9, [label]), label, reason)
 
 
 @given(st.text("ACDX", min_size=1, max_size=6), st.data())

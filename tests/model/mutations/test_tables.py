@@ -49,6 +49,8 @@ def test_read_mutants(tmp_path: Path, monkeypatch, name: str, proteins: list, of
         (ONE, "mutant\nK2A\nA3G\n", ["line 3", "A3G"]),
         (ONE, "mutant,x\nK2A,1\n,2\n", ["line 3", "empty"]),
         (TWO, "mutant,protein\nK2A,one\nK2A,four\n", ["line 3", "four"]),
+        (ONE, "mutant,protein\nK2A,x\nK3A,x\n", ["line 3", "protein 'x'", "is T"]),
+        (ONE, "mutant,protein\nK2A,one\nT3A,x\n", ["line 3", "protein 'x'", "several proteins"]),
         (ONE, "mutant\nK2A,2,3\n1,2,3,4\n", []),
     ],
 )
