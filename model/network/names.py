@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Final
 
-from data_prepare.errors import InputError, first_line, require
+from data_prepare.errors import InputError, first_line, require, some_of
 
 WEIGHTS_NAME: Final = "model.safetensors"
 TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin")
@@ -40,7 +40,9 @@ def find_weights(source: str | os.PathLike[str], names: Sequence[str]) -> tuple[
         weights = DEMO_FOLDER / WEIGHTS_NAME
     elif path.is_dir():
         weights = next((path / name for name in names if (path / name).is_file()), path)
-        require(weights != path, f"{path}: no {' or '.join(names)} in this folder; give the path of the weight file")
+        runs = [str(own.parent) for own in sorted(path.glob("*/checkpoints"))]  # as in the folder of `seqdance demo`
+        remedy = f"give {some_of(runs)}, a training run" if runs else "give the path of the weight file"
+        require(weights != path, f"{path}: no {' or '.join(names)} in this folder; {remedy}")
     elif path.is_file():
         weights = path
     else:

@@ -93,11 +93,14 @@ def compare(options: CompareOptions) -> list[Path]:
 def sides(options: CompareOptions) -> tuple[Measurement, Measurement, str]:
     """The two measurements, and the label of the network that predicts one of them, if any."""
     from model.evaluation.measurement import check_source, predicted, read_measurement
-    from model.network.dance import load_model
 
     for source in options.sources:
         check_source(source)
-    model = load_model(options.model, options.device) if options.model is not None else None
+    model = None
+    if options.model is not None:
+        from model.network.dance import load_model
+
+        model = load_model(options.model, options.device)
     more = (options.table, options.convergence, options.skip_broken_frames)
     both = zip(options.sources, (options.a, options.b), strict=False)
     measured = [read_measurement(source, side, side.label, *more) for source, side in both]

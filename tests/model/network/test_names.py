@@ -59,6 +59,7 @@ def test_newest_intact_checkpoint_of_a_run(tmp_path: Path, caplog: pytest.LogCap
     loaded = load_model(tmp_path / "run", "cpu")
     assert loaded.label == f"{paths[10]} {models[10].digest}"
     assert "update_20" in caplog.text
+    refused(lambda: load_model(tmp_path), tmp_path, str(tmp_path / "run"))
     for update in (5, 10):
         (paths[update] / "model.safetensors").unlink()
     refused(lambda: load_model(tmp_path / "run"), tmp_path / "run", "checkpoint")
