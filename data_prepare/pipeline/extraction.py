@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -271,6 +272,9 @@ def _results(
                 client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS))
             except (OSError, ValueError) as error:
                 raise InputError(f"--scheduler {address}: no connection ({error}); start `dask scheduler`") from None
+            if not client.scheduler_info()["workers"]:  # Dask waits for them without a word
+                waiting = "no worker has started yet (SLURM: squeue lists the jobs); the work begins with the first"
+                print(f"note: {waiting}", file=sys.stderr, flush=True)
         futures = {
             client.submit(make_entry, task, key=task.key(), priority=-rank, pure=False): task
             for rank, task in enumerate(tasks)

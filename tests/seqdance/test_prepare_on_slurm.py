@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from threading import Timer
 
 import pytest
 from refusals import command_refused
@@ -217,19 +218,23 @@ def test_one_run_at_a_time(monkeypatch, folder, no_cluster, capsys):
 
 
 def test_entries_are_made_by_the_cluster(monkeypatch, folder, sbatch, capsys):
-    """Of the jobs, here a thread."""
+    """Of the jobs, here a thread that starts late, which a note says."""
     from distributed import LocalCluster
 
     sbatch("Job 1 to start", 0)
     started = []
 
     def cluster(_):
-        started.append(LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"))
-        started[-1].adapt = lambda **_: None
+        started.append(LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address=":0"))
+        started[-1].adapt = lambda **_: Timer(1, started[-1].scale, [1]).start()
         started[-1].job_script = lambda: ""
         return started[-1]
 
     monkeypatch.setattr(SlurmOptions, "cluster", cluster)
-    command_refused(main, PREPARE, capsys, "every entry failed")
+    with pytest.raises(SystemExit):
+        main(PREPARE)
+    told = capsys.readouterr().err
+    assert "every entry failed" in told
+    assert "squeue" in told
     assert "s.pdb" in (folder / "o" / "failures.csv").read_text()
     assert len(started) == 1
