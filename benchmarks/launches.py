@@ -14,7 +14,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -120,8 +120,11 @@ def triton_kernels(counted: Launches) -> Iterator[None]:
     """The network with its kernels, counted."""
     from model.network import dance, kernels
 
-    stubs: Any = {name: Kernel(name, counted) for name in vars(kernels) if name.endswith("_kernel")}
-    with patch.multiple(kernels, **stubs), patch.object(dance, "kernels_for", lambda _: kernels):
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(dance, "kernels_for", lambda _: kernels))
+        for module in (kernels.attention, kernels.pair_head):
+            stubs: Any = {name: Kernel(name, counted) for name in vars(module) if name.endswith("_kernel")}
+            stack.enter_context(patch.multiple(module, **stubs))
         yield
 
 

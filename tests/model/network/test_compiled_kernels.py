@@ -18,32 +18,32 @@ import json, sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from model.network import kernels
+from model.network.kernels import attention, blocks, pair_head
 
 capability, (hidden, channels, heads) = int(sys.argv[1]), map(int, sys.argv[2:])
 half, single, byte, many, whole = "*bf16", "*fp32", "*u8", "*i32", "i32"
 sizes = [whole] * 3
-maps = {"H": heads, "O": 13, "P": kernels.OUTPUTS, "BH": 32, "MASK": True, "DROP": True}
-pairs = {"H": hidden, "C": channels, "O": 13, "P": kernels.OUTPUTS, "ROWS": kernels.ROWS}
+maps = {"H": heads, "O": 13, "P": blocks.OUTPUTS, "BH": 32, "MASK": True, "DROP": True}
+pairs = {"H": hidden, "C": channels, "O": 13, "P": blocks.OUTPUTS, "ROWS": pair_head.ROWS}
 cases = {
-    "forward": (kernels.forward_kernel, [half] * 7 + [many, single, half, *sizes], pairs | {"KEEP": True}),
-    "middle": (kernels.middle_kernel, [half, single, half, many, half, single, single, single, *sizes], pairs),
-    "q": (kernels.q_kernel, [half] * 3 + [many, half, *sizes], pairs),
-    "k": (kernels.k_kernel, [half] * 4 + [many, single, single, *sizes], pairs),
+    "forward": (pair_head.forward_kernel, [half] * 7 + [many, single, half, *sizes], pairs | {"KEEP": True}),
+    "middle": (pair_head.middle_kernel, [half, single, half, many, half, single, single, single, *sizes], pairs),
+    "q": (pair_head.q_kernel, [half] * 3 + [many, half, *sizes], pairs),
+    "k": (pair_head.k_kernel, [half] * 4 + [many, single, single, *sizes], pairs),
     "maps": (
-        kernels.maps_kernel,
+        attention.maps_kernel,
         [half, byte, many, many, half, half, single, single, whole, whole, "fp32"],
         maps,
     ),
     "scores": (
-        kernels.scores_kernel,
+        attention.scores_kernel,
         [half, byte, many, half, half, single, half, single, half, single, whole, whole, "fp32"],
         maps | {"LEARN": True},
     ),
 }
 found = {}
 for name, (kernel, types, options) in cases.items():
-    own = kernels.blocks_of(divmod(capability, 10))[name]
+    own = blocks.blocks_of(divmod(capability, 10))[name]
     names = kernel.arg_names
     constants = {key: value for key, value in (options | own).items() if key in names}
     types = iter(types)

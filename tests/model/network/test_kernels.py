@@ -18,6 +18,7 @@ from model.network.tokenizer import tokenize
 
 pytest.importorskip("triton", reason="Triton is not installed")
 from model.network import kernels  # conftest.py chooses the interpreter
+from model.network.kernels import blocks
 
 OUTPUTS = 13
 
@@ -57,8 +58,8 @@ def test_pair_head(monkeypatch: pytest.MonkeyPatch, rows: int, length: int, hidd
 @pytest.mark.slow
 def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: float) -> None:
     """Maps, logits and gradients, also of a frozen encoder, whose scores have none. Several blocks of keys."""
-    monkeypatch.setitem(kernels.SMALL, "maps", {"BJ": 16})
-    monkeypatch.setitem(kernels.SMALL, "scores", {"BJ": 16, "ROWS": 4})
+    monkeypatch.setitem(blocks.SMALL, "maps", {"BJ": 16})
+    monkeypatch.setitem(blocks.SMALL, "scores", {"BJ": 16, "ROWS": 4})
     torch.manual_seed(1)
     length, heads = 21, 5
     scores, weight = 2 * torch.randn(2, heads, length, length), torch.randn(OUTPUTS, heads)
