@@ -161,7 +161,7 @@ def load_entry(
     Raises InputError if the sequence does not match the features in length, or the columns do not match the group.
     """
     window = slice(start, None if length is None else start + length)
-    pair = store.read(name, window.start, window.stop)[1]
+    pair = store.read(name, window.start, window.stop)[1]  # first: it checks the shapes of both arrays
     input_ids, residue = _tokens(store, name, modify_seq, group, window, store.read_residue(name))
     return Entry(name, input_ids, residue, torch.from_numpy(pair), store.missing(name))
 
