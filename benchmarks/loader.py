@@ -4,8 +4,8 @@
 
 Entries are those of `store.py` with 100 to 1,000 residues, in a store of ours and in one of format 1, for the plain
 form: as the reader of format 1 did, it opens datasets with h5py, reads dense features from compressed chunks of ten
-channels as float32, and pads them. An update uses 32 entries of each group: 2 batches of 16 crops of 256 tokens, or 16
-batches of 2 at 1,024. CPU time is that of this process, with one thread.
+channels as float32, and pads them. An update uses 32 entries of each group, read in the order of training: 2 batches
+of 16 crops of 256 tokens, or 16 batches of 2 at 1,024. CPU time is that of this process, with one thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import h5py
@@ -30,14 +30,15 @@ from data_prepare.dataset.store_layout import SUFFIXES, StoreDtype
 from data_prepare.dataset.store_writer import StoreWriter
 from data_prepare.errors import InputError
 from data_prepare.properties import GROUPS, MISSING, NMA_GROUPS
+from model.config import TRAIN_PRESETS, Stage
 from model.network.tokenizer import PAD_ID, tokenize
 from model.training.data import RMSF_COLUMN, TrainingSet
-from model.training.schedule import Draw
+from model.training.schedule import Draw, draws
 
 sys.path.insert(0, str(Path(__file__).parent))
 from store import Entry, made_up
 
-STAGES = ((256, 16, 2), (1024, 2, 16))  # tokens, proteins of a batch, batches of a group in an update
+STAGES = (Stage(length=256, micro_batch=16, accumulation=2), Stage(length=1024, micro_batch=2, accumulation=16))
 
 
 @dataclass(frozen=True)
@@ -135,22 +136,21 @@ def main() -> None:
         write_format_1(plain, entries, arguments.dtype)
         data, file = TrainingSet(FeatureStore(ours), sequences, seed=0), h5py.File(plain)
         print(f"{len(entries)} entries, {arguments.dtype}, {line_of_sizes(ours, plain)}")
-        for length, size, number in STAGES:
+        for stage in STAGES:
+            config = replace(TRAIN_PRESETS["seqdance"], short=stage)
+            samples = list(draws(config, 0, 0, arguments.updates, tokens=data.tokens))
             of_all = np.zeros((2, 2))  # seconds and megabytes of both
             for group in GROUPS:
-                batches = [
-                    [Draw(group, size * batch + k, length) for k in range(size)]
-                    for batch in range(number * arguments.updates)
-                ]
+                batches = [batch for batch in samples if batch[0].group == group]
                 read: tuple[Callable, Callable] = (
-                    lambda batches=batches: [megabytes(data.__getitems__(draws)) for draws in batches],
-                    lambda batches=batches: [megabytes(plain_batch(data, file, draws)) for draws in batches],
+                    lambda batches=batches: [megabytes(data.__getitems__(batch)) for batch in batches],
+                    lambda batches=batches: [megabytes(plain_batch(data, file, batch)) for batch in batches],
                 )
                 took = np.array(compare(*read, arguments.timing)[:2]) / arguments.updates
                 sizes = np.array([sum(action()) for action in read]) / arguments.updates
                 of_all += (took, sizes)
-                report(f"{length} tokens, {group}", took, sizes)
-            report(f"{length} tokens, update", *of_all)
+                report(f"{stage.length} tokens, {group}", took, sizes)
+            report(f"{stage.length} tokens, update", *of_all)
 
 
 def line_of_sizes(ours: Path, plain: Path) -> str:

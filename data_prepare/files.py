@@ -154,10 +154,13 @@ def plain_value(value: Any) -> Any:
     return value.decode().strip() if isinstance(value, bytes) else value
 
 
-def own_array(file: h5py.Group, key: str, where: object, remedy: str, size: int | None = None) -> h5py.h5d.DatasetID:
+def own_array(
+    file: h5py.Group, key: str, where: object, remedy: str, size: int | None = None
+) -> tuple[h5py.h5d.DatasetID, h5py.h5t.TypeID, h5py.h5s.SpaceID]:
     """Open an array of an HDF5 file or group, or of the file of `size` bytes to which the caller lets it link.
 
-    InputError, `where: ...; remedy`, unless the values are in that file and it has room for them.
+    Also its type and its space, because h5py takes long to make them. InputError, `where: ...; remedy`, unless the
+    values are in that file and it has room for them.
     """
     import h5py
 
@@ -172,12 +175,14 @@ def own_array(file: h5py.Group, key: str, where: object, remedy: str, size: int 
         layout = opened.get_create_plist()
         elsewhere = layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count()
         require(not elsewhere, f"{where}: {key} has its values in other files; give the file that has them")
-    stored = min(opened.get_storage_size(), size)
-    if opened.get_type().get_size() * math.prod(opened.shape) > MOST_COMPRESSED * stored:
-        what = f"({shown(opened.shape)}, {opened.dtype}, {stored} bytes)"
+    kind, space, stored = opened.get_type(), opened.get_space(), min(opened.get_storage_size(), size)
+    shape = space.get_simple_extent_dims()
+    if kind.get_size() * math.prod(shape) > MOST_COMPRESSED * stored:
+        what = f"({shown(shape)}, {opened.dtype}, {stored} bytes)"
         raise InputError(f"{where}: {key} is damaged {what}; {remedy}")
-    check_texts(opened)
-    return opened
+    if not isinstance(kind, h5py.h5t.TypeFloatID):
+        check_texts(opened)
+    return opened, kind, space
 
 
 def check_texts(array: h5py.h5d.DatasetID) -> None:

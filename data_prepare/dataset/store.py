@@ -28,7 +28,7 @@ from data_prepare.dataset.store_layout import (
     Array,
     Attributes,
     ListedPairs,
-    Pairs,
+    Sample,
     StoredArray,
     entry_file,
     missing_of,
@@ -169,11 +169,10 @@ class FeatureStore:
             require(own, f"{where}: {key} is a link to another array; {REMEDY}")
             require(result.is_file(), f"{where}: {result} is missing; move it with the store, or recreate the entry")
             size = result.stat().st_size
-        opened = own_array(file, key, where, REMEDY, size)
-        kind = opened.get_type()
+        opened, kind, space = own_array(file, key, where, REMEDY, size)
         floats = isinstance(kind, h5py.h5t.TypeFloatID) and kind.get_size() in (2, 4, 8)
         require(floats, f"{where}: {key} is damaged (not floats); {REMEDY}")
-        array = self._opened.arrays[suffix] = StoredArray(opened, np.dtype(f"f{kind.get_size()}"))
+        array = self._opened.arrays[suffix] = StoredArray(opened, np.dtype(f"f{kind.get_size()}"), space)
         return array
 
     def stored(self, name: str) -> dict[str, h5py.Dataset]:
@@ -196,9 +195,9 @@ class FeatureStore:
         if self._opened.listed is None:
             listed = self._array(name, LIST_SUFFIX)[:]  # (4, M)
             whole = listed.ndim == 2 and len(listed) == 4
-            if whole and listed.size:
-                limits = zip(listed, (len(residue), len(residue), len(INTERACTIONS)), strict=False)
-                whole = all(numbers.min() >= 0 and numbers.max() < limit for numbers, limit in limits)
+            if whole:
+                limits = np.array([[len(residue)], [len(residue)], [len(INTERACTIONS)]], np.float32)
+                whole = bool((listed[:3] >= 0).all() and (listed[:3] < limits).all())
                 whole = whole and bool((listed[0, 1:] >= listed[0, :-1]).all())
             require(whole, f"{self.path}: entry {name}: the list of interactions is damaged; {REMEDY}")
             self._opened.listed = ListedPairs(pair, listed, self._missing(name))
@@ -212,7 +211,8 @@ class FeatureStore:
     def read_residue(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Residue features (n, 47 or 3) float32 of tokens `start` to `stop`; NaN for missing properties."""
         with self.reading(name):
-            return _residue_values(self._array(name, SUFFIXES[0]), self._missing(name), start, stop)
+            values = _residue_values(self._array(name, SUFFIXES[0]), self._missing(name), start, stop)
+            return values.astype(np.float32, copy=False)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> tuple[Array, Array]:
         """Residue (n, 47 or 3) and pair (n, n, 10 or 3) features, float32, of tokens `start` to `stop`.
@@ -222,18 +222,19 @@ class FeatureStore:
         with self.reading(name):
             residue, pairs, missing = self._whole(name)
             pair = _pair_values(pairs, missing, start, stop).astype(np.float32, copy=False)
-            return _residue_values(residue, missing, start, stop), pair
+            return _residue_values(residue, missing, start, stop).astype(np.float32, copy=False), pair
 
-    def read_pairs(self, name: str, start: int = 0, stop: int | None = None) -> Pairs:
-        """Pair features of tokens `start` to `stop` as they are stored, for what makes them dense later."""
+    def read_sample(self, name: str, start: int = 0, stop: int | None = None) -> Sample:
+        """Residue features of an entry, and pair features of tokens `start` to `stop`, as they are stored."""
         with self.reading(name):
-            _, pairs, missing = self._whole(name)
+            residue, pairs, missing = self._whole(name)
+            values = _residue_values(residue, missing, 0, None)
             if not isinstance(pairs, ListedPairs):
-                return Pairs(_pair_values(pairs, missing, start, stop), None)
+                return Sample(values, missing, _pair_values(pairs, missing, start, stop), None)
             correlation, interactions = pairs.parts(slice(start, stop), slice(start, stop))
             if "corr" in missing:
                 correlation[correlation != MISSING] = np.nan
-            return Pairs(correlation[..., None], interactions)
+            return Sample(values, missing, correlation[..., None], interactions)
 
     def _whole(self, name: str) -> tuple[StoredArray, StoredArray | ListedPairs, tuple[str, ...]]:
         """Residue and pair features of an entry that belong together, and its missing properties."""
@@ -265,8 +266,8 @@ def _pair_values(
     return pair
 
 
-def _residue_values(residue: StoredArray, missing: Sequence[str], start: int, stop: int | None) -> Array:
-    values = residue[start:stop].astype(np.float32, copy=False)
+def _residue_values(residue: StoredArray, missing: Sequence[str], start: int, stop: int | None) -> NDArray[np.floating]:
+    values = residue[start:stop]
     if missing:
         held = (values != MISSING).any(axis=1)
         values[np.ix_(held, entry_columns(missing)[0])] = np.nan

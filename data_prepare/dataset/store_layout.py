@@ -67,9 +67,13 @@ Array = NDArray[np.float32]
 CORRELATION: Final = entry_pair_channel("corr")
 
 
-class Pairs(NamedTuple):
-    """Pair features of n tokens as stored: all in one array, or the interactions apart."""
+class Sample(NamedTuple):
+    """Features as stored: pair features of n tokens are all in one array, or the interactions apart."""
 
+    residue: NDArray[np.floating]
+    """(L, 47 or 3) features of the whole entry, in the dtype of the store; as in `values`."""
+    missing: tuple[str, ...]
+    """Properties that the entry lacks."""
     values: NDArray[np.floating]
     """(n, n, 10 or 3) features or (n, n, 1) correlation, in the dtype of the store; -1 for pairs without features, NaN
     for missing properties."""
@@ -80,10 +84,9 @@ class Pairs(NamedTuple):
 class StoredArray:
     """Floats of a dataset, read by slices; for crops, `h5py.Dataset` takes longer to set up than to read."""
 
-    def __init__(self, opened: h5py.h5d.DatasetID, dtype: np.dtype) -> None:
-        self.id, self.dtype = opened, dtype
-        self._space = opened.get_space()
-        self.shape: tuple[int, ...] = self._space.get_simple_extent_dims()
+    def __init__(self, opened: h5py.h5d.DatasetID, dtype: np.dtype, space: h5py.h5s.SpaceID) -> None:
+        self.id, self.dtype, self._space = opened, dtype, space
+        self.shape: tuple[int, ...] = space.get_simple_extent_dims()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -114,7 +117,7 @@ class ListedPairs:
         self.shape = (*correlation.shape[:2], MD_PAIR_WIDTH)
         self.dtype = correlation.dtype
         self._correlation, self._interactions = correlation, interactions
-        self._missing = entry_columns(missing)[1]
+        self._missing = missing
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -122,12 +125,13 @@ class ListedPairs:
     def __getitem__(self, key: slice | tuple[slice, slice]) -> NDArray[np.floating]:
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
         correlation, listed = self.parts(rows, columns)
+        missing = entry_columns(self._missing)[1]
         pair = np.zeros((*correlation.shape, MD_PAIR_WIDTH), self.dtype)
         pair[correlation == MISSING] = MISSING
-        pair[..., self._missing] = MISSING
+        pair[..., missing] = MISSING
         first, second, channel = listed[:3].astype(np.intp)
         pair[first, second, channel] = listed[3]
-        lacks = CORRELATION in self._missing
+        lacks = CORRELATION in missing
         pair[..., CORRELATION] = np.where(correlation == 0, MISSING, correlation) if lacks else correlation
         return pair
 
@@ -137,7 +141,7 @@ class ListedPairs:
         left, right, _ = columns.indices(len(self))
         start, stop = self._interactions[0].searchsorted((top, bottom))
         listed = self._interactions[:, start:stop]
-        listed = listed[:, (listed[1] >= left) & (listed[1] < right)]
+        listed = listed.compress((listed[1] >= left) & (listed[1] < right), axis=1)  # faster than by index
         listed[:2] -= ((top,), (left,))
         return self._correlation[top:bottom, left:right][..., 0], listed
 

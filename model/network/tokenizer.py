@@ -48,18 +48,19 @@ def tokenize(sequences: Sequence[str], max_length: int | None = None) -> dict[st
     require(len(sequences), "no sequence to tokenize; give at least one")
     require(max_length is None or max_length >= 1, f"max_length is {max_length}; it must be at least 1")
     names = (f"sequence {number} of {len(sequences)}" for number in range(1, len(sequences) + 1))
-    rows = [_token_ids(sequence, name)[:max_length] for sequence, name in zip(sequences, names, strict=True)]
+    rows = [token_ids(sequence, name)[:max_length] for sequence, name in zip(sequences, names, strict=True)]
     longest = max(map(len, rows))
-    input_ids = torch.from_numpy(np.array([row + [PAD_ID] * (longest - len(row)) for row in rows]))  # (B, L)
-    lengths = torch.tensor([len(row) for row in rows])
-    return {"input_ids": input_ids, "attention_mask": (torch.arange(longest) < lengths[:, None]).long()}
+    padded = b"".join(row.ljust(longest, bytes([PAD_ID])) for row in rows)
+    input_ids = torch.from_numpy(np.frombuffer(padded, np.uint8).astype(np.int64)).view(-1, longest)  # (B, L)
+    return {"input_ids": input_ids, "attention_mask": (input_ids != PAD_ID).long()}
 
 
-def _token_ids(sequence: str, name: str) -> list[int]:
+def token_ids(sequence: str, name: str) -> bytes:
+    """Ids of `<cls>` + sequence + `<eos>`, a byte for each; InputError, which begins with `name`, as of `tokenize`."""
     require(sequence, f"{name} is empty; remove it")
     ids = sequence.encode("ascii", "replace").translate(_ID_OF_BYTE)
     if _NO_LETTER not in ids:  # most sequences, without special tokens
-        return [CLS_ID, *ids, EOS_ID]
+        return bytes([CLS_ID]) + ids + bytes([EOS_ID])
     tokens = split_tokens(sequence)
     for position, token in enumerate(tokens, start=1):
         if token not in _IN_STRING:
@@ -69,4 +70,4 @@ def _token_ids(sequence: str, name: str) -> list[int]:
             elif token.upper() not in _IN_STRING:
                 remedy = "use X for an unknown residue"
             raise InputError(f"{name}, position {position}: {token!r} is not in the alphabet; {remedy}")
-    return [CLS_ID, *(TOKEN_ID[token] for token in tokens), EOS_ID]
+    return bytes([CLS_ID, *(TOKEN_ID[token] for token in tokens), EOS_ID])

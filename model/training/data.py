@@ -40,7 +40,7 @@ from data_prepare.properties import (
     entry_residue_columns,
     properties_of_group,
 )
-from model.network.tokenizer import AMINO_ACIDS, PAD_ID, TOKEN_ID, split_tokens, tokenize
+from model.network.tokenizer import AMINO_ACIDS, PAD_ID, TOKEN_ID, split_tokens, token_ids
 from model.training.processes import StopSignal
 from model.training.schedule import Draw
 
@@ -160,8 +160,9 @@ def load_entry(
 
     Raises InputError if the sequence does not match the features in length, or the columns do not match the group.
     """
-    window, input_ids, residue = _read_tokens(store, name, modify_seq, group, start, length)
-    pair = store.read(name, window.start, window.stop)[1]
+    window = slice(start, None if length is None else start + length)
+    pair = store.read(name, window.start, window.stop)[1]  # first: it checks the shapes of both arrays
+    input_ids, residue = _tokens(store, name, modify_seq, group, window, store.read_residue(name))
     return Entry(name, input_ids, residue, torch.from_numpy(pair), store.missing(name))
 
 
@@ -169,40 +170,41 @@ def load_sample(
     store: FeatureStore, name: str, modify_seq: str, group: str, start: int = 0, length: int | None = None
 ) -> Entry:
     """The same with pair features in float16, interactions apart if the store has them so."""
-    window, input_ids, residue = _read_tokens(store, name, modify_seq, group, start, length)
-    values, listed = store.read_pairs(name, window.start, window.stop)
-    interactions = None if listed is None else torch.from_numpy(listed)
-    return Entry(name, input_ids, residue, _half(values), store.missing(name), interactions)
+    window = slice(start, None if length is None else start + length)
+    stored = store.read_sample(name, window.start, window.stop)
+    input_ids, residue = _tokens(store, name, modify_seq, group, window, stored.residue)
+    interactions = None if stored.interactions is None else torch.from_numpy(stored.interactions)
+    return Entry(name, input_ids, residue, _half(stored.values), stored.missing, interactions)
 
 
-def _read_tokens(
-    store: FeatureStore, name: str, modify_seq: str, group: str, start: int, length: int | None
-) -> tuple[slice, Tensor, Tensor]:
-    """Window of tokens, and its token ids (T,) and residue features (T, 47 or 3)."""
+def _tokens(
+    store: FeatureStore, name: str, modify_seq: str, group: str, window: slice, residue: NDArray[np.floating]
+) -> tuple[Tensor, Tensor]:
+    """Token ids (T,) and residue features (T, 47 or 3) of a window of a protein with these residue features."""
     with named(f"entry {name}"):
-        input_ids = tokenize([modify_seq])["input_ids"][0]  # (T,)
-        tokens, found = store.length(name), len(input_ids)
+        input_ids = np.frombuffer(token_ids(modify_seq, "modify_seq"), np.uint8)  # (L,)
+        tokens, found = len(residue), len(input_ids)
         remedy = "make table and store from the same structures"
         require(found == tokens, f"modify_seq has {found} tokens, {store.path} has {tokens}; {remedy}")
-        residue = store.read_residue(name)
         width, found = NMA_RESIDUE_WIDTH if group in NMA_GROUPS else MD_RESIDUE_WIDTH, residue.shape[1]
         require(found == width, f"{found} residue columns in {store.path}, {group} has {width}; {remedy}")
+    part = residue[window].astype(np.float32)
     if group not in NMA_GROUPS:
-        valid = residue[:, 0] != MISSING
-        largest = residue[valid, RMSF_COLUMN].max(initial=np.finfo(np.float32).tiny)
-        residue[:, RMSF_COLUMN] = np.where(valid, residue[:, RMSF_COLUMN] / largest, MISSING)
-    window = slice(start, tokens if length is None else min(start + length, tokens))
-    return window, input_ids[window], torch.from_numpy(residue[window])
+        valid, rmsf = residue[:, 0] != MISSING, residue[:, RMSF_COLUMN].astype(np.float32)
+        largest = rmsf[valid].max(initial=np.finfo(np.float32).tiny)
+        part[:, RMSF_COLUMN] = np.where(valid, rmsf / largest, MISSING)[window]
+    return torch.from_numpy(input_ids[window].astype(np.int64)), torch.from_numpy(part)
 
 
 def _half(values: NDArray[np.floating]) -> Tensor:
     """Pair features (..., K) in float16 as `StoreWriter` rounds them: none becomes `MISSING`."""
     half = torch.from_numpy(values).half()  # faster than NumPy
-    bits = half.numpy().view(np.int16)  # whose comparisons of integers are faster than those of float16
-    for channel in guarded_channels(values.shape[-1]) if values.dtype != np.float16 else ():
-        places = np.flatnonzero(bits[..., channel] == HALF_MISSING)  # few
-        exact = values.reshape(-1, values.shape[-1])[places, channel]
-        bits.reshape(-1, values.shape[-1])[places[exact != MISSING], channel] = NEXT_TO_HALF_MISSING
+    if values.dtype != np.float16:
+        bits = half.numpy().view(np.int16).reshape(-1)  # comparisons of integers are faster than those of float16
+        places = np.flatnonzero(bits == HALF_MISSING)  # few
+        places = places[values.reshape(-1)[places] != MISSING]
+        for channel in guarded_channels(values.shape[-1]):
+            bits[places[places % values.shape[-1] == channel]] = NEXT_TO_HALF_MISSING
     return half
 
 
@@ -214,11 +216,10 @@ def collate(group: str, entries: Sequence[Entry]) -> Batch:
     input_ids = torch.full((size, longest), PAD_ID)
     residue = torch.full((size, longest, entries[0].residue.shape[-1]), MISSING)
     pair = torch.full((size, longest, longest, entries[0].pair.shape[-1]), MISSING, dtype=entries[0].pair.dtype)
-    mask = torch.zeros((size, longest), dtype=torch.int64)
     for row, entry in enumerate(entries):
         n = len(entry.input_ids)
-        input_ids[row, :n], mask[row, :n] = entry.input_ids, 1
-        residue[row, :n], pair[row, :n, :n] = entry.residue, entry.pair
+        input_ids[row, :n], residue[row, :n], pair[row, :n, :n] = entry.input_ids, entry.residue, entry.pair
+    mask = (input_ids != PAD_ID).long()
     present = _present(group, entries) if any(entry.missing for entry in entries) else None
     names = tuple(entry.name for entry in entries)
     return Batch(group, names, input_ids, mask, residue, pair, present, *_listed(entries, longest))
@@ -291,8 +292,9 @@ class TrainingSet(Dataset):
         return min(draw.length, self._lengths[draw.group][self.entry_index(draw.group, draw.counter)])
 
     def __getitem__(self, draw: Draw) -> Entry:
-        name, modify_seq = self.sequences[draw.group][self.entry_index(draw.group, draw.counter)]
-        excess = self.store.length(name) - draw.length
+        index = self.entry_index(draw.group, draw.counter)
+        name, modify_seq = self.sequences[draw.group][index]
+        excess = self._lengths[draw.group][index] - draw.length
         start = int(self._random(draw.group, _CROP, draw.counter).integers(excess + 1)) if excess > 0 else 0
         entry = load_sample(self.store, name, modify_seq, draw.group, start, draw.length)
         if self.exchange:

@@ -54,7 +54,7 @@ class EmbeddingCache(EmbeddingSource):
         self._end = dict(zip(self.proteins, np.cumsum(lengths, dtype=np.int64).tolist(), strict=True))
 
     def _array(self, file: h5py.File, name: str) -> h5py.Dataset:
-        return h5py.Dataset(own_array(file, name, self.path, REMEDY), readonly=True)
+        return h5py.Dataset(own_array(file, name, self.path, REMEDY)[0], readonly=True)
 
     def __contains__(self, name: str) -> bool:
         return name in self.proteins

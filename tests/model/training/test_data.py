@@ -6,6 +6,7 @@ import multiprocessing
 from contextlib import closing
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -203,6 +204,18 @@ def test_wrong_entries_and_empty_groups_are_named(small_data, caplog) -> None:
     for draw in (Draw(group, counter, 10) for group in some.groups for counter in range(20)):
         assert torch.equal(some[draw].input_ids, whole[draw].input_ids)
     refused(lambda: TrainingSet(store, {group: [] for group in GROUPS}, 0), small_data.store)
+
+
+@pytest.mark.parametrize("shape", [(), (12,), (12, 47, 2)])
+def test_residue_features_of_another_rank_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "s.h5"
+    with StoreWriter(path) as writer:
+        writer.add("a", *real_entry(10))
+    with h5py.File(path, "a") as file:
+        del file["a_res_feature"]
+        file["a_res_feature"] = np.ones(shape, np.float32)
+    for load in (load_entry, load_sample):
+        refused(lambda load=load: load(FeatureStore(path), "a", "A" * 10, IDR), path, "entry a")
 
 
 def test_unexpected_error_of_a_worker_leaves_none_behind(small_data, tmp_path: Path, monkeypatch) -> None:
