@@ -96,10 +96,10 @@ class DanceModel(HubModel):
     ) -> dict[str, Tensor]:
         """Predict properties of a batch of tokenised sequences: (B, L) int64, see `tokenize`; default: no padding.
 
-        Returns what is asked for, name -> float tensor, including the rows of `<cls>`, `<eos>` and padding. `residue`:
-        property -> (B, L), or (B, L, bins) for ss, chi, phi, psi; `pair`: property -> (B, L, L); `embedding`: `res_emb`
-        (B, L, hidden), the last hidden state; `attention`: `attention_map` (B, L, L, layers * heads), channel = layer *
-        heads + head, value at (i, j) = attention of query i on key j.
+        Returns what is asked for, name -> float tensor, with the rows of `<cls>`, of `<eos>`, and of padding, which
+        mean nothing. `residue`: property -> (B, L), or (B, L, bins) for ss, chi, phi, psi; `pair`: property ->
+        (B, L, L); `embedding`: `res_emb` (B, L, hidden), the last hidden state; `attention`: `attention_map`
+        (B, L, L, layers * heads), channel = layer * heads + head, value at (i, j) = attention of query i on key j.
         """
         kept: list[Tensor] = []
         heads_learn, kernels = torch.is_grad_enabled(), kernels_for(input_ids.device) if self.kernels and pair else None

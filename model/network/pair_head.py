@@ -66,7 +66,8 @@ class AttentionPart:
             if self.logits is None:
                 batch, length = len(scores), scores.shape[-1]
                 self.logits = scores.new_zeros(batch, len(weight), length, length, dtype=torch.float32)
-                self.seeds = torch.randint(2**31 - 1, (self.layers,), device=scores.device, dtype=torch.int32)
+                if dropout:
+                    self.seeds = torch.randint(2**31 - 1, (self.layers,), device=scores.device, dtype=torch.int32)
                 numbers = torch.arange(1, length + 1, device=scores.device, dtype=torch.int32)
                 self.lengths = (numbers.expand(batch, -1) if keys is None else numbers * keys[:, 0, 0]).amax(-1)
             inputs = (scores, weight, self.logits, keys, self.lengths, dropout, self.seeds, layer)
@@ -82,7 +83,7 @@ def pair_logits(
     q and k (B, L, hidden) are the halves of the transformed residue embeddings; products use their dtype. The memory
     beyond the result is that of a tile of rows and of the middle layer of all pairs, if it has at most `CPU_KEPT` or
     `GPU_KEPT` numbers: the backward pass computes everything else again. With `kernel`, which computes a tile from its
-    first row in place of `tile_logits`, it is the middle layer, and nothing without gradients.
+    first row in place of `tile_logits`, it is the middle layer, and nothing without gradients; logits of padding are c.
     """
     with torch.autocast(q.device.type, enabled=False):
         v_m = pred.weight[:, : middle.out_features]  # (outputs, channels)

@@ -1,8 +1,9 @@
 """Attention maps of scores, with softmax and dropout, and their part of the pair logits.
 
 A program has the scores of a query in all heads. It writes their maps after softmax and dropout, and adds V_a a to the
-pair logits. The backward pass has the sum X of the gradients that reach a map from the context and from the pair
-logits, and forms that of a score, P * (X - sum over keys of P * X), where P are the maps before dropout.
+pair logits. A program of the backward pass has those of some queries. With P the maps before dropout and X the sum of
+the gradients that reach P from the context and from the pair logits, the gradient of the scores is P * (X - sum over
+keys of P * X).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.network.kernels.blocks import OUTPUTS, blocks
+from model.network.kernels.blocks import OUTPUTS, blocks, with_heads
 
 
 @triton.jit
@@ -61,9 +62,8 @@ def maps_kernel(
         key = mixed(tl.load(seeds + layer).to(tl.uint32) + ((b * H + n) * 0x9E3779B1).to(tl.uint32))
     for start in range(0, tokens, BJ):
         j = start + tl.arange(0, BJ)
-        inside = (n < H)[:, None] & (j < L)[None, :]
         valid = j < tokens
-        s = tl.load(scores + at[:, None] * L + j[None, :], inside, 0.0).to(tl.float32)
+        s = tl.load(scores + at[:, None] * L + j[None, :], (n < H)[:, None] & valid[None, :], 0.0).to(tl.float32)
         if MASK:
             valid = tl.load(keys + b * L + j, valid, 0) != 0
         probability = tl.where(valid[None, :], tl.exp(s - log_sum[:, None]), 0.0)
@@ -72,8 +72,7 @@ def maps_kernel(
             kept = (bits >> 8).to(tl.float32) * (1.0 / 16777216.0) >= dropout
             probability = tl.where(kept, probability / (1.0 - dropout), 0.0)
         rounded = probability.to(z.dtype)
-        tl.store(maps + at[:, None] * L + j[None, :], rounded, inside)
-        rounded = tl.where(inside, rounded, 0.0)
+        tl.store(maps + at[:, None] * L + j[None, :], rounded, (n < H)[:, None] & (j < L)[None, :])
         of = ((b * O + o)[:, None] * L + i) * L + j[None, :]
         pairs = (o < O)[:, None] & (j < L)[None, :]
         tl.store(part + of, tl.load(part + of, pairs, 0.0) + tl.dot(z, rounded, input_precision="ieee"), pairs)
@@ -85,18 +84,18 @@ def maps_kernel(
 
 @triton.jit
 def scores_kernel(
-    scores, keys, lengths, v, maps, sums, d_maps, grad, d_scores, part_v, T, L, dropout,
+    scores, keys, lengths, v, maps, sums, d_maps, grad, d_scores, part_v, queries, L, dropout,
     H: tl.constexpr, O: tl.constexpr, P: tl.constexpr, BH: tl.constexpr, ROWS: tl.constexpr,
     MASK: tl.constexpr, DROP: tl.constexpr, LEARN: tl.constexpr, BJ: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the scores of `ROWS` of the T = B * L queries in all heads, and of V_a."""
+    """Gradients of the scores of `ROWS` of the B * L queries in all heads, and of V_a."""
     n = tl.arange(0, BH)
     o = tl.arange(0, P)
     z = tl.load(v + o[:, None] * H + n[None, :], (o < O)[:, None] & (n < H)[None, :], 0.0)
     sum_v = tl.zeros((P, BH), tl.float32)
-    first = tl.program_id(0).to(tl.int64) * ROWS
-    for number in range(0, min(ROWS, T - first)):
-        row = first + number  # b * L + i
+    begin = tl.program_id(0).to(tl.int64) * ROWS
+    for number in range(0, min(ROWS, queries - begin)):
+        row = begin + number  # b * L + i
         b = row // L
         i = row % L
         at = (b * H + n) * L + i
@@ -105,9 +104,9 @@ def scores_kernel(
         mean = tl.zeros((BH,), tl.float32)  # of the gradients of the maps, weighted by the maps
         for start in range(0, tokens, BJ):
             j = start + tl.arange(0, BJ)
-            inside = (n < H)[:, None] & (j < L)[None, :]
+            inside = (n < H)[:, None] & (j < tokens)[None, :]
             of = ((b * O + o)[:, None] * L + i) * L + j[None, :]
-            g = tl.load(grad + of, (o < O)[:, None] & (j < L)[None, :], 0.0).to(z.dtype)
+            g = tl.load(grad + of, (o < O)[:, None] & (j < tokens)[None, :], 0.0).to(z.dtype)
             a = tl.load(maps + at[:, None] * L + j[None, :], inside, 0.0)
             sum_v = tl.dot(g, tl.trans(a), sum_v, input_precision="ieee")
             if LEARN:
@@ -118,9 +117,9 @@ def scores_kernel(
             log_sum = tl.load(sums + at, n < H, 0.0)
             for start in range(0, tokens, BJ):
                 j = start + tl.arange(0, BJ)
-                inside = (n < H)[:, None] & (j < L)[None, :]
+                inside = (n < H)[:, None] & (j < tokens)[None, :]
                 of = ((b * O + o)[:, None] * L + i) * L + j[None, :]
-                g = tl.load(grad + of, (o < O)[:, None] & (j < L)[None, :], 0.0).to(z.dtype)
+                g = tl.load(grad + of, (o < O)[:, None] & (j < tokens)[None, :], 0.0).to(z.dtype)
                 d = tl.load(d_maps + at[:, None] * L + j[None, :], inside, 0.0).to(tl.float32)
                 d += tl.dot(tl.trans(z), g, input_precision="ieee")
                 if DROP:
@@ -131,7 +130,7 @@ def scores_kernel(
                 if MASK:
                     valid = tl.load(keys + b * L + j, valid, 0) != 0
                 d = tl.where(valid[None, :], tl.exp(s - log_sum[:, None]) * (d - mean[:, None]), 0.0)
-                tl.store(d_scores + at[:, None] * L + j[None, :], d.to(z.dtype), inside)
+                tl.store(d_scores + at[:, None] * L + j[None, :], d.to(z.dtype), (n < H)[:, None] & (j < L)[None, :])
             for start in range(tl.cdiv(tokens, BJ) * BJ, L, BJ):
                 j = start + tl.arange(0, BJ)
                 nothing = tl.zeros((BH, BJ), z.dtype)
@@ -162,16 +161,17 @@ class AttentionMaps(torch.autograd.Function):
         ctx.of_v, v = v.dtype, v.to(scores.dtype).contiguous()
         maps, sums = torch.empty_like(scores), scores.new_empty(scores.shape[:3], dtype=torch.float32)
         given = v if keys is None else keys.contiguous().view(torch.uint8)  # unused without keys
-        ctx.options = {"H": heads, "O": outputs, "P": OUTPUTS, "BH": max(16, triton.next_power_of_2(heads))}
-        ctx.options |= {"MASK": keys is not None, "DROP": dropout > 0}
+        ctx.options = {"H": heads, "O": outputs, "P": OUTPUTS, "MASK": keys is not None, "DROP": dropout > 0}
         ctx.dropout = dropout
-        own = ctx.options | blocks(scores.device)["maps"]
+        own = ctx.options | with_heads(blocks(scores.device)["maps"], heads)
         found = (maps, sums, part)
         random = seeds if dropout else v
         with torch.cuda.device_of(scores):
             maps_kernel[(batch * length,)](scores, given, lengths, random, v, *found, length, layer, dropout, **own)
         kept = scores if ctx.needs_input_grad[0] else maps  # of a frozen encoder nothing but its maps
         ctx.save_for_backward(kept, given, lengths, v, maps, sums)
+        if not ctx.needs_input_grad[0]:
+            ctx.mark_non_differentiable(maps)
         ctx.mark_dirty(part)
         ctx.set_materialize_grads(False)
         return maps, part
@@ -184,12 +184,13 @@ class AttentionMaps(torch.autograd.Function):
         if grad is None:  # of a loss of residue properties alone
             grad = v.new_zeros((len(maps), len(v), *maps.shape[2:]), dtype=torch.float32)
         learn, queries = ctx.needs_input_grad[0], scores.shape[0] * scores.shape[2]
-        own = ctx.options | blocks(scores.device)["scores"]
+        own = ctx.options | with_heads(blocks(scores.device)["scores"], scores.shape[1])
         programs = triton.cdiv(queries, own["ROWS"])
         d_scores = torch.empty_like(scores) if learn else scores
         part_v = v.new_empty(programs, *v.shape, dtype=torch.float32)
-        d_maps, grad = (scores if d_maps is None else d_maps.contiguous()), grad.contiguous()
-        given = (scores, keys, lengths, v, maps, sums, d_maps, grad)
+        if d_maps is None:  # of a loss of pairs alone; not read without `learn`
+            d_maps = torch.zeros_like(scores) if learn else scores
+        given = (scores, keys, lengths, v, maps, sums, d_maps.contiguous(), grad.contiguous())
         size = (queries, scores.shape[2])
         scores_kernel[(programs,)](*given, d_scores, part_v, *size, ctx.dropout, LEARN=learn, **own)
         return (d_scores if learn else None), part_v.sum(0).to(ctx.of_v), grad, None, None, None, None, None

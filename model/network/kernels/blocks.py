@@ -1,4 +1,4 @@
-"""Sizes of the blocks that programs of the kernels compute, by the card."""
+"""Sizes of the blocks that programs of the kernels compute, by the card, whose shared memory must hold them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from functools import cache
 from typing import Final
 
 import torch
+import triton
 
 OUTPUTS: Final = 16  # rows of V_m and V_a, padded
-# blocks of the kernels: fastest on an H200, for cards with 227 KB of shared memory; and for those with 99 KB or more
+# fastest on an H200, for cards with 227 KB of shared memory; and for those with 99 KB or more
 LARGE: Final = {
     "forward": {"BJ": 128, "BC": 256, "BK": 64, "num_warps": 8, "num_stages": 3},
     "middle": {"BJ": 32, "BC": 128, "num_warps": 4, "num_stages": 2},
@@ -34,3 +35,9 @@ def blocks(device: torch.device) -> dict[str, dict[str, int]]:
 def blocks_of(capability: tuple[int, int]) -> dict[str, dict[str, int]]:
     """Blocks of the kernels for a compute capability."""
     return LARGE if capability[0] in (9, 10) else SMALL
+
+
+def with_heads(own: dict[str, int], heads: int) -> dict[str, int]:
+    """Blocks of a kernel of attention for a number of heads, BH; with more than 32 they have fewer keys."""
+    padded = max(16, triton.next_power_of_2(heads))
+    return own | {"BH": padded, "BJ": min(own["BJ"], 32 * own["BJ"] // padded)}

@@ -7,7 +7,7 @@ G the gradient of the logits and D = (G V_m) * GELU'(mid) that of mid, the backw
     dq_j = sum_i k_i * (D_ij W_p)          one product per pair
     E_i = sum_j D_ij^T q_j                 another; dk_i = sum_c W_p * E_i, dW_p = sum_i k_i * E_i
 
-Programs that read the same part of D follow each other, so that all but the first find it in the cache.
+Programs that read the same part of D, or of G, follow each other, so that all but the first find it in the cache.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ ROWS: Final = 32  # rows i that a program of the backward pass adds up
 def normal(x):
     """Distribution function of the normal distribution: GELU(x) = x normal(x).
 
-    The logarithm of its tail is smooth: a polynomial, fitted to the least error of both functions, which is 7e-7. Half
-    as many instructions as `tl.erf`, of which the forward kernel had more than it has of anything else.
+    The logarithm of its tail is smooth: a polynomial, fitted to the least error of this function and of GELU, 7e-7.
+    Half as many instructions as with `tl.erf`, which took most of the instructions of the forward kernel.
     """
     z = tl.abs(x)
     tail = 1.15105205 + z * (0.459414079 + z * (0.0523432367 + z * (-0.0072823763 + z * 0.000500259265)))
@@ -44,7 +44,7 @@ def forward_kernel(
     H: tl.constexpr, C: tl.constexpr, O: tl.constexpr, KEEP: tl.constexpr, P: tl.constexpr,
     BJ: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """One row i and BJ partners j of a protein; row 0 of the T is the `first` of the protein's."""
+    """One row i and BJ partners j of a protein, of T rows from the `first` one."""
     row = tl.program_id(0).to(tl.int64)  # b * T + i
     b = row // T
     i = row % T
@@ -226,14 +226,11 @@ class MiddleLayer(torch.autograd.Function):
         of, chunks = blocks(q.device), triton.cdiv(rows, ROWS)
         partners, parts = triton.cdiv(length, of["middle"]["BJ"]), triton.cdiv(channels, of["k"]["BC"])
 
-        size = (rows, length, ctx.first)
-
-        def sums(*shape: int) -> Tensor:  # 0 for rows and columns after the last token
-            return q.new_zeros(shape, dtype=torch.float32)
-
+        size, single = (rows, length, ctx.first), {"dtype": torch.float32}
         d_middle, d_q = torch.empty_like(middle), torch.empty_like(q)
-        from_q, from_k = sums(batch, chunks, length, channels), sums(batch, partners, rows, channels)
-        of_v = sums(batch * chunks * partners, outputs, channels)
+        from_q = q.new_empty(batch, chunks, length, channels, **single)
+        from_k = q.new_zeros(batch, partners, rows, channels, **single)  # programs write none of padding
+        of_v = q.new_empty(batch * chunks * partners, outputs, channels, **single)
         found = (d_middle, from_q, from_k, of_v)
         middle_kernel[triton.cdiv(channels, of["middle"]["BC"]), partners, batch * chunks](
             middle, grad, v, lengths, *found, *size, C=channels, O=outputs, P=OUTPUTS, ROWS=ROWS, **of["middle"]
@@ -241,7 +238,8 @@ class MiddleLayer(torch.autograd.Function):
         q_kernel[triton.cdiv(hidden, of["q"]["BH"]), triton.cdiv(length, of["q"]["BJ"]), batch](
             d_middle, k, w_p, lengths, d_q, *size, H=hidden, C=channels, **of["q"]
         )
-        of_k, of_w = sums(parts, batch, rows, hidden), sums(batch * chunks, channels, hidden)
+        of_k = q.new_zeros(parts, batch, rows, hidden, **single)
+        of_w = q.new_empty(batch * chunks, channels, hidden, **single)
         k_kernel[triton.cdiv(hidden, of["k"]["BH"]), parts, batch * chunks](
             d_middle, q, k, w_p, lengths, of_k, of_w, *size, H=hidden, C=channels, ROWS=ROWS, **of["k"]
         )

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("triton", reason="Triton is not installed")
 
 KB_PER_BLOCK = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}  # shared memory, by compute capability
-# hidden, channels of the middle layer, heads: of SeqDance, and with the largest ESM2 that is common (650M)
-SIZES = [(480, 240, 20), (1280, 660, 20)]
+# hidden, channels of the middle layer, heads: of SeqDance; the first two of ESM2-650M, the last of ESM2-3B
+SIZES = [(480, 240, 20), (1280, 660, 40)]
 COMPILE = """
 import json, sys
 import triton
@@ -23,7 +23,7 @@ from model.network.kernels import attention, blocks, pair_head
 capability, (hidden, channels, heads) = int(sys.argv[1]), map(int, sys.argv[2:])
 half, single, byte, many, whole = "*bf16", "*fp32", "*u8", "*i32", "i32"
 sizes = [whole] * 3
-maps = {"H": heads, "O": 13, "P": blocks.OUTPUTS, "BH": 32, "MASK": True, "DROP": True}
+maps = {"H": heads, "O": 13, "P": blocks.OUTPUTS, "MASK": True, "DROP": True}
 pairs = {"H": hidden, "C": channels, "O": 13, "P": blocks.OUTPUTS, "ROWS": pair_head.ROWS}
 cases = {
     "forward": (pair_head.forward_kernel, [half] * 7 + [many, single, half, *sizes], pairs | {"KEEP": True}),
@@ -44,12 +44,14 @@ cases = {
 found = {}
 for name, (kernel, types, options) in cases.items():
     own = blocks.blocks_of(divmod(capability, 10))[name]
+    own = blocks.with_heads(own, heads) if name in ("maps", "scores") else own
     names = kernel.arg_names
     constants = {key: value for key, value in (options | own).items() if key in names}
     types = iter(types)
     signature = {key: "constexpr" if key in constants else next(types) for key in names}
-    # on a GPU lengths are multiples of 16, and so are addresses
-    numbers = [n for n, key in enumerate(names) if signature[key] not in ("constexpr", "fp32") and key != "first"]
+    # in training on a GPU lengths are multiples of 16, and so are addresses
+    general = [key for key in names if signature[key] in ("constexpr", "fp32") or key in ("first", "layer")]
+    numbers = [n for n, key in enumerate(names) if key not in general]
     attributes = {(n,): [["tt.divisibility", 16]] for n in numbers}
     source = ASTSource(kernel, signature, {(names.index(key),): value for key, value in constants.items()}, attributes)
     options = {key: value for key, value in own.items() if key.startswith("num_")}

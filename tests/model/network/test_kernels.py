@@ -71,7 +71,7 @@ def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: 
     queries = torch.arange(length)[:, None] < tokens[:, None, None, None]
     seeds = torch.tensor([7, 8, 9], dtype=torch.int32)
 
-    def run(fused: bool, frozen: bool, kept: Tensor | None = None) -> list[Tensor]:
+    def run(fused: bool, frozen: bool, kept: Tensor | None = None, of_context: bool = True) -> list[Tensor]:
         s, v, p = (value.clone().requires_grad_() for value in (scores, weight, part))
         s.requires_grad_(not frozen)
         if fused:
@@ -80,7 +80,8 @@ def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: 
             maps = (s if keys is None else s.masked_fill(~keys, -torch.inf)).softmax(-1) * queries
             maps = maps if kept is None else maps * kept / (1 - dropout)
             logits = p + attention_logits(maps, v)
-        total = (logits.square() * of_part).sum() + (0 if frozen else (maps * of_maps).sum())
+        assert maps.requires_grad != frozen
+        total = (logits.square() * of_part).sum() + ((maps * of_maps).sum() if of_context and not frozen else 0)
         return [maps, logits, *torch.autograd.grad(total, [v, p] if frozen else [s, v, p])]
 
     found = run(True, False)
@@ -94,6 +95,7 @@ def test_attention_maps(monkeypatch: pytest.MonkeyPatch, masked: bool, dropout: 
             assert (noise * noise.roll(shift, (0, 1, 2))).mean().abs() < 0.02 * dropout * (1 - dropout) * 10
     close(found, run(False, False, kept))
     close(run(True, True), run(False, True, kept))
+    close(run(True, False, of_context=False), run(False, False, kept, of_context=False))
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -134,6 +136,24 @@ def test_network(monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
         inside = [mask_of(value, batch["attention_mask"]) for value in outputs.values()]
         results.append([*inside, *(value for value in gradients if value is not None and value.any())])
     close(*results, tolerance=1e-5)
+
+
+@pytest.mark.slow
+def test_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs and gradients are as close to float32 as those of the plain form. The interpreter has no bfloat16."""
+    torch.manual_seed(0)
+    sizes = {"hidden": 24, "layers": 2, "heads": 3, "feed_forward": 32}
+    model = DanceModel(ModelConfig(**sizes, encoder_dropout=0.0, head_dropout=0.0))
+    batch, results = tokenize(["MQIFVKTLTGK", "ACDEF"]), []
+    for half, module in ((False, None), (True, None), (True, kernels)):
+        monkeypatch.setattr(dance, "kernels_for", lambda _, module=module: module)
+        with torch.autocast("cpu", torch.float16, enabled=half):
+            outputs = [mask_of(value, batch["attention_mask"]) for value in model(**batch).values()]
+        gradients = torch.autograd.grad(sum(value.square().sum() for value in outputs), list(model.parameters()))
+        results.append(torch.cat([value.flatten() for part in (outputs, gradients) for value in part]))
+    plain, fused = ((found - results[0]).norm() / results[0].norm() for found in results[1:])
+    assert 0 < fused < 2 * plain < 0.01
+    assert fused != plain
 
 
 @pytest.mark.parametrize(
