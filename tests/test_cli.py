@@ -72,6 +72,10 @@ def test_missing_arguments_have_names(words, named, capsys):
     command_refused(main, [words], capsys, f"Missing from seqdance {words}: {named};")
 
 
+def test_an_unknown_subcommand_is_told_apart_from_the_known_ones(capsys):
+    command_refused(main, ["dyna1", "labels", "nosuch"], capsys, "options: nosuch; Available subcommands: refdb")
+
+
 def test_help_loads_nothing_heavy():
     """All commands in one process; the first one that loads a library is named."""
     found = python(f"""
