@@ -13,6 +13,7 @@ A command is a pydantic dataclass that inherits from `Settings`, and a function 
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 import sys
@@ -27,9 +28,10 @@ from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 from data_prepare.errors import LONGEST, InputError, exit_with, run_command, shown
 
 C = TypeVar("C")
-BOX = re.compile(r"(?:[\s\u2500-\u257f]|-{5,})+")  # white space and the frames of tyro, also in ASCII
+FRAME = " \u2500\u2502\u256d\u256e\u2570\u256f"  # of a box of tyro
 HELP = re.compile(r"^[\u2502 ] {9,}\S.*\n", re.MULTILINE)  # what options are for, below each
-ENDS = re.compile(r"(?<=[A-Z\]}]) (?=--?\w)|(?<!\.) (?=For full|Unrecognized|Perhaps)")  # of options and parts
+REASONS = re.compile(r"[;.] (?:Got errors|Argument helptext): .*(?=; For full)")  # types of Python; a help text
+TYPES = re.compile(r"no type matching (?:\{None\}\|)?\W*(\w+).* from \[(.*)\]")
 CHOICES = re.compile(r"(?<=Expected one of )\(([^)]*)\)")
 
 
@@ -61,27 +63,41 @@ def parse(config: type[C], args: Sequence[str] | None = None, **options: Any) ->
     """
     import tyro
 
-    told = io.StringIO()
+    told, given = io.StringIO(), list(sys.argv[1:] if args is None else args)
     try:
-        with redirect_stderr(told):
+        with redirect_stderr(told), _unwrapped(given):
             return tyro.cli(config, args=args, **options)
     except InputError as error:
         option, _, problem = str(error).partition(": ")  # of a nested configuration: --length 0, not --short.length 0
-        given = " ".join(sys.argv[1:] if args is None else args).replace("=", " ")
-        whole = re.search(rf"(?<!\S)--\S+\.{re.escape(option.removeprefix('--'))}(?!\S)", given)
+        words = " ".join(given).replace("=", " ")
+        whole = re.search(rf"(?<!\S)--\S+\.{re.escape(option.removeprefix('--'))}(?!\S)", words)
         exit_with(f"{whole[0]}: {problem}" if whole else error)
     except SystemExit as leaving:
         if leaving.code:
-            exit_with(_one_line(told.getvalue()))
+            exit_with(_one_line(told.getvalue(), given))
         raise
 
 
-def _one_line(told: str) -> str:
+@contextmanager
+def _unwrapped(args: Sequence[str]) -> Iterator[None]:
+    """A terminal so wide that tyro breaks no line of an error, which it does inside paths; for help the real one."""
+    before = os.environ.get("COLUMNS")
+    if not {"-h", "--help"} & set(args):
+        os.environ["COLUMNS"] = "1000000"
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        os.environ.update({} if before is None else {"COLUMNS": before})
+
+
+def _one_line(told: str, args: Sequence[str]) -> str:
     """Message of tyro without its frame, the help texts, and its first line, which the next one repeats."""
-    text = BOX.sub(" ", HELP.sub("", told.strip().partition("\n")[2] or told)).strip()
-    # a list such as `--mutations K27A, H102A` is two words for a shell
-    text = re.sub(r"^\s*(Unrecognized options: [^-\s]\S*)", r"\1; put a list with spaces in quotes.", text)
-    text = ENDS.sub("; ", text)
+    lines = [line.strip(FRAME) for line in HELP.sub("", told.strip().partition("\n")[2] or told).splitlines()]
+    text = re.sub(r"(?<=[:.]); ", " ", "; ".join(line for line in lines if line.strip("-")))  # rules in ASCII are of -
+    if any(word.endswith(",") or word.startswith(",") for word in args):  # `--mutations K27A, H102A` is three words
+        text = re.sub(r"(Unrecognized options: [^-].*?)(?=; )", r"\1; put a list with spaces in quotes", text)
+    text = TYPES.sub(r"expected \1, not \2", REASONS.sub("", text))
     return CHOICES.sub(lambda found: ", ".join(sorted({*re.findall(r"'(.*?)'", found[1])} - {"None"})), text)
 
 

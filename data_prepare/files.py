@@ -326,14 +326,17 @@ def _reading_csv(path: str | os.PathLike[str]) -> Iterator[None]:
 def csv_pieces(path: str | os.PathLike[str], **options: Any) -> Iterator[pd.DataFrame]:
     """Read a CSV with `pandas.read_csv`, every value as text; with the option `chunksize` in pieces.
 
-    InputError if the file is missing, empty or damaged, or a row has more fields than the header.
+    Rows without a value are left out. The index is that of the line, from 0 for line 2; a line break inside a value is
+    not counted. InputError if the file is missing, empty or damaged, or a row has more fields than the header.
     """
     import pandas as pd
 
     with _reading_csv(path):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, **options)
+        with open_binary(Path(path)) as file:
+            options["header"] = next((line for line, text in enumerate(file) if text.strip()), 0)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False, **options)
     if isinstance(table, pd.DataFrame):
-        yield table
+        yield _without_blank(table, options["header"])
         return
     with table:  # closes the file, also if the reader stops before the last piece
         while True:
@@ -341,7 +344,14 @@ def csv_pieces(path: str | os.PathLike[str], **options: Any) -> Iterator[pd.Data
                 piece = next(table, None)
             if piece is None:
                 return
-            yield piece
+            yield _without_blank(piece, options["header"])
+
+
+def _without_blank(rows: pd.DataFrame, before: int) -> pd.DataFrame:
+    """Rows with a value; the header follows `before` blank lines."""
+    rows.index += before
+    some = rows[rows.iloc[:, 0].str.strip() == ""]  # few: the other columns of all rows would take longer
+    return rows.drop(some.index[(some.apply(lambda column: column.str.strip()) == "").all(axis=1)])
 
 
 def read_text_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -353,7 +363,7 @@ def read_text_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def read_numbers(path: str | Path, column: pd.Series) -> pd.Series:
-    """Finite numbers of a text column whose index counts the rows of a table; NaN for an empty value, `-`, NaN or NA.
+    """Finite numbers of a text column with the index of `csv_pieces`; NaN for an empty value, `-`, NaN or NA.
 
     InputError names the line of anything else.
     """

@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from shutil import which
 
 import pytest
+from refusals import command_refused
 
 import seqdance
 from seqdance.cli import COMMANDS, main
@@ -55,6 +56,24 @@ def test_every_command_has_help(words, capsys):
         main([*words, "--help"])
     assert left.value.code == 0
     assert "--debug" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("check", "STORE"),
+        ("show", "STORE; NAME"),
+        ("plot", "RUN"),
+        ("publish", "RUN"),
+        ("benchmark-mutations", "MEASURED"),
+    ],
+)
+def test_missing_arguments_have_names(words, named, capsys):
+    command_refused(main, [words], capsys, f"Missing from seqdance {words}: {named};")
+
+
+def test_an_unknown_subcommand_is_told_apart_from_the_known_ones(capsys):
+    command_refused(main, ["dyna1", "labels", "nosuch"], capsys, "options: nosuch; Available subcommands: refdb")
 
 
 def test_help_loads_nothing_heavy():

@@ -47,7 +47,8 @@ def read_table(path: str | Path, labelled: bool = True) -> pd.DataFrame:
             f"unknown source or group; sources are {', '.join(GROUP_OF_SOURCE)}, groups {', '.join(ALL_GROUPS)}",
         ),
     ):
-        require(not bad.any(), f"{path}: {bad.sum()} rows, first in line {int(bad.to_numpy().argmax()) + 2}: {problem}")
+        lines = table.index[bad] + 2
+        require(lines.empty, f"{path}: {len(lines)} rows, first in line {lines.min()}: {problem}")
     return table
 
 

@@ -139,7 +139,7 @@ def check_assignments(table: pd.DataFrame, path: str | Path) -> None:
     seen: set[str] = set()
     structures = table[DSSP] if DSSP in table else [""] * len(table)
     columns = (table[column] for column in COLUMNS[:4])
-    for line, (name, sequence, codes, source, dssp) in enumerate(zip(*columns, structures, strict=True), start=2):
+    for line, name, sequence, codes, source, dssp in zip(table.index + 2, *columns, structures, strict=True):
         require(name, f"{path}, line {line}: entry_ID is empty")
         where = f"{path}: entry {name}:"
         require(name not in seen, f"{where} duplicate; rename or remove one")

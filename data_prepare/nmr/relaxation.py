@@ -101,8 +101,8 @@ def read_relaxation(path: str | Path) -> pd.DataFrame:
     }
     problems |= {f"{column} is not above 0; leave it empty if unknown": numbers[column] <= 0 for column in POSITIVE}
     for problem, wrong in problems.items():
-        line = int(wrong.to_numpy().argmax()) if len(wrong) else 0
-        require(not wrong.any(), f"{path}, line {line + 2}: {problem}")
+        lines = text.index[wrong] + 2
+        require(lines.empty, f"{path}, line {lines.min()}: {problem}")
     rows = []
     for name, residues in numbers.groupby(names, sort=False):
         sequence = "".join(text.loc[residues.index, "residue"])

@@ -274,7 +274,7 @@ def _results(
                 raise InputError(f"--scheduler {address}: no connection ({error}); start `dask scheduler`") from None
             if not client.scheduler_info()["workers"]:  # Dask waits for them without a word
                 waiting = "no worker has started yet (SLURM: squeue lists the jobs); the work begins with the first"
-                print(f"note: {waiting}", file=sys.stderr, flush=True)
+                tqdm.write(f"note: {waiting}", file=sys.stderr)  # above the progress bar
         futures = {
             client.submit(make_entry, task, key=task.key(), priority=-rank, pure=False): task
             for rank, task in enumerate(tasks)

@@ -33,7 +33,8 @@ def read_manifest(path: str | Path) -> list[Entry]:
     entries: dict[str, Entry] = {}
     lines: dict[str, int] = {}
     wrong: list[str] = []
-    for line, row in enumerate(read_text_table(path, COLUMNS).to_dict("records"), 2):
+    table = read_text_table(path, COLUMNS)
+    for line, row in zip(table.index + 2, table.to_dict("records"), strict=True):
         name = row["name"]
         try:
             require(name not in lines, f"the name of line {lines.get(name)}, too; give unique names")

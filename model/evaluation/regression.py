@@ -148,8 +148,10 @@ def regress_table(
     values = pd.DataFrame({name: read_numbers(path, table[name]) for name in targets})
     with named(path):
         splits = read_splits(table, repeats, seed)
-        sequences = sequence_list({f"of line {line}": text for line, text in enumerate(table[column], start=2)})
-    for line, sequence in enumerate(sequences, start=2):
+        sequences = sequence_list(
+            {f"of line {line}": text for line, text in zip(table.index + 2, table[column], strict=True)}
+        )
+    for line, sequence in zip(table.index + 2, sequences, strict=True):
         check_sequence(sequence, f"{path}, line {line}: {column}")
     kept, rows = Results(output), len(table)
     given = {name: read_embeddings(Path(source), rows) for name, source in sources.items() if source.endswith(".npy")}

@@ -39,7 +39,7 @@ SIGN: Final = {"megascale": -1.0, "proteingym": -1.0, "ddg": 1.0}
 ROWS_PER_PIECE: Final = 100_000  # of a table read at once
 ROWS_OF_FORM: Final = 100  # that tell sequences from labels
 
-# index of the row from 0, mutant as named in the file, its label with positions in the wild type, sequence, loss
+# index of `csv_pieces`, mutant as named in the file, its label with positions in the wild type, sequence, loss
 Row = tuple[int, str, str, str | None, float]
 
 
@@ -269,7 +269,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _pieces(path: Path, form: str, measurement: str | None) -> Iterator[pd.DataFrame]:
-    """Columns of a table as text, and `loss`, NaN for no value; the index counts the rows of the table."""
+    """Columns of a table as text, and `loss`, NaN for no value; the index is that of `csv_pieces`."""
     columns = list(dict.fromkeys([*COLUMNS[form], *filter(None, [measurement])]))
     absent = sorted(set(columns) - set(_header(path)))
     require(not absent, f"{path}: missing columns: {', '.join(absent)}; expected {', '.join(columns)}")

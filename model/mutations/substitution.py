@@ -28,8 +28,10 @@ WINDOW_STEP: Final = 256  # windows start at multiples of it, so that nearby mut
 _RESIDUE: Final = f"[{''.join(sorted(RESIDUE_LETTERS))}]|{'|'.join(f'{name}|{name.title()}' for name in LETTERS_OF)}"
 _SITE: Final = r"[A-Za-z]?-?\d+[A-Za-z]?|\[\d+\]"
 _SUBSTITUTION: Final = re.compile(rf"\s*(?:p\.)?(\()?({_RESIDUE})({_SITE})({_RESIDUE})(?(1)\))\s*")
+_NO_NEW: Final = re.compile(rf"(?:p\.)?\(?(?:{_RESIDUE})[A-Za-z]?-?\d+")  # A12, p.(Ala12
 _LOWER: Final = re.compile(r"\s*[a-z]-?\d+[a-z]\s*")  # k25a: neither chain nor insertion code, which have a case
 _ALLELE: Final = re.compile(r"\s*p\.\[(.*)\]\s*")  # p.[Met1Ala;Lys2Arg]
+BY_POSITION: Final = ", or count positions with --numbering sequence"
 _CHAIN_ENDS: Final = frozenset(("<cls>", "<eos>"))
 
 
@@ -44,6 +46,7 @@ def parse_mutation(label: str) -> list[tuple[str, str, str]]:
     allele = _ALLELE.fullmatch(label)
     parts = re.split("[:;,]", allele[1] if allele else label)
     for part in parts:
+        require(part.strip(), f"mutation {shown(label)}: a substitution is empty; remove the extra separator")
         part = part.upper() if _LOWER.fullmatch(part) else part
         match = _SUBSTITUTION.fullmatch(part)
         old, new = (LETTERS_OF.get(match[k].upper(), match[k]) for k in (2, 4)) if match else ("", "")
@@ -63,7 +66,7 @@ def _fault(part: str, unchanged: bool) -> str:
         return "leaves the amino acid unchanged; remove it"
     if text.upper().endswith(("*", "TER")):
         return "is a stop, which is not scored; remove it"
-    if text[-1:].isdigit():
+    if _NO_NEW.fullmatch(text):
         return "names no new amino acid; write it as A12G"
     return "is not a substitution such as A12G; use upper-case one-letter codes, remove insertions and deletions"
 
@@ -133,14 +136,15 @@ class WildType:
                 f"letter: {labels}, or choose --chain {chains}"
             )
         if not found or self.tokens[found[0]] != old:
-            what = f"is {self.tokens[found[0]]}, not {old}" if found else "does not exist"
+            absent = "is not in the structure, or not resolved" if self.of_structure else "does not exist"
+            what = f"is {self.tokens[found[0]]}, not {old}" if found else absent
             names = [name for name in self.names.values() if not name.startswith("[")] or ["none"]
             kind, remedy = "position", "the sequence and the offset"
             if self.of_structure:
-                kind, remedy = "residue", "the structure, or count positions with --numbering sequence"
+                kind, remedy = "residue", f"the structure{BY_POSITION}"
             raise InputError(
-                f"mutation {shown(text)}: {kind} {site} of the wild type {what} (it has {kind}s "
-                f"{names[0]} to {names[-1]}); check {remedy}"
+                f"mutation {shown(text)}: {kind} {site} of the wild type {what} ({kind}s: {names[0]} to "
+                f"{names[-1]}); check {remedy}"
             )
         return found[0]
 

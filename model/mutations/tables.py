@@ -15,7 +15,7 @@ from data_prepare.files import csv_pieces
 from model.choices import MeasuredForm
 from model.inference.inputs import Protein
 from model.mutations.measured import read_measured
-from model.mutations.substitution import Mutants, fitting_offset
+from model.mutations.substitution import BY_POSITION, Mutants, fitting_offset
 
 MUTANT_COLUMNS: Final = ("mutant", "mut_type", "mutated_sequence", "aa_seq")  # the first one in the table counts
 ROWS_PER_PIECE: Final = 5_000  # of a table read at once
@@ -76,7 +76,7 @@ def mutants_to_score(
             how = f"--offset {found}"
             if of_structure:
                 how = f"--numbering sequence {how}" if found else "--numbering sequence"
-            raise InputError(f"{error}; all of them fit with {how}") from None
+            raise InputError(f"{str(error).removesuffix(BY_POSITION)}; all of them fit with {how}") from None
     made = (Mutants(protein, None, offset, of_structure) for protein in proteins)
     singles = (mutants for mutants in made if mutants.labels)
     first = checked(islice(singles, 1))

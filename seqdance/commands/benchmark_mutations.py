@@ -32,7 +32,7 @@ class BenchmarkMutationsConfig(ForwardOptions):
     more damage.
     """
 
-    measured: Annotated[Path, tyro.conf.Positional]
+    measured: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MEASURED")]
     """Table (.csv, .csv.gz) or folder of tables: mega-scale set, ProteinGym, or ddG with structures."""
     output: Path
     """Folder for mutations.csv, proteins.csv, summary.json, proteins.png, left_out.csv and supervised.csv. Results

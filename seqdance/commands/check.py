@@ -19,7 +19,7 @@ class CheckOptions(CommandOptions):
     """Check shapes, ranges and symmetry of every entry of a store, its agreement with table.csv in its folder, and
     whether all entries are train or test."""
 
-    store: Annotated[Path, tyro.conf.Positional]
+    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """Store to check, such as data/features.h5."""
 
 

@@ -23,7 +23,7 @@ class MergeOptions(CommandOptions, Split):
     Entries that were merged to --out before keep their labels.
     """
 
-    stores: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    stores: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[STORE [STORE ...]]")]
     """Stores to merge."""
     out: Annotated[Path, tyro.conf.arg(aliases=["--output"])]
     """Output store, FOLDER/NAME.h5; table.csv and loss_weights.csv are written to the same folder."""

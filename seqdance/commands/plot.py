@@ -21,7 +21,7 @@ class PlotOptions(CommandOptions):
     metrics of checkpoints (metrics/update_N.json). For Dyna-1: losses and validation AUROC of each epoch.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, also one of the published script (training_log.json)."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["--output"])] = None
     """The figure; its suffix selects the format. Default: curves.png in the run folder."""

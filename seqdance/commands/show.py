@@ -20,9 +20,9 @@ from seqdance.options import DeviceOptions
 class ShowOptions(DeviceOptions):
     """Draw the measured properties of an entry as `predict --plot` draws predicted ones."""
 
-    store: Annotated[Path, tyro.conf.Positional]
+    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """Feature store, such as data/features.h5."""
-    name: Annotated[str, tyro.conf.Positional]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Entry of the store."""
     output: Path | None = None
     """The figure; its suffix selects the format. Default: NAME.png."""

@@ -32,6 +32,10 @@ class Options(Settings):
     """A choice."""
     source: Literal["c", "a", "b"] | None = None
     """Another choice."""
+    numbers: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
+    """Numbers."""
+    fraction: Annotated[float, Field(gt=0)] | None = None
+    """Another number."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -68,12 +72,31 @@ def test_a_command_prints_what_it_returns(tmp_path, capsys):
         (["--path"], "error: Missing value for argument '--path'"),
         (["--path", "a", "--other", "1"], "--other"),
         (["--path", "a,", "b"], "b; put a list with spaces in quotes"),
+        (["--path", "a,", "--other"], "error: Unrecognized options: --other; For full"),
+        (["--path", "a", "b"], "error: Unrecognized options: b; For full"),
+        (
+            ["--path", "a", "--numbers", "1", "x"],
+            "error: Error parsing --numbers: expected INT, not '1', 'x'; For full",
+        ),
+        (["--path", "a", "--fraction", "x"], "error: Error parsing --fraction: expected FLOAT, not 'x'; For full"),
+        (["--path", "a", "--number", "x"], "base 10: 'x'; For full"),
+        (["--path", "a", f"{'b ' * 60}-----c"], f"{'b ' * 60}-----c; For full"),
         (["--path", "none.txt"], "none.txt: no such file"),
         (["--path", "."], "not a text"),
     ],
 )
-def test_wrong_options_and_files_are_one_line(words, named, capsys):
+def test_wrong_options_and_files_are_one_line(words, named, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
     command_refused(main, words, capsys, named)
+    assert os.environ["COLUMNS"] == "40"
+
+
+def test_help_fits_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    _, *options = capsys.readouterr().out.split("options")
+    assert max(map(len, options[-1].splitlines()[1:])) == 50
 
 
 def test_a_warning_about_input_is_one_line(tmp_path):

@@ -64,6 +64,19 @@ def test_values_are_text(tmp_path):
     refused(lambda: read_text_table(path, ["a", "c"]), path, "missing columns: c", "a, c")
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+@pytest.mark.parametrize("text", ["a,b\n1,\n\n  \n\n,2\n\n", "\n \r\na,b\r\n\r\n1,\r\n,\r\n,2"])
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_blank_lines_count_but_are_no_rows(tmp_path, name, text, rows):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode(), mtime=0) if name.endswith("gz") else text.encode())
+    lines = [line.strip() for line in text.split("\n")]
+    expected = [lines.index("1,") - 1, lines.index(",2") - 1]
+    read = pd.concat(csv_pieces(path, chunksize=rows))
+    assert read.index.tolist() == read_text_table(path, ["b"]).index.tolist() == expected
+    assert read.to_numpy().tolist() == [["1", ""], ["", "2"]]
+
+
 def test_numbers_of_a_text_column():
     column = pd.Series(["1", " ", "nan", " 2e-1", "-", "NA", "x"], name="y", index=range(3, 10))
     np.testing.assert_array_equal(read_numbers("t.csv", column[:6]), [1, np.nan, np.nan, 0.2, np.nan, np.nan])

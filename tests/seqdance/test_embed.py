@@ -110,17 +110,17 @@ def test_regression(run, tiny_model, tiny_model_folder: Path, folder: Path, caps
         ("REGRESS length --compare x.npy", ["--compare x.npy"]),
         ("REGRESS length --compare model=x.npy", ["--compare", "model"]),
         ("REGRESS length --compare a=x.npy", ["x.npy", "(3, 2)"]),
-        ("--regress bad.csv --target y --output r.csv", ["bad.csv, line 3", "residue 2", "'-'"]),
-        ("--regress bad.csv --target z --output r.csv", ["bad.csv", "line 3", "z", "inf"]),
-        ("--regress three.csv --target y --output r.csv", ["three.csv: sequence of line 2", "write MK"]),
+        ("--regress bad.csv --target y --output r.csv", ["bad.csv, line 4", "residue 2", "'-'"]),
+        ("--regress bad.csv --target z --output r.csv", ["bad.csv", "line 4", "z", "inf"]),
+        ("--regress three.csv --target y --output r.csv", ["three.csv: sequence of line 3", "write MK"]),
         ("--regress none.csv --target y --output r.csv", ["none.csv"]),
         ("--regress split.csv --target y --output r.csv", ["split.csv", "split_0", "valid"]),
     ],
 )
 def test_options_that_cannot_be_used(tiny_model_folder: Path, folder: Path, capsys, options: str, named: list) -> None:
     np.save("x.npy", np.zeros((3, 2)))
-    Path("bad.csv").write_text("sequence,y,z,cluster\nMKV,1,1,a\nM-V,2,inf,b\n")
-    Path("three.csv").write_text("sequence,y,cluster\nMetLys,1,a\nMKV,2,b\n")
+    Path("bad.csv").write_text("sequence,y,z,cluster\nMKV,1,1,a\n\nM-V,2,inf,b\n")
+    Path("three.csv").write_text("sequence,y,cluster\n\nMetLys,1,a\nMKV,2,b\n")
     Path("unnamed.csv").write_text("fasta,y,split_0\nMKV,1,train\n")
     Path("split.csv").write_text("sequence,y,split_0\nMKV,1,train\nMAV,2,valid\n")
     Path("slash.fasta").write_text(">a/b\nMKV\n")

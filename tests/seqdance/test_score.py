@@ -148,6 +148,7 @@ def test_on_a_structure(tiny_model_folder: Path, tmp_path: Path, examples: Path,
     by_position = {"pdb": structure, "mutations": "K1A,E2G,E3K"}
     refusal = command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **by_position), capsys, "K1A")
     assert refusal.endswith("all of them fit with --numbering sequence")
+    assert refusal.count("--numbering") == 1
     more = {"pdb": structure, "mutations": "K1A"}
     command_refused(main, arguments(tiny_model_folder, tmp_path / "u.csv", **more), capsys, "K1A", "34 to 161")
 

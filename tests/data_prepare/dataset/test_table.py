@@ -53,6 +53,8 @@ def test_bad_rows_are_named(tmp_path, column, value, named):
     table.loc[1, column] = value
     table.to_csv(tmp_path / "t.csv", index=False)
     refused(lambda: read_table(tmp_path / "t.csv"), tmp_path / "t.csv", "1 rows, first in line 3", named)
+    table.reindex([0, 7, 1]).to_csv(tmp_path / "t.csv", index=False)  # with an empty row
+    refused(lambda: read_table(tmp_path / "t.csv"), tmp_path / "t.csv", "1 rows, first in line 4", named)
     table.drop(columns="label").to_csv(tmp_path / "t.csv", index=False)
     refused(lambda: read_table(tmp_path / "t.csv"), tmp_path / "t.csv", "label")
 

@@ -225,6 +225,15 @@ def test_another_cluster_on_the_port_of_dask(monkeypatch, recwarn):
     assert services["dashboard"].address == "127.0.0.1"
 
 
+def test_a_scheduler_without_workers_is_noted_beside_the_progress(capsys):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
+        assert run_tasks([], 1, 1, cluster.scheduler_address) == {}
+    (note,) = (line for line in capsys.readouterr().err.splitlines() if "no worker" in line)
+    assert note.startswith("note: ")
+
+
 def other_folder(task):
     """Replaces `make_entry`: the result is where only the worker sees it."""
 

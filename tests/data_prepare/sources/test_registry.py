@@ -211,6 +211,7 @@ def test_manifest(tmp_path, helix):
         ("a,PED,train,,x.xtc", ("line 2", "entry a", "topology")),
         ("r,PED,train,x.pdb,x.xtc\nr,PED,train,x.pdb,x.xtc", ("line 3", "entry r", "line 2")),
         (",PED,train,x.pdb,x.xtc", ("line 2",)),
+        ("\n\na,XYZ,train,x.pdb,x.xtc", ("line 4",)),
         ("a/b,PED,train,x.pdb,x.xtc", ("line 2", "entry a/b")),
         ("a,XYZ,train,x.pdb,x.xtc", ("line 2", "XYZ", "mdCATH")),
         ("a,PED,valid,x.pdb,x.xtc", ("line 2", "valid", "train")),

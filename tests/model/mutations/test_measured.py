@@ -146,6 +146,7 @@ HEADER = "mutant,mutated_sequence,DMS_score\n"
         ("mutant,DMS_score\nA1C,2\n", "proteingym", ["mutated_sequence"]),
         (HEADER + "A1C,CA,1\nA2C,AC,much\n", "auto", ["line 3", "DMS_score", "much"]),
         (HEADER + "A1C,CA,1\nA2C,AW,1\n", "auto", ["line 3", "A2C"]),
+        (HEADER + "\nA1C,CA,1\n\nA2C,AW,1\n", "auto", ["line 5", "A2C"]),
         (HEADER + "A1C,WA,1\n", "auto", ["line 2", "A1C"]),
         (HEADER + "A1C,CJ,1\n", "auto", ["line 2", "A1C", "J"]),
         (HEADER + "A1C,CA,\n", "auto", ["line 2", "no value"]),

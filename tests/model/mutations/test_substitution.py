@@ -47,11 +47,13 @@ def test_other_ways_to_write_substitutions(label: str) -> None:
     [
         *((label, "stop") for label in ("p.Met1Ter", "p.(Met1*)", "M1*")),
         *((label, "unchanged") for label in ("p.Met1=", "p.Met1Met", "M1M", "M2A:M1M")),
-        *((label, "no new amino acid") for label in ("M1", "p.Met1")),
+        *((label, "no new amino acid") for label in ("M1", "p.Met1", "p.(Met1)", "MA-1")),
         *(
             (label, "insertions and deletions")
-            for label in ("p.Met1fs", "p.(Met1Ala", "p.MeT1Ala", "M1A;;K2R", "Met1del")
+            for label in "p.Met1fs p.(Met1Ala p.MeT1Ala Met1del p.Met1fs*5 p.Met1AlafsTer23 p.Met1_Met2insAla5 "
+            "p.Met1ext-5 delM1".split()
         ),
+        *((label, "is empty") for label in ("M1A;;K2R", "M1A:")),
     ],
 )
 def test_other_changes_are_refused(label: str, reason: str) -> None:
@@ -125,8 +127,8 @@ def test_numbers_of_a_structure() -> None:
     [
         ("K52A", ["several residues", "letter: KH52A, or choose --chain H"]),
         ("A52G", ["letter: KH52G or WL52G, or choose --chain H or L"]),
-        ("K2A", ["residue 2 ", "does not exist", "--numbering sequence"]),
-        ("R52bG", ["52b", "does not exist"]),
+        ("K2A", ["residue 2 ", "not resolved", "--numbering sequence"]),
+        ("R52bG", ["52b", "not in the structure"]),
         ("AH52G", ["H52", "is K"]),
         ("R52aG:R[3]K", ["duplicate"]),
         ("KHH52A", ["KHH52A"]),

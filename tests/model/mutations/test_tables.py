@@ -47,6 +47,7 @@ def test_read_mutants(tmp_path: Path, monkeypatch, name: str, proteins: list, of
         (ONE, "label\nK2A\n", ["mutant, mut_type, mutated_sequence, aa_seq"]),
         (TWO, "mutant\nK2A\n", ["protein", 3]),
         (ONE, "mutant\nK2A\nA3G\n", ["line 3", "A3G"]),
+        (ONE, "mutant\nK2A\n\n\nA3G\n", ["line 5", "A3G"]),
         (ONE, "mutant,x\nK2A,1\n,2\n", ["line 3", "empty"]),
         (TWO, "mutant,protein\nK2A,one\nK2A,four\n", ["line 3", "four"]),
         (ONE, "mutant,protein\nK2A,x\nK3A,x\n", ["line 3", "protein 'x'", "is T"]),
