@@ -144,9 +144,8 @@ def run_command(command: Callable[[], T], debug: bool = False) -> T:
     try:
         with never_lost():
             return command()
-    except BrokenPipeError:  # the reader of our output has closed it (`| head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+    except BrokenPipeError:
+        exit_unread()
     except KeyboardInterrupt:
         if debug:
             raise
@@ -171,6 +170,12 @@ def run_command(command: Callable[[], T], debug: bool = False) -> T:
             line = f"{where}{error.strerror or first_line(error)}; check "
             exit_with(line + ("this path, its" if where else "paths, their") + " permissions and the free space")
         exit_with(error)
+
+
+def exit_unread() -> NoReturn:
+    """End quietly because the reader of our output has closed it (`| head`)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)
 
 
 def exit_interrupted() -> NoReturn:

@@ -81,6 +81,10 @@ def call(command: str, args: Sequence[str] | None = None) -> None:
         from data_prepare.errors import exit_interrupted
 
         exit_interrupted()
+    except BrokenPipeError:  # of --help
+        from data_prepare.errors import exit_unread
+
+        exit_unread()
     except ImportError as error:
         from data_prepare.errors import exit_with
         from data_prepare.extras import missing_extra

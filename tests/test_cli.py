@@ -92,6 +92,12 @@ for words in {COMMAND_LINES}:
     assert found.returncode == 0, found.stderr
 
 
+def test_help_that_nobody_reads_is_no_traceback():
+    code = "import os, sys; from seqdance.cli import main; r, w = os.pipe(); os.dup2(w, 1); os.close(w); os.close(r)"
+    run = python(f"{code}; main(['check', '--help'])")
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_ctrl_c_at_the_end_is_no_traceback():
     code = """
 import atexit, os, signal
