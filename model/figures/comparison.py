@@ -197,7 +197,7 @@ def _draw_map(axes: Axes, name: str, comparison: Comparison, row: Row) -> None:
     common = comparison.first.properties.keys() & comparison.second.properties.keys()
     above, below = (pair_values({each: side.properties[each] for each in common}, name) for side in sides(comparison))
     values = np.where(np.triu(np.ones(above.shape, bool), 1), above, below)
-    near = near_pairs(comparison.first.chain)
+    near = near_pairs(comparison.first.chain, comparison.first.residue, comparison.separation)
     edges = (0.5, len(values) + 0.5)
     if name == CONTACTS:
         values[near] = np.nan

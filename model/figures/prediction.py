@@ -170,10 +170,12 @@ class PairMap(NamedTuple):
     ticks: list[float]  # of the colour bar
 
 
-def near_pairs(chain: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Pairs (N, N) of residues closer than `NEAR` in their chain."""
-    residue = np.arange(len(chain))
-    return (np.abs(residue[:, None] - residue) < NEAR) & (chain[:, None] == chain)
+def near_pairs(
+    chain: NDArray[np.int32], residue: NDArray[np.intp] | None = None, separation: int = NEAR
+) -> NDArray[np.bool_]:
+    """Pairs (N, N) closer than `separation` in their chain; `residue` (N,) are positions, if some are unresolved."""
+    residue = np.arange(len(chain)) if residue is None else residue
+    return (np.abs(residue[:, None] - residue) < separation) & (chain[:, None] == chain)
 
 
 def pair_maps(properties: Properties, chain: NDArray[np.int32]) -> list[PairMap]:

@@ -49,6 +49,19 @@ def test_profiles_bands_and_triangles(comparison: Comparison) -> None:
             np.testing.assert_allclose(image[where], pair_values(side.properties, name)[where])
 
 
+@pytest.mark.parametrize("separation", [3, 6])
+def test_maps_hide_the_pairs_that_the_numbers_leave_out(comparison: Comparison, separation: int) -> None:
+    """Contacts across unresolved residues count by their distance in the sequence."""
+    rows = np.r_[0:10, 20:30]
+    sides = (replace(side.select(rows), missing=()) for side in (comparison.first, comparison.second))
+    figure = draw_comparison(compare_measurements(*sides, separation))
+    images = [axes.images[0] for axes in figure.axes if axes.get_title().startswith("contacts")]
+    for image in images:
+        hidden = np.ma.getmaskarray(image.get_array())
+        np.testing.assert_array_equal(hidden, np.abs(np.subtract.outer(rows, rows)) < separation)
+    assert len(images) == ("vdw" in comparison.first.properties)
+
+
 def test_panels_of_missing_properties_are_left_out(comparison: Comparison) -> None:
     kept = comparison.table[comparison.table["property"].isin(["corr", "nma_res2"])]
     figure = draw_comparison(replace(comparison, table=kept))
