@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib.image
@@ -51,7 +52,10 @@ def test_files_of_a_comparison(store: Path, tmp_path: Path, capsys, form: str) -
     [
         (("x/f.h5:a", "y/f.h5:a"), {}, ["x/f.h5:a", "y/f.h5:a"]),
         (("runs/1/p.pdb:runs/1/p.xtc", "p.pdb:p.xtc"), {}, ["1/p.xtc", "p.pdb:p.xtc"]),
+        (("a.pdb:x/p.xtc,x/q.xtc", "a.pdb:x/p.xtc"), {}, ["x/p.xtc,x/q.xtc", "p.xtc"]),
+        (("a.pdb:1/p.xtc,q.xtc", "a.pdb:2/p.xtc,q.xtc"), {}, ["1/p.xtc,q.xtc", "2/p.xtc,q.xtc"]),
         (("p.pdb:p.xtc", "p.pdb:p.xtc"), {"begin": 30}, ["p, begin 0", "p, begin 30"]),
+        (("p.pdb:p.xtc", "p.pdb:p.xtc"), {"begin": 9, "end": 30}, ["p, begin 0", "p, begin 9, end 30"]),
         (("p.pdb:p.xtc", "f.h5:p"), {"label": "p"}, ["p", "p"]),
         (("p.pdb:p.xtc", "f.h5:q"), {}, ["p", "q"]),
     ],
@@ -61,7 +65,7 @@ def test_sides_of_one_name_differ_by_what_differs(
 ) -> None:
     def read(source: str, *_: object) -> Measurement:
         none = np.zeros(0, np.intp)
-        return Measurement(Path(source.split(":")[1]).stem, (), none, none.astype(np.int32), (), (), {})
+        return Measurement(Path(re.split("[:,]", source)[1]).stem, (), none, none.astype(np.int32), (), (), {})
 
     monkeypatch.setattr(measurement, "check_source", lambda _: None)
     monkeypatch.setattr(measurement, "read_measurement", read)
