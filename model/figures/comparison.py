@@ -36,6 +36,7 @@ TRACK_HEIGHT: Final = 0.72
 MAP_WIDTH: Final = 4.2
 MAP_HEIGHT: Final = 3.9
 LONGEST_LABEL: Final = 32
+SAME_LETTERS: Final = 8  # shown before the first that differs, of names that differ in the middle
 SMALL: Final = 8  # font size of numbers
 RARE_STATE: Final = 0.002  # mean fraction of a state below which the legend leaves it out
 TITLES: Final = {
@@ -64,8 +65,10 @@ def draw_comparison(comparison: Comparison) -> Figure:
     first = comparison.first
     rows = {str(row["property"]): row for row in comparison.table.to_dict("records")}
     names = [side.name.replace("_", " ") for side in sides(comparison)]
-    names = [name if len(name) <= LONGEST_LABEL else f"{name[:15]}…{name[1 - LONGEST_LABEL + 15 :]}" for name in names]
-    labels = [f"{letter}: {name}" for letter, name in zip("AB", names, strict=True)]
+    if names[0] != names[1] and _shortened(names[0]) == _shortened(names[1]):  # they differ where they are cut
+        start = next((k for k, (a, b) in enumerate(zip(*names, strict=False)) if a != b), 0) - SAME_LETTERS
+        names = [f"…{name[max(start, 0) :]}" for name in names]
+    labels = [f"{letter}: {_shortened(name)}" for letter, name in zip("AB", names, strict=True)]
     panels, maps = _panels(comparison, rows), [name for name in MAP_TITLES if name in rows]
     below = min(len(maps), 2)
     columns = -(-len(maps) // max(below, 1))
@@ -101,6 +104,10 @@ def draw_comparison(comparison: Comparison) -> Figure:
 def sides(comparison: Comparison) -> tuple[Measurement, Measurement]:
     """Both sides."""
     return comparison.first, comparison.second
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_LABEL else f"{name[:15]}…{name[1 - LONGEST_LABEL + 15 :]}"
 
 
 def _panels(comparison: Comparison, rows: Mapping[str, Row]) -> list[Panel]:

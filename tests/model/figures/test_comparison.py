@@ -69,9 +69,12 @@ def test_panels_of_missing_properties_are_left_out(comparison: Comparison) -> No
     assert len(drawn) == 1
 
 
-def test_long_names_keep_both_ends(comparison: Comparison) -> None:
-    first, second = (replace(comparison.first, name=f"folder_{k}/{'x' * 40}/run.xtc") for k in "12")
+@pytest.mark.parametrize(
+    "form", ["folder {}/xxxxxxxxxxxxxxxxxxxxxxxxx/run.xtc", "xxxxxxxxxxxxxx/folder {}/simulation/run.xtc"]
+)
+def test_long_names_keep_their_ends_and_differ(comparison: Comparison, form: str) -> None:
+    first, second = (replace(comparison.first, name=form.format(k)) for k in "12")
     figure = draw_comparison(replace(comparison, first=first, second=second))
     labels = [text.get_text() for text in figure.legends[0].get_texts()][:2]
-    assert labels[0] != labels[1]
-    assert all("folder" in label and label.endswith("run.xtc") and len(label) < 40 for label in labels)
+    assert all(f"folder {k}" in label for k, label in zip("12", labels, strict=True))
+    assert all(label.endswith("run.xtc") and len(label) < 40 for label in labels)
