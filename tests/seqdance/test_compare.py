@@ -110,8 +110,8 @@ def test_both_sides_are_found_before_one_is_computed(
         command_refused(compare.main, [trajectory, *second, *out], capsys, named)
 
 
-def test_refused(store: Path, tmp_path: Path, capsys) -> None:
-    out = ["--output", tmp_path / "out"]
+def test_refused(store: Path, tmp_path: Path, examples: Path, capsys) -> None:
+    pdb, out = examples / "trajectories" / "5pti.pdb", ["--output", tmp_path / "out"]
     for arguments, named in (
         ([f"{store}:a", *out], ("--model",)),
         ([f"{store}:a", f"{store}:b", "--model", "x", *out], ("--model",)),
@@ -119,6 +119,7 @@ def test_refused(store: Path, tmp_path: Path, capsys) -> None:
         ([f"{store}:nma", "--model", tmp_path, *out], ()),
         ([f"{store}:a", f"{store}:nma", *out], ("a and nma",)),
         ([f"{store}:a", tmp_path / "x.pdb", *out], (tmp_path / "x.pdb",)),
+        *(([source, f"{store}:a", *out], ("no such file",)) for source in ("", ".", "/", f"{pdb}:.", f"{pdb}:/")),
     ):
         command_refused(compare.main, arguments, capsys, *named)
     assert not (tmp_path / "out").exists()
