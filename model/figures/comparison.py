@@ -93,7 +93,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
         number_residues(cells[-1], first.numbers, pairs=False)
         cells[-1].set_xlabel("residue", fontsize=9)
     if maps:
-        cells = parts.pop(0).subplots(below, columns, squeeze=False).T.flat
+        cells = parts.pop(0).subplots(below, columns, squeeze=False, gridspec_kw={"hspace": 0.08}).T.flat
         for axes, name in zip(cells, maps, strict=False):
             _draw_map(axes, name, comparison, rows[name])
         for axes in cells[len(maps) :]:

@@ -78,3 +78,11 @@ def test_long_names_keep_their_ends_and_differ(comparison: Comparison, form: str
     labels = [text.get_text() for text in figure.legends[0].get_texts()][:2]
     assert all(f"folder {k}" in label for k, label in zip("12", labels, strict=True))
     assert all(label.endswith("run.xtc") and len(label) < 40 for label in labels)
+
+
+def test_maps_stand_apart(comparison: Comparison) -> None:
+    figure = draw_comparison(comparison)
+    figure.draw_without_rendering()
+    upper, *_, lower = [axes for axes in figure.axes if axes.get_ylabel() == "residue"]
+    gap = upper.xaxis.label.get_window_extent().y0 - lower.title.get_window_extent().y1
+    assert gap / figure.dpi > 0.15  # inches
