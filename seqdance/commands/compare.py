@@ -114,11 +114,15 @@ def sides(options: CompareOptions) -> tuple[Measurement, Measurement, str]:
 
 def different_names(given: Sequence[str], name: str, frames: Sequence[Side]) -> list[str]:
     """Names of two sides of one name: the ends of their files or entries that differ, otherwise their frames."""
-    # folders, files, entries; a list of replicas is one part
-    one, other = (re.findall(r"[^:]*,.*|[^/\\:]+[/\\:]*", text) for text in given[:2])
-    for k in range(1, max(len(one), len(other)) + 1):
-        if one[-k:] != other[-k:]:
-            return ["".join(own[-k:]) for own in (one, other)]
+    lists = re.compile("(:[^:,]*),([^:]*)$")
+    counted = [lists.sub(lambda own: f"{own[1]} ({own[2].count(',') + 2} replicas)", text) for text in given[:2]]
+    for texts in (counted, given[:2]):
+        one, other = (
+            re.findall(r"[^:]*,.*|[^/\\:]+[/\\:]*", text) for text in texts
+        )  # folders, files or lists, entries
+        for k in range(1, max(len(one), len(other)) + 1):
+            if one[-k:] != other[-k:]:
+                return ["".join(own[-k:]) for own in (one, other)]
     options = [option for option in ("begin", "end", "stride") if len({getattr(own, option) for own in frames}) > 1]
     chosen = [[(option, getattr(own, option)) for option in options] for own in frames]
     return [", ".join([name, *(f"{option} {value}" for option, value in own if value is not None)]) for own in chosen]

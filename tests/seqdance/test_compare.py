@@ -52,8 +52,9 @@ def test_files_of_a_comparison(store: Path, tmp_path: Path, capsys, form: str) -
     [
         (("x/f.h5:a", "y/f.h5:a"), {}, ["x/f.h5:a", "y/f.h5:a"]),
         (("runs/1/p.pdb:runs/1/p.xtc", "p.pdb:p.xtc"), {}, ["1/p.xtc", "p.pdb:p.xtc"]),
-        (("a.pdb:x/p.xtc,x/q.xtc", "a.pdb:x/p.xtc"), {}, ["x/p.xtc,x/q.xtc", "p.xtc"]),
-        (("a.pdb:1/p.xtc,q.xtc", "a.pdb:2/p.xtc,q.xtc"), {}, ["1/p.xtc,q.xtc", "2/p.xtc,q.xtc"]),
+        (("a.pdb:x/p.xtc,x/q.xtc", "a.pdb:x/p.xtc"), {}, ["p.xtc (2 replicas)", "p.xtc"]),
+        (("a.pdb:1/p.xtc,q.xtc", "a.pdb:2/p.xtc,q.xtc"), {}, ["1/p.xtc (2 replicas)", "2/p.xtc (2 replicas)"]),
+        (("a.pdb:p.xtc,q.xtc", "a.pdb:p.xtc,r.xtc"), {}, ["p.xtc,q.xtc", "p.xtc,r.xtc"]),
         (("p.pdb:p.xtc", "p.pdb:p.xtc"), {"begin": 30}, ["p, begin 0", "p, begin 30"]),
         (("p.pdb:p.xtc", "p.pdb:p.xtc"), {"begin": 9, "end": 30}, ["p, begin 0", "p, begin 9, end 30"]),
         (("p.pdb:p.xtc", "f.h5:p"), {"label": "p"}, ["p", "p"]),
