@@ -57,6 +57,7 @@ class Comparison:
     second: Measurement
     table: pd.DataFrame  # a row per property
     residues: pd.DataFrame  # a row per residue
+    separation: int  # of the pairs in the table
 
 
 def compare(
@@ -108,7 +109,8 @@ def compare_measurements(
     for side, measurement in (("a", first), ("b", second)):
         for metric, column in _convergence(measurement, pairs, frequent).items():
             frame[f"within_{side}_{metric}"] = column
-    return Comparison(first, second, frame.reset_index(), _residue_table(first, second, far & ~np.eye(n, dtype=bool)))
+    residues = _residue_table(first, second, far & ~np.eye(n, dtype=bool))
+    return Comparison(first, second, frame.reset_index(), residues, separation)
 
 
 def match_residues(first: Measurement, second: Measurement) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -137,7 +137,7 @@ def _split(source: str) -> tuple[Path, str]:
         if Path(source[:end]).is_file():
             return Path(source[:end]), source[end + 1 :]
     known = ":" not in source and _feature_files(Path(source))[0].is_file()
-    require(known, f"{source.partition(':')[0]}: no such file; give {FORMS}")
+    require(known, f"{source.partition(':')[0] or repr(source)}: no such file; give {FORMS}")
     return Path(source), ""
 
 
@@ -202,7 +202,7 @@ def _of_residues(name: str, topology: Topology, ca_atom: NDArray, residue: NDArr
 
 
 def _feature_files(prefix: Path) -> tuple[Path, Path]:
-    return prefix.with_name(f"{prefix.name}_res_feature.csv"), prefix.with_name(f"{prefix.name}_pair_feature.npz")
+    return Path(f"{prefix}_res_feature.csv"), Path(f"{prefix}_pair_feature.npz")
 
 
 def _of_feature_files(prefix: Path, topology_path: Path | None) -> Measurement:

@@ -36,6 +36,7 @@ TRACK_HEIGHT: Final = 0.72
 MAP_WIDTH: Final = 4.2
 MAP_HEIGHT: Final = 3.9
 LONGEST_LABEL: Final = 32
+SAME_LETTERS: Final = 8  # shown before the first that differs, of names that differ in the middle
 SMALL: Final = 8  # font size of numbers
 RARE_STATE: Final = 0.002  # mean fraction of a state below which the legend leaves it out
 TITLES: Final = {
@@ -64,8 +65,10 @@ def draw_comparison(comparison: Comparison) -> Figure:
     first = comparison.first
     rows = {str(row["property"]): row for row in comparison.table.to_dict("records")}
     names = [side.name.replace("_", " ") for side in sides(comparison)]
-    names = [name if len(name) <= LONGEST_LABEL else f"{name[:15]}…{name[1 - LONGEST_LABEL + 15 :]}" for name in names]
-    labels = [f"{letter}: {name}" for letter, name in zip("AB", names, strict=True)]
+    if names[0] != names[1] and _shortened(names[0]) == _shortened(names[1]):  # they differ where they are cut
+        start = next((k for k, (a, b) in enumerate(zip(*names, strict=False)) if a != b), 0) - SAME_LETTERS
+        names = [f"…{name[max(start, 0) :]}" for name in names]
+    labels = [f"{letter}: {_shortened(name)}" for letter, name in zip("AB", names, strict=True)]
     panels, maps = _panels(comparison, rows), [name for name in MAP_TITLES if name in rows]
     below = min(len(maps), 2)
     columns = -(-len(maps) // max(below, 1))
@@ -90,7 +93,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
         number_residues(cells[-1], first.numbers, pairs=False)
         cells[-1].set_xlabel("residue", fontsize=9)
     if maps:
-        cells = parts.pop(0).subplots(below, columns, squeeze=False).T.flat
+        cells = parts.pop(0).subplots(below, columns, squeeze=False, gridspec_kw={"hspace": 0.08}).T.flat
         for axes, name in zip(cells, maps, strict=False):
             _draw_map(axes, name, comparison, rows[name])
         for axes in cells[len(maps) :]:
@@ -101,6 +104,10 @@ def draw_comparison(comparison: Comparison) -> Figure:
 def sides(comparison: Comparison) -> tuple[Measurement, Measurement]:
     """Both sides."""
     return comparison.first, comparison.second
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_LABEL else f"{name[:15]}…{name[1 - LONGEST_LABEL + 15 :]}"
 
 
 def _panels(comparison: Comparison, rows: Mapping[str, Row]) -> list[Panel]:
@@ -197,7 +204,7 @@ def _draw_map(axes: Axes, name: str, comparison: Comparison, row: Row) -> None:
     common = comparison.first.properties.keys() & comparison.second.properties.keys()
     above, below = (pair_values({each: side.properties[each] for each in common}, name) for side in sides(comparison))
     values = np.where(np.triu(np.ones(above.shape, bool), 1), above, below)
-    near = near_pairs(comparison.first.chain)
+    near = near_pairs(comparison.first.chain, comparison.first.residue, comparison.separation)
     edges = (0.5, len(values) + 0.5)
     if name == CONTACTS:
         values[near] = np.nan

@@ -53,6 +53,7 @@ MAP_LEFT, MAP_RIGHT, MAP_TOP, MAP_BOTTOM = 0.75, 0.9, 0.35, 0.5
 MAP_SIDE: Final = (2.2, 6.0)
 WIDE_COLUMNS: Final = 3  # of maps below the profiles
 MOST_TICKS: Final = 10  # of residue numbers
+DIGIT: Final = 0.08  # of a residue number
 LETTER: Final = 0.105  # mean width of a letter of a title
 PIXELS: Final = 100  # per inch: residues of a larger protein are averaged
 
@@ -64,7 +65,8 @@ def draw_prediction(prediction: Prediction, numbers: Sequence[str] = ()) -> Figu
     """
     properties = dict(prediction.properties)
     properties |= {name: properties[name] ** 3 for name in INTERACTIONS if name in properties}  # from cube roots
-    title = f"{prediction.name} ({len(prediction.chain)} residues): predicted dynamics"
+    residues = "residue" if len(prediction.chain) == 1 else "residues"
+    title = f"{prediction.name} ({len(prediction.chain)} {residues}): predicted dynamics"
     return draw_properties([(f"{title}\nby {prediction.model}", prediction.chain, properties)], numbers)
 
 
@@ -129,10 +131,13 @@ def _draw(
         shown = text if len(text) <= most else f"{text[: most - 1]}…"
         figure.text(0.5, 1 - (top + down) / height, shown, ha="center", va="center", fontsize=size)
     edges, floor = (0.5, len(chain) + 0.5), top + TITLE
+    numbers = numbers or [str(position) for position in range(1, len(chain) + 1)]
     panels, maps = _panels(properties), pair_maps(properties, chain)
     for panel in panels:
         axes = place(figure, LEFT, floor, layout.profile, panel.height)
         panel.draw(axes, properties)
+        for line in axes.lines if len(chain) == 1 else ():
+            line.set_marker("o")
         axes.set_xlim(edges)
         axes.tick_params(labelsize=9, labelbottom=panel is panels[-1])
         mark_chains(axes, chain, pairs=False)
@@ -170,10 +175,12 @@ class PairMap(NamedTuple):
     ticks: list[float]  # of the colour bar
 
 
-def near_pairs(chain: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Pairs (N, N) of residues closer than `NEAR` in their chain."""
-    residue = np.arange(len(chain))
-    return (np.abs(residue[:, None] - residue) < NEAR) & (chain[:, None] == chain)
+def near_pairs(
+    chain: NDArray[np.int32], residue: NDArray[np.intp] | None = None, separation: int = NEAR
+) -> NDArray[np.bool_]:
+    """Pairs (N, N) closer than `separation` in their chain; `residue` (N,) are positions, if some are unresolved."""
+    residue = np.arange(len(chain)) if residue is None else residue
+    return (np.abs(residue[:, None] - residue) < separation) & (chain[:, None] == chain)
 
 
 def pair_maps(properties: Properties, chain: NDArray[np.int32]) -> list[PairMap]:
@@ -214,11 +221,25 @@ def mark_chains(axes: Axes, chain: NDArray[np.int32], pairs: bool) -> None:
 
 
 def number_residues(axes: Axes, numbers: Sequence[str], pairs: bool) -> None:
-    """Ticks at round residue numbers; those of the axes without numbers."""
+    """Ticks at round residue numbers, at any if hardly one is round, as far as labels have room on the x axis."""
     n = len(numbers)
-    step = next(step for k in range(9) for step in (10**k, 2 * 10**k, 5 * 10**k) if n / step <= MOST_TICKS)
-    ticks = {k: number for k, number in enumerate(numbers, 1) if number.isdecimal() and int(number) % step == 0}
-    for set_ticks in (axes.set_xticks, axes.set_yticks)[: 1 + pairs] if numbers else ():
+    digits = axes.get_window_extent().width / axes.figure.dpi / DIGIT  # that fit on the axis
+    most = min(MOST_TICKS, digits / (max(map(len, numbers)) + 1))
+    whole = {k: int(number) for k, number in enumerate(numbers, 1) if number.removeprefix("-").isdecimal()}
+    steps = [step for k in range(9) for step in (10**k, 2 * 10**k, 5 * 10**k)]
+    coarsest = next(row for row, step in enumerate(steps) if n / step <= most)
+    for step in reversed(steps[: coarsest + 1]):
+        places = [k for k, number in whole.items() if number % step == 0]
+        if len(places) >= max(n / step / 2, min(n, 2)):
+            break
+    else:
+        places = list(range(1, n + 1))
+    ticks, end = {}, -np.inf
+    for k in places:
+        half = (len(numbers[k - 1]) + 1) / 2 * n / digits  # of a label and a space, in residues
+        if k - half >= end:
+            ticks[k], end = numbers[k - 1], k + half
+    for set_ticks in (axes.set_xticks, axes.set_yticks)[: 1 + pairs]:
         set_ticks(list(ticks), list(ticks.values()))
 
 

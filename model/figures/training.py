@@ -18,6 +18,7 @@ COLOURS: Final = dict(
     zip(ALL_GROUPS, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True)
 )  # safe for colour-blind readers
 COLUMNS: Final = 6
+FEW: Final = 20  # updates up to which each one is marked
 SMOOTH: Final = 100  # minimal number of points of a smoothed curve
 
 
@@ -27,12 +28,14 @@ def draw_training(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -
     `log` has the columns of log.jsonl and the index n_update. `metrics` (update -> group -> metrics of the test entries
     in RUN/metrics/update_N.json) are drawn as dots.
     """
-    rows = -(-len(PROPERTIES) // COLUMNS)
+    trained = [group for group in ALL_GROUPS if f"{group}_loss" in log or any(group in own for own in metrics.values())]
+    trained = trained or list(GROUPS)
+    names = [name for name in PROPERTIES if any(name in properties_of_group(group) for group in trained)]
+    rows = -(-len(names) // COLUMNS)
     figure = Figure(figsize=(12, 3.2 * 2 + 1.7 * rows), layout="constrained")
     totals, others, properties = figure.subfigures(3, 1, height_ratios=[3.2, 2.6, 1.7 * rows], squeeze=False).flat
 
-    trained = [group for group in ALL_GROUPS if group in GROUPS or f"{group}_loss" in log]
-    for axes, group in zip(totals.subplots(1, len(trained)), trained, strict=True):
+    for axes, group in zip(totals.subplots(1, len(trained), squeeze=False).flat, trained, strict=True):
         _curve(axes, log, f"{group}_loss", COLOURS[group])
         _dots(axes, {n: groups[group]["model"]["loss"] for n, groups in metrics.items() if group in groups}, "black", 5)
         _mark_lengths(axes, log)
@@ -51,19 +54,20 @@ def draw_training(log: pd.DataFrame, metrics: Mapping[int, Mapping[str, Any]]) -
             axes.ticklabel_format(axis="y", scilimits=(-2, 4))
         axes.set_xlabel("update")
 
-    panels = properties.subplots(rows, COLUMNS, sharex=True).flat
-    for axes, name in zip(panels, PROPERTIES, strict=False):
+    panels = properties.subplots(rows, COLUMNS, sharex=True, squeeze=False).flat
+    for axes, name in zip(panels, names, strict=False):
         for group in (group for group in trained if name in properties_of_group(group)):
             _curve(axes, log, f"{group}_{name}", COLOURS[group])
             losses = {n: groups[group]["model"]["properties"][name] for n, groups in metrics.items() if group in groups}
             _dots(axes, losses, COLOURS[group], 3)
         axes.set_yscale("log")  # the losses of the first updates are far above the others
         axes.set_title(name, fontsize=11, pad=3)
-    for axes in properties.axes[len(PROPERTIES) :]:
-        axes.set_axis_off()
     properties.suptitle("loss of each property: root mean square error", fontsize=13)
     for axes in figure.axes:
-        _label_axes(axes)
+        if axes.lines:
+            _label_axes(axes)
+        else:  # its numbers would be invented
+            axes.set_axis_off()
     return figure
 
 
@@ -72,7 +76,9 @@ def _curve(axes: Axes, log: pd.DataFrame, name: str, colour: str, smooth: bool =
     if name in log:
         values = log[name].astype(float)
         window = max(1, len(values) // SMOOTH) if smooth else 1
-        axes.plot(values.index, values, color=colour, linewidth=0.8, alpha=0.3 if window > 1 else 1)
+        style: dict[str, Any] = {"color": colour, "linewidth": 0.8, "alpha": 0.3 if window > 1 else 1}
+        marker = "." if len(values) <= FEW else ""  # of one update a line shows nothing
+        axes.plot(values.index, values, marker=marker, markersize=4, **style)  # smaller than those of test entries
         if window > 1:
             axes.plot(values.index, values.rolling(window, min_periods=1).mean(), color=colour, linewidth=1.6)
 
@@ -104,6 +110,6 @@ def _label_axes(axes: Axes) -> None:
         decades = np.ptp(np.log10(axes.get_ylim()))
         axes.yaxis.set_minor_formatter("{x:g}" if decades < 2 else "")
         axes.tick_params(which="minor", labelsize=8)
-    axes.locator_params(axis="x", nbins=4)
+    axes.locator_params(axis="x", nbins=4, integer=True, min_n_ticks=1)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.spines[["top", "right"]].set_visible(False)

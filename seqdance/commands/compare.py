@@ -114,12 +114,17 @@ def sides(options: CompareOptions) -> tuple[Measurement, Measurement, str]:
 
 def different_names(given: Sequence[str], name: str, frames: Sequence[Side]) -> list[str]:
     """Names of two sides of one name: the ends of their files or entries that differ, otherwise their frames."""
-    one, other = (re.findall(r"[^/\\:,]+[/\\:,]*", text) for text in given[:2])  # folders, files, entries
-    for k in range(1, max(len(one), len(other)) + 1):
-        if one[-k:] != other[-k:]:
-            return ["".join(own[-k:]) for own in (one, other)]
+    lists = re.compile("(:[^:,]*),([^:]*)$")
+    counted = [lists.sub(lambda own: f"{own[1]} ({own[2].count(',') + 2} replicas)", text) for text in given[:2]]
+    parts = re.compile(r"[^:]*,.*|[^/\\:]+[/\\:]*")  # folders, files or lists of them, entries
+    for texts in (counted, given[:2]):
+        one, other = map(parts.findall, texts)
+        for k in range(1, max(len(one), len(other)) + 1):
+            if one[-k:] != other[-k:]:
+                return ["".join(own[-k:]) for own in (one, other)]
     options = [option for option in ("begin", "end", "stride") if len({getattr(own, option) for own in frames}) > 1]
-    return [", ".join([name, *(f"{option} {getattr(own, option)}" for option in options)]) for own in frames]
+    chosen = [[(option, getattr(own, option)) for option in options] for own in frames]
+    return [", ".join([name, *(f"{option} {value}" for option, value in own if value is not None)]) for own in chosen]
 
 
 main = partial(run, CompareOptions, compare)

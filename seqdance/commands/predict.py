@@ -122,7 +122,11 @@ def predict(options: PredictOptions) -> list[Path]:
     form = PredictionTable if options.table else PredictionFile if options.hdf5 else PredictionFolder
     store = form(output, network, options.names, label)
     predicted = set(predict_missing(model, proteins, store, options.batch_size, options.precision))
-    stale = [protein for protein, path in figures.items() if options.table or protein in predicted or not path.exists()]
+    stale = [
+        protein
+        for protein, path in figures.items()  # the store does not have the residue numbers of a structure
+        if options.table or protein.structure_ids or protein in predicted or not path.exists()
+    ]
     for protein in tqdm(stale, unit="figure", disable=not stale):
         numbers = [own.number for own in protein.structure_ids or ()]
         save_figure(draw_prediction(store.read(protein), numbers), figures[protein], dpi=110)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib.image
@@ -51,7 +52,11 @@ def test_files_of_a_comparison(store: Path, tmp_path: Path, capsys, form: str) -
     [
         (("x/f.h5:a", "y/f.h5:a"), {}, ["x/f.h5:a", "y/f.h5:a"]),
         (("runs/1/p.pdb:runs/1/p.xtc", "p.pdb:p.xtc"), {}, ["1/p.xtc", "p.pdb:p.xtc"]),
+        (("a.pdb:x/p.xtc,x/q.xtc", "a.pdb:x/p.xtc"), {}, ["p.xtc (2 replicas)", "p.xtc"]),
+        (("a.pdb:1/p.xtc,q.xtc", "a.pdb:2/p.xtc,q.xtc"), {}, ["1/p.xtc (2 replicas)", "2/p.xtc (2 replicas)"]),
+        (("a.pdb:p.xtc,q.xtc", "a.pdb:p.xtc,r.xtc"), {}, ["p.xtc,q.xtc", "p.xtc,r.xtc"]),
         (("p.pdb:p.xtc", "p.pdb:p.xtc"), {"begin": 30}, ["p, begin 0", "p, begin 30"]),
+        (("p.pdb:p.xtc", "p.pdb:p.xtc"), {"begin": 9, "end": 30}, ["p, begin 0", "p, begin 9, end 30"]),
         (("p.pdb:p.xtc", "f.h5:p"), {"label": "p"}, ["p", "p"]),
         (("p.pdb:p.xtc", "f.h5:q"), {}, ["p", "q"]),
     ],
@@ -61,7 +66,7 @@ def test_sides_of_one_name_differ_by_what_differs(
 ) -> None:
     def read(source: str, *_: object) -> Measurement:
         none = np.zeros(0, np.intp)
-        return Measurement(Path(source.split(":")[1]).stem, (), none, none.astype(np.int32), (), (), {})
+        return Measurement(Path(re.split("[:,]", source)[1]).stem, (), none, none.astype(np.int32), (), (), {})
 
     monkeypatch.setattr(measurement, "check_source", lambda _: None)
     monkeypatch.setattr(measurement, "read_measurement", read)
@@ -106,8 +111,8 @@ def test_both_sides_are_found_before_one_is_computed(
         command_refused(compare.main, [trajectory, *second, *out], capsys, named)
 
 
-def test_refused(store: Path, tmp_path: Path, capsys) -> None:
-    out = ["--output", tmp_path / "out"]
+def test_refused(store: Path, tmp_path: Path, examples: Path, capsys) -> None:
+    pdb, out = examples / "trajectories" / "5pti.pdb", ["--output", tmp_path / "out"]
     for arguments, named in (
         ([f"{store}:a", *out], ("--model",)),
         ([f"{store}:a", f"{store}:b", "--model", "x", *out], ("--model",)),
@@ -115,6 +120,7 @@ def test_refused(store: Path, tmp_path: Path, capsys) -> None:
         ([f"{store}:nma", "--model", tmp_path, *out], ()),
         ([f"{store}:a", f"{store}:nma", *out], ("a and nma",)),
         ([f"{store}:a", tmp_path / "x.pdb", *out], (tmp_path / "x.pdb",)),
+        *(([source, f"{store}:a", *out], ("no such file",)) for source in ("", ".", "/", f"{pdb}:.", f"{pdb}:/")),
     ):
         command_refused(compare.main, arguments, capsys, *named)
     assert not (tmp_path / "out").exists()

@@ -97,6 +97,21 @@ def test_every_curve_is_that_of_the_log(tmp_path: Path) -> None:
     assert np.isnan(panels["gradient norm"].lines[0].get_ydata()[4])
 
 
+@pytest.mark.parametrize("updates", [1, 2])
+def test_first_updates_of_one_group(tmp_path: Path, updates: int) -> None:
+    """Each is marked, at whole updates; the other groups and their properties have no panels."""
+    columns = [*(f"{NMA}_{name}" for name in (*properties_of_group(NMA), "loss")), "Learning Rate", GRADIENT_NORM]
+    log = pd.DataFrame(0.5, index=pd.RangeIndex(1, updates + 1), columns=columns)
+    figure = training.draw_training(log, {})
+    figure.draw_without_rendering()
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.axison}
+    assert set(panels) == {NMA, *properties_of_group(NMA), "learning rate", "gradient norm"}
+    for axes in panels.values():
+        assert axes.lines[0].get_marker() == "."
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == list(log.index)
+
+
 @pytest.mark.parametrize("form", ["lines", "list", "indented list"])
 def test_published_log(tmp_path: Path, form: str) -> None:
     """training_log.json, the lines of two processes; without our columns."""

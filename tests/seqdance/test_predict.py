@@ -174,6 +174,19 @@ def test_figures(run, tmp_path: Path, capsys) -> None:
     assert (tmp_path / "x" / "sequence.png").exists()
 
 
+def test_figures_have_the_numbers_of_the_last_structure(run, examples: Path, tmp_path: Path, drawn: list) -> None:
+    """Also where the prediction of the same sequence is kept."""
+    structure = tmp_path / "s.pdb"
+    lines = gzip.decompress((examples / "structures" / "2gu3_A.pdb.gz").read_bytes()).decode().splitlines()
+    atoms = [line for line in lines if line.startswith("ATOM")]
+    for added in (0, 500):
+        renumbered = [f"{line[:22]}{int(line[22:26]) + added:4d}{line[26:]}\n" for line in atoms]
+        structure.write_text("".join(renumbered))
+        run("--pdb", structure, "--output", tmp_path / "x.h5", "--plot", "--properties", "rmsf_nor")
+    labels = [[label.get_text() for label in figure.axes[0].get_xticklabels()] for figure in drawn]
+    assert ["40" in labels[0], "540" in labels[1]] == [True, True]
+
+
 def test_b_factors_of_a_structure(run, examples: Path, tmp_path: Path) -> None:
     """Two chains; every C-alpha has the RMSF of its residue."""
     structure, copy = examples / "structures" / "1hvr_AB.pdb.gz", tmp_path / "copy.pdb"

@@ -49,6 +49,19 @@ def test_profiles_bands_and_triangles(comparison: Comparison) -> None:
             np.testing.assert_allclose(image[where], pair_values(side.properties, name)[where])
 
 
+@pytest.mark.parametrize("separation", [3, 6])
+def test_maps_hide_the_pairs_that_the_numbers_leave_out(comparison: Comparison, separation: int) -> None:
+    """Contacts across unresolved residues count by their distance in the sequence."""
+    rows = np.r_[0:10, 20:30]
+    sides = (replace(side.select(rows), missing=()) for side in (comparison.first, comparison.second))
+    figure = draw_comparison(compare_measurements(*sides, separation))
+    images = [axes.images[0] for axes in figure.axes if axes.get_title().startswith("contacts")]
+    for image in images:
+        hidden = np.ma.getmaskarray(image.get_array())
+        np.testing.assert_array_equal(hidden, np.abs(np.subtract.outer(rows, rows)) < separation)
+    assert len(images) == ("vdw" in comparison.first.properties)
+
+
 def test_panels_of_missing_properties_are_left_out(comparison: Comparison) -> None:
     kept = comparison.table[comparison.table["property"].isin(["corr", "nma_res2"])]
     figure = draw_comparison(replace(comparison, table=kept))
@@ -56,9 +69,20 @@ def test_panels_of_missing_properties_are_left_out(comparison: Comparison) -> No
     assert len(drawn) == 1
 
 
-def test_long_names_keep_both_ends(comparison: Comparison) -> None:
-    first, second = (replace(comparison.first, name=f"folder_{k}/{'x' * 40}/run.xtc") for k in "12")
+@pytest.mark.parametrize(
+    "form", ["folder {}/xxxxxxxxxxxxxxxxxxxxxxxxx/run.xtc", "xxxxxxxxxxxxxx/folder {}/simulation/run.xtc"]
+)
+def test_long_names_keep_their_ends_and_differ(comparison: Comparison, form: str) -> None:
+    first, second = (replace(comparison.first, name=form.format(k)) for k in "12")
     figure = draw_comparison(replace(comparison, first=first, second=second))
     labels = [text.get_text() for text in figure.legends[0].get_texts()][:2]
-    assert labels[0] != labels[1]
-    assert all("folder" in label and label.endswith("run.xtc") and len(label) < 40 for label in labels)
+    assert all(f"folder {k}" in label for k, label in zip("12", labels, strict=True))
+    assert all(label.endswith("run.xtc") and len(label) < 40 for label in labels)
+
+
+def test_maps_stand_apart(comparison: Comparison) -> None:
+    figure = draw_comparison(comparison)
+    figure.draw_without_rendering()
+    upper, *_, lower = [axes for axes in figure.axes if axes.get_ylabel() == "residue"]
+    gap = upper.xaxis.label.get_window_extent().y0 - lower.title.get_window_extent().y1
+    assert gap / figure.dpi > 0.15  # inches

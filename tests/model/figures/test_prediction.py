@@ -1,6 +1,7 @@
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
+from string import ascii_uppercase
 
 import matplotlib.image
 import numpy as np
@@ -112,6 +113,37 @@ def test_profiles_grow_with_the_protein(residues: int, width: float, rows: int) 
         assert not inches[first].overlaps(inches[second])
     page = figure.get_size_inches()
     assert all(0 < box.x0 < box.x1 < page[0] and 0 < box.y0 < box.y1 < page[1] for box in inches.values())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "fewest"),
+    [
+        ([str(k) for _ in range(8) for k in range(1, 10)], 8),  # peptides
+        ([f"10{letter}" for letter in ascii_uppercase], 7),
+        ([str(k) for k in range(-60, 1)], 5),
+        ([str(k) for k in range(1000001, 1000101)], 2),
+        ([str(k) for k in (*range(1, 152), *range(100, 300))], 4),  # a second chain starts beside a tick of the first
+        (["7", "7A"], 2),
+        (["7"], 1),
+        ([], 4),
+    ],
+)
+def test_residue_numbers_are_their_own_and_apart(numbers: list[str], fewest: int) -> None:
+    n = len(numbers) or 30
+    properties = {"rmsf_nor": np.ones(n, np.float32), "corr": np.ones((n, n), np.float32)}
+    prediction = Prediction("p", "A" * n, "f00", np.zeros(n, np.int32), properties)
+    figure = draw_prediction(prediction, numbers)
+    figure.draw_without_rendering()
+    profile = panel(figure, "RMSF / max")
+    for axes in (profile, panel(figure, "co-movement (correlation)")):
+        labels = axes.get_xticklabels()
+        positions = [int(label.get_position()[0]) for label in labels]
+        of = numbers or [str(k + 1) for k in range(n)]
+        assert [label.get_text() for label in labels] == [of[position - 1] for position in positions]
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+        assert len(labels) >= (fewest if axes is profile else min(fewest, 2))
+    assert (profile.lines[0].get_marker() == "o") == (n == 1)  # a line would show nothing
 
 
 def test_secondary_structure_as_a_track(prediction: Prediction) -> None:
