@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.network.encoder import attention_maps
 
-CPU_TILE: Final = 2**22  # numbers in D and the middle layer of a tile: larger tensors are slower, and need memory
+CPU_TILE: Final = 2**21  # numbers in D and the middle layer of a tile: larger tensors are slower, and fragment memory
 GPU_TILE: Final = 2**29  # 1 GB in bfloat16
 KERNEL_TILE: Final = 2**30  # numbers of the middle layer of a tile, whose gradient a kernel holds
 CPU_KEPT: Final = 2**26  # numbers of the middle layer of all pairs
