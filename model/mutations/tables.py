@@ -40,7 +40,8 @@ def read_mutants(path: Path, proteins: Sequence[Protein], offset: int = 0, of_st
         )
         names = piece["protein"] if "protein" in piece else [only] * len(piece)
         for line, name, mutant in zip(piece.index + 2, names, piece[column], strict=True):
-            with named(f"{path}, line {line}" + f", protein {shown(name)}" * ("protein" in piece)):
+            where = f", protein {shown(name)}" if "protein" in piece else ""
+            with named(f"{path}, line {line}{where}"):
                 alone = name if alone is None else alone
                 require(several or name == alone, "the table has several proteins, one is given; keep its rows")
                 require(not several or name in mutants, f"unknown; use one of the {len(proteins)} proteins given")

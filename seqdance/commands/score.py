@@ -107,9 +107,8 @@ def score(config: ScoreConfig) -> list[Path]:
     if measured:
         chosen = measured_mutants(measured, "megascale" if config.megascale else "proteingym", proteins)
     else:
-        numbers = [number for own in proteins for _, number in own.residue_ids]  # empty of unresolved residues
-        differ = any(number not in ("", str(position)) for position, number in enumerate(numbers, start=1))
-        if config.of_structure and config.numbering is None and differ:
+        numbers = proteins[0].residue_ids if config.of_structure and config.numbering is None else ()
+        if any(number not in ("", str(position)) for position, (_, number) in enumerate(numbers, start=1)):
             how = "mutations have the residue numbers of the structure; --numbering sequence counts positions from 1"
             print(f"note: {config.structure}: {how}", file=sys.stderr)
         chosen = mutants_to_score(proteins, config.mutations, config.mutants, config.offset, config.of_structure)

@@ -28,6 +28,25 @@ def mixed(x):
     return x ^ (x >> 16)
 
 
+@triton.jit
+def scores_of(scores, keys, at, b, n, j, tokens, L, H: tl.constexpr, MASK: tl.constexpr):
+    """Scores (BH, BJ) of a query and keys j, float32, -inf for keys that it does not attend to."""
+    attended = j < tokens
+    if MASK:
+        attended = tl.load(keys + b * L + j, attended, 0) != 0
+    inside = (n < H)[:, None] & attended[None, :]
+    return tl.load(scores + at[:, None] * L + j[None, :], inside, float("-inf")).to(tl.float32)
+
+
+@triton.jit
+def store_zeros(maps, at, n, tokens, L, H: tl.constexpr, BH: tl.constexpr, BJ: tl.constexpr):
+    """Zeros in the maps of a query, or in the gradients of its scores, after the last block with a token."""
+    for start in range(tl.cdiv(tokens, BJ) * BJ, L, BJ):
+        j = start + tl.arange(0, BJ)
+        nothing = tl.zeros((BH, BJ), maps.dtype.element_ty)
+        tl.store(maps + at[:, None] * L + j[None, :], nothing, (n < H)[:, None] & (j < L)[None, :])
+
+
 @triton.jit(do_not_specialize=["layer"])
 def maps_kernel(
     scores, keys, lengths, seeds, v, maps, sums, part, L, layer, dropout,
@@ -47,11 +66,7 @@ def maps_kernel(
     total = tl.zeros((BH,), tl.float32)
     for start in range(0, tokens, BJ):
         j = start + tl.arange(0, BJ)
-        valid = j < tokens
-        s = tl.load(scores + at[:, None] * L + j[None, :], (n < H)[:, None] & valid[None, :], 0.0).to(tl.float32)
-        if MASK:
-            valid = tl.load(keys + b * L + j, valid, 0) != 0
-        s = tl.where(valid[None, :], s, float("-inf"))
+        s = scores_of(scores, keys, at, b, n, j, tokens, L, H, MASK)
         new = tl.maximum(top, tl.max(s, 1))
         total = total * tl.exp(top - new) + tl.sum(tl.exp(s - new[:, None]), 1)
         top = new
@@ -62,11 +77,7 @@ def maps_kernel(
         key = mixed(tl.load(seeds + layer).to(tl.uint32) + ((b * H + n) * 0x9E3779B1).to(tl.uint32))
     for start in range(0, tokens, BJ):
         j = start + tl.arange(0, BJ)
-        valid = j < tokens
-        s = tl.load(scores + at[:, None] * L + j[None, :], (n < H)[:, None] & valid[None, :], 0.0).to(tl.float32)
-        if MASK:
-            valid = tl.load(keys + b * L + j, valid, 0) != 0
-        probability = tl.where(valid[None, :], tl.exp(s - log_sum[:, None]), 0.0)
+        probability = tl.exp(scores_of(scores, keys, at, b, n, j, tokens, L, H, MASK) - log_sum[:, None])
         if DROP:
             bits = mixed(key[:, None] ^ (i * L + j).to(tl.uint32)[None, :])
             kept = (bits >> 8).to(tl.float32) * (1.0 / 16777216.0) >= dropout
@@ -76,10 +87,7 @@ def maps_kernel(
         of = ((b * O + o)[:, None] * L + i) * L + j[None, :]
         pairs = (o < O)[:, None] & (j < L)[None, :]
         tl.store(part + of, tl.load(part + of, pairs, 0.0) + tl.dot(z, rounded, input_precision="ieee"), pairs)
-    for start in range(tl.cdiv(tokens, BJ) * BJ, L, BJ):
-        j = start + tl.arange(0, BJ)
-        nothing = tl.zeros((BH, BJ), maps.dtype.element_ty)
-        tl.store(maps + at[:, None] * L + j[None, :], nothing, (n < H)[:, None] & (j < L)[None, :])
+    store_zeros(maps, at, n, tokens, L, H, BH, BJ)
 
 
 @triton.jit
@@ -125,16 +133,10 @@ def scores_kernel(
                 if DROP:
                     a = tl.load(maps + at[:, None] * L + j[None, :], inside, 0.0)
                     d = tl.where(a > 0, d / (1.0 - dropout), 0.0)
-                s = tl.load(scores + at[:, None] * L + j[None, :], inside, 0.0).to(tl.float32)
-                valid = j < tokens
-                if MASK:
-                    valid = tl.load(keys + b * L + j, valid, 0) != 0
-                d = tl.where(valid[None, :], tl.exp(s - log_sum[:, None]) * (d - mean[:, None]), 0.0)
+                s = scores_of(scores, keys, at, b, n, j, tokens, L, H, MASK)
+                d = tl.exp(s - log_sum[:, None]) * (d - mean[:, None])
                 tl.store(d_scores + at[:, None] * L + j[None, :], d.to(z.dtype), (n < H)[:, None] & (j < L)[None, :])
-            for start in range(tl.cdiv(tokens, BJ) * BJ, L, BJ):
-                j = start + tl.arange(0, BJ)
-                nothing = tl.zeros((BH, BJ), z.dtype)
-                tl.store(d_scores + at[:, None] * L + j[None, :], nothing, (n < H)[:, None] & (j < L)[None, :])
+            store_zeros(d_scores, at, n, tokens, L, H, BH, BJ)
     at = (tl.program_id(0) * O + o)[:, None] * H + n[None, :]
     tl.store(part_v + at, sum_v, (o < O)[:, None] & (n < H)[None, :])
 
